@@ -1,0 +1,1 @@
+//! Scenarios by behaviour: the real host, real libraries, real servers.
