@@ -1,1 +1,347 @@
-//! To be written.
+//! The circuit breaker: after some failures in a row it keeps calls away for a while, then lets one
+//! trial through.
+//!
+//! A pure state machine: it reads no clock, takes no lock, writes no log and allocates nothing.
+//! `now` is handed in, as time since the host clock's origin, and every change of state is handed
+//! back for the caller to log and count.
+//!
+//! ```text
+//!          failure_threshold failures in a row         `until` has passed and a call is due
+//!  closed ─────────────────────────────────────► open ────────────────────────────────────► half-open
+//!    ▲                                            ▲                                            │  │
+//!    │                                            └───── the trial fails: open for longer ─────┘  │
+//!    └──────────────────────────────────────────────────────── the trial succeeds ────────────────┘
+//! ```
+//!
+//! What makes it safe to use from many calls at once is the *generation*. It moves on whenever the
+//! breaker starts anything anew (each change of state, each trial, each act of an operator), and a
+//! result counts only if its ticket is of the present one. So the late result of a call from before
+//! a trip can neither close nor re-open anything, and of the trials of one half-open spell only the
+//! last one decides.
+
+use std::mem;
+use std::time::Duration;
+
+pub use self::settings::{Settings, SettingsError};
+
+mod settings;
+
+/// A breaker around one kind of call: a platform's checks, or a plugin's loading.
+///
+/// Ask [`admit`](Self::admit) before each call and tell [`record`](Self::record) what became of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Breaker {
+    settings: Settings,
+    phase: Phase,
+    generation: u64,
+    jitter_seed: u64,
+    /// How often it opened since it was last quiet: the `n` of `reset_timeout` × 2ⁿ.
+    trips: u32,
+}
+
+/// Leave to make one call; the breaker wants it back, with the outcome.
+///
+/// It may be lost: while closed a lost ticket changes nothing, and while half-open the lease covers
+/// it.
+#[derive(Debug, PartialEq, Eq, Hash)]
+#[must_use = "a ticket is leave to make one call, whose outcome goes to `Breaker::record`"]
+pub struct Ticket {
+    generation: u64,
+    transition: Option<Transition>,
+}
+
+/// A call that must not be made now; being told so changes nothing in the breaker.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Refused {
+    /// When to ask again: from then on a call is admitted. `None` when an operator holds the
+    /// breaker open.
+    pub retry_at: Option<Duration>,
+}
+
+/// What became of an admitted call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Outcome {
+    /// The call came back with a report, be it an unhealthy one.
+    Success,
+    /// The call could not report: error, timeout, panic, crash.
+    Failure,
+    /// The call is over and says nothing about the plugin: the host was starved or shutting down,
+    /// or it never ran.
+    Ignored,
+}
+
+/// Where a breaker stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum State {
+    /// Calls pass.
+    Closed,
+    /// Calls are refused.
+    Open {
+        /// When the next call is admitted, as a trial. `None` while an operator holds it open.
+        until: Option<Duration>,
+    },
+    /// One trial is under way, or was and told us nothing: the next call is admitted when it is
+    /// over or its lease is.
+    HalfOpen,
+}
+
+/// A change of [`State`], for the caller to log and count once it has let go of the lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Transition {
+    /// The state left.
+    pub from: State,
+    /// The state entered.
+    pub to: State,
+}
+
+/// The result came too late: its ticket is of an older generation, so it changed nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Stale;
+
+impl Breaker {
+    /// A closed breaker. Breakers with different seeds spread their open times differently.
+    pub fn new(settings: Settings, jitter_seed: u64) -> Self {
+        Self {
+            settings,
+            phase: Phase::Closed {
+                failures: 0,
+                since: Duration::ZERO,
+            },
+            generation: 0,
+            jitter_seed: mix(jitter_seed),
+            trips: 0,
+        }
+    }
+
+    /// Asks for one call that will be over `timeout` after `now` at the latest.
+    ///
+    /// An open breaker whose time is up becomes half-open here, and the ticket says so. The call is
+    /// then the trial, and no other is admitted before it is recorded or its lease (`timeout` and
+    /// one second) has run out.
+    ///
+    /// # Errors
+    /// [`Refused`] while open, and while a trial is under way. Nothing has changed then; above all
+    /// it is no failure.
+    pub fn admit(&mut self, now: Duration, timeout: Duration) -> Result<Ticket, Refused> {
+        let transition = match self.phase {
+            Phase::Closed { .. } | Phase::HeldClosed => None,
+            Phase::Open { until: retry_at }
+            | Phase::HalfOpen {
+                lease_end: retry_at,
+            } if now < retry_at => {
+                return Err(Refused {
+                    retry_at: Some(retry_at),
+                });
+            }
+            Phase::HeldOpen => return Err(Refused { retry_at: None }),
+            Phase::Open { .. } | Phase::HalfOpen { .. } => {
+                let lease_end = now.saturating_add(timeout).saturating_add(LEASE_MARGIN);
+                self.enter(Phase::HalfOpen { lease_end })
+            }
+        };
+        Ok(Ticket {
+            generation: self.generation,
+            transition,
+        })
+    }
+
+    /// Takes back a ticket with what became of its call, and returns the change of state this made,
+    /// if any.
+    ///
+    /// [`Outcome::Ignored`] never moves the state. If it is the present trial's, that trial's lease
+    /// ends at once, so that the next call becomes the trial in its place; from anyone else it
+    /// frees nothing.
+    ///
+    /// # Errors
+    /// [`Stale`] when the breaker has moved on since the ticket was issued. Nothing has changed
+    /// then.
+    pub fn record(
+        &mut self,
+        ticket: Ticket,
+        outcome: Outcome,
+        now: Duration,
+    ) -> Result<Option<Transition>, Stale> {
+        if ticket.generation != self.generation {
+            return Err(Stale);
+        }
+        match (&mut self.phase, outcome) {
+            (Phase::Closed { failures, since }, Outcome::Success) => {
+                *failures = 0;
+                if now.saturating_sub(*since) >= self.settings.max_reset_timeout {
+                    self.trips = 0;
+                }
+                Ok(None)
+            }
+            (Phase::Closed { failures, .. }, Outcome::Failure) => {
+                *failures = failures.saturating_add(1);
+                let trips = *failures >= self.settings.failure_threshold;
+                Ok(if trips { self.trip(now) } else { None })
+            }
+            (Phase::HalfOpen { .. }, Outcome::Success) => Ok(self.enter(Phase::Closed {
+                failures: 0,
+                since: now,
+            })),
+            (Phase::HalfOpen { .. }, Outcome::Failure) => Ok(self.trip(now)),
+            (Phase::HalfOpen { .. }, Outcome::Ignored) => {
+                Ok(self.enter(Phase::HalfOpen { lease_end: now }))
+            }
+            (Phase::Closed { .. }, Outcome::Ignored) | (Phase::HeldClosed, _) => Ok(None),
+            // No ticket is issued while open, so one that fits is another breaker's.
+            (Phase::Open { .. } | Phase::HeldOpen, _) => Err(Stale),
+        }
+    }
+
+    /// Where the breaker stands: the state it last entered.
+    ///
+    /// It leaves `Open` when it admits the trial and not by the clock alone, so `until` may lie in
+    /// the past. That way the state moves only with a [`Transition`], and what is shown always
+    /// agrees with what was logged and counted.
+    pub fn state(&self) -> State {
+        match self.phase {
+            Phase::Closed { .. } | Phase::HeldClosed => State::Closed,
+            Phase::Open { until } => State::Open { until: Some(until) },
+            Phase::HeldOpen => State::Open { until: None },
+            Phase::HalfOpen { .. } => State::HalfOpen,
+        }
+    }
+
+    /// Whether an operator holds it open or closed.
+    pub fn is_forced(&self) -> bool {
+        matches!(self.phase, Phase::HeldOpen | Phase::HeldClosed)
+    }
+
+    /// Refuses every call until [`unforce`](Self::unforce) or [`reset`](Self::reset).
+    pub fn force_open(&mut self) -> Option<Transition> {
+        self.enter(Phase::HeldOpen)
+    }
+
+    /// Admits every call, whatever becomes of it, until [`unforce`](Self::unforce) or
+    /// [`reset`](Self::reset).
+    pub fn force_closed(&mut self) -> Option<Transition> {
+        self.enter(Phase::HeldClosed)
+    }
+
+    /// Hands a forced breaker back to its own judgement; changes nothing in one that is not forced.
+    ///
+    /// One held open lets a trial through at the next call; one held closed stays closed and counts
+    /// from nought.
+    pub fn unforce(&mut self, now: Duration) -> Option<Transition> {
+        match self.phase {
+            Phase::HeldOpen => self.enter(Phase::Open { until: now }),
+            Phase::HeldClosed => self.enter(Phase::Closed {
+                failures: 0,
+                since: now,
+            }),
+            Phase::Closed { .. } | Phase::Open { .. } | Phase::HalfOpen { .. } => None,
+        }
+    }
+
+    /// Closes the breaker as if it were new: no failures, no past trips, not forced. Calls under
+    /// way no longer count.
+    pub fn reset(&mut self, now: Duration) -> Option<Transition> {
+        self.trips = 0;
+        self.enter(Phase::Closed {
+            failures: 0,
+            since: now,
+        })
+    }
+
+    /// Takes new settings, for a reload. The state stays as it is: they bear on the next failure
+    /// and the next trip.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
+    }
+
+    /// Opens for `reset_timeout` × 2ⁿ, at most `max_reset_timeout`, and up to a tenth longer by
+    /// jitter.
+    fn trip(&mut self, now: Duration) -> Option<Transition> {
+        let factor = 1 << self.trips.min(31);
+        let open_for = self
+            .settings
+            .reset_timeout
+            .saturating_mul(factor)
+            .min(self.settings.max_reset_timeout);
+        self.trips = self.trips.saturating_add(1);
+        self.enter(Phase::Open {
+            until: now
+                .saturating_add(open_for)
+                .saturating_add(self.jitter(open_for)),
+        })
+    }
+
+    /// Between nothing and a tenth of `open_for`, so that what tripped together does not come back
+    /// together.
+    ///
+    /// Always upward, because a trial before `reset_timeout` would break the operator's word.
+    fn jitter(&self, open_for: Duration) -> Duration {
+        let [a, b, ..] = mix(self.jitter_seed ^ self.generation).to_le_bytes();
+        open_for / (10 << 16) * u32::from(u16::from_le_bytes([a, b]))
+    }
+
+    /// The only way to another phase, so that none is ever entered without a new generation.
+    fn enter(&mut self, phase: Phase) -> Option<Transition> {
+        let from = self.state();
+        self.phase = phase;
+        self.generation += 1;
+        let to = self.state();
+        (mem::discriminant(&from) != mem::discriminant(&to)).then_some(Transition { from, to })
+    }
+}
+
+impl Ticket {
+    /// The change of state its admission made: from open to half-open, or none.
+    pub fn transition(&self) -> Option<Transition> {
+        self.transition
+    }
+}
+
+impl State {
+    /// Its name in logs and labels: `closed`, `open` or `half-open`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Open { .. } => "open",
+            Self::HalfOpen => "half-open",
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Phase {
+    /// `failures` in a row so far; `since` when it has been closed.
+    Closed {
+        failures: u32,
+        since: Duration,
+    },
+    Open {
+        until: Duration,
+    },
+    /// No second trial before `lease_end`. An ignored trial pulls it in to the instant it ended.
+    HalfOpen {
+        lease_end: Duration,
+    },
+    /// By an operator.
+    HeldOpen,
+    /// By an operator.
+    HeldClosed,
+}
+
+/// The output step of SplitMix64: spreads neighbouring seeds over all 64 bits.
+fn mix(seed: u64) -> u64 {
+    let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
+}
+
+/// What a trial's lease is longer than its timeout by: time for its result to arrive.
+const LEASE_MARGIN: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod model;
+#[cfg(test)]
+mod mutants;
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;
