@@ -1,0 +1,106 @@
+//! What a schedule will do, for people: who starts when, and how loaded the machine will be.
+
+use std::time::Duration;
+
+use super::Key;
+
+/// Everything that recurs, by interval and then by phase.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    entries: Vec<Planned>,
+}
+
+/// One entry of a plan: it starts at `origin + phase + k x interval`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Planned {
+    /// The period between two starts.
+    pub interval: Duration,
+    /// The time from the beginning of the interval to the start.
+    pub phase: Duration,
+    /// Position on the ladder of its interval, from 0.
+    pub slot: u32,
+    /// Who starts.
+    pub key: Key,
+}
+
+/// The starts in the busiest window, and what an even spread would give.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peak {
+    /// Starts in the busiest window.
+    pub count: u64,
+    /// Starts in each window if all were spread perfectly, rounded up.
+    pub ideal: u64,
+}
+
+impl Plan {
+    pub(super) fn new(mut entries: Vec<Planned>) -> Self {
+        entries.sort_unstable();
+        Self { entries }
+    }
+
+    /// Who starts when, by interval and then by phase.
+    pub fn entries(&self) -> &[Planned] {
+        &self.entries
+    }
+
+    /// The busiest window of the given length, wherever it begins.
+    ///
+    /// With one interval this is exact. Several intervals drift past each other, and the peaks of each are added up as
+    /// if they met, which is an upper bound. For a window as long as a check may take, it is the number of
+    /// threads that never keep a check waiting.
+    pub fn peak(&self, window: Duration) -> Peak {
+        let mut peak = Peak { count: 0, ideal: 0 };
+        let mut even = 0_u128;
+        for ring in self.entries.chunk_by(|a, b| a.interval == b.interval) {
+            let (window, interval) = (window.as_nanos(), ring[0].interval.as_nanos());
+            let whole = ring.len() as u128 * (window / interval);
+            peak.count = peak
+                .count
+                .saturating_add(saturate(whole) + busiest(ring, window % interval));
+            even = even
+                .saturating_add((ring.len() as u128 * window).saturating_mul(FRACTION) / interval);
+        }
+        peak.ideal = saturate(even.div_ceil(FRACTION));
+        peak
+    }
+
+    /// Starts in one second, on average.
+    pub fn starts_per_second(&self) -> f64 {
+        self.busy(|_| Duration::from_secs(1))
+    }
+
+    /// How many threads would be busy, on average, if every check took as long as `longest` says.
+    ///
+    /// What is above the number of threads there are cannot fit.
+    pub fn busy(&self, longest: impl Fn(&Planned) -> Duration) -> f64 {
+        self.entries
+            .iter()
+            .map(|entry| longest(entry).div_duration_f64(entry.interval))
+            .sum()
+    }
+}
+
+/// The most starts in a window shorter than the interval, over all windows that begin with a start.
+fn busiest(ring: &[Planned], window: u128) -> u64 {
+    let interval = ring[0].interval.as_nanos();
+    let start = |n: usize| {
+        let round = (n / ring.len()) as u128;
+        ring[n % ring.len()].phase.as_nanos() + round * interval
+    };
+    let mut end = 0;
+    let mut most = 0;
+    for begin in 0..ring.len() {
+        while start(end) < start(begin) + window {
+            end += 1;
+        }
+        most = most.max(end - begin);
+    }
+    most as u64
+}
+
+fn saturate(count: u128) -> u64 {
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// Fractions of a start are summed in units of 2^-32.
+const FRACTION: u128 = 1 << 32;

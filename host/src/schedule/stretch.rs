@@ -1,0 +1,134 @@
+//! Which checks are left out while the host's machine is short of something.
+
+use std::time::Duration;
+
+/// How much an operator cares about a platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Priority {
+    /// Checked at every slot, whatever the state of the machine.
+    Critical,
+    /// Checked less often while the machine is short of something.
+    #[default]
+    Normal,
+    /// Checked rarely in degraded mode, and close to never in critical mode.
+    Low,
+}
+
+/// The state of the machine the host runs on, from good to bad.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub enum Mode {
+    /// Everything runs.
+    #[default]
+    Normal,
+    /// Short of CPU or memory: checks are stretched.
+    Degraded,
+    /// Nearly out of memory: checks are stretched more, and low priority is paused.
+    Critical,
+}
+
+impl Priority {
+    /// Its name in the config and in the JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Critical => "critical",
+            Self::Normal => "normal",
+            Self::Low => "low",
+        }
+    }
+}
+
+impl Mode {
+    /// Its name in the log and in the JSON.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Normal => "normal",
+            Self::Degraded => "degraded",
+            Self::Critical => "critical",
+        }
+    }
+}
+
+/// Whether the check due at slot number `slot` in interval number `tick` runs, or is left out (reason `degraded`).
+///
+/// Stretching by a factor runs one in that many intervals. The slot number is added so that the platforms take turns:
+/// at a factor of two, half of them run in each interval, not all of them in every second one.
+pub fn runs_at(priority: Priority, mode: Mode, tick: u64, slot: u32, interval: Duration) -> bool {
+    let turn = tick.wrapping_add(u64::from(slot));
+    turn.is_multiple_of(factor(priority, mode, interval))
+}
+
+/// One run in how many intervals. DESIGN 4.7 has the table.
+fn factor(priority: Priority, mode: Mode, interval: Duration) -> u64 {
+    match (priority, mode) {
+        (Priority::Critical, _) | (_, Mode::Normal) => 1,
+        (Priority::Normal, Mode::Degraded) => 2,
+        (Priority::Normal, Mode::Critical) | (Priority::Low, Mode::Degraded) => 4,
+        // Never more often than in degraded mode, which a long interval would otherwise allow.
+        (Priority::Low, Mode::Critical) => intervals_per(SIGN_OF_LIFE, interval).max(4),
+    }
+}
+
+fn intervals_per(time: Duration, interval: Duration) -> u64 {
+    let count = time.as_nanos().div_ceil(interval.as_nanos().max(1));
+    u64::try_from(count).unwrap_or(u64::MAX)
+}
+
+/// How often a paused platform is checked all the same.
+const SIGN_OF_LIFE: Duration = Duration::from_mins(15);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const INTERVAL: Duration = Duration::from_secs(5);
+
+    fn runs_of_one_slot(priority: Priority, mode: Mode, interval: Duration, ticks: u64) -> usize {
+        (0..ticks)
+            .filter(|&tick| runs_at(priority, mode, tick, 3, interval))
+            .count()
+    }
+
+    #[test]
+    fn each_priority_is_stretched_as_the_table_says() {
+        for (priority, mode, runs) in [
+            (Priority::Critical, Mode::Normal, 720),
+            (Priority::Critical, Mode::Degraded, 720),
+            (Priority::Critical, Mode::Critical, 720),
+            (Priority::Normal, Mode::Normal, 720),
+            (Priority::Normal, Mode::Degraded, 360),
+            (Priority::Normal, Mode::Critical, 180),
+            (Priority::Low, Mode::Normal, 720),
+            (Priority::Low, Mode::Degraded, 180),
+            (Priority::Low, Mode::Critical, 4),
+        ] {
+            // 720 intervals of 5 s are an hour.
+            assert_eq!(
+                runs_of_one_slot(priority, mode, INTERVAL, 720),
+                runs,
+                "{priority:?} in {mode:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn half_of_the_platforms_run_in_each_stretched_interval() {
+        for tick in 0..10 {
+            let running = (0..1000)
+                .filter(|&slot| runs_at(Priority::Normal, Mode::Degraded, tick, slot, INTERVAL));
+            assert_eq!(running.count(), 500, "interval {tick}");
+        }
+    }
+
+    #[test]
+    fn a_paused_platform_is_never_checked_more_often_than_a_stretched_one() {
+        for seconds in [1, 7, 225, 300, 899, 900, 3600] {
+            let interval = Duration::from_secs(seconds);
+            let paused = runs_of_one_slot(Priority::Low, Mode::Critical, interval, 100_000);
+            let stretched = runs_of_one_slot(Priority::Low, Mode::Degraded, interval, 100_000);
+            assert!(
+                paused <= stretched,
+                "{seconds} s: {paused} runs against {stretched}"
+            );
+        }
+    }
+}
