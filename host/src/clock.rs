@@ -1,1 +1,151 @@
-//! To be written.
+//! The host's one clock. Every pure room takes `now` from here and reads no clock of its own.
+//!
+//! The clock counts a suspend as time gone by: a laptop that slept for an hour finds its schedule an hour later
+//! instead of standing where it was. On Linux that is `CLOCK_BOOTTIME`, read without a system call. Elsewhere it is the
+//! standard library's monotonic clock, which counts a suspend on Windows and does not on macOS.
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// Time since the host started: monotonic, and running on through a suspend.
+///
+/// A copy has the same origin, so the times of all copies can be compared.
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
+    origin: source::Point,
+}
+
+impl Clock {
+    /// A clock whose origin is this moment.
+    #[must_use]
+    pub fn start() -> Self {
+        Self {
+            origin: source::read(),
+        }
+    }
+
+    /// The time since the origin. Never goes back.
+    #[must_use]
+    pub fn now(&self) -> Duration {
+        source::since(self.origin)
+    }
+
+    /// The date and time of day that `at`, a time of this clock, was or will be.
+    ///
+    /// Goes by what the wall clock says at this moment, so that a wall clock set right after the start
+    /// does not leave every later timestamp wrong.
+    #[must_use]
+    pub fn wall(&self, at: Duration) -> SystemTime {
+        let (wall, now) = (wall_now(), self.now());
+        let moved = match now.checked_sub(at) {
+            Some(ago) => wall.checked_sub(ago),
+            None => wall.checked_add(at.saturating_sub(now)),
+        };
+        moved.unwrap_or(wall)
+    }
+
+    /// [`Clock::wall`] as Prometheus writes timestamps: seconds since 1970, or 0 for a time before that.
+    #[must_use]
+    pub fn unix_seconds(&self, at: Duration) -> f64 {
+        self.wall(at)
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_secs_f64()
+    }
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "this is the room that reads the clock for the others"
+)]
+fn wall_now() -> SystemTime {
+    SystemTime::now()
+}
+
+#[cfg(target_os = "linux")]
+mod source {
+    use rustix::time::{ClockId, clock_gettime};
+    use std::time::Duration;
+
+    pub(super) type Point = Duration;
+
+    pub(super) fn read() -> Point {
+        let time = clock_gettime(ClockId::Boottime);
+        // Negative only in a time namespace with an offset before its own boot: there, the clock starts at 0.
+        Duration::try_from(time).unwrap_or_default()
+    }
+
+    pub(super) fn since(origin: Point) -> Duration {
+        read().saturating_sub(origin)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod source {
+    use std::time::{Duration, Instant};
+
+    pub(super) type Point = Instant;
+
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the room that reads the clock for the others"
+    )]
+    pub(super) fn read() -> Point {
+        Instant::now()
+    }
+
+    pub(super) fn since(origin: Point) -> Duration {
+        read().saturating_duration_since(origin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_clock_never_goes_back_and_does_move() {
+        let clock = Clock::start();
+        let first = clock.now();
+        let mut last = first;
+        // A clock of a coarse OS ticks every 16 ms: many readings, and far fewer than these.
+        for _ in 0..10_000_000 {
+            let now = clock.now();
+            assert!(now >= last);
+            last = now;
+            if last > first {
+                return;
+            }
+        }
+        panic!("the clock stands still at {last:?}");
+    }
+
+    #[test]
+    fn copies_share_their_origin() {
+        let clock = Clock::start();
+        let before = clock.now();
+        let copy = clock;
+        assert!(copy.now() >= before, "a copy started again at 0");
+    }
+
+    #[test]
+    fn the_wall_time_of_a_moment_is_as_far_from_now_as_the_moment() {
+        let clock = Clock::start();
+        let hour = Duration::from_secs(3600);
+        let (past, future) = (clock.unix_seconds(hour), clock.unix_seconds(hour * 3));
+        // The wall clock is read twice and may be set in between: a minute is far more than that, and far less than 2 h.
+        assert!((future - past - 7200.0).abs() < 60.0);
+        assert!(clock.unix_seconds(clock.now()) > 1.6e9, "it is after 2020");
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_suspend_counts_as_time_gone_by() {
+        let uptime = std::fs::read_to_string("/proc/uptime").expect("Linux has it");
+        let uptime: f64 = uptime
+            .split(' ')
+            .next()
+            .and_then(|s| s.parse().ok())
+            .expect("a number first");
+        // `/proc/uptime` counts suspends, so the two agree whether or not this machine ever slept; 1 min of slack.
+        assert!((source::read().as_secs_f64() - uptime).abs() < 60.0);
+    }
+}

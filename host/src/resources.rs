@@ -1,1 +1,299 @@
-//! To be written.
+//! Whether this machine is short of CPU, memory or disk, and how far the host should ease off.
+//!
+//! Measuring is apart from judging. `sample` measures, on threads of its own; [`Judge`] turns measurements into a mode,
+//! and is pure: it reads no clock and no machine, so every rule here is tested by feeding it numbers.
+//!
+//! | what | goes over | comes back |
+//! |---|---|---|
+//! | CPU, memory, disk | above 80 % in three samples running | below 70 % for 60 s |
+//! | memory, critical | above 92 %, at once | below 82 % for 60 s, to degraded |
+//! | memory stalls | above 10 % in three samples running | below 5 % for 60 s |
+//!
+//! A bare "above 80 %" changed its mind 140 to 560 times an hour near the line; these rules stay under four.
+use self::line::{Crossing, Line};
+use self::pressure::Pressure;
+use std::fmt;
+use std::time::Duration;
+
+use crate::schedule::Mode;
+
+mod cgroup;
+mod line;
+pub mod pressure;
+pub mod sample;
+#[cfg(test)]
+mod tests;
+
+/// One measurement of the machine. `None` is "unknown", which is not zero: it neither raises nor lowers the mode.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Sample {
+    /// CPU in use since the sample before, percent, 0–100.
+    pub cpu_percent: Option<f64>,
+    /// Memory in use that cannot be taken back without anybody noticing, percent, 0–100.
+    pub memory_percent: Option<f64>,
+    /// The fullest of the watched file systems that answered.
+    pub disk: Option<Disk>,
+    /// The watched paths whose file system does not answer, such as a dead network mount.
+    pub disks_stuck: Vec<String>,
+    /// Time lost to waiting for resources, where the kernel says.
+    pub pressure: Pressure,
+}
+
+/// How full one file system is.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Disk {
+    /// What is full, for people: "/var", or "/var (inodes)".
+    pub place: String,
+    /// In use, as `df` counts it: of what unprivileged users may fill. Percent, 0–100.
+    pub percent: f64,
+}
+
+/// The lines that a measurement crosses, in percent.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Limits {
+    degraded_above: f64,
+    recover_below: f64,
+    critical_above: f64,
+}
+
+impl Limits {
+    /// Limits in percent of CPU, memory and disk; `critical_above` is of memory alone.
+    ///
+    /// # Errors
+    /// Unless 0 < `recover_below` < `degraded_above` ≤ `critical_above` ≤ 100.
+    pub fn new(
+        degraded_above: f64,
+        recover_below: f64,
+        critical_above: f64,
+    ) -> Result<Self, LimitsError> {
+        let named = [
+            ("recover_below", recover_below),
+            ("degraded_above", degraded_above),
+            ("critical_above", critical_above),
+        ];
+        for (name, value) in named {
+            if !(value > 0.0 && value <= 100.0) {
+                return Err(LimitsError::NotAPercentage { name, value });
+            }
+        }
+        if recover_below >= degraded_above {
+            return Err(LimitsError::NoGap {
+                recover_below,
+                degraded_above,
+            });
+        }
+        if degraded_above > critical_above {
+            return Err(LimitsError::CriticalFirst {
+                degraded_above,
+                critical_above,
+            });
+        }
+        Ok(Self {
+            degraded_above,
+            recover_below,
+            critical_above,
+        })
+    }
+}
+
+impl Default for Limits {
+    /// Degraded above 80 %, back below 70 %, critical above 92 % of memory.
+    fn default() -> Self {
+        Self {
+            degraded_above: 80.0,
+            recover_below: 70.0,
+            critical_above: 92.0,
+        }
+    }
+}
+
+/// Why [`Limits`] were refused.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum LimitsError {
+    /// A limit that nothing, or everything, would cross.
+    NotAPercentage {
+        /// Which limit.
+        name: &'static str,
+        /// What it was to be.
+        value: f64,
+    },
+    /// Going over and coming back at the same line would change the mode with every sample.
+    NoGap {
+        /// The limit to come back.
+        recover_below: f64,
+        /// The limit to go over.
+        degraded_above: f64,
+    },
+    /// Critical would come before degraded.
+    CriticalFirst {
+        /// The lower mode's limit.
+        degraded_above: f64,
+        /// The higher mode's limit.
+        critical_above: f64,
+    },
+}
+
+impl fmt::Display for LimitsError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotAPercentage { name, value } => {
+                write!(
+                    f,
+                    "{name} is {value}; it is a percentage: above 0, at most 100"
+                )
+            }
+            Self::NoGap {
+                recover_below,
+                degraded_above,
+            } => write!(
+                f,
+                "recover_below ({recover_below}) must be lower than degraded_above ({degraded_above}), by 10 or so; \
+                 without a gap the mode changes with every sample"
+            ),
+            Self::CriticalFirst {
+                degraded_above,
+                critical_above,
+            } => write!(
+                f,
+                "degraded_above ({degraded_above}) must not be higher than critical_above ({critical_above})"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for LimitsError {}
+
+/// What the samples so far come to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judgement {
+    /// How far the schedule is to ease off. A full disk plays no part: fewer checks free no disk.
+    pub stretch: Mode,
+    /// What to show people, as in `conductor_degraded_mode`: at least degraded while a disk is full.
+    pub shown: Mode,
+    /// Whether a watched file system is full.
+    pub disk_full: bool,
+    /// What this sample changed, for the log; `None` nearly always.
+    pub changed: Option<Change>,
+}
+
+/// A change of [`Judgement::stretch`] or [`Judgement::disk_full`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Change {
+    /// What was shown before.
+    pub from: Mode,
+    /// What is shown now. The same as before when, say, the CPU is short while a disk was already full.
+    pub to: Mode,
+    /// What was measured and which limit it crossed: "memory at 93 % (limit 92 %)".
+    pub why: String,
+}
+
+/// Turns samples into a mode, with hysteresis.
+#[derive(Clone, Debug)]
+pub struct Judge {
+    cpu: Line,
+    memory: Line,
+    critical: Line,
+    stalls: Line,
+    disk: Line,
+}
+
+impl Judge {
+    /// A judge that has seen nothing yet: the mode is normal.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        let Limits {
+            degraded_above,
+            recover_below,
+            critical_above,
+        } = limits;
+        let usage = Line::new(degraded_above, recover_below, SAMPLES_RUNNING);
+        let gap = degraded_above - recover_below;
+        Self {
+            cpu: usage.clone(),
+            memory: usage.clone(),
+            critical: Line::new(critical_above, critical_above - gap, 1),
+            stalls: Line::new(STALLED_ABOVE, STALLED_RECOVER_BELOW, SAMPLES_RUNNING),
+            disk: usage,
+        }
+    }
+
+    /// Takes in a sample measured at `now`.
+    pub fn observe(&mut self, now: Duration, sample: &Sample) -> Judgement {
+        let before = (self.stretch(), self.shown(), self.disk.over);
+        let why = self.cross(now, sample);
+        let (stretch, shown, disk_full) = (self.stretch(), self.shown(), self.disk.over);
+        Judgement {
+            stretch,
+            shown,
+            disk_full,
+            changed: ((stretch, shown, disk_full) != before).then(|| Change {
+                from: before.1,
+                to: shown,
+                why: why.join("; "),
+            }),
+        }
+    }
+
+    /// Lets each line see its measurement; says which were crossed.
+    fn cross(&mut self, now: Duration, sample: &Sample) -> Vec<String> {
+        let mut why = Vec::new();
+        let cpu = self.cpu.observe(now, sample.cpu_percent);
+        why.extend(cpu.map(|crossing| format!("cpu {crossing}")));
+
+        let memory = self.memory.observe(now, sample.memory_percent);
+        let critical = self.critical.observe(now, sample.memory_percent);
+        if self.critical.over {
+            // From critical the way back leads through degraded, however short the stay above 80 % was.
+            self.memory.over = true;
+        }
+        // When both lines are crossed, the further one says it all.
+        let further = match critical {
+            Some(Crossing::Over { .. }) => critical,
+            _ => memory.or(critical),
+        };
+        why.extend(further.map(|crossing| format!("memory {crossing}")));
+
+        let stalled = sample.pressure.memory.map(|stall| stall.full);
+        let crossed = self.stalls.observe(now, stalled);
+        why.extend(crossed.map(|crossing| format!("time lost to memory stalls {crossing}")));
+
+        // With some disks unheard, the fullest of the others shows that one is full, and cannot show that none is.
+        let trusted =
+            |disk: &&Disk| sample.disks_stuck.is_empty() || disk.percent >= self.disk.recover_below;
+        let disk = sample.disk.as_ref().filter(trusted);
+        let crossed = self.disk.observe(now, disk.map(|disk| disk.percent));
+        if let (Some(crossing), Some(disk)) = (crossed, disk) {
+            why.push(format!("disk {} {crossing}", disk.place));
+        }
+        why
+    }
+
+    fn stretch(&self) -> Mode {
+        if self.critical.over {
+            Mode::Critical
+        } else if self.cpu.over || self.memory.over || self.stalls.over {
+            Mode::Degraded
+        } else {
+            Mode::Normal
+        }
+    }
+
+    fn shown(&self) -> Mode {
+        match self.stretch() {
+            Mode::Normal if self.disk.over => Mode::Degraded,
+            stretch => stretch,
+        }
+    }
+}
+
+/// One busy second is no shortage: at the default interval three samples are 10 to 15 s of it.
+const SAMPLES_RUNNING: u32 = 3;
+
+/// Percent of the time in which nothing at all got done for want of memory (PSI `full`, ten-second average).
+///
+/// A second lost out of every ten is enough to push a check over a timeout of a few seconds, and then the machine would
+/// be blamed on the plugin. Well below the 60 % at which systemd-oomd starts to kill.
+const STALLED_ABOVE: f64 = 10.0;
+
+/// Half of [`STALLED_ABOVE`]: the average itself takes ten seconds to follow.
+const STALLED_RECOVER_BELOW: f64 = 5.0;

@@ -1,0 +1,341 @@
+//! Measures the machine, on threads of its own: the scheduler asks and goes on, and the answer comes by callback.
+//!
+//! One thread measures CPU, memory and pressure. Each watched file system has a thread to itself, because asking a dead
+//! network mount how full it is hangs, for ever and beyond any signal: such a thread is left behind, and the others
+//! go on measuring.
+use super::cgroup::Cgroup;
+use super::pressure::Pressure;
+use super::{Disk, Sample};
+use crate::clock::Clock;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
+use std::thread;
+use std::time::Duration;
+use sysinfo::{CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, System};
+
+#[cfg(test)]
+mod tests;
+
+/// Takes one [`Sample`] each time it is asked to.
+///
+/// Dropping it ends its threads as soon as they come out of what they are doing, and waits for none of them.
+#[derive(Debug)]
+pub struct Sampler {
+    ask: SyncSender<()>,
+    busy: Arc<AtomicBool>,
+}
+
+impl Sampler {
+    /// Starts the threads; nothing is measured for anybody until the first request.
+    ///
+    /// `disks` are paths on the file systems to watch, such as `/` and the state folder. `on_sample` is called on the
+    /// sampler's own thread; while it runs, no further sample is taken.
+    ///
+    /// # Errors
+    /// When the OS refuses a thread.
+    pub fn start(
+        clock: Clock,
+        disks: Vec<PathBuf>,
+        on_sample: impl FnMut(Sample) + Send + 'static,
+    ) -> io::Result<Self> {
+        Self::start_with(clock, disks, fullness, on_sample)
+    }
+
+    /// [`Sampler::start`] with another way to measure a disk: tests have no dead mount at hand.
+    fn start_with(
+        clock: Clock,
+        disks: Vec<PathBuf>,
+        measure_disk: impl FnMut(&Path) -> io::Result<Option<Disk>> + Clone + Send + 'static,
+        mut on_sample: impl FnMut(Sample) + Send + 'static,
+    ) -> io::Result<Self> {
+        let mut disks = disks
+            .into_iter()
+            .map(|path| DiskThread::start(path, measure_disk.clone()))
+            .collect::<io::Result<Vec<_>>>()?;
+        let (ask, asked) = sync_channel(1);
+        let busy = Arc::new(AtomicBool::new(false));
+        let done = Arc::clone(&busy);
+        thread::Builder::new()
+            .name("resources".to_owned())
+            .spawn(move || {
+                let mut machine = Machine::new(clock);
+                while asked.recv().is_ok() {
+                    let sample = take(&mut machine, &mut disks);
+                    done.store(false, Ordering::Release);
+                    on_sample(sample);
+                }
+            })?;
+        Ok(Self { ask, busy })
+    }
+
+    /// Asks for one sample and returns at once.
+    ///
+    /// `false`: none will come, because the one before is still being taken or the callback panicked.
+    #[must_use = "a request that was dropped brings no sample"]
+    pub fn request(&self) -> bool {
+        !self.busy.swap(true, Ordering::AcqRel) && self.ask.try_send(()).is_ok()
+    }
+}
+
+fn take(machine: &mut Machine, disks: &mut [DiskThread]) -> Sample {
+    // Asked first and listened to last, so that disks and machine are measured at the same time.
+    for disk in disks.iter_mut() {
+        disk.ask();
+    }
+    let mut sample = machine.measure();
+    for disk in disks {
+        match disk.listen() {
+            Ok(None) => {}
+            Ok(Some(found)) => {
+                let fullest = sample.disk.as_ref().map_or(0.0, |disk| disk.percent);
+                if sample.disk.is_none() || found.percent > fullest {
+                    sample.disk = Some(found);
+                }
+            }
+            Err(Stuck) => sample.disks_stuck.push(disk.path.display().to_string()),
+        }
+    }
+    sample
+}
+
+/// CPU, memory and pressure: what `/proc` and its like answer without delay.
+struct Machine {
+    clock: Clock,
+    system: Option<System>,
+    cpu_read_at: Duration,
+    cgroup: Cgroup,
+}
+
+impl Machine {
+    fn new(clock: Clock) -> Self {
+        let mut system = System::new()
+            .inspect_err(|error| tracing::warn!(%error, "CPU and memory cannot be measured here"))
+            .ok();
+        let mut cgroup = Cgroup::of_this_process();
+        // The first reading is the mean since boot. Taken here and shown to nobody, it is where the first sample starts.
+        if let Some(system) = &mut system {
+            refresh_cpu(system);
+        }
+        let cpu_read_at = clock.now();
+        cgroup.cpu_percent(cpu_read_at);
+        Self {
+            clock,
+            system,
+            cpu_read_at,
+            cgroup,
+        }
+    }
+
+    fn measure(&mut self) -> Sample {
+        let (machine_cpu, machine_memory) = match &mut self.system {
+            Some(system) => {
+                // Asked any sooner, `sysinfo` would hand out its last reading again as if it were new.
+                let next = self.cpu_read_at + MINIMUM_CPU_UPDATE_INTERVAL;
+                let wait = next.saturating_sub(self.clock.now());
+                if !wait.is_zero() {
+                    thread::sleep(wait);
+                }
+                refresh_cpu(system);
+                (cpu_percent(system), memory_percent(system))
+            }
+            None => (None, None),
+        };
+        self.cpu_read_at = self.clock.now();
+        let group_cpu = self.cgroup.cpu_percent(self.cpu_read_at);
+        Sample {
+            cpu_percent: tighter(machine_cpu, group_cpu),
+            memory_percent: tighter(machine_memory, self.cgroup.memory_percent()),
+            pressure: Pressure::read(self.cgroup.pressure_dir()),
+            ..Sample::default()
+        }
+    }
+}
+
+fn refresh_cpu(system: &mut System) {
+    system.refresh_cpu_specifics(CpuRefreshKind::nothing().with_usage());
+}
+
+/// The mean over the CPUs this process may run on: with one CPU of 64, that one is all there is.
+fn cpu_percent(system: &System) -> Option<f64> {
+    let allowed = allowed_cpus();
+    let usable = |cpu: &&sysinfo::Cpu| allowed(cpu.name());
+    let usages = system.cpus().iter().filter(usable);
+    let (sum, count) = usages.fold((0.0, 0.0), |(sum, count), cpu| {
+        (sum + f64::from(cpu.usage()), count + 1.0)
+    });
+    let mean: f64 = sum / count;
+    mean.is_finite().then(|| mean.clamp(0.0, 100.0))
+}
+
+#[cfg(target_os = "linux")]
+fn allowed_cpus() -> impl Fn(&str) -> bool {
+    let allowed = rustix::thread::sched_getaffinity(None).ok();
+    move |name| {
+        let index = name.strip_prefix("cpu").and_then(|n| n.parse().ok());
+        match (allowed, index) {
+            (Some(allowed), Some(index)) => allowed.is_set(index),
+            _ => true,
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn allowed_cpus() -> impl Fn(&str) -> bool {
+    |_| true
+}
+
+fn memory_percent(system: &mut System) -> Option<f64> {
+    system.refresh_memory_specifics(MemoryRefreshKind::nothing().with_ram());
+    let total = system.total_memory();
+    percent_of(total.saturating_sub(system.available_memory()), total)
+}
+
+fn tighter(machine: Option<f64>, group: Option<f64>) -> Option<f64> {
+    match (machine, group) {
+        (Some(machine), Some(group)) => Some(machine.max(group)),
+        (machine, group) => machine.or(group),
+    }
+}
+
+/// `part` of `whole` in percent, 0–100, to a hundredth; `None` of nothing.
+pub(super) fn percent_of(part: u64, whole: u64) -> Option<f64> {
+    let hundredths = (u128::from(part) * 10_000).checked_div(u128::from(whole))?;
+    let hundredths = u32::try_from(hundredths.min(10_000)).ok()?;
+    Some(f64::from(hundredths) / 100.0)
+}
+
+/// The thread that measures one file system.
+struct DiskThread {
+    path: PathBuf,
+    ask: SyncSender<()>,
+    answers: Receiver<Option<Disk>>,
+    state: DiskState,
+}
+
+#[derive(Clone, Copy)]
+enum DiskState {
+    /// Free to be asked.
+    Idle,
+    Asked,
+    /// Owes an answer that has been waited for in vain.
+    Late,
+}
+
+/// The file system did not answer.
+#[derive(Debug, PartialEq)]
+struct Stuck;
+
+impl DiskThread {
+    fn start(
+        path: PathBuf,
+        mut measure: impl FnMut(&Path) -> io::Result<Option<Disk>> + Send + 'static,
+    ) -> io::Result<Self> {
+        let (ask, asked) = sync_channel(1);
+        let (answer, answers) = sync_channel(1);
+        let place = path.clone();
+        thread::Builder::new()
+            .name("resources-disk".to_owned())
+            .spawn(move || {
+                let mut warned = false;
+                while asked.recv().is_ok() {
+                    let found = measure(&place).unwrap_or_else(|error| {
+                        if !warned {
+                            tracing::warn!(path = %place.display(), %error, "cannot measure how full this disk is");
+                        }
+                        warned = true;
+                        None
+                    });
+                    if answer.send(found).is_err() {
+                        return;
+                    }
+                }
+            })?;
+        Ok(Self {
+            path,
+            ask,
+            answers,
+            state: DiskState::Idle,
+        })
+    }
+
+    fn ask(&mut self) {
+        // A late answer that has come meanwhile is an old one: it is dropped, and the question asked anew.
+        let late = matches!(self.state, DiskState::Late);
+        if late && self.answers.try_recv() == Err(TryRecvError::Empty) {
+            return;
+        }
+        self.state = match self.ask.try_send(()) {
+            Ok(()) => DiskState::Asked,
+            Err(_) => DiskState::Late,
+        };
+    }
+
+    fn listen(&mut self) -> Result<Option<Disk>, Stuck> {
+        let answer = match self.state {
+            DiskState::Asked => self.answers.recv_timeout(PATIENCE).map_err(|_| Stuck),
+            DiskState::Idle | DiskState::Late => Err(Stuck),
+        };
+        self.state = match answer {
+            Ok(_) => DiskState::Idle,
+            Err(Stuck) => DiskState::Late,
+        };
+        answer
+    }
+}
+
+/// How full the file system of `path` is, of space or of inodes, whichever is worse.
+///
+/// `None` where that says nothing: a file system that cannot be written to is always full.
+#[cfg(unix)]
+fn fullness(path: &Path) -> io::Result<Option<Disk>> {
+    use rustix::fs::{StatVfsMountFlags, statvfs};
+    let stat = statvfs(path)?;
+    if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+        return Ok(None);
+    }
+    let place = path.display().to_string();
+    let space = used(stat.f_blocks, stat.f_bfree, stat.f_bavail);
+    let inodes = used(stat.f_files, stat.f_ffree, stat.f_favail);
+    Ok(match (space, inodes) {
+        (space, Some(percent)) if space.is_none_or(|space| percent > space) => Some(Disk {
+            place: format!("{place} (inodes)"),
+            percent,
+        }),
+        (space, _) => space.map(|percent| Disk { place, percent }),
+    })
+}
+
+/// As `df` counts: what root alone may fill is neither used nor free. File systems without inodes say 0 of 0.
+#[cfg(unix)]
+fn used(total: u64, free: u64, available: u64) -> Option<f64> {
+    let used = total.saturating_sub(free);
+    percent_of(used, used.saturating_add(available))
+}
+
+/// How full the volume of `path` is.
+#[cfg(not(unix))]
+fn fullness(path: &Path) -> io::Result<Option<Disk>> {
+    use sysinfo::{DiskRefreshKind, Disks};
+    let path = std::path::absolute(path)?;
+    let volumes =
+        Disks::new_with_refreshed_list_specifics(DiskRefreshKind::nothing().with_storage())
+            .map_err(|error| io::Error::other(error.to_string()))?;
+    let holds = |volume: &&sysinfo::Disk| path.starts_with(volume.mount_point());
+    let closest = volumes
+        .list()
+        .iter()
+        .filter(holds)
+        .max_by_key(|volume| volume.mount_point().as_os_str().len());
+    Ok(closest.and_then(|volume| {
+        let total = volume.total_space();
+        let percent = percent_of(total.saturating_sub(volume.available_space()), total)?;
+        let place = path.display().to_string();
+        Some(Disk { place, percent })
+    }))
+}
+
+/// How long a file system may take to answer before its sample goes without it. A local one takes microseconds.
+const PATIENCE: Duration = Duration::from_secs(1);
