@@ -1,0 +1,132 @@
+//! What lies in the plugin folders, vetted: by plugin id, and what was refused.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+
+use super::{Refusal, Rule, Store, Vetted, candidates, refusal::Problem, vet};
+
+/// The vetted libraries of the plugin folders.
+#[derive(Debug)]
+pub struct Catalog {
+    dirs: Vec<PathBuf>,
+    passes_over_others: bool,
+    store: Store,
+    found: Mutex<Found>,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    /// Libraries that keep the rules, so that only those that changed are read again.
+    vetted: HashMap<PathBuf, (Stamp, Arc<Vetted>)>,
+    by_id: BTreeMap<String, Arc<Vetted>>,
+    refused: Vec<Refusal>,
+}
+
+/// What tells a file from the one that was at its place before.
+type Stamp = (u64, Option<SystemTime>);
+
+impl Catalog {
+    /// Vets everything in `dirs`, and keeps private copies under `state_dir`, or where [`Store::default_base`] says.
+    ///
+    /// `passes_over_others`: a library without a manifest is none of ours, as in the folder of the host's own program,
+    /// rather than a plugin whose manifest is missing.
+    ///
+    /// # Errors
+    /// When there is no place for private copies. What is wrong with single files is in [`Self::refused`].
+    pub fn open(
+        dirs: &[PathBuf],
+        passes_over_others: bool,
+        state_dir: Option<&Path>,
+    ) -> Result<Self, Refusal> {
+        let base = state_dir.map_or_else(Store::default_base, Path::to_owned);
+        let catalog = Self {
+            dirs: dirs.to_vec(),
+            passes_over_others,
+            store: Store::open(&base)?,
+            found: Mutex::default(),
+        };
+        catalog.scan();
+        Ok(catalog)
+    }
+
+    /// Looks through the folders again: what is new or changed is vetted, what is gone is forgotten.
+    pub fn scan(&self) {
+        let candidates = candidates(&self.dirs);
+        let mut found = self.lock();
+        let mut before = std::mem::take(&mut *found);
+        found.refused = candidates.refused;
+        for file in candidates.files {
+            let stamp = stamp(&file);
+            let vetted = match before.vetted.remove(&file) {
+                Some((seen, vetted)) if seen == stamp => Ok(vetted),
+                _ => vet(&file, &self.store).map(Arc::new),
+            };
+            match vetted {
+                Ok(vetted) => found.take(file, stamp, vetted),
+                Err(refusal) if self.passes_over_others && refusal.is_not_a_plugin() => {
+                    tracing::debug!("passed over {}: it has no manifest", file.display());
+                }
+                Err(refusal) => found.refused.push(refusal),
+            }
+        }
+        for refusal in &found.refused {
+            if !before.refused.contains(refusal) {
+                tracing::warn!("{refusal}");
+            }
+        }
+    }
+
+    /// The library of a plugin.
+    pub fn find(&self, id: &str) -> Option<Arc<Vetted>> {
+        self.lock().by_id.get(id).cloned()
+    }
+
+    /// Every plugin's library, by id.
+    pub fn libraries(&self) -> Vec<Arc<Vetted>> {
+        self.lock().by_id.values().cloned().collect()
+    }
+
+    /// What was refused, with the reason.
+    pub fn refused(&self) -> Vec<Refusal> {
+        self.lock().refused.clone()
+    }
+
+    /// The folders that are searched.
+    pub fn dirs(&self) -> &[PathBuf] {
+        &self.dirs
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Found> {
+        self.found.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Found {
+    fn take(&mut self, file: PathBuf, stamp: Stamp, vetted: Arc<Vetted>) {
+        let id = &vetted.manifest.id;
+        match self.by_id.get(id) {
+            Some(other) => {
+                let problem = Problem::new(
+                    format!("it is plugin {id}, and so is {}", other.origin.display()),
+                    "take one of the two away",
+                );
+                self.refused.push(Refusal::new(&file, Rule::Id, problem));
+            }
+            None => {
+                self.by_id.insert(id.clone(), Arc::clone(&vetted));
+            }
+        }
+        self.vetted.insert(file, (stamp, vetted));
+    }
+}
+
+fn stamp(file: &Path) -> Stamp {
+    fs::metadata(file).map_or((0, None), |metadata| {
+        (metadata.len(), metadata.modified().ok())
+    })
+}

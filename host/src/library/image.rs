@@ -1,0 +1,342 @@
+//! What the headers of an object file say, for ELF, PE and Mach-O alike.
+//!
+//! Works on bytes in memory; any bytes at all are safe to pass.
+
+use std::fmt;
+
+use conductor_plugin_api::manifest::Manifest;
+use object::{
+    BinaryFormat, FileKind, Object, ObjectKind, ObjectSection, ObjectSegment, macho,
+    read::macho::{LoadCommandIterator, MachHeader},
+};
+use serde::Serialize;
+
+use super::refusal::{Problem, printable};
+
+mod elf;
+
+/// What was read from an object file.
+#[derive(Debug)]
+pub(super) struct Image<'data> {
+    pub(super) format: Format,
+    pub(super) machine: Machine,
+    pub(super) kind: Kind,
+    /// What the headers speak of that is not in the file.
+    pub(super) outside: Option<String>,
+    pub(super) record: Record<'data>,
+    /// The libraries it cannot be loaded without; printable.
+    pub(super) needs: Vec<String>,
+}
+
+impl<'data> Image<'data> {
+    /// Reads the headers of `bytes`.
+    pub(super) fn read(bytes: &'data [u8]) -> Result<Self, Problem> {
+        let other = |found: String| Problem::new(found, take_the_build_for_this_host());
+        if bytes.is_empty() {
+            return Err(Problem::new("it is empty", "copy the library again"));
+        }
+        let Ok(known) = FileKind::parse(bytes) else {
+            let start = printable(&bytes[..bytes.len().min(8)]);
+            return Err(other(format!(
+                "it is no ELF, PE or Mach-O file (it begins with \"{start}\")"
+            )));
+        };
+        match known {
+            FileKind::Elf32 => elf::read::<object::elf::FileHeader32<_>>(bytes),
+            FileKind::Elf64 => elf::read::<object::elf::FileHeader64<_>>(bytes),
+            FileKind::Pe32 | FileKind::Pe64 | FileKind::MachO32 | FileKind::MachO64 => {
+                read_other(bytes)
+            }
+            FileKind::MachOFat32 | FileKind::MachOFat64 => {
+                return Err(Problem::new(
+                    "it is a universal Mach-O file, which holds libraries for several processors",
+                    "take out the one for this machine: lipo -thin",
+                ));
+            }
+            _ => {
+                return Err(other(
+                    "it is what a compiler hands to a linker, not a library".into(),
+                ));
+            }
+        }
+        .map_err(|error| {
+            Problem::new(
+                format!("its headers are damaged ({error})"),
+                "copy the library again, whole",
+            )
+        })
+    }
+
+    /// It is an object file of the kind this OS loads.
+    pub(super) fn is_of_this_format(&self) -> Result<(), Problem> {
+        let (found, wanted) = (self.format, Format::of_this_host());
+        if found == wanted {
+            return Ok(());
+        }
+        Err(Problem::new(
+            format!("it is {found}, this host loads {wanted}"),
+            take_the_build_for_this_host(),
+        ))
+    }
+
+    /// It is built for this processor and OS.
+    pub(super) fn is_for_this_machine(&self) -> Result<(), Problem> {
+        let host = Machine::of_this_host();
+        let same_os = self.machine.os.is_none() || self.machine.os == host.os;
+        if same_os && self.machine.same_processor(&host) {
+            return Ok(());
+        }
+        Err(Problem::new(
+            format!("it is built for {}, this host is {host}", self.machine),
+            take_the_build_for_this_host(),
+        ))
+    }
+
+    /// All its parts lie inside the file.
+    pub(super) fn is_whole(&self) -> Result<(), Problem> {
+        match &self.outside {
+            None => Ok(()),
+            Some(found) => Err(Problem::new(
+                format!("it was cut off or damaged: {found}"),
+                "copy it again under another name, and rename it when it is whole",
+            )),
+        }
+    }
+
+    /// It is a shared library.
+    pub(super) fn is_a_shared_library(&self) -> Result<(), Problem> {
+        if self.kind == Kind::SharedLibrary {
+            return Ok(());
+        }
+        Err(Problem::new(
+            format!("it is {}, not a shared library", self.kind),
+            "build it with crate-type = [\"cdylib\"]",
+        ))
+    }
+}
+
+/// A family of object files.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Format {
+    /// Linux, the BSDs and most others.
+    Elf,
+    /// Windows.
+    Pe,
+    /// macOS.
+    #[serde(rename = "mach-o")]
+    MachO,
+}
+
+impl Format {
+    const fn of_this_host() -> Self {
+        if cfg!(windows) {
+            Self::Pe
+        } else if cfg!(target_vendor = "apple") {
+            Self::MachO
+        } else {
+            Self::Elf
+        }
+    }
+}
+
+impl fmt::Display for Format {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Elf => "an ELF file (Linux and others)",
+            Self::Pe => "a PE file (Windows)",
+            Self::MachO => "a Mach-O file (macOS)",
+        })
+    }
+}
+
+/// What a library is built for.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Machine {
+    /// The processor by Rust's name for it, such as `x86_64`.
+    pub processor: String,
+    /// How wide its pointers are.
+    pub bits: u32,
+    /// Whether numbers begin with their lowest byte.
+    pub little_endian: bool,
+    /// The OS where the file names one; many ELF files do not.
+    pub os: Option<&'static str>,
+}
+
+impl Machine {
+    fn of_this_host() -> Self {
+        Self {
+            processor: std::env::consts::ARCH.into(),
+            bits: usize::BITS,
+            little_endian: cfg!(target_endian = "little"),
+            os: Some(std::env::consts::OS),
+        }
+    }
+
+    fn same_processor(&self, other: &Self) -> bool {
+        self.processor == other.processor
+            && self.bits == other.bits
+            && self.little_endian == other.little_endian
+    }
+}
+
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let end = if self.little_endian { "little" } else { "big" };
+        let (processor, bits) = (&self.processor, self.bits);
+        write!(f, "{processor} ({bits} bits, {end}-endian)")?;
+        self.os.map_or(Ok(()), |os| write!(f, " with {os}"))
+    }
+}
+
+/// What an object file is for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// To be loaded into a process.
+    SharedLibrary,
+    /// To be started as a process.
+    Executable,
+    /// To be linked.
+    Object,
+    /// A dead process.
+    Core,
+    /// Anything else.
+    Other,
+}
+
+impl From<ObjectKind> for Kind {
+    fn from(kind: ObjectKind) -> Self {
+        match kind {
+            ObjectKind::Dynamic => Self::SharedLibrary,
+            ObjectKind::Executable => Self::Executable,
+            ObjectKind::Relocatable => Self::Object,
+            ObjectKind::Core => Self::Core,
+            _ => Self::Other,
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SharedLibrary => "a shared library",
+            Self::Executable => "an executable",
+            Self::Object => "an object file",
+            Self::Core => "a core dump",
+            Self::Other => "something to be neither started nor loaded",
+        })
+    }
+}
+
+/// The section a manifest lies in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Record<'data> {
+    None,
+    One(&'data [u8]),
+    /// What is wrong with it.
+    Damaged(String),
+}
+
+/// PE and Mach-O, where the `object` crate's common face shows all that is asked.
+fn read_other(bytes: &[u8]) -> object::Result<Image<'_>> {
+    let file = object::File::parse(bytes)?;
+    let (format, os, section) = match file.format() {
+        BinaryFormat::Pe => (Format::Pe, "windows", Manifest::PE_SECTION),
+        _ => (Format::MachO, "macos", Manifest::MACHO_SECTION),
+    };
+    Ok(Image {
+        format,
+        machine: machine(&file, Some(os)),
+        kind: kind(&file),
+        outside: outside(&file),
+        record: match file.section_by_name(section).map(|section| section.data()) {
+            None => Record::None,
+            Some(Ok(bytes)) => Record::One(bytes),
+            Some(Err(_)) => Record::Damaged("its manifest lies outside the file".into()),
+        },
+        needs: needs(&file),
+    })
+}
+
+fn machine(file: &object::File<'_>, os: Option<&'static str>) -> Machine {
+    Machine {
+        processor: processor(file.architecture()),
+        bits: if file.is_64() { 64 } else { 32 },
+        little_endian: file.is_little_endian(),
+        os,
+    }
+}
+
+fn processor(architecture: object::Architecture) -> String {
+    use object::Architecture as A;
+    let name = match architecture {
+        A::X86_64 | A::X86_64_X32 => "x86_64",
+        A::I386 => "x86",
+        A::Aarch64 | A::Aarch64_Ilp32 => "aarch64",
+        A::Arm => "arm",
+        other => return format!("{other:?}").to_lowercase(),
+    };
+    name.into()
+}
+
+fn kind(file: &object::File<'_>) -> Kind {
+    let bundle = match file {
+        object::File::MachO32(file) => {
+            file.macho_header().filetype(file.endian()) == macho::MH_BUNDLE
+        }
+        object::File::MachO64(file) => {
+            file.macho_header().filetype(file.endian()) == macho::MH_BUNDLE
+        }
+        _ => false,
+    };
+    if bundle {
+        Kind::SharedLibrary
+    } else {
+        file.kind().into()
+    }
+}
+
+fn outside(file: &object::File<'_>) -> Option<String> {
+    // The common face passes over load commands that cannot be read.
+    let commands = match file {
+        object::File::MachO32(file) => file.macho_load_commands().and_then(all_commands),
+        object::File::MachO64(file) => file.macho_load_commands().and_then(all_commands),
+        _ => Ok(()),
+    };
+    if commands.is_err() {
+        return Some("its load commands do not lie inside it".into());
+    }
+    let segment = file.segments().position(|it| it.data().is_err());
+    let section = file.sections().position(|it| it.data().is_err());
+    segment
+        .map(|n| format!("segment {n} does not lie inside it"))
+        .or_else(|| section.map(|n| format!("section {n} does not lie inside it")))
+}
+
+fn all_commands<E: object::Endian>(mut commands: LoadCommandIterator<'_, E>) -> object::Result<()> {
+    while let Some(command) = commands.next()? {
+        command.variant()?;
+    }
+    Ok(())
+}
+
+fn needs(file: &object::File<'_>) -> Vec<String> {
+    let Ok(libraries) = file.import_libraries() else {
+        return Vec::new();
+    };
+    let names = libraries.filter_map(Result::ok).map(|library| {
+        let name = library.name();
+        printable(&name[..name.len().min(MAX_NAME)])
+    });
+    names.take(MAX_NEEDS).collect()
+}
+
+fn take_the_build_for_this_host() -> String {
+    use std::env::consts::{ARCH, OS};
+    format!("put there the plugin's build for {OS} on {ARCH}")
+}
+
+/// More is damage, or an attempt to flood the terminal.
+const MAX_NEEDS: usize = 200;
+const MAX_NAME: usize = 200;

@@ -1,0 +1,192 @@
+//! All that is known of a library without running it, for people and programs.
+
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+};
+
+use conductor_plugin_api::manifest::{Door, Manifest};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+
+use super::{
+    Format, Hash, Kind, Machine, Refusal, Rule,
+    refusal::{Problem, printable_path},
+};
+
+/// What a file holds, and what each rule says to it.
+///
+/// Facts that could not be read are absent. Its `Display` is a table of several lines of printable text.
+#[derive(Clone, Debug, Serialize)]
+pub struct Inspection {
+    /// The file, as it was named.
+    #[serde(serialize_with = "path_as_text")]
+    pub file: PathBuf,
+    /// Its size in bytes.
+    pub size: Option<usize>,
+    /// The hash of its content.
+    pub sha256: Option<Hash>,
+    /// The family of object files it belongs to.
+    pub format: Option<Format>,
+    /// What it is built for.
+    pub machine: Option<Machine>,
+    /// What it is for.
+    pub kind: Option<Kind>,
+    /// What it says of itself.
+    #[serde(serialize_with = "manifest_as_map")]
+    pub manifest: Option<Manifest>,
+    /// The libraries it cannot be loaded without; printable.
+    pub needs: Vec<String>,
+    /// Every rule but the store's, in order; a library is taken when none refuses it.
+    pub verdicts: Vec<Verdict>,
+    /// It is whole, and makes no claim to be a plugin.
+    #[serde(skip)]
+    pub(super) no_manifest: bool,
+}
+
+/// What one rule says to a file.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Verdict {
+    /// The rule.
+    pub rule: Rule,
+    /// What it says.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+/// What a rule can say.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(tag = "outcome", rename_all = "lowercase")]
+pub enum Outcome {
+    /// The file keeps it.
+    Passed,
+    /// The file breaks it.
+    Refused {
+        /// What was found; printable.
+        found: String,
+        /// What to do about it; printable.
+        cure: String,
+    },
+    /// It has nothing to go by: the file could not be read so far, or this OS knows no such rule.
+    Open,
+}
+
+impl Inspection {
+    pub(super) fn new(file: &Path) -> Self {
+        Self {
+            file: file.to_owned(),
+            size: None,
+            sha256: None,
+            format: None,
+            machine: None,
+            kind: None,
+            manifest: None,
+            needs: Vec::new(),
+            verdicts: Vec::new(),
+            no_manifest: false,
+        }
+    }
+
+    /// The first rule the file breaks, if any.
+    pub fn refusal(&self) -> Option<Refusal> {
+        self.verdicts
+            .iter()
+            .find_map(|verdict| match &verdict.outcome {
+                Outcome::Refused { found, cure } => Some(Refusal {
+                    no_manifest: self.no_manifest,
+                    ..Refusal::new(&self.file, verdict.rule, Problem::new(found, cure))
+                }),
+                Outcome::Passed | Outcome::Open => None,
+            })
+    }
+
+    /// Notes what a rule says, and hands back what it let through.
+    pub(super) fn judge<T>(&mut self, rule: Rule, result: Result<T, Problem>) -> Option<T> {
+        let (outcome, passed) = match result {
+            Ok(passed) => (Outcome::Passed, Some(passed)),
+            Err(Problem { found, cure }) => (Outcome::Refused { found, cure }, None),
+        };
+        self.verdicts.push(Verdict { rule, outcome });
+        passed
+    }
+
+    /// Fills in the rules that were not asked.
+    pub(super) fn leave_the_rest_open(&mut self) {
+        for rule in Rule::ON_FILES {
+            if !self.verdicts.iter().any(|verdict| verdict.rule == rule) {
+                let outcome = Outcome::Open;
+                self.verdicts.push(Verdict { rule, outcome });
+            }
+        }
+        self.verdicts.sort_by_key(|verdict| verdict.rule);
+    }
+}
+
+impl fmt::Display for Inspection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut fact = |name: &str, value: Option<String>| {
+            let value = value.as_deref().unwrap_or("unknown");
+            writeln!(f, "{name:<14} {value}")
+        };
+        let said = |tell: fn(&Manifest) -> String| self.manifest.as_ref().map(tell);
+        fact("file", Some(printable_path(&self.file)))?;
+        fact("size", self.size.map(|size| format!("{size} bytes")))?;
+        fact("sha256", self.sha256.map(|hash| hash.to_string()))?;
+        fact("format", self.format.map(|format| format.to_string()))?;
+        fact("built for", self.machine.as_ref().map(Machine::to_string))?;
+        fact("kind", self.kind.map(|kind| kind.to_string()))?;
+        fact("plugin", said(|m| m.id.clone()))?;
+        fact("version", said(|m| m.version.clone()))?;
+        fact("name", said(|m| m.name.clone()))?;
+        fact("API", said(|m| m.api.to_string()))?;
+        fact("door", said(|m| door(m.door).to_owned()))?;
+        fact("panics", said(|m| panics(m).to_owned()))?;
+        fact("needs", self.format.map(|_| self.needs.join(" ")))?;
+        writeln!(f)?;
+        for Verdict { rule, outcome } in &self.verdicts {
+            match outcome {
+                Outcome::Passed => writeln!(f, "{rule:<14} passed")?,
+                Outcome::Open => writeln!(f, "{rule:<14} not looked at")?,
+                Outcome::Refused { found, cure } => {
+                    writeln!(f, "{rule:<14} REFUSED: {found}; {cure}")?
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+fn door(door: Door) -> &'static str {
+    match door {
+        Door::Rust => "rust",
+        Door::C => "c",
+    }
+}
+
+fn panics(manifest: &Manifest) -> &'static str {
+    if manifest.panics_unwind {
+        "unwind"
+    } else {
+        "abort"
+    }
+}
+
+fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(&printable_path(path))
+}
+
+fn manifest_as_map<S: Serializer>(
+    manifest: &Option<Manifest>,
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    let Some(manifest) = manifest else {
+        return serializer.serialize_none();
+    };
+    let mut map = serializer.serialize_map(None)?;
+    map.serialize_entry("id", &manifest.id)?;
+    map.serialize_entry("version", &manifest.version)?;
+    map.serialize_entry("name", &manifest.name)?;
+    map.serialize_entry("api", &manifest.api.to_string())?;
+    map.serialize_entry("door", door(manifest.door))?;
+    map.serialize_entry("panics", panics(manifest))?;
+    map.end()
+}

@@ -1,0 +1,126 @@
+//! What a library says of itself, and whether this host can work with it.
+
+use conductor_plugin_api::manifest::{ApiVersion, Door, Manifest};
+use semver::{Comparator, Op, Version, VersionReq};
+
+use super::{
+    image::Record,
+    refusal::{Problem, printable},
+};
+
+/// The one well-formed manifest of a library.
+pub(super) fn read(record: &Record<'_>) -> Result<Manifest, Problem> {
+    let bytes = match record {
+        Record::One(bytes) => bytes,
+        Record::None => {
+            return Err(Problem::new(
+                "it has no plugin manifest",
+                "export a plugin from it (conductor_plugin_api::export_plugin!), or take it out of the plugin folder",
+            ));
+        }
+        Record::Damaged(found) => return Err(Problem::new(found, rebuild())),
+    };
+    let manifest = Manifest::parse(bytes)
+        .map_err(|error| Problem::new(printable(error.to_string().as_bytes()), rebuild()))?;
+    for (field, text) in [("name", &manifest.name), ("version", &manifest.version)] {
+        let shown = printable(text.as_bytes());
+        if shown != *text {
+            return Err(Problem::new(
+                format!("its manifest has the {field} \"{shown}\", which has invisible characters"),
+                rebuild(),
+            ));
+        }
+    }
+    if let Err(error) = Version::parse(&manifest.version) {
+        return Err(Problem::new(
+            format!(
+                "its manifest has the version \"{}\", which is no semantic version ({error})",
+                manifest.version
+            ),
+            "give the plugin a version like 1.0.0 and build it again",
+        ));
+    }
+    Ok(manifest)
+}
+
+/// The plugin was built for the major version of the API that the host speaks; minor versions get along both ways.
+pub(super) fn api_version(plugin: ApiVersion, host: ApiVersion) -> Result<(), Problem> {
+    let spoken = VersionReq {
+        comparators: vec![Comparator {
+            op: Op::Caret,
+            major: host.major.into(),
+            minor: None,
+            patch: None,
+            pre: semver::Prerelease::EMPTY,
+        }],
+    };
+    if spoken.matches(&Version::new(
+        plugin.major.into(),
+        plugin.minor.into(),
+        plugin.patch.into(),
+    )) {
+        return Ok(());
+    }
+    let newer = if plugin.major > host.major {
+        format!(", or run it with a host that speaks {}.x", plugin.major)
+    } else {
+        String::new()
+    };
+    Err(Problem::new(
+        format!(
+            "it was built for plugin API {plugin}, this host speaks {}.x (it has {host})",
+            host.major
+        ),
+        format!("{}{newer}", rebuild()),
+    ))
+}
+
+/// A panic in a Rust library unwinds, so that it can be caught before it ends the process.
+pub(super) fn panic_strategy(manifest: &Manifest) -> Result<(), Problem> {
+    if manifest.door == Door::Rust && !manifest.panics_unwind {
+        return Err(Problem::new(
+            "it was built with panic = \"abort\", so its first panic would end the process that holds it",
+            "rebuild it with panic = \"unwind\" in its Cargo profile",
+        ));
+    }
+    Ok(())
+}
+
+/// This host can talk to the library.
+pub(super) fn door(manifest: &Manifest) -> Result<(), Problem> {
+    match manifest.door {
+        Door::Rust => Ok(()),
+        Door::C => Err(Problem::new(
+            "it is a C plugin, and C plugins are not supported by this version",
+            "use a plugin written in Rust, or a later host",
+        )),
+    }
+}
+
+fn rebuild() -> String {
+    format!(
+        "rebuild it with conductor-plugin-api {}.x",
+        ApiVersion::CURRENT.major
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_of_one_major_get_along_both_ways() {
+        let version = |major, minor, patch| ApiVersion {
+            major,
+            minor,
+            patch,
+        };
+        let host = version(2, 3, 4);
+        for plugin in [version(2, 0, 0), version(2, 3, 9), version(2, 99, 0)] {
+            assert_eq!(api_version(plugin, host), Ok(()));
+        }
+        for plugin in [version(1, 3, 4), version(3, 3, 4), version(0, 0, 0)] {
+            assert!(api_version(plugin, host).is_err(), "{plugin}");
+        }
+    }
+}

@@ -1,0 +1,218 @@
+//! Why a library was not taken: one rule, what was found, and what to do about it.
+
+use std::{
+    fmt::{self, Write as _},
+    path::{Path, PathBuf},
+};
+
+use serde::{Serialize, Serializer};
+
+/// Why a file or folder was refused; its `Display` is one line of printable text.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Refusal {
+    /// The file or folder, as the operator named it.
+    pub file: PathBuf,
+    /// The first rule it breaks.
+    pub rule: Rule,
+    /// What was found; printable.
+    pub found: String,
+    /// What to do about it; printable.
+    pub cure: String,
+    pub(super) no_manifest: bool,
+}
+
+impl Refusal {
+    pub(super) fn new(file: &Path, rule: Rule, problem: Problem) -> Self {
+        Self {
+            file: file.to_owned(),
+            rule,
+            found: problem.found,
+            cure: problem.cure,
+            no_manifest: false,
+        }
+    }
+
+    /// Whether the file is a whole library that simply has no manifest.
+    ///
+    /// In a folder that also holds libraries of other kinds, such as the one the host's own binary lies in, nobody
+    /// claimed that such a file is a plugin, and it may be passed over in silence.
+    pub fn is_not_a_plugin(&self) -> bool {
+        self.no_manifest
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = printable_path(&self.file);
+        let (rule, found, cure) = (self.rule, &self.found, &self.cure);
+        write!(f, "{file}: refused by rule {rule}: {found}; {cure}")
+    }
+}
+
+impl std::error::Error for Refusal {}
+
+/// The rules a library must keep, in the order they are looked at.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Rule {
+    /// It is there, is a regular file, and can be read.
+    RegularFile,
+    /// It belongs to root or to the user the host runs as.
+    Owner,
+    /// Nobody else can write to it.
+    Permissions,
+    /// Nobody else can put another file or link in its place.
+    Folder,
+    /// It is small enough to be read into memory.
+    Size,
+    /// It is an object file of this OS's kind.
+    Format,
+    /// It is built for this processor and OS.
+    Architecture,
+    /// All that its headers speak of lies inside the file.
+    Segments,
+    /// It is a shared library.
+    Kind,
+    /// It has one manifest, and that is well formed.
+    Manifest,
+    /// It was built for an API this host speaks.
+    ApiVersion,
+    /// Its panics unwind, so that they can be caught.
+    PanicStrategy,
+    /// It is of a sort this host can talk to.
+    Door,
+    /// The host can keep a private copy.
+    Store,
+    /// No other library in the plugin folders has its id.
+    Id,
+}
+
+impl Rule {
+    /// The rules a file is asked, all but the store's.
+    pub(super) const ON_FILES: [Self; 13] = [
+        Self::RegularFile,
+        Self::Owner,
+        Self::Permissions,
+        Self::Folder,
+        Self::Size,
+        Self::Format,
+        Self::Architecture,
+        Self::Segments,
+        Self::Kind,
+        Self::Manifest,
+        Self::ApiVersion,
+        Self::PanicStrategy,
+        Self::Door,
+    ];
+
+    /// The rule's short name, which stays the same in later versions.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::RegularFile => "regular-file",
+            Self::Owner => "owner",
+            Self::Permissions => "permissions",
+            Self::Folder => "folder",
+            Self::Size => "size",
+            Self::Format => "format",
+            Self::Architecture => "architecture",
+            Self::Segments => "segments",
+            Self::Kind => "kind",
+            Self::Manifest => "manifest",
+            Self::ApiVersion => "api-version",
+            Self::PanicStrategy => "panic-strategy",
+            Self::Door => "door",
+            Self::Store => "store",
+            Self::Id => "id",
+        }
+    }
+}
+
+impl fmt::Display for Rule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl Serialize for Rule {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.name())
+    }
+}
+
+/// What breaks a rule, before it is known for which file.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Problem {
+    pub(super) found: String,
+    pub(super) cure: String,
+}
+
+impl Problem {
+    pub(super) fn new(found: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            found: found.into(),
+            cure: cure.into(),
+        }
+    }
+}
+
+/// Text of foreign origin made safe to print on one line: whatever is no UTF-8, steers a terminal, breaks the line or
+/// turns the reading direction is escaped.
+pub(super) fn printable(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            match c {
+                '\u{061c}'
+                | '\u{200b}'..='\u{200f}'
+                | '\u{2028}'..='\u{202e}'
+                | '\u{2060}'..='\u{206f}'
+                | '\u{feff}' => text.extend(c.escape_unicode()),
+                c if c.is_control() => text.extend(c.escape_default()),
+                c => text.push(c),
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a string cannot fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// A path made safe to print on one line.
+pub(super) fn printable_path(path: &Path) -> String {
+    printable(path.as_os_str().as_encoded_bytes())
+}
+
+/// A path as a command line wants it.
+pub(super) fn quoted(path: &Path) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
+    let text = printable_path(path);
+    if text.chars().all(plain) {
+        text
+    } else {
+        format!("'{}'", text.replace('\'', "'\\''"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_comes_from_a_file_cannot_steer_the_terminal() {
+        assert_eq!(
+            printable(b"a\x1b[31m\nb\xff\x9b"),
+            "a\\u{1b}[31m\\nb\\xff\\x9b"
+        );
+        assert_eq!(
+            printable("ü\u{9b}\u{202e}x".as_bytes()),
+            "ü\\u{9b}\\u{202e}x"
+        );
+    }
+
+    #[test]
+    fn commands_in_cures_can_be_pasted() {
+        assert_eq!(quoted(Path::new("/a/b-1.so")), "/a/b-1.so");
+        assert_eq!(quoted(Path::new("/a b/it's.so")), "'/a b/it'\\''s.so'");
+    }
+}

@@ -1,0 +1,143 @@
+//! Which files of the plugin folders might be plugins, by name alone.
+
+use std::{
+    collections::HashSet,
+    ffi::OsStr,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Refusal, Rule,
+    refusal::{Problem, quoted},
+};
+
+/// What the plugin folders hold.
+#[derive(Debug, Default)]
+pub struct Candidates {
+    /// What is called like a shared library, sorted by file name, then by folder.
+    pub files: Vec<PathBuf>,
+    /// The folders that could not be listed; the others were.
+    pub refused: Vec<Refusal>,
+}
+
+/// Lists everything in `dirs` that is called like a shared library of any OS.
+///
+/// Those of other OSes are listed too, so that they are refused with a reason rather than overlooked; and so is a
+/// folder called `x.so`, which is what a container engine makes of a mounted file that is not there. Other folders,
+/// hidden files and editors' back-ups are passed over. A folder given twice is listed once.
+pub fn candidates(dirs: &[PathBuf]) -> Candidates {
+    let mut found = Candidates::default();
+    let mut seen = HashSet::new();
+    for dir in dirs {
+        if !seen.insert(fs::canonicalize(dir).unwrap_or_else(|_| dir.clone())) {
+            continue;
+        }
+        match list(dir) {
+            Ok(files) => found.files.extend(files),
+            Err(error) => {
+                let problem = unlistable(dir, &error);
+                found.refused.push(Refusal::new(dir, Rule::Folder, problem));
+            }
+        }
+    }
+    found
+        .files
+        .sort_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));
+    found
+}
+
+fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(dir)? {
+        let name = entry?.file_name();
+        if is_called_like_a_library(&name) {
+            files.push(dir.join(name));
+        }
+    }
+    Ok(files)
+}
+
+fn is_called_like_a_library(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension();
+    let hidden = name.as_encoded_bytes().starts_with(b".");
+    !hidden
+        && extension.is_some_and(|e| EXTENSIONS.iter().any(|known| e.eq_ignore_ascii_case(known)))
+}
+
+fn unlistable(dir: &Path, error: &io::Error) -> Problem {
+    let dir = quoted(dir);
+    match error.kind() {
+        io::ErrorKind::NotFound => Problem::new(
+            "there is no such folder",
+            format!("make it (mkdir -p {dir}) or correct plugin_dirs"),
+        ),
+        io::ErrorKind::NotADirectory => Problem::new(
+            "it is not a folder",
+            "name the folder the libraries lie in in plugin_dirs",
+        ),
+        io::ErrorKind::PermissionDenied => Problem::new(
+            "the host's user may not list it",
+            format!("let it: chmod o+rx {dir}, or make the host's user its owner"),
+        ),
+        _ => Problem::new(
+            format!("it cannot be listed: {error}"),
+            "make it readable or take it out of plugin_dirs",
+        ),
+    }
+}
+
+const EXTENSIONS: [&str; 3] = ["so", "dll", "dylib"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn libraries_of_any_os_are_listed_by_name_and_nothing_else() {
+        let (a, b) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        for name in [
+            "z.so",
+            "libx.DLL",
+            ".hidden.so",
+            "y.so~",
+            "y.so.tmp",
+            "notes.txt",
+            "so",
+            ".so",
+        ] {
+            fs::write(a.path().join(name), "").unwrap();
+        }
+        fs::write(b.path().join("m.dylib"), "").unwrap();
+        fs::create_dir(b.path().join("deps")).unwrap();
+        fs::write(b.path().join("deps/inner.so"), "").unwrap();
+        fs::create_dir(b.path().join("folder.so")).unwrap();
+
+        let found = candidates(&[a.path().into(), b.path().into(), a.path().join(".")]);
+        let expected = [
+            b.path().join("folder.so"),
+            a.path().join("libx.DLL"),
+            b.path().join("m.dylib"),
+            a.path().join("z.so"),
+        ];
+        assert_eq!(found.files, expected);
+        assert!(found.refused.is_empty());
+    }
+
+    #[test]
+    fn a_missing_folder_is_named_and_the_others_are_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("x.so");
+        fs::write(&file, "").unwrap();
+        let found = candidates(&[dir.path().join("gone"), file.clone(), dir.path().into()]);
+        assert_eq!(found.files, [file]);
+        let said: Vec<_> = found.refused.iter().map(Refusal::to_string).collect();
+        let said = said
+            .join("\n")
+            .replace(&*dir.path().to_string_lossy(), "DIR");
+        insta::assert_snapshot!(said, @r#"
+        DIR/gone: refused by rule folder: there is no such folder; make it (mkdir -p DIR/gone) or correct plugin_dirs
+        DIR/x.so: refused by rule folder: it is not a folder; name the folder the libraries lie in in plugin_dirs
+        "#);
+    }
+}

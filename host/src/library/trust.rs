@@ -1,0 +1,306 @@
+//! Whether anybody but the operator may have written a file, and the one reading of it.
+//!
+//! Everything is asked of the opened file, never again of its path: what was looked at is what is read.
+
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read as _},
+    path::Path,
+};
+
+use super::refusal::{Problem, printable_path, quoted};
+
+#[cfg(unix)]
+pub(super) use unix::{Who, folders, owner, permissions};
+
+/// An opened regular file.
+#[derive(Debug)]
+pub(super) struct Opened {
+    pub(super) file: File,
+    pub(super) metadata: Metadata,
+}
+
+impl Opened {
+    /// Opens a regular file, also through links; anything else is not even opened.
+    pub(super) fn new(path: &Path) -> Result<Self, Problem> {
+        // A pipe's writer would see it being opened, and some devices act on it.
+        let metadata = fs::metadata(path).map_err(|error| unreachable_file(path, &error))?;
+        regular(&metadata)?;
+        let file = open(path).map_err(|error| unreachable_file(path, &error))?;
+        let metadata = file.metadata().map_err(|error| unreadable(&error))?;
+        // It may have been replaced in between.
+        regular(&metadata)?;
+        Ok(Self { file, metadata })
+    }
+
+    /// Reads the whole file.
+    pub(super) fn read(&self) -> Result<Vec<u8>, Problem> {
+        let size = self.metadata.len();
+        if size > MAX_SIZE {
+            return Err(Problem::new(
+                format!("it has {size} bytes, more than {MAX_SIZE} (256 MiB) are not read"),
+                "strip it (strip --strip-unneeded), or build it without debug information",
+            ));
+        }
+        let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
+        (&self.file)
+            .take(MAX_SIZE)
+            .read_to_end(&mut bytes)
+            .map_err(|error| unreadable(&error))?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    // Without NONBLOCK, a pipe put there a moment ago would hold us up.
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+fn regular(metadata: &Metadata) -> Result<(), Problem> {
+    let kind = metadata.file_type();
+    if kind.is_file() {
+        return Ok(());
+    }
+    #[cfg(unix)]
+    let other = {
+        use std::os::unix::fs::FileTypeExt as _;
+        if kind.is_fifo() {
+            "a named pipe (FIFO)"
+        } else if kind.is_socket() {
+            "a socket"
+        } else {
+            "a device"
+        }
+    };
+    #[cfg(not(unix))]
+    let other = "no regular file";
+    let found = if kind.is_dir() { "a folder" } else { other };
+    Err(Problem::new(
+        format!("it is {found}, not a file"),
+        "put the library itself there, or take this out of the plugin folder",
+    ))
+}
+
+fn unreachable_file(path: &Path, error: &io::Error) -> Problem {
+    match (error.kind(), fs::read_link(path)) {
+        (io::ErrorKind::PermissionDenied, _) => Problem::new(
+            "the host's user may not read it",
+            format!("let it: chmod a+r {} (and a+x its folders)", quoted(path)),
+        ),
+        (_, Ok(target)) => Problem::new(
+            format!(
+                "it is a link to {}, which leads nowhere ({error})",
+                printable_path(&target)
+            ),
+            "let the link point to a library, or remove it",
+        ),
+        (io::ErrorKind::NotFound, Err(_)) => {
+            Problem::new("there is no such file", "check its name and folder")
+        }
+        _ => unreadable(error),
+    }
+}
+
+fn unreadable(error: &io::Error) -> Problem {
+    Problem::new(
+        format!("it cannot be read: {error}"),
+        "copy the library again",
+    )
+}
+
+/// A library with all its debug information stays well below this.
+const MAX_SIZE: u64 = 256 << 20;
+
+#[cfg(unix)]
+mod unix {
+    use std::{
+        ffi::OsString,
+        fs::{self, Metadata},
+        io,
+        os::unix::fs::MetadataExt as _,
+        path::{Component, Path, PathBuf},
+    };
+
+    use super::super::refusal::{Problem, printable_path, quoted};
+
+    /// Whom the host trusts beside root: the user it runs as.
+    #[derive(Clone, Copy, Debug)]
+    pub(in super::super) struct Who {
+        pub(in super::super) uid: u32,
+        /// The primary group. Where the umask is 002, as on many desktops, what the user makes is writable by it.
+        pub(in super::super) gid: u32,
+    }
+
+    impl Who {
+        pub(in super::super) fn runs_the_host() -> Self {
+            Self {
+                uid: rustix::process::geteuid().as_raw(),
+                gid: rustix::process::getegid().as_raw(),
+            }
+        }
+
+        /// How `chown` calls the user.
+        fn name(self) -> String {
+            match self.uid {
+                0 => "root".into(),
+                uid => uid.to_string(),
+            }
+        }
+
+        fn trusts(self, owner: u32) -> bool {
+            owner == 0 || owner == self.uid
+        }
+
+        /// Who else can write, and the letter `chmod` knows them by.
+        fn other_writers(self, file: &Metadata) -> Option<(String, char)> {
+            let mode = file.mode() & 0o7777;
+            if mode & 0o002 != 0 {
+                Some((format!("everybody can write to it (mode {mode:04o})"), 'o'))
+            } else if mode & 0o020 != 0 && file.gid() != self.gid {
+                let group = file.gid();
+                Some((
+                    format!("its group, gid {group}, can write to it (mode {mode:04o})"),
+                    'g',
+                ))
+            } else {
+                None
+            }
+        }
+
+        fn foreign_owner(self, file: &Metadata) -> Option<String> {
+            let (owner, host) = (file.uid(), self.uid);
+            (!self.trusts(owner))
+                .then(|| format!("it belongs to uid {owner}, the host runs as uid {host}"))
+        }
+    }
+
+    /// The file belongs to root or the host's user.
+    pub(in super::super) fn owner(path: &Path, file: &Metadata, who: Who) -> Result<(), Problem> {
+        let Some(found) = who.foreign_owner(file) else {
+            return Ok(());
+        };
+        let cure = format!("if you trust it: chown {} {}", who.name(), quoted(path));
+        Err(Problem::new(found, cure))
+    }
+
+    /// Nobody but its owner can write to the file.
+    pub(in super::super) fn permissions(
+        path: &Path,
+        file: &Metadata,
+        who: Who,
+    ) -> Result<(), Problem> {
+        let Some((found, letter)) = who.other_writers(file) else {
+            return Ok(());
+        };
+        let cure = format!(
+            "if you trust it as it is now: chmod {letter}-w {}",
+            quoted(path)
+        );
+        Err(Problem::new(found, cure))
+    }
+
+    /// Nobody else can replace a folder or link on the way to `path`, and the way leads to the `opened` file if there
+    /// is one; where `path` is a folder, it is looked at too.
+    pub(in super::super) fn folders(
+        path: &Path,
+        opened: Option<&Metadata>,
+        who: Who,
+    ) -> Result<(), Problem> {
+        let lost = |error: io::Error| {
+            Problem::new(
+                format!("the way to it cannot be followed: {error}"),
+                "let the host's user look into its folders: chmod a+x",
+            )
+        };
+        let mut at = PathBuf::from("/");
+        let mut links = 0;
+        let mut rest = reversed(&std::path::absolute(path).map_err(lost)?);
+        while let Some(step) = rest.pop() {
+            folder(&at, &fs::symlink_metadata(&at).map_err(lost)?, who)?;
+            if step == ".." {
+                at.pop();
+                continue;
+            }
+            let next = at.join(&step);
+            let metadata = fs::symlink_metadata(&next).map_err(lost)?;
+            if !metadata.is_symlink() {
+                at = next;
+                continue;
+            }
+            link(&next, &metadata, who)?;
+            links += 1;
+            if links > MAX_LINKS {
+                return Err(lost(io::Error::other("too many links")));
+            }
+            let target = fs::read_link(&next).map_err(lost)?;
+            if target.is_absolute() {
+                at = PathBuf::from("/");
+            }
+            rest.extend(reversed(&target));
+        }
+        let end = fs::symlink_metadata(&at).map_err(lost)?;
+        match opened {
+            Some(file) if (file.dev(), file.ino()) != (end.dev(), end.ino()) => Err(Problem::new(
+                "it was replaced while it was looked at",
+                "let whatever writes there finish, then try again",
+            )),
+            None => folder(&at, &end, who),
+            Some(_) => Ok(()),
+        }
+    }
+
+    fn folder(path: &Path, metadata: &Metadata, who: Who) -> Result<(), Problem> {
+        let name = printable_path(path);
+        if let Some(found) = who.foreign_owner(metadata) {
+            return Err(Problem::new(
+                format!("somebody else can replace it through the folder {name}: {found}"),
+                format!(
+                    "move it elsewhere, or chown {} {}",
+                    who.name(),
+                    quoted(path)
+                ),
+            ));
+        }
+        let sticky = metadata.mode() & 0o1000 != 0;
+        match who.other_writers(metadata) {
+            Some((found, letter)) if !sticky => Err(Problem::new(
+                format!("somebody else can replace it through the folder {name}: {found}"),
+                format!("move it elsewhere, or chmod {letter}-w {}", quoted(path)),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    fn link(path: &Path, metadata: &Metadata, who: Who) -> Result<(), Problem> {
+        let Some(found) = who.foreign_owner(metadata) else {
+            return Ok(());
+        };
+        Err(Problem::new(
+            format!(
+                "somebody else can turn the link {}: {found}",
+                printable_path(path)
+            ),
+            format!("if you trust it: chown -h {} {}", who.name(), quoted(path)),
+        ))
+    }
+
+    fn reversed(path: &Path) -> Vec<OsString> {
+        let named = path.components().filter_map(|step| match step {
+            Component::Normal(name) => Some(name.to_owned()),
+            Component::ParentDir => Some("..".into()),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        });
+        named.rev().collect()
+    }
+
+    /// Linux's own limit.
+    const MAX_LINKS: u32 = 40;
+}
