@@ -1,1 +1,160 @@
-//! To be written.
+//! Every metric of the host, in one place.
+//!
+//! [`FAMILIES`] is the list: name, HELP text, kind and labels of each. Labels with a closed set of
+//! values are enums. The scheduler, the guard and the resource monitor keep handles
+//! ([`PlatformMetrics`], [`PluginMetrics`]) and count through them with a few relaxed atomic
+//! operations, without a lock or an allocation. Whoever shows metrics takes a [`Snapshot`] and walks
+//! [`FAMILIES`] over it: the Prometheus rendering (`prometheus`, a cargo feature) and the log ([`log`]).
+//!
+//! Nothing here reads a clock, and nothing here knows another room of the host.
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use std::time::Duration;
+
+mod families;
+mod histogram;
+mod labels;
+pub mod log;
+mod platform;
+mod plugin;
+#[cfg(feature = "prometheus")]
+pub mod prometheus;
+#[cfg(test)]
+mod tests;
+
+pub use families::{FAMILIES, Family, Kind, Sample, Samples, Snapshot, Value};
+pub use labels::{
+    BreakerState, DegradedMode, ErrorType, Isolation, Resource, RestartReason, SkipReason, Status,
+};
+pub use platform::{Outcome, PlatformMetrics};
+pub use plugin::{PluginInfo, PluginMetrics};
+
+use histogram::Histogram;
+
+/// The host's metrics; clones share the same series.
+#[derive(Clone, Default)]
+pub struct Metrics {
+    shared: Arc<Shared>,
+}
+
+impl Metrics {
+    /// Metrics without a platform or plugin.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// The series of one platform checked by one plugin, registered with zero counts at the first call.
+    ///
+    /// A later call with the same pair returns the same series, so counters survive a reload.
+    #[must_use]
+    pub fn platform(&self, platform: &str, plugin: &str) -> Arc<PlatformMetrics> {
+        let mut series = self.shared.write();
+        let plugin = series.plugin(plugin).name.clone();
+        let platform: Arc<str> = platform.into();
+        let key = (platform.clone(), plugin.clone());
+        series
+            .platforms
+            .entry(key)
+            .or_insert_with(|| Arc::new(PlatformMetrics::new(platform, plugin)))
+            .clone()
+    }
+
+    /// Takes a platform's series out of what is shown; handles that are still held count into nothing.
+    pub fn remove_platform(&self, platform: &str, plugin: &str) {
+        let key = (platform.into(), plugin.into());
+        self.shared.write().platforms.remove(&key);
+    }
+
+    /// The series of one plugin, registered with zero counts at the first call.
+    #[must_use]
+    pub fn plugin(&self, id: &str) -> Arc<PluginMetrics> {
+        self.shared.write().plugin(id).clone()
+    }
+
+    /// Takes a plugin's own series out of what is shown; its platforms' series stay.
+    pub fn remove_plugin(&self, id: &str) {
+        self.shared.write().plugins.remove(id);
+    }
+
+    /// Counts one start that came `late` after its slot.
+    pub fn lateness(&self, late: Duration) {
+        self.shared.lateness.record(late);
+    }
+
+    /// Sets how much of a resource is in use, in percent, 0–100.
+    ///
+    /// The series is absent before the first reading, and again after one that is not finite.
+    pub fn resource(&self, resource: Resource, percent: f64) {
+        self.shared.resources[resource as usize].store(percent.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Sets the host's degraded mode.
+    pub fn degraded_mode(&self, mode: DegradedMode) {
+        self.shared
+            .degraded_mode
+            .store(mode as u8, Ordering::Relaxed);
+    }
+
+    /// What there is to show now; the values themselves are read when [`Family::samples`] comes to them.
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        let series = self.shared.read();
+        Snapshot {
+            shared: self.shared.clone(),
+            platforms: series.platforms.values().cloned().collect(),
+            plugins: series.plugins.values().cloned().collect(),
+        }
+    }
+}
+
+/// What all clones of [`Metrics`] share.
+struct Shared {
+    series: RwLock<Series>,
+    lateness: Histogram,
+    /// One per [`Resource`], as the bits of an `f64`; not finite is absent.
+    resources: [AtomicU64; Resource::ALL.len()],
+    degraded_mode: AtomicU8,
+}
+
+/// The registered series, in the order they are shown.
+#[derive(Default)]
+struct Series {
+    platforms: BTreeMap<(Arc<str>, Arc<str>), Arc<PlatformMetrics>>,
+    plugins: BTreeMap<Arc<str>, Arc<PluginMetrics>>,
+}
+
+impl Series {
+    fn plugin(&mut self, id: &str) -> &Arc<PluginMetrics> {
+        let id: Arc<str> = id.into();
+        self.plugins
+            .entry(id.clone())
+            .or_insert_with(|| Arc::new(PluginMetrics::new(id)))
+    }
+}
+
+impl Shared {
+    fn read(&self) -> RwLockReadGuard<'_, Series> {
+        self.series.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write(&self) -> RwLockWriteGuard<'_, Series> {
+        self.series.write().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            series: RwLock::default(),
+            lateness: Histogram::new(&LATENESS_BOUNDS),
+            resources: [const { AtomicU64::new(f64::NAN.to_bits()) }; Resource::ALL.len()],
+            degraded_mode: AtomicU8::new(DegradedMode::Normal as u8),
+        }
+    }
+}
+
+/// Finest around the tick of 10 ms, which is what lateness is made of on a healthy host.
+const LATENESS_BOUNDS: histogram::Bounds =
+    histogram::bounds_in_ms([1, 2, 5, 10, 20, 50, 100, 500, 5000]);

@@ -1,1 +1,277 @@
-//! To be written.
+//! The HTTP server: carries what other rooms computed to whoever asks, and computes nothing.
+//!
+//! It serves while everything else is stuck, and no client can hurt the checks: header size, time and the
+//! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
+//! `/api/v1/status`) is made on a thread of its own, one at a time.
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+use crate::metrics::Metrics;
+
+mod connections;
+mod offload;
+mod routes;
+#[cfg(feature = "prometheus")]
+mod scrape;
+#[cfg(test)]
+mod tests;
+
+use connections::{Busy, Connections};
+
+/// What the server shows, given by the rooms that know.
+#[derive(Clone)]
+pub struct Surface {
+    /// Shown at `/metrics`.
+    pub metrics: Metrics,
+    /// The JSON text shown at `/api/v1/status`; called on a thread that may block.
+    pub status: Arc<dyn Fn() -> String + Send + Sync>,
+    /// Whether `/-/ready` answers 200; called on the server's own threads, so it must be quick.
+    pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
+    /// Called each time `/metrics` was read to its end; must be quick.
+    pub scraped: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// A listening server that does not serve yet.
+pub struct Server {
+    listener: TcpListener,
+    limits: Limits,
+}
+
+impl Server {
+    /// Listens on `address`; port 0 takes any free one.
+    ///
+    /// # Errors
+    /// When the address cannot be listened on, naming it.
+    pub async fn bind(address: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            io::Error::new(
+                error.kind(),
+                format!("cannot listen on {address}: {error}; is another process using it?"),
+            )
+        })?;
+        Ok(Self {
+            listener,
+            limits: Limits::default(),
+        })
+    }
+
+    /// The same server with other limits.
+    #[must_use]
+    pub fn with_limits(self, limits: Limits) -> Self {
+        Self { limits, ..self }
+    }
+
+    /// The address it listens on, with the port it got.
+    ///
+    /// # Errors
+    /// When the operating system does not say.
+    pub fn local_addr(&self) -> io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Serves until `shutdown` is done, then gives running requests [`Limits::drain_time`] to end.
+    pub async fn serve(self, surface: Surface, shutdown: impl Future<Output = ()>) {
+        let (close, closing) = watch::channel(false);
+        let connections = Connections::default();
+        let server = Accepting {
+            service: Service {
+                routes: routes::routes(surface, self.limits),
+                limits: self.limits,
+                closing,
+            },
+            connections: &connections,
+        };
+        tokio::select! {
+            () = server.accept(&self.listener) => {}
+            () = shutdown => {}
+        }
+        drop(self.listener);
+        close.send_replace(true);
+        let _ = tokio::time::timeout(self.limits.drain_time, connections.all_ended()).await;
+    }
+}
+
+/// How much a client may ask of the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// The longest request line with all headers, in bytes; at least 8192.
+    pub header_bytes: usize,
+    /// How long a client may take to send them, counted from the connection or the last response.
+    pub header_time: Duration,
+    /// The longest body of a request, in bytes. No route reads one.
+    pub body_bytes: u64,
+    /// How long a request may take from its header to the last byte of the response.
+    pub request_time: Duration,
+    /// How long a request waits for its turn at what is made one at a time, before it is answered with 503.
+    pub turn_time: Duration,
+    /// How long a scraper may take nothing while more is ready for it, before its rendering is given up so that
+    /// the next can begin. Less than [`Self::turn_time`], so that one bad scraper does not stop the others.
+    pub stall_time: Duration,
+    /// How many connections there may be. A further one takes the place of the one that has been without a
+    /// request the longest, so that idle connections lock nobody out.
+    pub connections: usize,
+    /// How long a new connection waits for such a place when all have requests, before it takes the oldest's.
+    pub place_time: Duration,
+    /// How long running requests may take to end at shutdown.
+    pub drain_time: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            header_bytes: 16 << 10,
+            header_time: Duration::from_secs(10),
+            body_bytes: 64 << 10,
+            request_time: Duration::from_secs(30),
+            turn_time: Duration::from_secs(10),
+            stall_time: Duration::from_secs(3),
+            connections: 256,
+            place_time: Duration::from_secs(1),
+            drain_time: Duration::from_secs(5),
+        }
+    }
+}
+
+/// The loop that takes connections in.
+struct Accepting<'a> {
+    service: Service,
+    connections: &'a Connections,
+}
+
+impl Accepting<'_> {
+    async fn accept(&self, listener: &TcpListener) {
+        let limits = self.service.limits;
+        let mut pauses = Pauses::default();
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    pauses.accepted();
+                    self.connections
+                        .make_room(limits.connections, limits.place_time)
+                        .await;
+                    let service = self.service.clone();
+                    self.connections
+                        .spawn(move |busy| service.serve(stream, busy));
+                }
+                Err(error) => {
+                    if let Some(pause) = pauses.after(&error) {
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// What serves one connection.
+#[derive(Clone)]
+struct Service {
+    routes: axum::Router,
+    limits: Limits,
+    closing: watch::Receiver<bool>,
+}
+
+impl Service {
+    async fn serve(self, stream: TcpStream, busy: Busy) {
+        let Self {
+            routes,
+            limits,
+            mut closing,
+        } = self;
+        let _ = stream.set_nodelay(true);
+        let requests = busy.clone();
+        let service = hyper::service::service_fn(move |request| {
+            let request_ends = requests.begin();
+            let routes = routes.clone();
+            async move {
+                let response = routes.oneshot(request).await?;
+                Ok::<_, Infallible>(response.map(|body| request_ends.with(body)))
+            }
+        });
+        let mut connection = pin!(
+            http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits.header_time)
+                .max_buf_size(limits.header_bytes)
+                .serve_connection(TokioIo::new(stream), service)
+        );
+        let mut busy = busy.watch();
+        let mut closed = false;
+        loop {
+            let time_left = match (*busy.borrow_and_update(), closed) {
+                (true, _) => Some(limits.request_time),
+                (false, true) => Some(LAST_WORDS),
+                (false, false) => None,
+            };
+            tokio::select! {
+                _ = connection.as_mut() => return,
+                changed = busy.changed() => if changed.is_err() { return },
+                () = over(time_left) => return,
+                changed = closing.changed(), if !closed => {
+                    closed = true;
+                    // A server that was dropped instead of shut down has no time for its clients.
+                    if changed.is_err() { return }
+                    connection.as_mut().graceful_shutdown();
+                }
+            }
+        }
+    }
+}
+
+/// Ends after `time`, or never.
+async fn over(time: Option<Duration>) {
+    match time {
+        Some(time) => tokio::time::sleep(time).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// How long to wait after an error of `accept`, which otherwise would come back at once and for ever.
+#[derive(Default)]
+struct Pauses {
+    last: Option<Duration>,
+}
+
+impl Pauses {
+    fn accepted(&mut self) {
+        self.last = None;
+    }
+
+    /// None if the error is about the one connection, which was gone before it was taken in.
+    fn after(&mut self, error: &io::Error) -> Option<Duration> {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::Interrupted
+        ) {
+            return None;
+        }
+        if self.last.is_none() {
+            tracing::warn!(
+                "no connection can be taken in: {error}; trying again, at most once a second"
+            );
+        }
+        let pause = self
+            .last
+            .map_or(SHORTEST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
+        self.last = Some(pause);
+        Some(pause)
+    }
+}
+
+/// How long a connection without a request has at shutdown to send what is left of its last response.
+const LAST_WORDS: Duration = Duration::from_millis(100);
+
+const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);

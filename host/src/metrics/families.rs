@@ -1,0 +1,354 @@
+//! The list of all metrics, and how each is read.
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::histogram::Histogram;
+use super::labels::Resource;
+use super::{PlatformMetrics, PluginMetrics, Shared};
+
+/// Every metric of the host, in the order they are shown.
+pub static FAMILIES: [Family; 17] = [
+    Family {
+        name: "health_check_total",
+        help: "Checks that ran, by what became of them.",
+        kind: Kind::Counter,
+        labels: &["platform", "plugin", "status"],
+        samples: |of| each_platform(of, |p| counts(p, "status", p.checks.each())),
+    },
+    Family {
+        name: "health_check_duration_seconds",
+        help: "How long checks took, failed ones included.",
+        kind: Kind::Histogram,
+        labels: &["platform", "plugin"],
+        samples: |of| each_platform(of, |p| one(p, Value::histogram(&p.duration))),
+    },
+    Family {
+        name: "circuit_breaker_state",
+        help: "State of the platform's breaker: 0 closed, 1 open, 2 half-open.",
+        kind: Kind::Gauge,
+        labels: &["platform", "plugin"],
+        samples: |of| each_platform(of, |p| one(p, Value::Number(p.breaker_value().into()))),
+    },
+    Family {
+        name: "circuit_breaker_transitions_total",
+        help: "Transitions of the platform's breaker, by the state it went to.",
+        kind: Kind::Counter,
+        labels: &["platform", "plugin", "to"],
+        samples: |of| each_platform(of, |p| counts(p, "to", p.transitions.each())),
+    },
+    Family {
+        name: "plugin_failure_total",
+        help: "Checks in which the plugin could not report, by why.",
+        kind: Kind::Counter,
+        labels: &["platform", "plugin", "error_type"],
+        samples: |of| each_platform(of, |p| counts(p, "error_type", p.failures.each())),
+    },
+    Family {
+        name: "system_resources_percent",
+        help: "Use of the machine's resources in percent, 0 to 100.",
+        kind: Kind::Gauge,
+        labels: &["resource"],
+        samples: resources,
+    },
+    Family {
+        name: "conductor_degraded_mode",
+        help: "How far the host is easing off: 0 normal, 1 degraded, 2 critical.",
+        kind: Kind::Gauge,
+        labels: &[],
+        samples: degraded_mode,
+    },
+    Family {
+        name: "conductor_platform_up",
+        help: "1 if the platform's last check found it healthy or degraded, 0 if it found it unhealthy or failed; absent before the first check.",
+        kind: Kind::Gauge,
+        labels: &["platform", "plugin"],
+        samples: |of| {
+            each_platform(of, |p| {
+                let up = p.up_value();
+                up.into_iter()
+                    .flat_map(|up| one(p, Value::Number(up.into())))
+            })
+        },
+    },
+    Family {
+        name: "conductor_checks_skipped_total",
+        help: "Checks that were due and did not run, by why.",
+        kind: Kind::Counter,
+        labels: &["platform", "plugin", "reason"],
+        samples: |of| each_platform(of, |p| counts(p, "reason", p.skips.each())),
+    },
+    Family {
+        name: "conductor_check_lateness_seconds",
+        help: "How long after their slot checks started.",
+        kind: Kind::Histogram,
+        labels: &[],
+        samples: lateness,
+    },
+    Family {
+        name: "conductor_last_report_timestamp_seconds",
+        help: "When the platform's last report came, in seconds since the Unix epoch; absent before the first report.",
+        kind: Kind::Gauge,
+        labels: &["platform", "plugin"],
+        samples: |of| {
+            each_platform(of, |p| {
+                let last = p.last_report_seconds();
+                last.into_iter()
+                    .flat_map(|last| one(p, Value::Number(last)))
+            })
+        },
+    },
+    Family {
+        name: "conductor_measurement",
+        help: "What the platform's last report measured.",
+        kind: Kind::Gauge,
+        labels: &["platform", "plugin", "name"],
+        samples: |of| {
+            each_platform(of, |p| {
+                p.measured().into_iter().map(|(name, value)| {
+                    let name = Cow::Owned(name.into_string());
+                    sample(p, Some(("name", name)), Value::Number(value))
+                })
+            })
+        },
+    },
+    Family {
+        name: "conductor_measurements_dropped_total",
+        help: "Measurements that are not shown: not finite, a name that is empty or too long, or too many names.",
+        kind: Kind::Counter,
+        labels: &["platform", "plugin"],
+        samples: |of| {
+            each_platform(of, |p| {
+                one(
+                    p,
+                    Value::count(p.measurements_dropped.load(Ordering::Relaxed)),
+                )
+            })
+        },
+    },
+    Family {
+        name: "conductor_plugin_info",
+        help: "Always 1; the labels say which generation of the plugin runs.",
+        kind: Kind::Gauge,
+        labels: &["plugin", "version", "api_version", "isolation", "sha256"],
+        samples: plugin_info,
+    },
+    Family {
+        name: "conductor_worker_restarts_total",
+        help: "Workers that were replaced by a new one, by why.",
+        kind: Kind::Counter,
+        labels: &["plugin", "reason"],
+        samples: worker_restarts,
+    },
+    Family {
+        name: "conductor_stuck_calls",
+        help: "Calls into the plugin that are past their deadline and have not come back.",
+        kind: Kind::Gauge,
+        labels: &["plugin"],
+        samples: stuck_calls,
+    },
+    Family {
+        name: "conductor_build_info",
+        help: "Always 1; the labels say which host this is.",
+        kind: Kind::Gauge,
+        labels: &["version", "os", "arch"],
+        samples: build_info,
+    },
+];
+
+/// One metric: all samples of one name.
+pub struct Family {
+    /// The metric's name.
+    pub name: &'static str,
+    /// What it tells, in one line.
+    pub help: &'static str,
+    /// How its values behave.
+    pub kind: Kind,
+    /// The names of its labels, in the order of [`Sample::labels`].
+    pub labels: &'static [&'static str],
+    samples: for<'a> fn(&'a Snapshot) -> Samples<'a>,
+}
+
+impl Family {
+    /// The metric's samples, read one by one as the iterator comes to them.
+    #[must_use]
+    pub fn samples<'a>(&self, snapshot: &'a Snapshot) -> Samples<'a> {
+        (self.samples)(snapshot)
+    }
+}
+
+/// How the values of a metric behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Only ever rises.
+    Counter,
+    /// Rises and falls.
+    Gauge,
+    /// Counts of durations in buckets.
+    Histogram,
+}
+
+/// The series there were at one moment.
+pub struct Snapshot {
+    pub(super) shared: Arc<Shared>,
+    pub(super) platforms: Vec<Arc<PlatformMetrics>>,
+    pub(super) plugins: Vec<Arc<PluginMetrics>>,
+}
+
+/// The samples of one metric.
+pub type Samples<'a> = Box<dyn Iterator<Item = Sample<'a>> + 'a>;
+
+/// One series and its value.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Sample<'a> {
+    /// Names and values of the labels.
+    pub labels: Vec<(&'static str, Cow<'a, str>)>,
+    /// The value now.
+    pub value: Value,
+}
+
+/// The value of a series.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Value {
+    /// Of a counter or a gauge.
+    Number(f64),
+    /// Of a histogram.
+    Histogram {
+        /// The upper bound of each finite bucket in seconds, and how many values are at or below it.
+        buckets: Vec<(f64, u64)>,
+        /// The sum of all values in seconds.
+        sum: f64,
+        /// How many values there are.
+        count: u64,
+    },
+}
+
+impl Value {
+    #[expect(
+        clippy::cast_precision_loss,
+        reason = "the text format knows only floats; exact up to 2^53"
+    )]
+    pub(super) fn count(n: u64) -> Self {
+        Self::Number(n as f64)
+    }
+
+    fn histogram(histogram: &Histogram) -> Self {
+        let (buckets, sum, count) = histogram.read();
+        Self::Histogram {
+            buckets,
+            sum,
+            count,
+        }
+    }
+}
+
+fn resources(of: &Snapshot) -> Samples<'_> {
+    Box::new(Resource::ALL.iter().filter_map(|&resource| {
+        let bits = of.shared.resources[resource as usize].load(Ordering::Relaxed);
+        let percent = f64::from_bits(bits);
+        percent.is_finite().then(|| Sample {
+            labels: vec![("resource", resource.label().into())],
+            value: Value::Number(percent),
+        })
+    }))
+}
+
+fn degraded_mode(of: &Snapshot) -> Samples<'_> {
+    let mode = of.shared.degraded_mode.load(Ordering::Relaxed);
+    host(Value::Number(mode.into()))
+}
+
+fn lateness(of: &Snapshot) -> Samples<'_> {
+    host(Value::histogram(&of.shared.lateness))
+}
+
+fn plugin_info(of: &Snapshot) -> Samples<'_> {
+    Box::new(of.plugins.iter().filter_map(|plugin| {
+        let info = plugin.info()?;
+        Some(Sample {
+            labels: vec![
+                ("plugin", plugin.name.as_ref().into()),
+                ("version", info.version.into()),
+                ("api_version", info.api_version.into()),
+                ("isolation", info.isolation.label().into()),
+                ("sha256", info.sha256.into()),
+            ],
+            value: Value::Number(1.0),
+        })
+    }))
+}
+
+fn worker_restarts(of: &Snapshot) -> Samples<'_> {
+    Box::new(of.plugins.iter().flat_map(|plugin| {
+        plugin.restarts.each().map(|(reason, n)| Sample {
+            labels: vec![
+                ("plugin", plugin.name.as_ref().into()),
+                ("reason", reason.into()),
+            ],
+            value: Value::count(n),
+        })
+    }))
+}
+
+fn stuck_calls(of: &Snapshot) -> Samples<'_> {
+    Box::new(of.plugins.iter().map(|plugin| Sample {
+        labels: vec![("plugin", plugin.name.as_ref().into())],
+        value: Value::count(plugin.stuck()),
+    }))
+}
+
+fn build_info(_: &Snapshot) -> Samples<'_> {
+    Box::new(std::iter::once(Sample {
+        labels: vec![
+            ("version", env!("CARGO_PKG_VERSION").into()),
+            ("os", std::env::consts::OS.into()),
+            ("arch", std::env::consts::ARCH.into()),
+        ],
+        value: Value::Number(1.0),
+    }))
+}
+
+/// The one sample of a metric without labels.
+fn host<'a>(value: Value) -> Samples<'a> {
+    Box::new(std::iter::once(Sample {
+        labels: Vec::new(),
+        value,
+    }))
+}
+
+/// Puts the samples of all platforms after one another.
+fn each_platform<'a, I>(
+    of: &'a Snapshot,
+    samples: impl Fn(&'a PlatformMetrics) -> I + 'a,
+) -> Samples<'a>
+where
+    I: Iterator<Item = Sample<'a>> + 'a,
+{
+    Box::new(of.platforms.iter().flat_map(move |p| samples(p)))
+}
+
+/// A platform's samples of a counter with a closed label.
+fn counts<'a>(
+    p: &'a PlatformMetrics,
+    label: &'static str,
+    counts: impl Iterator<Item = (&'static str, u64)> + 'a,
+) -> impl Iterator<Item = Sample<'a>> + 'a {
+    counts.map(move |(value, n)| sample(p, Some((label, value.into())), Value::count(n)))
+}
+
+/// A platform's one sample of a metric without a further label.
+fn one(p: &PlatformMetrics, value: Value) -> impl Iterator<Item = Sample<'_>> {
+    std::iter::once(sample(p, None, value))
+}
+
+fn sample<'a>(
+    p: &'a PlatformMetrics,
+    label: Option<(&'static str, Cow<'a, str>)>,
+    value: Value,
+) -> Sample<'a> {
+    let mut labels = Vec::with_capacity(3);
+    labels.push(("platform", Cow::Borrowed(&*p.platform)));
+    labels.push(("plugin", Cow::Borrowed(&*p.plugin)));
+    labels.extend(label);
+    Sample { labels, value }
+}

@@ -1,0 +1,172 @@
+//! The labels with a closed set of values, and the counters that have one value per label.
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Declares the enums; the text beside each value is how it is written in a label.
+macro_rules! labels {
+    ($($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal,)+ })+) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $name {
+            $($(#[$value_doc])* $value,)+
+        }
+
+        impl $name {
+            /// Every value, in the order they are shown.
+            pub const ALL: &'static [Self] = &[$(Self::$value,)+];
+
+            /// How the value is written in a label.
+            #[must_use]
+            pub const fn label(self) -> &'static str {
+                match self {
+                    $(Self::$value => $text,)+
+                }
+            }
+        }
+
+        impl Label for $name {
+            const ALL: &'static [Self] = Self::ALL;
+
+            fn label(self) -> &'static str {
+                self.label()
+            }
+
+            fn index(self) -> usize {
+                self as usize
+            }
+        }
+    )+};
+}
+
+labels! {
+    /// What became of a check that ran.
+    Status {
+        /// The report says healthy.
+        Healthy = "healthy",
+        /// The report says degraded.
+        Degraded = "degraded",
+        /// The report says unhealthy.
+        Unhealthy = "unhealthy",
+        /// The plugin could not report; an [`ErrorType`] says why.
+        Failed = "failed",
+    }
+
+    /// Why a plugin could not report.
+    ErrorType {
+        /// It returned an error.
+        Error = "error",
+        /// It was not done by its deadline.
+        Timeout = "timeout",
+        /// It panicked, and the panic barrier caught it.
+        Panic = "panic",
+        /// Its worker ended during the call.
+        Crash = "crash",
+        /// Its library or its probe could not be brought to life.
+        Load = "load",
+        /// Its library was built for another ABI.
+        Abi = "abi",
+        /// It refused the platform's config.
+        Config = "config",
+        /// Its worker did not keep to the protocol.
+        Protocol = "protocol",
+    }
+
+    /// Why a check that was due did not run.
+    SkipReason {
+        /// The breaker refused the call.
+        BreakerOpen = "breaker_open",
+        /// The platform's last check was still running.
+        Overlap = "overlap",
+        /// Its slot had passed, after a stall or a suspend.
+        Missed = "missed",
+        /// No thread was free for it.
+        Saturated = "saturated",
+        /// The host is in degraded mode and stretched or shed it.
+        Degraded = "degraded",
+        /// The host was shutting down.
+        Shutdown = "shutdown",
+    }
+
+    /// A resource of the machine.
+    Resource {
+        /// Memory.
+        Ram = "ram",
+        /// Processor time.
+        Cpu = "cpu",
+        /// Disk space.
+        Disk = "disk",
+    }
+
+    /// The state of a breaker; the gauge shows its place in this list, from 0.
+    BreakerState {
+        /// Calls pass.
+        Closed = "closed",
+        /// Calls are refused.
+        Open = "open",
+        /// One trial may pass.
+        HalfOpen = "half_open",
+    }
+
+    /// How far the host is easing off; the gauge shows its place in this list, from 0.
+    DegradedMode {
+        /// Everything runs as configured.
+        Normal = "normal",
+        /// Checks are stretched.
+        Degraded = "degraded",
+        /// Checks are stretched further or paused.
+        Critical = "critical",
+    }
+
+    /// Why a plugin's worker was replaced by a new one.
+    RestartReason {
+        /// It ended by itself or was killed by a signal.
+        Crash = "crash",
+        /// It was ended because calls were stuck in it.
+        Hang = "hang",
+        /// A new library took its place.
+        Replace = "replace",
+    }
+
+    /// Where a plugin's code runs.
+    Isolation {
+        /// In a worker process of its own.
+        Process = "process",
+        /// Inside the host.
+        InProcess = "in-process",
+    }
+}
+
+/// A label with a closed set of values.
+pub(super) trait Label: Copy + 'static {
+    const ALL: &'static [Self];
+    fn label(self) -> &'static str;
+    fn index(self) -> usize;
+}
+
+/// One counter per value of a label; `N` is the number of values.
+pub(super) struct Counts<L, const N: usize> {
+    counts: [AtomicU64; N],
+    label: PhantomData<L>,
+}
+
+impl<L: Label, const N: usize> Counts<L, N> {
+    pub(super) fn add(&self, label: L, n: u64) {
+        self.counts[label.index()].fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(super) fn each(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        L::ALL.iter().map(|&label| {
+            let count = self.counts[label.index()].load(Ordering::Relaxed);
+            (label.label(), count)
+        })
+    }
+}
+
+impl<L, const N: usize> Default for Counts<L, N> {
+    fn default() -> Self {
+        Self {
+            counts: [const { AtomicU64::new(0) }; N],
+            label: PhantomData,
+        }
+    }
+}

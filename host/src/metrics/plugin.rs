@@ -1,0 +1,69 @@
+//! The series of one plugin.
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::labels::{Counts, Isolation, RestartReason};
+
+/// What is known of a plugin's current generation.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PluginInfo {
+    /// The plugin's version.
+    pub version: String,
+    /// The version of the plugin API its library was built with.
+    pub api_version: String,
+    /// Where its code runs.
+    pub isolation: Isolation,
+    /// The SHA-256 of its library in hexadecimal digits; the first twelve are shown.
+    pub sha256: String,
+}
+
+/// The counters and gauges of one plugin, kept by whoever runs it.
+pub struct PluginMetrics {
+    pub(super) name: Arc<str>,
+    pub(super) restarts: Counts<RestartReason, { RestartReason::ALL.len() }>,
+    stuck_calls: AtomicU64,
+    info: Mutex<Option<PluginInfo>>,
+}
+
+impl PluginMetrics {
+    pub(super) fn new(name: Arc<str>) -> Self {
+        Self {
+            name,
+            restarts: Counts::default(),
+            stuck_calls: AtomicU64::new(0),
+            info: Mutex::default(),
+        }
+    }
+
+    /// Sets how many calls are past their deadline and have not come back.
+    pub fn stuck_calls(&self, calls: u64) {
+        self.stuck_calls.store(calls, Ordering::Relaxed);
+    }
+
+    /// Counts one replacement of the plugin's worker.
+    pub fn worker_restarted(&self, reason: RestartReason) {
+        self.restarts.add(reason, 1);
+    }
+
+    /// Sets what is shown of the plugin's current generation; there is no such series before the first call.
+    pub fn set_info(&self, mut info: PluginInfo) {
+        if let Some((end, _)) = info.sha256.char_indices().nth(SHA256_DIGITS) {
+            info.sha256.truncate(end);
+        }
+        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(info);
+    }
+
+    pub(super) fn stuck(&self) -> u64 {
+        self.stuck_calls.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn info(&self) -> Option<PluginInfo> {
+        self.info
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
+    }
+}
+
+/// Enough to tell libraries apart at a glance.
+const SHA256_DIGITS: usize = 12;

@@ -1,0 +1,103 @@
+//! The text as a scraper gets it.
+use std::collections::BTreeSet;
+use std::io;
+use std::time::Duration;
+
+use super::render;
+use crate::metrics::tests::small_host;
+use crate::metrics::{FAMILIES, Metrics, Outcome};
+
+/// The text without the figures of this process, which differ from run to run.
+fn text(metrics: &Metrics) -> String {
+    let mut out = Vec::new();
+    render(metrics, &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let ours = |line: &&str| !line.trim_start_matches("# HELP ").starts_with("process_");
+    let ours = |line: &&str| ours(line) && !line.starts_with("# TYPE process_");
+    text.lines()
+        .filter(ours)
+        .map(|line| format!("{line}\n"))
+        .collect()
+}
+
+#[test]
+fn a_small_host_looks_like_this() {
+    let text = text(&small_host());
+    let build = format!(
+        "version=\"{}\",os=\"{}\",arch=\"{}\"",
+        env!("CARGO_PKG_VERSION"),
+        std::env::consts::OS,
+        std::env::consts::ARCH
+    );
+    insta::assert_snapshot!(text.replace(&build, "…"));
+}
+
+#[test]
+fn pairs_of_labels_that_read_the_same_together_stay_two_series() {
+    let metrics = Metrics::new();
+    for (n, (platform, plugin)) in [("disk1", "2"), ("disk", "12")].into_iter().enumerate() {
+        for _ in 0..=n {
+            let handle = metrics.platform(platform, plugin);
+            handle.record(Outcome::Healthy, Duration::ZERO, 1.0);
+        }
+    }
+    let text = text(&metrics);
+    let total = "health_check_total{platform=";
+    assert!(text.contains(&format!(
+        "{total}\"disk1\",plugin=\"2\",status=\"healthy\"}} 1\n"
+    )));
+    assert!(text.contains(&format!(
+        "{total}\"disk\",plugin=\"12\",status=\"healthy\"}} 2\n"
+    )));
+}
+
+#[test]
+fn a_family_of_many_pages_has_one_header_and_each_series_once() {
+    let metrics = Metrics::new();
+    for platform in 0..2_500 {
+        let _handle = metrics.platform(&format!("p{platform}"), "q");
+    }
+    let text = text(&metrics);
+    for family in &FAMILIES {
+        let header = format!("# HELP {} ", family.name);
+        assert!(text.matches(&header).count() <= 1, "{}", family.name);
+        let header = format!("# TYPE {} ", family.name);
+        assert!(text.matches(&header).count() <= 1, "{}", family.name);
+    }
+    let series: Vec<&str> = text
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.rsplit_once(' ').unwrap().0)
+        .collect();
+    let distinct: BTreeSet<&str> = series.iter().copied().collect();
+    assert_eq!(distinct.len(), series.len());
+    let states = series
+        .iter()
+        .filter(|s| s.starts_with("circuit_breaker_state{"));
+    assert_eq!(states.count(), 2_500);
+}
+
+#[test]
+#[cfg(target_os = "linux")]
+fn the_process_is_shown_too() {
+    let mut out = Vec::new();
+    render(&Metrics::new(), &mut out).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
+    assert!(text.contains("\nprocess_open_fds "), "{text}");
+}
+
+#[test]
+fn a_reader_that_has_gone_ends_the_rendering() {
+    struct Gone;
+    impl io::Write for Gone {
+        fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::BrokenPipe.into())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let error = render(&small_host(), &mut Gone).unwrap_err();
+    assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+}

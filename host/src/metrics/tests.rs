@@ -1,0 +1,340 @@
+//! What is counted, what is shown, and what is left out.
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::*;
+
+/// A host with a platform of each kind, whose every value is fixed.
+pub(super) fn small_host() -> Metrics {
+    let metrics = Metrics::new();
+    let chat = metrics.platform("chat", "http");
+    chat.record(
+        Outcome::Healthy,
+        Duration::from_millis(30),
+        1_750_000_000.25,
+    );
+    chat.record(
+        Outcome::Degraded,
+        Duration::from_millis(1200),
+        1_750_000_005.5,
+    );
+    chat.measurements(&[("first_byte_seconds", 0.25), ("say \"hi\"\\\n", -1.0)]);
+    let disk = metrics.platform("disk", "disk");
+    disk.record(
+        Outcome::Failed(ErrorType::Timeout),
+        Duration::from_secs(4),
+        0.0,
+    );
+    disk.skipped(SkipReason::BreakerOpen, 7);
+    disk.transition(BreakerState::Open);
+    let _never_checked = metrics.platform("new", "tcp");
+    metrics.lateness(Duration::from_millis(3));
+    metrics.resource(Resource::Ram, 41.5);
+    metrics.degraded_mode(DegradedMode::Degraded);
+    let http = metrics.plugin("http");
+    http.stuck_calls(2);
+    http.worker_restarted(RestartReason::Hang);
+    http.set_info(PluginInfo {
+        version: "1.2.3".into(),
+        api_version: "1.0.0".into(),
+        isolation: Isolation::InProcess,
+        sha256: "0123456789abcdef0123456789abcdef".into(),
+    });
+    metrics
+}
+
+/// All samples but those of histograms: name and labels → value.
+fn numbers(metrics: &Metrics) -> BTreeMap<String, f64> {
+    let snapshot = metrics.snapshot();
+    let mut numbers = BTreeMap::new();
+    for family in &FAMILIES {
+        for sample in family.samples(&snapshot) {
+            if let Value::Number(value) = sample.value {
+                let labels: Vec<&str> = sample.labels.iter().map(|(_, text)| &**text).collect();
+                let series = format!("{} {}", family.name, labels.join(" "));
+                assert_eq!(numbers.insert(series, value), None, "a series twice");
+            }
+        }
+    }
+    numbers
+}
+
+/// The one sample of a histogram: cumulative counts, sum and count.
+fn histogram(metrics: &Metrics, name: &str) -> (Vec<u64>, f64, u64) {
+    let snapshot = metrics.snapshot();
+    let family = FAMILIES.iter().find(|family| family.name == name).unwrap();
+    let sample = family.samples(&snapshot).next().unwrap();
+    let Value::Histogram {
+        buckets,
+        sum,
+        count,
+    } = sample.value
+    else {
+        panic!("{name} is no histogram");
+    };
+    (buckets.into_iter().map(|(_, n)| n).collect(), sum, count)
+}
+
+#[test]
+fn every_sample_has_the_labels_its_family_announces() {
+    let metrics = small_host();
+    let snapshot = metrics.snapshot();
+    for family in &FAMILIES {
+        let mut samples = family.samples(&snapshot).peekable();
+        assert!(samples.peek().is_some(), "{} shows nothing", family.name);
+        for sample in samples {
+            let labels: Vec<&str> = sample.labels.iter().map(|(name, _)| *name).collect();
+            assert_eq!(labels, family.labels, "{}", family.name);
+            let is_histogram = matches!(sample.value, Value::Histogram { .. });
+            assert_eq!(
+                is_histogram,
+                family.kind == Kind::Histogram,
+                "{}",
+                family.name
+            );
+        }
+    }
+}
+
+#[test]
+fn the_original_s_names_are_kept() {
+    for name in [
+        "health_check_total",
+        "health_check_duration_seconds",
+        "circuit_breaker_state",
+        "plugin_failure_total",
+        "system_resources_percent",
+    ] {
+        assert!(FAMILIES.iter().any(|family| family.name == name), "{name}");
+    }
+}
+
+#[test]
+fn closed_label_sets_start_at_zero() {
+    let metrics = Metrics::new();
+    let _handle = metrics.platform("a", "p");
+    let numbers = numbers(&metrics);
+    let all_zero = |name: &str, labels: Vec<&str>| {
+        for label in labels {
+            assert_eq!(
+                numbers.get(&format!("{name} a p {label}")),
+                Some(&0.0),
+                "{name} {label}"
+            );
+        }
+    };
+    all_zero(
+        "health_check_total",
+        Status::ALL.iter().map(|l| l.label()).collect(),
+    );
+    all_zero(
+        "plugin_failure_total",
+        ErrorType::ALL.iter().map(|l| l.label()).collect(),
+    );
+    all_zero(
+        "conductor_checks_skipped_total",
+        SkipReason::ALL.iter().map(|l| l.label()).collect(),
+    );
+    all_zero(
+        "circuit_breaker_transitions_total",
+        BreakerState::ALL.iter().map(|l| l.label()).collect(),
+    );
+    assert_eq!(numbers["circuit_breaker_state a p"], 0.0);
+    assert_eq!(numbers["conductor_worker_restarts_total p crash"], 0.0);
+}
+
+#[test]
+fn a_check_that_ran_is_counted_once_whatever_became_of_it() {
+    let outcomes = [Outcome::Healthy, Outcome::Degraded, Outcome::Unhealthy]
+        .into_iter()
+        .chain(ErrorType::ALL.iter().map(|&error| Outcome::Failed(error)));
+    for outcome in outcomes {
+        let metrics = Metrics::new();
+        let handle = metrics.platform("a", "p");
+        handle.record(outcome, Duration::from_millis(1), 1.0);
+        let moved: Vec<String> = numbers(&metrics)
+            .into_iter()
+            .filter(|(series, value)| series.contains("_total") && *value != 0.0)
+            .map(|(series, value)| format!("{series} {value}"))
+            .collect();
+        let mut expected = vec![format!(
+            "health_check_total a p {} 1",
+            outcome.status().label()
+        )];
+        if let Outcome::Failed(error) = outcome {
+            expected.push(format!("plugin_failure_total a p {} 1", error.label()));
+        }
+        assert_eq!(moved, expected);
+        assert_eq!(histogram(&metrics, "health_check_duration_seconds").2, 1);
+    }
+}
+
+#[test]
+fn a_duration_at_a_bound_is_in_its_bucket_and_one_above_all_only_in_the_count() {
+    let metrics = Metrics::new();
+    let handle = metrics.platform("a", "p");
+    for duration in [
+        Duration::from_millis(100),
+        Duration::from_nanos(100_000_001),
+        Duration::from_secs(6),
+    ] {
+        handle.record(Outcome::Healthy, duration, 1.0);
+    }
+    let (buckets, sum, count) = histogram(&metrics, "health_check_duration_seconds");
+    assert_eq!(buckets, [0, 0, 0, 1, 2, 2, 2, 2, 2]);
+    assert_eq!(count, 3);
+    assert!((sum - 6.200_000_001).abs() < 1e-12, "{sum}");
+}
+
+#[test]
+fn what_is_not_known_yet_is_absent() {
+    let metrics = Metrics::new();
+    let handle = metrics.platform("a", "p");
+    let (up, last) = (
+        "conductor_platform_up a p",
+        "conductor_last_report_timestamp_seconds a p",
+    );
+    let shown = |series: &str| numbers(&metrics).get(series).copied();
+    assert_eq!((shown(up), shown(last)), (None, None));
+    assert_eq!(shown("system_resources_percent cpu"), None);
+    assert!(
+        !numbers(&metrics)
+            .keys()
+            .any(|k| k.starts_with("conductor_plugin_info"))
+    );
+
+    handle.record(Outcome::Failed(ErrorType::Panic), Duration::ZERO, 5.0);
+    assert_eq!((shown(up), shown(last)), (Some(0.0), None));
+    handle.record(Outcome::Degraded, Duration::ZERO, 6.5);
+    assert_eq!((shown(up), shown(last)), (Some(1.0), Some(6.5)));
+    handle.record(Outcome::Unhealthy, Duration::ZERO, 7.0);
+    assert_eq!((shown(up), shown(last)), (Some(0.0), Some(7.0)));
+
+    metrics.resource(Resource::Cpu, 12.5);
+    assert_eq!(shown("system_resources_percent cpu"), Some(12.5));
+    metrics.resource(Resource::Cpu, f64::NAN);
+    assert_eq!(shown("system_resources_percent cpu"), None);
+}
+
+#[test]
+fn a_transition_counts_and_sets_the_state_and_setting_the_state_does_not_count() {
+    let metrics = Metrics::new();
+    let handle = metrics.platform("a", "p");
+    handle.transition(BreakerState::Open);
+    assert_eq!(numbers(&metrics)["circuit_breaker_state a p"], 1.0);
+    handle.breaker(BreakerState::HalfOpen);
+    let numbers = numbers(&metrics);
+    assert_eq!(numbers["circuit_breaker_state a p"], 2.0);
+    assert_eq!(numbers["circuit_breaker_transitions_total a p open"], 1.0);
+    assert_eq!(
+        numbers["circuit_breaker_transitions_total a p half_open"],
+        0.0
+    );
+}
+
+#[test]
+fn what_cannot_be_shown_of_measurements_is_dropped_and_counted() {
+    let metrics = Metrics::new();
+    let handle = metrics.platform("a", "p");
+    handle.measurements(&[
+        ("fine", 1.0),
+        ("any UTF-8, naïvely: 温度", 2.0),
+        ("not a number", f64::NAN),
+        ("infinite", f64::INFINITY),
+        ("", 3.0),
+        (&*"x".repeat(128), 4.0),
+        (&*"x".repeat(129), 5.0),
+    ]);
+    let numbers = numbers(&metrics);
+    assert_eq!(numbers["conductor_measurements_dropped_total a p"], 4.0);
+    let shown = numbers
+        .keys()
+        .filter(|k| k.starts_with("conductor_measurement "));
+    assert_eq!(shown.count(), 3);
+    assert_eq!(
+        numbers["conductor_measurement a p any UTF-8, naïvely: 温度"],
+        2.0
+    );
+}
+
+#[test]
+fn a_probe_that_makes_up_names_gets_64_series_in_its_life() {
+    let metrics = Metrics::new();
+    let handle = metrics.platform("a", "p");
+    let dropped = || numbers(&metrics)["conductor_measurements_dropped_total a p"];
+    let seen = |report: u32| -> Vec<String> {
+        let names: Vec<(String, f64)> = (0..10).map(|i| (format!("{report}-{i}"), 1.0)).collect();
+        handle.measurements(&names);
+        let numbers = numbers(&metrics).into_keys();
+        numbers
+            .filter(|k| k.starts_with("conductor_measurement "))
+            .collect()
+    };
+    let mut series: Vec<String> = (0..6).flat_map(seen).collect();
+    assert_eq!((series.len(), dropped()), (60, 0.0));
+    series.extend(seen(6));
+    assert_eq!((series.len(), dropped()), (64, 6.0));
+    assert_eq!((seen(7).len(), dropped()), (0, 16.0));
+    assert_eq!(
+        (seen(0).len(), dropped()),
+        (10, 16.0),
+        "a known name is shown again"
+    );
+}
+
+#[test]
+fn a_name_the_last_report_lacks_is_no_longer_shown() {
+    let metrics = Metrics::new();
+    let handle = metrics.platform("a", "p");
+    handle.measurements(&[("x", 1.0), ("y", 2.0)]);
+    handle.measurements(&[("y", 3.0)]);
+    let numbers = numbers(&metrics);
+    assert_eq!(numbers.get("conductor_measurement a p x"), None);
+    assert_eq!(numbers["conductor_measurement a p y"], 3.0);
+}
+
+#[test]
+fn counters_survive_a_second_registration_and_end_with_a_removal() {
+    let metrics = Metrics::new();
+    let first = metrics.platform("a", "p");
+    first.skipped(SkipReason::Missed, 3);
+    assert!(Arc::ptr_eq(&first, &metrics.platform("a", "p")));
+    let series = "conductor_checks_skipped_total a p missed";
+    assert_eq!(numbers(&metrics)[series], 3.0);
+    metrics.remove_platform("a", "p");
+    first.skipped(SkipReason::Missed, 1);
+    assert_eq!(numbers(&metrics).get(series), None);
+    let _second = metrics.platform("a", "p");
+    assert_eq!(numbers(&metrics)[series], 0.0);
+    assert!(numbers(&metrics).contains_key("conductor_stuck_calls p"));
+    metrics.remove_plugin("p");
+    assert!(!numbers(&metrics).contains_key("conductor_stuck_calls p"));
+}
+
+#[test]
+fn threads_that_count_at_the_same_time_lose_nothing() {
+    let metrics = Metrics::new();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            let handle = metrics.platform("a", "p");
+            scope.spawn(move || {
+                for _ in 0..10_000 {
+                    handle.record(Outcome::Healthy, Duration::from_nanos(3), 1.0);
+                }
+            });
+        }
+    });
+    assert_eq!(
+        numbers(&metrics)["health_check_total a p healthy"],
+        40_000.0
+    );
+    let (_, sum, count) = histogram(&metrics, "health_check_duration_seconds");
+    assert_eq!(count, 40_000);
+    assert!((sum - 0.000_12).abs() < 1e-12, "{sum}");
+}
+
+#[test]
+fn a_platform_costs_at_most_400_bytes_beside_its_names() {
+    assert!(size_of::<PlatformMetrics>() <= 400);
+}

@@ -1,0 +1,35 @@
+//! Work that takes longer than the server's own threads may be held up.
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Semaphore;
+
+/// Runs one piece of work at a time on a thread that may block; whoever comes meanwhile waits for its turn.
+#[derive(Clone)]
+pub(super) struct Offload {
+    turns: Arc<Semaphore>,
+    patience: Duration,
+}
+
+impl Offload {
+    pub(super) fn new(patience: Duration) -> Self {
+        Self {
+            turns: Arc::new(Semaphore::new(1)),
+            patience,
+        }
+    }
+
+    /// Starts `work` when its turn has come; the turn ends with the work, not with the waiting for it.
+    /// None if the turn did not come in time.
+    pub(super) async fn start<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<tokio::task::JoinHandle<T>> {
+        let turn = self.turns.clone().acquire_owned();
+        let turn = tokio::time::timeout(self.patience, turn).await.ok()?.ok()?;
+        Some(tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            work()
+        }))
+    }
+}

@@ -1,0 +1,130 @@
+//! What is served where.
+use axum::extract::{Request, State};
+use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+
+use super::offload::Offload;
+use super::{Limits, Surface};
+
+/// All routes over what they show.
+pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
+    let shown = Shown {
+        surface,
+        #[cfg(feature = "prometheus")]
+        scrapes: super::scrape::Scrapes::new(limits),
+        statuses: Offload::new(limits.turn_time),
+    };
+    Router::new()
+        .route("/", get(index))
+        .route("/metrics", get(metrics))
+        .route("/-/healthy", get(healthy))
+        .route("/-/ready", get(ready))
+        .route("/api/v1/status", get(status))
+        .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
+        .layer(middleware::from_fn(move |request, next| {
+            refuse_large_body(limits.body_bytes, request, next)
+        }))
+        .with_state(shown)
+}
+
+#[derive(Clone)]
+struct Shown {
+    surface: Surface,
+    #[cfg(feature = "prometheus")]
+    scrapes: super::scrape::Scrapes,
+    statuses: Offload,
+}
+
+async fn index() -> String {
+    format!("Conductor {}\n\n{ROUTES}", env!("CARGO_PKG_VERSION"))
+}
+
+async fn healthy() -> &'static str {
+    "Conductor is healthy.\n"
+}
+
+async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
+    if (shown.surface.ready)() {
+        (StatusCode::OK, "Conductor is ready.\n")
+    } else {
+        let text = "Conductor is not ready: it is starting or shutting down.\n";
+        (StatusCode::SERVICE_UNAVAILABLE, text)
+    }
+}
+
+async fn status(State(shown): State<Shown>) -> Response {
+    let Some(text) = shown.statuses.start(move || (shown.surface.status)()).await else {
+        return busy();
+    };
+    match text.await {
+        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
+        Err(error) => {
+            tracing::error!("the status could not be put together: {error}");
+            let error = serde_json::json!({ "error": "the status could not be put together; see the host's log" });
+            (StatusCode::INTERNAL_SERVER_ERROR, Json(error)).into_response()
+        }
+    }
+}
+
+#[cfg(feature = "prometheus")]
+async fn metrics(State(shown): State<Shown>, method: Method) -> Response {
+    let content_type = [(
+        header::CONTENT_TYPE,
+        "text/plain; version=0.0.4; charset=utf-8",
+    )];
+    if method == Method::HEAD {
+        return content_type.into_response();
+    }
+    match shown.scrapes.body(shown.surface).await {
+        Some(body) => (content_type, body).into_response(),
+        None => busy(),
+    }
+}
+
+#[cfg(not(feature = "prometheus"))]
+async fn metrics() -> (StatusCode, &'static str) {
+    let text = "This host was built without the `prometheus` feature; its metrics go to its log.\n";
+    (StatusCode::NOT_IMPLEMENTED, text)
+}
+
+async fn not_found() -> (StatusCode, String) {
+    (
+        StatusCode::NOT_FOUND,
+        format!("There is nothing here.\n\n{ROUTES}"),
+    )
+}
+
+async fn not_allowed(method: Method) -> (StatusCode, String) {
+    let text = format!("{method} is not for this path: use GET or HEAD.\n");
+    (StatusCode::METHOD_NOT_ALLOWED, text)
+}
+
+/// Closes the connection too, since the body that nobody wants may be on its way already.
+async fn refuse_large_body(limit: u64, request: Request, next: Next) -> Response {
+    let length = request.headers().get(header::CONTENT_LENGTH);
+    let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+    if length.is_none_or(|length: u64| length <= limit) {
+        return next.run(request).await;
+    }
+    let text = format!("The body is too large: at most {limit} bytes.\n");
+    let mut response = (StatusCode::PAYLOAD_TOO_LARGE, text).into_response();
+    let close = HeaderValue::from_static("close");
+    response.headers_mut().insert(header::CONNECTION, close);
+    response
+}
+
+fn busy() -> Response {
+    let text = "Too many ask for this at once: try again later.\n";
+    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+}
+
+const ROUTES: &str = "\
+/metrics        metrics in Prometheus's text format
+/-/healthy      200 while the host runs
+/-/ready        200 while the host watches platforms, 503 before and after
+/api/v1/status  all platforms and plugins as JSON
+";
