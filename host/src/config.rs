@@ -1,1 +1,179 @@
-//! To be written.
+//! The configuration: one TOML file, `conductor.toml`, read into settings that need no further checks.
+//!
+//! A file is read in three steps, and each reports all the mistakes it can find: `syntax` turns text into
+//! tables, `schema` holds them against the file's own JSON Schema, and `elements` resolves defaults and
+//! checks what one key means for another. A default never contradicts what the operator wrote: it gives way.
+
+mod elements;
+mod error;
+mod schema;
+mod source;
+mod spans;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod wording;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+pub use elements::breaker::BreakerConfig;
+pub use elements::host::HostConfig;
+pub use elements::platform::{PlatformConfig, Priority};
+pub use elements::plugin::{Isolation, PluginConfig};
+pub use elements::resources::ResourcesConfig;
+pub use error::ConfigError;
+pub use schema::{PluginSchema, json_schema};
+pub use source::{Location, MAX_BYTES, Source};
+
+use error::Fault;
+use wording::{listed, nearest};
+
+/// The commented default configuration, as `conductor config default` prints it.
+pub const DEFAULT_TEXT: &str = include_str!("../conductor.toml");
+
+/// A configuration that was read, checked and given its defaults.
+#[derive(Debug)]
+pub struct Config {
+    /// How the host itself behaves.
+    pub host: HostConfig,
+    /// The breaker's settings for platforms that give none of their own.
+    pub breaker: BreakerConfig,
+    /// When the machine counts as short of resources.
+    pub resources: ResourcesConfig,
+    /// The plugins that have a `[plugin.<id>]` table, by id; [`Config::plugin`] answers for all others too.
+    pub plugins: BTreeMap<String, PluginConfig>,
+    /// What to watch, in the order of the file; never empty.
+    pub platforms: Vec<PlatformConfig>,
+    /// Whether this is the compiled-in default, whose plugins lie among the libraries of the program's own folder.
+    pub is_builtin: bool,
+    /// The file this came from, for messages that point into it.
+    pub source: Arc<Source>,
+}
+
+impl Config {
+    /// Reads the configuration file at `path`; the folders in it are relative to its own.
+    ///
+    /// # Errors
+    /// When the file cannot be read, and for every mistake in it.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let source = Source::read(path)?;
+        Self::from_source(source, path.parent().unwrap_or(Path::new("")))
+    }
+
+    /// Reads a configuration from `text`, which messages call `name`; the folders in it are relative to `base_dir`.
+    ///
+    /// # Errors
+    /// For every mistake in the text.
+    pub fn parse(text: String, name: &str, base_dir: &Path) -> Result<Self, ConfigError> {
+        Self::from_source(Source::new(name, text)?, base_dir)
+    }
+
+    /// The compiled-in default, which finds its plugins in `exe_dir`, the folder of the running binary.
+    ///
+    /// # Panics
+    /// If the default text were wrong, which a test rules out.
+    #[must_use]
+    pub fn builtin(exe_dir: &Path) -> Self {
+        let mut config = Self::parse(DEFAULT_TEXT.to_owned(), "built-in conductor.toml", exe_dir)
+            .expect("a test reads the default text");
+        config.host.plugin_dirs = vec![exe_dir.to_owned()];
+        config.is_builtin = true;
+        config
+    }
+
+    fn from_source(source: Source, base_dir: &Path) -> Result<Self, ConfigError> {
+        let source = Arc::new(source);
+        match elements::read(&source, base_dir) {
+            Ok(parts) => Ok(Self {
+                host: parts.host,
+                breaker: parts.breaker,
+                resources: parts.resources,
+                plugins: parts.plugins,
+                platforms: parts.platforms,
+                is_builtin: false,
+                source,
+            }),
+            Err(faults) => Err(ConfigError::new(source, faults)),
+        }
+    }
+
+    /// The ids of the plugins that platforms name, sorted.
+    #[must_use]
+    pub fn plugins_in_use(&self) -> BTreeSet<&str> {
+        self.platforms
+            .iter()
+            .map(|platform| platform.plugin.as_str())
+            .collect()
+    }
+
+    /// The settings of plugin `id`: its own table's where it has one, and the host's.
+    #[must_use]
+    pub fn plugin(&self, id: &str) -> PluginConfig {
+        self.plugins
+            .get(id)
+            .copied()
+            .unwrap_or_else(|| PluginConfig::of_host(&self.host))
+    }
+
+    /// Checks that every plugin the file speaks of is one of `known`, the ids of the plugins at hand.
+    ///
+    /// # Errors
+    /// Names each platform and each `[plugin.<id>]` table whose plugin is unknown.
+    pub fn check_plugins(&self, known: &[&str]) -> Result<(), ConfigError> {
+        let platforms = self.platforms.iter().map(|platform| {
+            let path = ["platform", &platform.name, "plugin"];
+            (spans::path(&path), platform.plugin.as_str())
+        });
+        let tables = self
+            .plugins
+            .keys()
+            .map(|id| (spans::path(&["plugin", id]), id.as_str()));
+        let faults = platforms
+            .chain(tables)
+            .filter(|(_, id)| !known.contains(id))
+            .map(|(path, id)| {
+                let places = self.source.places();
+                unknown_plugin(&places.name(&path[..2]), id, known).at(match path.len() {
+                    2 => places.key_at(&path),
+                    _ => places.value_at(&path),
+                })
+            })
+            .collect();
+        ConfigError::unless_empty(&self.source, faults)
+    }
+
+    /// Checks a platform's `config` table against its plugin's schema.
+    ///
+    /// # Errors
+    /// Names every violation with its line, its key and the rule.
+    pub fn validate_platform_config(
+        &self,
+        platform: &PlatformConfig,
+        schema: &PluginSchema,
+    ) -> Result<(), ConfigError> {
+        let base = spans::path(&["platform", &platform.name, "config"]);
+        let faults = schema.faults(&platform.config, &base, || self.source.places());
+        ConfigError::unless_empty(&self.source, faults)
+    }
+
+    /// Where in the file the value at `json_pointer` inside a platform's `config` table stands, or else its
+    /// nearest parent that the file has.
+    #[must_use]
+    pub fn locate(&self, platform: &str, json_pointer: &str) -> Location {
+        let mut path = spans::path(&["platform", platform, "config"]);
+        path.extend(spans::pointer(json_pointer));
+        let place = self.source.places().value_at(&path);
+        self.source.location(place.start)
+    }
+}
+
+fn unknown_plugin(table: &str, id: &str, known: &[&str]) -> Fault {
+    let fault = Fault::new(format!("{table}: there is no plugin {id:?}"));
+    match nearest(id, known.iter().copied()) {
+        Some(near) => fault.help(format!("did you mean {near:?}?")),
+        None if known.is_empty() => fault.help("no plugin was found in host.plugin_dirs"),
+        None => fault.help(format!("the plugins found are {}", listed(known))),
+    }
+}

@@ -1,0 +1,161 @@
+//! What the tables of the file mean: defaults resolved, and keys checked against each other.
+
+pub(super) mod breaker;
+mod check;
+pub(super) mod duration;
+pub(super) mod host;
+pub(super) mod platform;
+pub(super) mod plugin;
+pub(super) mod resources;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::error::Fault;
+use super::schema;
+use super::source::Source;
+use super::syntax;
+use breaker::BreakerConfig;
+use check::Check;
+use host::HostConfig;
+use platform::PlatformConfig;
+use plugin::PluginConfig;
+use resources::ResourcesConfig;
+
+/// The whole file, as it is written.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    title = "conductor.toml",
+    description = "The configuration of a Conductor host."
+)]
+pub(super) struct Written {
+    /// How the host itself behaves.
+    #[serde(default)]
+    host: host::Written,
+    /// When a platform that keeps failing is left alone.
+    #[serde(default)]
+    breaker: breaker::Written,
+    /// When the machine counts as short of resources.
+    #[serde(default)]
+    resources: resources::Written,
+    /// Settings for single plugins, by plugin id.
+    #[serde(default)]
+    plugin: BTreeMap<String, plugin::Written>,
+    /// What to watch, by platform name.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = platform::name_rule()))]
+    platform: BTreeMap<String, platform::Written>,
+}
+
+/// The settings that a file comes to.
+pub(super) struct Parts {
+    pub(super) host: HostConfig,
+    pub(super) breaker: BreakerConfig,
+    pub(super) resources: ResourcesConfig,
+    pub(super) plugins: BTreeMap<String, PluginConfig>,
+    pub(super) platforms: Vec<PlatformConfig>,
+}
+
+/// Reads the settings from a file, or says all that is wrong with it.
+pub(super) fn read(source: &Source, base_dir: &Path) -> Result<Parts, Vec<Fault>> {
+    let (mut values, places) = syntax::parse(source.text())?;
+    let (mut faults, misshapen) = schema::own_faults(&values, &places);
+    if values["platform"]
+        .as_object()
+        .is_none_or(serde_json::Map::is_empty)
+        && misshapen.is_empty()
+    {
+        faults.push(no_platform(source));
+    }
+    if !drop_platforms(&mut values, &misshapen) {
+        return Err(faults);
+    }
+    let written = match serde_json::from_value::<Written>(values) {
+        Ok(written) => written,
+        Err(error) => {
+            faults.push(Fault::new(format!("it does not fit its schema: {error}")).at(0..0));
+            return Err(faults);
+        }
+    };
+    let parts = written.resolve(source, base_dir, Check::new(&places, &mut faults));
+    if faults.is_empty() {
+        Ok(parts)
+    } else {
+        Err(faults)
+    }
+}
+
+impl Written {
+    fn resolve(self, source: &Source, base_dir: &Path, mut check: Check<'_>) -> Parts {
+        let host = self.host.resolve(base_dir, &mut check.table(&["host"]));
+        let breaker = self
+            .breaker
+            .resolve(&BreakerConfig::default(), &mut check.table(&["breaker"]));
+        let resources = self
+            .resources
+            .resolve(&host, &mut check.table(&["resources"]));
+        let plugins = self
+            .plugin
+            .into_iter()
+            .map(|(id, plugin)| {
+                let plugin = plugin.resolve(&host, &mut check.table(&["plugin", &id]));
+                (id, plugin)
+            })
+            .collect();
+        let mut platforms: Vec<(usize, PlatformConfig)> = self
+            .platform
+            .into_iter()
+            .map(|(name, platform)| {
+                let mut check = check.table(&["platform", &name]);
+                let at = check.place().start;
+                let location = source.location(at);
+                (
+                    at,
+                    platform.resolve(name, location, &host, &breaker, &mut check),
+                )
+            })
+            .collect();
+        platforms.sort_by_key(|(at, _)| *at);
+        Parts {
+            host,
+            breaker,
+            resources,
+            plugins,
+            platforms: platforms
+                .into_iter()
+                .map(|(_, platform)| platform)
+                .collect(),
+        }
+    }
+}
+
+/// Takes the platforms out that have a mistake of shape, so that the others can be checked further; false if a
+/// mistake stands where everything depends on it.
+fn drop_platforms(values: &mut Value, misshapen: &[Vec<String>]) -> bool {
+    misshapen.iter().all(|path| match path.as_slice() {
+        [section, name, ..] if section == "platform" => values
+            .get_mut("platform")
+            .and_then(Value::as_object_mut)
+            .is_some_and(|platforms| {
+                platforms.remove(name);
+                true
+            }),
+        _ => false,
+    })
+}
+
+fn no_platform(source: &Source) -> Fault {
+    let last_line = source
+        .text()
+        .trim_end()
+        .rfind('\n')
+        .map_or(0, |newline| newline + 1);
+    Fault::new("there is no platform to watch")
+        .help("add one, such as: [platform.disk] and below it plugin = \"disk\"")
+        .at(last_line..source.text().trim_end().len())
+}

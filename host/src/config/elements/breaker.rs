@@ -1,0 +1,72 @@
+//! `[breaker]`: when a platform that keeps failing is left alone, for all platforms or for one.
+
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::check::Check;
+use super::duration::{self, LONGEST, SHORTEST, given};
+
+/// When a platform that keeps failing is left alone, and for how long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BreakerConfig {
+    /// The failures in a row that open the breaker, at least 1.
+    pub failure_threshold: u32,
+    /// How long it stays open the first time, 1 ms to a year.
+    pub reset_timeout: Duration,
+    /// How long it stays open at most, at least `reset_timeout`.
+    pub max_reset_timeout: Duration,
+}
+
+/// `[breaker]`, as it is written.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    rename = "Breaker",
+    description = "When a platform that keeps failing is left alone."
+)]
+pub(in crate::config) struct Written {
+    /// The failures in a row after which a platform is left alone.
+    #[schemars(with = "u32", range(min = 1, max = 1_000_000), extend("default" = 3))]
+    #[serde(default)]
+    failure_threshold: Option<u32>,
+    /// How long it is left alone the first time, before one trial check.
+    #[schemars(with = "duration::Written", extend("default" = "30s"))]
+    #[serde(default)]
+    reset_timeout: Option<duration::Written>,
+    /// Each failed trial doubles that time, up to this.
+    #[schemars(with = "duration::Written", extend("default" = "10m"))]
+    #[serde(default)]
+    max_reset_timeout: Option<duration::Written>,
+}
+
+impl Default for BreakerConfig {
+    fn default() -> Self {
+        Self {
+            failure_threshold: 3,
+            reset_timeout: Duration::from_secs(30),
+            max_reset_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
+impl Written {
+    /// Fills in what is missing from `default`, which gives way to what was written.
+    pub(super) fn resolve(self, default: &BreakerConfig, check: &mut Check<'_>) -> BreakerConfig {
+        let longest = given(self.max_reset_timeout);
+        let first = given(self.reset_timeout)
+            .unwrap_or_else(|| default.reset_timeout.min(longest.unwrap_or(LONGEST)));
+        let longest = longest.unwrap_or_else(|| default.max_reset_timeout.max(first));
+        let mut ranges = check.duration("reset_timeout", first, SHORTEST, LONGEST);
+        ranges &= check.duration("max_reset_timeout", longest, SHORTEST, LONGEST);
+        if ranges {
+            check.at_most("reset_timeout", first, "max_reset_timeout", longest);
+        }
+        BreakerConfig {
+            failure_threshold: self.failure_threshold.unwrap_or(default.failure_threshold),
+            reset_timeout: first,
+            max_reset_timeout: longest,
+        }
+    }
+}

@@ -1,0 +1,135 @@
+//! Collects what is wrong with the keys of one table.
+
+use std::ops::Range;
+use std::time::Duration;
+
+use super::duration::show;
+use crate::config::error::Fault;
+use crate::config::spans::Place;
+
+/// One table under examination.
+pub(super) struct Check<'a> {
+    places: &'a Place,
+    faults: &'a mut Vec<Fault>,
+    path: Vec<String>,
+}
+
+impl<'a> Check<'a> {
+    pub(super) fn new(places: &'a Place, faults: &'a mut Vec<Fault>) -> Self {
+        Self {
+            places,
+            faults,
+            path: Vec::new(),
+        }
+    }
+
+    /// The table at `segments` inside this one.
+    pub(super) fn table(&mut self, segments: &[&str]) -> Check<'_> {
+        Check {
+            places: self.places,
+            path: self.path_to(segments),
+            faults: self.faults,
+        }
+    }
+
+    /// Where the table's name stands.
+    pub(super) fn place(&self) -> Range<usize> {
+        self.places.key_at(&self.path)
+    }
+
+    /// The key's full name, as in `host.timeout`.
+    pub(super) fn name(&self, key: &str) -> String {
+        self.places.name(&self.path_to(&[key]))
+    }
+
+    pub(super) fn refuse(
+        &mut self,
+        key: &str,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let place = self.places.value_at(&self.path_to(&[key]));
+        self.faults.push(Fault::new(message).help(help).at(place));
+    }
+
+    /// Refuses the key's `value` unless it lies between the two limits, which are allowed; true if it does.
+    pub(super) fn duration(
+        &mut self,
+        key: &str,
+        value: Duration,
+        least: Duration,
+        most: Duration,
+    ) -> bool {
+        let allowed = least <= value && value <= most;
+        // What was not given came from another key, which has the blame.
+        let given = self.places.exact_key(&self.path_to(&[key])).is_some();
+        if given && !allowed {
+            let (least, most) = (show(least), show(most));
+            let message = format!("{} is {}, out of range", self.name(key), show(value));
+            self.refuse(key, message, format!("choose from {least} to {most}"));
+        }
+        allowed
+    }
+
+    /// The rule that a check is over before the next one starts.
+    pub(super) fn timeout(&mut self, timeout: Duration, interval: Duration) {
+        if timeout > interval {
+            let name = self.name("timeout");
+            let message = format!(
+                "{name} is {}, above the interval of {}",
+                show(timeout),
+                show(interval)
+            );
+            self.refuse(
+                "timeout",
+                message,
+                "a check must be over before the next one starts: lower the timeout or raise the interval",
+            );
+        }
+    }
+
+    /// The rule that nothing is finer than a tick.
+    pub(super) fn at_least_a_tick(&mut self, key: &str, value: Duration, tick: Duration) {
+        if value < tick {
+            let name = self.name(key);
+            let message = format!(
+                "{name} is {}, below the tick of {}",
+                show(value),
+                show(tick)
+            );
+            self.refuse(key, message, "raise it, or lower host.tick");
+        }
+    }
+
+    /// The rule that `key` is at most `limit`, another key of the table.
+    pub(super) fn at_most(&mut self, key: &str, value: Duration, limit: &str, most: Duration) {
+        if value > most {
+            let name = self.name(key);
+            let message = format!(
+                "{name} is {}, above the {limit} of {}",
+                show(value),
+                show(most)
+            );
+            self.refuse(key, message, format!("lower it, or raise {limit}"));
+        }
+    }
+
+    /// The rule that the limit of stuck calls can be reached.
+    pub(super) fn stuck_limit(&mut self, stuck_limit: u32, call_threads: u32) {
+        if stuck_limit > call_threads {
+            let name = self.name("stuck_limit");
+            let message =
+                format!("{name} is {stuck_limit}, above the call_threads of {call_threads}");
+            self.refuse(
+                "stuck_limit",
+                message,
+                "it could never be reached: lower it, or raise call_threads",
+            );
+        }
+    }
+
+    fn path_to(&self, segments: &[&str]) -> Vec<String> {
+        let inner = segments.iter().map(|segment| (*segment).to_owned());
+        self.path.iter().cloned().chain(inner).collect()
+    }
+}

@@ -1,0 +1,102 @@
+//! Durations as operators write them: text with units.
+
+use std::borrow::Cow;
+use std::time::Duration;
+
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+
+/// A duration as it is written: `"5s"`, `"500ms"`, `"1m 30s"`.
+#[derive(Clone, Copy)]
+pub(in crate::config) struct Written(Duration);
+
+/// Reads a duration, or says what is wrong with it.
+pub(in crate::config) fn parse(text: &str) -> Result<Duration, String> {
+    // The bounds also keep humantime's sum far from an overflow, on which it panics.
+    let too_long = |run: &str| run.len() > MOST_DIGITS;
+    if text.len() > MOST_BYTES || text.split(|c: char| !c.is_ascii_digit()).any(too_long) {
+        return Err(format!(
+            "a number in it has more than {MOST_DIGITS} digits, or it is too long"
+        ));
+    }
+    humantime::parse_duration(text).map_err(|error| error.to_string())
+}
+
+/// The name under which the file's schema has durations checked, beyond their pattern.
+pub(in crate::config) const FORMAT: &str = "conductor-duration";
+
+/// The longest duration that any key takes, a year: what is longer is a slip.
+pub(super) const LONGEST: Duration = Duration::from_secs(31_557_600);
+
+/// The shortest that a check's times may be: the shortest tick.
+pub(super) const SHORTEST: Duration = Duration::from_millis(1);
+
+/// The duration that was written, if one was.
+pub(super) fn given(written: Option<Written>) -> Option<Duration> {
+    written.map(|written| written.0)
+}
+
+/// The duration as an operator would write it.
+pub(super) fn show(duration: Duration) -> String {
+    humantime::format_duration(duration).to_string()
+}
+
+impl<'de> Deserialize<'de> for Written {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<'de, str>::deserialize(deserializer)?;
+        parse(&text).map(Self).map_err(de::Error::custom)
+    }
+}
+
+impl JsonSchema for Written {
+    fn schema_name() -> Cow<'static, str> {
+        "Duration".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({
+            "type": "string",
+            "format": FORMAT,
+            "pattern": PATTERN,
+            "maxLength": MOST_BYTES,
+            "description": "A number and a unit, or several, such as \"5s\", \"500ms\" or \"1m 30s\".",
+        })
+    }
+}
+
+/// The units are humantime's.
+const PATTERN: &str = concat!(
+    r"^\s*([0-9]{1,9}(\.[0-9]{1,9})?\s*",
+    "(nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds|second|secs|sec|s|minutes|minute|min|mins|m|",
+    "hours|hour|hr|hrs|h|days|day|d|weeks|week|wk|wks|w|months|month|M|years|year|yr|yrs|y)",
+    r"\s*)+$"
+);
+
+const MOST_DIGITS: usize = 9;
+const MOST_BYTES: usize = 64;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_numbers_with_units() {
+        assert_eq!(parse("500ms"), Ok(Duration::from_millis(500)));
+        assert_eq!(parse("1m 30s"), Ok(Duration::from_secs(90)));
+        assert_eq!(parse("1.5s"), Ok(Duration::from_millis(1500)));
+        assert_eq!(parse("0s"), Ok(Duration::ZERO));
+        for wrong in ["", "5", "s", "5 parsecs", "-5s", "0.5ns"] {
+            assert!(parse(wrong).is_err(), "{wrong:?}");
+        }
+    }
+
+    #[test]
+    fn a_number_too_large_to_add_is_an_error_and_no_panic() {
+        assert!(parse("18446744073709551615s 1000ms").is_err());
+        assert!(parse("584542046090y 1000ms").is_err());
+        assert!(
+            parse(&"999999999y ".repeat(5)).is_ok(),
+            "the largest that passes the bounds"
+        );
+    }
+}

@@ -1,0 +1,188 @@
+//! `[host]`: how the host itself behaves.
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::check::Check;
+use super::duration::{self, LONGEST, SHORTEST, given};
+use super::plugin::Isolation;
+
+/// How the host itself behaves.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HostConfig {
+    /// Folders that are searched for plugin libraries, joined to the file's own; never empty.
+    pub plugin_dirs: Vec<PathBuf>,
+    /// The period between two starts of a platform's check, from one tick to a year.
+    pub interval: Duration,
+    /// The gap between the starts of neighbouring platforms, from one tick to the interval.
+    pub stagger: Duration,
+    /// The longest time one check may take, at most the interval.
+    pub timeout: Duration,
+    /// What falls due within this time starts together, 1 ms to 1 s.
+    pub tick: Duration,
+    /// Where plugins run that say nothing of their own.
+    pub isolation: Isolation,
+    /// The most threads one plugin may keep busy at a time, 1–4096.
+    pub call_threads: u32,
+    /// How many calls of one plugin may be stuck at a time before it is quarantined, from 1 to `call_threads`.
+    pub stuck_limit: u32,
+    /// How long running checks may go on once the host was told to stop; may be zero.
+    pub shutdown_grace: Duration,
+    /// Samples also go to the log once nobody has scraped for so long; zero means always.
+    pub metrics_log_after: Duration,
+    /// The most measurements a platform may report under names of its own, 1–10 000.
+    pub max_series_per_platform: u32,
+    /// Where private copies of plugin libraries are kept, joined to the file's own folder; without it, a
+    /// temporary one.
+    pub state_dir: Option<PathBuf>,
+}
+
+/// `[host]`, as it is written.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Host", description = "How the host itself behaves.")]
+pub(in crate::config) struct Written {
+    /// Folders that are searched for plugin libraries, relative to the file.
+    #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)), extend("default" = ["plugins"]))]
+    #[serde(default)]
+    plugin_dirs: Option<Vec<String>>,
+    /// The period between two starts of a platform's check.
+    #[schemars(with = "duration::Written", extend("default" = "5s"))]
+    #[serde(default)]
+    interval: Option<duration::Written>,
+    /// The gap between the starts of neighbouring platforms; at most the interval.
+    #[schemars(with = "duration::Written", extend("default" = "500ms"))]
+    #[serde(default)]
+    stagger: Option<duration::Written>,
+    /// The longest time one check may take; at most the interval.
+    #[schemars(with = "duration::Written", extend("default" = "4s"))]
+    #[serde(default)]
+    timeout: Option<duration::Written>,
+    /// What falls due within this time starts together; 1ms to 1s.
+    #[schemars(with = "duration::Written", extend("default" = "10ms"))]
+    #[serde(default)]
+    tick: Option<duration::Written>,
+    /// Where plugins run: each in a process of its own, or fully trusted inside the host.
+    #[schemars(with = "Isolation", extend("default" = "process"))]
+    #[serde(default)]
+    isolation: Isolation,
+    /// The most threads one plugin may keep busy at a time.
+    #[schemars(with = "u32", range(min = 1, max = 4096), extend("default" = 64))]
+    #[serde(default)]
+    call_threads: Option<u32>,
+    /// How many calls of one plugin may be stuck at a time before it is quarantined; at most `call_threads`.
+    #[schemars(with = "u32", range(min = 1, max = 4096), extend("default" = 8))]
+    #[serde(default)]
+    stuck_limit: Option<u32>,
+    /// How long running checks may go on once the host was told to stop.
+    #[schemars(with = "duration::Written", extend("default" = "5s"))]
+    #[serde(default)]
+    shutdown_grace: Option<duration::Written>,
+    /// Samples also go to the log once nobody has scraped for so long; 0s means always.
+    #[schemars(with = "duration::Written", extend("default" = "5m"))]
+    #[serde(default)]
+    metrics_log_after: Option<duration::Written>,
+    /// The most measurements a platform may report under names of its own.
+    #[schemars(with = "u32", range(min = 1, max = 10_000), extend("default" = 100))]
+    #[serde(default)]
+    max_series_per_platform: Option<u32>,
+    /// Where private copies of plugin libraries are kept, relative to the file.
+    #[schemars(with = "String", length(min = 1))]
+    #[serde(default)]
+    state_dir: Option<String>,
+}
+
+impl Default for HostConfig {
+    fn default() -> Self {
+        Self {
+            plugin_dirs: vec![PathBuf::from("plugins")],
+            interval: Duration::from_secs(5),
+            stagger: Duration::from_millis(500),
+            timeout: Duration::from_secs(4),
+            tick: Duration::from_millis(10),
+            isolation: Isolation::Process,
+            call_threads: 64,
+            stuck_limit: 8,
+            shutdown_grace: Duration::from_secs(5),
+            metrics_log_after: Duration::from_secs(300),
+            max_series_per_platform: 100,
+            state_dir: None,
+        }
+    }
+}
+
+impl Written {
+    pub(super) fn resolve(self, base_dir: &Path, check: &mut Check<'_>) -> HostConfig {
+        let default = HostConfig::default();
+        let folder = |folder: &Path| base_dir.join(folder);
+        let interval = given(self.interval).unwrap_or(default.interval);
+        let tick = given(self.tick).unwrap_or(default.tick.min(interval));
+        let stagger = given(self.stagger).unwrap_or(default.stagger.max(tick).min(interval));
+        let call_threads = self.call_threads.unwrap_or(default.call_threads);
+        let host = HostConfig {
+            plugin_dirs: match self.plugin_dirs {
+                Some(written) => written
+                    .iter()
+                    .map(|written| folder(Path::new(written)))
+                    .collect(),
+                None => default
+                    .plugin_dirs
+                    .iter()
+                    .map(|default| folder(default))
+                    .collect(),
+            },
+            interval,
+            stagger,
+            timeout: given(self.timeout).unwrap_or(default.timeout.min(interval)),
+            tick: given(self.tick).unwrap_or(tick.min(stagger)),
+            isolation: self.isolation,
+            call_threads,
+            stuck_limit: self
+                .stuck_limit
+                .unwrap_or(default.stuck_limit.min(call_threads)),
+            shutdown_grace: given(self.shutdown_grace).unwrap_or(default.shutdown_grace),
+            metrics_log_after: given(self.metrics_log_after).unwrap_or(default.metrics_log_after),
+            max_series_per_platform: self
+                .max_series_per_platform
+                .unwrap_or(default.max_series_per_platform),
+            state_dir: self.state_dir.map(|written| folder(Path::new(&written))),
+        };
+        host.check(check);
+        host
+    }
+}
+
+impl HostConfig {
+    fn check(&self, check: &mut Check<'_>) {
+        let mut ranges = check.duration("tick", self.tick, SHORTEST, Duration::from_secs(1));
+        for (key, value) in [
+            ("interval", self.interval),
+            ("stagger", self.stagger),
+            ("timeout", self.timeout),
+        ] {
+            ranges &= check.duration(key, value, SHORTEST, LONGEST);
+        }
+        check.duration(
+            "shutdown_grace",
+            self.shutdown_grace,
+            Duration::ZERO,
+            LONGEST,
+        );
+        check.duration(
+            "metrics_log_after",
+            self.metrics_log_after,
+            Duration::ZERO,
+            LONGEST,
+        );
+        check.stuck_limit(self.stuck_limit, self.call_threads);
+        if ranges {
+            check.timeout(self.timeout, self.interval);
+            check.at_least_a_tick("interval", self.interval, self.tick);
+            check.at_least_a_tick("stagger", self.stagger, self.tick);
+            check.at_most("stagger", self.stagger, "interval", self.interval);
+        }
+    }
+}

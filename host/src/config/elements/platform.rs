@@ -1,0 +1,145 @@
+//! `[platform.<name>]`: one watched thing.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::breaker::{self, BreakerConfig};
+use super::check::Check;
+use super::duration::{self, LONGEST, SHORTEST, given};
+use super::host::HostConfig;
+use crate::config::source::Location;
+
+/// One watched thing, with the defaults filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct PlatformConfig {
+    /// 1–64 ASCII letters, digits, `_`, `-` and `.`; unique in the file.
+    pub name: String,
+    /// The id of the plugin that checks it; whether there is such a plugin is not known here.
+    pub plugin: String,
+    /// The period between two starts of its check, from one tick to a year.
+    pub interval: Duration,
+    /// The longest time one check may take, at most the interval.
+    pub timeout: Duration,
+    /// How important its checks are when the machine is short of resources.
+    pub priority: Priority,
+    /// When it is left alone.
+    pub breaker: BreakerConfig,
+    /// Names and values of the operator's own; the names are letters, digits and `_`.
+    pub labels: BTreeMap<String, String>,
+    /// What its plugin reads: always an object, empty if the file has none.
+    pub config: Value,
+    /// Where the platform's name stands in the file.
+    pub location: Location,
+}
+
+/// How important a platform's checks are when the machine is short of resources.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Priority {
+    /// Never stretched or left out.
+    Critical,
+    /// Stretched when the machine is degraded.
+    #[default]
+    Normal,
+    /// Stretched most, and paused when the machine is critical.
+    Low,
+}
+
+impl From<Priority> for crate::schedule::Priority {
+    fn from(priority: Priority) -> Self {
+        match priority {
+            Priority::Critical => Self::Critical,
+            Priority::Normal => Self::Normal,
+            Priority::Low => Self::Low,
+        }
+    }
+}
+
+/// `[platform.<name>]`, as it is written.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(rename = "Platform", description = "One watched thing.")]
+pub(in crate::config) struct Written {
+    /// The id of the plugin that checks it.
+    #[schemars(length(min = 1))]
+    plugin: String,
+    /// The period between two starts of its check; without it, host.interval.
+    #[schemars(with = "duration::Written")]
+    #[serde(default)]
+    interval: Option<duration::Written>,
+    /// The longest time one check may take; without it, host.timeout, or the interval if that is shorter.
+    #[schemars(with = "duration::Written")]
+    #[serde(default)]
+    timeout: Option<duration::Written>,
+    /// How important its checks are when the machine is short of resources.
+    #[schemars(with = "Priority", extend("default" = "normal"))]
+    #[serde(default)]
+    priority: Priority,
+    /// When it is left alone; what is not given here is as in [breaker].
+    #[serde(default)]
+    breaker: breaker::Written,
+    /// Names and values of your own, for grouping.
+    #[schemars(extend("propertyNames" = label_rule()))]
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// What the plugin reads: see the plugin's own schema.
+    #[serde(default)]
+    config: Map<String, Value>,
+}
+
+impl Written {
+    pub(super) fn resolve(
+        self,
+        name: String,
+        location: Location,
+        host: &HostConfig,
+        breaker: &BreakerConfig,
+        check: &mut Check<'_>,
+    ) -> PlatformConfig {
+        let interval = given(self.interval).unwrap_or(host.interval);
+        let timeout = given(self.timeout).unwrap_or(host.timeout.min(interval));
+        let mut ranges = check.duration("interval", interval, SHORTEST, LONGEST);
+        ranges &= check.duration("timeout", timeout, SHORTEST, LONGEST);
+        if ranges {
+            check.timeout(timeout, interval);
+            check.at_least_a_tick("interval", interval, host.tick);
+        }
+        PlatformConfig {
+            name,
+            plugin: self.plugin,
+            interval,
+            timeout,
+            priority: self.priority,
+            breaker: self
+                .breaker
+                .resolve(breaker, &mut check.table(&["breaker"])),
+            labels: self.labels,
+            config: Value::Object(self.config),
+            location,
+        }
+    }
+}
+
+/// The schema of a platform's name.
+pub(super) fn name_rule() -> Value {
+    json!({
+        "pattern": "^[A-Za-z0-9_.-]{1,64}$",
+        "description": "1 to 64 letters, digits, `_`, `-` and `.`",
+    })
+}
+
+/// The schema of a label's name, a subset of Prometheus's that leaves out the names it keeps for itself.
+fn label_rule() -> Value {
+    json!({
+        "pattern": "^_?[A-Za-z][A-Za-z0-9_]*$",
+        "not": { "enum": RESERVED_LABELS },
+        "description": "letters, digits and `_`, not a digit or `__` first, and not `platform` or `plugin`",
+    })
+}
+
+/// Our metrics carry these already.
+const RESERVED_LABELS: [&str; 2] = ["platform", "plugin"];

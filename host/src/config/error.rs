@@ -1,0 +1,212 @@
+//! What is wrong with a configuration, told so that it can be put right: every mistake with its place and cure.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::ops::Range;
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, SourceCode};
+
+use super::source::Source;
+
+/// All that is wrong with one configuration file; never without a mistake.
+///
+/// Through [`miette`] it shows the lines concerned; [`ConfigError::to_plain`] is for logs.
+#[derive(Debug)]
+pub struct ConfigError {
+    name: Arc<str>,
+    faults: Vec<Fault>,
+    left_out: usize,
+    cause: Option<io::Error>,
+}
+
+/// One mistake.
+#[derive(Debug, Default)]
+pub(super) struct Fault {
+    message: String,
+    help: Option<String>,
+    place: Option<Range<usize>>,
+    first: Option<Range<usize>>,
+    source: Option<Arc<Source>>,
+}
+
+impl ConfigError {
+    pub(super) fn new(source: Arc<Source>, mut faults: Vec<Fault>) -> Self {
+        faults.sort_by_key(|fault| fault.place.as_ref().map_or(0, |place| place.start));
+        faults.dedup_by(|a, b| a.place == b.place && a.message == b.message);
+        let left_out = faults.len().saturating_sub(MOST_SHOWN);
+        faults.truncate(MOST_SHOWN);
+        for fault in &mut faults {
+            fault.source = Some(Arc::clone(&source));
+        }
+        Self {
+            name: source.name().into(),
+            faults,
+            left_out,
+            cause: None,
+        }
+    }
+
+    /// A mistake that no place in the file is to blame for.
+    pub(super) fn of_file(name: &str, fault: Fault, cause: Option<io::Error>) -> Self {
+        Self {
+            name: name.into(),
+            faults: vec![fault],
+            left_out: 0,
+            cause,
+        }
+    }
+
+    pub(super) fn unless_empty(source: &Arc<Source>, faults: Vec<Fault>) -> Result<(), Self> {
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Self::new(Arc::clone(source), faults))
+        }
+    }
+
+    /// The mistakes as lines of plain text, without colours: `file:line:column: what is wrong`, in the order of
+    /// the file, each followed by an indented line `help: …` where there is a cure to tell.
+    #[must_use]
+    pub fn to_plain(&self) -> String {
+        let mut lines: Vec<String> = Vec::new();
+        for fault in &self.faults {
+            match fault.locate(fault.place.as_ref()) {
+                Some(place) => lines.push(format!("{place}: {}", fault.message)),
+                None => lines.push(format!("{}: {}", self.name, fault.message)),
+            }
+            lines.extend(
+                fault
+                    .locate(fault.first.as_ref())
+                    .map(|first| format!("  first: {first}")),
+            );
+            lines.extend(fault.help.as_ref().map(|help| format!("  help: {help}")));
+        }
+        if self.left_out > 0 {
+            lines.push(format!(
+                "{}: and {} more mistakes",
+                self.name, self.left_out
+            ));
+        }
+        lines.join("\n")
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.faults.as_slice() {
+            [fault] if fault.place.is_some() => write!(f, "{}", fault.message),
+            [fault] => write!(f, "{}: {}", self.name, fault.message),
+            faults => write!(
+                f,
+                "{} has {} mistakes",
+                self.name,
+                faults.len() + self.left_out
+            ),
+        }
+    }
+}
+
+impl Error for ConfigError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        self.cause.as_ref().map(|cause| cause as &dyn Error)
+    }
+}
+
+impl Diagnostic for ConfigError {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        match self.faults.as_slice() {
+            [fault] => fault.help(),
+            _ if self.left_out > 0 => Some(Box::new(format!("the first {MOST_SHOWN} are shown"))),
+            _ => None,
+        }
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        match self.faults.as_slice() {
+            [fault] => fault.source_code(),
+            _ => None,
+        }
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        match self.faults.as_slice() {
+            [fault] => fault.labels(),
+            _ => None,
+        }
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        let several = self.faults.len() > 1;
+        several.then(|| Box::new(self.faults.iter().map(|fault| fault as &dyn Diagnostic)) as _)
+    }
+}
+
+impl Fault {
+    pub(super) fn new(message: impl Into<String>) -> Self {
+        Self {
+            message: message.into(),
+            ..Self::default()
+        }
+    }
+
+    /// What to do about it.
+    pub(super) fn help(self, help: impl Into<String>) -> Self {
+        Self {
+            help: Some(help.into()),
+            ..self
+        }
+    }
+
+    /// Where it is.
+    pub(super) fn at(self, place: Range<usize>) -> Self {
+        Self {
+            place: Some(place),
+            ..self
+        }
+    }
+
+    /// Where the same thing was said before.
+    pub(super) fn first(self, first: Option<Range<usize>>) -> Self {
+        Self { first, ..self }
+    }
+
+    fn locate(&self, place: Option<&Range<usize>>) -> Option<super::Location> {
+        let source = self.source.as_ref()?;
+        Some(source.location(place?.start))
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl Error for Fault {}
+
+impl Diagnostic for Fault {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.help.as_ref().map(|help| Box::new(help) as _)
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_deref().map(|source| source as _)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let label = |place: &Range<usize>, text: &str| {
+            LabeledSpan::new(Some(text.to_owned()), place.start, place.len())
+        };
+        let here = self.place.iter().map(move |place| label(place, "here"));
+        let first = self
+            .first
+            .iter()
+            .map(move |first| label(first, "first here"));
+        Some(Box::new(here.chain(first)))
+    }
+}
+
+/// More mistakes than this have one cause, and would only hide it.
+const MOST_SHOWN: usize = 20;

@@ -1,0 +1,203 @@
+//! The file as it was written: its name and text, and where in it a byte stands.
+
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::iter;
+use std::path::Path;
+use std::sync::{Arc, OnceLock};
+
+use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
+
+use super::error::{ConfigError, Fault};
+use super::spans::Place;
+use super::syntax;
+
+/// The largest file that is read, in bytes: a hundred thousand platforms fit into it.
+pub const MAX_BYTES: usize = 8_000_000;
+
+/// A configuration file's name and text.
+pub struct Source {
+    name: Arc<str>,
+    text: String,
+    line_starts: Vec<usize>,
+    places: OnceLock<Place>,
+    printable: OnceLock<String>,
+}
+
+/// A place in a file, for people: displayed as `file:line:column`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Location {
+    /// The file, as the operator named it.
+    pub file: Arc<str>,
+    /// The line, from 1.
+    pub line: usize,
+    /// The character in the line, from 1.
+    pub column: usize,
+}
+
+impl Source {
+    pub(super) fn new(name: &str, text: String) -> Result<Self, ConfigError> {
+        if text.len() > MAX_BYTES {
+            return Err(too_large(name));
+        }
+        Ok(Self::unchecked(name, text))
+    }
+
+    pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
+        let name = &path.display().to_string();
+        let bytes = read_bounded(path).map_err(|error| unreadable(name, error))?;
+        if bytes.len() > MAX_BYTES {
+            return Err(too_large(name));
+        }
+        match String::from_utf8(bytes) {
+            Ok(text) => Self::new(name, text),
+            Err(error) => Err(not_utf8(
+                name,
+                error.utf8_error().valid_up_to(),
+                error.as_bytes(),
+            )),
+        }
+    }
+
+    fn unchecked(name: &str, text: String) -> Self {
+        let line_ends = text.match_indices('\n').map(|(at, _)| at + 1);
+        Self {
+            name: name.into(),
+            line_starts: iter::once(0).chain(line_ends).collect(),
+            text,
+            places: OnceLock::new(),
+            printable: OnceLock::new(),
+        }
+    }
+
+    /// The file's name, as the operator gave it.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file's text.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    pub(super) fn location(&self, offset: usize) -> Location {
+        let line = self.line_starts.partition_point(|start| *start <= offset);
+        let start = self.line_starts[line - 1];
+        let before = &self.text.as_bytes()[start..offset.clamp(start, self.text.len())];
+        Location {
+            file: Arc::clone(&self.name),
+            line,
+            column: String::from_utf8_lossy(before).chars().count() + 1,
+        }
+    }
+
+    /// Where everything stands, worked out again when somebody first asks: only messages do.
+    pub(super) fn places(&self) -> &Place {
+        self.places.get_or_init(|| syntax::places(&self.text))
+    }
+
+    /// The text with every control character replaced, byte by byte: terminals obey them.
+    fn printable(&self) -> &str {
+        let replaced = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
+        if !self.text.contains(replaced) {
+            return &self.text;
+        }
+        self.printable.get_or_init(|| {
+            let mut text = String::with_capacity(self.text.len());
+            for c in self.text.chars() {
+                if replaced(c) {
+                    text.extend(iter::repeat_n('?', c.len_utf8()));
+                } else {
+                    text.push(c);
+                }
+            }
+            text
+        })
+    }
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source")
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+impl SourceCode for Source {
+    fn read_span<'a>(
+        &'a self,
+        span: &SourceSpan,
+        lines_before: usize,
+        lines_after: usize,
+    ) -> Result<Box<dyn SpanContents<'a> + 'a>, MietteError> {
+        let lines = self
+            .printable()
+            .read_span(span, lines_before, lines_after)?;
+        Ok(Box::new(MietteSpanContents::new_named(
+            self.name.to_string(),
+            lines.data(),
+            *lines.span(),
+            lines.line(),
+            lines.column(),
+            lines.line_count(),
+        )))
+    }
+}
+
+impl fmt::Display for Location {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
+/// Reads at most one byte more than allowed, and never from a pipe or a device, which could keep the host waiting.
+fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    if metadata.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !metadata.is_file() {
+        return Err(io::Error::other("it is a pipe or a device, not a file"));
+    }
+    let mut bytes = Vec::new();
+    File::open(path)?
+        .take(MAX_BYTES as u64 + 1)
+        .read_to_end(&mut bytes)?;
+    Ok(bytes)
+}
+
+pub(super) fn unreadable(name: &str, error: io::Error) -> ConfigError {
+    let fault = match error.kind() {
+        io::ErrorKind::NotFound => Fault::new("there is no such file").help(format!(
+            "`conductor config default > {name}` writes one to start from"
+        )),
+        io::ErrorKind::IsADirectory => {
+            Fault::new("this is a folder, not a file").help("name the configuration file inside it")
+        }
+        io::ErrorKind::PermissionDenied => Fault::new("the user the host runs as may not read it")
+            .help("see to the owner and mode of the file and of the folders above it"),
+        _ => Fault::new(format!("cannot be read: {error}")),
+    };
+    ConfigError::of_file(name, fault, Some(error))
+}
+
+fn too_large(name: &str) -> ConfigError {
+    let fault = Fault::new(format!("the file is larger than {MAX_BYTES} bytes"))
+        .help("is this the configuration? a hundred thousand platforms fit into that");
+    ConfigError::of_file(name, fault, None)
+}
+
+fn not_utf8(name: &str, valid: usize, bytes: &[u8]) -> ConfigError {
+    let source = Source::unchecked(name, String::from_utf8_lossy(bytes).into_owned());
+    let fault = Fault::new(format!(
+        "byte {:#04x}, at offset {valid}, is not UTF-8",
+        bytes[valid]
+    ))
+    .help("save the file as UTF-8")
+    .at(valid..valid + char::REPLACEMENT_CHARACTER.len_utf8());
+    ConfigError::new(Arc::new(source), vec![fault])
+}

@@ -1,0 +1,127 @@
+//! Where each key and value of a file stands: a tree of places beside the tree of values.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+/// Where a value and its key stand, as byte ranges, and what stands inside the value.
+#[derive(Debug, Default)]
+pub(super) struct Place {
+    pub(super) key: Range<usize>,
+    pub(super) value: Range<usize>,
+    pub(super) inside: Inside,
+}
+
+/// What a value holds.
+#[derive(Debug, Default)]
+pub(super) enum Inside {
+    #[default]
+    Nothing,
+    Table(BTreeMap<String, Place>),
+    List(Vec<Place>),
+}
+
+impl Place {
+    /// Where the value at `path` stands, or else its nearest parent.
+    pub(super) fn value_at(&self, path: &[String]) -> Range<usize> {
+        self.deepest(path).0.value.clone()
+    }
+
+    /// Where the key at the end of `path` stands, or else the value of its nearest parent.
+    pub(super) fn key_at(&self, path: &[String]) -> Range<usize> {
+        self.exact_key(path).unwrap_or_else(|| self.value_at(path))
+    }
+
+    /// Where the key at the end of `path` stands, if the file has it.
+    pub(super) fn exact_key(&self, path: &[String]) -> Option<Range<usize>> {
+        let (place, depth) = self.deepest(path);
+        (depth == path.len() && !place.key.is_empty()).then(|| place.key.clone())
+    }
+
+    /// The last key of that name in the file, with its path.
+    pub(super) fn last_named(&self, name: &str) -> Option<(Vec<String>, Range<usize>)> {
+        let children: Vec<(String, &Self)> = match &self.inside {
+            Inside::Nothing => return None,
+            Inside::Table(table) => table
+                .iter()
+                .map(|(key, child)| (key.clone(), child))
+                .collect(),
+            Inside::List(list) => list
+                .iter()
+                .enumerate()
+                .map(|(index, child)| (index.to_string(), child))
+                .collect(),
+        };
+        let own = children
+            .iter()
+            .filter(|(key, child)| key == name && !child.key.is_empty())
+            .map(|(key, child)| (vec![key.clone()], child.key.clone()));
+        let deeper = children.iter().filter_map(|(key, child)| {
+            let (mut path, place) = child.last_named(name)?;
+            path.insert(0, key.clone());
+            Some((path, place))
+        });
+        own.chain(deeper).max_by_key(|(_, place)| place.start)
+    }
+
+    /// The path as an operator would write it: `platform."api.eu".config.headers[2]`.
+    pub(super) fn name(&self, path: &[String]) -> String {
+        let mut name = String::new();
+        for (depth, segment) in path.iter().enumerate() {
+            let parent = self.deepest(&path[..depth]).0;
+            if matches!(parent.inside, Inside::List(_)) {
+                name.push_str(&format!("[{segment}]"));
+                continue;
+            }
+            if depth > 0 {
+                name.push('.');
+            }
+            name.push_str(&bare_or_quoted(segment));
+        }
+        name
+    }
+
+    fn deepest(&self, path: &[String]) -> (&Self, usize) {
+        let mut place = self;
+        for (depth, segment) in path.iter().enumerate() {
+            match place.child(segment) {
+                Some(child) => place = child,
+                None => return (place, depth),
+            }
+        }
+        (place, path.len())
+    }
+
+    fn child(&self, segment: &str) -> Option<&Self> {
+        match &self.inside {
+            Inside::Nothing => None,
+            Inside::Table(table) => table.get(segment),
+            Inside::List(list) => list.get(segment.parse::<usize>().ok()?),
+        }
+    }
+}
+
+/// A path from its segments.
+pub(super) fn path(segments: &[&str]) -> Vec<String> {
+    segments
+        .iter()
+        .map(|segment| (*segment).to_owned())
+        .collect()
+}
+
+/// The segments of a JSON pointer (RFC 6901).
+pub(super) fn pointer(json_pointer: &str) -> impl Iterator<Item = String> {
+    json_pointer
+        .split('/')
+        .skip(1)
+        .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
+}
+
+/// The key as TOML takes it, in quotes where it needs them.
+pub(super) fn bare_or_quoted(key: &str) -> String {
+    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
+    if !key.is_empty() && key.chars().all(bare) {
+        key.to_owned()
+    } else {
+        format!("{key:?}")
+    }
+}

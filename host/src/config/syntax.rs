@@ -1,0 +1,209 @@
+//! Turns the text into JSON values and the places they stand at, or says where it is not TOML.
+
+use std::ops::Range;
+
+use serde_json::{Number, Value};
+use toml::Spanned;
+use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
+
+use super::error::Fault;
+use super::spans::{Inside, Place, bare_or_quoted};
+use super::wording::shorten;
+
+/// The text's values, and where they stand.
+///
+/// Dates become strings. A float without a fraction becomes an integer, as JSON Schema counts it.
+pub(super) fn parse(text: &str) -> Result<(Value, Place), Vec<Fault>> {
+    let (tree, errors) = DeTable::parse_recoverable(text);
+    if !errors.is_empty() {
+        return Err(syntax_faults(text, &errors));
+    }
+    let mut faults = Vec::new();
+    let root = DeValue::Table(tree.into_inner());
+    let (value, place) = convert(0..0, &Spanned::new(0..0, root), &mut faults);
+    if faults.is_empty() {
+        Ok((value, place))
+    } else {
+        Err(faults)
+    }
+}
+
+/// Where everything stands in a text that may have mistakes.
+pub(super) fn places(text: &str) -> Place {
+    let tree = DeTable::parse_recoverable(text).0.into_inner();
+    convert(
+        0..0,
+        &Spanned::new(0..0, DeValue::Table(tree)),
+        &mut Vec::new(),
+    )
+    .1
+}
+
+fn convert(
+    key: Range<usize>,
+    spanned: &Spanned<DeValue<'_>>,
+    faults: &mut Vec<Fault>,
+) -> (Value, Place) {
+    let mut refuse = |message: String| {
+        faults.push(Fault::new(message).at(spanned.span()));
+        Value::Null
+    };
+    let (value, inside) = match spanned.get_ref() {
+        DeValue::String(text) => (Value::from(text.as_ref()), Inside::Nothing),
+        DeValue::Boolean(yes) => (Value::from(*yes), Inside::Nothing),
+        DeValue::Datetime(date) => (Value::from(date.to_string()), Inside::Nothing),
+        DeValue::Integer(number) => {
+            let value = integer(number)
+                .unwrap_or_else(|| refuse(format!("{number} does not fit into 64 bits")));
+            (value, Inside::Nothing)
+        }
+        DeValue::Float(number) => {
+            let value = float(number).unwrap_or_else(|| {
+                refuse(format!(
+                    "{number} cannot be passed to a plugin: JSON has no such number"
+                ))
+            });
+            (value, Inside::Nothing)
+        }
+        DeValue::Array(list) => {
+            let (values, places) = list.iter().map(|item| convert(0..0, item, faults)).unzip();
+            (Value::Array(values), Inside::List(places))
+        }
+        DeValue::Table(table) => {
+            let entries = table.iter().map(|(key, value)| {
+                let (value, place) = convert(key.span(), value, faults);
+                let name = key.get_ref().to_string();
+                ((name.clone(), value), (name, place))
+            });
+            let (values, places) = entries.unzip();
+            (Value::Object(values), Inside::Table(places))
+        }
+    };
+    let value_span = spanned.span();
+    let place = Place {
+        key,
+        value: value_span,
+        inside,
+    };
+    (value, place)
+}
+
+fn integer(number: &DeInteger<'_>) -> Option<Value> {
+    let value = i64::from_str_radix(number.as_str(), number.radix()).ok()?;
+    Some(Value::from(value))
+}
+
+fn float(number: &DeFloat<'_>) -> Option<Value> {
+    let value: f64 = number.as_str().parse().ok()?;
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "within the range tested, without a fraction"
+    )]
+    if value.fract() == 0.0 && value.abs() <= EXACT_INTEGERS {
+        return Some(Value::from(value as i64));
+    }
+    Number::from_f64(value).map(Value::Number)
+}
+
+/// Every key that is given twice, and the first other mistake: those after it are mostly its consequences.
+fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<Fault> {
+    let mut faults = Vec::new();
+    let mut broken = false;
+    let mut repeated_table: Option<Range<usize>> = None;
+    for error in errors {
+        if faults.len() >= MOST_LOOKED_UP {
+            break;
+        }
+        let place = clamp(text, error.span().unwrap_or(text.len()..text.len()));
+        if error.message() != DUPLICATE_KEY {
+            if !std::mem::replace(&mut broken, true) {
+                faults
+                    .push(Fault::new(format!("not TOML: {}", shorten(error.message()))).at(place));
+            }
+            continue;
+        }
+        // A repeated table's keys are those of the first one over again.
+        if repeated_table
+            .as_ref()
+            .is_some_and(|table| table.contains(&place.start))
+        {
+            continue;
+        }
+        let line = line_start(text, place.start);
+        if text[line..].trim_start().starts_with('[') {
+            repeated_table = Some(line..next_table(text, place.end));
+        }
+        faults.push(duplicate(text, place));
+    }
+    faults
+}
+
+/// Names the key at `place` in full, and where it stands first.
+fn duplicate(text: &str, place: Range<usize>) -> Fault {
+    let line = line_start(text, place.start);
+    let header = text[line..].lines().next().unwrap_or_default();
+    let (path, first) = if header.trim_start().starts_with('[') {
+        let path = only_path(&places(header));
+        let first = places(&text[..line]).exact_key(&path);
+        (path, first)
+    } else {
+        let key = text[place.clone()].trim_matches(['"', '\'']);
+        match places(&text[..place.start]).last_named(key) {
+            Some((path, first)) => (path, Some(first)),
+            None => (Vec::new(), None),
+        }
+    };
+    let name: Vec<String> = path.iter().map(|key| bare_or_quoted(key)).collect();
+    let name = if name.is_empty() {
+        shorten(&text[place.clone()])
+    } else {
+        name.join(".")
+    };
+    let fault = Fault::new(format!("{name} is given twice"))
+        .first(first)
+        .at(place);
+    match path.as_slice() {
+        [section, _] if section == "platform" => fault.help("give each platform a name of its own"),
+        _ => fault.help("keep one of the two"),
+    }
+}
+
+/// The path that a table's header spells.
+fn only_path(place: &Place) -> Vec<String> {
+    let mut path = Vec::new();
+    let mut inside = &place.inside;
+    loop {
+        inside = match inside {
+            Inside::Table(table) if table.len() == 1 => {
+                path.extend(table.keys().cloned());
+                &table.values().next().expect("it has one entry").inside
+            }
+            Inside::List(list) if list.len() == 1 => &list[0].inside,
+            _ => return path,
+        };
+    }
+}
+
+fn line_start(text: &str, offset: usize) -> usize {
+    text[..offset].rfind('\n').map_or(0, |newline| newline + 1)
+}
+
+fn next_table(text: &str, from: usize) -> usize {
+    text[from..]
+        .find("\n[")
+        .map_or(text.len(), |found| from + found)
+}
+
+fn clamp(text: &str, span: Range<usize>) -> Range<usize> {
+    let start = text.floor_char_boundary(span.start);
+    start..text.ceil_char_boundary(span.end.max(start))
+}
+
+/// How the toml crate calls a key that is given twice; a snapshot test notices when it changes.
+const DUPLICATE_KEY: &str = "duplicate key";
+
+/// Up to here a float holds every integer, 2^53.
+const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
+
+/// Finding the first place of a repeated key costs another parse, so only so many are looked up.
+const MOST_LOOKED_UP: usize = 20;

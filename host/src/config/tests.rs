@@ -1,0 +1,276 @@
+//! What reading a configuration promises, beyond its messages.
+
+mod files;
+mod mistakes;
+mod plugin_schemas;
+mod properties;
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::*;
+
+/// The smallest file that is complete: `more` and one platform.
+fn with_platform(more: &str) -> String {
+    format!("{more}\n[platform.disk]\nplugin = \"disk\"\n")
+}
+
+fn parse(text: &str) -> Result<Config, ConfigError> {
+    Config::parse(
+        text.to_owned(),
+        "conductor.toml",
+        Path::new("/etc/conductor"),
+    )
+}
+
+fn read(text: &str) -> Config {
+    parse(text).unwrap_or_else(|error| panic!("{}", error.to_plain()))
+}
+
+#[test]
+fn the_default_file_parses_to_the_defaults() {
+    let config = Config::parse(DEFAULT_TEXT.to_owned(), "conductor.toml", Path::new("")).unwrap();
+    assert_eq!(config.host, HostConfig::default());
+    assert_eq!(config.breaker, BreakerConfig::default());
+    assert_eq!(config.resources, ResourcesConfig::default());
+    assert!(config.plugins.is_empty());
+    let watched: Vec<(&str, &str)> = config
+        .platforms
+        .iter()
+        .map(|platform| (platform.name.as_str(), platform.plugin.as_str()))
+        .collect();
+    assert_eq!(
+        watched,
+        [
+            ("disk", "disk"),
+            ("self-http", "http"),
+            ("self-port", "tcp")
+        ]
+    );
+}
+
+#[test]
+fn a_file_without_the_common_tables_means_the_same_as_the_default_file() {
+    let config = Config::parse(with_platform(""), "conductor.toml", Path::new("")).unwrap();
+    assert_eq!(config.host, HostConfig::default());
+    assert_eq!(config.breaker, BreakerConfig::default());
+    assert_eq!(config.resources, ResourcesConfig::default());
+}
+
+#[test]
+fn the_default_file_names_every_key_of_the_common_tables() {
+    for section in ["host", "breaker", "resources"] {
+        for key in section_schema(section)["properties"]
+            .as_object()
+            .unwrap()
+            .keys()
+        {
+            let line = |line: &str| {
+                line.trim_start_matches("# ")
+                    .starts_with(&format!("{key} = "))
+            };
+            assert!(DEFAULT_TEXT.lines().any(line), "[{section}] {key}");
+        }
+    }
+}
+
+#[test]
+fn the_defaults_that_the_schema_states_are_the_defaults() {
+    let mut text = String::new();
+    for section in ["host", "breaker", "resources"] {
+        text.push_str(&format!("[{section}]\n"));
+        for (key, schema) in section_schema(section)["properties"].as_object().unwrap() {
+            if let Some(default) = schema.get("default") {
+                text.push_str(&format!("{key} = {default}\n"));
+            }
+        }
+    }
+    let config = Config::parse(with_platform(&text), "conductor.toml", Path::new("")).unwrap();
+    assert!(text.contains("stagger"), "the schema states defaults");
+    assert_eq!(config.host, HostConfig::default());
+    assert_eq!(config.breaker, BreakerConfig::default());
+    assert_eq!(config.resources, ResourcesConfig::default());
+}
+
+fn section_schema(section: &str) -> serde_json::Value {
+    let schema = json_schema();
+    let reference = schema["properties"][section]["$ref"]
+        .as_str()
+        .unwrap()
+        .to_owned();
+    schema
+        .pointer(reference.trim_start_matches('#'))
+        .unwrap()
+        .clone()
+}
+
+#[test]
+fn every_key_of_the_schema_says_what_it_is_for() {
+    let schema = json_schema();
+    let tables = schema["$defs"]
+        .as_object()
+        .unwrap()
+        .values()
+        .chain([&schema]);
+    let mut keys = 0;
+    for table in tables {
+        for (key, schema) in table["properties"].as_object().into_iter().flatten() {
+            assert!(schema["description"].is_string(), "{key}: {schema}");
+            keys += 1;
+        }
+    }
+    assert!(keys > 30, "{keys}");
+    assert!(schema["$defs"]["Duration"]["pattern"].is_string());
+}
+
+#[test]
+fn the_builtin_config_finds_its_plugins_beside_the_binary() {
+    let config = Config::builtin(Path::new("/opt/conductor/bin"));
+    assert_eq!(config.host.plugin_dirs, [Path::new("/opt/conductor/bin")]);
+    assert_eq!(config.platforms.len(), 3);
+}
+
+#[test]
+fn folders_are_relative_to_the_file() {
+    let config = read(&with_platform(
+        "[host]\nplugin_dirs = [\"plugins\", \"/usr/lib/conductor\"]\nstate_dir = \"../state\"",
+    ));
+    let folders = [
+        Path::new("/etc/conductor/plugins"),
+        Path::new("/usr/lib/conductor"),
+    ];
+    assert_eq!(config.host.plugin_dirs, folders);
+    assert_eq!(
+        config.host.state_dir.as_deref(),
+        Some(Path::new("/etc/conductor/../state"))
+    );
+}
+
+#[test]
+fn a_platform_has_what_it_says_and_else_what_the_host_says() {
+    let config = read(
+        r#"
+[host]
+interval = "20s"
+timeout = "8s"
+[breaker]
+failure_threshold = 5
+[platform.plain]
+plugin = "http"
+[platform.special]
+plugin = "http"
+interval = "1m 30s"
+timeout = "30s"
+priority = "critical"
+breaker = { reset_timeout = "1s" }
+labels = { team = "chat" }
+config = { url = "https://example.org", since = 2026-01-02, sizes = [1, 2.0, 2.5] }
+"#,
+    );
+    let [plain, special] = config.platforms.as_slice() else {
+        panic!("two platforms")
+    };
+    assert_eq!(
+        (plain.interval, plain.timeout),
+        (Duration::from_secs(20), Duration::from_secs(8))
+    );
+    assert_eq!(
+        (plain.priority, plain.breaker),
+        (Priority::Normal, config.breaker)
+    );
+    assert_eq!(plain.config, serde_json::json!({}));
+    assert_eq!(plain.location.to_string(), "conductor.toml:7:11");
+
+    assert_eq!(special.interval, Duration::from_secs(90));
+    assert_eq!(special.timeout, Duration::from_secs(30));
+    assert_eq!(special.priority, Priority::Critical);
+    assert_eq!(special.breaker.failure_threshold, 5);
+    assert_eq!(special.breaker.reset_timeout, Duration::from_secs(1));
+    assert_eq!(special.labels["team"], "chat");
+    let expected = serde_json::json!({
+        "url": "https://example.org", "since": "2026-01-02", "sizes": [1, 2, 2.5],
+    });
+    assert_eq!(special.config, expected);
+}
+
+#[test]
+fn platforms_come_in_the_order_of_the_file() {
+    let config = read(
+        "[platform]\nzebra = { plugin = \"http\" }\nape.plugin = \"tcp\"\n[platform.\"m.1\".config]\n[platform.\"m.1\"]\nplugin = \"disk\"\n",
+    );
+    let names: Vec<&str> = config
+        .platforms
+        .iter()
+        .map(|platform| platform.name.as_str())
+        .collect();
+    assert_eq!(names, ["zebra", "ape", "m.1"]);
+}
+
+#[test]
+fn a_default_gives_way_to_what_was_written() {
+    let config = read(
+        "[host]\ninterval = \"200ms\"\ncall_threads = 4\n[breaker]\nreset_timeout = \"1h\"\n[resources]\ndegraded_above = 50\n\
+         [platform.fast]\nplugin = \"tcp\"\ninterval = \"50ms\"\n[plugin.tcp]\ncall_threads = 2\n",
+    );
+    assert_eq!(config.host.timeout, Duration::from_millis(200));
+    assert_eq!(config.host.stagger, Duration::from_millis(200));
+    assert_eq!(config.host.stuck_limit, 4);
+    assert_eq!(config.plugin("tcp").stuck_limit, 2);
+    assert_eq!(config.breaker.max_reset_timeout, Duration::from_secs(3600));
+    assert_eq!(config.platforms[0].timeout, Duration::from_millis(50));
+    assert!(config.resources.recover_below < config.resources.degraded_above);
+
+    let config = read(&with_platform("[host]\ninterval = \"5ms\""));
+    assert_eq!(config.host.tick, Duration::from_millis(5));
+    assert_eq!(
+        config.resources.interval,
+        Duration::from_millis(200),
+        "the CPU cannot be read more often"
+    );
+    let config = read(&with_platform("[host]\nstagger = \"2ms\""));
+    assert_eq!(config.host.tick, Duration::from_millis(2));
+    let config = read(&with_platform("[host]\ntick = \"1s\""));
+    assert_eq!(config.host.stagger, Duration::from_secs(1));
+    let config = read(&with_platform("[resources]\ncritical_above = 60"));
+    assert_eq!(config.resources.degraded_above, 60.0);
+    let config = read(&with_platform("[breaker]\nmax_reset_timeout = \"10s\""));
+    assert_eq!(config.breaker.reset_timeout, Duration::from_secs(10));
+}
+
+#[test]
+fn a_plugin_has_what_it_says_and_else_what_the_host_says() {
+    let config = read(&with_platform(
+        "[host]\nstuck_limit = 5\n[plugin.http]\nisolation = \"in-process\"\n",
+    ));
+    let http = PluginConfig {
+        isolation: Isolation::InProcess,
+        call_threads: 64,
+        stuck_limit: 5,
+    };
+    assert_eq!(config.plugin("http"), http);
+    assert_eq!(config.plugin("disk").isolation, Isolation::Process);
+    assert_eq!(config.plugin("disk").stuck_limit, 5);
+}
+
+#[test]
+fn locate_finds_the_value_or_its_nearest_parent() {
+    let config = read(
+        "[platform.web]\nplugin = \"http\"\n[platform.web.config]\nurl = \"x\"\nheaders = [\n  { name = \"a\" },\n  { \"x/y\" = 1 },\n]\n",
+    );
+    let locate = |pointer: &str| config.locate("web", pointer).to_string();
+    assert_eq!(locate("/url"), "conductor.toml:4:7");
+    assert_eq!(locate("/headers/1/x~1y"), "conductor.toml:7:13");
+    assert_eq!(locate("/headers/7/name"), "conductor.toml:5:11");
+    assert_eq!(locate("/nowhere"), "conductor.toml:3:1");
+    assert_eq!(locate(""), "conductor.toml:3:1");
+    assert_eq!(config.locate("nobody", "/url").line, 1);
+}
+
+#[test]
+fn windows_line_ends_and_a_byte_order_mark_change_nothing() {
+    let text = format!(
+        "\u{feff}{}",
+        with_platform("[host]\r\ninterval = \"6s\"\r\n")
+    );
+    assert_eq!(read(&text).host.interval, Duration::from_secs(6));
+}

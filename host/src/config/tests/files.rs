@@ -1,0 +1,113 @@
+//! Files that cannot be read, each with one clear message.
+
+use std::fs;
+use std::io;
+
+use insta::assert_snapshot;
+
+use super::*;
+
+/// The message about a file `conductor.toml` with these bytes, without the folder it is in.
+fn message(bytes: &[u8]) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("conductor.toml");
+    fs::write(&path, bytes).unwrap();
+    refused(&path, folder.path())
+}
+
+fn refused(path: &Path, folder: &Path) -> String {
+    let error = Config::read(path).unwrap_err();
+    error
+        .to_plain()
+        .replace(&format!("{}/", folder.display()), "")
+}
+
+#[test]
+fn a_file_is_read_from_disk_with_its_own_folder_as_base() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("conductor.toml");
+    fs::write(&path, DEFAULT_TEXT).unwrap();
+    let config = Config::read(&path).unwrap();
+    assert_eq!(config.host.plugin_dirs, [folder.path().join("plugins")]);
+    assert_eq!(config.source.text(), DEFAULT_TEXT);
+}
+
+#[test]
+fn a_missing_file() {
+    let folder = tempfile::tempdir().unwrap();
+    assert_snapshot!(refused(&folder.path().join("conductor.toml"), folder.path()), @r"
+    conductor.toml: there is no such file
+      help: `conductor config default > conductor.toml` writes one to start from
+    ");
+}
+
+#[test]
+fn a_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("conductor.toml")).unwrap();
+    assert_snapshot!(refused(&folder.path().join("conductor.toml"), folder.path()), @r"
+    conductor.toml: this is a folder, not a file
+      help: name the configuration file inside it
+    ");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_device_is_refused_before_it_is_opened() {
+    assert_snapshot!(refused(Path::new("/dev/zero"), Path::new("/")), @"/dev/zero: cannot be read: it is a pipe or a device, not a file");
+}
+
+#[test]
+fn a_file_without_permission() {
+    // Root may read everything, so the system's answer is made up here.
+    let denied = io::Error::from(io::ErrorKind::PermissionDenied);
+    let error = source::unreadable("conductor.toml", denied);
+    assert_snapshot!(error.to_plain(), @r"
+    conductor.toml: the user the host runs as may not read it
+      help: see to the owner and mode of the file and of the folders above it
+    ");
+    assert!(
+        std::error::Error::source(&error).is_some(),
+        "the cause is kept"
+    );
+}
+
+#[test]
+fn ten_megabytes() {
+    let mut bytes = DEFAULT_TEXT.as_bytes().to_vec();
+    bytes.resize(10_000_000, b'\n');
+    assert_snapshot!(message(&bytes), @r"
+    conductor.toml: the file is larger than 1000000 bytes
+      help: is this the configuration? a hundred thousand platforms fit into that
+    ");
+    let text = String::from_utf8(bytes).unwrap();
+    assert_snapshot!(parse(&text).unwrap_err().to_plain(), @r"
+    conductor.toml: the file is larger than 1000000 bytes
+      help: is this the configuration? a hundred thousand platforms fit into that
+    ");
+}
+
+#[test]
+fn the_largest_file_allowed_is_read_and_one_byte_more_is_not() {
+    let mut text = DEFAULT_TEXT.to_owned();
+    text.push_str(&"\n".repeat(MAX_BYTES - text.len()));
+    assert!(parse(&text).is_ok());
+    text.push('\n');
+    assert!(parse(&text).is_err());
+}
+
+#[test]
+fn invalid_utf8() {
+    assert_snapshot!(message(b"[host]\n# Gr\xc3\xbc\xdfe\ninterval = \"5s\"\n"), @r"
+    conductor.toml:2:6: byte 0xdf, at offset 13, is not UTF-8
+      help: save the file as UTF-8
+    ");
+}
+
+#[test]
+fn utf8_that_ends_in_the_middle() {
+    assert_snapshot!(message(b"[host]\n# \xe2\x82"), @r"
+    conductor.toml:2:3: byte 0xe2, at offset 9, is not UTF-8
+      help: save the file as UTF-8
+    ");
+}

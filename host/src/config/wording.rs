@@ -1,0 +1,62 @@
+//! Words for messages: what somebody probably meant, lists, and text of others made fit to print.
+
+/// The candidate that is at most a third of its letters away from `word`, if there is one.
+pub(super) fn nearest<'a>(
+    word: &str,
+    candidates: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    let written = word.to_lowercase();
+    candidates
+        .into_iter()
+        .map(|candidate| {
+            let distance = strsim::damerau_levenshtein(&written, &candidate.to_lowercase());
+            (distance, candidate)
+        })
+        .filter(|(distance, candidate)| *distance <= (candidate.chars().count() / 3).max(1))
+        .min()
+        .map(|(_, candidate)| candidate)
+}
+
+/// The words in backquotes, with commas between.
+pub(super) fn listed<S: AsRef<str>>(words: &[S]) -> String {
+    let quoted: Vec<String> = words
+        .iter()
+        .map(|word| format!("`{}`", word.as_ref()))
+        .collect();
+    quoted.join(", ")
+}
+
+/// Cuts what comes from a file or a plugin to a length that a line can bear, without control characters.
+pub(super) fn shorten(text: &str) -> String {
+    let mut short: String = text.chars().take(LONGEST_QUOTE).map(printable).collect();
+    if text.chars().nth(LONGEST_QUOTE).is_some() {
+        short.push('…');
+    }
+    short
+}
+
+fn printable(c: char) -> char {
+    if c.is_control() {
+        char::REPLACEMENT_CHARACTER
+    } else {
+        c
+    }
+}
+
+/// In characters: a few lines of a terminal.
+const LONGEST_QUOTE: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slip_of_the_finger_finds_the_word_and_a_stranger_does_not() {
+        let keys = ["url", "timeout", "interval", "plugin"];
+        assert_eq!(nearest("timout", keys), Some("timeout"));
+        assert_eq!(nearest("ulr", keys), Some("url"));
+        assert_eq!(nearest("Interval", keys), Some("interval"));
+        assert_eq!(nearest("colour", keys), None);
+        assert_eq!(nearest("", keys), None);
+    }
+}
