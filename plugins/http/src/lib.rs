@@ -1,1 +1,127 @@
-//! A probe for Conductor.
+//! The `http` probe: whether a URL answers as it should, and how long each step of that takes.
+//!
+//! ```toml
+//! [platform.shop]
+//! plugin = "http"
+//! config = { url = "https://shop.example/health", contains = "\"ok\"", headers = { accept = "application/json" } }
+//! ```
+//!
+//! | key | default | meaning |
+//! |---|---|---|
+//! | `url` | | `http://` or `https://`, without user name and password |
+//! | `method` | `"GET"` | GET, HEAD, OPTIONS, POST, PUT, PATCH or DELETE; always without a body |
+//! | `expect_status` | `["200-299"]` | numbers and ranges of status codes that are healthy |
+//! | `contains` | nothing | text that must occur in the first 1 MiB of the body |
+//! | `headers` | none | headers to send; they stay with the host of `url` |
+//! | `follow_redirects` | `true` | go where the answer points, up to 10 times |
+//! | `ca_file` | the system's CAs | absolute path of a PEM file with the CA certificates to trust *instead* |
+//!
+//! Each check connects anew, without keep-alive and without TLS resumption, so that the certificate is looked at each
+//! time. It speaks HTTP/1.1 over TLS 1.2 or 1.3, asks for no compression, and uses no proxy. The system's CAs are read
+//! once, `ca_file` whenever the probe is created.
+//!
+//! A redirect whose status is among `expect_status` is an answer and is not followed. On another host, or back from
+//! `https` to `http`, of `headers` only `accept`, `accept-language` and `user-agent` are sent on.
+//!
+//! | measurement | meaning |
+//! |---|---|
+//! | `resolve_seconds` | finding the addresses of the name; absent where the host is an IP address |
+//! | `connect_seconds` | the TCP connection |
+//! | `tls_seconds` | the TLS handshake; absent without TLS |
+//! | `first_byte_seconds` | from there to the head of the answer |
+//! | `total_seconds` | the whole check |
+//! | `response_status` | the status code |
+//! | `response_bytes` | size of the body, as far as it was read |
+//! | `certificate_expiry_timestamp_seconds` | Unix time until which the server's own certificate is valid |
+//!
+//! With redirects the four steps are sums over all of them, and the last three are those of the last answer (of the
+//! certificate: the last one shown).
+//!
+//! # Unhealthy or failure
+//! *Unhealthy* is what the platform is to blame for: no such host, connection refused, a certificate that is expired,
+//! untrusted or for another name, another status, a body without the text, something that is not sound HTTP (also a
+//! head above 64 KiB or 100 headers, or a body that breaks off), too many redirects, no answer in time. The message
+//! says which, and what it was waiting for. A body that never ends is cut off at 1 MiB and is no fault.
+//!
+//! A *failure* is a check that could not find out: the resolver did not answer, this machine has no network, no CA
+//! certificates, no free file descriptor or port, or may not connect. A name server that reports a fault of its own
+//! cannot be told from one that cannot be reached, and counts as a failure.
+//!
+//! The probe gives up a tenth of its time before the deadline, at most 100 ms, so that it can still say all this.
+
+mod config;
+mod connection;
+mod exchange;
+mod limit;
+mod obstacle;
+mod progress;
+mod resolver;
+mod status;
+mod target;
+#[cfg(test)]
+mod tests;
+mod tls;
+mod visit;
+
+use std::sync::OnceLock;
+
+use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin};
+use tokio::runtime::Runtime;
+
+use crate::{
+    config::Config,
+    limit::{Limit, show},
+    obstacle::Obstacle,
+    progress::Progress,
+    visit::Visitor,
+};
+
+export_plugin! { id: "http", probe: Http, name: "HTTP" }
+
+struct Http {
+    visitor: Visitor,
+}
+
+impl Probe for Http {
+    type Config = Config;
+
+    fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
+        Ok(Self {
+            visitor: Visitor::new(config.validate()?)?,
+        })
+    }
+
+    fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
+        let remaining = || context.remaining();
+        let mut progress = Progress::new(Limit::of(&remaining));
+        let outcome = runtime()?.block_on(async {
+            let left = progress.limit.left();
+            match tokio::time::timeout(left, self.visitor.visit(&mut progress)).await {
+                Ok(outcome) => outcome,
+                Err(_) => Err(progress.out_of_time()),
+            }
+        });
+        let total = progress.limit.elapsed();
+        let report = match outcome {
+            Ok(what) => Report::healthy(format!("{what} in {}", show(total))),
+            Err(Obstacle::Platform(message)) => Report::unhealthy(message),
+            Err(Obstacle::Ours(failure)) => return Err(failure),
+        };
+        progress.set("total_seconds", total.as_secs_f64());
+        Ok(progress.measure(report))
+    }
+}
+
+/// The runtime of all probes of this library. It has no threads of its own: the checks under way drive it.
+fn runtime() -> Result<&'static Runtime, Failure> {
+    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
+    if let Some(runtime) = RUNTIME.get() {
+        return Ok(runtime);
+    }
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_io()
+        .enable_time()
+        .thread_name("http-lookup")
+        .build()?;
+    Ok(RUNTIME.get_or_init(|| runtime))
+}

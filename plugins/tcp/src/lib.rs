@@ -1,1 +1,101 @@
-//! A probe for Conductor.
+//! The `tcp` probe: whether a port takes connections and, when asked, answers as it should.
+//!
+//! ```toml
+//! [platform.cache]
+//! plugin = "tcp"
+//! config = { address = "cache.example:6379", send = "PING\r\n", expect = "+PONG" }
+//! ```
+//!
+//! | key | default | meaning |
+//! |---|---|---|
+//! | `address` | | `host:port`; an IPv6 address in brackets, `[::1]:22` |
+//! | `send` | nothing | text to send once connected |
+//! | `expect` | nothing | text that must occur in the first 64 KiB that come back |
+//!
+//! Without `expect` a connection (and the sending of `send`) is all that is asked for. All addresses of a name are
+//! tried in turn, each with its share of the time left; the first that takes the connection is the one checked.
+//!
+//! | measurement | meaning |
+//! |---|---|
+//! | `resolve_seconds` | finding the addresses of the name; absent where `address` is an IP address |
+//! | `connect_seconds` | from the first attempt to the connection |
+//! | `first_byte_seconds` | from there, with the sending, to the first byte that came back; only with `expect` |
+//! | `total_seconds` | the whole check |
+//!
+//! # Unhealthy or failure
+//! *Unhealthy* is what the platform is to blame for: no such host, connection refused or reset, host unreachable, no
+//! answer in time, a wrong answer, an end before the right one. The message says which, and what it was waiting for.
+//!
+//! A *failure* is a check that could not find out: the resolver did not answer, this machine has no network, no free
+//! file descriptor or port, or may not connect. A name server that reports a fault of its own cannot be told from one
+//! that cannot be reached, and counts as a failure.
+//!
+//! The probe gives up a tenth of its time before the deadline, at most 100 ms, so that it can still say all this.
+
+mod config;
+mod connection;
+mod conversation;
+mod limit;
+mod obstacle;
+mod resolver;
+#[cfg(test)]
+mod tests;
+
+use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin};
+
+use crate::{
+    config::{Address, Config},
+    limit::{Limit, show},
+    obstacle::Obstacle,
+    resolver::Resolver,
+};
+
+export_plugin! { id: "tcp", probe: Tcp, name: "TCP" }
+
+struct Tcp {
+    config: Config,
+    address: Address,
+    resolver: Resolver,
+}
+
+/// Measurements so far, also of a check that came to a bad end.
+type Measured = Vec<(&'static str, f64)>;
+
+impl Probe for Tcp {
+    type Config = Config;
+
+    fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
+        Ok(Self {
+            address: config.validate()?,
+            config,
+            resolver: Resolver::default(),
+        })
+    }
+
+    fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
+        let remaining = || context.remaining();
+        let limit = Limit::of(&remaining);
+        let mut measured = Measured::new();
+        let report = match self.talk(&limit, &mut measured) {
+            Ok(what) => Report::healthy(format!("{what} in {}", show(limit.elapsed()))),
+            Err(Obstacle::Platform(message)) => Report::unhealthy(message),
+            Err(Obstacle::Ours(failure)) => return Err(failure),
+        };
+        measured.push(("total_seconds", limit.elapsed().as_secs_f64()));
+        Ok(measured
+            .into_iter()
+            .fold(report, |report, (name, value)| report.measure(name, value)))
+    }
+}
+
+impl Tcp {
+    fn talk(
+        &mut self,
+        limit: &Limit<'_>,
+        measured: &mut Measured,
+    ) -> Result<&'static str, Obstacle> {
+        let addresses = self.resolver.resolve(&self.address, limit, measured)?;
+        let stream = connection::open(&addresses, limit, measured)?;
+        conversation::hold(stream, &self.config, limit, measured)
+    }
+}

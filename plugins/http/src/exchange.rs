@@ -1,0 +1,123 @@
+//! One request and its answer over a connection that is open.
+
+use std::{
+    error::Error as _,
+    future::poll_fn,
+    io,
+    pin::{Pin, pin},
+};
+
+use hyper::{
+    Request, Response, StatusCode,
+    body::{Body as _, Incoming},
+    client::conn::http1::Builder,
+    header::{self, HeaderMap},
+};
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use crate::{
+    obstacle::Obstacle,
+    progress::{Progress, Step},
+};
+
+/// What a server answered.
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    /// At most [`MAX_BODY`] bytes; empty where it was not wanted.
+    pub(crate) body: Vec<u8>,
+}
+
+/// Bytes read of a body.
+pub(crate) const MAX_BODY: usize = 1 << 20;
+
+/// Sends the request and reads the answer, with its body where `wants_body` says so.
+pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    request: Request<String>,
+    wants_body: impl Fn(StatusCode) -> bool,
+    progress: &mut Progress<'_>,
+) -> Result<Answer, Obstacle> {
+    progress.enter(Step::FirstByte);
+    let (mut sender, connection) = Builder::new()
+        .max_buf_size(MAX_HEAD)
+        .handshake(TokioIo::new(stream))
+        .await
+        .map_err(|error| judge(&error))?;
+    let mut answer = pin!(async {
+        let response = sender
+            .send_request(request)
+            .await
+            .map_err(|error| judge(&error))?;
+        progress.enter(Step::Body);
+        let answer = read(response, wants_body).await;
+        if answer.is_ok() {
+            progress.enter(Step::Done);
+        }
+        answer
+    });
+    tokio::select! {
+        biased;
+        answer = &mut answer => answer,
+        // What the connection delivered before it ended is still to be read.
+        _ = connection => answer.await,
+    }
+}
+
+async fn read(
+    response: Response<Incoming>,
+    wants_body: impl Fn(StatusCode) -> bool,
+) -> Result<Answer, Obstacle> {
+    let (head, mut incoming) = response.into_parts();
+    let mut body = Vec::new();
+    while wants_body(head.status) && body.len() < MAX_BODY {
+        let Some(frame) = poll_fn(|cx| Pin::new(&mut incoming).poll_frame(cx)).await else {
+            break;
+        };
+        let frame = frame.map_err(|error| broken_off(&head.headers, body.len(), &error))?;
+        if let Some(data) = frame.data_ref() {
+            body.extend_from_slice(&data[..data.len().min(MAX_BODY - body.len())]);
+        }
+    }
+    Ok(Answer {
+        status: head.status,
+        headers: head.headers,
+        body,
+    })
+}
+
+fn broken_off(headers: &HeaderMap, read: usize, error: &hyper::Error) -> Obstacle {
+    let promised = headers
+        .get(header::CONTENT_LENGTH)
+        .and_then(|length| length.to_str().ok());
+    match (judge(error), promised) {
+        (Obstacle::Platform(_), Some(promised)) => Obstacle::Platform(format!(
+            "the body broke off after {read} of {promised} bytes"
+        )),
+        (Obstacle::Platform(why), None) => {
+            Obstacle::Platform(format!("the body broke off after {read} bytes: {why}"))
+        }
+        (ours, _) => ours,
+    }
+}
+
+fn judge(error: &hyper::Error) -> Obstacle {
+    let cause = error
+        .source()
+        .and_then(|cause| cause.downcast_ref::<io::Error>());
+    if error.is_parse() {
+        Obstacle::Platform(format!("the answer is not sound HTTP/1: {error}"))
+    } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
+        Obstacle::Platform("the connection was closed before the answer was complete".to_owned())
+    } else if let Some(cause) = cause.filter(|cause| cause.raw_os_error().is_some()) {
+        Obstacle::of("the connection broke", cause)
+    } else {
+        Obstacle::Platform(match error.source() {
+            Some(cause) => format!("{error}: {cause}"),
+            None => error.to_string(),
+        })
+    }
+}
+
+const MAX_HEAD: usize = 64 * 1024;

@@ -1,0 +1,89 @@
+//! How far a check has come: what it waits for, how long each step took, what it found.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use conductor_plugin_api::{Failure, Report, tracing};
+
+use crate::{limit::Limit, obstacle::Obstacle};
+
+pub(crate) struct Progress<'a> {
+    pub(crate) limit: Limit<'a>,
+    step: Step,
+    since: Duration,
+    measured: BTreeMap<&'static str, f64>,
+}
+
+/// What a check waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Step {
+    Start,
+    Resolve,
+    Connect,
+    Tls,
+    FirstByte,
+    Body,
+    Done,
+}
+
+impl<'a> Progress<'a> {
+    pub(crate) fn new(limit: Limit<'a>) -> Self {
+        Self {
+            limit,
+            step: Step::Start,
+            since: Duration::ZERO,
+            measured: BTreeMap::new(),
+        }
+    }
+
+    /// The step under way went well; begins the next. Steps of the same name add up.
+    pub(crate) fn enter(&mut self, next: Step) {
+        let now = self.limit.elapsed();
+        let took = now.saturating_sub(self.since);
+        if let Some(name) = self.step.measurement() {
+            *self.measured.entry(name).or_default() += took.as_secs_f64();
+        }
+        tracing::debug!(done = ?self.step, ?took, ?next, "next step");
+        (self.step, self.since) = (next, now);
+    }
+
+    pub(crate) fn set(&mut self, name: &'static str, value: f64) {
+        self.measured.insert(name, value);
+    }
+
+    /// The time is up in the middle of a step.
+    pub(crate) fn out_of_time(&self) -> Obstacle {
+        let awaited = match self.step {
+            Step::Start | Step::Resolve => "the resolver",
+            Step::Connect => "the connection",
+            Step::Tls => "the TLS handshake",
+            Step::FirstByte => "the head of the answer",
+            Step::Body | Step::Done => "the end of the body",
+        };
+        let message = format!(
+            "no answer within {} (waiting for {awaited})",
+            self.limit.show()
+        );
+        match self.step {
+            Step::Start | Step::Resolve => Obstacle::Ours(Failure::timeout(message)),
+            _ => Obstacle::Platform(message),
+        }
+    }
+
+    /// Adds everything measured to the report.
+    pub(crate) fn measure(self, report: Report) -> Report {
+        let measured = self.measured.into_iter();
+        measured.fold(report, |report, (name, value)| report.measure(name, value))
+    }
+}
+
+impl Step {
+    fn measurement(self) -> Option<&'static str> {
+        match self {
+            Self::Resolve => Some("resolve_seconds"),
+            Self::Connect => Some("connect_seconds"),
+            Self::Tls => Some("tls_seconds"),
+            Self::FirstByte => Some("first_byte_seconds"),
+            Self::Start | Self::Body | Self::Done => None,
+        }
+    }
+}

@@ -1,0 +1,154 @@
+//! Where a request goes: a URL taken apart, and where a redirect leads from there.
+
+use std::fmt;
+
+use hyper::Uri;
+
+/// A URL without its fragment.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Target {
+    pub(crate) https: bool,
+    /// In lower case, an IPv6 address without brackets.
+    pub(crate) host: String,
+    pub(crate) port: u16,
+    /// Path and query, as they stand in the request.
+    pub(crate) path: String,
+}
+
+impl Target {
+    /// Takes a URL apart; the error is the rule that the URL breaks, to be put behind its name.
+    pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
+        let uri: Uri = url
+            .parse()
+            .map_err(|_| "is not a URL; percent-encode what is not plain ASCII, and write international host names as xn--…")?;
+        let https = match uri.scheme_str() {
+            Some("https") => true,
+            Some("http") => false,
+            _ => return Err("does not begin with http:// or https://"),
+        };
+        let authority = uri.authority().ok_or("has no host")?;
+        if authority.as_str().contains('@') {
+            return Err("has a user name; send it as `headers = { authorization = \"Basic …\" }`");
+        }
+        let host = authority.host();
+        let bare = host
+            .strip_prefix('[')
+            .and_then(|rest| rest.strip_suffix(']'));
+        let port = match authority.as_str()[host.len()..].strip_prefix(':') {
+            None | Some("") => default_port(https),
+            Some(_) => match authority.port_u16() {
+                Some(port) if port > 0 => port,
+                _ => return Err("has a port that is not from 1 to 65535"),
+            },
+        };
+        if bare.unwrap_or(host).is_empty() {
+            return Err("has no host");
+        }
+        Ok(Self {
+            https,
+            host: bare.unwrap_or(host).to_ascii_lowercase(),
+            port,
+            path: match uri.path_and_query().map(|path| path.as_str()) {
+                None | Some("") => "/".to_owned(),
+                Some(path) if path.starts_with('?') => format!("/{path}"),
+                Some(path) => path.to_owned(),
+            },
+        })
+    }
+
+    /// Where `reference`, found in an answer from here, leads: RFC 3986, section 5.2.
+    pub(crate) fn join(&self, reference: &str) -> Result<Self, &'static str> {
+        let reference = reference.split('#').next().unwrap_or_default();
+        if has_scheme(reference) {
+            return Self::parse(reference);
+        }
+        let scheme = self.scheme();
+        if reference.starts_with("//") {
+            return Self::parse(&format!("{scheme}:{reference}"));
+        }
+        let base = self.path.split('?').next().unwrap_or_default();
+        let (path, query) = match reference.split_once('?') {
+            Some((path, query)) => (path, format!("?{query}")),
+            None => (reference, String::new()),
+        };
+        let path = match path {
+            "" if query.is_empty() => self.path.clone(),
+            "" => format!("{base}{query}"),
+            _ if path.starts_with('/') => without_dots(path) + &query,
+            _ => {
+                let folder = &base[..=base.rfind('/').unwrap_or_default()];
+                without_dots(&format!("{folder}{path}")) + &query
+            }
+        };
+        Self::parse(&format!("{scheme}://{}{path}", self.authority()))
+    }
+
+    /// What goes into the `host` header.
+    pub(crate) fn authority(&self) -> String {
+        let host = if self.host.contains(':') {
+            format!("[{}]", self.host)
+        } else {
+            self.host.clone()
+        };
+        if self.port == default_port(self.https) {
+            host
+        } else {
+            format!("{host}:{}", self.port)
+        }
+    }
+
+    /// Whether what was meant for here may be sent to `other`: the same server, or the same host over TLS instead.
+    pub(crate) fn trusts(&self, other: &Self) -> bool {
+        let same_door = self.https == other.https && self.port == other.port;
+        let upgraded = !self.https && other.https && self.port == 80 && other.port == 443;
+        self.host == other.host && (same_door || upgraded)
+    }
+
+    fn scheme(&self) -> &'static str {
+        if self.https { "https" } else { "http" }
+    }
+}
+
+/// For messages: without the query, which may hold secrets.
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (path, query) = match self.path.split_once('?') {
+            Some((path, _)) => (path, "?…"),
+            None => (self.path.as_str(), ""),
+        };
+        write!(f, "{}://{}{path}{query}", self.scheme(), self.authority())
+    }
+}
+
+fn default_port(https: bool) -> u16 {
+    if https { 443 } else { 80 }
+}
+
+fn has_scheme(reference: &str) -> bool {
+    let end = reference.find([':', '/', '?']);
+    end.is_some_and(|end| {
+        reference[end..].starts_with(':')
+            && reference.starts_with(|c: char| c.is_ascii_alphabetic())
+    })
+}
+
+/// Takes `.` and `..` out of an absolute path.
+fn without_dots(path: &str) -> String {
+    let mut kept: Vec<&str> = Vec::new();
+    let mut segments = path.split('/').skip(1).peekable();
+    while let Some(segment) = segments.next() {
+        let last = segments.peek().is_none();
+        match segment {
+            "." | ".." => {
+                if segment == ".." {
+                    kept.pop();
+                }
+                if last {
+                    kept.push("");
+                }
+            }
+            _ => kept.push(segment),
+        }
+    }
+    format!("/{}", kept.join("/"))
+}

@@ -1,0 +1,201 @@
+//! A whole visit: from the URL, through its redirects, to a judgement of the answer.
+
+use std::sync::Arc;
+
+use conductor_plugin_api::{Failure, tracing};
+use hyper::{
+    Method, Request, StatusCode,
+    header::{self, HeaderMap, HeaderName, HeaderValue},
+};
+use tokio_rustls::rustls::ClientConfig;
+
+use crate::{
+    config::Plan,
+    connection,
+    exchange::{Answer, exchange},
+    obstacle::Obstacle,
+    progress::Progress,
+    resolver::Resolver,
+    target::Target,
+    tls,
+};
+
+pub(crate) struct Visitor {
+    plan: Plan,
+    /// The CAs of `ca_file`; where there is none, the system's are asked for when they are needed.
+    trust: Option<Arc<ClientConfig>>,
+    resolver: Resolver,
+}
+
+impl Visitor {
+    pub(crate) fn new(plan: Plan) -> Result<Self, Failure> {
+        let trust = plan.ca_file.as_deref().map(tls::of_file).transpose()?;
+        if plan.target.https && trust.is_none() {
+            // A system without CAs shows when the probe is created, not at its first check.
+            tls::system()?;
+        }
+        Ok(Self {
+            plan,
+            trust,
+            resolver: Resolver::default(),
+        })
+    }
+
+    /// Says what was good about the answer.
+    pub(crate) async fn visit(&mut self, progress: &mut Progress<'_>) -> Result<String, Obstacle> {
+        let mut target = self.plan.target.clone();
+        let mut method = self.plan.method.clone();
+        for hops in 0..=MAX_REDIRECTS {
+            let what = |obstacle| match obstacle {
+                Obstacle::Platform(message) if hops > 0 => {
+                    Obstacle::Platform(format!("after a redirect to {target}: {message}"))
+                }
+                obstacle => obstacle,
+            };
+            let answer = self.ask(&target, &method, progress).await.map_err(what)?;
+            let Some(location) = self.redirect(&answer) else {
+                return self.judge(&answer, progress).map_err(what);
+            };
+            let next = location.to_str().map_err(|_| "is not plain text");
+            let next = next
+                .and_then(|location| target.join(location))
+                .map_err(|rule| {
+                    what(Obstacle::Platform(format!(
+                        "{} to a place that {rule}",
+                        show(answer.status)
+                    )))
+                })?;
+            tracing::debug!(from = %target, to = %next, status = answer.status.as_u16(), "redirected");
+            method = after(answer.status, method);
+            target = next;
+        }
+        Err(Obstacle::Platform(format!(
+            "redirected more than {MAX_REDIRECTS} times, at last to {target}"
+        )))
+    }
+
+    async fn ask(
+        &mut self,
+        target: &Target,
+        method: &Method,
+        progress: &mut Progress<'_>,
+    ) -> Result<Answer, Obstacle> {
+        let request = self.request(target, method)?;
+        let addresses = self.resolver.resolve(target, progress).await?;
+        let stream = connection::open(&addresses, progress).await?;
+        let is_last = |status| !self.leads_on(status);
+        if target.https {
+            let trust = match &self.trust {
+                Some(trust) => trust.clone(),
+                None => tls::system().map_err(Obstacle::Ours)?,
+            };
+            let stream = tls::shake_hands(stream, &target.host, trust, progress).await?;
+            exchange(stream, request, is_last, progress).await
+        } else {
+            exchange(stream, request, is_last, progress).await
+        }
+    }
+
+    fn request(&self, target: &Target, method: &Method) -> Result<Request<String>, Obstacle> {
+        let mut request = Request::new(String::new());
+        *request.method_mut() = method.clone();
+        *request.uri_mut() = target.path.parse().map_err(|_| {
+            Obstacle::Platform(format!("{target} has a path that cannot be asked for"))
+        })?;
+        *request.headers_mut() = self.headers(target)?;
+        if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
+            // Of a request that could have a body, some servers want to hear that it has none.
+            let length = HeaderValue::from_static("0");
+            request.headers_mut().insert(header::CONTENT_LENGTH, length);
+        }
+        Ok(request)
+    }
+
+    fn headers(&self, target: &Target) -> Result<HeaderMap, Obstacle> {
+        let host = HeaderValue::try_from(target.authority()).map_err(|_| {
+            Obstacle::Platform(format!("{target} has a host that cannot be asked for"))
+        })?;
+        let mut headers = HeaderMap::from_iter([
+            (header::HOST, host),
+            (header::USER_AGENT, HeaderValue::from_static(USER_AGENT)),
+            (header::ACCEPT, HeaderValue::from_static("*/*")),
+            (
+                header::ACCEPT_ENCODING,
+                HeaderValue::from_static("identity"),
+            ),
+            (header::CONNECTION, HeaderValue::from_static("close")),
+        ]);
+        let at_home = self.plan.target.trusts(target);
+        for (name, value) in &self.plan.headers {
+            if at_home || SENT_ANYWHERE.contains(name) {
+                headers.insert(name.clone(), value.clone());
+            }
+        }
+        Ok(headers)
+    }
+
+    fn redirect<'a>(&self, answer: &'a Answer) -> Option<&'a HeaderValue> {
+        let location = answer.headers.get(header::LOCATION)?;
+        self.leads_on(answer.status).then_some(location)
+    }
+
+    /// Whether an answer of this status, if it says where to, is followed.
+    fn leads_on(&self, status: StatusCode) -> bool {
+        self.plan.follow_redirects
+            && matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
+            && !self.expects(status)
+    }
+
+    fn expects(&self, status: StatusCode) -> bool {
+        self.plan
+            .expect_status
+            .iter()
+            .any(|range| range.contains(status))
+    }
+
+    fn judge(&self, answer: &Answer, progress: &mut Progress<'_>) -> Result<String, Obstacle> {
+        progress.set("response_status", answer.status.as_u16().into());
+        #[expect(clippy::cast_precision_loss, reason = "at most MAX_BODY")]
+        progress.set("response_bytes", answer.body.len() as f64);
+
+        let status = show(answer.status);
+        if !self.expects(answer.status) {
+            let expected = self.plan.expect_status.iter().map(ToString::to_string);
+            let expected = expected.collect::<Vec<_>>().join(", ");
+            return Err(Obstacle::Platform(format!("{status}, expected {expected}")));
+        }
+        match &self.plan.contains {
+            Some(text) if !has(&answer.body, text) => Err(Obstacle::Platform(format!(
+                "{status}, but the body of {} bytes does not contain {text:?}",
+                answer.body.len()
+            ))),
+            _ => Ok(status),
+        }
+    }
+}
+
+/// The method of the request that follows a redirect: RFC 9110, section 15.4.
+fn after(status: StatusCode, method: Method) -> Method {
+    match (status.as_u16(), &method) {
+        (303, &Method::HEAD) => method,
+        (303, _) | (301 | 302, &Method::POST) => Method::GET,
+        _ => method,
+    }
+}
+
+fn has(body: &[u8], text: &str) -> bool {
+    body.windows(text.len()).any(|part| part == text.as_bytes())
+}
+
+fn show(status: StatusCode) -> String {
+    let reason = status.canonical_reason().unwrap_or("(unknown status)");
+    format!("{} {reason}", status.as_u16())
+}
+
+const USER_AGENT: &str = concat!("conductor-http/", env!("CARGO_PKG_VERSION"));
+
+const MAX_REDIRECTS: usize = 10;
+
+/// Of the configured headers, those that also go to other hosts: they hold no secrets.
+const SENT_ANYWHERE: [HeaderName; 3] =
+    [header::ACCEPT, header::ACCEPT_LANGUAGE, header::USER_AGENT];

@@ -1,0 +1,148 @@
+//! What is said over a connection.
+
+use std::{
+    io::{ErrorKind, Read, Write},
+    net::TcpStream,
+};
+
+use crate::{Measured, config::Config, limit::Limit, obstacle::Obstacle};
+
+/// Sends and expects what the config asks for, and says what was good about it.
+pub(crate) fn hold(
+    mut stream: TcpStream,
+    config: &Config,
+    limit: &Limit<'_>,
+    measured: &mut Measured,
+) -> Result<&'static str, Obstacle> {
+    let begun = limit.elapsed();
+    if let Some(text) = &config.send {
+        send(&mut stream, text.as_bytes(), limit)?;
+    }
+    let Some(expected) = &config.expect else {
+        return Ok("connected");
+    };
+    let mut answer = Answer {
+        expected,
+        bytes: Vec::new(),
+        is_right: false,
+    };
+    while !answer.is_right {
+        if answer.bytes.len() >= MAX_ANSWER {
+            return Err(answer.wrong("in its first 64 KiB"));
+        }
+        let first = answer.bytes.is_empty();
+        let end = answer.read(&mut stream, limit)?;
+        if first && !answer.bytes.is_empty() {
+            measured.push((
+                "first_byte_seconds",
+                (limit.elapsed() - begun).as_secs_f64(),
+            ));
+        }
+        if end {
+            return Err(answer.wrong("before it closed the connection"));
+        }
+    }
+    Ok("answered as expected")
+}
+
+/// Bytes read of an answer before it is given up.
+pub(crate) const MAX_ANSWER: usize = 64 * 1024;
+
+fn send(stream: &mut TcpStream, mut bytes: &[u8], limit: &Limit<'_>) -> Result<(), Obstacle> {
+    let late = || {
+        Obstacle::Platform(format!(
+            "no answer within {} (waiting for it to take what was sent)",
+            limit.show()
+        ))
+    };
+    while !bytes.is_empty() {
+        let left = limit.left();
+        if left.is_zero() {
+            return Err(late());
+        }
+        let sent = stream
+            .set_write_timeout(Some(left))
+            .and_then(|()| stream.write(bytes));
+        match sent {
+            Ok(count) => bytes = &bytes[count..],
+            Err(error) if is_timeout(error.kind()) => return Err(late()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(Obstacle::of("cannot send", &error)),
+        }
+    }
+    Ok(())
+}
+
+/// What came back so far.
+struct Answer<'a> {
+    expected: &'a str,
+    bytes: Vec<u8>,
+    is_right: bool,
+}
+
+impl Answer<'_> {
+    /// Reads once; true at the end of what comes.
+    fn read(&mut self, stream: &mut TcpStream, limit: &Limit<'_>) -> Result<bool, Obstacle> {
+        let left = limit.left();
+        if left.is_zero() {
+            return Err(self.late(limit));
+        }
+        let mut chunk = [0; 4096];
+        let room = chunk.len().min(MAX_ANSWER - self.bytes.len());
+        let read = stream
+            .set_read_timeout(Some(left))
+            .and_then(|()| stream.read(&mut chunk[..room]));
+        match read {
+            Ok(count) => {
+                self.take(&chunk[..count]);
+                Ok(count == 0)
+            }
+            Err(error) if is_timeout(error.kind()) => Err(self.late(limit)),
+            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(false),
+            Err(error) => Err(Obstacle::of("cannot read the answer", &error)),
+        }
+    }
+
+    fn take(&mut self, chunk: &[u8]) {
+        let expected = self.expected.as_bytes();
+        // What was searched before can hold no more than the beginning of the text.
+        let from = (self.bytes.len() + 1).saturating_sub(expected.len());
+        self.bytes.extend_from_slice(chunk);
+        self.is_right |= self.bytes[from..]
+            .windows(expected.len())
+            .any(|part| part == expected);
+    }
+
+    fn late(&self, limit: &Limit<'_>) -> Obstacle {
+        let limit = limit.show();
+        if self.bytes.is_empty() {
+            Obstacle::Platform(format!(
+                "no answer within {limit} (waiting for the first byte)"
+            ))
+        } else {
+            self.wrong(&format!("within {limit}"))
+        }
+    }
+
+    fn wrong(&self, when: &str) -> Obstacle {
+        let expected = excerpt(self.expected.as_bytes());
+        Obstacle::Platform(if self.bytes.is_empty() {
+            format!("no {expected} {when}: nothing came back")
+        } else {
+            format!("no {expected} {when}: got {}", excerpt(&self.bytes))
+        })
+    }
+}
+
+/// The beginning of foreign bytes, made fit for a log line.
+fn excerpt(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_EXCERPT)]);
+    let rest = if bytes.len() > MAX_EXCERPT { "…" } else { "" };
+    format!("{text:?}{rest}")
+}
+
+const MAX_EXCERPT: usize = 64;
+
+fn is_timeout(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}

@@ -1,0 +1,435 @@
+//! Real servers on loopback: healthy, sick, slow, refusing and lying.
+
+use std::{
+    io::{self, Read, Write},
+    net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream},
+    sync::{
+        Barrier, LazyLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+    time::{Duration, Instant},
+};
+
+use conductor_plugin_api::{Failure, FailureKind, Report, Status, testing::TestHost};
+use dns_lookup::LookupError;
+use serde_json::json;
+use socket2::{Domain, Socket, Type};
+
+use crate::{
+    Tcp,
+    config::{Address, Config},
+    connection,
+    limit::{Limit, show},
+    obstacle::Obstacle,
+    resolver::{self, Answer, Resolver},
+};
+
+const MINUTE: Duration = Duration::from_secs(60);
+
+/// A server that treats each connection as told; it lives as long as the test process.
+fn server(mut treat: impl FnMut(TcpStream) + Send + 'static) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            treat(stream.unwrap());
+        }
+    });
+    address
+}
+
+/// A port that nobody listens on, nor ever will: it is the near end of a connection that stays open.
+fn closed_port() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+    let address = stream.local_addr().unwrap();
+    Box::leak(Box::new((stream, listener)));
+    address
+}
+
+/// Reads until `end` came.
+fn read_until(stream: &mut TcpStream, end: &[u8]) {
+    let mut all = Vec::new();
+    let mut byte = [0];
+    while !all.ends_with(end) && stream.read(&mut byte).unwrap_or(0) > 0 {
+        all.push(byte[0]);
+    }
+}
+
+fn check(host: &TestHost, config: &serde_json::Value) -> Result<Report, Failure> {
+    let mut probe = host.create::<Tcp>(&config.to_string()).unwrap();
+    host.check(&mut probe)
+}
+
+/// A check that has a patient host, for servers that answer at once.
+fn patient(config: &serde_json::Value) -> Report {
+    check(&TestHost::new("cache").timeout(MINUTE), config).unwrap()
+}
+
+/// A check that has an impatient host, for servers that do not.
+fn impatient(config: &serde_json::Value) -> Report {
+    check(
+        &TestHost::new("cache").timeout(Duration::from_millis(300)),
+        config,
+    )
+    .unwrap()
+}
+
+#[track_caller]
+fn assert_unhealthy(report: &Report, message: &str) {
+    assert_eq!(report.status(), Status::Unhealthy, "{report:?}");
+    assert!(report.message().contains(message), "{}", report.message());
+}
+
+#[expect(clippy::disallowed_methods, reason = "stands in for the host")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn names(report: &Report) -> Vec<&str> {
+    report
+        .measurements()
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect()
+}
+
+#[test]
+fn a_port_that_takes_connections_is_healthy() {
+    let address = server(drop);
+    let report = patient(&json!({"address": address.to_string()}));
+    assert_eq!(report.status(), Status::Healthy, "{report:?}");
+    assert!(
+        report.message().starts_with("connected in "),
+        "{}",
+        report.message()
+    );
+    assert_eq!(names(&report), ["connect_seconds", "total_seconds"]);
+}
+
+#[test]
+fn the_expected_answer_is_healthy_however_it_is_cut() {
+    let address = server(|mut stream| {
+        read_until(&mut stream, b"PING\r\n");
+        for byte in b"-LOADING\r\n+PO+PONG\r\n" {
+            stream.write_all(&[*byte]).unwrap();
+        }
+        // Stays open: the end is not what the probe waits for.
+        read_until(&mut stream, b"never");
+    });
+    let report =
+        patient(&json!({"address": address.to_string(), "send": "PING\r\n", "expect": "+PONG"}));
+    assert_eq!(report.status(), Status::Healthy, "{report:?}");
+    assert!(report.message().starts_with("answered as expected in "));
+    assert_eq!(
+        names(&report),
+        ["connect_seconds", "first_byte_seconds", "total_seconds"]
+    );
+    assert!(
+        report
+            .measurements()
+            .iter()
+            .all(|(_, seconds)| (0.0..60.0).contains(seconds))
+    );
+}
+
+#[test]
+fn a_banner_needs_nothing_sent() {
+    let address = server(|mut stream| stream.write_all(b"220 mail ESMTP\r\n").unwrap());
+    let report = patient(&json!({"address": address.to_string(), "expect": "220 "}));
+    assert_eq!(report.status(), Status::Healthy, "{report:?}");
+}
+
+#[test]
+fn a_refused_connection_is_unhealthy() {
+    let address = closed_port();
+    let report = patient(&json!({"address": address.to_string()}));
+    assert_unhealthy(
+        &report,
+        &format!("cannot connect to {address}: connection refused"),
+    );
+    assert_eq!(names(&report), ["total_seconds"]);
+}
+
+#[test]
+fn a_silent_server_is_unhealthy_and_the_message_says_what_was_waited_for() {
+    let address = server(|mut stream| read_until(&mut stream, b"never"));
+    let report =
+        impatient(&json!({"address": address.to_string(), "send": "PING", "expect": "PONG"}));
+    assert_unhealthy(&report, " ms (waiting for the first byte)");
+    assert_eq!(names(&report), ["connect_seconds", "total_seconds"]);
+}
+
+#[test]
+fn a_server_that_stops_half_way_is_unhealthy() {
+    let address = server(|mut stream| {
+        stream.write_all(b"PO").unwrap();
+        read_until(&mut stream, b"never");
+    });
+    let report = impatient(&json!({"address": address.to_string(), "expect": "PONG"}));
+    assert_unhealthy(&report, r#" ms: got "PO""#);
+}
+
+#[test]
+fn a_server_that_drips_for_ever_is_given_up_at_the_limit() {
+    let address = server(|mut stream| while stream.write_all(b".").is_ok() {});
+    let report = patient(&json!({"address": address.to_string(), "expect": "PONG"}));
+    assert_unhealthy(&report, r#"no "PONG" in its first 64 KiB: got "....."#);
+    assert!(report.message().len() < 200, "{}", report.message());
+}
+
+#[test]
+fn a_server_that_takes_nothing_is_unhealthy() {
+    let address = server(|stream| {
+        // Held open and never read.
+        Box::leak(Box::new(stream));
+    });
+    let flood = "x".repeat(32 << 20);
+    let report = impatient(&json!({"address": address.to_string(), "send": flood}));
+    assert_unhealthy(&report, "(waiting for it to take what was sent)");
+}
+
+#[test]
+fn another_answer_is_unhealthy_and_shown_fit_for_a_log() {
+    let address = server(|mut stream| {
+        stream.write_all(b"HTTP/1.1 400\r\n\x1b[31m\xff").unwrap();
+    });
+    let report = patient(&json!({"address": address.to_string(), "expect": "+PONG"}));
+    assert_unhealthy(
+        &report,
+        r#"no "+PONG" before it closed the connection: got "HTTP/1.1 400\r\n\u{1b}[31m"#,
+    );
+}
+
+#[test]
+fn a_server_that_hangs_up_is_unhealthy() {
+    let address = server(drop);
+    let report = patient(&json!({"address": address.to_string(), "expect": "+PONG"}));
+    assert_unhealthy(
+        &report,
+        "before it closed the connection: nothing came back",
+    );
+}
+
+#[test]
+fn a_name_is_resolved_and_all_its_addresses_are_tried() {
+    let address = server(drop);
+    // On most machines localhost is also ::1, where nobody listens.
+    let report = patient(&json!({"address": format!("localhost:{}", address.port())}));
+    assert_eq!(report.status(), Status::Healthy, "{report:?}");
+    assert_eq!(
+        names(&report),
+        ["resolve_seconds", "connect_seconds", "total_seconds"]
+    );
+}
+
+#[test]
+fn the_second_address_is_tried_when_the_first_refuses() {
+    let (refusing, listening) = (closed_port(), server(drop));
+    let mut measured = Vec::new();
+    let stream = connection::open(
+        &[refusing, listening],
+        &Limit::of(&|| MINUTE),
+        &mut measured,
+    )
+    .unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), listening);
+    assert_eq!(measured.len(), 1);
+}
+
+#[test]
+fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+    // Accepts nobody, and its queue is full.
+    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    full.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
+        .unwrap();
+    full.listen(1).unwrap();
+    let swallowing = full.local_addr().unwrap().as_socket().unwrap();
+    let mut queue = Vec::new();
+    while let Ok(waiting) = TcpStream::connect_timeout(&swallowing, Duration::from_millis(50)) {
+        queue.push(waiting);
+    }
+
+    let listening = server(drop);
+    let deadline = now() + Duration::from_secs(1);
+    let remaining = || deadline.saturating_duration_since(now());
+    let limit = Limit::of(&remaining);
+    let stream = connection::open(&[swallowing, listening], &limit, &mut Vec::new()).unwrap();
+    assert_eq!(stream.peer_addr().unwrap(), listening);
+}
+
+#[test]
+fn an_address_out_of_reach_does_not_hide_one_that_refuses() {
+    // Connecting to the broadcast address is not allowed: trouble of our own.
+    let (ours, refusing) = (SocketAddr::from((Ipv4Addr::BROADCAST, 9)), closed_port());
+    let alone = connection::open(&[ours], &Limit::of(&|| MINUTE), &mut Vec::new()).unwrap_err();
+    assert!(matches!(alone, Obstacle::Ours(_)), "{alone:?}");
+    let both =
+        connection::open(&[ours, refusing], &Limit::of(&|| MINUTE), &mut Vec::new()).unwrap_err();
+    assert!(
+        matches!(&both, Obstacle::Platform(m) if m.contains("refused")),
+        "{both:?}"
+    );
+}
+
+#[test]
+fn errors_of_this_machine_are_failures_and_those_of_the_platform_are_not() {
+    use io::ErrorKind as Kind;
+    for kind in [
+        Kind::ConnectionRefused,
+        Kind::ConnectionReset,
+        Kind::HostUnreachable,
+        Kind::BrokenPipe,
+    ] {
+        let obstacle = Obstacle::of("x", &kind.into());
+        assert!(matches!(obstacle, Obstacle::Platform(_)), "{kind}");
+    }
+    for kind in [
+        Kind::NetworkUnreachable,
+        Kind::NetworkDown,
+        Kind::PermissionDenied,
+        Kind::AddrNotAvailable,
+        Kind::OutOfMemory,
+    ] {
+        let obstacle = Obstacle::of("x", &kind.into());
+        assert!(matches!(obstacle, Obstacle::Ours(_)), "{kind}");
+    }
+    #[cfg(target_os = "linux")]
+    {
+        const EMFILE: i32 = 24;
+        let obstacle = Obstacle::of("cannot connect", &io::Error::from_raw_os_error(EMFILE));
+        assert!(
+            matches!(&obstacle, Obstacle::Ours(f) if f.message().contains("Too many open files")),
+            "{obstacle:?}"
+        );
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn no_such_host_is_the_platforms_fault_and_a_silent_resolver_ours() {
+    let (no_name, again, fail) = (-2, -3, -4); // glibc's and musl's EAI_NONAME, EAI_AGAIN and EAI_FAIL
+    let none = resolver::judge("db", &LookupError::new(no_name));
+    assert!(
+        matches!(&none, Obstacle::Platform(m) if m == "no such host: db"),
+        "{none:?}"
+    );
+    for code in [again, fail] {
+        let ours = resolver::judge("db", &LookupError::new(code));
+        assert!(
+            matches!(&ours, Obstacle::Ours(f) if f.message().contains("db")),
+            "{ours:?}"
+        );
+    }
+}
+
+#[test]
+fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
+    static MAY_ANSWER: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(2));
+    static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+    fn slow(_: &str) -> Answer {
+        LOOKUPS.fetch_add(1, Ordering::SeqCst);
+        MAY_ANSWER.wait();
+        Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
+    }
+    let address = Address {
+        host: "db".to_owned(),
+        port: 5,
+    };
+    let mut resolver = Resolver::with(slow);
+
+    for _ in 0..3 {
+        let short = Limit::of(&|| Duration::from_millis(20));
+        let obstacle = resolver
+            .resolve(&address, &short, &mut Vec::new())
+            .unwrap_err();
+        let Obstacle::Ours(failure) = obstacle else {
+            panic!("{obstacle:?}")
+        };
+        assert_eq!(failure.kind(), FailureKind::Timeout);
+        assert!(
+            failure.message().contains("resolver to find db"),
+            "{failure}"
+        );
+    }
+    let answer = thread::scope(|scope| {
+        scope.spawn(|| MAY_ANSWER.wait());
+        resolver
+            .resolve(&address, &Limit::of(&|| MINUTE), &mut Vec::new())
+            .unwrap()
+    });
+    assert_eq!(answer, [SocketAddr::from((Ipv4Addr::LOCALHOST, 5))]);
+    assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn addresses_are_read_as_people_write_them() {
+    let parse = |address: &str| {
+        Config {
+            address: address.to_owned(),
+            send: None,
+            expect: None,
+        }
+        .validate()
+    };
+    for (text, host, port) in [
+        ("db.example:5432", "db.example", 5432),
+        ("127.0.0.1:1", "127.0.0.1", 1),
+        ("[::1]:65535", "::1", 65535),
+        ("[fe80::1%eth0]:22", "fe80::1%eth0", 22),
+    ] {
+        assert_eq!(
+            parse(text).unwrap(),
+            Address {
+                host: host.to_owned(),
+                port
+            }
+        );
+    }
+    for (text, rule) in [
+        ("db.example", "no port"),
+        ("db.example:", "port from 1 to 65535"),
+        ("db.example:0", "port from 1 to 65535"),
+        ("db.example:65536", "port from 1 to 65535"),
+        ("db.example:+80", "port from 1 to 65535"),
+        ("::1:22", "in brackets"),
+        ("[::1:22", "not closed"),
+        (":22", "no host"),
+        ("tcp://db:22", "in brackets"),
+        ("d b:22", "characters"),
+        ("bücher.example:80", "xn--"),
+    ] {
+        let failure = parse(text).unwrap_err();
+        assert_eq!(failure.kind(), FailureKind::Config);
+        assert!(
+            failure.message().starts_with("key `address`: "),
+            "{failure}"
+        );
+        assert!(failure.message().contains(rule), "{text}: {failure}");
+    }
+}
+
+#[test]
+fn texts_that_cannot_work_are_refused_with_their_key() {
+    for (key, text) in [
+        ("send", String::new()),
+        ("expect", String::new()),
+        ("expect", "x".repeat(65_537)),
+    ] {
+        let config = json!({"address": "db:1", key: text}).to_string();
+        let failure = TestHost::new("db").create::<Tcp>(&config).err().unwrap();
+        assert_eq!(failure.kind(), FailureKind::Config);
+        assert!(
+            failure.message().starts_with(&format!("key `{key}`: ")),
+            "{failure}"
+        );
+    }
+}
+
+#[test]
+fn durations_are_shown_for_people() {
+    assert_eq!(show(Duration::from_micros(12_900)), "13 ms");
+    assert_eq!(show(Duration::from_micros(999_900)), "1.0 s");
+    assert_eq!(show(Duration::from_millis(3900)), "3.9 s");
+}
