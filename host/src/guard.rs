@@ -1,1 +1,404 @@
-//! To be written.
+//! The only door to a plugin call: admit → call with a deadline → record.
+//!
+//! A [`PlatformGuard`] stands before the checks of one platform, a [`PluginGuard`] before the loading of one plugin.
+//! The scheduler [begins](PlatformGuard::begin) a call where the breaker admits one; it then ends exactly once, by its
+//! result or by its deadline, whichever comes first, and is counted exactly once. What the lock protects is the
+//! [`Slot`]; logging and counting happen after it was let go.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use conductor_plugin_api::Status;
+
+pub use self::{load::PluginGuard, slot::Skip};
+use self::{
+    locked::Locked,
+    slot::{Finished, Slot},
+    starvation::Starvation,
+};
+use crate::{
+    breaker::{Breaker, Outcome, Settings, State, Transition},
+    clock::Clock,
+    metrics::{self, ErrorType, Metrics, PlatformMetrics, SkipReason},
+    plugin::{Caller, Failure, Report, Waiting},
+    schedule::Priority,
+    state::{Health, PlatformView, View},
+};
+
+mod load;
+mod locked;
+#[cfg(all(test, conductor_loom))]
+mod loom_tests;
+mod slot;
+mod starvation;
+
+/// What all guards of a host share.
+pub struct Shared {
+    /// The host's clock.
+    pub clock: Clock,
+    /// Where everything is counted.
+    pub metrics: Metrics,
+    /// Whether the host itself is too slow for failures to be blamed on plugins.
+    pub starvation: Starvation,
+    /// Calls begun and not yet over or given up.
+    in_flight: AtomicUsize,
+    /// Seconds from the clock's origin to 1970, as bits; kept current by the scheduler.
+    wall_offset: AtomicU64,
+}
+
+impl Shared {
+    /// For a host of `platforms` platforms.
+    pub fn new(clock: Clock, metrics: Metrics, platforms: usize) -> Self {
+        let shared = Self {
+            clock,
+            metrics,
+            starvation: Starvation::new(platforms),
+            in_flight: AtomicUsize::new(0),
+            wall_offset: AtomicU64::new(0),
+        };
+        shared.follow_wall_clock();
+        shared
+    }
+
+    /// Takes the wall clock's time anew, so that a check needs one clock reading and not three.
+    pub fn follow_wall_clock(&self) {
+        let offset = self.clock.unix_seconds(Duration::ZERO);
+        self.wall_offset.store(offset.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Seconds since 1970 at `at`.
+    pub fn unix_seconds(&self, at: Duration) -> f64 {
+        f64::from_bits(self.wall_offset.load(Ordering::Relaxed)) + at.as_secs_f64()
+    }
+
+    /// How many calls are under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+}
+
+/// What the config says of a platform, as far as its guard needs it.
+#[derive(Clone, Debug)]
+pub struct PlatformSettings {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Time between two starts.
+    pub interval: Duration,
+    /// Longest a call may take.
+    pub timeout: Duration,
+    /// How it fares when the machine is short of resources.
+    pub priority: Priority,
+    /// Its breaker's settings.
+    pub breaker: Settings,
+    /// For grouping.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// Stands before the checks of one platform.
+pub struct PlatformGuard {
+    settings: PlatformSettings,
+    plugin: Arc<PluginGuard>,
+    metrics: Arc<PlatformMetrics>,
+    shared: Arc<Shared>,
+    /// When the next check is due, in nanoseconds; the scheduler's word, for the status page.
+    next: AtomicU64,
+    inner: Locked<Inner>,
+}
+
+struct Inner {
+    slot: Slot,
+    view: View,
+}
+
+/// How a call that is under way stands, as the scheduler's watch sees it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Progress {
+    /// It is over.
+    Over,
+    /// It waits for a thread.
+    Waiting,
+    /// It runs, and must be over at this time.
+    Running(Duration),
+}
+
+impl PlatformGuard {
+    /// A guard with a closed breaker, before the first check.
+    pub fn new(settings: PlatformSettings, plugin: Arc<PluginGuard>, shared: Arc<Shared>) -> Self {
+        let metrics = shared.metrics.platform(&settings.name, plugin.id());
+        let seed = settings
+            .name
+            .bytes()
+            .fold(0, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(byte));
+        let slot = Slot::new(Breaker::new(settings.breaker, seed));
+        Self {
+            settings,
+            plugin,
+            metrics,
+            shared,
+            next: AtomicU64::new(0),
+            inner: Locked::new(Inner {
+                slot,
+                view: View::default(),
+            }),
+        }
+    }
+
+    /// The platform's settings.
+    pub fn settings(&self) -> &PlatformSettings {
+        &self.settings
+    }
+
+    /// The plugin it is checked by.
+    pub fn plugin(&self) -> &Arc<PluginGuard> {
+        &self.plugin
+    }
+
+    /// Begins the check that was due at `slot_time`; answers the call's sequence number.
+    ///
+    /// # Errors
+    /// The reason when there is to be no call, which is already counted.
+    pub fn begin(&self, slot_time: Duration, now: Duration) -> Result<u64, Skip> {
+        let begun = if self.plugin.is_quarantined() {
+            Err(Skip::Saturated)
+        } else {
+            let mut inner = self.inner.lock();
+            inner.slot.begin(slot_time, now, self.settings.timeout)
+        };
+        match begun {
+            Ok((sequence, transition)) => {
+                self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+                self.announce(transition, now);
+                Ok(sequence)
+            }
+            Err(skip) => {
+                self.skip(skip.reason(), 1);
+                Err(skip)
+            }
+        }
+    }
+
+    /// Counts checks that were due and are not made.
+    pub fn skip(&self, reason: SkipReason, checks: u64) {
+        self.metrics.skipped(reason, checks);
+    }
+
+    /// Ends a call that was begun, without the plugin having been called.
+    pub fn refuse(&self, sequence: u64, now: Duration, failure: Failure) {
+        self.started(sequence, now);
+        self.finished(sequence, now, Err(failure));
+    }
+
+    /// How the call stands.
+    pub fn progress(&self, sequence: u64) -> Progress {
+        match self.inner.lock().slot.started(sequence) {
+            None => Progress::Over,
+            Some(None) => Progress::Waiting,
+            Some(Some(started)) => Progress::Running(started + self.settings.timeout),
+        }
+    }
+
+    /// Gives up on a call whose deadline has passed: a `timeout` failure at once, and a stuck call until it returns.
+    ///
+    /// Does nothing, and says so, when the call is over by now.
+    pub fn expire(&self, sequence: u64, now: Duration) -> bool {
+        let timeout = self.settings.timeout;
+        let failure = Failure::new(
+            ErrorType::Timeout,
+            format!("no answer within {}", humantime::format_duration(timeout)),
+        );
+        let excused = self.shared.starvation.excuses_timeout(now);
+        let transition = {
+            let mut inner = self.inner.lock();
+            let outcome = if excused {
+                Outcome::Ignored
+            } else {
+                Outcome::Failure
+            };
+            let Some(transition) = inner.slot.expire(sequence, outcome, now) else {
+                return false;
+            };
+            let change = inner.view.failed(&failure, now, timeout);
+            drop(inner);
+            self.log_change(change, Err(&failure));
+            transition
+        };
+        self.plugin.call_stuck();
+        self.count(Err(&failure), timeout, now);
+        self.announce(transition, now);
+        true
+    }
+
+    /// Takes back a call that has not started, because the host is shutting down; counts it as skipped.
+    pub fn withdraw(&self, sequence: u64, now: Duration) {
+        let withdrawn = self.inner.lock().slot.withdraw(sequence, now);
+        if withdrawn {
+            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+            self.skip(SkipReason::Shutdown, 1);
+        }
+    }
+
+    /// Notes when the next check is due.
+    pub fn set_next(&self, at: Duration) {
+        let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
+        self.next.store(nanos, Ordering::Relaxed);
+    }
+
+    /// What the status page and the API show.
+    pub fn view(&self) -> PlatformView {
+        let inner = self.inner.lock();
+        let (view, breaker) = (inner.view.clone(), inner.slot.breaker_state());
+        let forced = inner.slot.is_forced();
+        drop(inner);
+        let at = |time: Duration| self.shared.unix_seconds(time);
+        let next = match self.next.load(Ordering::Relaxed) {
+            0 => None,
+            nanos => Some(Duration::from_nanos(nanos)),
+        };
+        PlatformView::new(self, &view, breaker, forced, next, at)
+    }
+
+    /// Health, failure kind and message as of the last check.
+    pub fn health(&self) -> (Health, Option<ErrorType>, String) {
+        let inner = self.inner.lock();
+        (
+            inner.view.health,
+            inner.view.error_type,
+            inner.view.message.clone(),
+        )
+    }
+
+    fn count(&self, result: Result<&Report, &Failure>, took: Duration, now: Duration) {
+        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        let outcome = match result {
+            Ok(report) => {
+                self.metrics.measurements(&report.measurements);
+                match report.status {
+                    Status::Healthy => metrics::Outcome::Healthy,
+                    Status::Degraded => metrics::Outcome::Degraded,
+                    Status::Unhealthy => metrics::Outcome::Unhealthy,
+                }
+            }
+            Err(failure) => metrics::Outcome::Failed(failure.kind),
+        };
+        self.metrics
+            .record(outcome, took, self.shared.unix_seconds(now));
+    }
+
+    fn log_change(&self, change: Option<Health>, result: Result<&Report, &Failure>) {
+        let Some(before) = change else { return };
+        let (platform, plugin) = (&*self.settings.name, self.plugin.id());
+        let was = match before {
+            Health::Waiting => String::new(),
+            before => format!(" (was {before})"),
+        };
+        match result {
+            Ok(Report {
+                status: Status::Healthy,
+                message,
+                ..
+            }) => {
+                tracing::info!(platform, plugin, "healthy{was}: {message}");
+            }
+            Ok(Report {
+                status: Status::Degraded,
+                message,
+                ..
+            }) => {
+                tracing::warn!(platform, plugin, "degraded{was}: {message}");
+            }
+            Ok(Report {
+                status: Status::Unhealthy,
+                message,
+                ..
+            }) => {
+                tracing::warn!(platform, plugin, "unhealthy{was}: {message}");
+            }
+            Err(failure) => {
+                tracing::error!(
+                    platform,
+                    plugin,
+                    "failing{was}: {}: {failure}",
+                    failure.kind.label()
+                );
+            }
+        }
+    }
+
+    /// Logs and counts a change of the breaker's state.
+    fn announce(&self, transition: Option<Transition>, now: Duration) {
+        let Some(transition) = transition else { return };
+        let (platform, plugin) = (&*self.settings.name, self.plugin.id());
+        self.metrics.transition(breaker_label(transition.to));
+        match transition.to {
+            State::Closed => tracing::info!(platform, plugin, "breaker closed: checks go on"),
+            State::HalfOpen => tracing::debug!(platform, plugin, "breaker half-open: one trial"),
+            State::Open { until: Some(until) } => {
+                let wait = Duration::from_secs(until.saturating_sub(now).as_secs().max(1));
+                tracing::warn!(
+                    platform,
+                    plugin,
+                    "breaker open: no checks for {}, then one trial",
+                    humantime::format_duration(wait)
+                );
+            }
+            State::Open { until: None } => {
+                tracing::warn!(platform, plugin, "breaker held open by an operator")
+            }
+        }
+    }
+}
+
+impl Caller for PlatformGuard {
+    fn started(&self, sequence: u64, now: Duration) -> Option<Duration> {
+        let slot_time = self.inner.lock().slot.start(sequence, now)?;
+        self.shared.metrics.lateness(now.saturating_sub(slot_time));
+        Some(now + self.settings.timeout)
+    }
+
+    fn finished(&self, sequence: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting {
+        let outcome = match &result {
+            Ok(_) => Outcome::Success,
+            Err(_) => Outcome::Failure,
+        };
+        let mut inner = self.inner.lock();
+        let (transition, took) = match inner.slot.finish(sequence, outcome, now) {
+            Finished::Taken {
+                transition,
+                started,
+            } => (transition, now.saturating_sub(started)),
+            Finished::Late => {
+                drop(inner);
+                self.plugin.call_returned();
+                return Waiting::No;
+            }
+        };
+        let change = match &result {
+            Ok(report) => inner.view.reported(report, now, took),
+            Err(failure) => inner.view.failed(failure, now, took),
+        };
+        drop(inner);
+        let result = result.as_ref().map(|report| *report);
+        self.count(result, took, now);
+        self.log_change(change, result);
+        self.announce(transition, now);
+        Waiting::Yes
+    }
+
+    fn is_cancelled(&self, sequence: u64) -> bool {
+        self.inner.lock().slot.started(sequence).is_none()
+    }
+}
+
+fn breaker_label(state: State) -> metrics::BreakerState {
+    match state {
+        State::Closed => metrics::BreakerState::Closed,
+        State::Open { .. } => metrics::BreakerState::Open,
+        State::HalfOpen => metrics::BreakerState::HalfOpen,
+    }
+}

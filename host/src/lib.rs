@@ -1,8 +1,38 @@
-//! Conductor.
+//! Conductor: a host process that watches platforms through plugins that cannot take it down.
+//!
+//! The program is a thin shell over this library. How the data flows, from a file to a healthy platform:
+//!
+//! ```text
+//!  plugin dir ─► library ─► plugin (generation) ─► probe per platform
+//!                 │ vet: no code runs      │ load
+//!                                           ▼
+//!  config ─► scheduler ── due ─► guard ── admitted ─► probe.check(deadline)
+//!               ▲                  │ breaker            │
+//!               │                  └── outcome ◄────────┘
+//!    resource monitor                  │
+//!    (a slot on the same stagger)      ├─► metrics ─► /metrics, or the log when nobody can scrape
+//!                                      └─► board ───► JSON, CLI
+//! ```
+//!
+//! # What must not be
+//! - No plugin is called except through the [`guard`], and no panic crosses the ABI.
+//! - Only [`plugin`] opens libraries, only private copies of vetted ones, and never closes them.
+//! - [`breaker`], [`stagger`] and [`schedule`] know nothing but the standard library, and read no clock: `now` is handed
+//!   in, as the time since the origin of the host's [`clock`].
+//! - At most one call per platform is under way. No check waits for another.
+//! - An unhealthy report never trips a breaker; a refused call is neither success nor failure.
+//! - Every due check ends in exactly one count: a status, or a reason why it was skipped.
+//! - `/metrics` answers while every plugin hangs.
+//! - [`metrics`] depends on nothing in the host; arrows between rooms never turn back:
+//!   [`scheduler`] → [`guard`] → [`breaker`] and [`plugin`]; [`plugin`] → [`library`].
+
+pub mod board;
 pub mod breaker;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod guard;
+pub mod host;
 pub mod library;
 pub mod metrics;
 pub mod plugin;

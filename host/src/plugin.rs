@@ -1,1 +1,220 @@
-//! To be written.
+//! From a vetted copy of a library to probes that can be called.
+//!
+//! [`LoadedPlugin`] is the seam: the host hands over [`Call`]s and gets each one's end through its [`Caller`], whether
+//! the library is loaded into this process ([`in_process`]) or into another. Only this room opens libraries, only
+//! private copies of vetted ones, and never closes them. Only the [guard](crate::guard) starts calls.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use conductor_plugin_api::{Status, manifest::ApiVersion};
+
+use crate::metrics::ErrorType;
+
+pub mod in_process;
+mod layout;
+pub mod loader;
+mod rust_door;
+mod threads;
+
+/// One loaded instance of a plugin: a generation.
+pub trait LoadedPlugin: Send + Sync {
+    /// What the plugin says of itself.
+    fn description(&self) -> &Description;
+
+    /// Announces a platform's probe; it is created by its first call.
+    fn open(&self, spec: ProbeSpec) -> ProbeId;
+
+    /// Drops a probe, once no call into it is under way.
+    fn close(&self, probe: ProbeId);
+
+    /// Starts calls, which arrive in the order they are to start in; leaves `calls` empty.
+    ///
+    /// Says whether [`nudge`](Self::nudge) wants to be called a tick later: some calls may be waiting behind others.
+    fn start(&self, calls: &mut Vec<Call>) -> bool;
+
+    /// Gives waiting calls more threads, if they are still waiting; says whether to come back.
+    fn nudge(&self) -> bool;
+
+    /// Notes that the host no longer waits for a call, whose thread is not to be counted on.
+    fn abandoned(&self);
+}
+
+/// What a plugin says of itself once it is loaded.
+#[derive(Clone, Debug)]
+pub struct Description {
+    /// What platforms call it by.
+    pub id: String,
+    /// Its own version.
+    pub version: String,
+    /// The API version it was built for.
+    pub api: ApiVersion,
+    /// The JSON Schema of a platform's `config` table.
+    pub config_schema: serde_json::Value,
+}
+
+/// What it takes to create a probe.
+#[derive(Clone, Debug)]
+pub struct ProbeSpec {
+    /// The platform it is for.
+    pub platform: Arc<str>,
+    /// The platform's config as JSON text.
+    pub config: Arc<str>,
+}
+
+/// A probe within one loaded plugin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ProbeId(pub usize);
+
+/// One call that the guard has admitted; it ends in exactly one [`Caller::finished`].
+pub struct Call {
+    /// Which probe.
+    pub probe: ProbeId,
+    /// Who wants to know; also says how long it may take.
+    pub caller: Arc<dyn Caller>,
+    /// Which of the caller's calls this is.
+    pub sequence: u64,
+}
+
+/// Whoever started a call.
+pub trait Caller: Send + Sync {
+    /// The call is about to run; answers its deadline, or `None` when it is no longer wanted.
+    fn started(&self, sequence: u64, now: Duration) -> Option<Duration>;
+
+    /// The call is over; answers whether anybody was still waiting for it.
+    fn finished(&self, sequence: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting;
+
+    /// Whether the caller has given up on the call.
+    fn is_cancelled(&self, sequence: u64) -> bool;
+}
+
+/// Whether somebody waited for the end of a call.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Waiting {
+    /// The result was taken.
+    Yes,
+    /// The host had given up on the call before; the result was dropped.
+    No,
+}
+
+/// What a check found, within the host's limits.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// How the platform is doing.
+    pub status: Status,
+    /// One line for people, at most [`MAX_MESSAGE`] bytes, without control characters.
+    pub message: String,
+    /// Names and values, as the plugin gave them.
+    pub measurements: Vec<(String, f64)>,
+}
+
+impl Report {
+    /// A report for a call to fill in; calls on one thread share one, so that a check allocates nothing.
+    fn empty() -> Self {
+        Self {
+            status: Status::Healthy,
+            message: String::new(),
+            measurements: Vec::new(),
+        }
+    }
+}
+
+/// Why a check could not report.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Failure {
+    /// What sort of failure, as it is counted.
+    pub kind: ErrorType,
+    /// What went wrong, for people; under the same limits as a report's message.
+    pub message: String,
+}
+
+impl Failure {
+    /// A failure with a message, cut to the limits.
+    pub fn new(kind: ErrorType, message: impl AsRef<str>) -> Self {
+        let mut text = String::new();
+        set_message(&mut text, message.as_ref().as_bytes());
+        Self {
+            kind,
+            message: text,
+        }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+/// Why a library could not be loaded.
+#[derive(Clone, Debug)]
+pub struct LoadError {
+    /// `Load`, or `Abi` where the layouts differ.
+    pub kind: ErrorType,
+    /// One line: the file, what was found, what to do.
+    pub message: String,
+    /// All there is to say, for `--verbose`.
+    pub detail: Option<String>,
+}
+
+impl fmt::Display for LoadError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.message)
+    }
+}
+
+impl std::error::Error for LoadError {}
+
+/// The longest message of a report or a failure that is kept, in bytes; the rest is cut off.
+pub const MAX_MESSAGE: usize = 2048;
+
+/// Replaces `text` by a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes.
+fn set_message(text: &mut String, message: &[u8]) {
+    text.clear();
+    let cut = &message[..message.len().min(MAX_MESSAGE)];
+    if message.len() <= MAX_MESSAGE
+        && let Ok(clean) = str::from_utf8(cut)
+        && !clean.contains(char::is_control)
+    {
+        text.push_str(clean);
+        return;
+    }
+    for chunk in cut.utf8_chunks() {
+        for c in chunk.valid().chars() {
+            if c.is_control() {
+                text.extend(c.escape_default());
+            } else {
+                text.push(c);
+            }
+        }
+        // A character cut in half by the limit is no fault of the plugin's.
+        if !chunk.invalid().is_empty()
+            && chunk.invalid().as_ptr_range().end != cut.as_ptr_range().end
+        {
+            text.push(char::REPLACEMENT_CHARACTER);
+        }
+    }
+    if message.len() > MAX_MESSAGE {
+        text.push_str(" … (cut)");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn message(bytes: &[u8]) -> String {
+        let mut text = "what was there before".to_owned();
+        set_message(&mut text, bytes);
+        text
+    }
+
+    #[test]
+    fn messages_are_made_fit_for_log_and_metrics() {
+        assert_eq!(message("all well, 3 µs".as_bytes()), "all well, 3 µs");
+        assert_eq!(message(b"two\nlines\x1b[31m"), "two\\nlines\\u{1b}[31m");
+        assert_eq!(message(b"bad \xff byte"), "bad \u{fffd} byte");
+        let long = message("ä".repeat(2000).as_bytes());
+        assert!(long.ends_with("ä … (cut)"), "{}", &long[long.len() - 20..]);
+        assert!(long.len() < MAX_MESSAGE + 20);
+    }
+}

@@ -1,1 +1,594 @@
-//! To be written.
+//! The driver: one thread that polls the schedule, begins what is due, and watches deadlines.
+//!
+//! It never runs a plugin, samples a resource or writes to a socket. Each turn it begins every check that fell due
+//! within the tick, hands each plugin its calls in one go, gives up on calls past their deadline, and sleeps to the next
+//! tick boundary at which something is due. Everybody else talks to it through [`Command`]s.
+
+use std::{
+    sync::{
+        Arc,
+        mpsc::{Receiver, RecvTimeoutError, Sender, channel},
+    },
+    thread,
+    time::Duration,
+};
+
+use self::watch::Watch;
+use crate::{
+    board::Board,
+    guard::{PlatformGuard, PluginGuard, Shared},
+    library::Vetted,
+    metrics::{DegradedMode, ErrorType, Resource, SkipReason},
+    plugin::{Call, Failure, LoadError, LoadedPlugin, ProbeId, ProbeSpec},
+    resources::{Judge, Sample, sample::Sampler},
+    schedule::{Due, Key, Mode, Schedule, Start, runs_at},
+};
+
+mod watch;
+
+/// What the scheduler is to look after.
+pub struct Setup {
+    /// What the guards share.
+    pub shared: Arc<Shared>,
+    /// Where the host's own state is shown.
+    pub board: Arc<Board>,
+    /// The plugins that platforms name.
+    pub plugins: Vec<PluginSetup>,
+    /// The platforms.
+    pub platforms: Vec<PlatformSetup>,
+    /// The interval of the resource monitor, which also gets the ladder's first slot.
+    pub interval: Duration,
+    /// The spread of starts.
+    pub stagger: Duration,
+    /// What falls due within one tick starts together.
+    pub tick: Duration,
+    /// Judges the machine's resources.
+    pub judge: Judge,
+    /// How long running checks may go on when the host is asked to stop.
+    pub shutdown_grace: Duration,
+}
+
+/// A plugin, and how to load it.
+pub struct PluginSetup {
+    /// Stands before its loading.
+    pub guard: Arc<PluginGuard>,
+    /// Vets and loads it; runs on a thread of its own.
+    pub load: LoadJob,
+}
+
+/// A platform, and what its probe is made of.
+pub struct PlatformSetup {
+    /// Stands before its checks.
+    pub guard: Arc<PlatformGuard>,
+    /// Its plugin's place in [`Setup::plugins`].
+    pub plugin: usize,
+    /// Its config as JSON text.
+    pub config: Arc<str>,
+}
+
+/// Vets and loads a plugin.
+pub type LoadJob = Arc<dyn Fn() -> Result<Ready, LoadError> + Send + Sync>;
+
+/// A plugin that was loaded.
+pub struct Ready {
+    /// What can be called now.
+    pub plugin: Arc<dyn LoadedPlugin>,
+    /// What it was loaded from.
+    pub vetted: Arc<Vetted>,
+    /// Platforms whose config the plugin's schema refuses, by their place in [`Setup::platforms`], with the reason.
+    pub refused: Vec<(usize, String)>,
+}
+
+/// How the rest of the host talks to the scheduler.
+pub struct Handle {
+    commands: Sender<Command>,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// What the scheduler is told.
+enum Command {
+    Stop,
+    Sampled(Sample),
+    Loaded(usize, Option<Ready>),
+}
+
+/// Starts the scheduler on a thread of its own.
+///
+/// # Errors
+/// When the thread cannot be started.
+pub fn start(setup: Setup) -> std::io::Result<Handle> {
+    let (commands, inbox) = channel();
+    let driver = Driver::new(setup, commands.clone(), inbox);
+    let thread = thread::Builder::new()
+        .name("scheduler".to_owned())
+        .spawn(move || driver.run())?;
+    Ok(Handle {
+        commands,
+        thread: Some(thread),
+    })
+}
+
+/// Checks every platform once, all at the same time, and returns when each check has ended.
+pub fn check_once(setup: Setup) {
+    let (commands, inbox) = channel();
+    Driver::new(setup, commands, inbox).check_once();
+}
+
+impl Handle {
+    /// No new checks from now on; returns when those under way have ended, or their time of grace has.
+    pub fn stop(mut self) {
+        // A scheduler that is gone has nothing to stop.
+        let _ = self.commands.send(Command::Stop);
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+struct Driver {
+    shared: Arc<Shared>,
+    board: Arc<Board>,
+    plugins: Vec<Plugin>,
+    platforms: Vec<Platform>,
+    schedule: Schedule,
+    /// Where the lattice begins, and the ticks are counted from.
+    origin: Duration,
+    watch: Watch,
+    judge: Judge,
+    stretch: Mode,
+    sampler: Option<Sampler>,
+    setup: Timing,
+    commands: Sender<Command>,
+    inbox: Receiver<Command>,
+    due: Vec<Due>,
+}
+
+struct Timing {
+    interval: Duration,
+    stagger: Duration,
+    tick: Duration,
+    grace: Duration,
+}
+
+struct Plugin {
+    guard: Arc<PluginGuard>,
+    load: LoadJob,
+    loading: bool,
+    loaded: Option<Arc<dyn LoadedPlugin>>,
+    /// The calls of this turn.
+    batch: Vec<Call>,
+    wants_nudge: bool,
+}
+
+struct Platform {
+    guard: Arc<PlatformGuard>,
+    plugin: usize,
+    config: Arc<str>,
+    probe: Result<Option<ProbeId>, Arc<str>>,
+}
+
+impl Driver {
+    fn new(setup: Setup, commands: Sender<Command>, inbox: Receiver<Command>) -> Self {
+        let plugins = setup.plugins.into_iter().map(|plugin| Plugin {
+            guard: plugin.guard,
+            load: plugin.load,
+            loading: false,
+            loaded: None,
+            batch: Vec::new(),
+            wants_nudge: false,
+        });
+        let platforms = setup.platforms.into_iter().map(|platform| Platform {
+            guard: platform.guard,
+            plugin: platform.plugin,
+            config: platform.config,
+            probe: Ok(None),
+        });
+        Self {
+            schedule: schedule(Duration::ZERO, setup.tick, setup.stagger),
+            origin: Duration::ZERO,
+            shared: setup.shared,
+            board: setup.board,
+            plugins: plugins.collect(),
+            platforms: platforms.collect(),
+            watch: Watch::default(),
+            judge: setup.judge,
+            stretch: Mode::Normal,
+            sampler: None,
+            setup: Timing {
+                interval: setup.interval,
+                stagger: setup.stagger,
+                tick: setup.tick,
+                grace: setup.shutdown_grace,
+            },
+            commands,
+            inbox,
+            due: Vec::new(),
+        }
+    }
+
+    fn run(mut self) {
+        if !self.load_all() {
+            return;
+        }
+        self.start_sampler();
+        self.lay_out_schedule();
+        self.board.set_ready();
+        loop {
+            let now = self.shared.clock.now();
+            self.begin_due(now);
+            self.expire(now);
+            self.dispatch();
+            let now = self.shared.clock.now();
+            let wanted = self.next_turn(now);
+            match self.inbox.recv_timeout(wanted.saturating_sub(now)) {
+                Ok(Command::Stop) => break,
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) => self.note_lateness(wanted),
+                Err(RecvTimeoutError::Disconnected) => break,
+            }
+        }
+        self.drain();
+    }
+
+    fn check_once(mut self) {
+        if !self.load_all() {
+            return;
+        }
+        let now = self.shared.clock.now();
+        for at in 0..self.platforms.len() {
+            self.begin(at, now, now);
+        }
+        self.dispatch();
+        while self.shared.in_flight() > 0 {
+            thread::sleep(self.setup.tick);
+            self.expire(self.shared.clock.now());
+        }
+    }
+
+    /// Loads all plugins side by side, and waits a while for them; says whether the host is still wanted.
+    fn load_all(&mut self) -> bool {
+        let start = self.shared.clock.now();
+        for at in 0..self.plugins.len() {
+            self.load(at, start);
+        }
+        let end = start + PATIENCE;
+        while self.plugins.iter().any(|plugin| plugin.loading) {
+            let left = end.saturating_sub(self.shared.clock.now());
+            match self.inbox.recv_timeout(left) {
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+                Ok(command) => self.obey(command),
+                Err(RecvTimeoutError::Timeout) => break,
+            }
+        }
+        true
+    }
+
+    /// Starts to load a plugin, if its guard lets it.
+    fn load(&mut self, at: usize, now: Duration) {
+        let plugin = &mut self.plugins[at];
+        if plugin.loading {
+            return;
+        }
+        let Some(ticket) = plugin.guard.begin(now) else {
+            return;
+        };
+        let (guard, load) = (Arc::clone(&plugin.guard), Arc::clone(&plugin.load));
+        let (clock, commands) = (self.shared.clock, self.commands.clone());
+        let spawned = thread::Builder::new()
+            .name(format!("load {}", guard.id()))
+            .spawn(move || {
+                let result = load();
+                let (known, ready) = match result {
+                    Ok(ready) => (
+                        Ok((
+                            ready.plugin.description().clone(),
+                            Arc::clone(&ready.vetted),
+                        )),
+                        Some(ready),
+                    ),
+                    Err(error) => (Err(error), None),
+                };
+                guard.ended(ticket, clock.now(), known);
+                // Nobody listens any more once the host is stopping.
+                let _ = commands.send(Command::Loaded(at, ready));
+            });
+        match spawned {
+            Ok(_) => plugin.loading = true,
+            // The lease of the guard's breaker runs out, and it is tried again.
+            Err(error) => tracing::error!(
+                "cannot start a thread to load plugin {}: {error}",
+                plugin.guard.id()
+            ),
+        }
+    }
+
+    fn start_sampler(&mut self) {
+        let commands = self.commands.clone();
+        let sampler = Sampler::start(self.shared.clock, self.board.disk_paths(), move |sample| {
+            let _ = commands.send(Command::Sampled(sample));
+        });
+        match sampler {
+            Ok(sampler) => self.sampler = Some(sampler),
+            Err(error) => {
+                tracing::error!("resources are not watched: cannot start a thread: {error}")
+            }
+        }
+    }
+
+    /// Gives everybody a slot; the lattice begins now.
+    fn lay_out_schedule(&mut self) {
+        self.origin = self.shared.clock.now();
+        self.schedule = schedule(self.origin, self.setup.tick, self.setup.stagger);
+        let intervals = self
+            .platforms
+            .iter()
+            .map(|platform| platform.guard.settings().interval);
+        let intervals = std::iter::once(self.setup.interval).chain(intervals);
+        for (at, interval) in intervals.enumerate() {
+            let set = u32::try_from(at).map(|key| self.schedule.set(Key(key), interval));
+            if !matches!(set, Ok(Ok(()))) {
+                tracing::error!(
+                    "no slot for number {at} on the schedule, which is never checked: {set:?}"
+                );
+            }
+        }
+        for planned in self.schedule.plan().entries() {
+            if let Some(at) = platform_of(planned.key) {
+                self.platforms[at]
+                    .guard
+                    .set_next(self.origin + planned.phase);
+            }
+        }
+    }
+
+    fn begin_due(&mut self, now: Duration) {
+        let mut due = std::mem::take(&mut self.due);
+        self.schedule.poll(now, |found| due.push(found));
+        for found in due.drain(..) {
+            match platform_of(found.key) {
+                None => self.sample(),
+                Some(at) => self.begin_one(at, found, now),
+            }
+        }
+        self.due = due;
+    }
+
+    /// The resource monitor's turn.
+    fn sample(&self) {
+        self.shared.follow_wall_clock();
+        if let Some(sampler) = &self.sampler
+            && !sampler.request()
+        {
+            tracing::debug!("the resource monitor is still busy with its last sample");
+        }
+    }
+
+    /// One platform's turn.
+    fn begin_one(&mut self, at: usize, found: Due, now: Duration) {
+        let guard = &self.platforms[at].guard;
+        if found.missed > 0 {
+            guard.skip(SkipReason::Missed, found.missed);
+        }
+        let Some(Start {
+            at: slot_time,
+            tick,
+            slot,
+        }) = found.start
+        else {
+            return;
+        };
+        let settings = guard.settings();
+        guard.set_next(slot_time + settings.interval);
+        if runs_at(
+            settings.priority,
+            self.stretch,
+            tick,
+            slot,
+            settings.interval,
+        ) {
+            self.begin(at, slot_time, now);
+        } else {
+            guard.skip(SkipReason::Degraded, 1);
+        }
+    }
+
+    /// Begins one platform's check, if its guard lets it.
+    fn begin(&mut self, at: usize, slot_time: Duration, now: Duration) {
+        let platform = &self.platforms[at];
+        let Ok(sequence) = platform.guard.begin(slot_time, now) else {
+            return;
+        };
+        let plugin = &mut self.plugins[platform.plugin];
+        match (&plugin.loaded, &platform.probe) {
+            (Some(_), Ok(Some(probe))) => {
+                plugin.batch.push(Call {
+                    probe: *probe,
+                    caller: Arc::clone(&platform.guard) as Arc<_>,
+                    sequence,
+                });
+                self.watch.begun(at, sequence, now);
+            }
+            (_, Err(reason)) => {
+                let failure = Failure::new(ErrorType::Config, reason);
+                platform.guard.refuse(sequence, now, failure);
+            }
+            (None, _) | (_, Ok(None)) => {
+                let at = platform.plugin;
+                platform.guard.refuse(sequence, now, plugin.guard.failure());
+                self.load(at, now);
+            }
+        }
+    }
+
+    fn dispatch(&mut self) {
+        for plugin in &mut self.plugins {
+            let Some(loaded) = &plugin.loaded else {
+                continue;
+            };
+            if !plugin.batch.is_empty() {
+                plugin.wants_nudge |= loaded.start(&mut plugin.batch);
+            } else if plugin.wants_nudge {
+                plugin.wants_nudge = loaded.nudge();
+            }
+        }
+    }
+
+    fn expire(&mut self, now: Duration) {
+        let (platforms, plugins) = (&self.platforms, &self.plugins);
+        self.watch.expire(
+            now,
+            |at, sequence| platforms[at].guard.progress(sequence),
+            |at, sequence| {
+                let platform = &platforms[at];
+                if platform.guard.expire(sequence, now)
+                    && let Some(loaded) = &plugins[platform.plugin].loaded
+                {
+                    loaded.abandoned();
+                }
+            },
+        );
+    }
+
+    /// When to wake up next: always on a tick boundary, so that what is due by then starts together.
+    fn next_turn(&mut self, now: Duration) -> Duration {
+        let platforms = &self.platforms;
+        let deadline = self.watch.next(|at| platforms[at].guard.settings().timeout);
+        let nudge = self.plugins.iter().any(|p| p.wants_nudge).then_some(now);
+        let own = [deadline, nudge]
+            .into_iter()
+            .flatten()
+            .min()
+            .map(|at| self.end_of_tick(at));
+        [
+            self.schedule.next_wakeup(now),
+            own,
+            Some(now + LONGEST_SLEEP),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+        .unwrap_or(now + LONGEST_SLEEP)
+    }
+
+    /// The first tick boundary at or after `at`.
+    fn end_of_tick(&self, at: Duration) -> Duration {
+        let tick = self.setup.tick.as_nanos();
+        let ticks = at.saturating_sub(self.origin).as_nanos().div_ceil(tick);
+        self.origin + Duration::from_nanos(u64::try_from(ticks * tick).unwrap_or(u64::MAX))
+    }
+
+    fn note_lateness(&self, wanted: Duration) {
+        let now = self.shared.clock.now();
+        let late = now.saturating_sub(wanted);
+        if self.shared.starvation.woke_up(now, late) {
+            tracing::warn!(
+                "the host itself is starved: the scheduler woke up {} ms late; timeouts around it are not blamed on plugins",
+                late.as_millis()
+            );
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Stop => {}
+            Command::Sampled(sample) => self.judge(&sample),
+            Command::Loaded(at, ready) => self.loaded(at, ready),
+        }
+    }
+
+    fn loaded(&mut self, at: usize, ready: Option<Ready>) {
+        self.plugins[at].loading = false;
+        let Some(ready) = ready else { return };
+        for platform in self
+            .platforms
+            .iter_mut()
+            .filter(|platform| platform.plugin == at)
+        {
+            platform.probe = Ok(Some(ready.plugin.open(ProbeSpec {
+                platform: Arc::clone(&platform.guard.settings().name),
+                config: Arc::clone(&platform.config),
+            })));
+        }
+        for (platform, reason) in ready.refused {
+            self.platforms[platform].probe = Err(reason.into());
+        }
+        self.plugins[at].loaded = Some(ready.plugin);
+    }
+
+    fn judge(&mut self, sample: &Sample) {
+        let now = self.shared.clock.now();
+        let judgement = self.judge.observe(now, sample);
+        self.stretch = judgement.stretch;
+        let metrics = &self.shared.metrics;
+        metrics.degraded_mode(match judgement.shown {
+            Mode::Normal => DegradedMode::Normal,
+            Mode::Degraded => DegradedMode::Degraded,
+            Mode::Critical => DegradedMode::Critical,
+        });
+        for (resource, percent) in [
+            (Resource::Cpu, sample.cpu_percent),
+            (Resource::Ram, sample.memory_percent),
+            (
+                Resource::Disk,
+                sample.disk.as_ref().map(|disk| disk.percent),
+            ),
+        ] {
+            if let Some(percent) = percent {
+                metrics.resource(resource, percent);
+            }
+        }
+        if let Some(change) = &judgement.changed {
+            match change.to {
+                Mode::Normal => tracing::info!("machine normal: {}", change.why),
+                to => tracing::warn!("machine {}: {}", to.name(), change.why),
+            }
+        }
+        self.board.judged(sample, &judgement);
+    }
+
+    /// No new starts; what runs gets its time of grace, and what has not started is taken back.
+    fn drain(mut self) {
+        let end = self.shared.clock.now() + self.setup.grace;
+        let waiting = self.shared.in_flight();
+        if waiting > 0 {
+            tracing::info!(
+                "stopping: {waiting} checks are under way and get {}",
+                humantime::format_duration(self.setup.grace)
+            );
+        }
+        loop {
+            let now = self.shared.clock.now();
+            self.schedule.poll(now, |found| {
+                if let Some(at) = platform_of(found.key) {
+                    let due = found.missed + u64::from(found.start.is_some());
+                    self.platforms[at].guard.skip(SkipReason::Shutdown, due);
+                }
+            });
+            self.expire(now);
+            self.watch
+                .each(|at, sequence| self.platforms[at].guard.withdraw(sequence, now));
+            if self.shared.in_flight() == 0 || now >= end {
+                break;
+            }
+            thread::sleep(self.setup.tick);
+        }
+        let left = self.shared.in_flight();
+        if left > 0 {
+            tracing::warn!("leaving with {left} checks under way");
+        }
+    }
+}
+
+/// The platform a key of the schedule stands for; key 0 is the resource monitor's, which thus gets the first slot.
+fn platform_of(key: Key) -> Option<usize> {
+    (key.0 as usize).checked_sub(1)
+}
+
+fn schedule(origin: Duration, tick: Duration, stagger: Duration) -> Schedule {
+    Schedule::new(origin, tick, stagger).expect("the config was held to the same rules")
+}
+
+/// How long the first checks wait for plugins that take their time to load.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// The driver looks at the clock at least this often, because its sleep does not see a suspend pass.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);

@@ -1,1 +1,298 @@
-//! To be written.
+//! What is known of each platform, plugin and the host: the content of `/api/v1/status` and `conductor status`.
+//!
+//! [`View`] is kept by the guard under its lock; the `…View` types are the contract of the JSON, so a field may be added
+//! and none changed. Times are seconds since 1970, durations are seconds.
+
+use std::{collections::BTreeMap, fmt, time::Duration};
+
+use conductor_plugin_api::Status;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    breaker::State,
+    guard::PlatformGuard,
+    metrics::ErrorType,
+    plugin::{Failure, LoadError, Report},
+};
+
+/// How a platform is doing, as far as the host can tell.
+#[derive(
+    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+)]
+#[serde(rename_all = "lowercase")]
+pub enum Health {
+    /// Its checks fail: nobody can tell how it is doing.
+    Failing,
+    /// The last report said so.
+    Unhealthy,
+    /// The last report said so.
+    Degraded,
+    /// No check has ended yet.
+    #[default]
+    Waiting,
+    /// The last report said so.
+    Healthy,
+}
+
+impl fmt::Display for Health {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Failing => "failing",
+            Self::Unhealthy => "unhealthy",
+            Self::Degraded => "degraded",
+            Self::Waiting => "waiting",
+            Self::Healthy => "healthy",
+        })
+    }
+}
+
+impl From<Status> for Health {
+    fn from(status: Status) -> Self {
+        match status {
+            Status::Healthy => Self::Healthy,
+            Status::Degraded => Self::Degraded,
+            Status::Unhealthy => Self::Unhealthy,
+        }
+    }
+}
+
+/// What is known of one platform.
+#[derive(Clone, Debug, Default)]
+pub struct View {
+    /// How it is doing.
+    pub health: Health,
+    /// The last report's or failure's message.
+    pub message: String,
+    /// What sort of failure, while it is failing.
+    pub error_type: Option<ErrorType>,
+    /// Since when it has been doing so.
+    pub since: Duration,
+    /// When the last check ended, and how long it took.
+    pub last_check: Option<(Duration, Duration)>,
+    /// What the last report measured.
+    pub measurements: Vec<(String, f64)>,
+}
+
+impl View {
+    /// Takes a report in; answers how the platform was doing before, if that changed.
+    pub(crate) fn reported(
+        &mut self,
+        report: &Report,
+        now: Duration,
+        took: Duration,
+    ) -> Option<Health> {
+        self.error_type = None;
+        self.measurements.clone_from(&report.measurements);
+        self.ended(report.status.into(), &report.message, now, took)
+    }
+
+    /// Takes a failure in; answers how the platform was doing before, if that changed.
+    pub(crate) fn failed(
+        &mut self,
+        failure: &Failure,
+        now: Duration,
+        took: Duration,
+    ) -> Option<Health> {
+        self.error_type = Some(failure.kind);
+        self.ended(Health::Failing, &failure.message, now, took)
+    }
+
+    fn ended(
+        &mut self,
+        health: Health,
+        message: &str,
+        now: Duration,
+        took: Duration,
+    ) -> Option<Health> {
+        if self.message != message {
+            message.clone_into(&mut self.message);
+        }
+        self.last_check = Some((now, took));
+        (self.health != health).then(|| {
+            self.since = now;
+            std::mem::replace(&mut self.health, health)
+        })
+    }
+}
+
+/// Whether a plugin is loaded.
+#[derive(Clone, Debug)]
+pub enum LoadState {
+    /// Nobody asked for it yet.
+    Waiting,
+    /// It is being loaded for the first time.
+    Loading,
+    /// It is loaded.
+    Loaded,
+    /// It could not be loaded, and will be tried again on its breaker's schedule.
+    Failed(LoadError),
+}
+
+impl LoadState {
+    /// Its name in the JSON.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Waiting => "waiting",
+            Self::Loading => "loading",
+            Self::Loaded => "loaded",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+/// Everything there is to know: the content of `/api/v1/status`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct StatusView {
+    /// The host itself.
+    pub host: HostView,
+    /// Each platform, by name.
+    pub platforms: Vec<PlatformView>,
+    /// Each plugin that the config names, by id.
+    pub plugins: Vec<PluginView>,
+    /// Library files that were refused, with the reason.
+    pub refused: Vec<RefusedView>,
+}
+
+/// The host itself.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct HostView {
+    /// Its version.
+    pub version: String,
+    /// When it was started.
+    pub started: f64,
+    /// How the machine is doing: `normal`, `degraded` or `critical`.
+    pub mode: String,
+    /// Why it is not normal.
+    pub mode_reason: Option<String>,
+    /// Percent of the machine's CPU in use, 0–100; absent while unknown, like the two below.
+    pub cpu_percent: Option<f64>,
+    /// Percent of memory in use.
+    pub memory_percent: Option<f64>,
+    /// Percent of the fullest watched filesystem in use.
+    pub disk_percent: Option<f64>,
+    /// Checks under way.
+    pub checks_in_flight: usize,
+}
+
+/// One platform.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PlatformView {
+    /// Its name.
+    pub name: String,
+    /// The plugin it is checked by.
+    pub plugin: String,
+    /// How it is doing.
+    pub status: Health,
+    /// The last report's or failure's message.
+    pub message: String,
+    /// The failure's sort, while it is failing.
+    pub error_type: Option<String>,
+    /// Since when it has been doing so; absent before the first check.
+    pub since: Option<f64>,
+    /// When the last check ended.
+    pub last_check: Option<f64>,
+    /// How long it took.
+    pub last_duration: Option<f64>,
+    /// When the next check is due.
+    pub next_check: Option<f64>,
+    /// Seconds between two checks.
+    pub interval: f64,
+    /// Longest a check may take, in seconds.
+    pub timeout: f64,
+    /// `critical`, `normal` or `low`.
+    pub priority: String,
+    /// The circuit breaker.
+    pub breaker: BreakerView,
+    /// For grouping.
+    pub labels: BTreeMap<String, String>,
+    /// What the last report measured.
+    pub measurements: BTreeMap<String, f64>,
+}
+
+/// A platform's circuit breaker.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct BreakerView {
+    /// `closed`, `open` or `half-open`.
+    pub state: String,
+    /// When an open one lets its trial through.
+    pub retry_at: Option<f64>,
+    /// Whether an operator holds it.
+    pub forced: bool,
+}
+
+/// One plugin.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PluginView {
+    /// What platforms call it by.
+    pub id: String,
+    /// `waiting`, `loading`, `loaded` or `failed`.
+    pub state: String,
+    /// Why it is not loaded.
+    pub error: Option<String>,
+    /// Its own version; this and the following are absent until it is loaded.
+    pub version: Option<String>,
+    /// The API version it was built for.
+    pub api_version: Option<String>,
+    /// Where it runs: `in-process`.
+    pub isolation: Option<String>,
+    /// Of the library, 64 hexadecimal digits.
+    pub sha256: Option<String>,
+    /// The library as the operator placed it.
+    pub file: Option<String>,
+    /// Calls given up on that have not returned.
+    pub stuck_calls: usize,
+    /// Whether it has so many of them that it gets no further calls.
+    pub quarantined: bool,
+}
+
+/// A library file that was refused.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct RefusedView {
+    /// Where it lies.
+    pub file: String,
+    /// The rule, what was found, and what to do.
+    pub reason: String,
+}
+
+impl PlatformView {
+    pub(crate) fn new(
+        guard: &PlatformGuard,
+        view: &View,
+        breaker: State,
+        forced: bool,
+        next_check: Option<Duration>,
+        at: impl Fn(Duration) -> f64,
+    ) -> Self {
+        let settings = guard.settings();
+        Self {
+            name: settings.name.to_string(),
+            plugin: guard.plugin().id().to_owned(),
+            status: view.health,
+            message: view.message.clone(),
+            error_type: view.error_type.map(|kind| kind.label().to_owned()),
+            since: view.last_check.map(|_| at(view.since)),
+            last_check: view.last_check.map(|(ended, _)| at(ended)),
+            last_duration: view.last_check.map(|(_, took)| took.as_secs_f64()),
+            next_check: next_check.map(&at),
+            interval: settings.interval.as_secs_f64(),
+            timeout: settings.timeout.as_secs_f64(),
+            priority: settings.priority.name().to_owned(),
+            breaker: BreakerView {
+                state: breaker.name().to_owned(),
+                retry_at: match breaker {
+                    State::Open { until } => until.map(&at),
+                    State::Closed | State::HalfOpen => None,
+                },
+                forced,
+            },
+            labels: settings.labels.clone(),
+            // JSON has no way to write those that are not finite.
+            measurements: view
+                .measurements
+                .iter()
+                .filter(|(_, v)| v.is_finite())
+                .cloned()
+                .collect(),
+        }
+    }
+}

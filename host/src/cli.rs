@@ -1,0 +1,213 @@
+//! The command line: one file per command, and the exit codes they share.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | it went well; `run` was asked to stop |
+//! | 1 | a platform is unhealthy or failing, or the command itself failed |
+//! | 2 | the command line is wrong |
+//! | 3 | the config is wrong |
+//! | 4 | a plugin was refused |
+
+use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
+
+use clap::{Parser, Subcommand, ValueEnum};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::config::{Config, ConfigError};
+
+mod config;
+mod plugin;
+mod run;
+mod schedule;
+mod status;
+
+/// Runs the command the process was started with.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.command {
+        Command::Run(args) => run::run(args, &cli.global),
+        Command::Config { command } => config::run(&command, &cli.global),
+        Command::Plugin { command } => plugin::run(&command, &cli.global),
+        Command::Schedule(args) => schedule::run(&args, &cli.global),
+        Command::Status(args) => status::run(&args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(error) => {
+            error.print();
+            error.exit().into()
+        }
+    }
+}
+
+/// Watches platforms through plugins that cannot take it down.
+#[derive(Parser)]
+#[command(version, about, after_help = AFTER_HELP, max_term_width = 110)]
+struct Cli {
+    #[command(flatten)]
+    global: Global,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Watch the platforms of the config
+    Run(run::Args),
+    /// Show the default config, validate one, or print its schema
+    Config {
+        #[command(subcommand)]
+        command: config::Command,
+    },
+    /// Show plugins, without running them where that suffices
+    Plugin {
+        #[command(subcommand)]
+        command: plugin::Command,
+    },
+    /// Show who starts when, and how busy the machine will be
+    Schedule(schedule::Args),
+    /// Show what a running host knows
+    Status(status::Args),
+}
+
+#[derive(clap::Args)]
+struct Global {
+    /// The config; without one the built-in default watches this machine (see `conductor config default`)
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        env = "CONDUCTOR_CONFIG_FILE",
+        global = true
+    )]
+    config_file: Option<PathBuf>,
+    /// Least important lines to log
+    #[arg(
+        long = "log.level",
+        value_name = "LEVEL",
+        env = "CONDUCTOR_LOG_LEVEL",
+        default_value = "info",
+        global = true
+    )]
+    log_level: LogLevel,
+    /// Form of the log, which goes to standard error
+    #[arg(
+        long = "log.format",
+        value_name = "FORMAT",
+        env = "CONDUCTOR_LOG_FORMAT",
+        default_value = "text",
+        global = true
+    )]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum LogFormat {
+    /// One line for people
+    Text,
+    /// One JSON object a line
+    Json,
+}
+
+/// How a command ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Exit {
+    Ok = 0,
+    Unhealthy = 1,
+    Config = 3,
+    Refused = 4,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Why a command failed, for the person who started it.
+#[derive(Debug)]
+enum CliError {
+    Config(ConfigError),
+    Other(String),
+}
+
+impl CliError {
+    fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::Config,
+            Self::Other(_) => Exit::Unhealthy,
+        }
+    }
+
+    fn print(&self) {
+        match self {
+            Self::Config(error) => eprintln!("{}", error.to_plain().trim_end()),
+            Self::Other(message) => eprintln!("error: {message}"),
+        }
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+impl Global {
+    /// The config that was asked for, or the built-in one.
+    fn config(&self) -> Result<Arc<Config>, CliError> {
+        Ok(Arc::new(match &self.config_file {
+            Some(file) => Config::read(file)?,
+            None => Config::builtin(&program_folder()?),
+        }))
+    }
+
+    /// Sends the log to standard error from now on.
+    fn start_log(&self) {
+        let level = match self.log_level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        };
+        let builder = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_writer(std::io::stderr);
+        let builder = builder
+            .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+        match self.log_format {
+            LogFormat::Text => builder.with_target(false).init(),
+            LogFormat::Json => builder.json().init(),
+        }
+    }
+}
+
+/// The folder this program lies in, where `cargo build` puts the bundled plugins as well.
+fn program_folder() -> Result<PathBuf, CliError> {
+    let program = std::env::current_exe()
+        .map_err(|e| CliError::Other(format!("cannot tell where this program lies: {e}")))?;
+    Ok(program.parent().map_or_else(PathBuf::new, PathBuf::from))
+}
+
+/// Prints a command's output; one that is cut short by its reader (`| head`) is no error.
+fn print(text: &str) -> Result<(), CliError> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::Other(format!("cannot print: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
+
+const AFTER_HELP: &str =
+    "Exit codes: 0 ok, 1 unhealthy or failed, 2 usage, 3 config, 4 plugin refused";

@@ -1,0 +1,137 @@
+//! `conductor plugin list|inspect`.
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+use comfy_table::{Table, presets::NOTHING};
+use serde::Serialize;
+
+use super::{CliError, Exit, Global, print};
+use crate::{clock::Clock, host, library};
+
+#[derive(Subcommand)]
+pub(super) enum Command {
+    /// Show each plugin found in the plugin folders, loaded or refused, and why
+    List {
+        /// Form of the output
+        #[arg(long, default_value = "table")]
+        output: Output,
+        /// Print all there is to say about a library whose ABI does not fit
+        #[arg(long)]
+        verbose: bool,
+    },
+    /// Show what is known of a library file without running it
+    Inspect {
+        /// The library
+        file: PathBuf,
+        /// Form of the output
+        #[arg(long, default_value = "table")]
+        output: Output,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(super) enum Output {
+    Table,
+    Json,
+}
+
+pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
+    match command {
+        Command::List { output, verbose } => list(*output, *verbose, global),
+        Command::Inspect { file, output } => inspect(file, *output),
+    }
+}
+
+/// One line of the list.
+#[derive(Serialize)]
+struct Listed {
+    id: Option<String>,
+    version: Option<String>,
+    api_version: Option<String>,
+    state: &'static str,
+    file: String,
+    /// Why it is not loaded.
+    reason: Option<String>,
+    #[serde(skip)]
+    detail: Option<String>,
+}
+
+fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError> {
+    let config = global.config()?;
+    let loader = host::loader(&config, Clock::start())
+        .map_err(|refusal| CliError::Other(refusal.to_string()))?;
+    let mut plugins: Vec<Listed> = Vec::new();
+    for library in loader.catalog().libraries() {
+        let error = loader.load(&library.manifest.id, 1).err();
+        plugins.push(Listed {
+            id: Some(library.manifest.id.clone()),
+            version: Some(library.manifest.version.clone()),
+            api_version: Some(library.manifest.api.to_string()),
+            state: if error.is_none() { "loaded" } else { "refused" },
+            file: library.origin.display().to_string(),
+            reason: error.as_ref().map(|e| e.message.clone()),
+            detail: error.and_then(|e| e.detail),
+        });
+    }
+    for refusal in loader.catalog().refused() {
+        plugins.push(Listed {
+            id: None,
+            version: None,
+            api_version: None,
+            state: "refused",
+            file: refusal.file.display().to_string(),
+            reason: Some(refusal.to_string()),
+            detail: None,
+        });
+    }
+    match output {
+        Output::Json => print(&json(&plugins)?)?,
+        Output::Table => print(&table(&plugins, verbose))?,
+    }
+    let refused = plugins.iter().any(|plugin| plugin.reason.is_some());
+    Ok(if refused { Exit::Refused } else { Exit::Ok })
+}
+
+fn table(plugins: &[Listed], verbose: bool) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_header(["PLUGIN", "VERSION", "API", "STATE", "FILE"]);
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    for plugin in plugins {
+        table.add_row([
+            text(&plugin.id),
+            text(&plugin.version),
+            text(&plugin.api_version),
+            plugin.state.to_owned(),
+            plugin.file.clone(),
+        ]);
+    }
+    let mut lines = format!("{}\n", table.trim_fmt());
+    for plugin in plugins {
+        if let Some(reason) = &plugin.reason {
+            lines.push_str(&format!("\n{reason}\n"));
+        }
+        if let (true, Some(detail)) = (verbose, &plugin.detail) {
+            lines.push_str(&format!("{detail}\n"));
+        }
+    }
+    lines
+}
+
+fn inspect(file: &std::path::Path, output: Output) -> Result<Exit, CliError> {
+    let inspection = library::inspect(file);
+    match output {
+        Output::Json => print(&json(&inspection)?)?,
+        Output::Table => print(&inspection.to_string())?,
+    }
+    let refused = inspection.refusal().is_some();
+    Ok(if refused { Exit::Refused } else { Exit::Ok })
+}
+
+fn json(value: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(value)
+        .map(|json| format!("{json}\n"))
+        .map_err(|e| CliError::Other(format!("cannot print as JSON: {e}")))
+}

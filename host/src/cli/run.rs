@@ -1,0 +1,110 @@
+//! `conductor run [--once]`.
+
+use std::{net::SocketAddr, sync::Arc};
+
+use super::{CliError, Exit, Global, print, status};
+use crate::{
+    config::Config,
+    host,
+    state::{Health, PlatformView},
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Check every platform once, print what was found, and leave
+    #[arg(long)]
+    once: bool,
+    /// Where to serve metrics and status
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
+    address: SocketAddr,
+}
+
+pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
+    global.start_log();
+    let config = global.config()?;
+    let result = if args.once {
+        once(&config)
+    } else {
+        watch(&config, args.address)
+    };
+    let exit = match &result {
+        Ok(exit) => *exit,
+        Err(error) => {
+            error.print();
+            error.exit()
+        }
+    };
+    // Everything of the host's is dropped by now. What may be left are calls stuck in plugins and the plugins' own exit
+    // handlers, and neither may keep the process from leaving.
+    signal_hook::low_level::exit(exit as i32)
+}
+
+fn once(config: &Arc<Config>) -> Result<Exit, CliError> {
+    let status = host::check_once(config).map_err(CliError::Other)?;
+    print(&status::table(&status))?;
+    let bad = |p: &PlatformView| matches!(p.status, Health::Failing | Health::Unhealthy);
+    Ok(if status.platforms.iter().any(bad) {
+        Exit::Unhealthy
+    } else {
+        Exit::Ok
+    })
+}
+
+fn watch(config: &Arc<Config>, address: SocketAddr) -> Result<Exit, CliError> {
+    // One thread serves HTTP, so that a flood of requests cannot take the other cores from the checks.
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|e| CliError::Other(format!("cannot start: {e}")))?;
+    let result = runtime.block_on(async {
+        let asked = asked_to_stop().map_err(|e| format!("cannot listen to signals: {e}"))?;
+        host::run(config, address, asked).await
+    });
+    runtime.shutdown_background();
+    result.map_err(CliError::Other)?;
+    Ok(Exit::Ok)
+}
+
+/// Resolves at the first signal to stop; the second one ends the process there and then.
+#[cfg(unix)]
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut terminate, mut interrupt) = (
+        signal(SignalKind::terminate())?,
+        signal(SignalKind::interrupt())?,
+    );
+    let (first, asked) = tokio::sync::oneshot::channel();
+    tokio::spawn(async move {
+        let mut first = Some(first);
+        loop {
+            let number = tokio::select! {
+                _ = terminate.recv() => 15,
+                _ = interrupt.recv() => 2,
+            };
+            match first.take() {
+                Some(first) => {
+                    // The host may have failed and gone by itself.
+                    let _ = first.send(());
+                }
+                None => signal_hook::low_level::exit(128 + number),
+            }
+        }
+    });
+    Ok(async {
+        let _ = asked.await;
+    })
+}
+
+#[cfg(not(unix))]
+fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        let _ = tokio::signal::ctrl_c().await;
+        tokio::spawn(async {
+            let _ = tokio::signal::ctrl_c().await;
+            signal_hook::low_level::exit(130)
+        });
+    })
+}
+
+/// Loopback only, and the port Prometheus users find next to their other exporters.
+pub(super) const DEFAULT_ADDRESS: &str = "127.0.0.1:9750";

@@ -1,0 +1,140 @@
+//! `conductor schedule`: who starts when, the peak, and what cannot fit.
+
+use std::time::Duration;
+
+use clap::ValueEnum;
+use comfy_table::{Table, presets::NOTHING};
+use serde::Serialize;
+
+use super::{CliError, Exit, Global, print};
+use crate::{
+    config::Config,
+    schedule::{Key, Planned, Schedule, ScheduleError},
+};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Form of the output
+    #[arg(long, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
+    let config = global.config()?;
+    let summary = summarise(&config).map_err(|e| CliError::Other(e.to_string()))?;
+    match args.output {
+        Output::Table => print(&table(&summary))?,
+        Output::Json => {
+            let json = serde_json::to_string_pretty(&summary)
+                .map_err(|e| CliError::Other(e.to_string()))?;
+            print(&format!("{json}\n"))?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// What the schedule comes to.
+#[derive(Serialize)]
+struct Summary {
+    /// Who starts when, by interval and then by offset.
+    starts: Vec<Line>,
+    checks_per_second: f64,
+    /// The most starts within any 100 ms, and what an even spread would have.
+    peak_per_100ms: u64,
+    ideal_per_100ms: u64,
+    /// What cannot fit.
+    warnings: Vec<String>,
+}
+
+/// One place on the schedule.
+#[derive(Serialize)]
+struct Line {
+    /// None for the resource monitor.
+    platform: Option<String>,
+    plugin: Option<String>,
+    interval_seconds: f64,
+    /// From the beginning of each interval to the start.
+    offset_seconds: f64,
+}
+
+fn summarise(config: &Config) -> Result<Summary, ScheduleError> {
+    let host = &config.host;
+    let mut schedule = Schedule::new(Duration::ZERO, host.tick, host.stagger)?;
+    let intervals = config.platforms.iter().map(|platform| platform.interval);
+    for (key, interval) in (0..).zip(std::iter::once(host.interval).chain(intervals)) {
+        schedule.set(Key(key), interval)?;
+    }
+    let plan = schedule.plan();
+    let platform = |planned: &Planned| {
+        let at = (planned.key.0 as usize).checked_sub(1)?;
+        config.platforms.get(at)
+    };
+    let peak = plan.peak(WINDOW);
+    let mut warnings = Vec::new();
+    for id in config.plugins_in_use() {
+        let threads = config.plugin(id).call_threads;
+        let busy = plan.busy(|planned| match platform(planned) {
+            Some(platform) if platform.plugin == id => platform.timeout,
+            _ => Duration::ZERO,
+        });
+        if busy > f64::from(threads) {
+            warnings.push(format!(
+                "plugin {id} has {threads} call threads; if all its checks took as long as they may, {:.0} would be busy at once: \
+                 raise call_threads, lengthen intervals or shorten timeouts",
+                busy.ceil()
+            ));
+        }
+    }
+    Ok(Summary {
+        starts: plan
+            .entries()
+            .iter()
+            .map(|planned| Line {
+                platform: platform(planned).map(|platform| platform.name.clone()),
+                plugin: platform(planned).map(|platform| platform.plugin.clone()),
+                interval_seconds: planned.interval.as_secs_f64(),
+                offset_seconds: planned.phase.as_secs_f64(),
+            })
+            .collect(),
+        checks_per_second: plan.starts_per_second(),
+        peak_per_100ms: peak.count,
+        ideal_per_100ms: peak.ideal,
+        warnings,
+    })
+}
+
+fn table(summary: &Summary) -> String {
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_header(["OFFSET", "INTERVAL", "PLATFORM", "PLUGIN"]);
+    for line in &summary.starts {
+        table.add_row([
+            format!("{:.3} s", line.offset_seconds),
+            format!("{} s", line.interval_seconds),
+            line.platform
+                .clone()
+                .unwrap_or_else(|| "(resource monitor)".to_owned()),
+            line.plugin.clone().unwrap_or_default(),
+        ]);
+    }
+    let mut text = format!(
+        "{}\n\n{:.1} starts a second, at most {} in any 100 ms (an even spread has {})\n",
+        table.trim_fmt(),
+        summary.checks_per_second,
+        summary.peak_per_100ms,
+        summary.ideal_per_100ms
+    );
+    for warning in &summary.warnings {
+        text.push_str(&format!("warning: {warning}\n"));
+    }
+    text
+}
+
+const WINDOW: Duration = Duration::from_millis(100);

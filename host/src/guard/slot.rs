@@ -1,0 +1,231 @@
+//! What the guard's lock protects: the breaker, and the one call that may be under way. Pure.
+
+use std::time::Duration;
+
+use crate::{
+    breaker::{Breaker, Outcome, State, Ticket, Transition},
+    metrics::SkipReason,
+};
+
+/// At most one call under way, or one that is stuck.
+pub(super) struct Slot {
+    breaker: Breaker,
+    /// The number of the last call begun.
+    sequence: u64,
+    call: Option<InFlight>,
+    /// A call the host has given up on and that has not returned.
+    stuck: Option<u64>,
+}
+
+struct InFlight {
+    ticket: Ticket,
+    slot_time: Duration,
+    started: Option<Duration>,
+}
+
+/// Why a check that was due is not made.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Skip {
+    /// The one before is still running.
+    Overlap,
+    /// The one before still waits for a thread, or the plugin has too many stuck calls.
+    Saturated,
+    /// The breaker is open, or its trial is under way.
+    BreakerOpen,
+}
+
+impl Skip {
+    /// How it is counted.
+    pub(super) fn reason(self) -> SkipReason {
+        match self {
+            Self::Overlap => SkipReason::Overlap,
+            Self::Saturated => SkipReason::Saturated,
+            Self::BreakerOpen => SkipReason::BreakerOpen,
+        }
+    }
+}
+
+/// What the end of a call meant.
+pub(super) enum Finished {
+    /// It was waited for.
+    Taken {
+        transition: Option<Transition>,
+        /// When it had started.
+        started: Duration,
+    },
+    /// The host had given up on it.
+    Late,
+}
+
+impl Slot {
+    pub(super) fn new(breaker: Breaker) -> Self {
+        Self {
+            breaker,
+            sequence: 0,
+            call: None,
+            stuck: None,
+        }
+    }
+
+    /// Begins a call: its number, and the breaker's move to half-open if it is a trial.
+    pub(super) fn begin(
+        &mut self,
+        slot_time: Duration,
+        now: Duration,
+        timeout: Duration,
+    ) -> Result<(u64, Option<Transition>), Skip> {
+        if self.stuck.is_some() {
+            return Err(Skip::Overlap);
+        }
+        if let Some(call) = &self.call {
+            return Err(match call.started {
+                Some(_) => Skip::Overlap,
+                None => Skip::Saturated,
+            });
+        }
+        let ticket = self
+            .breaker
+            .admit(now, timeout)
+            .map_err(|_| Skip::BreakerOpen)?;
+        let transition = ticket.transition();
+        self.sequence += 1;
+        self.call = Some(InFlight {
+            ticket,
+            slot_time,
+            started: None,
+        });
+        Ok((self.sequence, transition))
+    }
+
+    /// Marks the call as running; answers when it had been due, or `None` when it is no longer wanted.
+    pub(super) fn start(&mut self, sequence: u64, now: Duration) -> Option<Duration> {
+        let call = self.call.as_mut().filter(|_| self.sequence == sequence)?;
+        call.started = Some(now);
+        Some(call.slot_time)
+    }
+
+    /// Whether the call is under way, and when it was started.
+    pub(super) fn started(&self, sequence: u64) -> Option<Option<Duration>> {
+        let call = self.call.as_ref().filter(|_| self.sequence == sequence)?;
+        Some(call.started)
+    }
+
+    /// Ends the call by its result.
+    pub(super) fn finish(&mut self, sequence: u64, outcome: Outcome, now: Duration) -> Finished {
+        if self.stuck == Some(sequence) {
+            self.stuck = None;
+            return Finished::Late;
+        }
+        match self.call.take_if(|_| self.sequence == sequence) {
+            Some(call) => Finished::Taken {
+                transition: self.record(call.ticket, outcome, now),
+                started: call.started.unwrap_or(now),
+            },
+            None => Finished::Late,
+        }
+    }
+
+    /// Ends the call by its deadline; `None` when it is over already.
+    pub(super) fn expire(
+        &mut self,
+        sequence: u64,
+        outcome: Outcome,
+        now: Duration,
+    ) -> Option<Option<Transition>> {
+        let call = self.call.take_if(|_| self.sequence == sequence)?;
+        self.stuck = Some(sequence);
+        Some(self.record(call.ticket, outcome, now))
+    }
+
+    /// Takes the call back if it has not started.
+    pub(super) fn withdraw(&mut self, sequence: u64, now: Duration) -> bool {
+        let waiting = |call: &mut InFlight| self.sequence == sequence && call.started.is_none();
+        match self.call.take_if(waiting) {
+            Some(call) => {
+                self.record(call.ticket, Outcome::Ignored, now);
+                true
+            }
+            None => false,
+        }
+    }
+
+    pub(super) fn breaker_state(&self) -> State {
+        self.breaker.state()
+    }
+
+    pub(super) fn is_forced(&self) -> bool {
+        self.breaker.is_forced()
+    }
+
+    /// A stale ticket changes nothing; an operator may have reset the breaker while the call ran.
+    fn record(&mut self, ticket: Ticket, outcome: Outcome, now: Duration) -> Option<Transition> {
+        self.breaker.record(ticket, outcome, now).unwrap_or(None)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::breaker::Settings;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn slot() -> Slot {
+        Slot::new(Breaker::new(Settings::default(), 1))
+    }
+
+    #[test]
+    fn no_second_call_begins_while_one_waits_runs_or_is_stuck() {
+        let mut slot = slot();
+        let (first, _) = slot.begin(S, S, S).unwrap();
+        assert_eq!(slot.begin(S, S, S).unwrap_err(), Skip::Saturated);
+        slot.start(first, S);
+        assert_eq!(slot.begin(S, S, S).unwrap_err(), Skip::Overlap);
+        slot.expire(first, Outcome::Failure, 2 * S).unwrap();
+        assert_eq!(slot.begin(S, 2 * S, S).unwrap_err(), Skip::Overlap);
+        assert!(matches!(
+            slot.finish(first, Outcome::Success, 3 * S),
+            Finished::Late
+        ));
+        slot.begin(S, 3 * S, S).unwrap();
+    }
+
+    #[test]
+    fn a_call_ends_once_by_result_or_by_deadline() {
+        let mut slot = slot();
+        let (call, _) = slot.begin(S, S, S).unwrap();
+        slot.start(call, S);
+        assert!(matches!(
+            slot.finish(call, Outcome::Success, S),
+            Finished::Taken { .. }
+        ));
+        assert!(slot.expire(call, Outcome::Failure, 3 * S).is_none());
+        assert!(slot.started(call).is_none(), "nobody waits for it any more");
+    }
+
+    #[test]
+    fn a_late_success_does_not_undo_its_timeouts() {
+        let mut slot = slot();
+        for second in 1..=3 {
+            let now = second * S;
+            let (call, _) = slot.begin(now, now, S).unwrap();
+            slot.start(call, now);
+            slot.expire(call, Outcome::Failure, now + S);
+            slot.finish(call, Outcome::Success, now + S);
+        }
+        assert!(matches!(slot.breaker_state(), State::Open { .. }));
+    }
+
+    #[test]
+    fn a_withdrawn_trial_lets_another_one_through() {
+        let mut slot = slot();
+        for second in 1..=3 {
+            let (call, _) = slot.begin(second * S, second * S, S).unwrap();
+            slot.finish(call, Outcome::Failure, second * S);
+        }
+        let now = 100 * S;
+        let (trial, _) = slot.begin(now, now, S).unwrap();
+        assert!(slot.withdraw(trial, now));
+        slot.begin(now, now, S).unwrap();
+    }
+}

@@ -1,0 +1,245 @@
+//! A plugin loaded into this process.
+//!
+//! This is the fast path for plugins the operator trusts *fully*: nothing here survives a crash of the library, and a
+//! call that hangs keeps its thread for ever. The host's workers use the same code, each with one library.
+
+use std::{
+    path::Path,
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::Duration,
+};
+
+use super::{
+    Call, Description, Failure, LoadError, LoadedPlugin, ProbeId, ProbeSpec, Report, Waiting,
+    rust_door::{CallData, Door, Probe},
+    threads::{Ran, Threads, Work},
+};
+use crate::{clock::Clock, library::Vetted, metrics::ErrorType};
+
+/// A library in this process, with its probes and the threads that call them.
+pub struct InProcess {
+    door: Arc<Door>,
+    probes: Arc<Probes>,
+    threads: Threads<Job>,
+}
+
+impl InProcess {
+    /// Loads a vetted library; `call_threads` bounds how many of its calls run at once.
+    ///
+    /// # Errors
+    /// When the loader refuses it or its ABI does not fit. A library whose constructor crashes or hangs takes the
+    /// process with it.
+    pub fn load(vetted: &Vetted, call_threads: usize, clock: Clock) -> Result<Self, LoadError> {
+        Self::open(
+            &vetted.path,
+            &vetted.origin,
+            &vetted.manifest,
+            call_threads,
+            clock,
+        )
+    }
+
+    fn open(
+        path: &Path,
+        origin: &Path,
+        manifest: &conductor_plugin_api::manifest::Manifest,
+        call_threads: usize,
+        clock: Clock,
+    ) -> Result<Self, LoadError> {
+        let door = Arc::new(Door::open(path, origin, manifest, clock)?);
+        let probes = Arc::new(Probes::default());
+        let worker = {
+            let (door, probes) = (Arc::clone(&door), Arc::clone(&probes));
+            move || Worker {
+                door: Arc::clone(&door),
+                probes: Arc::clone(&probes),
+                report: Report::empty(),
+            }
+        };
+        let threads = Threads::new(&door.description().id, call_threads, worker);
+        Ok(Self {
+            door,
+            probes,
+            threads,
+        })
+    }
+}
+
+impl LoadedPlugin for InProcess {
+    fn description(&self) -> &Description {
+        self.door.description()
+    }
+
+    fn open(&self, spec: ProbeSpec) -> ProbeId {
+        self.probes.add(spec)
+    }
+
+    fn close(&self, probe: ProbeId) {
+        if let Some(cell) = self.probes.remove(probe) {
+            self.threads.push([Job::Close(cell)]);
+        }
+    }
+
+    fn start(&self, calls: &mut Vec<Call>) -> bool {
+        self.threads.push(calls.drain(..).map(Job::Check))
+    }
+
+    fn nudge(&self) -> bool {
+        self.threads.nudge()
+    }
+
+    fn abandoned(&self) {
+        self.threads.abandoned();
+    }
+}
+
+enum Job {
+    Check(Call),
+    Close(Arc<Cell>),
+}
+
+/// The probes by their id; a place that became free is used again.
+#[derive(Default)]
+struct Probes(RwLock<Places>);
+
+#[derive(Default)]
+struct Places {
+    cells: Vec<Option<Arc<Cell>>>,
+    free: Vec<usize>,
+}
+
+struct Cell {
+    spec: ProbeSpec,
+    /// Locked for as long as a call lasts. The guard admits one at a time, so nobody waits here.
+    probe: Mutex<Option<Probe>>,
+}
+
+impl Probes {
+    fn add(&self, spec: ProbeSpec) -> ProbeId {
+        let cell = Some(Arc::new(Cell {
+            spec,
+            probe: Mutex::new(None),
+        }));
+        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(free) = places.free.pop() {
+            places.cells[free] = cell;
+            ProbeId(free)
+        } else {
+            places.cells.push(cell);
+            ProbeId(places.cells.len() - 1)
+        }
+    }
+
+    fn get(&self, probe: ProbeId) -> Option<Arc<Cell>> {
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        places.cells.get(probe.0).cloned().flatten()
+    }
+
+    fn remove(&self, probe: ProbeId) -> Option<Arc<Cell>> {
+        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let cell = places.cells.get_mut(probe.0).and_then(Option::take)?;
+        places.free.push(probe.0);
+        Some(cell)
+    }
+}
+
+/// What one thread works with.
+struct Worker {
+    door: Arc<Door>,
+    probes: Arc<Probes>,
+    report: Report,
+}
+
+impl Work<Job> for Worker {
+    fn run(&mut self, job: Job) -> Ran {
+        match job {
+            Job::Check(call) => self.check(&call),
+            Job::Close(cell) => self.close(&cell),
+        }
+    }
+}
+
+impl Worker {
+    fn check(&mut self, call: &Call) -> Ran {
+        let started = self.door.clock().now();
+        let Some(deadline) = call.caller.started(call.sequence, started) else {
+            return NOTHING;
+        };
+        let result = match self.probes.get(call.probe) {
+            Some(cell) => self.call(&cell, call, deadline),
+            None => Err(Failure::new(
+                ErrorType::Error,
+                "the probe was removed before its check",
+            )),
+        };
+        let ended = self.door.clock().now();
+        let waiting = call
+            .caller
+            .finished(call.sequence, ended, result.map(|()| &self.report));
+        Ran {
+            took: ended.saturating_sub(started),
+            abandoned: waiting == Waiting::No,
+        }
+    }
+
+    /// Creates the probe if there is none, and calls it.
+    fn call(&mut self, cell: &Cell, call: &Call, deadline: Duration) -> Result<(), Failure> {
+        let data = CallData {
+            platform: &cell.spec.platform,
+            deadline,
+            clock: self.door.clock(),
+            caller: Some((&*call.caller, call.sequence)),
+        };
+        let mut probe = cell.probe.lock().unwrap_or_else(PoisonError::into_inner);
+        let live = match &mut *probe {
+            Some(live) => live,
+            empty => empty.insert(self.door.create(&cell.spec, &data)?),
+        };
+        let result = self.door.check(live, &data, &mut self.report);
+        if result.as_ref().is_err_and(|f| f.kind == ErrorType::Panic)
+            && let Some(broken) = probe.take()
+            && let Err(second) = self.door.close(broken, &data)
+        {
+            tracing::warn!(
+                plugin = self.door.description().id,
+                platform = &*cell.spec.platform,
+                "dropping the probe that panicked failed too: {second}"
+            );
+        }
+        result
+    }
+
+    fn close(&self, cell: &Cell) -> Ran {
+        let probe = cell
+            .probe
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        let Some(probe) = probe else {
+            return NOTHING;
+        };
+        let clock = self.door.clock();
+        let data = CallData {
+            platform: &cell.spec.platform,
+            deadline: clock.now() + CLOSE_TIMEOUT,
+            clock,
+            caller: None,
+        };
+        if let Err(failure) = self.door.close(probe, &data) {
+            tracing::warn!(
+                plugin = self.door.description().id,
+                platform = &*cell.spec.platform,
+                "dropping the probe failed: {failure}"
+            );
+        }
+        NOTHING
+    }
+}
+
+const NOTHING: Ran = Ran {
+    took: Duration::ZERO,
+    abandoned: false,
+};
+
+/// What a probe that is dropped is told it may take; nobody waits for it.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,0 +1,346 @@
+//! The Rust door: opens a library, checks its ABI structurally, and calls its probes.
+//!
+//! `abi_stable`'s own loading is not used: it loads one library per process and refuses old plugins on newer hosts. Here
+//! the layout check runs from the older to the newer of the two APIs, so that either side may be ahead within a major.
+#![expect(
+    unsafe_code,
+    reason = "opening a library and giving it the address of the call under way cannot be checked by the compiler"
+)]
+
+use std::{mem::ManuallyDrop, path::Path, sync::LazyLock, time::Duration};
+
+use abi_stable::{
+    StableAbi,
+    abi_stability::abi_checking::check_layout_compatibility,
+    library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME_WITH_NUL},
+    prefix_type::PrefixTypeTrait,
+    std_types::{RResult, RStr},
+};
+use conductor_plugin_api::{
+    Status,
+    abi::{
+        AbiCall, AbiFailure, AbiFailureKind, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel,
+        AbiLogRecord, AbiPluginRef, AbiProbeBox, AbiReport, AbiStatus,
+    },
+    manifest::{ApiVersion, Manifest},
+};
+use tracing::level_filters::LevelFilter;
+
+use super::{Caller, Description, Failure, LoadError, ProbeSpec, Report, layout, set_message};
+use crate::{clock::Clock, metrics::ErrorType};
+
+/// A library that was opened and passed the ABI check.
+pub(super) struct Door {
+    module: AbiPluginRef,
+    host: AbiHostHandle,
+    clock: Clock,
+    description: Description,
+}
+
+impl Door {
+    /// Opens the private copy at `path`, which `manifest` was read from; `origin` is where the operator put it.
+    ///
+    /// Runs the library's constructors: one that crashes or hangs takes this process with it.
+    pub(super) fn open(
+        path: &Path,
+        origin: &Path,
+        manifest: &Manifest,
+        clock: Clock,
+    ) -> Result<Self, LoadError> {
+        let file = origin.display();
+        let error = |message: String| LoadError {
+            kind: ErrorType::Load,
+            message: format!("{file}: {message}"),
+            detail: None,
+        };
+        // SAFETY: the library was vetted, and the operator trusts it to run in this process; nothing can check more.
+        let library = unsafe { open_now(path) }
+            .map_err(|e| error(format!("cannot be loaded: {}", chain(&e))))?;
+        // Never closed: abi_stable keeps pointers into it, and its threads may still run.
+        let library = ManuallyDrop::new(library);
+        // SAFETY: this symbol is abi_stable's; `upgrade` checks what it points to before it is used as such.
+        let header = unsafe {
+            library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes())
+        }
+        .map_err(|e| {
+            error(format!(
+                "has a manifest but does not export the module it announces ({}); end its source with export_plugin!",
+                chain(&e)
+            ))
+        })?;
+        let header = header.upgrade().map_err(|e| LoadError {
+            kind: ErrorType::Abi,
+            message: format!(
+                "{file}: was built with another version of abi_stable; rebuild it with conductor-plugin-api {}.x",
+                ApiVersion::CURRENT.major
+            ),
+            detail: Some(e.to_string()),
+        })?;
+        let theirs = header.layout().ok_or_else(|| {
+            error("carries no layout to check; end its source with export_plugin!".to_owned())
+        })?;
+        let ours = <AbiPluginRef as StableAbi>::LAYOUT;
+        let (older, newer) = if manifest.api > ApiVersion::CURRENT {
+            (ours, theirs)
+        } else {
+            (theirs, ours)
+        };
+        check_layout_compatibility(older, newer).map_err(|errors| LoadError {
+            kind: ErrorType::Abi,
+            message: format!(
+                "{file}: {}; rebuild it with conductor-plugin-api {}.x",
+                layout::explain(&errors, std::ptr::eq(older, ours)),
+                ApiVersion::CURRENT.major
+            ),
+            detail: Some(errors.to_string()),
+        })?;
+        // SAFETY: the layouts were found compatible just now, in the direction that matters.
+        let module: AbiPluginRef = unsafe { header.init_root_module_with_unchecked_layout() }
+            .map_err(|e| {
+                error(format!(
+                    "its module did not start: {}",
+                    one_line(&e.to_string())
+                ))
+            })?;
+        Self::start(module, manifest, clock).map_err(error)
+    }
+
+    fn start(module: AbiPluginRef, manifest: &Manifest, clock: Clock) -> Result<Self, String> {
+        let (id, version) = (module.id().to_string(), module.version().to_string());
+        if (&id, &version) != (&manifest.id, &manifest.version) {
+            return Err(format!(
+                "says it is {id} {version}, its manifest says {} {}; rebuild it from clean sources",
+                manifest.id, manifest.version
+            ));
+        }
+        // Lives as long as the library, which is never closed.
+        let owner: &'static Owner = Box::leak(Box::new(Owner { id: id.clone() }));
+        let host = AbiHostHandle {
+            functions: *FUNCTIONS,
+            plugin: std::ptr::from_ref(owner).expose_provenance(),
+        };
+        module.init()(host);
+        let schema = module.config_schema()();
+        let config_schema = serde_json::from_str(&schema)
+            .map_err(|e| format!("its config schema is not JSON: {e}"))?;
+        Ok(Self {
+            module,
+            host,
+            clock,
+            description: Description {
+                id,
+                version,
+                api: manifest.api,
+                config_schema,
+            },
+        })
+    }
+
+    pub(super) fn description(&self) -> &Description {
+        &self.description
+    }
+
+    /// Creates a probe; part of the call it is created for.
+    pub(super) fn create(&self, spec: &ProbeSpec, call: &CallData<'_>) -> Result<Probe, Failure> {
+        let result = self.module.create()(RStr::from_str(&spec.config), &self.abi_call(call));
+        match result {
+            RResult::ROk(probe) => Ok(Probe(probe)),
+            RResult::RErr(error) => Err(failure(&error)),
+        }
+    }
+
+    /// Runs a check and writes what it found into `report`.
+    pub(super) fn check(
+        &self,
+        probe: &mut Probe,
+        call: &CallData<'_>,
+        report: &mut Report,
+    ) -> Result<(), Failure> {
+        match probe.0.check(&self.abi_call(call)) {
+            RResult::ROk(found) => take(report, &found),
+            RResult::RErr(error) => Err(failure(&error)),
+        }
+    }
+
+    /// Drops a probe inside the plugin's panic barrier.
+    pub(super) fn close(&self, mut probe: Probe, call: &CallData<'_>) -> Result<(), Failure> {
+        match probe.0.close(&self.abi_call(call)) {
+            RResult::ROk(()) => Ok(()),
+            RResult::RErr(error) => Err(failure(&error)),
+        }
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    fn abi_call(&self, call: &CallData<'_>) -> AbiCall {
+        AbiCall {
+            host: self.host,
+            call: std::ptr::from_ref(call).expose_provenance(),
+        }
+    }
+}
+
+/// A probe, as the plugin owns it.
+pub(super) struct Probe(AbiProbeBox);
+
+/// What the host's functions know of the call under way; it stays on the calling thread's stack until the call is over.
+pub(super) struct CallData<'a> {
+    pub(super) platform: &'a str,
+    pub(super) deadline: Duration,
+    pub(super) clock: Clock,
+    pub(super) caller: Option<(&'a dyn Caller, u64)>,
+}
+
+/// What the host's functions know of the plugin that calls them.
+struct Owner {
+    id: String,
+}
+
+#[cfg(unix)]
+unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+    // SAFETY: as the caller's.
+    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
+}
+
+#[cfg(not(unix))]
+unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    // SAFETY: as the caller's.
+    unsafe { libloading::Library::new(path) }
+}
+
+/// Copies a report into the host's, and refuses a status this host does not know.
+fn take(report: &mut Report, found: &AbiReport) -> Result<(), Failure> {
+    report.status = match found.status {
+        AbiStatus::HEALTHY => Status::Healthy,
+        AbiStatus::DEGRADED => Status::Degraded,
+        AbiStatus::UNHEALTHY => Status::Unhealthy,
+        AbiStatus(other) => {
+            return Err(Failure::new(
+                ErrorType::Protocol,
+                format!(
+                    "the probe reported status {other}; known are 0 healthy, 1 degraded and 2 unhealthy"
+                ),
+            ));
+        }
+    };
+    set_message(&mut report.message, found.message.as_bytes());
+    report.measurements.truncate(found.measurements.len());
+    for (at, measurement) in found.measurements.iter().take(MAX_MEASUREMENTS).enumerate() {
+        if at == report.measurements.len() {
+            report.measurements.push((String::new(), 0.0));
+        }
+        let (name, value) = &mut report.measurements[at];
+        set_message(name, measurement.name.as_bytes());
+        *value = measurement.value;
+    }
+    Ok(())
+}
+
+fn failure(error: &AbiFailure) -> Failure {
+    let kind = match error.kind {
+        AbiFailureKind::PANIC => ErrorType::Panic,
+        AbiFailureKind::CONFIG => ErrorType::Config,
+        AbiFailureKind::TIMEOUT => ErrorType::Timeout,
+        _ => ErrorType::Error,
+    };
+    Failure::new(kind, &*error.message)
+}
+
+/// An error with the causes behind it; libloading's own text leaves them out.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    one_line(&text)
+}
+
+fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    set_message(&mut line, text.trim().as_bytes());
+    line
+}
+
+static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
+    AbiHost {
+        max_level,
+        log,
+        remaining_ns,
+        is_cancelled,
+        platform,
+    }
+    .leak_into_prefix()
+});
+
+fn owner(plugin: usize) -> &'static Owner {
+    // SAFETY: `plugin` is the address of the `Owner` that `Door::start` leaked; a plugin hands it back as it got it.
+    unsafe { &*std::ptr::with_exposed_provenance(plugin) }
+}
+
+fn call_data<'a>(call: usize) -> Option<&'a CallData<'a>> {
+    let data = std::ptr::with_exposed_provenance::<CallData<'a>>(call);
+    // SAFETY: null outside a call; else the address of the `CallData` on the stack of the thread that is inside the
+    // call, where the API lends it to the plugin for just as long.
+    unsafe { data.as_ref() }
+}
+
+extern "C" fn max_level(_plugin: usize) -> AbiLevel {
+    AbiLevel(match LevelFilter::current() {
+        LevelFilter::OFF => 0,
+        LevelFilter::ERROR => 1,
+        LevelFilter::WARN => 2,
+        LevelFilter::INFO => 3,
+        LevelFilter::DEBUG => 4,
+        LevelFilter::TRACE => 5,
+    })
+}
+
+extern "C" fn log(plugin: usize, call: usize, record: &AbiLogRecord<'_>) {
+    let plugin = &owner(plugin).id;
+    let mut text = String::new();
+    set_message(&mut text, record.message.as_bytes());
+    for field in record.fields.iter() {
+        let mut value = String::new();
+        set_message(&mut value, field.value.as_bytes());
+        text.push_str(&format!(" {}={value}", one_line(field.name.as_str())));
+    }
+    let platform = call_data(call).map(|data| data.platform);
+    // The macros want the level as a constant.
+    macro_rules! emit {
+        ($level:ident) => {
+            tracing::event!(target: "plugin", tracing::Level::$level, plugin, platform, "{text}")
+        };
+    }
+    match record.level {
+        AbiLevel::WARN => emit!(WARN),
+        AbiLevel::INFO => emit!(INFO),
+        AbiLevel::DEBUG => emit!(DEBUG),
+        AbiLevel::TRACE => emit!(TRACE),
+        _ => emit!(ERROR),
+    }
+}
+
+extern "C" fn remaining_ns(call: usize) -> u64 {
+    let remaining = call_data(call).map_or(Duration::ZERO, |data| {
+        data.deadline.saturating_sub(data.clock.now())
+    });
+    u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX)
+}
+
+extern "C" fn is_cancelled(call: usize) -> bool {
+    call_data(call)
+        .and_then(|data| data.caller)
+        .is_some_and(|(caller, sequence)| caller.is_cancelled(sequence))
+}
+
+extern "C" fn platform(call: usize) -> RStr<'static> {
+    call_data(call).map_or(RStr::from_str(""), |data| RStr::from_str(data.platform))
+}
+
+/// More measurements of one report than this are not even looked at.
+const MAX_MEASUREMENTS: usize = 1000;

@@ -1,0 +1,121 @@
+//! Which calls are under way, and when the next one must be over. Pure.
+//!
+//! Most calls are over before anybody looks: they are only remembered from one turn to the next. Those that are still
+//! running then move to a heap ordered by deadline.
+
+use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
+
+use crate::guard::Progress;
+
+/// The calls that may still be under way.
+#[derive(Default)]
+pub(super) struct Watch {
+    /// Begun since the last turn, or still waiting for a thread: platform, sequence, when it was last looked at.
+    recent: Vec<(usize, u64, Duration)>,
+    /// Running: deadline, platform, sequence.
+    running: BinaryHeap<Reverse<(Duration, usize, u64)>>,
+}
+
+impl Watch {
+    /// Takes in a call that begins at `now`.
+    pub(super) fn begun(&mut self, platform: usize, sequence: u64, now: Duration) {
+        self.recent.push((platform, sequence, now));
+    }
+
+    /// Finds the calls that are past their deadline at `now`, and hands each to `expire`.
+    pub(super) fn expire(
+        &mut self,
+        now: Duration,
+        progress: impl Fn(usize, u64) -> Progress,
+        mut expire: impl FnMut(usize, u64),
+    ) {
+        let running = &mut self.running;
+        self.recent.retain_mut(|(platform, sequence, seen)| {
+            *seen = now;
+            match progress(*platform, *sequence) {
+                Progress::Over => false,
+                Progress::Waiting => true,
+                Progress::Running(deadline) => {
+                    running.push(Reverse((deadline, *platform, *sequence)));
+                    false
+                }
+            }
+        });
+        while let Some(&Reverse((deadline, platform, sequence))) = self.running.peek() {
+            if progress(platform, sequence) == Progress::Over {
+                self.running.pop();
+            } else if deadline <= now {
+                self.running.pop();
+                expire(platform, sequence);
+            } else {
+                break;
+            }
+        }
+    }
+
+    /// When to look again at the latest; `timeout` is a platform's.
+    ///
+    /// A call that was not yet running when it was last seen cannot be overdue before its timeout from then.
+    pub(super) fn next(&self, timeout: impl Fn(usize) -> Duration) -> Option<Duration> {
+        let recent = self
+            .recent
+            .iter()
+            .map(|(platform, _, seen)| *seen + timeout(*platform));
+        let running = self.running.peek().map(|Reverse((deadline, ..))| *deadline);
+        recent.chain(running).min()
+    }
+
+    /// Shows every call that may still be under way.
+    pub(super) fn each(&self, mut show: impl FnMut(usize, u64)) {
+        for (platform, sequence, _) in &self.recent {
+            show(*platform, *sequence);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn expired(watch: &mut Watch, now: Duration, progress: Progress) -> Vec<(usize, u64)> {
+        let mut list = Vec::new();
+        watch.expire(
+            now,
+            |_, _| progress,
+            |platform, sequence| list.push((platform, sequence)),
+        );
+        list
+    }
+
+    #[test]
+    fn a_running_call_expires_at_its_deadline_and_not_before() {
+        let mut watch = Watch::default();
+        watch.begun(7, 1, S);
+        assert_eq!(watch.next(|_| 4 * S), Some(5 * S));
+        assert_eq!(expired(&mut watch, 2 * S, Progress::Running(6 * S)), []);
+        assert_eq!(watch.next(|_| 4 * S), Some(6 * S));
+        assert_eq!(
+            expired(&mut watch, 6 * S, Progress::Running(6 * S)),
+            [(7, 1)]
+        );
+        assert_eq!(watch.next(|_| 4 * S), None);
+    }
+
+    #[test]
+    fn time_spent_waiting_for_a_thread_does_not_count() {
+        let mut watch = Watch::default();
+        watch.begun(7, 1, S);
+        assert_eq!(expired(&mut watch, 90 * S, Progress::Waiting), []);
+        assert_eq!(watch.next(|_| 4 * S), Some(94 * S));
+    }
+
+    #[test]
+    fn a_call_that_is_over_is_forgotten() {
+        let mut watch = Watch::default();
+        watch.begun(7, 1, S);
+        assert_eq!(expired(&mut watch, 2 * S, Progress::Over), []);
+        assert_eq!(watch.next(|_| S), None);
+    }
+}
