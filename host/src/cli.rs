@@ -11,6 +11,7 @@
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand, ValueEnum};
+use comfy_table::{Table, presets::NOTHING};
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{Config, ConfigError};
@@ -196,6 +197,16 @@ fn program_folder() -> Result<PathBuf, CliError> {
     let program = std::env::current_exe()
         .map_err(|e| CliError::Other(format!("cannot tell where this program lies: {e}")))?;
     Ok(program.parent().map_or_else(PathBuf::new, PathBuf::from))
+}
+
+/// A table without lines, as wide as its content.
+fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [String; N]>) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    format!("{}\n", table.trim_fmt())
 }
 
 /// Prints a command's output; one that is cut short by its reader (`| head`) is no error.

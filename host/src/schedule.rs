@@ -1,13 +1,13 @@
 //! What starts now: a pure structure that is asked, and never sleeps or reads a clock.
 //!
-//! Every entry starts at `origin + phase + k x interval`, in whole nanoseconds. Nothing is ever computed from the time
-//! of a poll, so nothing drifts however late the polls are. The driver's loop is: sleep to [`Schedule::next_wakeup`],
-//! [`Schedule::poll`], then apply what changed.
+//! Every entry starts at `origin + phase + k x interval`, in whole nanoseconds. Nothing is ever
+//! computed from the time of a poll, so nothing drifts however late the polls are. The driver's
+//! loop is: sleep to [`Schedule::next_wakeup`], [`Schedule::poll`], then apply what changed.
 //!
-//! What is *not* here: whether a check may run (breaker, one call in flight, free threads) is the guard's business;
-//! every start is handed out, and the caller counts what becomes of it.
+//! What is *not* here: whether a check may run (breaker, one call in flight, free threads) is the
+//! guard's business; every start is handed out, and the caller counts what becomes of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::error::Error;
 use std::fmt;
 use std::time::Duration;
@@ -21,7 +21,7 @@ pub use plan::{Peak, Plan, Planned};
 pub use stretch::{Mode, Priority, runs_at};
 
 use crate::stagger::{Ladder, LadderError};
-use ring::{NEVER, Ring, SlotNumber, Span};
+use ring::{Ring, SlotNumber, Span};
 
 /// Names a platform, or the resource monitor, inside the scheduling rooms.
 ///
@@ -31,13 +31,16 @@ pub struct Key(pub u32);
 
 /// Who starts when.
 ///
-/// One ladder of slots per interval. All times taken and given are since the origin of the host's clock.
+/// One ladder of slots per interval. All times taken and given are since the origin of the host's
+/// clock.
 #[derive(Debug)]
 pub struct Schedule {
     origin: Duration,
     tick: u64,
     stagger: Duration,
     rings: Vec<Ring>,
+    /// Each ring that has entries, by its next start.
+    queue: BTreeSet<(u64, u32)>,
     by_interval: BTreeMap<u64, u32>,
     vacant: Vec<u32>,
     entries: Vec<Option<Entry>>,
@@ -49,7 +52,8 @@ pub struct Schedule {
 pub struct Due {
     /// Whose starts these are.
     pub key: Key,
-    /// Starts that are too late and will not be made up for: each counts as skipped with reason `missed`.
+    /// Starts that are too late and will not be made up for: each counts as skipped with reason
+    /// `missed`.
     pub missed: u64,
     /// The start that is due, unless that one was missed too.
     pub start: Option<Start>,
@@ -58,7 +62,8 @@ pub struct Due {
 /// One start on the lattice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// The exact moment it was due, which lies at or before the poll; the difference is the check's lateness.
+    /// The exact moment it was due, which lies at or before the poll; the difference is the check's
+    /// lateness.
     pub at: Duration,
     /// How many intervals lie between the origin and this one.
     pub tick: u64,
@@ -76,8 +81,9 @@ struct Entry {
 impl Schedule {
     /// An empty schedule.
     ///
-    /// `origin` is where the lattice begins, `tick` how finely the driver wakes up (1 ms to 1 s), `stagger` the gap
-    /// between the first slots of every interval. Nothing is due before the origin.
+    /// `origin` is where the lattice begins, `tick` how finely the driver wakes up (1 ms to 1 s),
+    /// `stagger` the gap between the first slots of every interval. Nothing is due before the
+    /// origin.
     ///
     /// # Errors
     /// When the tick or the stagger is out of range.
@@ -92,6 +98,7 @@ impl Schedule {
             tick: nanos(tick),
             stagger,
             rings: Vec::new(),
+            queue: BTreeSet::new(),
             by_interval: BTreeMap::new(),
             vacant: Vec::new(),
             entries: Vec::new(),
@@ -99,14 +106,16 @@ impl Schedule {
         })
     }
 
-    /// Puts an entry on the schedule, or moves it to another interval; one that has this interval keeps its slot.
+    /// Puts an entry on the schedule, or moves it to another interval; one that has this interval
+    /// keeps its slot.
     ///
-    /// The first to come gets the lowest free slot of its interval: put the resource monitor on before any platform. An
-    /// entry takes part from the last poll on, so poll first: time that passed before would count as missed.
+    /// The first to come gets the lowest free slot of its interval: put the resource monitor on
+    /// before any platform. An entry takes part from the last poll on, so poll first: time that
+    /// passed before would count as missed.
     ///
     /// # Errors
-    /// When the key is no small number, the interval is shorter than a tick or out of range, or its ladder is full; then
-    /// nothing has changed.
+    /// When the key is no small number, the interval is shorter than a tick or out of range, or its
+    /// ladder is full; then nothing has changed.
     pub fn set(&mut self, key: Key, interval: Duration) -> Result<(), ScheduleError> {
         if key.0 > LARGEST_KEY {
             return Err(ScheduleError::Key(key));
@@ -124,7 +133,8 @@ impl Schedule {
             return Ok(());
         }
         let ring = self.ring(interval)?;
-        let slot = self.rings[ring as usize].add(key, self.unpolled)?;
+        let unpolled = self.unpolled;
+        let slot = self.change(ring, |ring| ring.add(key, unpolled))?;
         self.remove(key);
         let index = key.0 as usize;
         if self.entries.len() <= index {
@@ -139,8 +149,8 @@ impl Schedule {
         let Some(entry) = self.entries.get_mut(key.0 as usize).and_then(Option::take) else {
             return false;
         };
-        let ring = &mut self.rings[entry.ring as usize];
-        ring.remove(entry.slot);
+        self.change(entry.ring, |ring| ring.remove(entry.slot));
+        let ring = &self.rings[entry.ring as usize];
         if ring.is_empty() {
             self.by_interval.remove(&ring.interval());
             self.vacant.push(entry.ring);
@@ -148,12 +158,14 @@ impl Schedule {
         true
     }
 
-    /// Hands out everything that fell due since the last poll, up to and including `now`; each entry at most once.
+    /// Hands out everything that fell due since the last poll, up to and including `now`; each
+    /// entry at most once.
     ///
-    /// A poll usually comes within a tick of the first start it hands out. When it comes later than 100 ms (or two
-    /// ticks, if that is longer), the host was stalled or suspended: then only what fell due within the last tick starts,
-    /// the rest is missed and waits for its own next slot, so that no burst follows. Of several starts of one entry, all
-    /// but the last are missed in any case. However long the pause was, the cost is one look at each entry.
+    /// A poll usually comes within a tick of the first start it hands out. When it comes later than
+    /// 100 ms (or two ticks, if that is longer), the host was stalled or suspended: then only what
+    /// fell due within the last tick starts, the rest is missed and waits for its own next slot, so
+    /// that no burst follows. Of several starts of one entry, all but the last are missed in any
+    /// case. However long the pause was, the cost is one look at each entry.
     ///
     /// A `now` before the last poll's finds nothing.
     pub fn poll(&mut self, now: Duration, mut each: impl FnMut(Due)) {
@@ -163,7 +175,7 @@ impl Schedule {
         if to < self.unpolled {
             return;
         }
-        let late = to.saturating_sub(self.next_start());
+        let late = self.next_start().map_or(0, |next| to.saturating_sub(next));
         let live_from = if late > GRACE.max(2 * self.tick) {
             to + 1 - self.tick
         } else {
@@ -175,22 +187,23 @@ impl Schedule {
             to,
             live_from,
         };
-        for ring in &mut self.rings {
-            ring.poll(span, &mut each);
+        while let Some(&(next, ring)) = self.queue.first()
+            && next <= to
+        {
+            self.change(ring, |ring| ring.poll(span, &mut each));
         }
         self.unpolled = to + 1;
     }
 
-    /// When to poll next: the end of the tick in which the next start falls due, so that what falls due within one tick
-    /// starts together; none for an empty schedule.
+    /// When to poll next: the end of the tick in which the next start falls due, so that what falls
+    /// due within one tick starts together; none for an empty schedule.
     ///
-    /// Ticks are counted from the origin. The answer is never before `now`, and always on the end of a tick.
+    /// Ticks are counted from the origin. The answer is never before `now`, and always on the end
+    /// of a tick.
     pub fn next_wakeup(&self, now: Duration) -> Option<Duration> {
-        let next = self.next_start();
-        if next == NEVER {
-            return None;
-        }
-        let at = next.max(nanos(now.saturating_sub(self.origin)));
+        let at = self
+            .next_start()?
+            .max(nanos(now.saturating_sub(self.origin)));
         Some(self.origin + Duration::from_nanos(at.next_multiple_of(self.tick)))
     }
 
@@ -199,8 +212,23 @@ impl Schedule {
         Plan::new(self.rings.iter().flat_map(Ring::planned).collect())
     }
 
-    fn next_start(&self) -> u64 {
-        self.rings.iter().map(Ring::next).min().unwrap_or(NEVER)
+    fn next_start(&self) -> Option<u64> {
+        self.queue.first().map(|&(next, _)| next)
+    }
+
+    /// Changes a ring and keeps its place in the queue right.
+    fn change<T>(&mut self, index: u32, change: impl FnOnce(&mut Ring) -> T) -> T {
+        let ring = &mut self.rings[index as usize];
+        let before = ring.next();
+        let result = change(ring);
+        let after = ring.next();
+        if after != before {
+            self.queue.extend(after.map(|next| (next, index)));
+            if let Some(next) = before {
+                self.queue.remove(&(next, index));
+            }
+        }
+        result
     }
 
     fn entry(&self, key: Key) -> Option<Entry> {
@@ -275,13 +303,14 @@ impl From<LadderError> for ScheduleError {
     }
 }
 
-/// Whole nanoseconds; what is out of range (half a millennium) is kept at the largest time that still adds up.
+/// Whole nanoseconds; what is out of range (half a millennium) is kept at the largest time that
+/// still adds up.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).map_or(LAST, |nanos| nanos.min(LAST))
 }
 
-/// How late a poll may come, in nanoseconds, before what it finds counts as missed: a busy machine wakes a thread some
-/// tens of milliseconds late, and a check that late is still worth its while.
+/// How late a poll may come, in nanoseconds, before what it finds counts as missed: a busy machine
+/// wakes a thread some tens of milliseconds late, and a check that late is still worth its while.
 const GRACE: u64 = 100_000_000;
 const SHORTEST_TICK: Duration = Duration::from_millis(1);
 const LONGEST_TICK: Duration = Duration::from_secs(1);

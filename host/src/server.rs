@@ -271,6 +271,7 @@ impl Pauses {
 }
 
 /// How long a connection without a request has at shutdown to send what is left of its last response.
+/// hyper would let one that has sent half a header wait for the other half.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);

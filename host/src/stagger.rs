@@ -1,14 +1,16 @@
 //! The ladder: which moment of an interval each platform's checks start at.
 //!
-//! Slots are numbered from 0. The first `interval / stagger` are exactly one stagger apart (5 s and 0.5 s: ten of
-//! them), and each further *level* halves the gaps between all slots before it. A slot's moment depends on its
-//! number alone, so handing out or giving back one slot moves no other.
+//! Slots are numbered from 0. The first `interval / stagger` are exactly one stagger apart (5 s and
+//! 0.5 s: ten of them), and each further *level* halves the gaps between all slots before it. A
+//! slot's moment depends on its number alone, so handing out or giving back one slot moves no
+//! other.
 //!
-//! The order in which a level is filled keeps starts from piling up while it is partly filled. The interval is cut into
-//! columns of one [`WINDOW`]; every round gives each column one more slot, *at the same depth in all of them*, so
-//! that a window, wherever it begins, sees each round about once. Rounds and columns are taken in golden-ratio
-//! strides, which spreads what is there at coarser and finer scales too. With intervals of a second and more, the busiest
-//! window then holds at most two starts more than a perfectly even spread would give it.
+//! The order in which a level is filled keeps starts from piling up while it is partly filled. The
+//! interval is cut into columns of one [`WINDOW`]; every round gives each column one more slot, *at
+//! the same depth in all of them*, so that a window, wherever it begins, sees each round about
+//! once. Rounds and columns are taken in golden-ratio strides, which spreads what is there at
+//! coarser and finer scales too. With intervals of a second and more, the busiest window then holds
+//! at most two starts more than a perfectly even spread would give it.
 
 use std::collections::BTreeSet;
 use std::error::Error;
@@ -30,14 +32,16 @@ pub struct Ladder {
 pub struct Slot {
     /// Position on the ladder, from 0.
     pub number: u32,
-    /// Nanoseconds after the beginning of each interval; below the interval, and different for every slot.
+    /// Nanoseconds after the beginning of each interval; below the interval, and different for
+    /// every slot.
     pub phase: u64,
 }
 
 impl Ladder {
     /// A ladder with all slots free.
     ///
-    /// A stagger longer than the interval counts as the interval itself: one slot, then two, then four.
+    /// A stagger longer than the interval counts as the interval itself: one slot, then two, then
+    /// four.
     ///
     /// # Errors
     /// When the interval or the stagger is outside 1 ms to 365 days.
@@ -122,8 +126,9 @@ impl Ladder {
         Ok(number)
     }
 
-    /// How many slots there are up to and including a level: the grid points that have a whole gap before the
-    /// interval ends, so that the last slot keeps its distance from the first of the next interval.
+    /// How many slots there are up to and including a level: the grid points that have a whole gap
+    /// before the interval ends, so that the last slot keeps its distance from the first of the
+    /// next interval.
     fn places(&self, level: usize) -> u64 {
         let places = (u128::from(self.interval) << level) / u128::from(self.stagger);
         u64::try_from(places).expect(
@@ -193,7 +198,8 @@ impl Grid {
         u64::try_from(phase).expect("a place lies inside the interval")
     }
 
-    /// How many places lie before a moment, which is also the number of the first place at or after it.
+    /// How many places lie before a moment, which is also the number of the first place at or after
+    /// it.
     pub(crate) fn places_before(self, phase: u64) -> u64 {
         let places = (u128::from(phase) << self.halvings).div_ceil(u128::from(self.stagger));
         u64::try_from(places)
@@ -201,7 +207,8 @@ impl Grid {
     }
 }
 
-/// One level of a ladder: the places between those of the levels before it, and the order they are filled in.
+/// One level of a ladder: the places between those of the levels before it, and the order they are
+/// filled in.
 #[derive(Debug, Clone)]
 struct Level {
     before: u64,
@@ -248,8 +255,8 @@ impl Level {
         let nth = self.nth(number - self.before);
         match self.last {
             None => nth,
-            // Between the places before it, which are the even ones; where the interval has room for one more place at
-            // its end, that one is the last.
+            // Between the places before it, which are the even ones; where the interval has room
+            // for one more place at its end, that one is the last.
             Some(last) => (2 * nth + 1).min(last),
         }
     }
@@ -279,8 +286,9 @@ struct Strides {
 impl Strides {
     /// Strides near the golden section, the ratio that is hardest to approximate by fractions.
     ///
-    /// Rounded to whole numbers it loses that property, so of the neighbours that reach every number the one whose
-    /// continued fraction has the smallest quotients is taken: their sum bounds how uneven a part of the sequence is.
+    /// Rounded to whole numbers it loses that property, so of the neighbours that reach every
+    /// number the one whose continued fraction has the smallest quotients is taken: their sum
+    /// bounds how uneven a part of the sequence is.
     fn golden(size: u64) -> Self {
         let middle = (size * GOLDEN) >> 32;
         let stride = (middle.saturating_sub(NEIGHBOURS)..=middle + NEIGHBOURS)
@@ -312,7 +320,8 @@ fn within_limits(duration: Duration) -> Option<u64> {
 
 /// The window whose peak is kept low, in nanoseconds: what users notice as "all at once".
 const WINDOW: u64 = 100_000_000;
-/// The shortest interval or stagger in nanoseconds: with it a ladder still has half a million slots.
+/// The shortest interval or stagger in nanoseconds: with it a ladder still has half a million
+/// slots.
 const SHORTEST: u64 = 1_000_000;
 /// The longest interval or stagger in nanoseconds: 365 days.
 const LONGEST: u64 = 365 * 24 * 3600 * 1_000_000_000;

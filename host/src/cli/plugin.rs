@@ -3,10 +3,9 @@
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
-use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
-use super::{CliError, Exit, Global, print};
+use super::{CliError, Exit, Global, print, table};
 use crate::{clock::Clock, host, library};
 
 #[derive(Subcommand)]
@@ -87,28 +86,24 @@ fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError
     }
     match output {
         Output::Json => print(&json(&plugins)?)?,
-        Output::Table => print(&table(&plugins, verbose))?,
+        Output::Table => print(&list_table(&plugins, verbose))?,
     }
     let refused = plugins.iter().any(|plugin| plugin.reason.is_some());
     Ok(if refused { Exit::Refused } else { Exit::Ok })
 }
 
-fn table(plugins: &[Listed], verbose: bool) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_header(["PLUGIN", "VERSION", "API", "STATE", "FILE"]);
+fn list_table(plugins: &[Listed], verbose: bool) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    for plugin in plugins {
-        table.add_row([
+    let rows = plugins.iter().map(|plugin| {
+        [
             text(&plugin.id),
             text(&plugin.version),
             text(&plugin.api_version),
             plugin.state.to_owned(),
             plugin.file.clone(),
-        ]);
-    }
-    let mut lines = format!("{}\n", table.trim_fmt());
+        ]
+    });
+    let mut lines = table(["PLUGIN", "VERSION", "API", "STATE", "FILE"], rows);
     for plugin in plugins {
         if let Some(reason) = &plugin.reason {
             lines.push_str(&format!("\n{reason}\n"));

@@ -41,7 +41,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
 
 fn once(config: &Arc<Config>) -> Result<Exit, CliError> {
     let status = host::check_once(config).map_err(CliError::Other)?;
-    print(&status::table(&status))?;
+    print(&status::text(&status))?;
     let bad = |p: &PlatformView| matches!(p.status, Health::Failing | Health::Unhealthy);
     Ok(if status.platforms.iter().any(bad) {
         Exit::Unhealthy

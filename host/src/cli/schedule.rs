@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 
-use super::{CliError, Exit, Global, print};
+use super::{CliError, Exit, Global, print, table};
 use crate::{
     config::Config,
     schedule::{Key, Planned, Schedule, ScheduleError},
@@ -29,7 +28,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     let config = global.config()?;
     let summary = summarise(&config).map_err(|e| CliError::Other(e.to_string()))?;
     match args.output {
-        Output::Table => print(&table(&summary))?,
+        Output::Table => print(&text(&summary))?,
         Output::Json => {
             let json = serde_json::to_string_pretty(&summary)
                 .map_err(|e| CliError::Other(e.to_string()))?;
@@ -109,28 +108,22 @@ fn summarise(config: &Config) -> Result<Summary, ScheduleError> {
     })
 }
 
-fn table(summary: &Summary) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_header(["OFFSET", "INTERVAL", "PLATFORM", "PLUGIN"]);
-    for line in &summary.starts {
-        table.add_row([
+fn text(summary: &Summary) -> String {
+    let rows = summary.starts.iter().map(|line| {
+        [
             format!("{:.3} s", line.offset_seconds),
             format!("{} s", line.interval_seconds),
             line.platform
                 .clone()
                 .unwrap_or_else(|| "(resource monitor)".to_owned()),
             line.plugin.clone().unwrap_or_default(),
-        ]);
-    }
-    let mut text = format!(
-        "{}\n\n{:.1} starts a second, at most {} in any 100 ms (an even spread has {})\n",
-        table.trim_fmt(),
-        summary.checks_per_second,
-        summary.peak_per_100ms,
-        summary.ideal_per_100ms
-    );
+        ]
+    });
+    let mut text = table(["OFFSET", "INTERVAL", "PLATFORM", "PLUGIN"], rows);
+    text.push_str(&format!(
+        "\n{:.1} starts a second, at most {} in any 100 ms (an even spread has {})\n",
+        summary.checks_per_second, summary.peak_per_100ms, summary.ideal_per_100ms
+    ));
     for warning in &summary.warnings {
         text.push_str(&format!("warning: {warning}\n"));
     }

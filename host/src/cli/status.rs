@@ -3,11 +3,10 @@
 use std::time::Duration;
 
 use clap::ValueEnum;
-use comfy_table::{Table, presets::NOTHING};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
-use super::{CliError, Exit, print};
+use super::{CliError, Exit, print, table};
 use crate::state::{Health, PlatformView, StatusView};
 
 #[derive(clap::Args)]
@@ -51,7 +50,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     match args.output {
         // The host's own bytes: a field this program does not know yet is kept.
         Output::Json => print(&format!("{}\n", String::from_utf8_lossy(&body).trim_end()))?,
-        Output::Table => print(&table(&status))?,
+        Output::Table => print(&text(&status))?,
     }
     let bad = |p: &PlatformView| matches!(p.status, Health::Failing | Health::Unhealthy);
     Ok(if status.platforms.iter().any(bad) {
@@ -62,27 +61,26 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
 }
 
 /// The status for people, worst first.
-pub(super) fn table(status: &StatusView) -> String {
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_header(["PLATFORM", "STATUS", "BREAKER", "TOOK", "PLUGIN", "MESSAGE"]);
+pub(super) fn text(status: &StatusView) -> String {
     let mut platforms: Vec<_> = status.platforms.iter().collect();
     platforms.sort_by(|a, b| (a.status, &a.name).cmp(&(b.status, &b.name)));
-    for platform in platforms {
+    let rows = platforms.into_iter().map(|platform| {
         let took = platform
             .last_duration
             .map(|seconds| format!("{:.0} ms", seconds * 1000.0));
-        table.add_row([
+        [
             platform.name.clone(),
             platform.status.to_string(),
             platform.breaker.state.clone(),
             took.unwrap_or_default(),
             platform.plugin.clone(),
             platform.message.clone(),
-        ]);
-    }
-    let mut text = format!("{}\n", table.trim_fmt());
+        ]
+    });
+    let mut text = table(
+        ["PLATFORM", "STATUS", "BREAKER", "TOOK", "PLUGIN", "MESSAGE"],
+        rows,
+    );
     for plugin in status.plugins.iter().filter(|p| p.error.is_some()) {
         text.push_str(&format!(
             "\nplugin {}: {}\n",

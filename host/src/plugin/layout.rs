@@ -3,10 +3,14 @@
 //! `abi_stable` reports every difference with the layouts of all types around it, 17 to 69 kB of text. The deepest
 //! difference is what an author needs: it names the type that changed.
 
-use abi_stable::abi_stability::abi_checking::{
-    AbiInstability, AbiInstabilityError, AbiInstabilityErrors, ExpectedFound,
-};
 use std::fmt::Display;
+
+use abi_stable::{
+    abi_stability::abi_checking::{
+        AbiInstability, AbiInstabilityError, AbiInstabilityErrors, ExpectedFound,
+    },
+    type_layout::TLFieldOrFunction,
+};
 
 /// Says what differs, such as "`AbiReport` has 5 fields, this host expects 4".
 ///
@@ -29,8 +33,12 @@ pub(super) fn explain(errors: &AbiInstabilityErrors, host_is_expected: bool) -> 
         };
         (clean(&host), clean(&plugin))
     };
-    // The first one is about the type itself; those after it follow from it.
-    for error in &deepest.errs {
+    // A size that differs is only what follows from the fields, if they differ.
+    let (sizes, causes): (Vec<_>, Vec<_>) = deepest
+        .errs
+        .iter()
+        .partition(|e| matches!(e, AbiInstability::Size(_) | AbiInstability::Alignment(_)));
+    for error in causes.into_iter().chain(sizes) {
         let text = match error {
             AbiInstability::FieldCountMismatch(ExpectedFound { expected, found }) => {
                 let (host, plugin) = sides(expected, found);
@@ -67,10 +75,11 @@ pub(super) fn explain(errors: &AbiInstabilityErrors, host_is_expected: bool) -> 
     format!("`{place}` differs from what this host expects")
 }
 
-/// The type or field the difference is in.
+/// The type or function the difference is in.
 fn place(error: &AbiInstabilityError, errors: &AbiInstabilityErrors) -> String {
-    match error.stack_trace.last() {
-        Some(ExpectedFound { expected, .. }) => clean(&expected.to_string()),
+    match error.stack_trace.last().map(|sides| sides.expected) {
+        Some(TLFieldOrFunction::Field(field)) => clean(field.layout().name()),
+        Some(TLFieldOrFunction::Function(function)) => clean(&function.to_string()),
         None => clean(errors.interface.name()),
     }
 }

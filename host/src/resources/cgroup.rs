@@ -188,6 +188,13 @@ mod tests {
     }
 
     #[test]
+    fn a_mount_point_may_have_a_space_in_it() {
+        let mounts = "30 23 0:26 / /my\\040groups rw - cgroup2 cgroup2 rw\n";
+        let found = Cgroup::find("0::/\n", mounts);
+        assert_eq!(found.unified, paths(&["/my groups/"]));
+    }
+
+    #[test]
     fn garbage_finds_no_group_and_no_limit() {
         for (groups, mounts) in [
             ("", ""),

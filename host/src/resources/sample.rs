@@ -325,7 +325,6 @@ fn fullness(path: &Path) -> io::Result<Option<Disk>> {
             .map_err(|error| io::Error::other(error.to_string()))?;
     let holds = |volume: &&sysinfo::Disk| path.starts_with(volume.mount_point());
     let closest = volumes
-        .list()
         .iter()
         .filter(holds)
         .max_by_key(|volume| volume.mount_point().as_os_str().len());

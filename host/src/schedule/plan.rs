@@ -45,9 +45,9 @@ impl Plan {
 
     /// The busiest window of the given length, wherever it begins.
     ///
-    /// With one interval this is exact. Several intervals drift past each other, and the peaks of each are added up as
-    /// if they met, which is an upper bound. For a window as long as a check may take, it is the number of
-    /// threads that never keep a check waiting.
+    /// With one interval this is exact. Several intervals drift past each other, and the peaks of
+    /// each are added up as if they met, which is an upper bound. For a window as long as a check
+    /// may take, it is the number of threads that never keep a check waiting.
     pub fn peak(&self, window: Duration) -> Peak {
         let mut peak = Peak { count: 0, ideal: 0 };
         let mut even = 0_u128;

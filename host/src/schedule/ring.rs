@@ -1,8 +1,9 @@
 //! All entries of one interval, in the order in which they recur.
 //!
-//! Within one interval the order of starts never changes, so there is nothing to sort and no heap to keep: a table has a
-//! cell for each place of the ladder's grid, in the order of time, and a poll walks the part that time has passed. The
-//! table is at most about twice as long as the most entries it ever held.
+//! Within one interval the order of starts never changes, so there is nothing to sort and no heap
+//! to keep: a table has a cell for each place of the ladder's grid, in the order of time, and a
+//! poll walks the part that time has passed. The table is at most about twice as long as the most
+//! entries it ever held.
 
 use std::num::NonZeroU32;
 use std::ops::Range;
@@ -20,7 +21,7 @@ pub(super) struct Ring {
     grid: Grid,
     cells: Vec<Option<Cell>>,
     len: usize,
-    next: u64,
+    next: Option<u64>,
 }
 
 /// What a poll covers. Times are nanoseconds since the origin.
@@ -56,7 +57,7 @@ impl Ring {
             grid,
             cells: Vec::new(),
             len: 0,
-            next: NEVER,
+            next: None,
         })
     }
 
@@ -73,8 +74,8 @@ impl Ring {
         self.cells.len()
     }
 
-    /// The first start that was not polled yet, or [`NEVER`].
-    pub(super) fn next(&self) -> u64 {
+    /// The first start that was not polled yet; none without entries.
+    pub(super) fn next(&self) -> Option<u64> {
         self.next
     }
 
@@ -91,9 +92,8 @@ impl Ring {
         }
         self.cells[place] = Some(Cell { key, slot: number });
         self.len += 1;
-        self.next = self
-            .next
-            .min(first_at_or_after(slot.phase, from, self.interval));
+        let first = first_at_or_after(slot.phase, from, self.interval);
+        self.next = Some(self.next.map_or(first, |next| next.min(first)));
         Ok(number)
     }
 
@@ -104,16 +104,15 @@ impl Ring {
         self.cells[place] = None;
         self.len -= 1;
         self.ladder.release(slot.get());
-        if self.next % self.interval == phase {
-            self.next = self.first_start_from(self.next);
+        if let Some(next) = self.next
+            && next % self.interval == phase
+        {
+            self.next = self.first_start_from(next);
         }
     }
 
     /// Hands out what fell due in the span, each entry at most once, the longest waiting first.
     pub(super) fn poll(&mut self, span: Span, each: &mut impl FnMut(Due)) {
-        if self.next > span.to {
-            return;
-        }
         let last_tick = span.to / self.interval;
         let (earlier, later) = self.passed(span);
         self.walk(earlier, last_tick.saturating_sub(1), span, each);
@@ -139,8 +138,8 @@ impl Ring {
         })
     }
 
-    /// The cells whose last start in the span lies in the interval before the span's last one, and those whose last
-    /// start lies in that one.
+    /// The cells whose last start in the span lies in the interval before the span's last one, and
+    /// those whose last start lies in that one.
     fn passed(&self, span: Span) -> (Range<usize>, Range<usize>) {
         let all = self.cells.len();
         let begin = self.place(span.from % self.interval).min(all);
@@ -184,7 +183,7 @@ impl Ring {
         }
     }
 
-    fn first_start_from(&self, from: u64) -> u64 {
+    fn first_start_from(&self, from: u64) -> Option<u64> {
         let (tick, phase) = (from / self.interval, from % self.interval);
         let begin = self.place(phase).min(self.cells.len());
         let occupied = |places: Range<usize>| {
@@ -194,13 +193,8 @@ impl Ring {
                 .position(Option::is_some)
                 .map(|place| self.grid.phase((offset + place) as u64))
         };
-        if let Some(phase) = occupied(begin..self.cells.len()) {
-            tick * self.interval + phase
-        } else if let Some(phase) = occupied(0..begin) {
-            (tick + 1) * self.interval + phase
-        } else {
-            NEVER
-        }
+        let in_this = occupied(begin..self.cells.len()).map(|phase| tick * self.interval + phase);
+        in_this.or_else(|| occupied(0..begin).map(|phase| (tick + 1) * self.interval + phase))
     }
 
     fn halve_gaps(&mut self) {
@@ -238,6 +232,3 @@ fn first_at_or_after(phase: u64, from: u64, interval: u64) -> u64 {
     let tick = from.saturating_sub(phase).div_ceil(interval);
     phase + tick * interval
 }
-
-/// The next start of a ring that has no entries.
-pub(super) const NEVER: u64 = u64::MAX;

@@ -48,16 +48,18 @@ impl Mode {
     }
 }
 
-/// Whether the check due at slot number `slot` in interval number `tick` runs, or is left out (reason `degraded`).
+/// Whether the check due at slot number `slot` in interval number `tick` runs, or is left out
+/// (reason `degraded`).
 ///
-/// Stretching by a factor runs one in that many intervals. The slot number is added so that the platforms take turns:
-/// at a factor of two, half of them run in each interval, not all of them in every second one.
+/// Stretching by a factor runs one in that many intervals. The slot number is added so that the
+/// platforms take turns: at a factor of two, half of them run in each interval, not all of them in
+/// every second one.
 pub fn runs_at(priority: Priority, mode: Mode, tick: u64, slot: u32, interval: Duration) -> bool {
     let turn = tick.wrapping_add(u64::from(slot));
     turn.is_multiple_of(factor(priority, mode, interval))
 }
 
-/// One run in how many intervals. DESIGN 4.7 has the table.
+/// One run in how many intervals.
 fn factor(priority: Priority, mode: Mode, interval: Duration) -> u64 {
     match (priority, mode) {
         (Priority::Critical, _) | (_, Mode::Normal) => 1,

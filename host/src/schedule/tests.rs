@@ -1,11 +1,11 @@
-//! The schedule's promises, against a model that asks every entry about every instant, and by name.
+//! The schedule's promises, one by one; `model` tries them on whatever a driver may do.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
 
 use super::*;
-use proptest::collection::vec;
-use proptest::prelude::*;
+
+mod model;
 
 const ORIGIN: Duration = Duration::from_millis(123_456_789);
 const TICK: Duration = Duration::from_millis(10);
@@ -60,18 +60,6 @@ fn phases(schedule: &Schedule) -> BTreeMap<Key, (Duration, Duration, u32)> {
         .iter()
         .map(|entry| (entry.key, (entry.interval, entry.phase, entry.slot)))
         .collect()
-}
-
-/// Points of the lattice from one instant to another, both included.
-fn points(phase: u64, interval: u64, from: u64, to: u64) -> u64 {
-    let up_to = |instant: u64| {
-        if instant < phase {
-            0
-        } else {
-            (instant - phase) / interval + 1
-        }
-    };
-    up_to(to) - from.checked_sub(1).map_or(0, up_to)
 }
 
 #[test]
@@ -137,13 +125,32 @@ fn nothing_is_due_before_the_origin_or_twice() {
     schedule.poll(ORIGIN - ms(1), |due| panic!("{due:?} is early"));
     assert_eq!(poll(&mut schedule, ms(3)).len(), 1);
     assert_eq!(poll(&mut schedule, ms(3)), []);
-    assert_eq!(
-        poll(&mut schedule, ms(1)),
-        [],
-        "a clock that goes back finds nothing"
-    );
     assert_eq!(poll(&mut schedule, secs(5) - Duration::from_nanos(1)), []);
     assert_eq!(poll(&mut schedule, secs(5)).len(), 1);
+}
+
+#[test]
+fn an_entry_comes_once_a_poll_however_many_of_its_starts_have_passed() {
+    let mut schedule = with(1, secs(5));
+    poll(&mut schedule, secs(5) - Duration::from_nanos(1));
+    let found = poll(&mut schedule, secs(10));
+    let found: Vec<_> = found
+        .iter()
+        .map(|due| (due.missed, due.start.map(|start| start.tick)))
+        .collect();
+    assert_eq!(found, [(1, Some(2))]);
+}
+
+#[test]
+fn a_clock_that_goes_back_finds_nothing_and_counts_nothing() {
+    let mut schedule = with(1, secs(5));
+    poll(&mut schedule, secs(5));
+    assert_eq!(poll(&mut schedule, ms(4900)), []);
+    let missed: Vec<u64> = poll(&mut schedule, secs(10))
+        .iter()
+        .map(|due| due.missed)
+        .collect();
+    assert_eq!(missed, [0]);
 }
 
 #[test]
@@ -185,7 +192,8 @@ fn a_poll_that_is_a_little_late_starts_what_is_due() {
 
 #[test]
 fn nothing_is_replayed_after_a_stall() {
-    // 1000 checks every 500 ms: an even spread starts 100 in 50 ms. tokio's three ways of catching up start 1000 to 2500.
+    // 1000 checks every 500 ms: an even spread starts 100 in 50 ms. tokio's three ways of catching
+    // up start 1000 to 2500.
     let mut schedule = with(1000, ms(500));
     let mut usual = 0;
     drive(&mut schedule, Duration::ZERO..=secs(5), |now, batch| {
@@ -246,6 +254,20 @@ fn after_a_stall_each_check_waits_for_its_own_slot() {
         .map(|n| (n % 10, u128::from(n) * 500 + 5000, 0))
         .collect();
     assert_eq!(next, slots);
+}
+
+#[test]
+fn of_a_stall_only_what_fell_due_within_its_last_tick_starts() {
+    for (late, started) in [(ms(10), 0), (ms(10) - Duration::from_nanos(1), 1)] {
+        let mut schedule = with(10, secs(5));
+        let found = poll(&mut schedule, secs(2) + late);
+        let starts = found.iter().filter(|due| due.start.is_some()).count();
+        assert_eq!(
+            (found.len(), starts),
+            (5, started),
+            "the last slot lies {late:?} back"
+        );
+    }
 }
 
 #[test]
@@ -444,172 +466,4 @@ fn the_peak_of_a_plan_is_that_of_the_busiest_window_of_the_run() {
     });
     assert_eq!(plan.peak(window).count, busiest.max().unwrap() as u64);
     assert_eq!(plan.peak(window).ideal, 18);
-}
-
-/// What the driver may do.
-#[derive(Debug, Clone)]
-enum Op {
-    Set(u32, u64),
-    Remove(u32),
-    Sleep,
-    Poll(u64),
-}
-
-fn ops() -> impl Strategy<Value = Vec<Op>> {
-    let interval = prop_oneof![
-        Just(10),
-        Just(50),
-        Just(333),
-        Just(500),
-        Just(1000),
-        Just(5000),
-        10..3000_u64
-    ];
-    // From within a tick, through lateness and stalls, to a suspend of hours.
-    let pause = prop_oneof![
-        0..20_000_000_u64,
-        0..300_000_000_u64,
-        0..10_000_000_000_u64,
-        Just(86_400_000_000_007)
-    ];
-    vec(
-        prop_oneof![
-            4 => (0..40_u32, interval).prop_map(|(key, interval)| Op::Set(key, interval)),
-            1 => (0..40_u32).prop_map(Op::Remove),
-            4 => Just(Op::Sleep),
-            3 => pause.prop_map(Op::Poll),
-        ],
-        1..120,
-    )
-}
-
-/// The slowest schedule there is: asks every entry at every poll.
-#[derive(Default)]
-struct Model {
-    entries: BTreeMap<Key, (u64, u64, u32)>,
-    unpolled: u64,
-}
-
-impl Model {
-    fn learn(&mut self, schedule: &Schedule) {
-        let entries = phases(schedule).into_iter();
-        self.entries = entries
-            .map(|(key, (interval, phase, slot))| (key, (nanos(interval), nanos(phase), slot)))
-            .collect();
-    }
-
-    fn next(&self) -> Option<u64> {
-        let next = |&(interval, phase, _): &(u64, u64, u32)| {
-            let ticks = points(phase, interval, 0, self.unpolled);
-            let before = ticks > 0 && phase + (ticks - 1) * interval == self.unpolled;
-            phase + (ticks - u64::from(before)) * interval
-        };
-        self.entries.values().map(next).min()
-    }
-
-    fn poll(&mut self, to: u64) -> Vec<Due> {
-        let mut found = Vec::new();
-        let stalled = self
-            .next()
-            .is_some_and(|next| to.saturating_sub(next) > GRACE);
-        for (&key, &(interval, phase, slot)) in &self.entries {
-            let passed = points(phase, interval, self.unpolled, to);
-            if passed == 0 {
-                continue;
-            }
-            let tick = (to - phase) / interval;
-            let at = phase + tick * interval;
-            let live = !stalled || to - at < nanos(TICK);
-            let start = Start {
-                at: ORIGIN + Duration::from_nanos(at),
-                tick,
-                slot,
-            };
-            found.push(Due {
-                key,
-                missed: passed - u64::from(live),
-                start: live.then_some(start),
-            });
-        }
-        self.unpolled = to + 1;
-        found
-    }
-}
-
-proptest! {
-    #[test]
-    fn starts_lie_on_a_fixed_lattice_however_late_the_polls(
-        interval in 10..20_000_u64, count in 1..50_u32, pauses in vec(0..30_000_000_000_u64, 1..100),
-    ) {
-        let mut schedule = with(count, ms(interval));
-        let planned = phases(&schedule);
-        let mut now = Duration::ZERO;
-        for pause in pauses {
-            now += Duration::from_nanos(pause);
-            for due in poll(&mut schedule, now) {
-                let Some(start) = due.start else { continue };
-                let (interval, phase, _) = planned[&due.key];
-                prop_assert_eq!(start.at, ORIGIN + phase + interval * u32::try_from(start.tick).unwrap());
-                prop_assert!(start.at <= ORIGIN + now);
-            }
-        }
-    }
-
-    #[test]
-    fn every_lattice_point_is_started_or_missed_exactly_once(
-        intervals in vec(10..5000_u64, 1..40), pauses in vec(0..20_000_000_000_u64, 1..100),
-    ) {
-        let mut schedule = empty();
-        for (key, &interval) in (0..).zip(&intervals) {
-            schedule.set(Key(key), ms(interval)).unwrap();
-        }
-        let planned = phases(&schedule);
-        let mut now = Duration::ZERO;
-        let mut counted = BTreeMap::new();
-        for pause in pauses {
-            now += Duration::from_nanos(pause);
-            for due in poll(&mut schedule, now) {
-                *counted.entry(due.key).or_insert(0) += due.missed + u64::from(due.start.is_some());
-            }
-        }
-        for (key, (interval, phase, _)) in planned {
-            let passed = points(nanos(phase), nanos(interval), 0, nanos(now));
-            prop_assert_eq!(counted.get(&key).copied().unwrap_or(0), passed, "{:?}", key);
-        }
-    }
-
-    #[test]
-    fn whatever_the_driver_does_it_gets_what_the_model_says(ops in ops()) {
-        let mut schedule = empty();
-        let mut model = Model::default();
-        let mut now = 0;
-        for op in ops {
-            match op {
-                Op::Set(key, interval) => {
-                    let before = std::mem::take(&mut model.entries);
-                    schedule.set(Key(key), ms(interval)).unwrap();
-                    model.learn(&schedule);
-                    for (other, place) in before {
-                        prop_assert!(other == Key(key) || model.entries[&other] == place, "{:?} moved", other);
-                    }
-                }
-                Op::Remove(key) => {
-                    prop_assert_eq!(schedule.remove(Key(key)), model.entries.remove(&Key(key)).is_some());
-                }
-                Op::Sleep => {
-                    let Some(wakeup) = schedule.next_wakeup(ORIGIN + Duration::from_nanos(now)) else { continue };
-                    let wakeup = nanos(wakeup - ORIGIN);
-                    prop_assert!(wakeup.is_multiple_of(nanos(TICK)) && wakeup >= now);
-                    prop_assert_eq!(Some(wakeup), model.next().map(|next| next.max(now).next_multiple_of(nanos(TICK))));
-                    now = wakeup;
-                }
-                Op::Poll(pause) => now += pause,
-            }
-            if !matches!(op, Op::Set(..) | Op::Remove(_)) && now >= model.unpolled {
-                let mut found = poll(&mut schedule, Duration::from_nanos(now));
-                found.sort_unstable_by_key(|due| due.key);
-                prop_assert_eq!(found, model.poll(now));
-            }
-        }
-    }
 }

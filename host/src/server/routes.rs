@@ -71,14 +71,11 @@ async fn status(State(shown): State<Shown>) -> Response {
 }
 
 #[cfg(feature = "prometheus")]
-async fn metrics(State(shown): State<Shown>, method: Method) -> Response {
+async fn metrics(State(shown): State<Shown>) -> Response {
     let content_type = [(
         header::CONTENT_TYPE,
         "text/plain; version=0.0.4; charset=utf-8",
     )];
-    if method == Method::HEAD {
-        return content_type.into_response();
-    }
     match shown.scrapes.body(shown.surface).await {
         Some(body) => (content_type, body).into_response(),
         None => busy(),

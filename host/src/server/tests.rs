@@ -168,7 +168,10 @@ fn a_thousand_idle_connections_lock_nobody_out() {
     files.current = files.maximum;
     setrlimit(Resource::Nofile, files).unwrap();
 
-    let server = Host::default().serve(Limits::default());
+    let server = Host::default().serve(Limits {
+        header_time: 2 * PATIENCE,
+        ..Limits::default()
+    });
     let mut idle: Vec<TcpStream> = (0..1000).map(|_| server.connect()).collect();
     assert!(server.get("/-/healthy").starts_with("HTTP/1.1 200 "));
     for gone in &mut idle[..700] {
@@ -204,6 +207,7 @@ fn requests_that_take_all_connections_lock_nobody_out_for_long() {
     let server = host.serve(Limits {
         connections: 1,
         place_time: Duration::from_millis(100),
+        request_time: 2 * PATIENCE,
         ..Limits::default()
     });
     let held = host.hold_statuses();
@@ -302,12 +306,20 @@ fn a_shutdown_lets_a_running_request_end_and_takes_no_other() {
     running.write_all(STATUS).unwrap();
     held.wait_for_one();
     let mut idle = server.connect();
+    let mut half = server.connect();
+    half.write_all(b"GET /-/hea").unwrap();
+    // By then the server has all but certainly read the half.
+    for _ in 0..5 {
+        server.get("/-/healthy");
+    }
     server.stop();
-    assert_eq!(
-        read_to_end(&mut idle),
-        "",
-        "it is closed while the request runs"
-    );
+    for without_request in [&mut idle, &mut half] {
+        assert_eq!(
+            read_to_end(without_request),
+            "",
+            "it is closed while the request runs"
+        );
+    }
     assert!(TcpStream::connect(server.address).is_err());
     held.release();
     assert!(read_to_end(&mut running).contains("{\"platforms\":0}"));
@@ -319,6 +331,7 @@ fn a_shutdown_does_not_wait_for_a_request_that_hangs() {
     let host = Host::default();
     let server = host.serve(Limits {
         drain_time: Duration::from_millis(100),
+        request_time: 2 * PATIENCE,
         ..Limits::default()
     });
     let held = host.hold_statuses();

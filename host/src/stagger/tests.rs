@@ -21,8 +21,8 @@ fn phases(interval_ms: u64, stagger_ms: u64, count: usize) -> Vec<u64> {
 
 /// How far the busiest circular window exceeds an even spread, after each slot that is taken.
 ///
-/// Only windows that begin where some slot will be are looked at: sliding any other window to the next slot loses
-/// nothing. Their counts only ever rise, so the highest so far is the highest now.
+/// Only windows that begin where some slot will be are looked at: sliding any other window to the
+/// next slot loses nothing. Their counts only ever rise, so the highest so far is the highest now.
 fn excesses(interval_ms: u64, stagger_ms: u64, window: u64, count: usize) -> Vec<i64> {
     let phases = phases(interval_ms, stagger_ms, count);
     let interval = interval_ms * MS;
@@ -50,7 +50,8 @@ fn excesses(interval_ms: u64, stagger_ms: u64, window: u64, count: usize) -> Vec
 fn the_first_slots_are_exactly_one_stagger_apart() {
     let expected: Vec<u64> = (0..10).map(|n| n * 500 * MS).collect();
     assert_eq!(phases(5000, 500, 10), expected);
-    // Where the stagger does not divide the interval, what is left over stays in front of the next interval.
+    // Where the stagger does not divide the interval, what is left over stays in front of the next
+    // interval.
     assert_eq!(phases(1700, 500, 3), [0, 500 * MS, 1000 * MS]);
 }
 
@@ -113,7 +114,8 @@ fn the_peak_is_at_most_two_above_an_even_spread() {
 
 #[test]
 fn intervals_below_a_second_pile_up_hardly_more() {
-    // Windows of 100 ms that do not fit the interval a whole number of times: still 4 above 8000 at most.
+    // Windows of 100 ms that do not fit the interval a whole number of times: still 4 above 8000 at
+    // most.
     for interval in [997, 500, 250, 100] {
         let worst = excesses(interval, 500, WINDOW, 3000)
             .into_iter()

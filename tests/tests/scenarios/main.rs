@@ -1,1 +1,15 @@
-//! Scenarios by behaviour: the real host, real libraries, real servers.
+//! Scenarios by behaviour: the real host as a process of its own, real libraries, real HTTP.
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on has failed"
+)]
+
+mod author;
+mod breaker_over_the_wire;
+mod command_line;
+mod faults_of_the_original;
+mod harness;
+mod misbehaving_files;
+mod misbehaving_plugins;
+mod newcomer;
+mod prometheus;

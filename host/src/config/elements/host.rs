@@ -33,10 +33,8 @@ pub struct HostConfig {
     pub shutdown_grace: Duration,
     /// Samples also go to the log once nobody has scraped for so long; zero means always.
     pub metrics_log_after: Duration,
-    /// The most measurements a platform may report under names of its own, 1–10 000.
-    pub max_series_per_platform: u32,
-    /// Where private copies of plugin libraries are kept, joined to the file's own folder; without it, a
-    /// temporary one.
+    /// Where private copies of plugin libraries are kept, joined to the file's own folder; without it, where
+    /// the store's own default lies.
     pub state_dir: Option<PathBuf>,
 }
 
@@ -85,10 +83,6 @@ pub(in crate::config) struct Written {
     #[schemars(with = "duration::Written", extend("default" = "5m"))]
     #[serde(default)]
     metrics_log_after: Option<duration::Written>,
-    /// The most measurements a platform may report under names of its own.
-    #[schemars(with = "u32", range(min = 1, max = 10_000), extend("default" = 100))]
-    #[serde(default)]
-    max_series_per_platform: Option<u32>,
     /// Where private copies of plugin libraries are kept, relative to the file.
     #[schemars(with = "String", length(min = 1))]
     #[serde(default)]
@@ -108,7 +102,6 @@ impl Default for HostConfig {
             stuck_limit: 8,
             shutdown_grace: Duration::from_secs(5),
             metrics_log_after: Duration::from_secs(300),
-            max_series_per_platform: 100,
             state_dir: None,
         }
     }
@@ -145,9 +138,6 @@ impl Written {
                 .unwrap_or(default.stuck_limit.min(call_threads)),
             shutdown_grace: given(self.shutdown_grace).unwrap_or(default.shutdown_grace),
             metrics_log_after: given(self.metrics_log_after).unwrap_or(default.metrics_log_after),
-            max_series_per_platform: self
-                .max_series_per_platform
-                .unwrap_or(default.max_series_per_platform),
             state_dir: self.state_dir.map(|written| folder(Path::new(&written))),
         };
         host.check(check);

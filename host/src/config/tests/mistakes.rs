@@ -387,7 +387,7 @@ fn control_characters_from_the_file_do_not_reach_the_message() {
     assert_snapshot!(plain, @r#"
     conductor.toml:2:13: host.isolation must be one of "process", "in-process", not the string "\u{1b}[2J"
     conductor.toml:3:1: host has no key `"a\u{7}"`
-      help: its keys are `call_threads`, `interval`, `isolation`, `max_series_per_platform`, `metrics_log_after`, `plugin_dirs`, `shutdown_grace`, `stagger`, `state_dir`, `stuck_limit`, `tick`, `timeout`
+      help: its keys are `call_threads`, `interval`, `isolation`, `metrics_log_after`, `plugin_dirs`, `shutdown_grace`, `stagger`, `state_dir`, `stuck_limit`, `tick`, `timeout`
     "#);
 }
 

@@ -141,17 +141,21 @@ fn this_machine_has_memory_and_a_disk() {
 
 #[test]
 fn a_request_while_one_is_under_way_is_dropped_and_says_so() {
-    let (revive, measure) = a_dead_mount();
+    let (revive, mut dead) = a_dead_mount();
+    let (entered, under_way) = channel();
+    let measure = move |path: &Path| {
+        let _ = entered.send(());
+        dead(path)
+    };
     let (sampler, samples) = sampler_with(&["/dead"], measure);
     assert!(sampler.request());
+    under_way.recv_timeout(TOO_LONG).expect("it has begun");
     assert!(!sampler.request(), "the first is held up by the disk");
     drop(revive);
     samples.recv_timeout(TOO_LONG).expect("the first");
     next(&sampler, &samples);
-    assert!(
-        samples.try_recv().is_err(),
-        "the dropped one came after all"
-    );
+    let more = samples.try_recv();
+    assert!(more.is_err(), "the dropped one came after all");
 }
 
 #[test]
@@ -175,6 +179,7 @@ fn the_fullest_disk_is_reported() {
     let measure = |path: &Path| {
         let percent = match path.to_str() {
             Some("/full") => 85.0,
+            Some("/half") => 50.0,
             Some("/empty") => 0.0,
             _ => return Ok(None),
         };
@@ -184,11 +189,12 @@ fn the_fullest_disk_is_reported() {
     let (sampler, samples) = sampler_with(&["/none", "/empty"], measure);
     let disk = next(&sampler, &samples).disk.expect("one that says");
     assert_eq!(disk.place, "/empty");
-    let (sampler, samples) = sampler_with(&["/empty", "/full", "/none"], measure);
+    let (sampler, samples) = sampler_with(&["/empty", "/full", "/half", "/none"], measure);
     let disk = next(&sampler, &samples).disk.expect("two that say");
     assert_eq!(disk.place, "/full");
 }
 
+#[cfg(unix)]
 #[test]
 fn a_disk_that_cannot_be_measured_is_unknown_rather_than_stuck() {
     let (sampler, samples) = sampler_with(&["/no/such/path"], fullness);

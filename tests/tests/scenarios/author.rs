@@ -1,0 +1,267 @@
+//! A plugin author's crate, outside the workspace.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::harness::{Setup, artifacts, workspace};
+
+#[test]
+fn the_readmes_fifteen_lines_are_a_plugin_that_a_running_host_checks() {
+    let source = readme_block("rust", "export_plugin!");
+    let lines = source
+        .lines()
+        .filter(|line| !line.trim().is_empty())
+        .count();
+    assert!(
+        lines <= 15,
+        "the README promises fifteen lines, these are {lines}"
+    );
+    let manifest = readme_block("toml", "crate-type");
+    let folder = tempfile::tempdir().unwrap();
+    let library = build(
+        folder.path(),
+        "file_size",
+        &manifest,
+        &source,
+        &workspace().join("plugin-api"),
+        &[],
+    );
+
+    let setup = Setup::without_plugins();
+    setup.install(&library);
+    fs::write(setup.path("backup.tar"), "12345").unwrap();
+    let config = format!("{{ path = \"{}\" }}", setup.path("backup.tar").display());
+    let host = setup
+        .platform("backup", "file-size", &config)
+        .platform("missing", "file-size", "{ path = \"/nowhere\" }")
+        .start();
+    host.wait("its report", |m| m.checks("backup", "healthy") >= 1.0);
+    host.wait_for_log("healthy: 5 bytes");
+    host.wait("a failure", |m| m.failures("missing", "error") >= 1.0);
+    host.wait_for_log("failing: error: No such file or directory");
+}
+
+#[test]
+fn a_newer_plugin_works_on_this_host() {
+    let folder = tempfile::tempdir().unwrap();
+    let newer = build_variant(folder.path(), "newer", newer_api);
+    let setup = Setup::new();
+    setup.install(&newer);
+    let host = setup.platform("p", "newer", "{}").start();
+    host.wait("its report", |m| m.checks("p", "healthy") >= 3.0);
+    let plugins = host.status()["plugins"].clone();
+    assert_eq!(plugins[0]["api_version"], "1.1.0", "{plugins}");
+}
+
+#[test]
+fn plugins_of_another_compiler_work_on_this_host() {
+    let Some(nightly) = toolchain("nightly") else {
+        assert!(
+            std::env::var_os("CI").is_none(),
+            "nightly Rust is part of what CI checks"
+        );
+        return;
+    };
+    let folder = tempfile::tempdir().unwrap();
+    let source = readme_block("rust", "export_plugin!");
+    let manifest = readme_block("toml", "crate-type");
+    let library = build(
+        folder.path(),
+        "file_size",
+        &manifest,
+        &source,
+        &workspace().join("plugin-api"),
+        &[&nightly],
+    );
+    let setup = Setup::without_plugins();
+    setup.install(&library);
+    let host = setup.platform("p", "file-size", "{ path = \"/\" }").start();
+    host.wait("its report", |m| m.checks("p", "healthy") >= 3.0);
+}
+
+/// A plugin without config whose copy of the API was changed by `change`, with the id `id`.
+///
+/// The copy is patched in by its path, so it is the same package to everybody but the layout check.
+pub(crate) fn build_variant(folder: &Path, id: &str, change: impl Fn(String) -> String) -> PathBuf {
+    let api = folder.join("plugin-api");
+    copy(&workspace().join("plugin-api"), &api);
+    let workspace_manifest = fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+    // Its package keys are inherited from the workspace, so it comes with one of its own.
+    let shared: String = workspace_manifest.replace(
+        "members = [\"host\", \"plugin-api\", \"plugins/*\", \"tests\"]",
+        "members = [\"plugin-api\", \"plugin\"]",
+    );
+    let shared: String = shared
+        .lines()
+        .filter(|line| !line.starts_with("conductor = "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    fs::write(folder.join("Cargo.toml"), shared).unwrap();
+    for file in [
+        "src/abi.rs",
+        "src/export.rs",
+        "src/testing.rs",
+        "Cargo.toml",
+    ] {
+        let text = fs::read_to_string(api.join(file)).unwrap();
+        fs::write(api.join(file), change(text)).unwrap();
+    }
+    let source = format!(
+        r#"
+        use conductor_plugin_api::{{Context, Failure, Probe, Report, export_plugin, schemars}};
+        #[derive(serde::Deserialize, schemars::JsonSchema)]
+        struct Always {{}}
+        impl Probe for Always {{
+            type Config = Self;
+            fn create(config: Self, _: &Context<'_>) -> Result<Self, Failure> {{ Ok(config) }}
+            fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {{ Ok(Report::healthy("always")) }}
+        }}
+        export_plugin! {{ id: "{id}", probe: Always }}
+        "#
+    );
+    let manifest = format!(
+        "[package]\nname = \"{id}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
+         [dependencies]\nconductor-plugin-api = \"1\"\nserde = {{ version = \"1\", features = [\"derive\"] }}\n"
+    );
+    build(
+        &folder.join("plugin"),
+        &id.replace('-', "_"),
+        &manifest,
+        &source,
+        &api,
+        &[],
+    )
+}
+
+/// The API one minor version on: a field and a method appended, and the version raised.
+pub(crate) fn newer_api(text: String) -> String {
+    text.replace("version = \"1.0.0\"", "version = \"1.1.0\"")
+        .replace(
+            "    pub create: extern \"C\" fn(config: RStr<'_>, call: &AbiCall) -> RResult<AbiProbeBox, AbiFailure>,\n",
+            "    pub create: extern \"C\" fn(config: RStr<'_>, call: &AbiCall) -> RResult<AbiProbeBox, AbiFailure>,\n    /// New.\n    pub news: extern \"C\" fn() -> u64,\n",
+        )
+        .replace(
+            "    fn close(&mut self, call: &AbiCall) -> RResult<(), AbiFailure>;\n",
+            "    fn close(&mut self, call: &AbiCall) -> RResult<(), AbiFailure>;\n    /// New.\n    fn news(&self) -> u64 { 7 }\n",
+        )
+        .replace("        create: create::<E::Probe>,\n", "        create: create::<E::Probe>,\n        news,\n")
+        .replace("extern \"C\" fn constructor<", "extern \"C\" fn news() -> u64 { 7 }\n\nextern \"C\" fn constructor<")
+}
+
+/// Builds a crate in `folder` against the API at `api`, as an author would who has it from the registry.
+fn build(
+    folder: &Path,
+    name: &str,
+    manifest: &str,
+    source: &str,
+    api: &Path,
+    toolchain: &[&str],
+) -> PathBuf {
+    fs::create_dir_all(folder.join("src")).unwrap();
+    let patch = if folder
+        .parent()
+        .is_some_and(|parent| parent.join("Cargo.toml").exists())
+    {
+        let root = folder.parent().unwrap().join("Cargo.toml");
+        let text = fs::read_to_string(&root).unwrap();
+        fs::write(
+            &root,
+            format!(
+                "{text}\n[patch.crates-io]\nconductor-plugin-api = {{ path = \"{}\" }}\n",
+                api.display()
+            ),
+        )
+        .unwrap();
+        String::new()
+    } else {
+        format!(
+            "\n[patch.crates-io]\nconductor-plugin-api = {{ path = \"{}\" }}\n",
+            api.display()
+        )
+    };
+    fs::write(folder.join("Cargo.toml"), format!("{manifest}{patch}")).unwrap();
+    fs::write(folder.join("src/lib.rs"), source).unwrap();
+    // The versions the host was built with, so that nothing is looked up anew.
+    let root = if patch.is_empty() {
+        folder.parent().unwrap()
+    } else {
+        folder
+    };
+    fs::copy(workspace().join("Cargo.lock"), root.join("Cargo.lock")).unwrap();
+    // One target folder for all of them, or each would compile abi_stable again.
+    let target = artifacts()
+        .parent()
+        .unwrap()
+        .join("outside")
+        .join(if toolchain.is_empty() {
+            "same"
+        } else {
+            "other"
+        });
+    let mut cargo = match toolchain {
+        [] => Command::new(env!("CARGO")),
+        [cargo, ..] => Command::new(cargo),
+    };
+    let output = cargo
+        .args(["build", "--target-dir"])
+        .arg(&target)
+        .current_dir(folder)
+        .env_remove("RUSTC")
+        .env_remove("RUSTUP_TOOLCHAIN")
+        .env_remove("CARGO_TARGET_DIR")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let file = format!(
+        "{}{name}{}",
+        std::env::consts::DLL_PREFIX,
+        std::env::consts::DLL_SUFFIX
+    );
+    let built = root.join(&file);
+    // The target folder is shared, and the next variant may have the same name.
+    fs::copy(target.join("debug").join(&file), &built).unwrap();
+    built
+}
+
+/// The first block of the README in this language that contains `word`.
+fn readme_block(language: &str, word: &str) -> String {
+    let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
+    readme
+        .split(&format!("```{language}\n"))
+        .skip(1)
+        .filter_map(|rest| rest.split("```").next())
+        .find(|block| block.contains(word))
+        .unwrap_or_else(|| panic!("the README has no {language} block with {word}"))
+        .to_owned()
+}
+
+fn toolchain(name: &str) -> Option<String> {
+    let output = Command::new("rustup")
+        .args(["which", "--toolchain", name, "cargo"])
+        .output()
+        .ok()?;
+    output
+        .status
+        .success()
+        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let place = to.join(entry.file_name());
+        if entry.file_type().unwrap().is_dir() {
+            copy(&entry.path(), &place);
+        } else {
+            fs::copy(entry.path(), place).unwrap();
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! The commands, their output and their exit codes.
+
+use std::{fs, path::Path};
+
+use crate::harness::{Setup, artifacts, conductor, library};
+
+/// Exit code, standard output and standard error, with the test's own folders replaced.
+fn run(setup: &Setup, arguments: &[&str]) -> (i32, String, String) {
+    finish(setup, setup.command(arguments))
+}
+
+fn finish(setup: &Setup, mut command: std::process::Command) -> (i32, String, String) {
+    let output = command.output().unwrap();
+    let clean = |bytes: Vec<u8>| {
+        String::from_utf8(bytes)
+            .unwrap()
+            .replace(&setup.folder.path().display().to_string(), "DIR")
+            .replace(&artifacts().display().to_string(), "BIN")
+    };
+    (
+        output.status.code().unwrap(),
+        clean(output.stdout),
+        clean(output.stderr),
+    )
+}
+
+/// What `config check` says about a file with this text.
+fn check(text: &[u8]) -> (i32, String) {
+    let setup = Setup::new();
+    let file = setup.path("conductor.toml");
+    fs::write(&file, text).unwrap();
+    let mut command = conductor(&["config", "check"]);
+    command.arg("--config.file").arg(&file);
+    let (code, _, errors) = finish(&setup, command);
+    (code, errors)
+}
+
+#[test]
+fn run_once_prints_a_table_and_its_exit_code_says_how_it_went() {
+    let good = Setup::new().platform("a", "fault", "{}");
+    let (code, table, _) = run(&good, &["run", "--once"]);
+    assert_eq!(code, 0, "{table}");
+    assert!(
+        table.contains("a") && table.contains("healthy") && table.contains("as it was told"),
+        "{table}"
+    );
+    let bad = Setup::new().platform("a", "fault", "{}").platform(
+        "b",
+        "fault",
+        r#"{ status = "unhealthy" }"#,
+    );
+    let (code, table, _) = run(&bad, &["run", "--once"]);
+    assert_eq!(code, 1, "{table}");
+    let rows: Vec<_> = table.lines().collect();
+    assert!(rows[1].starts_with('b'), "worst first: {table}");
+}
+
+#[test]
+fn status_shows_what_a_running_host_knows() {
+    let host = Setup::new().platform("shop", "fault", "{}").start();
+    host.wait("a report", |m| m.checks("shop", "healthy") >= 1.0);
+    let address = host.address.to_string();
+    let output = conductor(&["status", "--web.listen-address", &address])
+        .output()
+        .unwrap();
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert!(
+        output.status.success() && table.contains("shop") && table.contains("healthy"),
+        "{table}"
+    );
+    let output = conductor(&[
+        "status",
+        "--output",
+        "json",
+        "--web.listen-address",
+        &address,
+    ])
+    .output()
+    .unwrap();
+    let json: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(json["platforms"][0]["name"], "shop");
+    drop(host);
+    let output = conductor(&["status", "--web.listen-address", &address])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        String::from_utf8(output.stderr)
+            .unwrap()
+            .contains("is `conductor run` running there?")
+    );
+}
+
+#[test]
+fn plugin_list_shows_each_file_loaded_or_refused_and_why() {
+    let setup = Setup::new().platform("a", "fault", "{}");
+    fs::write(setup.plugin_dir().join("broken.so"), "text").unwrap();
+    let (code, table, _) = run(&setup, &["plugin", "list"]);
+    assert_eq!(code, 4, "{table}");
+    for word in [
+        "disk",
+        "fault",
+        "http",
+        "tcp",
+        "loaded",
+        "broken.so",
+        "refused",
+        "rule format",
+    ] {
+        assert!(table.contains(word), "{word} is missing:\n{table}");
+    }
+}
+
+#[test]
+fn plugin_inspect_prints_what_is_known_without_running_the_library() {
+    let setup = Setup::new();
+    let file = setup
+        .plugin_dir()
+        .join(library("conductor_plugin_disk").file_name().unwrap());
+    let output = conductor(&["plugin", "inspect"])
+        .arg(&file)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{text}");
+    for word in ["disk", "1.0.0", "sha256", "unwind"] {
+        assert!(text.contains(word), "{word} is missing:\n{text}");
+    }
+    fs::write(setup.path("x.so"), "text").unwrap();
+    let output = conductor(&["plugin", "inspect"])
+        .arg(setup.path("x.so"))
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(4));
+}
+
+#[test]
+fn schedule_prints_who_starts_when_and_warns_of_what_cannot_fit() {
+    let setup = Setup::new()
+        .host("interval = \"5s\"\nstagger = \"500ms\"\ntimeout = \"4s\"\ncall_threads = 1\nstuck_limit = 1")
+        .platform("a", "fault", "{}")
+        .platform("b", "fault", "{}");
+    let (code, text, _) = run(&setup, &["schedule"]);
+    assert_eq!(code, 0);
+    insta::assert_snapshot!(text);
+}
+
+#[test]
+fn config_check_finds_what_only_the_plugins_schema_knows() {
+    let good = Setup::new().platform("root", "disk", "{ path = \"/\" }");
+    let (code, text, errors) = run(&good, &["config", "check"]);
+    assert_eq!(
+        (code, text.as_str()),
+        (0, "DIR/conductor.toml: ok, 1 platform, 1 plugin\n"),
+        "{errors}"
+    );
+    let bad = Setup::new().platform("root", "disk", "{ path = \"/\", degraded_abov = 80 }");
+    let (code, _, errors) = run(&bad, &["config", "check"]);
+    assert_eq!(code, 3);
+    insta::assert_snapshot!(errors);
+}
+
+#[test]
+fn a_config_with_a_mistake_ends_with_3_and_one_clear_message() {
+    let of = |text: &str| {
+        let (code, message) = check(text.as_bytes());
+        assert_eq!(code, 3, "{message}");
+        message
+    };
+    insta::assert_snapshot!(
+        "unknown_key",
+        of("[platform.a]\nplugin = \"fault\"\ntimout = \"1s\"\n")
+    );
+    insta::assert_snapshot!(
+        "wrong_type",
+        of("[host]\nplugin_dirs = \"plugins\"\n[platform.a]\nplugin = \"fault\"\n")
+    );
+    insta::assert_snapshot!(
+        "bad_duration",
+        of("[host]\ninterval = \"5 parsecs\"\n[platform.a]\nplugin = \"fault\"\n")
+    );
+    insta::assert_snapshot!(
+        "timeout_above_interval",
+        of("[platform.a]\nplugin = \"fault\"\ninterval = \"1s\"\ntimeout = \"2s\"\n")
+    );
+    insta::assert_snapshot!(
+        "duplicate_platform",
+        of("[platform.a]\nplugin = \"fault\"\n[platform.a]\nplugin = \"disk\"\n")
+    );
+    insta::assert_snapshot!("unknown_plugin", of("[platform.a]\nplugin = \"faul\"\n"));
+    insta::assert_snapshot!("no_platform", of("[host]\ninterval = \"5s\"\n"));
+}
+
+#[test]
+fn a_config_that_cannot_be_read_ends_with_3_and_one_clear_message() {
+    let missing = |path: &Path| {
+        let setup = Setup::new();
+        let path = setup.path(path.to_str().unwrap());
+        let mut command = conductor(&["run", "--config.file"]);
+        command.arg(&path);
+        let (code, _, errors) = finish(&setup, command);
+        assert_eq!(code, 3, "{errors}");
+        errors
+    };
+    insta::assert_snapshot!("missing_file", missing(Path::new("nowhere.toml")));
+    insta::assert_snapshot!("a_folder", missing(Path::new("plugins")));
+    let (code, message) = check(&vec![b'#'; 10 << 20]);
+    assert_eq!(code, 3);
+    insta::assert_snapshot!("ten_megabytes", message);
+    let (code, message) = check(b"[host]\ninterval = \"\xff\"\n");
+    assert_eq!(code, 3);
+    insta::assert_snapshot!("not_utf8", message);
+}
+
+#[test]
+fn usage_mistakes_end_with_2() {
+    assert_eq!(
+        conductor(&["run", "--no-such-flag"])
+            .output()
+            .unwrap()
+            .status
+            .code(),
+        Some(2)
+    );
+    assert_eq!(
+        conductor(&["frobnicate"]).output().unwrap().status.code(),
+        Some(2)
+    );
+}
+
+#[test]
+fn the_default_config_is_printed_and_fits_the_schema_that_is_printed() {
+    let default = conductor(&["config", "default"]).output().unwrap();
+    assert!(
+        String::from_utf8(default.stdout)
+            .unwrap()
+            .contains("[host]")
+    );
+    let schema = conductor(&["config", "schema"]).output().unwrap();
+    let schema: serde_json::Value = serde_json::from_slice(&schema.stdout).unwrap();
+    assert!(schema["properties"]["platform"].is_object());
+}

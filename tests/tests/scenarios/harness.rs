@@ -1,0 +1,382 @@
+//! A real host on a config of the test's, watched from outside as an operator would.
+
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    io::{BufRead as _, BufReader, Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, OnceLock},
+    thread,
+    time::{Duration, Instant},
+};
+
+use tempfile::TempDir;
+
+/// Where `cargo` put the host, the bundled plugins and the fixtures, which are built first.
+pub(crate) fn artifacts() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let test = std::env::current_exe().unwrap();
+        let folder = test.ancestors().nth(2).unwrap().to_owned();
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo
+            .args(["build", "--workspace", "--target-dir"])
+            .arg(folder.parent().unwrap());
+        if folder.ends_with("release") {
+            cargo.arg("--release");
+        }
+        let output = cargo.current_dir(workspace()).output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        folder
+    })
+}
+
+pub(crate) fn workspace() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
+}
+
+/// The library of a workspace member, such as `conductor_plugin_http`.
+pub(crate) fn library(name: &str) -> PathBuf {
+    let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    artifacts().join(format!("{prefix}{name}{suffix}"))
+}
+
+/// A config in the making, in a folder of its own with an empty plugin folder.
+pub(crate) struct Setup {
+    pub(crate) folder: TempDir,
+    host: String,
+    resources: String,
+    rest: String,
+}
+
+impl Setup {
+    /// Checks every 100 ms, with the bundled plugins `http`, `tcp`, `disk` and `fault`.
+    pub(crate) fn new() -> Self {
+        let setup = Self::without_plugins();
+        for plugin in ["http", "tcp", "disk", "fault"] {
+            setup.install(&library(&format!("conductor_plugin_{plugin}")));
+        }
+        setup
+    }
+
+    pub(crate) fn without_plugins() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("plugins")).unwrap();
+        let host = "interval = \"100ms\"\nstagger = \"10ms\"\ntimeout = \"100ms\"\nstate_dir = \"state\"\n".to_owned();
+        // A machine that is busy with tests is no reason to stretch their checks.
+        let resources =
+            "degraded_above = 100\nrecover_below = 99\ncritical_above = 100\n".to_owned();
+        Self {
+            folder,
+            host,
+            resources,
+            rest: String::new(),
+        }
+    }
+
+    /// Replaces the lines of `[host]` after `plugin_dirs`.
+    pub(crate) fn host(mut self, lines: &str) -> Self {
+        self.host = format!("state_dir = \"state\"\n{lines}\n");
+        self
+    }
+
+    /// Replaces the lines of `[resources]`.
+    pub(crate) fn resources(mut self, lines: &str) -> Self {
+        self.resources = format!("{lines}\n");
+        self
+    }
+
+    /// Adds text behind `[host]`.
+    pub(crate) fn with(mut self, toml: &str) -> Self {
+        self.rest.push_str(toml);
+        self.rest.push('\n');
+        self
+    }
+
+    /// Adds a platform; `config` is an inline table.
+    pub(crate) fn platform(mut self, name: &str, plugin: &str, config: &str) -> Self {
+        writeln!(
+            self.rest,
+            "[platform.{name}]\nplugin = \"{plugin}\"\nconfig = {config}"
+        )
+        .unwrap();
+        self
+    }
+
+    pub(crate) fn plugin_dir(&self) -> PathBuf {
+        self.folder.path().join("plugins")
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// Copies a library into the plugin folder.
+    pub(crate) fn install(&self, library: &Path) -> PathBuf {
+        let place = self.plugin_dir().join(library.file_name().unwrap());
+        fs::copy(library, &place).unwrap();
+        place
+    }
+
+    /// Writes the config and answers its path.
+    pub(crate) fn write(&self) -> PathBuf {
+        let file = self.path("conductor.toml");
+        fs::write(
+            &file,
+            format!(
+                "[host]\nplugin_dirs = [\"plugins\"]\n{}\n[resources]\n{}\n{}",
+                self.host, self.resources, self.rest
+            ),
+        )
+        .unwrap();
+        file
+    }
+
+    /// A command of `conductor` on this config.
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = conductor(arguments);
+        command.arg("--config.file").arg(self.write());
+        command
+    }
+
+    pub(crate) fn start(self) -> Host {
+        self.start_with(&[])
+    }
+
+    /// Starts `conductor run` and waits until it serves.
+    pub(crate) fn start_with(self, arguments: &[&str]) -> Host {
+        let mut command = self.command(&["run", "--web.listen-address", "127.0.0.1:0"]);
+        let child = command
+            .args(arguments)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut host = Host::adopt(child, self);
+        host.find_address();
+        host
+    }
+}
+
+/// `conductor` with arguments.
+pub(crate) fn conductor(arguments: &[&str]) -> Command {
+    let mut command =
+        Command::new(artifacts().join(format!("conductor{}", std::env::consts::EXE_SUFFIX)));
+    command
+        .args(arguments)
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null());
+    command
+}
+
+/// A running host.
+pub(crate) struct Host {
+    pub(crate) child: Child,
+    pub(crate) address: SocketAddr,
+    log: Arc<Mutex<String>>,
+    pub(crate) setup: Setup,
+}
+
+impl Host {
+    /// Watches a host that was started by hand, with its standard error piped.
+    pub(crate) fn adopt(mut child: Child, setup: Setup) -> Self {
+        let log = Arc::new(Mutex::new(String::new()));
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let copy = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                writeln!(copy.lock().unwrap(), "{line}").unwrap();
+            }
+        });
+        Self {
+            child,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            log,
+            setup,
+        }
+    }
+
+    /// Waits until it serves, and notes where.
+    pub(crate) fn find_address(&mut self) {
+        self.wait_for_log(LISTENING);
+        let log = self.log();
+        let address = log
+            .lines()
+            .find_map(|line| line.split_once(LISTENING))
+            .unwrap()
+            .1;
+        self.address = address.trim().parse().unwrap();
+    }
+
+    /// Status code and body of a GET request.
+    pub(crate) fn get(&self, path: &str) -> (u16, String) {
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        write!(stream, "GET {path} HTTP/1.0\r\nHost: x\r\n\r\n").unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        let code = head.split(' ').nth(1).unwrap().parse().unwrap();
+        (code, body.to_owned())
+    }
+
+    pub(crate) fn metrics(&self) -> Metrics {
+        let (code, text) = self.get("/metrics");
+        assert_eq!(code, 200, "{text}");
+        Metrics::parse(&text)
+    }
+
+    pub(crate) fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&self.get("/api/v1/status").1).unwrap()
+    }
+
+    pub(crate) fn log(&self) -> String {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits until the metrics are as wanted, and answers them.
+    #[track_caller]
+    pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+        let start = Instant::now();
+        loop {
+            let metrics = self.metrics();
+            if wanted(&metrics) {
+                return metrics;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "waited in vain for: {what}\n{metrics:#?}\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_log(&self, text: &str) {
+        let start = Instant::now();
+        while !self.log().contains(text) {
+            assert!(
+                start.elapsed() < PATIENCE,
+                "waited in vain for the log line {text:?}:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Asks the host to stop, and answers how it left.
+    pub(crate) fn stop(&mut self) -> ExitStatus {
+        self.signal("TERM");
+        self.wait_for_exit()
+    }
+
+    pub(crate) fn signal(&self, name: &str) {
+        let killed = Command::new("kill")
+            .args([&format!("-{name}"), &self.child.id().to_string()])
+            .status();
+        assert!(killed.unwrap().success());
+    }
+
+    #[track_caller]
+    pub(crate) fn wait_for_exit(&mut self) -> ExitStatus {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "the host does not leave:\n{}",
+                self.log()
+            );
+            thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Host {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// What one scrape said.
+#[derive(Debug)]
+pub(crate) struct Metrics(BTreeMap<String, f64>);
+
+impl Metrics {
+    fn parse(text: &str) -> Self {
+        let samples = text
+            .lines()
+            .filter(|line| !line.starts_with('#'))
+            .map(|line| {
+                let (series, value) = line.rsplit_once(' ').unwrap();
+                (series.to_owned(), value.parse().unwrap())
+            });
+        Self(samples.collect())
+    }
+
+    /// The value of a series written as in the scrape.
+    pub(crate) fn series(&self, series: &str) -> Option<f64> {
+        self.0.get(series).copied()
+    }
+
+    /// The sum over all series of a metric that have all of these labels.
+    pub(crate) fn sum(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
+        self.0
+            .iter()
+            .filter(|(series, _)| series.split('{').next() == Some(metric))
+            .filter(|(series, _)| labels.iter().all(|label| series.contains(label)))
+            .map(|(_, value)| value)
+            .sum()
+    }
+
+    /// Checks of a platform that ended with this status.
+    pub(crate) fn checks(&self, platform: &str, status: &str) -> f64 {
+        self.sum(
+            "health_check_total",
+            &[("platform", platform), ("status", status)],
+        )
+    }
+
+    /// Failures of a platform of this type.
+    pub(crate) fn failures(&self, platform: &str, error_type: &str) -> f64 {
+        self.sum(
+            "plugin_failure_total",
+            &[("platform", platform), ("error_type", error_type)],
+        )
+    }
+
+    /// Checks of a platform skipped for this reason.
+    pub(crate) fn skipped(&self, platform: &str, reason: &str) -> f64 {
+        self.sum(
+            "conductor_checks_skipped_total",
+            &[("platform", platform), ("reason", reason)],
+        )
+    }
+
+    /// All checks of a platform that were due, whatever became of them.
+    pub(crate) fn due(&self, platform: &str) -> f64 {
+        let of = [("platform", platform)];
+        self.sum("health_check_total", &of) + self.sum("conductor_checks_skipped_total", &of)
+    }
+
+    /// 0 closed, 1 open, 2 half-open.
+    pub(crate) fn breaker(&self, platform: &str) -> f64 {
+        self.sum("circuit_breaker_state", &[("platform", platform)])
+    }
+}
+
+const LISTENING: &str = "listening on http://";
+
+/// How long anything may take on a busy machine before a test gives up on it.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

@@ -1,0 +1,258 @@
+//! Plugins with a sin each: the host names it, counts it, and nobody else notices.
+
+use crate::harness::{Host, Metrics, Setup};
+
+/// The bystander's checks go on at their pace, and each of them is healthy.
+#[track_caller]
+fn the_bystander_is_unharmed(host: &Host) {
+    let before = host.metrics();
+    let after = host.wait("twenty more checks of the bystander", |m| {
+        m.checks("bystander", "healthy") >= before.checks("bystander", "healthy") + 20.0
+    });
+    let healthy = |m: &Metrics| m.checks("bystander", "healthy");
+    let due = after.due("bystander") - before.due("bystander");
+    // A scrape may fall between a check's being due and its end, and the machine may lose a tick or two of its own.
+    let lost = due - (healthy(&after) - healthy(&before));
+    assert!(
+        lost <= 2.0,
+        "{lost} of {due} checks were lost\n{}",
+        host.log()
+    );
+    assert_eq!(after.checks("bystander", "failed"), 0.0);
+}
+
+fn with_bystander() -> Setup {
+    Setup::new().platform("bystander", "fault", "{}")
+}
+
+#[test]
+fn a_probe_that_returns_errors_is_counted_and_named() {
+    let host = with_bystander()
+        .platform("sinner", "fault", r#"{ check = { fault = "error" } }"#)
+        .start();
+    let metrics = host.wait("three errors", |m| m.failures("sinner", "error") == 3.0);
+    assert_eq!(metrics.checks("sinner", "failed"), 3.0);
+    host.wait_for_log("failing: error: failed as it was told");
+    the_bystander_is_unharmed(&host);
+}
+
+#[test]
+fn a_panic_in_check_is_a_failure_with_file_and_line_and_the_probe_is_made_anew() {
+    let setup = with_bystander();
+    let count = setup.path("calls");
+    let config = format!(
+        r#"{{ check = {{ fault = "panic", after = 1, times = 1 }}, count_file = "{}" }}"#,
+        count.display()
+    );
+    let host = setup.platform("sinner", "fault", &config).start();
+    host.wait("a panic", |m| m.failures("sinner", "panic") == 1.0);
+    host.wait_for_log("panicked as it was told");
+    host.wait_for_log("plugins/fault/src/lib.rs:");
+    host.wait("healthy again", |m| m.checks("sinner", "healthy") >= 2.0);
+    let calls = std::fs::read_to_string(count).unwrap();
+    assert!(
+        calls.starts_with("create\ncheck\ncheck\ndrop\ncreate\ncheck\n"),
+        "{calls}"
+    );
+    the_bystander_is_unharmed(&host);
+}
+
+#[test]
+fn a_panic_in_create_is_a_failure() {
+    let host = with_bystander()
+        .platform("sinner", "fault", r#"{ create = { fault = "panic" } }"#)
+        .start();
+    host.wait("three panics", |m| m.failures("sinner", "panic") == 3.0);
+    the_bystander_is_unharmed(&host);
+}
+
+#[test]
+fn a_panic_in_drop_and_one_in_the_payloads_own_drop_are_contained() {
+    let host = with_bystander()
+        .platform(
+            "sinner",
+            "fault",
+            r#"{ check = { fault = "panic-payload" }, drop = { fault = "panic" } }"#,
+        )
+        .start();
+    host.wait("three panics", |m| m.failures("sinner", "panic") == 3.0);
+    host.wait_for_log("dropping the probe that panicked failed too");
+    the_bystander_is_unharmed(&host);
+}
+
+#[test]
+fn a_hanging_probe_times_out_at_once_gets_no_second_call_and_delays_nobody() {
+    let setup = with_bystander();
+    let (count, end) = (setup.path("calls"), setup.path("end"));
+    let config = format!(
+        r#"{{ check = {{ fault = "hang", until_file = "{}", times = 1 }}, count_file = "{}" }}"#,
+        end.display(),
+        count.display()
+    );
+    let host = setup.platform("sinner", "fault", &config).start();
+    host.wait("a timeout", |m| m.failures("sinner", "timeout") == 1.0);
+    let metrics = host.wait("skips while it is stuck", |m| {
+        m.skipped("sinner", "overlap") >= 5.0
+    });
+    assert_eq!(
+        metrics.sum("conductor_stuck_calls", &[("plugin", "fault")]),
+        1.0
+    );
+    assert_eq!(
+        metrics.failures("sinner", "timeout"),
+        1.0,
+        "a skipped check is no failure"
+    );
+    assert_eq!(std::fs::read_to_string(&count).unwrap(), "create\ncheck\n");
+    the_bystander_is_unharmed(&host);
+    std::fs::write(end, "").unwrap();
+    let metrics = host.wait("healthy once it returned", |m| {
+        m.checks("sinner", "healthy") >= 1.0
+    });
+    assert_eq!(
+        metrics.sum("conductor_stuck_calls", &[("plugin", "fault")]),
+        0.0
+    );
+}
+
+#[test]
+fn a_plugin_with_too_many_stuck_calls_is_quarantined_and_the_others_go_on() {
+    let mut setup = Setup::new()
+        .with("[plugin.fault]\nstuck_limit = 3")
+        .platform(
+            "bystander",
+            "disk",
+            r#"{ path = "/", degraded_above = 100, unhealthy_above = 100 }"#,
+        );
+    for nth in 0..5 {
+        setup = setup.platform(
+            &format!("sinner{nth}"),
+            "fault",
+            r#"{ check = { fault = "hang" } }"#,
+        );
+    }
+    let host = setup.start();
+    host.wait_for_log("quarantined: 3 of its calls are stuck");
+    host.wait("refused calls", |m| {
+        m.sum(
+            "conductor_checks_skipped_total",
+            &[("plugin", "fault"), ("reason", "saturated")],
+        ) >= 5.0
+    });
+    assert!(
+        host.status()["plugins"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|p| p["id"] == "fault" && p["quarantined"] == true)
+    );
+    the_bystander_is_unharmed(&host);
+}
+
+#[test]
+fn slow_probes_run_side_by_side() {
+    let mut setup =
+        Setup::new().host("interval = \"500ms\"\nstagger = \"10ms\"\ntimeout = \"450ms\"");
+    for nth in 0..10 {
+        setup = setup.platform(
+            &format!("slow{nth}"),
+            "fault",
+            r#"{ check = { fault = "sleep", millis = 200 } }"#,
+        );
+    }
+    // Ten times 200 ms do not fit into 500 ms one after another.
+    let host = setup.start();
+    let metrics = host.wait("three rounds", |m| {
+        (0..10).all(|n| m.checks(&format!("slow{n}"), "healthy") >= 3.0)
+    });
+    for nth in 0..10 {
+        assert_eq!(metrics.checks(&format!("slow{nth}"), "failed"), 0.0);
+    }
+}
+
+#[test]
+fn a_flapping_platform_is_reported_as_it_is_and_never_trips_the_breaker() {
+    let host = with_bystander()
+        .platform("sinner", "fault", r#"{ status = "flap" }"#)
+        .start();
+    let metrics = host.wait("ten bad reports", |m| {
+        m.checks("sinner", "unhealthy") >= 10.0
+    });
+    assert!(metrics.checks("sinner", "healthy") >= 10.0);
+    assert_eq!(metrics.breaker("sinner"), 0.0);
+    assert_eq!(metrics.checks("sinner", "failed"), 0.0);
+}
+
+#[test]
+fn what_a_plugin_logs_comes_out_with_its_name_and_platform() {
+    let host = Setup::new()
+        .platform("chatty", "fault", r#"{ check = { fault = "log" } }"#)
+        .start();
+    host.wait_for_log("logged as it was told nth=0");
+    let log = host.log();
+    let line = log
+        .lines()
+        .find(|line| line.contains("logged as it was told"))
+        .unwrap();
+    assert!(
+        line.contains("WARN")
+            && line.contains("plugin=\"fault\"")
+            && line.contains("platform=\"chatty\""),
+        "{line}"
+    );
+}
+
+#[test]
+fn a_config_table_the_schema_refuses_stops_only_its_platform_and_is_placed_in_the_file() {
+    let host = with_bystander()
+        .platform("sinner", "fault", r#"{ chekc = { fault = "error" } }"#)
+        .start();
+    let metrics = host.wait("a config failure", |m| {
+        m.failures("sinner", "config") >= 1.0
+    });
+    assert_eq!(metrics.failures("sinner", "error"), 0.0);
+    host.wait_for_log("chekc");
+    host.wait_for_log("conductor.toml:");
+    host.wait_for_log("did you mean");
+    the_bystander_is_unharmed(&host);
+}
+
+#[test]
+fn every_due_check_is_counted_exactly_once_whatever_becomes_of_it() {
+    let names = ["well", "errs", "panics", "hangs", "slow"];
+    let host = Setup::new()
+        .platform("well", "fault", "{}")
+        .platform("errs", "fault", r#"{ check = { fault = "error" } }"#)
+        .platform(
+            "panics",
+            "fault",
+            r#"{ check = { fault = "panic", after = 3 } }"#,
+        )
+        .platform(
+            "hangs",
+            "fault",
+            r#"{ check = { fault = "hang", after = 2 } }"#,
+        )
+        .platform(
+            "slow",
+            "fault",
+            r#"{ check = { fault = "sleep", millis = 250 } }"#,
+        )
+        .start();
+    let metrics = host.wait("fifty rounds", |m| m.due("well") >= 50.0);
+    let due: Vec<_> = names.iter().map(|name| metrics.due(name)).collect();
+    let (least, most) = (
+        due.iter().copied().fold(f64::MAX, f64::min),
+        due.iter().copied().fold(0.0, f64::max),
+    );
+    // All have the same interval, so all were due as often; the slots differ by less than one interval, and at most one
+    // check of each is under way during the scrape.
+    assert!(most - least <= 2.0, "{names:?} {due:?}");
+    for name in names {
+        assert_eq!(
+            metrics.sum("plugin_failure_total", &[("platform", name)]),
+            metrics.checks(name, "failed"),
+            "each failed check has one failure type"
+        );
+    }
+}
