@@ -48,6 +48,7 @@ pub struct Shared {
     pub starvation: Starvation,
     /// Calls begun and not yet over or given up.
     in_flight: AtomicUsize,
+    ended: AtomicU64,
     /// Seconds from the clock's origin to 1970, as bits; kept current by the scheduler.
     wall_offset: AtomicU64,
 }
@@ -60,6 +61,7 @@ impl Shared {
             metrics,
             starvation: Starvation::new(platforms),
             in_flight: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
             wall_offset: AtomicU64::new(0),
         };
         shared.follow_wall_clock();
@@ -77,9 +79,14 @@ impl Shared {
         f64::from_bits(self.wall_offset.load(Ordering::Relaxed)) + at.as_secs_f64()
     }
 
+    /// How many calls have ended, by result or by deadline.
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
     /// How many calls are under way.
     pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.load(Ordering::Acquire)
     }
 }
 
@@ -274,7 +281,7 @@ impl PlatformGuard {
     }
 
     fn count(&self, result: Result<&Report, &Failure>, took: Duration, now: Duration) {
-        self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.shared.ended.fetch_add(1, Ordering::Relaxed);
         let outcome = match result {
             Ok(report) => {
                 self.metrics.measurements(&report.measurements);
@@ -288,6 +295,8 @@ impl PlatformGuard {
         };
         self.metrics
             .record(outcome, took, self.shared.unix_seconds(now));
+        // Last: who waits for the count to fall to zero finds everything counted.
+        self.shared.in_flight.fetch_sub(1, Ordering::Release);
     }
 
     fn log_change(&self, change: Option<Health>, result: Result<&Report, &Failure>) {

@@ -66,6 +66,11 @@ impl Host {
         &self.shared.metrics
     }
 
+    /// How many checks have ended with a status, of all platforms.
+    pub fn checks_ended(&self) -> u64 {
+        self.shared.ended()
+    }
+
     /// Stops checking; returns when what was under way has ended, or its time of grace has.
     pub fn stop(self) {
         self.scheduler.stop();

@@ -69,7 +69,9 @@ fn one_slow_check_holds_nobody_up() {
     let metrics = host.wait("twenty checks while the slow one sleeps", |m| {
         m.checks("quick", "healthy") >= 15.0
     });
-    let lost = metrics.due("quick") - metrics.checks("quick", "healthy");
+    // What the machine itself makes the host miss is not the slow check's doing.
+    let due = metrics.due("quick") - metrics.skipped("quick", "missed");
+    let lost = due - metrics.checks("quick", "healthy");
     assert!(lost <= 1.0, "{lost} were lost: {metrics:#?}");
 }
 

@@ -1,7 +1,8 @@
 //! Scenarios by behaviour: the real host as a process of its own, real libraries, real HTTP.
 #![expect(
+    clippy::disallowed_methods,
     clippy::unwrap_used,
-    reason = "a test that cannot go on has failed"
+    reason = "a test that cannot go on has failed, and one that waits has to give up some time"
 )]
 
 mod author;

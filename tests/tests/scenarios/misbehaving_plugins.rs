@@ -10,11 +10,13 @@ fn the_bystander_is_unharmed(host: &Host) {
         m.checks("bystander", "healthy") >= before.checks("bystander", "healthy") + 20.0
     });
     let healthy = |m: &Metrics| m.checks("bystander", "healthy");
-    let due = after.due("bystander") - before.due("bystander");
-    // A scrape may fall between a check's being due and its end, and the machine may lose a tick or two of its own.
+    // What the machine itself makes the host miss is not the sinner's doing.
+    let due = |m: &Metrics| m.due("bystander") - m.skipped("bystander", "missed");
+    let due = due(&after) - due(&before);
+    // A scrape may fall between a check's being due and its end.
     let lost = due - (healthy(&after) - healthy(&before));
     assert!(
-        lost <= 2.0,
+        lost <= 1.0,
         "{lost} of {due} checks were lost\n{}",
         host.log()
     );
