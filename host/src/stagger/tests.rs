@@ -114,8 +114,7 @@ fn the_peak_is_at_most_two_above_an_even_spread() {
 
 #[test]
 fn intervals_below_a_second_pile_up_hardly_more() {
-    // Windows of 100 ms that do not fit the interval a whole number of times: still 4 above 8000 at
-    // most.
+    // The window does not fit most of these a whole number of times.
     for interval in [997, 500, 250, 100] {
         let worst = excesses(interval, 500, WINDOW, 3000)
             .into_iter()

@@ -6,7 +6,10 @@ use conductor_plugin_api::{Failure, schemars};
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
 
-use crate::{status::StatusRange, target::Target};
+use crate::{
+    status::StatusRange,
+    target::{BadUrl, Target},
+};
 
 /// Watches whether a URL answers as it should.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
@@ -70,8 +73,15 @@ pub(crate) struct Plan {
 impl Config {
     pub(crate) fn validate(self) -> Result<Plan, Failure> {
         let target = Target::parse(&self.url).map_err(|rule| {
+            let cure = match rule {
+                BadUrl::Malformed => {
+                    "; percent-encode paths, and write international host names as xn--…"
+                }
+                BadUrl::User => "; send it as `headers = { authorization = \"Basic …\" }`",
+                _ => "",
+            };
             // Without the URL itself: what is wrong with it may be a password.
-            Failure::config(format!("key `url`: it {rule}"))
+            Failure::config(format!("key `url`: it {rule}{cure}"))
         })?;
         if self.expect_status.is_empty() {
             return Err(Failure::config(

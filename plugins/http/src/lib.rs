@@ -122,6 +122,7 @@ fn runtime() -> Result<&'static Runtime, Failure> {
         .enable_io()
         .enable_time()
         .thread_name("http-lookup")
-        .build()?;
+        .build()
+        .map_err(|error| Failure::new(format!("cannot wait for the network: {error}")))?;
     Ok(RUNTIME.get_or_init(|| runtime))
 }

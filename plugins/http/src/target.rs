@@ -15,20 +15,27 @@ pub(crate) struct Target {
     pub(crate) path: String,
 }
 
+/// The rule that a URL breaks; reads on from the name of the URL.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum BadUrl {
+    Malformed,
+    Scheme,
+    User,
+    Host,
+    Port,
+}
+
 impl Target {
-    /// Takes a URL apart; the error is the rule that the URL breaks, to be put behind its name.
-    pub(crate) fn parse(url: &str) -> Result<Self, &'static str> {
-        let uri: Uri = url
-            .parse()
-            .map_err(|_| "is not a URL; percent-encode what is not plain ASCII, and write international host names as xn--…")?;
+    pub(crate) fn parse(url: &str) -> Result<Self, BadUrl> {
+        let uri: Uri = url.parse().map_err(|_| BadUrl::Malformed)?;
         let https = match uri.scheme_str() {
             Some("https") => true,
             Some("http") => false,
-            _ => return Err("does not begin with http:// or https://"),
+            _ => return Err(BadUrl::Scheme),
         };
-        let authority = uri.authority().ok_or("has no host")?;
+        let authority = uri.authority().ok_or(BadUrl::Host)?;
         if authority.as_str().contains('@') {
-            return Err("has a user name; send it as `headers = { authorization = \"Basic …\" }`");
+            return Err(BadUrl::User);
         }
         let host = authority.host();
         let bare = host
@@ -38,11 +45,11 @@ impl Target {
             None | Some("") => default_port(https),
             Some(_) => match authority.port_u16() {
                 Some(port) if port > 0 => port,
-                _ => return Err("has a port that is not from 1 to 65535"),
+                _ => return Err(BadUrl::Port),
             },
         };
         if bare.unwrap_or(host).is_empty() {
-            return Err("has no host");
+            return Err(BadUrl::Host);
         }
         Ok(Self {
             https,
@@ -57,7 +64,7 @@ impl Target {
     }
 
     /// Where `reference`, found in an answer from here, leads: RFC 3986, section 5.2.
-    pub(crate) fn join(&self, reference: &str) -> Result<Self, &'static str> {
+    pub(crate) fn join(&self, reference: &str) -> Result<Self, BadUrl> {
         let reference = reference.split('#').next().unwrap_or_default();
         if has_scheme(reference) {
             return Self::parse(reference);
@@ -117,6 +124,18 @@ impl fmt::Display for Target {
             None => (self.path.as_str(), ""),
         };
         write!(f, "{}://{}{path}{query}", self.scheme(), self.authority())
+    }
+}
+
+impl fmt::Display for BadUrl {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Malformed => "is not a URL in plain ASCII",
+            Self::Scheme => "does not begin with http:// or https://",
+            Self::User => "has a user name",
+            Self::Host => "has no host",
+            Self::Port => "has a port that is not from 1 to 65535",
+        })
     }
 }
 

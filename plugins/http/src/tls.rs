@@ -149,8 +149,9 @@ fn untrusted(host: &str, error: &CertificateError) -> String {
             "the certificate of {host} is signed with another key than that of the trusted CA of this name"
         ),
         CertificateError::NotValidForNameContext { presented, .. } => {
-            // As rustls writes them: DnsName("shop.example").
-            let names: Vec<_> = presented.iter().take(3).map(String::as_str).collect();
+            // rustls writes them as DnsName("shop.example").
+            let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
+            let names: Vec<_> = presented.iter().take(3).map(bare).collect();
             format!(
                 "the certificate is not for {host} but for {}",
                 names.join(", ")

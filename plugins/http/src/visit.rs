@@ -16,7 +16,7 @@ use crate::{
     obstacle::Obstacle,
     progress::Progress,
     resolver::Resolver,
-    target::Target,
+    target::{BadUrl, Target},
     tls,
 };
 
@@ -56,7 +56,7 @@ impl Visitor {
             let Some(location) = self.redirect(&answer) else {
                 return self.judge(&answer, progress).map_err(what);
             };
-            let next = location.to_str().map_err(|_| "is not plain text");
+            let next = location.to_str().map_err(|_| BadUrl::Malformed);
             let next = next
                 .and_then(|location| target.join(location))
                 .map_err(|rule| {

@@ -1,8 +1,12 @@
-//! Checks at the same time, which share one runtime.
+//! Checks at the same time, which share one runtime, and how long they last.
 
-use std::sync::mpsc::sync_channel;
+use std::{cell::Cell, sync::mpsc::sync_channel};
 
 use super::*;
+use crate::{
+    limit::Limit,
+    progress::{Progress, Step},
+};
 
 #[test]
 fn no_check_waits_for_another_whichever_is_done_first() {
@@ -33,6 +37,35 @@ fn no_check_waits_for_another_whichever_is_done_first() {
             }
         });
     }
+}
+
+#[test]
+fn a_check_gives_up_in_time_to_say_why() {
+    for (given, left) in [(0, 0), (300, 270), (1000, 900), (4000, 3900)] {
+        let remaining = || Duration::from_millis(given);
+        assert_eq!(Limit::of(&remaining).left(), Duration::from_millis(left));
+    }
+}
+
+#[test]
+fn the_steps_of_all_requests_add_up() {
+    let remaining = Cell::new(60);
+    let clock = || Duration::from_secs(remaining.get());
+    let mut progress = Progress::new(Limit::of(&clock));
+    for step in [
+        Step::Connect,
+        Step::Tls,
+        Step::Connect,
+        Step::Body,
+        Step::Done,
+    ] {
+        progress.enter(step);
+        remaining.set(remaining.get() - 5);
+    }
+    let report = progress.measure(Report::healthy(""));
+    assert_eq!(names(&report), ["connect_seconds", "tls_seconds"]);
+    assert_eq!(value(&report, "connect_seconds"), Some(10.0));
+    assert_eq!(value(&report, "tls_seconds"), Some(5.0));
 }
 
 #[test]
