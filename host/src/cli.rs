@@ -12,6 +12,7 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets::NOTHING};
+use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{Config, ConfigError};
@@ -149,10 +150,13 @@ impl CliError {
     }
 
     fn print(&self) {
-        match self {
-            Self::Config(error) => eprintln!("{}", error.to_plain().trim_end()),
-            Self::Other(message) => eprintln!("error: {message}"),
-        }
+        use std::io::Write as _;
+        let text = match self {
+            Self::Config(error) => error.to_plain(),
+            Self::Other(message) => format!("error: {message}"),
+        };
+        // Nobody is left to be told that it cannot be told.
+        let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
     }
 }
 
@@ -171,8 +175,11 @@ impl Global {
         }))
     }
 
-    /// Sends the log to standard error from now on.
-    fn start_log(&self) {
+    /// Sends the log to standard error, for as long as what is returned lives.
+    ///
+    /// A thread writes it, and lines that it cannot take are lost: a terminal that was stopped, or a reader that is gone,
+    /// must not hold up the checks.
+    fn start_log(&self) -> WorkerGuard {
         let level = match self.log_level {
             LogLevel::Error => LevelFilter::ERROR,
             LogLevel::Warn => LevelFilter::WARN,
@@ -180,15 +187,19 @@ impl Global {
             LogLevel::Debug => LevelFilter::DEBUG,
             LogLevel::Trace => LevelFilter::TRACE,
         };
+        let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
         let builder = tracing_subscriber::fmt()
             .with_max_level(level)
-            .with_writer(std::io::stderr);
+            .with_writer(writer)
+            // A failed write would be reported on standard error too, by a macro that panics if that fails.
+            .log_internal_errors(false);
         let builder = builder
             .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
         match self.log_format {
             LogFormat::Text => builder.with_target(false).init(),
             LogFormat::Json => builder.json().init(),
         }
+        guard
     }
 }
 

@@ -195,10 +195,10 @@ impl PlatformGuard {
         self.metrics.skipped(reason, checks);
     }
 
-    /// Ends a call that was begun, without the plugin having been called.
-    pub fn refuse(&self, sequence: u64, now: Duration, failure: Failure) {
-        self.started(sequence, now);
-        self.finished(sequence, now, Err(failure));
+    /// Ends a call that was begun, without the plugin having been called: a failure that is counted and shown, and that
+    /// the breaker does not feed on.
+    pub fn refuse(&self, sequence: u64, now: Duration, failure: &Failure) {
+        self.end(sequence, now, Outcome::Ignored, Err(failure));
     }
 
     /// How the call stands.
@@ -212,41 +212,55 @@ impl PlatformGuard {
 
     /// Gives up on a call whose deadline has passed: a `timeout` failure at once, and a stuck call until it returns.
     ///
-    /// Does nothing, and says so, when the call is over by now.
-    pub fn expire(&self, sequence: u64, now: Duration) -> bool {
+    /// Does nothing when the call is over by now. Else `stuck` runs under the guard's lock, so that whatever it counts is
+    /// counted before the call can return.
+    pub fn expire(&self, sequence: u64, now: Duration, stuck: impl FnOnce()) {
         let timeout = self.settings.timeout;
         let failure = Failure::new(
             ErrorType::Timeout,
             format!("no answer within {}", humantime::format_duration(timeout)),
         );
-        let excused = self.shared.starvation.excuses_timeout(now);
-        let transition = {
-            let mut inner = self.inner.lock();
-            let outcome = if excused {
-                Outcome::Ignored
-            } else {
-                Outcome::Failure
-            };
-            let Some(transition) = inner.slot.expire(sequence, outcome, now) else {
-                return false;
-            };
-            let change = inner.view.failed(&failure, now, timeout);
-            drop(inner);
-            self.log_change(change, Err(&failure));
-            transition
+        let mut inner = self.inner.lock();
+        let blame = || match self
+            .shared
+            .starvation
+            .excuses_timeout(self.plugin.id(), now)
+        {
+            true => Outcome::Ignored,
+            false => Outcome::Failure,
         };
-        self.plugin.call_stuck();
-        self.count(Err(&failure), timeout, now);
+        let Some(transition) = inner.slot.expire(sequence, now, blame) else {
+            return;
+        };
+        stuck();
+        let quarantined = self.plugin.call_stuck();
+        let change = inner.view.failed(&failure, now, timeout);
+        drop(inner);
         self.announce(transition, now);
-        true
+        self.count(Err(&failure), timeout, now);
+        self.log_change(change, Err(&failure));
+        if quarantined {
+            self.plugin.log_quarantine();
+        }
     }
 
-    /// Takes back a call that has not started, because the host is shutting down; counts it as skipped.
-    pub fn withdraw(&self, sequence: u64, now: Duration) {
-        let withdrawn = self.inner.lock().slot.withdraw(sequence, now);
-        if withdrawn {
-            self.shared.in_flight.fetch_sub(1, Ordering::Relaxed);
-            self.skip(SkipReason::Shutdown, 1);
+    /// Takes back a call that has not started; counts it as skipped.
+    pub fn withdraw(&self, sequence: u64, now: Duration, reason: SkipReason) {
+        if self.inner.lock().slot.withdraw(sequence, now) {
+            self.forget(reason);
+        }
+    }
+
+    /// Gives up on a call because the host is leaving; counts it as skipped.
+    pub fn abandon(&self, sequence: u64, now: Duration) {
+        let left = self
+            .inner
+            .lock()
+            .slot
+            .expire(sequence, now, || Outcome::Ignored);
+        if left.is_some() {
+            self.plugin.call_stuck();
+            self.forget(SkipReason::Shutdown);
         }
     }
 
@@ -270,14 +284,43 @@ impl PlatformGuard {
         PlatformView::new(self, &view, breaker, forced, next, at)
     }
 
-    /// Health, failure kind and message as of the last check.
-    pub fn health(&self) -> (Health, Option<ErrorType>, String) {
-        let inner = self.inner.lock();
-        (
-            inner.view.health,
-            inner.view.error_type,
-            inner.view.message.clone(),
-        )
+    /// Ends a call by its result.
+    fn end(
+        &self,
+        sequence: u64,
+        now: Duration,
+        outcome: Outcome,
+        result: Result<&Report, &Failure>,
+    ) -> Waiting {
+        let mut inner = self.inner.lock();
+        let (transition, took) = match inner.slot.finish(sequence, outcome, now) {
+            Finished::Taken {
+                transition,
+                started,
+            } => (transition, now.saturating_sub(started)),
+            Finished::Late => {
+                drop(inner);
+                self.plugin.call_returned();
+                return Waiting::No;
+            }
+            Finished::Unknown => return Waiting::Yes,
+        };
+        let change = match result {
+            Ok(report) => inner.view.reported(report, now, took),
+            Err(failure) => inner.view.failed(failure, now, took),
+        };
+        drop(inner);
+        // The breaker's state first: who sees the count sees what it did.
+        self.announce(transition, now);
+        self.count(result, took, now);
+        self.log_change(change, result);
+        Waiting::Yes
+    }
+
+    /// Counts a call that was begun and came to nothing.
+    fn forget(&self, reason: SkipReason) {
+        self.skip(reason, 1);
+        self.shared.in_flight.fetch_sub(1, Ordering::Release);
     }
 
     fn count(&self, result: Result<&Report, &Failure>, took: Duration, now: Duration) {
@@ -365,38 +408,21 @@ impl PlatformGuard {
 
 impl Caller for PlatformGuard {
     fn started(&self, sequence: u64, now: Duration) -> Option<Duration> {
+        if self.plugin.is_quarantined() {
+            // It was queued before the others got stuck, and would only join them.
+            self.withdraw(sequence, now, SkipReason::Saturated);
+            return None;
+        }
         let slot_time = self.inner.lock().slot.start(sequence, now)?;
         self.shared.metrics.lateness(now.saturating_sub(slot_time));
         Some(now + self.settings.timeout)
     }
 
     fn finished(&self, sequence: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting {
-        let outcome = match &result {
-            Ok(_) => Outcome::Success,
-            Err(_) => Outcome::Failure,
-        };
-        let mut inner = self.inner.lock();
-        let (transition, took) = match inner.slot.finish(sequence, outcome, now) {
-            Finished::Taken {
-                transition,
-                started,
-            } => (transition, now.saturating_sub(started)),
-            Finished::Late => {
-                drop(inner);
-                self.plugin.call_returned();
-                return Waiting::No;
-            }
-        };
-        let change = match &result {
-            Ok(report) => inner.view.reported(report, now, took),
-            Err(failure) => inner.view.failed(failure, now, took),
-        };
-        drop(inner);
-        let result = result.as_ref().map(|report| *report);
-        self.count(result, took, now);
-        self.log_change(change, result);
-        self.announce(transition, now);
-        Waiting::Yes
+        match &result {
+            Ok(report) => self.end(sequence, now, Outcome::Success, Ok(report)),
+            Err(failure) => self.end(sequence, now, Outcome::Failure, Err(failure)),
+        }
     }
 
     fn is_cancelled(&self, sequence: u64) -> bool {

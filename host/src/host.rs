@@ -71,6 +71,13 @@ impl Host {
         self.shared.ended()
     }
 
+    /// Resolves if the scheduler ends without having been asked to.
+    async fn scheduler_ended(&self) {
+        while !self.scheduler.is_finished() {
+            tokio::time::sleep(LOOK_PERIOD).await;
+        }
+    }
+
     /// Stops checking; returns when what was under way has ended, or its time of grace has.
     pub fn stop(self) {
         self.scheduler.stop();
@@ -86,7 +93,15 @@ pub async fn run(
     address: SocketAddr,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), String> {
-    let host = Host::start(config)?;
+    let mut shutdown = std::pin::pin!(shutdown);
+    let config = Arc::clone(config);
+    let metrics_log_after = config.host.metrics_log_after;
+    // Reads whole folders, which may lie on a disk that does not answer.
+    let start = tokio::task::spawn_blocking(move || Host::start(&config));
+    let host = tokio::select! {
+        host = start => host.map_err(|e| format!("cannot start: {e}"))??,
+        () = &mut shutdown => return Ok(()),
+    };
     let served = Arc::new(Served::new(host.shared.clock));
     let (stop_serving, stopped) = tokio::sync::watch::channel(());
     let serving = tokio::spawn(serve(
@@ -96,11 +111,16 @@ pub async fn run(
         stopped,
     ));
     let logging = tokio::spawn(log_samples(
-        LogFallback::new(config.host.metrics_log_after),
+        LogFallback::new(metrics_log_after),
         host.metrics().clone(),
         served,
     ));
-    shutdown.await;
+    tokio::select! {
+        () = &mut shutdown => {}
+        () = host.scheduler_ended() => {
+            return Err("the scheduler has ended, which is a bug of the host's; nothing is checked any more".to_owned());
+        }
+    }
     tracing::info!("stopping");
     // Waits for calls; the runtime goes on serving meanwhile, so that whoever looks can see it.
     let _ = tokio::task::spawn_blocking(move || host.stop()).await;
@@ -207,7 +227,7 @@ fn plugins(config: &Arc<Config>, loader: &Loader, shared: &Shared) -> Vec<Plugin
             let guard = PluginGuard::new(
                 id,
                 settings,
-                plugin.stuck_limit as usize,
+                plugin.stuck_limit.into(),
                 shared.metrics.plugin(id),
             );
             PluginSetup {
@@ -389,5 +409,7 @@ async fn log_samples(mut fallback: LogFallback, metrics: Metrics, served: Arc<Se
 
 /// How often a taken port is tried again.
 const RETRY: Duration = Duration::from_secs(5);
+/// How often it is looked whether the scheduler is alive.
+const LOOK_PERIOD: Duration = Duration::from_secs(1);
 /// How often it is looked whether samples have to go to the log.
 const LOG_PERIOD: Duration = Duration::from_secs(2);

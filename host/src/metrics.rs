@@ -27,7 +27,7 @@ pub use families::{FAMILIES, Family, Kind, Sample, Samples, Snapshot, Value};
 pub use labels::{
     BreakerState, DegradedMode, ErrorType, Isolation, Resource, RestartReason, SkipReason, Status,
 };
-pub use platform::{Outcome, PlatformMetrics};
+pub use platform::{MEASUREMENT_NAME_BYTES, MEASUREMENTS, Outcome, PlatformMetrics};
 pub use plugin::{PluginInfo, PluginMetrics};
 
 use histogram::Histogram;

@@ -5,6 +5,7 @@
 //! tick boundary at which something is due. Everybody else talks to it through [`Command`]s.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -115,6 +116,13 @@ pub fn check_once(setup: Setup) {
 }
 
 impl Handle {
+    /// Whether the scheduler has ended, which it never does by itself.
+    pub fn is_finished(&self) -> bool {
+        self.thread
+            .as_ref()
+            .is_none_or(thread::JoinHandle::is_finished)
+    }
+
     /// No new checks from now on; returns when those under way have ended, or their time of grace has.
     pub fn stop(mut self) {
         // A scheduler that is gone has nothing to stop.
@@ -213,18 +221,19 @@ impl Driver {
         self.start_sampler();
         self.lay_out_schedule();
         self.board.set_ready();
+        let mut wanted = self.origin;
         loop {
             let now = self.shared.clock.now();
+            self.note_lateness(now, wanted);
             self.begin_due(now);
             self.expire(now);
             self.dispatch();
             let now = self.shared.clock.now();
-            let wanted = self.next_turn(now);
+            wanted = self.next_turn(now);
             match self.inbox.recv_timeout(wanted.saturating_sub(now)) {
-                Ok(Command::Stop) => break,
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(command) => self.obey(command),
-                Err(RecvTimeoutError::Timeout) => self.note_lateness(wanted),
-                Err(RecvTimeoutError::Disconnected) => break,
+                Err(RecvTimeoutError::Timeout) => {}
             }
         }
         self.drain();
@@ -238,11 +247,12 @@ impl Driver {
         for at in 0..self.platforms.len() {
             self.begin(at, now, now);
         }
-        self.dispatch();
         while self.shared.in_flight() > 0 {
+            self.dispatch();
             thread::sleep(self.setup.tick);
             self.expire(self.shared.clock.now());
         }
+        self.leave_plugins();
     }
 
     /// Loads all plugins side by side, and waits a while for them; says whether the host is still wanted.
@@ -275,9 +285,14 @@ impl Driver {
         let (guard, load) = (Arc::clone(&plugin.guard), Arc::clone(&plugin.load));
         let (clock, commands) = (self.shared.clock, self.commands.clone());
         let spawned = thread::Builder::new()
-            .name(format!("load {}", guard.id()))
+            .name("load plugin".to_owned())
             .spawn(move || {
-                let result = load();
+                let result = catch_unwind(AssertUnwindSafe(|| load()));
+                let result = result.unwrap_or_else(|_| {
+                    Err(load_error(
+                        "loading it panicked in the host, which is a bug of the host's",
+                    ))
+                });
                 let (known, ready) = match result {
                     Ok(ready) => (
                         Ok((
@@ -294,11 +309,9 @@ impl Driver {
             });
         match spawned {
             Ok(_) => plugin.loading = true,
-            // The lease of the guard's breaker runs out, and it is tried again.
-            Err(error) => tracing::error!(
-                "cannot start a thread to load plugin {}: {error}",
-                plugin.guard.id()
-            ),
+            Err(error) => plugin.guard.not_begun(load_error(&format!(
+                "there is no thread to load it on: {error}"
+            ))),
         }
     }
 
@@ -410,11 +423,13 @@ impl Driver {
             }
             (_, Err(reason)) => {
                 let failure = Failure::new(ErrorType::Config, reason);
-                platform.guard.refuse(sequence, now, failure);
+                platform.guard.refuse(sequence, now, &failure);
             }
             (None, _) | (_, Ok(None)) => {
                 let at = platform.plugin;
-                platform.guard.refuse(sequence, now, plugin.guard.failure());
+                platform
+                    .guard
+                    .refuse(sequence, now, &plugin.guard.failure());
                 self.load(at, now);
             }
         }
@@ -425,10 +440,10 @@ impl Driver {
             let Some(loaded) = &plugin.loaded else {
                 continue;
             };
+            // What waited since the last turn gets more threads before more is queued behind it.
+            plugin.wants_nudge = plugin.wants_nudge && loaded.nudge();
             if !plugin.batch.is_empty() {
                 plugin.wants_nudge |= loaded.start(&mut plugin.batch);
-            } else if plugin.wants_nudge {
-                plugin.wants_nudge = loaded.nudge();
             }
         }
     }
@@ -440,11 +455,11 @@ impl Driver {
             |at, sequence| platforms[at].guard.progress(sequence),
             |at, sequence| {
                 let platform = &platforms[at];
-                if platform.guard.expire(sequence, now)
-                    && let Some(loaded) = &plugins[platform.plugin].loaded
-                {
-                    loaded.abandoned();
-                }
+                platform.guard.expire(sequence, now, || {
+                    if let Some(loaded) = &plugins[platform.plugin].loaded {
+                        loaded.abandoned();
+                    }
+                });
             },
         );
     }
@@ -477,8 +492,8 @@ impl Driver {
         self.origin + Duration::from_nanos(u64::try_from(ticks * tick).unwrap_or(u64::MAX))
     }
 
-    fn note_lateness(&self, wanted: Duration) {
-        let now = self.shared.clock.now();
+    /// A turn that comes much later than it was wanted is a sign that the host is starved.
+    fn note_lateness(&self, now: Duration, wanted: Duration) {
         let late = now.saturating_sub(wanted);
         if self.shared.starvation.woke_up(now, late) {
             tracing::warn!(
@@ -565,8 +580,11 @@ impl Driver {
                 }
             });
             self.expire(now);
-            self.watch
-                .each(|at, sequence| self.platforms[at].guard.withdraw(sequence, now));
+            self.watch.each_recent(|at, sequence| {
+                self.platforms[at]
+                    .guard
+                    .withdraw(sequence, now, SkipReason::Shutdown);
+            });
             if self.shared.in_flight() == 0 || now >= end {
                 break;
             }
@@ -575,6 +593,18 @@ impl Driver {
         let left = self.shared.in_flight();
         if left > 0 {
             tracing::warn!("leaving with {left} checks under way");
+            let now = self.shared.clock.now();
+            self.watch
+                .each(|at, sequence| self.platforms[at].guard.abandon(sequence, now));
+        }
+        self.leave_plugins();
+    }
+
+    /// Forgets the loaded plugins instead of dropping them: with the last owner go the probes, and an author's drop that
+    /// hangs must not hold up the host's end.
+    fn leave_plugins(&mut self) {
+        for plugin in &mut self.plugins {
+            std::mem::forget(plugin.loaded.take());
         }
     }
 }
@@ -582,6 +612,14 @@ impl Driver {
 /// The platform a key of the schedule stands for; key 0 is the resource monitor's, which thus gets the first slot.
 fn platform_of(key: Key) -> Option<usize> {
     (key.0 as usize).checked_sub(1)
+}
+
+fn load_error(message: &str) -> LoadError {
+    LoadError {
+        kind: ErrorType::Load,
+        message: message.to_owned(),
+        detail: None,
+    }
 }
 
 fn schedule(origin: Duration, tick: Duration, stagger: Duration) -> Schedule {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     breaker::State,
     guard::PlatformGuard,
-    metrics::ErrorType,
+    metrics::{ErrorType, MEASUREMENT_NAME_BYTES, MEASUREMENTS},
     plugin::{Failure, LoadError, Report},
 };
 
@@ -69,7 +69,7 @@ pub struct View {
     pub since: Duration,
     /// When the last check ended, and how long it took.
     pub last_check: Option<(Duration, Duration)>,
-    /// What the last report measured.
+    /// What the last report measured, under the limits of the metrics; JSON has no way to write what is not finite.
     pub measurements: Vec<(String, f64)>,
 }
 
@@ -82,7 +82,12 @@ impl View {
         took: Duration,
     ) -> Option<Health> {
         self.error_type = None;
-        self.measurements.clone_from(&report.measurements);
+        self.measurements.clear();
+        let legal = |(name, value): &&(String, f64)| {
+            value.is_finite() && name.len() <= MEASUREMENT_NAME_BYTES
+        };
+        let kept = report.measurements.iter().filter(legal).take(MEASUREMENTS);
+        self.measurements.extend(kept.cloned());
         self.ended(report.status.into(), &report.message, now, took)
     }
 
@@ -240,7 +245,7 @@ pub struct PluginView {
     /// The library as the operator placed it.
     pub file: Option<String>,
     /// Calls given up on that have not returned.
-    pub stuck_calls: usize,
+    pub stuck_calls: u64,
     /// Whether it has so many of them that it gets no further calls.
     pub quarantined: bool,
 }
@@ -286,13 +291,7 @@ impl PlatformView {
                 forced,
             },
             labels: settings.labels.clone(),
-            // JSON has no way to write those that are not finite.
-            measurements: view
-                .measurements
-                .iter()
-                .filter(|(_, v)| v.is_finite())
-                .cloned()
-                .collect(),
+            measurements: view.measurements.iter().cloned().collect(),
         }
     }
 }

@@ -20,7 +20,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
-    global.start_log();
+    let log = global.start_log();
     let config = global.config()?;
     let result = if args.once {
         once(&config)
@@ -34,6 +34,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
             error.exit()
         }
     };
+    drop(log);
     // Everything of the host's is dropped by now. What may be left are calls stuck in plugins and the plugins' own exit
     // handlers, and neither may keep the process from leaving.
     signal_hook::low_level::exit(exit as i32)

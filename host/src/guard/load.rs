@@ -3,13 +3,7 @@
 //! The same breaker as for checks, so that a plugin that does not load is tried again on the breaker's schedule: never
 //! given up for good, and never in a tight loop.
 
-use std::{
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use super::locked::Locked;
 use crate::{
@@ -24,9 +18,7 @@ use crate::{
 pub struct PluginGuard {
     id: Arc<str>,
     metrics: Arc<PluginMetrics>,
-    /// Calls the host has given up on that have not returned.
-    stuck: AtomicUsize,
-    stuck_limit: usize,
+    stuck_limit: u64,
     inner: Locked<Inner>,
 }
 
@@ -48,13 +40,12 @@ impl PluginGuard {
     pub fn new(
         id: &str,
         settings: Settings,
-        stuck_limit: usize,
+        stuck_limit: u64,
         metrics: Arc<PluginMetrics>,
     ) -> Self {
         Self {
             id: id.into(),
             metrics,
-            stuck: AtomicUsize::new(0),
             stuck_limit,
             inner: Locked::new(Inner {
                 breaker: Breaker::new(settings, 0),
@@ -84,6 +75,12 @@ impl PluginGuard {
         Some(ticket)
     }
 
+    /// Records that a loading could not even begin.
+    pub fn not_begun(&self, error: LoadError) {
+        tracing::error!(plugin = &*self.id, "not loaded: {error}");
+        self.inner.lock().state = LoadState::Failed(error);
+    }
+
     /// Records how the loading went.
     pub fn ended(
         &self,
@@ -91,6 +88,7 @@ impl PluginGuard {
         now: Duration,
         result: Result<(Description, Arc<Vetted>), LoadError>,
     ) {
+        self.log_load(&result);
         let mut inner = self.inner.lock();
         let outcome = match result {
             Ok((description, vetted)) => {
@@ -100,12 +98,6 @@ impl PluginGuard {
                     isolation: Isolation::InProcess,
                     sha256: vetted.sha256.to_string(),
                 });
-                tracing::info!(
-                    plugin = &*self.id,
-                    "loaded version {} from {}",
-                    description.version,
-                    vetted.origin.display()
-                );
                 inner.state = LoadState::Loaded;
                 inner.loaded = Some(Loaded {
                     description,
@@ -114,19 +106,33 @@ impl PluginGuard {
                 Outcome::Success
             }
             Err(error) => {
-                if !matches!(&inner.state, LoadState::Failed(before) if before.message == error.message)
-                {
-                    tracing::error!(plugin = &*self.id, "not loaded: {error}");
-                    if let Some(detail) = &error.detail {
-                        tracing::debug!(plugin = &*self.id, "{detail}");
-                    }
-                }
                 inner.state = LoadState::Failed(error);
                 Outcome::Failure
             }
         };
-        // A lost lease means that another load is under way by now, whose outcome will count.
+        // Nobody resets this breaker, and one loading at a time holds its ticket: it cannot be stale.
         let _ = inner.breaker.record(ticket, outcome, now);
+    }
+
+    fn log_load(&self, result: &Result<(Description, Arc<Vetted>), LoadError>) {
+        let plugin = &*self.id;
+        match result {
+            Ok((description, vetted)) => tracing::info!(
+                plugin,
+                "loaded version {} from {}",
+                description.version,
+                vetted.origin.display()
+            ),
+            Err(error) => {
+                let known = matches!(&self.inner.lock().state, LoadState::Failed(before) if before.message == error.message);
+                if !known {
+                    tracing::error!(plugin, "not loaded: {error}");
+                    if let Some(detail) = &error.detail {
+                        tracing::debug!(plugin, "{detail}");
+                    }
+                }
+            }
+        }
     }
 
     /// What a check of this plugin's platforms comes to while it is not loaded.
@@ -144,7 +150,7 @@ impl PluginGuard {
 
     /// Whether it has so many stuck calls that it gets no further ones until some return.
     pub fn is_quarantined(&self) -> bool {
-        self.stuck.load(Ordering::Relaxed) >= self.stuck_limit
+        self.metrics.stuck_calls() >= self.stuck_limit
     }
 
     /// What the status page and the API show.
@@ -163,28 +169,28 @@ impl PluginGuard {
             isolation: loaded.map(|_| Isolation::InProcess.label().to_owned()),
             sha256: loaded.map(|l| l.vetted.sha256.to_string()),
             file: loaded.map(|l| l.vetted.origin.display().to_string()),
-            stuck_calls: self.stuck.load(Ordering::Relaxed),
+            stuck_calls: self.metrics.stuck_calls(),
             quarantined: self.is_quarantined(),
         }
     }
 
-    /// A call of this plugin's got stuck.
-    pub(super) fn call_stuck(&self) {
-        let stuck = self.stuck.fetch_add(1, Ordering::Relaxed) + 1;
-        self.metrics.stuck_calls(stuck as u64);
-        if stuck == self.stuck_limit {
-            tracing::error!(
-                plugin = &*self.id,
-                "quarantined: {stuck} of its calls are stuck; it gets no further ones until some return"
-            );
-        }
+    /// A call of this plugin's got stuck; says whether that was one too many.
+    pub(super) fn call_stuck(&self) -> bool {
+        self.metrics.call_stuck() == self.stuck_limit
+    }
+
+    /// Says that there are too many stuck calls.
+    pub(super) fn log_quarantine(&self) {
+        tracing::error!(
+            plugin = &*self.id,
+            "quarantined: {} of its calls are stuck; it gets no further ones until some return",
+            self.stuck_limit
+        );
     }
 
     /// A stuck call returned after all.
     pub(super) fn call_returned(&self) {
-        let before = self.stuck.fetch_sub(1, Ordering::Relaxed);
-        self.metrics.stuck_calls(before as u64 - 1);
-        if before == self.stuck_limit {
+        if self.metrics.call_returned() + 1 == self.stuck_limit {
             tracing::info!(
                 plugin = &*self.id,
                 "out of quarantine: a stuck call returned"
@@ -193,5 +199,5 @@ impl PluginGuard {
     }
 }
 
-/// How long a loading may take before another one may be tried.
+/// How long the breaker waits for a trial loading; one that hangs for ever is never tried again, as it holds the loader.
 const LOAD_LEASE: Duration = Duration::from_secs(60);

@@ -57,7 +57,10 @@ fn a_call_that_ends_at_its_deadline_ends_once() {
                 Finished::Taken { .. }
             )
         });
-        let expired = slot.lock().expire(call, Outcome::Failure, 2 * S).is_some();
+        let expired = slot
+            .lock()
+            .expire(call, 2 * S, || Outcome::Failure)
+            .is_some();
         assert!(expired ^ returns.join().unwrap());
         let state = slot.lock().breaker_state();
         assert_eq!(

@@ -53,8 +53,10 @@ pub(super) enum Finished {
         /// When it had started.
         started: Duration,
     },
-    /// The host had given up on it.
+    /// The host had given up on it, and it was stuck until now.
     Late,
+    /// Nobody knows of it: it was taken back.
+    Unknown,
 }
 
 impl Slot {
@@ -121,20 +123,20 @@ impl Slot {
                 transition: self.record(call.ticket, outcome, now),
                 started: call.started.unwrap_or(now),
             },
-            None => Finished::Late,
+            None => Finished::Unknown,
         }
     }
 
-    /// Ends the call by its deadline; `None` when it is over already.
+    /// Ends the call by its deadline, with the outcome that is then asked for; `None` when it is over already.
     pub(super) fn expire(
         &mut self,
         sequence: u64,
-        outcome: Outcome,
         now: Duration,
+        outcome: impl FnOnce() -> Outcome,
     ) -> Option<Option<Transition>> {
         let call = self.call.take_if(|_| self.sequence == sequence)?;
         self.stuck = Some(sequence);
-        Some(self.record(call.ticket, outcome, now))
+        Some(self.record(call.ticket, outcome(), now))
     }
 
     /// Takes the call back if it has not started.
@@ -181,7 +183,7 @@ mod tests {
         assert_eq!(slot.begin(S, S, S).unwrap_err(), Skip::Saturated);
         slot.start(first, S);
         assert_eq!(slot.begin(S, S, S).unwrap_err(), Skip::Overlap);
-        slot.expire(first, Outcome::Failure, 2 * S).unwrap();
+        slot.expire(first, 2 * S, || Outcome::Failure).unwrap();
         assert_eq!(slot.begin(S, 2 * S, S).unwrap_err(), Skip::Overlap);
         assert!(matches!(
             slot.finish(first, Outcome::Success, 3 * S),
@@ -199,7 +201,7 @@ mod tests {
             slot.finish(call, Outcome::Success, S),
             Finished::Taken { .. }
         ));
-        assert!(slot.expire(call, Outcome::Failure, 3 * S).is_none());
+        assert!(slot.expire(call, 3 * S, || Outcome::Failure).is_none());
         assert!(slot.started(call).is_none(), "nobody waits for it any more");
     }
 
@@ -210,7 +212,7 @@ mod tests {
             let now = second * S;
             let (call, _) = slot.begin(now, now, S).unwrap();
             slot.start(call, now);
-            slot.expire(call, Outcome::Failure, now + S);
+            slot.expire(call, now + S, || Outcome::Failure);
             slot.finish(call, Outcome::Success, now + S);
         }
         assert!(matches!(slot.breaker_state(), State::Open { .. }));

@@ -19,7 +19,7 @@ pub struct Catalog {
     found: Mutex<Found>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 struct Found {
     /// Libraries that keep the rules, so that only those that changed are read again.
     vetted: HashMap<PathBuf, (Stamp, Arc<Vetted>)>,
@@ -27,8 +27,13 @@ struct Found {
     refused: Vec<Refusal>,
 }
 
-/// What tells a file from the one that was at its place before.
-type Stamp = (u64, Option<SystemTime>);
+/// What tells a file from the one that was at its place before: size, change and, where there is one, inode.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct Stamp {
+    size: u64,
+    modified: Option<SystemTime>,
+    changed_and_inode: (i64, i64, u64),
+}
 
 impl Catalog {
     /// Vets everything in `dirs`, and keeps private copies under `state_dir`, or where [`Store::default_base`] says.
@@ -57,13 +62,16 @@ impl Catalog {
     /// Looks through the folders again: what is new or changed is vetted, what is gone is forgotten.
     pub fn scan(&self) {
         let candidates = candidates(&self.dirs);
-        let mut found = self.lock();
-        let mut before = std::mem::take(&mut *found);
-        found.refused = candidates.refused;
+        // Vetting reads whole files, and whoever looks at the catalog does not wait for that.
+        let known = self.lock().vetted.clone();
+        let mut found = Found {
+            refused: candidates.refused,
+            ..Found::default()
+        };
         for file in candidates.files {
             let stamp = stamp(&file);
-            let vetted = match before.vetted.remove(&file) {
-                Some((seen, vetted)) if seen == stamp => Ok(vetted),
+            let vetted = match known.get(&file) {
+                Some((seen, vetted)) if *seen == stamp => Ok(Arc::clone(vetted)),
                 _ => vet(&file, &self.store).map(Arc::new),
             };
             match vetted {
@@ -74,8 +82,9 @@ impl Catalog {
                 Err(refusal) => found.refused.push(refusal),
             }
         }
-        for refusal in &found.refused {
-            if !before.refused.contains(refusal) {
+        let before = std::mem::replace(&mut *self.lock(), found.clone());
+        for refusal in found.refused {
+            if !before.refused.contains(&refusal) {
                 tracing::warn!("{refusal}");
             }
         }
@@ -126,7 +135,23 @@ impl Found {
 }
 
 fn stamp(file: &Path) -> Stamp {
-    fs::metadata(file).map_or((0, None), |metadata| {
-        (metadata.len(), metadata.modified().ok())
-    })
+    fs::metadata(file).map_or_else(
+        |_| Stamp::default(),
+        |metadata| Stamp {
+            size: metadata.len(),
+            modified: metadata.modified().ok(),
+            changed_and_inode: changed_and_inode(&metadata),
+        },
+    )
+}
+
+#[cfg(unix)]
+fn changed_and_inode(metadata: &fs::Metadata) -> (i64, i64, u64) {
+    use std::os::unix::fs::MetadataExt as _;
+    (metadata.ctime(), metadata.ctime_nsec(), metadata.ino())
+}
+
+#[cfg(not(unix))]
+fn changed_and_inode(_: &fs::Metadata) -> (i64, i64, u64) {
+    (0, 0, 0)
 }

@@ -293,7 +293,7 @@ fn worker_restarts(of: &Snapshot) -> Samples<'_> {
 fn stuck_calls(of: &Snapshot) -> Samples<'_> {
     Box::new(of.plugins.iter().map(|plugin| Sample {
         labels: vec![("plugin", plugin.name.as_ref().into())],
-        value: Value::count(plugin.stuck()),
+        value: Value::count(plugin.stuck_calls()),
     }))
 }
 

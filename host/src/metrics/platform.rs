@@ -176,10 +176,10 @@ struct Measurement {
 const DURATION_BOUNDS: Bounds = bounds_in_ms([1, 10, 50, 100, 250, 500, 1000, 2000, 5000]);
 
 /// How many names of measurements one platform may use in its life.
-const MEASUREMENTS: usize = 64;
+pub const MEASUREMENTS: usize = 64;
 
 /// How long the name of a measurement may be.
-const MEASUREMENT_NAME_BYTES: usize = 128;
+pub const MEASUREMENT_NAME_BYTES: usize = 128;
 
 /// The values of `up`; the last is "not known yet".
 const DOWN: u8 = 0;

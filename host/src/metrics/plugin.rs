@@ -35,9 +35,19 @@ impl PluginMetrics {
         }
     }
 
-    /// Sets how many calls are past their deadline and have not come back.
-    pub fn stuck_calls(&self, calls: u64) {
-        self.stuck_calls.store(calls, Ordering::Relaxed);
+    /// A call is past its deadline; answers how many now are and have not come back.
+    pub fn call_stuck(&self) -> u64 {
+        self.stuck_calls.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Such a call has come back; answers how many still have not.
+    pub fn call_returned(&self) -> u64 {
+        self.stuck_calls.fetch_sub(1, Ordering::Relaxed) - 1
+    }
+
+    /// How many calls are past their deadline and have not come back.
+    pub fn stuck_calls(&self) -> u64 {
+        self.stuck_calls.load(Ordering::Relaxed)
     }
 
     /// Counts one replacement of the plugin's worker.
@@ -51,10 +61,6 @@ impl PluginMetrics {
             info.sha256.truncate(end);
         }
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(info);
-    }
-
-    pub(super) fn stuck(&self) -> u64 {
-        self.stuck_calls.load(Ordering::Relaxed)
     }
 
     pub(super) fn info(&self) -> Option<PluginInfo> {

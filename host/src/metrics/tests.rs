@@ -33,7 +33,8 @@ pub(super) fn small_host() -> Metrics {
     metrics.resource(Resource::Ram, 41.5);
     metrics.degraded_mode(DegradedMode::Degraded);
     let http = metrics.plugin("http");
-    http.stuck_calls(2);
+    http.call_stuck();
+    http.call_stuck();
     http.worker_restarted(RestartReason::Hang);
     http.set_info(PluginInfo {
         version: "1.2.3".into(),

@@ -8,14 +8,44 @@ use std::fmt::Display;
 use abi_stable::{
     abi_stability::abi_checking::{
         AbiInstability, AbiInstabilityError, AbiInstabilityErrors, ExpectedFound,
+        check_layout_compatibility,
     },
-    type_layout::TLFieldOrFunction,
+    type_layout::{TLFieldOrFunction, TypeLayout},
 };
+use conductor_plugin_api::manifest::ApiVersion;
+
+/// A layout with the API version it is of.
+type Side = (&'static TypeLayout, ApiVersion);
+
+/// Why a plugin's layout does not fit.
+pub(super) struct Refused {
+    /// The deepest difference, in one line.
+    pub(super) line: String,
+    /// All of them.
+    pub(super) detail: String,
+}
+
+/// Checks a plugin's layout against the host's, from the older to the newer of the two.
+///
+/// Prefix types grow at their end, so the newer has all that the older expects, whoever of the two is which. Asked the
+/// other way round, `abi_stable` refuses every plugin that is older than its host.
+pub(super) fn check(host: Side, plugin: Side) -> Result<(), Refused> {
+    let host_is_older = host.1 < plugin.1;
+    let (older, newer) = if host_is_older {
+        (host, plugin)
+    } else {
+        (plugin, host)
+    };
+    check_layout_compatibility(older.0, newer.0).map_err(|errors| Refused {
+        line: explain(&errors, host_is_older),
+        detail: errors.to_string(),
+    })
+}
 
 /// Says what differs, such as "`AbiReport` has 5 fields, this host expects 4".
 ///
 /// `host_is_expected`: the check ran from the host's layout to the plugin's, rather than the other way round.
-pub(super) fn explain(errors: &AbiInstabilityErrors, host_is_expected: bool) -> String {
+fn explain(errors: &AbiInstabilityErrors, host_is_expected: bool) -> String {
     let Some(deepest) = errors
         .errors
         .iter()
@@ -94,4 +124,72 @@ fn clean(text: &str) -> String {
             c => vec![c],
         })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use abi_stable::StableAbi;
+
+    use super::*;
+
+    /// The same module in two minor versions: the newer one has a field more, after the prefix.
+    macro_rules! version {
+        ($name:ident { $($field:ident),* }) => {
+            mod $name {
+                #![allow(dead_code, unsafe_code, reason = "only the layout is looked at, and the derive expands to unsafe where a field is appended")]
+                use abi_stable::StableAbi;
+
+                #[repr(C)]
+                #[derive(StableAbi)]
+                #[sabi(kind(Prefix(prefix_ref = ModuleRef, prefix_fields = ModulePrefix)))]
+                pub(super) struct Module {
+                    #[sabi(last_prefix_field)]
+                    pub(super) first: extern "C" fn() -> u64,
+                    $(pub(super) $field: extern "C" fn() -> u64,)*
+                }
+            }
+        };
+    }
+    version!(older {});
+    version!(newer { second });
+
+    const OLDER: &TypeLayout = <older::ModuleRef as StableAbi>::LAYOUT;
+    const NEWER: &TypeLayout = <newer::ModuleRef as StableAbi>::LAYOUT;
+    const V1_0: ApiVersion = ApiVersion {
+        major: 1,
+        minor: 0,
+        patch: 0,
+    };
+    const V1_1: ApiVersion = ApiVersion {
+        major: 1,
+        minor: 1,
+        patch: 0,
+    };
+
+    #[test]
+    fn an_old_plugin_fits_a_newer_host_and_a_new_plugin_an_older_host() {
+        assert!(
+            check_layout_compatibility(NEWER, OLDER).is_err(),
+            "abi_stable's own order refuses the old plugin"
+        );
+        check((NEWER, V1_1), (OLDER, V1_0))
+            .map_err(|refused| refused.line)
+            .unwrap();
+        check((OLDER, V1_0), (NEWER, V1_1))
+            .map_err(|refused| refused.line)
+            .unwrap();
+    }
+
+    #[test]
+    fn a_field_that_is_missing_is_named() {
+        let refused = check((NEWER, V1_0), (OLDER, V1_1)).unwrap_err();
+        assert!(
+            refused
+                .line
+                .contains("Module` has 1 fields, this host expects 2"),
+            "{}",
+            refused.line
+        );
+        assert!(refused.detail.len() > refused.line.len());
+    }
 }

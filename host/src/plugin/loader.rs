@@ -37,15 +37,13 @@ impl Loader {
 
     /// Loads a plugin; `call_threads` bounds how many of its calls run at once.
     ///
-    /// The folders are looked through again where the catalog does not have it, so that a library may arrive late.
+    /// The folders are looked through again first, so that a library may arrive late, or be mended.
     ///
     /// # Errors
     /// When no library has the id, or its library does not load.
     pub fn load(&self, id: &str, call_threads: usize) -> Result<Loaded, LoadError> {
-        let vetted = self.catalog.find(id).or_else(|| {
-            self.catalog.scan();
-            self.catalog.find(id)
-        });
+        self.catalog.scan();
+        let vetted = self.catalog.find(id);
         let vetted = vetted.ok_or_else(|| self.not_found(id))?;
         let plugin = Arc::new(InProcess::load(&vetted, call_threads, self.clock)?);
         Ok(Loaded { plugin, vetted })

@@ -11,7 +11,6 @@ use std::{mem::ManuallyDrop, path::Path, sync::LazyLock, time::Duration};
 
 use abi_stable::{
     StableAbi,
-    abi_stability::abi_checking::check_layout_compatibility,
     library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME_WITH_NUL},
     prefix_type::PrefixTypeTrait,
     std_types::{RResult, RStr},
@@ -79,20 +78,15 @@ impl Door {
         let theirs = header.layout().ok_or_else(|| {
             error("carries no layout to check; end its source with export_plugin!".to_owned())
         })?;
-        let ours = <AbiPluginRef as StableAbi>::LAYOUT;
-        let (older, newer) = if manifest.api > ApiVersion::CURRENT {
-            (ours, theirs)
-        } else {
-            (theirs, ours)
-        };
-        check_layout_compatibility(older, newer).map_err(|errors| LoadError {
+        let ours = (<AbiPluginRef as StableAbi>::LAYOUT, ApiVersion::CURRENT);
+        layout::check(ours, (theirs, manifest.api)).map_err(|refused| LoadError {
             kind: ErrorType::Abi,
             message: format!(
                 "{file}: {}; rebuild it with conductor-plugin-api {}.x",
-                layout::explain(&errors, std::ptr::eq(older, ours)),
+                refused.line,
                 ApiVersion::CURRENT.major
             ),
-            detail: Some(errors.to_string()),
+            detail: Some(refused.detail),
         })?;
         // SAFETY: the layouts were found compatible just now, in the direction that matters.
         let module: AbiPluginRef = unsafe { header.init_root_module_with_unchecked_layout() }

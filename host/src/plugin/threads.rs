@@ -49,6 +49,8 @@ struct State<J> {
     /// Smoothed duration of a job.
     usual: Duration,
     closed: bool,
+    /// The last attempt to start a thread failed, and that was said.
+    refused: bool,
 }
 
 impl<J: Send + 'static> Threads<J> {
@@ -67,6 +69,7 @@ impl<J: Send + 'static> Threads<J> {
                     abandoned: 0,
                     usual: SLOW,
                     closed: false,
+                    refused: false,
                 }),
                 wake: Condvar::new(),
                 limit: limit.max(1),
@@ -133,10 +136,16 @@ impl<J: Send + 'static> Shared<J> {
                 .name(self.name.clone())
                 .spawn(move || shared.work_off());
             match started {
-                Ok(_) => state.threads += 1,
+                Ok(_) => {
+                    state.threads += 1;
+                    state.refused = false;
+                }
                 Err(error) => {
                     // Those that are there go on; the jobs that wait are counted as saturated at their next slot.
-                    tracing::error!("cannot start a thread for plugin calls: {error}");
+                    if !state.refused {
+                        tracing::error!("cannot start a thread for plugin calls: {error}");
+                    }
+                    state.refused = true;
                     break;
                 }
             }

@@ -65,9 +65,17 @@ impl Watch {
         recent.chain(running).min()
     }
 
+    /// Shows every call that may not have started.
+    pub(super) fn each_recent(&self, mut show: impl FnMut(usize, u64)) {
+        for (platform, sequence, _) in &self.recent {
+            show(*platform, *sequence);
+        }
+    }
+
     /// Shows every call that may still be under way.
     pub(super) fn each(&self, mut show: impl FnMut(usize, u64)) {
-        for (platform, sequence, _) in &self.recent {
+        self.each_recent(&mut show);
+        for Reverse((_, platform, sequence)) in &self.running {
             show(*platform, *sequence);
         }
     }

@@ -31,10 +31,9 @@ fn three_failures_open_it_for_the_reset_time_then_one_trial_decides() {
         3.0,
         "a refused call is no failure"
     );
-    assert_eq!(
-        metrics.due("db"),
-        3.0 + metrics.skipped("db", "breaker_open")
-    );
+    // A busy machine may make the host miss some, and nothing else may have happened.
+    let others = metrics.skipped("db", "breaker_open") + metrics.skipped("db", "missed");
+    assert_eq!(metrics.due("db"), 3.0 + others);
     assert_eq!(checks(), 3, "no call while it is open");
 
     // The trial fails, and it opens at once.

@@ -56,6 +56,31 @@ fn run_once_prints_a_table_and_its_exit_code_says_how_it_went() {
 }
 
 #[test]
+fn run_once_ends_although_a_call_hangs_and_others_wait_for_its_thread() {
+    let setup = Setup::new()
+        .with("[plugin.fault]\ncall_threads = 1\nstuck_limit = 1")
+        .platform("hangs", "fault", r#"{ check = { fault = "hang" } }"#)
+        .platform("waits", "fault", "{}");
+    let (code, table, _) = run(&setup, &["run", "--once"]);
+    assert_eq!(code, 1, "{table}");
+    assert!(
+        table.contains("failing") && table.contains("no answer within 100ms"),
+        "{table}"
+    );
+}
+
+#[test]
+fn a_reader_that_leaves_does_not_end_the_host() {
+    let mut host = Setup::new()
+        .platform("shop", "fault", r#"{ status = "flap" }"#)
+        .start_deaf();
+    host.wait("checks whose log nobody reads", |m| {
+        m.checks("shop", "unhealthy") >= 10.0
+    });
+    assert!(host.stop().success());
+}
+
+#[test]
 fn status_shows_what_a_running_host_knows() {
     let host = Setup::new().platform("shop", "fault", "{}").start();
     host.wait("a report", |m| m.checks("shop", "healthy") >= 1.0);

@@ -52,7 +52,7 @@ pub(crate) fn library(name: &str) -> PathBuf {
 pub(crate) struct Setup {
     pub(crate) folder: TempDir,
     host: String,
-    resources: String,
+    pub(crate) resources: String,
     rest: String,
 }
 
@@ -84,12 +84,6 @@ impl Setup {
     /// Replaces the lines of `[host]` after `plugin_dirs`.
     pub(crate) fn host(mut self, lines: &str) -> Self {
         self.host = format!("state_dir = \"state\"\n{lines}\n");
-        self
-    }
-
-    /// Replaces the lines of `[resources]`.
-    pub(crate) fn resources(mut self, lines: &str) -> Self {
-        self.resources = format!("{lines}\n");
         self
     }
 
@@ -148,6 +142,23 @@ impl Setup {
 
     pub(crate) fn start(self) -> Host {
         self.start_with(&[])
+    }
+
+    /// Starts `conductor run`, and closes its log once it serves.
+    pub(crate) fn start_deaf(self) -> Host {
+        let mut command = self.command(&["run", "--web.listen-address", "127.0.0.1:0"]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap())
+            .lines()
+            .map_while(Result::ok);
+        let address =
+            lines.find_map(|line| Some(line.split_once(LISTENING)?.1.trim().parse().unwrap()));
+        Host {
+            child,
+            address: address.unwrap(),
+            log: Arc::default(),
+            setup: self,
+        }
     }
 
     /// Starts `conductor run` and waits until it serves.
@@ -243,19 +254,26 @@ impl Host {
     /// Waits until the metrics are as wanted, and answers them.
     #[track_caller]
     pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
+        self.wait_a_while(wanted).unwrap_or_else(|| {
+            panic!(
+                "waited in vain for: {what}\n{:#?}\n{}",
+                self.metrics(),
+                self.log()
+            )
+        })
+    }
+
+    /// The metrics once they are as wanted, or nothing if that takes too long.
+    pub(crate) fn wait_a_while(&self, wanted: impl Fn(&Metrics) -> bool) -> Option<Metrics> {
         let start = Instant::now();
-        loop {
+        while start.elapsed() < PATIENCE {
             let metrics = self.metrics();
             if wanted(&metrics) {
-                return metrics;
+                return Some(metrics);
             }
-            assert!(
-                start.elapsed() < PATIENCE,
-                "waited in vain for: {what}\n{metrics:#?}\n{}",
-                self.log()
-            );
             thread::sleep(Duration::from_millis(20));
         }
+        None
     }
 
     #[track_caller]
@@ -322,11 +340,6 @@ impl Metrics {
                 (series.to_owned(), value.parse().unwrap())
             });
         Self(samples.collect())
-    }
-
-    /// The value of a series written as in the scrape.
-    pub(crate) fn series(&self, series: &str) -> Option<f64> {
-        self.0.get(series).copied()
     }
 
     /// The sum over all series of a metric that have all of these labels.

@@ -250,6 +250,8 @@ fn every_due_check_is_counted_exactly_once_whatever_becomes_of_it() {
     // All have the same interval, so all were due as often; the slots differ by less than one interval, and at most one
     // check of each is under way during the scrape.
     assert!(most - least <= 2.0, "{names:?} {due:?}");
+    assert_eq!(metrics.failures("hangs", "timeout"), 1.0);
+    assert_eq!(metrics.checks("hangs", "healthy"), 2.0);
     for name in names {
         assert_eq!(
             metrics.sum("plugin_failure_total", &[("platform", name)]),

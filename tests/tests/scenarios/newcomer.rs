@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
@@ -166,47 +166,4 @@ fn a_taken_port_sends_the_samples_to_the_log_until_it_is_free() {
     host.find_address();
     let metrics = host.wait("the same counters", |m| m.checks("shop", "healthy") >= 2.0);
     assert!(metrics.due("shop") >= 2.0);
-}
-
-#[test]
-fn burning_the_cpu_stretches_the_checks_and_they_come_back() {
-    // The limits are moved down to what this machine's cores can be driven to whatever else runs on them, and the way
-    // back is short: hysteresis over a minute is tested on the judge, with time handed in.
-    let cores = std::thread::available_parallelism().unwrap().get();
-    let mut host = Setup::new()
-        .resources("degraded_above = 90\nrecover_below = 85")
-        .host("interval = \"500ms\"\nstagger = \"50ms\"\ntimeout = \"400ms\"")
-        .platform("normal", "fault", "{}")
-        .platform("critical", "fault", "{}\npriority = \"critical\"")
-        .start();
-    host.wait("the first reports", |m| {
-        m.checks("normal", "healthy") >= 1.0
-    });
-    let burners: Vec<_> = (0..cores * 2)
-        .map(|_| {
-            Command::new("sh")
-                .args(["-c", "while :; do :; done"])
-                .spawn()
-                .unwrap()
-        })
-        .collect();
-    let metrics = host.wait("degraded mode", |m| {
-        m.sum("conductor_degraded_mode", &[]) >= 1.0
-    });
-    assert!(
-        metrics
-            .series("system_resources_percent{resource=\"cpu\"}")
-            .unwrap()
-            > 80.0
-    );
-    let metrics = host.wait("stretched checks", |m| {
-        m.skipped("normal", "degraded") >= 3.0
-    });
-    assert_eq!(metrics.skipped("critical", "degraded"), 0.0);
-    host.wait_for_log("machine degraded: cpu");
-    for mut burner in burners {
-        burner.kill().unwrap();
-        burner.wait().unwrap();
-    }
-    assert!(host.stop().success());
 }

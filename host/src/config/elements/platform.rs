@@ -65,7 +65,7 @@ impl From<Priority> for crate::schedule::Priority {
 #[schemars(rename = "Platform", description = "One watched thing.")]
 pub(in crate::config) struct Written {
     /// The id of the plugin that checks it.
-    #[schemars(length(min = 1))]
+    #[schemars(extend("pattern" = PLUGIN_ID), length(max = 64))]
     plugin: String,
     /// The period between two starts of its check; without it, host.interval.
     #[schemars(with = "duration::Written")]
@@ -131,6 +131,9 @@ pub(super) fn name_rule() -> Value {
         "description": "1 to 64 letters, digits, `_`, `-` and `.`",
     })
 }
+
+/// What a plugin may be called by, as in its manifest.
+pub(super) const PLUGIN_ID: &str = "^[a-z][a-z0-9-]*$";
 
 /// The schema of a label's name, a subset of Prometheus's that leaves out the names it keeps for itself.
 fn label_rule() -> Value {

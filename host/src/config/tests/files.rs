@@ -77,12 +77,12 @@ fn ten_megabytes() {
     let mut bytes = DEFAULT_TEXT.as_bytes().to_vec();
     bytes.resize(10_000_000, b'\n');
     assert_snapshot!(message(&bytes), @r"
-    conductor.toml: the file is larger than 1000000 bytes
+    conductor.toml: the file is larger than 8000000 bytes
       help: is this the configuration? a hundred thousand platforms fit into that
     ");
     let text = String::from_utf8(bytes).unwrap();
     assert_snapshot!(parse(&text).unwrap_err().to_plain(), @r"
-    conductor.toml: the file is larger than 1000000 bytes
+    conductor.toml: the file is larger than 8000000 bytes
       help: is this the configuration? a hundred thousand platforms fit into that
     ");
 }

@@ -295,7 +295,7 @@ fn no_platform() {
 #[test]
 fn a_platform_without_a_plugin() {
     assert_snapshot!(mistakes("[platform.disk]\nconfig = { path = \"/\" }"), @"conductor.toml:1:1: platform.disk lacks the key `plugin`");
-    assert_snapshot!(mistakes("[platform.disk]\nplugin = \"\""), @r#"conductor.toml:2:10: platform.disk.plugin: "" is shorter than 1 character"#);
+    assert_snapshot!(mistakes("[platform.disk]\nplugin = \"\""), @r#"conductor.toml:2:10: platform.disk.plugin: "" does not match "^[a-z][a-z0-9-]*$""#);
 }
 
 #[test]
