@@ -24,9 +24,10 @@ use conductor::{clock::Clock, config::Config, host::Host, metrics};
 
 fn main() {
     let library = build_plugin();
-    println!(
-        "platforms  interval     wanted/s   checks/s   CPU per check, least / median   CPU of a core   memory   per platform"
-    );
+    let one = std::env::args().nth(1).as_deref() == Some("one");
+    if !one {
+        println!("{HEADER}");
+    }
     for (platforms, interval, seconds) in [
         (1, "1s", 6),
         (10, "5s", 10),
@@ -38,7 +39,7 @@ fn main() {
     ] {
         // Each in a process of its own, so that none inherits the memory of the one before.
         let me = std::env::current_exe().unwrap();
-        if std::env::args().nth(1).as_deref() == Some("one") {
+        if one {
             break;
         }
         let done = Command::new(me)
@@ -184,3 +185,5 @@ fn build_plugin() -> PathBuf {
         std::env::consts::DLL_SUFFIX
     ))
 }
+
+const HEADER: &str = "platforms  interval     wanted/s   checks/s   CPU per check, least / median   CPU of a core   memory   per platform";
