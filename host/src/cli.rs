@@ -12,6 +12,7 @@ use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets::NOTHING};
+use serde::Serialize;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -119,6 +120,15 @@ enum LogFormat {
     Json,
 }
 
+/// Form of a command's output.
+#[derive(Clone, Copy, ValueEnum)]
+enum Output {
+    /// For people
+    Table,
+    /// For programs
+    Json,
+}
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Exit {
@@ -220,6 +230,13 @@ fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [Stri
     format!("{}\n", table.trim_fmt())
 }
 
+/// A value as JSON for programs.
+fn json(value: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(value)
+        .map(|json| format!("{json}\n"))
+        .map_err(|e| CliError::Other(format!("cannot print as JSON: {e}")))
+}
+
 /// Prints a command's output; one that is cut short by its reader (`| head`) is no error.
 fn print(text: &str) -> Result<(), CliError> {
     use std::io::Write as _;
@@ -230,6 +247,9 @@ fn print(text: &str) -> Result<(), CliError> {
         _ => Ok(()),
     }
 }
+
+/// Loopback only, and the port Prometheus users find next to their other exporters.
+const DEFAULT_ADDRESS: &str = "127.0.0.1:9750";
 
 const AFTER_HELP: &str =
     "Exit codes: 0 ok, 1 unhealthy or failed, 2 usage, 3 config, 4 plugin refused";

@@ -3,7 +3,7 @@
 //! A [`PlatformGuard`] stands before the checks of one platform, a [`PluginGuard`] before the loading of one plugin.
 //! The scheduler [begins](PlatformGuard::begin) a call where the breaker admits one; it then ends exactly once, by its
 //! result or by its deadline, whichever comes first, and is counted exactly once. What the lock protects is the
-//! [`Slot`]; logging and counting happen after it was let go.
+//! slot; logging and counting happen after it was let go.
 
 use std::{
     collections::BTreeMap,
@@ -28,7 +28,7 @@ use crate::{
     metrics::{self, ErrorType, Metrics, PlatformMetrics, SkipReason},
     plugin::{Caller, Failure, Report, Waiting},
     schedule::Priority,
-    state::{Health, PlatformView, View},
+    state::{BreakerView, Health, PlatformView, View},
 };
 
 mod load;
@@ -276,12 +276,33 @@ impl PlatformGuard {
         let (view, breaker) = (inner.view.clone(), inner.slot.breaker_state());
         let forced = inner.slot.is_forced();
         drop(inner);
+        let settings = &self.settings;
         let at = |time: Duration| self.shared.unix_seconds(time);
-        let next = match self.next.load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        };
-        PlatformView::new(self, &view, breaker, forced, next, at)
+        let next = Duration::from_nanos(self.next.load(Ordering::Relaxed));
+        PlatformView {
+            name: settings.name.to_string(),
+            plugin: self.plugin.id().to_owned(),
+            status: view.health,
+            message: view.message,
+            error_type: view.error_type.map(|kind| kind.label().to_owned()),
+            since: view.last_check.map(|_| at(view.since)),
+            last_check: view.last_check.map(|(ended, _)| at(ended)),
+            last_duration: view.last_check.map(|(_, took)| took.as_secs_f64()),
+            next_check: (!next.is_zero()).then(|| at(next)),
+            interval: settings.interval.as_secs_f64(),
+            timeout: settings.timeout.as_secs_f64(),
+            priority: settings.priority.name().to_owned(),
+            breaker: BreakerView {
+                state: breaker.name().to_owned(),
+                retry_at: match breaker {
+                    State::Open { until } => until.map(at),
+                    State::Closed | State::HalfOpen => None,
+                },
+                forced,
+            },
+            labels: settings.labels.clone(),
+            measurements: view.measurements.into_iter().collect(),
+        }
     }
 
     /// Ends a call by its result.

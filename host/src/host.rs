@@ -258,7 +258,9 @@ fn load_job(config: &Arc<Config>, id: &str, call_threads: usize, loader: &Loader
             .filter(|(_, p)| p.plugin == id);
         let refused = platforms.filter_map(|(at, platform)| {
             let error = config.validate_platform_config(platform, &schema).err()?;
-            Some((at, error.to_plain()))
+            let lines = error.to_plain();
+            let line: Vec<_> = lines.lines().map(str::trim).collect();
+            Some((at, line.join("; ")))
         });
         Ok(Ready {
             refused: refused.collect(),

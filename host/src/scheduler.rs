@@ -2,10 +2,9 @@
 //!
 //! It never runs a plugin, samples a resource or writes to a socket. Each turn it begins every check that fell due
 //! within the tick, hands each plugin its calls in one go, gives up on calls past their deadline, and sleeps to the next
-//! tick boundary at which something is due. Everybody else talks to it through [`Command`]s.
+//! tick boundary at which something is due. Everybody else talks to it through commands.
 
 use std::{
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -20,11 +19,12 @@ use crate::{
     guard::{PlatformGuard, PluginGuard, Shared},
     library::Vetted,
     metrics::{DegradedMode, ErrorType, Resource, SkipReason},
-    plugin::{Call, Failure, LoadError, LoadedPlugin, ProbeId, ProbeSpec},
+    plugin::{Call, Failure, LoadError, LoadedPlugin, ProbeId},
     resources::{Judge, Sample, sample::Sampler},
     schedule::{Due, Key, Mode, Schedule, Start, runs_at},
 };
 
+mod loading;
 mod watch;
 
 /// What the scheduler is to look after.
@@ -255,66 +255,6 @@ impl Driver {
         self.leave_plugins();
     }
 
-    /// Loads all plugins side by side, and waits a while for them; says whether the host is still wanted.
-    fn load_all(&mut self) -> bool {
-        let start = self.shared.clock.now();
-        for at in 0..self.plugins.len() {
-            self.load(at, start);
-        }
-        let end = start + PATIENCE;
-        while self.plugins.iter().any(|plugin| plugin.loading) {
-            let left = end.saturating_sub(self.shared.clock.now());
-            match self.inbox.recv_timeout(left) {
-                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
-                Ok(command) => self.obey(command),
-                Err(RecvTimeoutError::Timeout) => break,
-            }
-        }
-        true
-    }
-
-    /// Starts to load a plugin, if its guard lets it.
-    fn load(&mut self, at: usize, now: Duration) {
-        let plugin = &mut self.plugins[at];
-        if plugin.loading {
-            return;
-        }
-        let Some(ticket) = plugin.guard.begin(now) else {
-            return;
-        };
-        let (guard, load) = (Arc::clone(&plugin.guard), Arc::clone(&plugin.load));
-        let (clock, commands) = (self.shared.clock, self.commands.clone());
-        let spawned = thread::Builder::new()
-            .name("load plugin".to_owned())
-            .spawn(move || {
-                let result = catch_unwind(AssertUnwindSafe(|| load()));
-                let result = result.unwrap_or_else(|_| {
-                    Err(load_error(
-                        "loading it panicked in the host, which is a bug of the host's",
-                    ))
-                });
-                let (known, ready) = match result {
-                    Ok(ready) => (
-                        Ok((
-                            ready.plugin.description().clone(),
-                            Arc::clone(&ready.vetted),
-                        )),
-                        Some(ready),
-                    ),
-                    Err(error) => (Err(error), None),
-                };
-                guard.ended(ticket, clock.now(), known);
-                // Nobody listens any more once the host is stopping.
-                let _ = commands.send(Command::Loaded(at, ready));
-            });
-        match spawned {
-            Ok(_) => plugin.loading = true,
-            Err(error) => plugin.guard.not_begun(load_error(&format!(
-                "there is no thread to load it on: {error}"
-            ))),
-        }
-    }
-
     fn start_sampler(&mut self) {
         let commands = self.commands.clone();
         let sampler = Sampler::start(self.shared.clock, self.board.disk_paths(), move |sample| {
@@ -511,25 +451,6 @@ impl Driver {
         }
     }
 
-    fn loaded(&mut self, at: usize, ready: Option<Ready>) {
-        self.plugins[at].loading = false;
-        let Some(ready) = ready else { return };
-        for platform in self
-            .platforms
-            .iter_mut()
-            .filter(|platform| platform.plugin == at)
-        {
-            platform.probe = Ok(Some(ready.plugin.open(ProbeSpec {
-                platform: Arc::clone(&platform.guard.settings().name),
-                config: Arc::clone(&platform.config),
-            })));
-        }
-        for (platform, reason) in ready.refused {
-            self.platforms[platform].probe = Err(reason.into());
-        }
-        self.plugins[at].loaded = Some(ready.plugin);
-    }
-
     fn judge(&mut self, sample: &Sample) {
         let now = self.shared.clock.now();
         let judgement = self.judge.observe(now, sample);
@@ -614,19 +535,9 @@ fn platform_of(key: Key) -> Option<usize> {
     (key.0 as usize).checked_sub(1)
 }
 
-fn load_error(message: &str) -> LoadError {
-    LoadError {
-        kind: ErrorType::Load,
-        message: message.to_owned(),
-        detail: None,
-    }
-}
-
 fn schedule(origin: Duration, tick: Duration, stagger: Duration) -> Schedule {
     Schedule::new(origin, tick, stagger).expect("the config was held to the same rules")
 }
 
-/// How long the first checks wait for plugins that take their time to load.
-const PATIENCE: Duration = Duration::from_secs(5);
 /// The driver looks at the clock at least this often, because its sleep does not see a suspend pass.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);

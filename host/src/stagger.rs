@@ -6,7 +6,7 @@
 //! other.
 //!
 //! The order in which a level is filled keeps starts from piling up while it is partly filled. The
-//! interval is cut into columns of one [`WINDOW`]; every round gives each column one more slot, *at
+//! interval is cut into columns of one `WINDOW`; every round gives each column one more slot, *at
 //! the same depth in all of them*, so that a window, wherever it begins, sees each round about
 //! once. Rounds and columns are taken in golden-ratio strides, which spreads what is there at
 //! coarser and finer scales too. With intervals of a second and more and a stagger of a window and

@@ -9,8 +9,6 @@ use conductor_plugin_api::Status;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    breaker::State,
-    guard::PlatformGuard,
     metrics::{ErrorType, MEASUREMENT_NAME_BYTES, MEASUREMENTS},
     plugin::{Failure, LoadError, Report},
 };
@@ -257,41 +255,4 @@ pub struct RefusedView {
     pub file: String,
     /// The rule, what was found, and what to do.
     pub reason: String,
-}
-
-impl PlatformView {
-    pub(crate) fn new(
-        guard: &PlatformGuard,
-        view: &View,
-        breaker: State,
-        forced: bool,
-        next_check: Option<Duration>,
-        at: impl Fn(Duration) -> f64,
-    ) -> Self {
-        let settings = guard.settings();
-        Self {
-            name: settings.name.to_string(),
-            plugin: guard.plugin().id().to_owned(),
-            status: view.health,
-            message: view.message.clone(),
-            error_type: view.error_type.map(|kind| kind.label().to_owned()),
-            since: view.last_check.map(|_| at(view.since)),
-            last_check: view.last_check.map(|(ended, _)| at(ended)),
-            last_duration: view.last_check.map(|(_, took)| took.as_secs_f64()),
-            next_check: next_check.map(&at),
-            interval: settings.interval.as_secs_f64(),
-            timeout: settings.timeout.as_secs_f64(),
-            priority: settings.priority.name().to_owned(),
-            breaker: BreakerView {
-                state: breaker.name().to_owned(),
-                retry_at: match breaker {
-                    State::Open { until } => until.map(&at),
-                    State::Closed | State::HalfOpen => None,
-                },
-                forced,
-            },
-            labels: settings.labels.clone(),
-            measurements: view.measurements.iter().cloned().collect(),
-        }
-    }
 }

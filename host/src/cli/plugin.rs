@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use serde::Serialize;
 
-use super::{CliError, Exit, Global, print, table};
+use super::{CliError, Exit, Global, Output, json, print, table};
 use crate::{clock::Clock, host, library};
 
 #[derive(Subcommand)]
@@ -27,12 +27,6 @@ pub(super) enum Command {
         #[arg(long, default_value = "table")]
         output: Output,
     },
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-pub(super) enum Output {
-    Table,
-    Json,
 }
 
 pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
@@ -123,10 +117,4 @@ fn inspect(file: &std::path::Path, output: Output) -> Result<Exit, CliError> {
     }
     let refused = inspection.refusal().is_some();
     Ok(if refused { Exit::Refused } else { Exit::Ok })
-}
-
-fn json(value: &impl Serialize) -> Result<String, CliError> {
-    serde_json::to_string_pretty(value)
-        .map(|json| format!("{json}\n"))
-        .map_err(|e| CliError::Other(format!("cannot print as JSON: {e}")))
 }

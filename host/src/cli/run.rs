@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use super::{CliError, Exit, Global, print, status};
+use super::{CliError, DEFAULT_ADDRESS, Exit, Global, print, status};
 use crate::{
     config::Config,
     host,
@@ -106,6 +106,3 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
         });
     })
 }
-
-/// Loopback only, and the port Prometheus users find next to their other exporters.
-pub(super) const DEFAULT_ADDRESS: &str = "127.0.0.1:9750";

@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use serde::Serialize;
 
-use super::{CliError, Exit, Global, print, table};
+use super::{CliError, Exit, Global, Output, json, print, table};
 use crate::{
     config::Config,
     schedule::{Key, Planned, Schedule, ScheduleError},
@@ -18,22 +17,12 @@ pub(super) struct Args {
     output: Output,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    Table,
-    Json,
-}
-
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     let config = global.config()?;
     let summary = summarise(&config).map_err(|e| CliError::Other(e.to_string()))?;
     match args.output {
         Output::Table => print(&text(&summary))?,
-        Output::Json => {
-            let json = serde_json::to_string_pretty(&summary)
-                .map_err(|e| CliError::Other(e.to_string()))?;
-            print(&format!("{json}\n"))?;
-        }
+        Output::Json => print(&json(&summary)?)?,
     }
     Ok(Exit::Ok)
 }

@@ -2,27 +2,20 @@
 
 use std::time::Duration;
 
-use clap::ValueEnum;
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
 
-use super::{CliError, Exit, print, table};
+use super::{CliError, DEFAULT_ADDRESS, Exit, Output, print, table};
 use crate::state::{Health, PlatformView, StatusView};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
     /// The host's address
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = super::run::DEFAULT_ADDRESS)]
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
     address: String,
     /// Form of the output
     #[arg(long, default_value = "table")]
     output: Output,
-}
-
-#[derive(Clone, Copy, ValueEnum)]
-enum Output {
-    Table,
-    Json,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
