@@ -9,23 +9,21 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
 use conductor_plugin_api::Status;
 
-pub use self::{load::PluginGuard, slot::Skip};
+pub use self::{load::PluginGuard, shared::Shared, slot::Skip};
 use self::{
     locked::Locked,
     slot::{Finished, Slot},
-    starvation::Starvation,
 };
 use crate::{
     breaker::{Breaker, Outcome, Settings, State, Transition},
-    clock::Clock,
-    metrics::{self, ErrorType, Metrics, PlatformMetrics, SkipReason},
+    metrics::{self, ErrorType, PlatformMetrics, SkipReason},
     plugin::{Caller, Failure, Report, Waiting},
     schedule::Priority,
     state::{BreakerView, Health, PlatformView, View},
@@ -35,60 +33,9 @@ mod load;
 mod locked;
 #[cfg(all(test, conductor_loom))]
 mod loom_tests;
+mod shared;
 mod slot;
 mod starvation;
-
-/// What all guards of a host share.
-pub struct Shared {
-    /// The host's clock.
-    pub clock: Clock,
-    /// Where everything is counted.
-    pub metrics: Metrics,
-    /// Whether the host itself is too slow for failures to be blamed on plugins.
-    pub starvation: Starvation,
-    /// Calls begun and not yet over or given up.
-    in_flight: AtomicUsize,
-    ended: AtomicU64,
-    /// Seconds from the clock's origin to 1970, as bits; kept current by the scheduler.
-    wall_offset: AtomicU64,
-}
-
-impl Shared {
-    /// For a host of `platforms` platforms.
-    pub fn new(clock: Clock, metrics: Metrics, platforms: usize) -> Self {
-        let shared = Self {
-            clock,
-            metrics,
-            starvation: Starvation::new(platforms),
-            in_flight: AtomicUsize::new(0),
-            ended: AtomicU64::new(0),
-            wall_offset: AtomicU64::new(0),
-        };
-        shared.follow_wall_clock();
-        shared
-    }
-
-    /// Takes the wall clock's time anew, so that a check needs one clock reading and not three.
-    pub fn follow_wall_clock(&self) {
-        let offset = self.clock.unix_seconds(Duration::ZERO);
-        self.wall_offset.store(offset.to_bits(), Ordering::Relaxed);
-    }
-
-    /// Seconds since 1970 at `at`.
-    pub fn unix_seconds(&self, at: Duration) -> f64 {
-        f64::from_bits(self.wall_offset.load(Ordering::Relaxed)) + at.as_secs_f64()
-    }
-
-    /// How many calls have ended, by result or by deadline.
-    pub fn ended(&self) -> u64 {
-        self.ended.load(Ordering::Relaxed)
-    }
-
-    /// How many calls are under way.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight.load(Ordering::Acquire)
-    }
-}
 
 /// What the config says of a platform, as far as its guard needs it.
 #[derive(Clone, Debug)]
@@ -179,7 +126,7 @@ impl PlatformGuard {
         };
         match begun {
             Ok((sequence, transition)) => {
-                self.shared.in_flight.fetch_add(1, Ordering::Relaxed);
+                self.shared.call_begun();
                 self.announce(transition, now);
                 Ok(sequence)
             }
@@ -341,11 +288,10 @@ impl PlatformGuard {
     /// Counts a call that was begun and came to nothing.
     fn forget(&self, reason: SkipReason) {
         self.skip(reason, 1);
-        self.shared.in_flight.fetch_sub(1, Ordering::Release);
+        self.shared.call_forgotten();
     }
 
     fn count(&self, result: Result<&Report, &Failure>, took: Duration, now: Duration) {
-        self.shared.ended.fetch_add(1, Ordering::Relaxed);
         let outcome = match result {
             Ok(report) => {
                 self.metrics.measurements(&report.measurements);
@@ -359,8 +305,7 @@ impl PlatformGuard {
         };
         self.metrics
             .record(outcome, took, self.shared.unix_seconds(now));
-        // Last: who waits for the count to fall to zero finds everything counted.
-        self.shared.in_flight.fetch_sub(1, Ordering::Release);
+        self.shared.call_ended();
     }
 
     fn log_change(&self, change: Option<Health>, result: Result<&Report, &Failure>) {

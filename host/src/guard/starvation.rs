@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::locked::Locked;
 
 /// Watches for signs that the host is starved.
-pub struct Starvation(Locked<Signs>);
+pub(crate) struct Starvation(Locked<Signs>);
 
 struct Signs {
     starved_until: Duration,
@@ -25,7 +25,7 @@ struct Signs {
 
 impl Starvation {
     /// For a host of `platforms` platforms.
-    pub fn new(platforms: usize) -> Self {
+    pub(super) fn new(platforms: usize) -> Self {
         Self(Locked::new(Signs {
             starved_until: Duration::ZERO,
             platforms,
@@ -38,7 +38,7 @@ impl Starvation {
     }
 
     /// Notes that the scheduler woke up at `now`, `late` after it wanted to; says whether that is news.
-    pub fn woke_up(&self, now: Duration, late: Duration) -> bool {
+    pub(crate) fn woke_up(&self, now: Duration, late: Duration) -> bool {
         if late < LATE {
             return false;
         }

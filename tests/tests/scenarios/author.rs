@@ -27,7 +27,7 @@ fn the_readmes_fifteen_lines_are_a_plugin_that_a_running_host_checks() {
         &manifest,
         &source,
         &workspace().join("plugin-api"),
-        &[],
+        None,
     );
 
     let setup = Setup::without_plugins();
@@ -71,7 +71,7 @@ fn plugins_of_another_compiler_work_on_this_host() {
         &manifest,
         &source,
         &workspace().join("plugin-api"),
-        &[&nightly],
+        Some(&nightly),
     );
     let setup = Setup::without_plugins();
     setup.install(&library);
@@ -121,7 +121,7 @@ pub(crate) fn build_variant(folder: &Path, id: &str, change: impl Fn(String) -> 
     );
     let manifest = format!(
         "[package]\nname = \"{id}\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
-         [dependencies]\nconductor-plugin-api = \"1\"\nserde = {{ version = \"1\", features = [\"derive\"] }}\n"
+         [dependencies]\nconductor-plugin-api = {{ path = \"{API_PATH}\" }}\nserde = {{ version = \"1\", features = [\"derive\"] }}\n"
     );
     build(
         &folder.join("plugin"),
@@ -129,7 +129,7 @@ pub(crate) fn build_variant(folder: &Path, id: &str, change: impl Fn(String) -> 
         &manifest,
         &source,
         &api,
-        &[],
+        None,
     )
 }
 
@@ -148,44 +148,26 @@ pub(crate) fn newer_api(text: String) -> String {
         .replace("extern \"C\" fn constructor<", "extern \"C\" fn news() -> u64 { 7 }\n\nextern \"C\" fn constructor<")
 }
 
-/// Builds a crate in `folder` against the API at `api`, as an author would who has it from the registry.
+/// Builds an author's crate in `folder`, whose manifest names the API as the README does, against the one at `api`.
+///
+/// `cargo` is another toolchain's, or none for this one.
 fn build(
     folder: &Path,
     name: &str,
     manifest: &str,
     source: &str,
     api: &Path,
-    toolchain: &[&str],
+    cargo: Option<&str>,
 ) -> PathBuf {
+    assert!(manifest.contains(API_PATH), "{manifest}");
     fs::create_dir_all(folder.join("src")).unwrap();
-    let patch = if folder
-        .parent()
-        .is_some_and(|parent| parent.join("Cargo.toml").exists())
-    {
-        let root = folder.parent().unwrap().join("Cargo.toml");
-        let text = fs::read_to_string(&root).unwrap();
-        fs::write(
-            &root,
-            format!(
-                "{text}\n[patch.crates-io]\nconductor-plugin-api = {{ path = \"{}\" }}\n",
-                api.display()
-            ),
-        )
-        .unwrap();
-        String::new()
-    } else {
-        format!(
-            "\n[patch.crates-io]\nconductor-plugin-api = {{ path = \"{}\" }}\n",
-            api.display()
-        )
-    };
-    fs::write(folder.join("Cargo.toml"), format!("{manifest}{patch}")).unwrap();
+    let manifest = manifest.replace(API_PATH, &api.display().to_string());
+    fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     fs::write(folder.join("src/lib.rs"), source).unwrap();
-    // The versions the host was built with, so that nothing is looked up anew.
-    let root = if patch.is_empty() {
-        folder.parent().unwrap()
-    } else {
-        folder
+    // The versions the host was built with, so that nothing is looked up anew; a member's are its workspace's.
+    let root = match folder.parent() {
+        Some(parent) if parent.join("Cargo.toml").exists() => parent,
+        _ => folder,
     };
     fs::copy(workspace().join("Cargo.lock"), root.join("Cargo.lock")).unwrap();
     // One target folder for all of them, or each would compile abi_stable again.
@@ -193,16 +175,9 @@ fn build(
         .parent()
         .unwrap()
         .join("outside")
-        .join(if toolchain.is_empty() {
-            "same"
-        } else {
-            "other"
-        });
-    let mut cargo = match toolchain {
-        [] => Command::new(env!("CARGO")),
-        [cargo, ..] => Command::new(cargo),
-    };
-    let output = cargo
+        .join(if cargo.is_some() { "other" } else { "same" });
+    let mut command = Command::new(cargo.unwrap_or(env!("CARGO")));
+    let output = command
         .args(["build", "--target-dir"])
         .arg(&target)
         .current_dir(folder)
@@ -238,6 +213,9 @@ fn readme_block(language: &str, word: &str) -> String {
         .unwrap_or_else(|| panic!("the README has no {language} block with {word}"))
         .to_owned()
 }
+
+/// Where the README says the API lies.
+const API_PATH: &str = "../conductor/plugin-api";
 
 fn toolchain(name: &str) -> Option<String> {
     let output = Command::new("rustup")

@@ -1,0 +1,78 @@
+//! What all guards of a host share: clock, metrics, and what is known of the host itself.
+
+use std::{
+    sync::atomic::{AtomicU64, AtomicUsize, Ordering},
+    time::Duration,
+};
+
+use super::starvation::Starvation;
+use crate::{clock::Clock, metrics::Metrics};
+
+/// What all guards of a host share.
+pub struct Shared {
+    /// The host's clock.
+    pub clock: Clock,
+    /// Where everything is counted.
+    pub metrics: Metrics,
+    /// Whether the host itself is too slow for failures to be blamed on plugins.
+    pub(crate) starvation: Starvation,
+    /// Calls begun and not yet over or given up.
+    in_flight: AtomicUsize,
+    ended: AtomicU64,
+    /// Seconds from the clock's origin to 1970, as bits; kept current by the scheduler.
+    wall_offset: AtomicU64,
+}
+
+impl Shared {
+    /// For a host of `platforms` platforms.
+    pub fn new(clock: Clock, metrics: Metrics, platforms: usize) -> Self {
+        let shared = Self {
+            clock,
+            metrics,
+            starvation: Starvation::new(platforms),
+            in_flight: AtomicUsize::new(0),
+            ended: AtomicU64::new(0),
+            wall_offset: AtomicU64::new(0),
+        };
+        shared.follow_wall_clock();
+        shared
+    }
+
+    /// Takes the wall clock's time anew, so that a check needs one clock reading and not three.
+    pub fn follow_wall_clock(&self) {
+        let offset = self.clock.unix_seconds(Duration::ZERO);
+        self.wall_offset.store(offset.to_bits(), Ordering::Relaxed);
+    }
+
+    /// Seconds since 1970 at `at`.
+    pub fn unix_seconds(&self, at: Duration) -> f64 {
+        f64::from_bits(self.wall_offset.load(Ordering::Relaxed)) + at.as_secs_f64()
+    }
+
+    /// How many calls have ended, by result or by deadline.
+    pub fn ended(&self) -> u64 {
+        self.ended.load(Ordering::Relaxed)
+    }
+
+    /// A call is under way.
+    pub(super) fn call_begun(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A call is over, and was counted.
+    pub(super) fn call_ended(&self) {
+        self.ended.fetch_add(1, Ordering::Relaxed);
+        self.call_forgotten();
+    }
+
+    /// A call came to nothing, and that was counted.
+    pub(super) fn call_forgotten(&self) {
+        // Who waits for the number to fall to zero finds everything counted.
+        self.in_flight.fetch_sub(1, Ordering::Release);
+    }
+
+    /// How many calls are under way.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Acquire)
+    }
+}
