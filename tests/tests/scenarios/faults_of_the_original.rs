@@ -39,6 +39,7 @@ fn an_interval_is_an_interval_however_slow_the_checks_are() {
         .start();
     // A loop that slept after each cycle would give 400 + 100 + 250 ms.
     let metrics = host.wait("ten rounds", |m| m.due("b") >= 10.0);
+    assert!(metrics.checks("b", "healthy") >= 7.0, "{metrics:#?}");
     assert!(metrics.due("a") >= metrics.due("b") - 1.0, "{metrics:#?}");
     let next = |host: &crate::harness::Host| {
         host.status()["platforms"][0]["next_check"]
@@ -62,16 +63,14 @@ fn one_slow_check_holds_nobody_up() {
         .platform(
             "slow",
             "fault",
-            r#"{ check = { fault = "sleep", millis = 5000 } }"#,
+            r#"{ check = { fault = "sleep", millis = 150 } }"#,
         )
         .platform("quick", "fault", "{}")
         .start();
-    let metrics = host.wait("twenty checks while the slow one sleeps", |m| {
-        m.checks("quick", "healthy") >= 15.0
-    });
-    // A loop that waits for the slow one would lose 24 of the quick one's turns; the machine itself may lose a few.
+    let metrics = host.wait("twenty rounds", |m| m.due("quick") >= 20.0);
+    // The quick one's slot is 20 ms after the slow one's: a loop that waited would be too late for it each time.
     let lost = metrics.due("quick") - metrics.checks("quick", "healthy");
-    assert!(lost <= 8.0, "{lost} were lost: {metrics:#?}");
+    assert!(lost <= 5.0, "{lost} were lost: {metrics:#?}");
 }
 
 #[test]
