@@ -207,7 +207,7 @@ impl Parts {
                 board,
                 plugins,
                 platforms,
-                interval: config.host.interval,
+                interval: config.resources.interval,
                 stagger: config.host.stagger,
                 tick: config.host.tick,
                 judge: Judge::new(limits(&config.resources)),

@@ -55,7 +55,7 @@ fn summarise(config: &Config) -> Result<Summary, ScheduleError> {
     let host = &config.host;
     let mut schedule = Schedule::new(Duration::ZERO, host.tick, host.stagger)?;
     let intervals = config.platforms.iter().map(|platform| platform.interval);
-    for (key, interval) in (0..).zip(std::iter::once(host.interval).chain(intervals)) {
+    for (key, interval) in (0..).zip(std::iter::once(config.resources.interval).chain(intervals)) {
         schedule.set(Key(key), interval)?;
     }
     let plan = schedule.plan();

@@ -171,6 +171,15 @@ fn schedule_prints_who_starts_when_and_warns_of_what_cannot_fit() {
 }
 
 #[test]
+fn the_resource_monitor_has_an_interval_of_its_own_where_the_config_gives_one() {
+    let mut setup = Setup::new().platform("a", "fault", "{}");
+    setup.resources.push_str("interval = \"10s\"\n");
+    let (code, text, errors) = run(&setup, &["schedule"]);
+    assert_eq!(code, 0, "{errors}");
+    assert!(text.contains("10 s      (resource monitor)"), "{text}");
+}
+
+#[test]
 fn config_check_finds_what_only_the_plugins_schema_knows() {
     let good = Setup::new().platform("root", "disk", "{ path = \"/\" }");
     let (code, text, errors) = run(&good, &["config", "check"]);
