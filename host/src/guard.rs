@@ -85,10 +85,9 @@ impl PlatformGuard {
     /// A guard with a closed breaker, before the first check.
     pub fn new(settings: PlatformSettings, plugin: Arc<PluginGuard>, shared: Arc<Shared>) -> Self {
         let metrics = shared.metrics.platform(&settings.name, plugin.id());
-        let seed = settings
-            .name
-            .bytes()
-            .fold(0, |seed: u64, byte| seed.wrapping_mul(31) + u64::from(byte));
+        let seed = settings.name.bytes().fold(0, |seed: u64, byte| {
+            seed.wrapping_mul(31).wrapping_add(byte.into())
+        });
         let slot = Slot::new(Breaker::new(settings.breaker, seed));
         Self {
             settings,
@@ -198,15 +197,14 @@ impl PlatformGuard {
         }
     }
 
-    /// Gives up on a call because the host is leaving; counts it as skipped.
-    pub fn abandon(&self, sequence: u64, now: Duration) {
-        let left = self
-            .inner
-            .lock()
-            .slot
-            .expire(sequence, now, || Outcome::Ignored);
+    /// Gives up on a call because the host is leaving; counts it as skipped. `stuck` is as in [`expire`](Self::expire).
+    pub fn abandon(&self, sequence: u64, now: Duration, stuck: impl FnOnce()) {
+        let mut inner = self.inner.lock();
+        let left = inner.slot.expire(sequence, now, || Outcome::Ignored);
         if left.is_some() {
+            stuck();
             self.plugin.call_stuck();
+            drop(inner);
             self.forget(SkipReason::Shutdown);
         }
     }

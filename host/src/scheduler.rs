@@ -123,6 +123,15 @@ struct Platform {
     probe: Result<Option<ProbeId>, Arc<str>>,
 }
 
+impl Plugin {
+    /// One of its threads is inside a call that nobody waits for any more.
+    fn lost_a_thread(&self) {
+        if let Some(loaded) = &self.loaded {
+            loaded.abandoned();
+        }
+    }
+}
+
 impl Driver {
     fn new(setup: Setup, commands: Sender<Command>, inbox: Receiver<Command>) -> Self {
         let plugins = setup.plugins.into_iter().map(|plugin| Plugin {
@@ -343,11 +352,8 @@ impl Driver {
             |at, sequence| platforms[at].guard.progress(sequence),
             |at, sequence| {
                 let platform = &platforms[at];
-                platform.guard.expire(sequence, now, || {
-                    if let Some(loaded) = &plugins[platform.plugin].loaded {
-                        loaded.abandoned();
-                    }
-                });
+                let stuck = || plugins[platform.plugin].lost_a_thread();
+                platform.guard.expire(sequence, now, stuck);
             },
         );
     }
@@ -463,8 +469,11 @@ impl Driver {
         if left > 0 {
             tracing::warn!("leaving with {left} checks under way");
             let now = self.shared.clock.now();
-            self.watch
-                .each(|at, sequence| self.platforms[at].guard.abandon(sequence, now));
+            self.watch.each(|at, sequence| {
+                let platform = &self.platforms[at];
+                let stuck = || self.plugins[platform.plugin].lost_a_thread();
+                platform.guard.abandon(sequence, now, stuck);
+            });
         }
         self.leave_plugins();
     }

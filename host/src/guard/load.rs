@@ -29,7 +29,6 @@ struct Inner {
 }
 
 /// What is known of the library a plugin was loaded from.
-#[derive(Clone)]
 struct Loaded {
     description: Description,
     vetted: Arc<Vetted>,
