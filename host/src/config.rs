@@ -15,7 +15,7 @@ mod tests;
 mod wording;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use elements::breaker::BreakerConfig;
@@ -48,6 +48,8 @@ pub struct Config {
     pub platforms: Vec<PlatformConfig>,
     /// Whether this is the compiled-in default, whose plugins lie among the libraries of the program's own folder.
     pub is_builtin: bool,
+    /// Where libraries are pinned, if they are: `plugins.lock` beside the file; none for the compiled-in default.
+    pub lock_file: Option<PathBuf>,
     /// The file this came from, for messages that point into it.
     pub source: Arc<Source>,
 }
@@ -80,6 +82,7 @@ impl Config {
             .expect("a test reads the default text");
         config.host.plugin_dirs = vec![exe_dir.to_owned()];
         config.is_builtin = true;
+        config.lock_file = None;
         config
     }
 
@@ -93,6 +96,7 @@ impl Config {
                 plugins: parts.plugins,
                 platforms: parts.platforms,
                 is_builtin: false,
+                lock_file: Some(base_dir.join("plugins.lock")),
                 source,
             }),
             Err(faults) => Err(ConfigError::new(source, faults)),

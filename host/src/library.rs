@@ -19,6 +19,7 @@ mod catalog;
 mod image;
 mod inspection;
 mod manifest;
+mod pins;
 mod refusal;
 mod scan;
 mod store;
@@ -29,6 +30,7 @@ mod trust;
 pub use catalog::Catalog;
 pub use image::{Format, Kind, Machine};
 pub use inspection::{Inspection, Outcome, Verdict};
+pub use pins::{Change, Pins};
 pub use refusal::{Refusal, Rule};
 pub use scan::{Candidates, candidates};
 pub use store::Store;
@@ -52,7 +54,7 @@ pub struct Vetted {
 ///
 /// # Errors
 /// The first rule it breaks.
-pub fn vet(path: &Path, store: &Store) -> Result<Vetted, Refusal> {
+pub fn vet(path: &Path, pins: &Pins, store: &Store) -> Result<Vetted, Refusal> {
     let (inspection, bytes) = examine(path);
     if let Some(refusal) = inspection.refusal() {
         return Err(refusal);
@@ -60,6 +62,8 @@ pub fn vet(path: &Path, store: &Store) -> Result<Vetted, Refusal> {
     let (Some(sha256), Some(manifest)) = (inspection.sha256, inspection.manifest) else {
         unreachable!("what has no content or no manifest is refused above");
     };
+    pins.check(path, &sha256)
+        .map_err(|problem| Refusal::new(path, Rule::Pin, problem))?;
     let copy = store
         .keep(&bytes, &sha256)
         .map_err(|problem| Refusal::new(path, Rule::Store, problem))?;

@@ -1,4 +1,4 @@
-//! `conductor plugin list|inspect`.
+//! `conductor plugin list|inspect|pin`.
 
 use std::path::PathBuf;
 
@@ -6,7 +6,11 @@ use clap::Subcommand;
 use serde::Serialize;
 
 use super::{CliError, Exit, Global, Output, json, print, table};
-use crate::{clock::Clock, host, library};
+use crate::{
+    clock::Clock,
+    host,
+    library::{self, Catalog, Pins},
+};
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -19,6 +23,11 @@ pub(super) enum Command {
         #[arg(long)]
         verbose: bool,
     },
+    /// Allow the libraries that lie in the plugin folders now, and refuse any other from now on
+    ///
+    /// Writes their SHA-256 to plugins.lock beside the config. A running host reads it whenever it looks for a library;
+    /// remove the file to allow everything again.
+    Pin,
     /// Show what is known of a library file without running it
     Inspect {
         /// The library
@@ -33,6 +42,7 @@ pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> 
     match command {
         Command::List { output, verbose } => list(*output, *verbose, global),
         Command::Inspect { file, output } => inspect(file, *output),
+        Command::Pin => pin(global),
     }
 }
 
@@ -107,6 +117,45 @@ fn list_table(plugins: &[Listed], verbose: bool) -> String {
         }
     }
     lines
+}
+
+fn pin(global: &Global) -> Result<Exit, CliError> {
+    let config = global.config()?;
+    let Some(lock_file) = &config.lock_file else {
+        return Err(CliError::Other(
+            "the built-in config has no folder for plugins.lock; name a file with --config.file (`conductor config default` prints one)"
+                .to_owned(),
+        ));
+    };
+    let host = &config.host;
+    let catalog = Catalog::open(&host.plugin_dirs, false, None, host.state_dir.as_deref())
+        .map_err(|refusal| CliError::Other(refusal.to_string()))?;
+    let (libraries, refused) = (catalog.libraries(), catalog.refused());
+    if libraries.is_empty() {
+        // A folder that is not mounted must not cost the pins of all that lies in it.
+        let reasons: String = refused.iter().map(|r| format!("\n{r}")).collect();
+        return Err(CliError::Other(format!(
+            "the plugin folders hold no library to pin; {} stays as it is{reasons}",
+            lock_file.display()
+        )));
+    }
+    let pins = Pins::read(lock_file);
+    let changes = pins.replace(&libraries).map_err(|e| {
+        CliError::Other(format!("{}: cannot be written: {e}", pins.file().display()))
+    })?;
+    let rows = changes
+        .into_iter()
+        .map(|(path, change)| [change.name().to_owned(), path]);
+    let mut text = table(["PIN", "FILE"], rows);
+    for refusal in &refused {
+        text.push_str(&format!("\nnot pinned: {refusal}\n"));
+    }
+    print(&text)?;
+    Ok(if refused.is_empty() {
+        Exit::Ok
+    } else {
+        Exit::Refused
+    })
 }
 
 fn inspect(file: &std::path::Path, output: Output) -> Result<Exit, CliError> {

@@ -80,6 +80,8 @@ pub enum Rule {
     PanicStrategy,
     /// It is of a sort this host can talk to.
     Door,
+    /// Where libraries are pinned, it is one of them, and unchanged.
+    Pin,
     /// The host can keep a private copy.
     Store,
     /// No other library in the plugin folders has its id.
@@ -87,7 +89,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The rules a file is asked, all but the store's.
+    /// The rules a file is asked by itself: all that need neither a config nor other files.
     pub(super) const ON_FILES: [Self; 13] = [
         Self::RegularFile,
         Self::Owner,
@@ -120,6 +122,7 @@ impl Rule {
             Self::ApiVersion => "api-version",
             Self::PanicStrategy => "panic-strategy",
             Self::Door => "door",
+            Self::Pin => "pin",
             Self::Store => "store",
             Self::Id => "id",
         }

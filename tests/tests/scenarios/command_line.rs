@@ -137,6 +137,50 @@ fn plugin_list_shows_each_file_loaded_or_refused_and_why() {
 }
 
 #[test]
+fn once_pinned_only_the_pinned_libraries_are_loaded_and_only_unchanged() {
+    let setup = Setup::new().platform("a", "fault", "{}");
+    let (code, table, errors) = run(&setup, &["plugin", "pin"]);
+    assert_eq!(code, 0, "{table}{errors}");
+    assert_eq!(table.matches("added").count(), 4, "{table}");
+    assert_eq!(run(&setup, &["plugin", "list"]).0, 0);
+    assert_eq!(run(&setup, &["run", "--once"]).0, 0);
+
+    // Bytes behind the last section change the hash, and nothing else.
+    let changed = library("conductor_plugin_fault");
+    let changed = setup.plugin_dir().join(changed.file_name().unwrap());
+    let mut bytes = fs::read(&changed).unwrap();
+    bytes.push(0);
+    fs::write(&changed, bytes).unwrap();
+    let (code, table, _) = run(&setup, &["plugin", "list"]);
+    assert_eq!(code, 4, "{table}");
+    assert_eq!(table.matches("refused by rule pin").count(), 1, "{table}");
+    assert!(table.contains("DIR/plugins.lock pins"), "{table}");
+    let (code, once, _) = run(&setup, &["run", "--once"]);
+    assert_eq!(code, 1, "{once}");
+
+    let (code, table, _) = run(&setup, &["plugin", "pin"]);
+    assert_eq!(code, 0, "{table}");
+    assert_eq!(table.matches("unchanged").count(), 3, "{table}");
+    assert_eq!(run(&setup, &["run", "--once"]).0, 0);
+
+    let pinned = fs::read(setup.path("plugins.lock")).unwrap();
+    fs::rename(setup.plugin_dir(), setup.path("away")).unwrap();
+    let (code, _, errors) = run(&setup, &["plugin", "pin"]);
+    assert_eq!(code, 1, "{errors}");
+    assert!(
+        errors.contains("DIR/plugins.lock stays as it is"),
+        "{errors}"
+    );
+    assert_eq!(fs::read(setup.path("plugins.lock")).unwrap(), pinned);
+    fs::rename(setup.path("away"), setup.plugin_dir()).unwrap();
+
+    fs::write(setup.path("plugins.lock"), "[libraries").unwrap();
+    let (code, table, _) = run(&setup, &["plugin", "list"]);
+    assert_eq!(code, 4, "{table}");
+    assert_eq!(table.matches("nothing is taken").count(), 4, "{table}");
+}
+
+#[test]
 fn plugin_inspect_prints_what_is_known_without_running_the_library() {
     let setup = Setup::new();
     let file = setup

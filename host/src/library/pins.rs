@@ -1,0 +1,245 @@
+//! `plugins.lock`: which libraries may be loaded, by path and hash, where the operator has pinned them.
+//!
+//! The file is TOML: a table `[libraries]` of SHA-256 (64 hexadecimal digits) by path, relative to the file's own folder.
+//! Where there is none, everything that keeps the other rules is taken. Where there is one that cannot be read, nothing
+//! is: a damaged lock must not open the door.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, ErrorKind, Write as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Hash, Vetted,
+    refusal::{Problem, printable, quoted},
+};
+
+/// What `plugins.lock` said when it was read.
+#[derive(Debug)]
+pub struct Pins {
+    file: PathBuf,
+    state: State,
+}
+
+#[derive(Debug)]
+enum State {
+    /// There is no such file: nothing is pinned.
+    Absent,
+    Read(Lock),
+    Unreadable(String),
+}
+
+/// The file's content.
+#[derive(Debug, Default, Deserialize, PartialEq, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Lock {
+    #[serde(default)]
+    libraries: BTreeMap<String, String>,
+}
+
+/// How a library's pin changed.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// It was not pinned before.
+    Added,
+    /// It was pinned with another hash.
+    Changed,
+    /// It was pinned as it is.
+    Unchanged,
+    /// It is no longer there, and so is its pin.
+    Removed,
+}
+
+impl Pins {
+    /// Nothing is pinned.
+    pub fn none() -> Self {
+        Self {
+            file: PathBuf::new(),
+            state: State::Absent,
+        }
+    }
+
+    /// Reads `file`, which need not exist.
+    pub fn read(file: &Path) -> Self {
+        let state = match fs::read_to_string(file) {
+            Ok(text) => match toml::from_str(&text) {
+                Ok(lock) => State::Read(lock),
+                Err(error) => State::Unreadable(error.message().to_owned()),
+            },
+            Err(error) if error.kind() == ErrorKind::NotFound => State::Absent,
+            Err(error) => State::Unreadable(error.to_string()),
+        };
+        Self {
+            file: file.to_owned(),
+            state,
+        }
+    }
+
+    /// Whether the library at `path`, with this hash, may be loaded.
+    pub(super) fn check(&self, path: &Path, sha256: &Hash) -> Result<(), Problem> {
+        let lock = quoted(&self.file);
+        let pinned = match &self.state {
+            State::Absent => return Ok(()),
+            State::Unreadable(why) => {
+                return Err(Problem::new(
+                    format!(
+                        "{lock} cannot be read, so nothing is taken: {}",
+                        printable(why.as_bytes())
+                    ),
+                    "mend it, or remove it and run conductor plugin pin",
+                ));
+            }
+            State::Read(lock) => lock.libraries.get(&self.key(path)),
+        };
+        match pinned {
+            Some(pinned) if *pinned == sha256.to_string() => Ok(()),
+            Some(pinned) => Err(Problem::new(
+                format!(
+                    "its SHA-256 is {sha256:.12}…, and {lock} pins {:.12}…",
+                    printable(pinned.as_bytes())
+                ),
+                "put the pinned library back, or run conductor plugin pin if the new one is wanted",
+            )),
+            None => Err(Problem::new(
+                format!("{lock} does not name it"),
+                "take it away, or run conductor plugin pin if it is wanted",
+            )),
+        }
+    }
+
+    /// Replaces the file by one that pins exactly `libraries`; answers what that changes, by path.
+    ///
+    /// # Errors
+    /// When the file cannot be written; the old one then stands as it was.
+    pub fn replace(&self, libraries: &[Arc<Vetted>]) -> io::Result<BTreeMap<String, Change>> {
+        let libraries: BTreeMap<_, _> = libraries
+            .iter()
+            .map(|library| (self.key(&library.origin), library.sha256.to_string()))
+            .collect();
+        let none = BTreeMap::new();
+        let before = match &self.state {
+            State::Read(lock) => &lock.libraries,
+            State::Absent | State::Unreadable(_) => &none,
+        };
+        let change = |(path, hash): (&String, &String)| {
+            let change = match before.get(path) {
+                None => Change::Added,
+                Some(known) if known == hash => Change::Unchanged,
+                Some(_) => Change::Changed,
+            };
+            (path.clone(), change)
+        };
+        let gone = before
+            .keys()
+            .filter(|path| !libraries.contains_key(*path))
+            .map(|path| (path.clone(), Change::Removed));
+        let changes = libraries.iter().map(change).chain(gone).collect();
+        let text = toml::to_string(&Lock { libraries }).map_err(io::Error::other)?;
+        // Under another name first, so that a host that reads it meanwhile finds the old file or the new one.
+        let folder = match self.file.parent() {
+            Some(folder) if folder != Path::new("") => folder,
+            _ => Path::new("."),
+        };
+        let mut new = tempfile::Builder::new();
+        #[cfg(unix)]
+        new.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644));
+        let mut new = new.prefix(".plugins.lock-").tempfile_in(folder)?;
+        new.write_all(HEADER.as_bytes())?;
+        new.write_all(text.as_bytes())?;
+        new.as_file().sync_all()?;
+        new.persist(&self.file)?;
+        Ok(changes)
+    }
+
+    /// The file.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// What a library is called in the file.
+    fn key(&self, path: &Path) -> String {
+        let folder = self.file.parent().unwrap_or(Path::new(""));
+        let path = path.strip_prefix(folder).unwrap_or(path);
+        path.to_string_lossy().into_owned()
+    }
+}
+
+impl Change {
+    /// Its name for people.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Unchanged => "unchanged",
+            Self::Removed => "removed",
+        }
+    }
+}
+
+const HEADER: &str =
+    "# The libraries this host may load, each with its SHA-256; written by `conductor plugin pin`.
+# While this file is there, any other library is refused.
+
+";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ONE: Hash = Hash([1; 32]);
+    const TWO: Hash = Hash([2; 32]);
+
+    fn pins(text: &str) -> Pins {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("plugins.lock");
+        fs::write(&file, text).unwrap();
+        Pins {
+            file: "/etc/conductor/plugins.lock".into(),
+            ..Pins::read(&file)
+        }
+    }
+
+    fn found(pins: &Pins, path: &str, hash: Hash) -> Option<String> {
+        let problem = pins.check(Path::new(path), &hash).err()?;
+        Some(format!("{}; {}", problem.found, problem.cure))
+    }
+
+    #[test]
+    fn only_what_is_pinned_is_taken_and_only_as_it_was_pinned() {
+        let pins = pins(&format!("[libraries]\n\"plugins/a.so\" = \"{ONE}\"\n"));
+        assert_eq!(found(&pins, "/etc/conductor/plugins/a.so", ONE), None);
+        let changed = found(&pins, "/etc/conductor/plugins/a.so", TWO).unwrap();
+        insta::assert_snapshot!(changed, @"its SHA-256 is 020202020202…, and /etc/conductor/plugins.lock pins 010101010101…; put the pinned library back, or run conductor plugin pin if the new one is wanted");
+        let unknown = found(&pins, "/etc/conductor/plugins/b.so", ONE).unwrap();
+        insta::assert_snapshot!(unknown, @"/etc/conductor/plugins.lock does not name it; take it away, or run conductor plugin pin if it is wanted");
+    }
+
+    #[test]
+    fn without_the_file_everything_is_taken_and_with_a_damaged_one_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let absent = Pins::read(&folder.path().join("plugins.lock"));
+        assert_eq!(found(&absent, "/a.so", ONE), None);
+        for damaged in [
+            "[libraries",
+            "[librarys]\n",
+            "[libraries]\n\"/a.so\" = 1\n",
+            "\u{1b}[31m",
+        ] {
+            let refusal = found(&pins(damaged), "/a.so", ONE).unwrap();
+            assert!(
+                refusal.contains("cannot be read, so nothing is taken"),
+                "{refusal}"
+            );
+            assert!(!refusal.contains(char::is_control), "{refusal:?}");
+        }
+        assert!(
+            found(&pins(""), "/a.so", ONE).is_some(),
+            "an empty lock pins nothing, and so lets nothing in"
+        );
+    }
+}
