@@ -14,6 +14,7 @@ pub mod in_process;
 mod layout;
 pub mod loader;
 mod rust_door;
+pub mod sandbox;
 mod threads;
 
 /// One loaded instance of a plugin: a generation.
@@ -35,8 +36,28 @@ pub trait LoadedPlugin: Send + Sync {
     /// Gives waiting calls more threads, if they are still waiting; says whether to come back.
     fn nudge(&self) -> bool;
 
-    /// Notes that the host no longer waits for a call, whose thread is not to be counted on.
-    fn abandoned(&self);
+    /// Notes that the host no longer waits for the call into this probe, whose thread is not to be counted on. Called
+    /// under a guard's lock: it must not block, and must not call back.
+    fn abandoned(&self, probe: ProbeId);
+
+    /// The process it runs in, where that is one of its own.
+    fn pid(&self) -> Option<u32> {
+        None
+    }
+
+    /// Ends it: probes are dropped, and a process of its own is gone soon after. Calls still under way end as failures.
+    ///
+    /// Does not wait for that.
+    fn end(&self);
+}
+
+/// How a generation in a process of its own came to its end without having been asked to.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Ended {
+    /// `Crash`, or `Protocol` where the host ended it for what it said.
+    pub kind: ErrorType,
+    /// What happened, as in "was killed by signal 11 (SIGSEGV)".
+    pub message: String,
 }
 
 /// What a plugin says of itself once it is loaded.

@@ -124,10 +124,10 @@ struct Platform {
 }
 
 impl Plugin {
-    /// One of its threads is inside a call that nobody waits for any more.
-    fn lost_a_thread(&self) {
-        if let Some(loaded) = &self.loaded {
-            loaded.abandoned();
+    /// Nobody waits any more for the call into this platform's probe.
+    fn abandoned(&self, platform: &Platform) {
+        if let (Some(loaded), Ok(Some(probe))) = (&self.loaded, &platform.probe) {
+            loaded.abandoned(*probe);
         }
     }
 }
@@ -352,7 +352,7 @@ impl Driver {
             |at, sequence| platforms[at].guard.progress(sequence),
             |at, sequence| {
                 let platform = &platforms[at];
-                let stuck = || plugins[platform.plugin].lost_a_thread();
+                let stuck = || plugins[platform.plugin].abandoned(platform);
                 platform.guard.expire(sequence, now, stuck);
             },
         );
@@ -471,7 +471,7 @@ impl Driver {
             let now = self.shared.clock.now();
             self.watch.each(|at, sequence| {
                 let platform = &self.platforms[at];
-                let stuck = || self.plugins[platform.plugin].lost_a_thread();
+                let stuck = || self.plugins[platform.plugin].abandoned(platform);
                 platform.guard.abandon(sequence, now, stuck);
             });
         }

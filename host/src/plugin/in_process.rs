@@ -88,8 +88,14 @@ impl LoadedPlugin for InProcess {
         self.threads.nudge()
     }
 
-    fn abandoned(&self) {
+    fn abandoned(&self, _: ProbeId) {
         self.threads.abandoned();
+    }
+
+    fn end(&self) {
+        for cell in self.probes.remove_all() {
+            self.threads.push([Job::Close(cell)]);
+        }
     }
 }
 
@@ -140,6 +146,12 @@ impl Probes {
         let cell = places.cells.get_mut(probe.0).and_then(Option::take)?;
         places.free.push(probe.0);
         Some(cell)
+    }
+
+    fn remove_all(&self) -> Vec<Arc<Cell>> {
+        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let all = std::mem::take(&mut *places);
+        all.cells.into_iter().flatten().collect()
     }
 }
 
