@@ -6,33 +6,40 @@
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicU64, Ordering},
-    },
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
+use self::{
+    assembly::Assembly,
+    serving::{Served, log_samples, serve},
+};
 use crate::{
     board::Board,
-    breaker,
     clock::Clock,
-    config::{BreakerConfig, Config, Isolation, PlatformConfig, PluginSchema, ResourcesConfig},
-    guard::{PlatformGuard, PlatformSettings, PluginGuard, Shared},
+    config::Config,
+    guard::Shared,
     library::{Catalog, Refusal, Store},
-    metrics::{ErrorType, Metrics, log::LogFallback},
-    plugin::{LoadError, loader::Loader},
-    resources::{Judge, Limits},
-    scheduler::{self, Handle, LoadJob, PlatformSetup, PluginSetup, Ready, Setup},
-    server::{Server, Surface},
+    metrics::{Metrics, log::LogFallback},
+    plugin::loader::Loader,
+    scheduler::{self, Handle, Setup},
+    server::Surface,
     state::StatusView,
 };
+
+pub(crate) use self::assembly::how;
+
+mod assembly;
+mod serving;
 
 /// A host that checks platforms, with nobody looking at it yet.
 pub struct Host {
     scheduler: Handle,
+    assembly: Assembly,
     board: Arc<Board>,
     shared: Arc<Shared>,
+    /// Held while a config is followed, so that two reloads cannot overtake each other.
+    following: Mutex<()>,
 }
 
 impl Host {
@@ -42,18 +49,30 @@ impl Host {
     /// When the host cannot work at all: it has no place for private copies, or gets no thread. A plugin or a platform
     /// that cannot work stops nobody; it is shown as failing.
     pub fn start(config: &Arc<Config>) -> Result<Self, String> {
-        let parts = Parts::of(config)?;
-        let (board, shared) = (
-            Arc::clone(&parts.setup.board),
-            Arc::clone(&parts.setup.shared),
-        );
-        let scheduler = scheduler::start(parts.setup)
+        let (assembly, shared, board) = build(config)?;
+        let setup = Setup {
+            shared: Arc::clone(&shared),
+            board: Arc::clone(&board),
+            plan: assembly.plan(config),
+        };
+        let scheduler = scheduler::start(setup)
             .map_err(|e| format!("cannot start the scheduler's thread: {e}"))?;
         Ok(Self {
             scheduler,
+            assembly,
             board,
             shared,
+            following: Mutex::new(()),
         })
+    }
+
+    /// Goes by another config from now on: what did not change keeps slot, breaker and counters.
+    pub fn follow(&self, config: &Arc<Config>) {
+        let _one_at_a_time = self
+            .following
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        self.scheduler.follow(self.assembly.plan(config));
     }
 
     /// What there is to see.
@@ -79,7 +98,7 @@ impl Host {
     }
 
     /// Stops checking; returns when what was under way has ended, or its time of grace has.
-    pub fn stop(self) {
+    pub fn stop(&self) {
         self.scheduler.stop();
     }
 }
@@ -135,9 +154,13 @@ pub async fn run(
 /// # Errors
 /// As [`Host::start`].
 pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
-    let parts = Parts::of(config)?;
-    let board = Arc::clone(&parts.setup.board);
-    scheduler::check_once(parts.setup);
+    let (assembly, shared, board) = build(config)?;
+    let plan = assembly.plan(config);
+    scheduler::check_once(Setup {
+        shared,
+        board: Arc::clone(&board),
+        plan,
+    });
     Ok(board.status())
 }
 
@@ -176,143 +199,18 @@ impl Host {
     }
 }
 
-/// What a host is built from.
-struct Parts {
-    setup: Setup,
-}
-
-impl Parts {
-    fn of(config: &Arc<Config>) -> Result<Self, String> {
-        let clock = Clock::start();
-        let loader = loader(config, clock).map_err(|refusal| refusal.to_string())?;
-        if config.host.isolation == Isolation::Process {
-            tracing::warn!(
-                "isolation = \"process\" is not built yet: plugins run in-process, and one that crashes takes the host with it"
-            );
-        }
-        let shared = Arc::new(Shared::new(clock, Metrics::new(), config.platforms.len()));
-        let board = Arc::new(Board::new(
-            Arc::clone(&shared),
-            Arc::clone(loader.catalog()),
-            disk_paths(config.host.state_dir.as_deref()),
-        ));
-        let plugins = plugins(config, &loader, &shared);
-        let platforms = platforms(config, &plugins, &shared);
-        board.hang_up(
-            platforms.iter().map(|p| Arc::clone(&p.guard)).collect(),
-            plugins.iter().map(|p| Arc::clone(&p.guard)).collect(),
-        );
-        Ok(Self {
-            setup: Setup {
-                shared,
-                board,
-                plugins,
-                platforms,
-                interval: config.resources.interval,
-                stagger: config.host.stagger,
-                tick: config.host.tick,
-                judge: Judge::new(limits(&config.resources)),
-                shutdown_grace: config.host.shutdown_grace,
-            },
-        })
-    }
-}
-
-/// A guard and a way to load for each plugin that platforms name.
-fn plugins(config: &Arc<Config>, loader: &Loader, shared: &Shared) -> Vec<PluginSetup> {
-    let settings = breaker_settings(&config.breaker);
-    let in_use = config.plugins_in_use().into_iter();
-    in_use
-        .map(|id| {
-            let plugin = config.plugin(id);
-            let guard = PluginGuard::new(
-                id,
-                settings,
-                plugin.stuck_limit.into(),
-                shared.metrics.plugin(id),
-            );
-            PluginSetup {
-                guard: Arc::new(guard),
-                load: load_job(config, id, plugin.call_threads as usize, loader),
-            }
-        })
-        .collect()
-}
-
-/// Loads a plugin, and holds its platforms' configs against its schema.
-fn load_job(config: &Arc<Config>, id: &str, call_threads: usize, loader: &Loader) -> LoadJob {
-    let (config, id, loader) = (Arc::clone(config), id.to_owned(), loader.clone());
-    Arc::new(move || {
-        let loaded = loader.load(&id, call_threads)?;
-        let schema =
-            PluginSchema::new(&id, &loaded.plugin.description().config_schema).map_err(|e| {
-                LoadError {
-                    kind: ErrorType::Load,
-                    message: e.to_plain(),
-                    detail: None,
-                }
-            })?;
-        let platforms = config
-            .platforms
-            .iter()
-            .enumerate()
-            .filter(|(_, p)| p.plugin == id);
-        let refused = platforms.filter_map(|(at, platform)| {
-            let error = config.validate_platform_config(platform, &schema).err()?;
-            let lines = error.to_plain();
-            let line: Vec<_> = lines.lines().map(str::trim).collect();
-            Some((at, line.join("; ")))
-        });
-        Ok(Ready {
-            refused: refused.collect(),
-            plugin: loaded.plugin,
-            vetted: loaded.vetted,
-        })
-    })
-}
-
-fn platforms(config: &Config, plugins: &[PluginSetup], shared: &Arc<Shared>) -> Vec<PlatformSetup> {
-    let setup = |platform: &PlatformConfig| {
-        let plugin = plugins
-            .iter()
-            .position(|p| p.guard.id() == platform.plugin)?;
-        let settings = PlatformSettings {
-            name: platform.name.as_str().into(),
-            interval: platform.interval,
-            timeout: platform.timeout,
-            priority: platform.priority.into(),
-            breaker: breaker_settings(&platform.breaker),
-            labels: platform.labels.clone(),
-        };
-        Some(PlatformSetup {
-            guard: Arc::new(PlatformGuard::new(
-                settings,
-                Arc::clone(&plugins[plugin].guard),
-                Arc::clone(shared),
-            )),
-            plugin,
-            config: platform.config.to_string().into(),
-        })
-    };
-    config.platforms.iter().filter_map(setup).collect()
-}
-
-fn breaker_settings(config: &BreakerConfig) -> breaker::Settings {
-    breaker::Settings::try_new(
-        config.failure_threshold,
-        config.reset_timeout,
-        config.max_reset_timeout,
-    )
-    .expect("the config was held to the same rules")
-}
-
-fn limits(config: &ResourcesConfig) -> Limits {
-    Limits::new(
-        config.degraded_above,
-        config.recover_below,
-        config.critical_above,
-    )
-    .expect("the config was held to the same rules")
+/// Builds everything that lives as long as the host.
+fn build(config: &Config) -> Result<(Assembly, Arc<Shared>, Arc<Board>), String> {
+    let clock = Clock::start();
+    let loader = loader(config, clock).map_err(|refusal| refusal.to_string())?;
+    let shared = Arc::new(Shared::new(clock, Metrics::new(), config.platforms.len()));
+    let board = Arc::new(Board::new(
+        Arc::clone(&shared),
+        Arc::clone(loader.catalog()),
+        disk_paths(config.host.state_dir.as_deref()),
+    ));
+    let assembly = Assembly::new(Arc::clone(&shared), Arc::clone(&board), loader);
+    Ok((assembly, shared, board))
 }
 
 /// The filesystems to watch: the root, and the one the host writes to.
@@ -321,98 +219,5 @@ fn disk_paths(state_dir: Option<&Path>) -> Vec<PathBuf> {
     vec![PathBuf::from("/"), state]
 }
 
-/// Whether and when somebody scraped.
-struct Served {
-    clock: Clock,
-    /// Nanoseconds since the clock's origin; 0 before the first scrape.
-    last_scrape: AtomicU64,
-    /// Whether there is a port to scrape.
-    bound: AtomicBool,
-}
-
-impl Served {
-    fn new(clock: Clock) -> Self {
-        Self {
-            clock,
-            last_scrape: AtomicU64::new(0),
-            bound: AtomicBool::new(false),
-        }
-    }
-
-    fn scraped(&self) {
-        let now = u64::try_from(self.clock.now().as_nanos()).unwrap_or(u64::MAX);
-        self.last_scrape.store(now.max(1), Ordering::Relaxed);
-    }
-
-    fn last_scrape(&self) -> Option<Duration> {
-        match self.last_scrape.load(Ordering::Relaxed) {
-            0 => None,
-            nanos => Some(Duration::from_nanos(nanos)),
-        }
-    }
-}
-
-/// Serves as soon as the port is free, until `stopped` closes.
-async fn serve(
-    address: SocketAddr,
-    surface: Surface,
-    served: Arc<Served>,
-    mut stopped: tokio::sync::watch::Receiver<()>,
-) {
-    let mut said = false;
-    let server = loop {
-        match Server::bind(address).await {
-            Ok(server) => break server,
-            Err(error) => {
-                if !said {
-                    tracing::error!(
-                        "{error}; it is tried again every {} s, and checks go on",
-                        RETRY.as_secs()
-                    );
-                }
-                said = true;
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
-            _ = stopped.changed() => return,
-        }
-    };
-    match server.local_addr() {
-        Ok(address) => tracing::info!("listening on http://{address}"),
-        Err(error) => tracing::warn!("listening on {address}: {error}"),
-    }
-    served
-        .bound
-        .store(cfg!(feature = "prometheus"), Ordering::Relaxed);
-    let end = async move {
-        let _ = stopped.changed().await;
-    };
-    server.serve(surface, end).await;
-}
-
-/// Writes samples to the log while nobody can or does scrape them.
-async fn log_samples(mut fallback: LogFallback, metrics: Metrics, served: Arc<Served>) {
-    // The first attempt to bind comes first.
-    tokio::time::sleep(LOG_PERIOD).await;
-    loop {
-        let (metrics, served) = (metrics.clone(), Arc::clone(&served));
-        let ticked = tokio::task::spawn_blocking(move || {
-            let bound = served.bound.load(Ordering::Relaxed);
-            fallback.tick(&metrics, bound, served.last_scrape(), served.clock.now());
-            fallback
-        });
-        match ticked.await {
-            Ok(back) => fallback = back,
-            Err(_) => return,
-        }
-        tokio::time::sleep(LOG_PERIOD).await;
-    }
-}
-
-/// How often a taken port is tried again.
-const RETRY: Duration = Duration::from_secs(5);
 /// How often it is looked whether the scheduler is alive.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);
-/// How often it is looked whether samples have to go to the log.
-const LOG_PERIOD: Duration = Duration::from_secs(2);

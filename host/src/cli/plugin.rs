@@ -66,7 +66,12 @@ fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
     let mut plugins: Vec<Listed> = Vec::new();
     for library in loader.catalog().libraries() {
-        let error = loader.load(&library.manifest.id, 1).err();
+        let error = loader
+            .describe(
+                &library.manifest.id,
+                &host::how(&config.plugin(&library.manifest.id)),
+            )
+            .err();
         plugins.push(Listed {
             id: Some(library.manifest.id.clone()),
             version: Some(library.manifest.version.clone()),

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{LoadError, LoadedPlugin, in_process::InProcess};
+use super::{Description, Ended, LoadError, LoadedPlugin, in_process::InProcess, sandbox::Policy};
 use crate::{
     clock::Clock,
     library::{Catalog, Vetted},
-    metrics::ErrorType,
+    metrics::{ErrorType, Isolation},
 };
 
 /// Finds plugins in the catalog and loads them.
@@ -16,12 +16,25 @@ pub struct Loader {
     clock: Clock,
 }
 
+/// How a plugin's generations are to run.
+#[derive(Clone, Debug)]
+pub struct How {
+    /// Where.
+    pub isolation: Isolation,
+    /// How many of its calls may run at once.
+    pub call_threads: usize,
+    /// What a worker may do.
+    pub policy: Policy,
+}
+
 /// A plugin that was loaded, and what it was loaded from.
 pub struct Loaded {
     /// What can be called now.
     pub plugin: Arc<dyn LoadedPlugin>,
     /// The library.
     pub vetted: Arc<Vetted>,
+    /// Where it runs.
+    pub isolation: Isolation,
 }
 
 impl Loader {
@@ -35,18 +48,48 @@ impl Loader {
         &self.catalog
     }
 
-    /// Loads a plugin; `call_threads` bounds how many of its calls run at once.
+    /// Loads a plugin; `ended` is called if its worker ends later without having been asked to.
     ///
     /// The folders are looked through again first, so that a library may arrive late, or be mended.
     ///
     /// # Errors
     /// When no library has the id, or its library does not load.
-    pub fn load(&self, id: &str, call_threads: usize) -> Result<Loaded, LoadError> {
+    pub fn load(
+        &self,
+        id: &str,
+        how: &How,
+        in_worker: bool,
+        ended: impl FnOnce(Ended) + Send + 'static,
+    ) -> Result<Loaded, LoadError> {
         self.catalog.scan();
         let vetted = self.catalog.find(id);
         let vetted = vetted.ok_or_else(|| self.not_found(id))?;
-        let plugin = Arc::new(InProcess::load(&vetted, call_threads, self.clock)?);
-        Ok(Loaded { plugin, vetted })
+        let isolation = match in_worker {
+            true => Isolation::Process,
+            false => how.isolation,
+        };
+        let plugin: Arc<dyn LoadedPlugin> = match isolation {
+            Isolation::Process | Isolation::InProcess => {
+                Arc::new(InProcess::load(&vetted, how.call_threads, self.clock)?)
+            }
+        };
+        drop(ended);
+        Ok(Loaded {
+            plugin,
+            vetted,
+            isolation,
+        })
+    }
+
+    /// What a plugin says of itself, from a generation that is made for this and ends at once.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn describe(&self, id: &str, how: &How) -> Result<Description, LoadError> {
+        let loaded = self.load(id, how, true, |_| {})?;
+        let description = loaded.plugin.description().clone();
+        loaded.plugin.end();
+        Ok(description)
     }
 
     fn not_found(&self, id: &str) -> LoadError {
