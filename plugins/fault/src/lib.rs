@@ -11,24 +11,52 @@
 //!
 //! | key of a call | meaning |
 //! |---|---|
-//! | `fault` | `error`, `panic`, `panic-payload` (whose drop panics too), `sleep`, `hang`, `log` |
+//! | `fault` | what goes wrong, see below |
 //! | `after` | so many calls go well first (default 0) |
 //! | `times` | so many calls go wrong then (default: all) |
-//! | `millis` | how long `sleep` takes (default 100) |
+//! | `millis` | how long `sleep` takes (default 100); how long children and daemons live (default 10 minutes) |
 //! | `until_file` | `hang` ends when this file exists (default: never) |
+//! | `limit` | where a greedy fault stops, so that a host without limits does not take the machine along |
+//! | `signal` | the signal of `kill` (default 9) |
+//! | `bytes` | what `wire-bytes` sends |
+//!
+//! | faults | |
+//! |---|---|
+//! | failing | `error`, `panic`, `panic-payload` (whose drop panics too), `log` |
+//! | dying | `panic-abort`, `abort`, `exit-0`, `exit-7`, `segfault`, `illegal-instruction`, `stack-overflow`, `double-free`, `kill` |
+//! | not coming back | `sleep`, `hang`, `spin`, `deadlock` |
+//! | greed | `memory` (`limit` in bytes), `files`, `threads`, `children` (`sleep` processes), `daemons` (those in sessions of their own, orphaned), `forks` (orphans that never exec); all of it is kept or left |
+//! | noise | `stdout`, `stderr` (`limit` in bytes), `stdin` (reads until its end) |
+//! | vandalism | `close-fds` (0–10), `chdir`, `environment`, `locale`, `signal-handlers`, `umask`, `block-signals` |
+//! | untrue reports | `long-message` (10 MB), `many-measurements` (a million), `nan`, `infinity`, `invalid-utf8`, `control-characters`; in create and drop, failures with such messages |
+//! | the worker's socket | `wire-garbage`, `wire-half-frame`, `wire-torn-frame` (half a frame and the end), `wire-huge-frame` (announces 4 GB), `wire-closed`, `wire-bytes` |
+//!
+//! A copy of the library can misbehave as it is loaded, too: `src/load.rs` says how.
+
+mod death;
+#[cfg(unix)]
+mod greed;
+mod halt;
+mod lies;
+mod load;
+mod misdeed;
+mod noise;
+#[cfg(unix)]
+mod vandalism;
+#[cfg(unix)]
+mod wire;
 
 use std::{
     fs::OpenOptions,
     io::Write as _,
-    panic,
     path::{Path, PathBuf},
-    thread,
-    time::Duration,
 };
 
-use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, schemars, tracing};
+use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, schemars};
 use schemars::JsonSchema;
 use serde::Deserialize;
+
+use misdeed::Misdeed;
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
@@ -38,29 +66,6 @@ struct Config {
     drop: Option<Misdeed>,
     status: Status,
     count_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct Misdeed {
-    fault: Fault,
-    #[serde(default)]
-    after: u64,
-    times: Option<u64>,
-    #[serde(default = "default_millis")]
-    millis: u64,
-    until_file: Option<PathBuf>,
-}
-
-#[derive(Clone, Copy, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Fault {
-    Error,
-    Panic,
-    PanicPayload,
-    Sleep,
-    Hang,
-    Log,
 }
 
 #[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
@@ -84,7 +89,7 @@ impl Probe for Faulty {
     fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
         count(config.count_file.as_deref(), "create")?;
         if let Some(misdeed) = &config.create {
-            misdeed.commit(0)?;
+            misdeed.commit_without_report()?;
         }
         Ok(Self { config, checks: 0 })
     }
@@ -93,8 +98,10 @@ impl Probe for Faulty {
         let nth = self.checks;
         self.checks += 1;
         count(self.config.count_file.as_deref(), "check")?;
-        if let Some(misdeed) = &self.config.check {
-            misdeed.commit(nth)?;
+        if let Some(misdeed) = &self.config.check
+            && let Some(untrue) = misdeed.commit(nth)?
+        {
+            return Ok(untrue);
         }
         Ok(match self.config.status {
             Status::Degraded => Report::degraded("as it was told"),
@@ -110,43 +117,9 @@ impl Drop for Faulty {
         let counted = count(self.config.count_file.as_deref(), "drop");
         if let Some(misdeed) = &self.config.drop {
             counted
-                .and_then(|()| misdeed.commit(0))
+                .and_then(|()| misdeed.commit_without_report())
                 .unwrap_or_else(|failure| panic!("{failure}"));
         }
-    }
-}
-
-impl Misdeed {
-    /// Does what it is about to the `nth` call, counted from 0.
-    fn commit(&self, nth: u64) -> Result<(), Failure> {
-        let end = self
-            .times
-            .map_or(u64::MAX, |times| self.after.saturating_add(times));
-        if !(self.after..end).contains(&nth) {
-            return Ok(());
-        }
-        match self.fault {
-            Fault::Error => return Err(Failure::new("failed as it was told")),
-            Fault::Panic => panic!("panicked as it was told"),
-            Fault::PanicPayload => panic::panic_any(Bomb),
-            Fault::Sleep => thread::sleep(Duration::from_millis(self.millis)),
-            Fault::Hang => {
-                while !self.until_file.as_ref().is_some_and(|file| file.exists()) {
-                    thread::sleep(Duration::from_millis(5));
-                }
-            }
-            Fault::Log => tracing::warn!(nth, "logged as it was told"),
-        }
-        Ok(())
-    }
-}
-
-/// A payload whose own drop panics.
-struct Bomb;
-
-impl Drop for Bomb {
-    fn drop(&mut self) {
-        panic!("the payload panicked too");
     }
 }
 
@@ -156,10 +129,6 @@ fn count(file: Option<&Path>, call: &str) -> Result<(), Failure> {
         file.write_all(format!("{call}\n").as_bytes())?;
     }
     Ok(())
-}
-
-fn default_millis() -> u64 {
-    100
 }
 
 export_plugin! { id: "fault", probe: Faulty, name: "Misbehaves on request" }

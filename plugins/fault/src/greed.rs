@@ -1,0 +1,133 @@
+//! Faults that take whatever they can get, and keep it.
+//!
+//! Each stops at a limit, high enough that a host which bounds its plugins is always met first.
+#![expect(unsafe_code, reason = "fork is not to be had from safe code")]
+
+use std::{ffi::CString, hint, io, mem, thread, time::Duration};
+
+use conductor_plugin_api::Failure;
+
+use crate::misdeed::Misdeed;
+
+pub(crate) fn memory(misdeed: &Misdeed) -> Result<(), Failure> {
+    let limit = misdeed.limit.unwrap_or(4 << 30);
+    for _ in 0..limit.div_ceil(BLOCK as u64) {
+        // Written to, as memory that nobody touched costs nothing.
+        mem::forget(hint::black_box(vec![1_u8; BLOCK]));
+    }
+    Err(reached(limit, "bytes of memory"))
+}
+
+pub(crate) fn files(misdeed: &Misdeed) -> Result<(), Failure> {
+    let limit = misdeed.limit.unwrap_or(100_000);
+    for taken in 0..limit.div_ceil(2) {
+        mem::forget(io::pipe().map_err(|error| refused(taken * 2, "open files", &error))?);
+    }
+    Err(reached(limit, "open files"))
+}
+
+pub(crate) fn threads(misdeed: &Misdeed) -> Result<(), Failure> {
+    let limit = misdeed.limit.unwrap_or(5_000);
+    for taken in 0..limit {
+        let idle = || {
+            loop {
+                thread::park();
+            }
+        };
+        let thread = thread::Builder::new().stack_size(64 << 10).spawn(idle);
+        thread.map_err(|error| refused(taken, "threads", &error))?;
+    }
+    Err(reached(limit, "threads"))
+}
+
+/// How a process is left behind.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub(crate) enum Kind {
+    /// A child of this process, which runs `sleep`.
+    Child,
+    /// The same, orphaned and in a session of its own.
+    Daemon,
+    /// An orphan in a session of its own that is still a copy of this process.
+    Fork,
+}
+
+/// Leaves processes behind, with every descriptor of this one open in them.
+pub(crate) fn children(misdeed: &Misdeed, kind: Kind) -> Result<(), Failure> {
+    let limit = misdeed.limit.unwrap_or(1_000);
+    let lifetime = Duration::from_millis(misdeed.millis.unwrap_or(600_000));
+    let sleep = Sleep::new(lifetime);
+    keep_descriptors_on_exec();
+    for taken in 0..limit {
+        // SAFETY: until it is replaced or gone, the child only makes system calls, with what was allocated before.
+        match unsafe { libc::fork() } {
+            -1 => return Err(refused(taken, "children", &io::Error::last_os_error())),
+            0 => become_a_leftover(kind, &sleep),
+            child if kind != Kind::Child => {
+                // SAFETY: a null status is allowed.
+                unsafe { libc::waitpid(child, std::ptr::null_mut(), 0) };
+            }
+            _ => {}
+        }
+    }
+    Err(reached(limit, "children"))
+}
+
+/// The life of a child; allocates nothing, as another thread may have held the allocator's lock at the fork.
+fn become_a_leftover(kind: Kind, sleep: &Sleep) -> ! {
+    // SAFETY: system calls alone, on text that ends with a zero and a list that ends with a null pointer.
+    unsafe {
+        if kind != Kind::Child {
+            libc::setsid();
+            if libc::fork() != 0 {
+                libc::_exit(0);
+            }
+        }
+        if kind != Kind::Fork {
+            let arguments = [c"sleep".as_ptr(), sleep.seconds.as_ptr(), std::ptr::null()];
+            libc::execv(c"/bin/sleep".as_ptr(), arguments.as_ptr());
+            libc::execv(c"/usr/bin/sleep".as_ptr(), arguments.as_ptr());
+        }
+        libc::nanosleep(&raw const sleep.time, std::ptr::null_mut());
+        libc::_exit(0)
+    }
+}
+
+/// A lifetime as `sleep` and the system call want it.
+struct Sleep {
+    seconds: CString,
+    time: libc::timespec,
+}
+
+impl Sleep {
+    fn new(lifetime: Duration) -> Self {
+        let seconds = format!("{}.{:03}", lifetime.as_secs(), lifetime.subsec_millis());
+        // SAFETY: numbers alone, for which zero is a value.
+        let mut time: libc::timespec = unsafe { mem::zeroed() };
+        time.tv_sec = lifetime.as_secs().try_into().unwrap_or(libc::time_t::MAX);
+        Self {
+            seconds: CString::new(seconds).unwrap_or_default(),
+            time,
+        }
+    }
+}
+
+/// Whoever waits for the end of a socket must not wait for those who inherited it.
+fn keep_descriptors_on_exec() {
+    for descriptor in 0..64 {
+        // SAFETY: numbers alone; what is not open is refused.
+        unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) };
+    }
+}
+
+fn refused(taken: u64, what: &str, error: &io::Error) -> Failure {
+    Failure::new(format!(
+        "took {taken} {what}, and was refused more: {error}"
+    ))
+}
+
+fn reached(limit: u64, what: &str) -> Failure {
+    Failure::new(format!("took {limit} {what}, and nothing stopped it"))
+}
+
+/// How much memory is taken at a time.
+const BLOCK: usize = 16 << 20;

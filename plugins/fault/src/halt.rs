@@ -1,0 +1,49 @@
+//! Faults that do not come back, or not in time.
+
+use std::{
+    hint,
+    sync::{Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use crate::misdeed::Misdeed;
+
+pub(crate) fn sleep(misdeed: &Misdeed) {
+    thread::sleep(Duration::from_millis(misdeed.millis.unwrap_or(100)));
+}
+
+pub(crate) fn hang(misdeed: &Misdeed) {
+    while !misdeed
+        .until_file
+        .as_ref()
+        .is_some_and(|file| file.exists())
+    {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// As `hang`, with a whole core.
+pub(crate) fn spin() {
+    loop {
+        hint::spin_loop();
+    }
+}
+
+/// Waits for a lock that this very thread holds.
+pub(crate) fn deadlock() {
+    let mutex = Mutex::new(());
+    let first = mutex.lock().unwrap_or_else(PoisonError::into_inner);
+    let second = hint::black_box(&mutex)
+        .lock()
+        .unwrap_or_else(PoisonError::into_inner);
+    drop((first, second));
+    // An OS whose locks can be taken twice by one thread.
+    hang_for_good();
+}
+
+fn hang_for_good() {
+    loop {
+        thread::park();
+    }
+}

@@ -1,0 +1,189 @@
+//! One misdeed of a config: which fault, and to which calls it is done.
+
+use std::{panic, path::PathBuf};
+
+use conductor_plugin_api::{Failure, Report, schemars, tracing};
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use crate::{death, halt, lies, noise};
+#[cfg(unix)]
+use crate::{greed, vandalism, wire};
+
+#[derive(Clone, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Misdeed {
+    fault: Fault,
+    #[serde(default)]
+    after: u64,
+    times: Option<u64>,
+    pub(crate) millis: Option<u64>,
+    pub(crate) until_file: Option<PathBuf>,
+    pub(crate) limit: Option<u64>,
+    signal: Option<i32>,
+    #[serde(default)]
+    bytes: Vec<u8>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Fault {
+    Error,
+    Panic,
+    PanicPayload,
+    Log,
+
+    PanicAbort,
+    Abort,
+    #[serde(rename = "exit-0")]
+    Exit0,
+    #[serde(rename = "exit-7")]
+    Exit7,
+    Segfault,
+    IllegalInstruction,
+    StackOverflow,
+    DoubleFree,
+    Kill,
+
+    Sleep,
+    Hang,
+    Spin,
+    Deadlock,
+
+    Memory,
+    Files,
+    Threads,
+    Children,
+    Daemons,
+    Forks,
+
+    Stdout,
+    Stderr,
+    Stdin,
+
+    CloseFds,
+    Chdir,
+    Environment,
+    Locale,
+    SignalHandlers,
+    Umask,
+    BlockSignals,
+
+    LongMessage,
+    ManyMeasurements,
+    Nan,
+    Infinity,
+    #[serde(rename = "invalid-utf8")]
+    InvalidUtf8,
+    ControlCharacters,
+
+    WireGarbage,
+    WireHalfFrame,
+    WireTornFrame,
+    WireHugeFrame,
+    WireClosed,
+    WireBytes,
+}
+
+impl Misdeed {
+    /// Does what it is about to the `nth` check, counted from 0; answers what to report, where the fault lies in that.
+    pub(crate) fn commit(&self, nth: u64) -> Result<Option<Report>, Failure> {
+        let end = self
+            .times
+            .map_or(u64::MAX, |times| self.after.saturating_add(times));
+        if !(self.after..end).contains(&nth) {
+            return Ok(None);
+        }
+        match self.fault {
+            Fault::Error => return Err(Failure::new("failed as it was told")),
+            Fault::Panic => panic!("panicked as it was told"),
+            Fault::PanicPayload => panic::panic_any(Bomb),
+            Fault::Log => tracing::warn!(nth, "logged as it was told"),
+
+            Fault::PanicAbort => death::panic_that_aborts(),
+            Fault::Abort => death::abort(),
+            Fault::Exit0 => death::exit(0),
+            Fault::Exit7 => death::exit(7),
+            Fault::StackOverflow => death::overflow_the_stack(),
+
+            Fault::Sleep => halt::sleep(self),
+            Fault::Hang => halt::hang(self),
+            Fault::Spin => halt::spin(),
+            Fault::Deadlock => halt::deadlock(),
+
+            Fault::Stdout => noise::stdout(self),
+            Fault::Stderr => noise::stderr(self),
+            Fault::Stdin => noise::stdin(),
+
+            Fault::LongMessage => return Ok(Some(lies::long_message())),
+            Fault::ManyMeasurements => return Ok(Some(lies::many_measurements())),
+            Fault::Nan => return Ok(Some(lies::nan())),
+            Fault::Infinity => return Ok(Some(lies::infinity())),
+            Fault::InvalidUtf8 => return Ok(Some(lies::invalid_utf8())),
+            Fault::ControlCharacters => return Ok(Some(lies::control_characters())),
+
+            #[cfg(unix)]
+            of_unix => self.commit_on_unix(of_unix)?,
+            #[cfg(not(unix))]
+            other => {
+                return Err(Failure::config(format!(
+                    "fault {other:?} is known on Unix alone; choose another"
+                )));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Does it in a call that has no report; what lies in one goes into a failure's message.
+    pub(crate) fn commit_without_report(&self) -> Result<(), Failure> {
+        match self.commit(0)? {
+            Some(untrue) => Err(Failure::new(untrue.message())),
+            None => Ok(()),
+        }
+    }
+
+    #[cfg(unix)]
+    fn commit_on_unix(&self, fault: Fault) -> Result<(), Failure> {
+        match fault {
+            Fault::Segfault => death::write_to_null(),
+            Fault::IllegalInstruction => death::illegal_instruction(),
+            Fault::DoubleFree => death::free_twice(),
+            Fault::Kill => death::kill_with(self.signal.unwrap_or(libc::SIGKILL)),
+
+            Fault::Memory => greed::memory(self)?,
+            Fault::Files => greed::files(self)?,
+            Fault::Threads => greed::threads(self)?,
+            Fault::Children => greed::children(self, greed::Kind::Child)?,
+            Fault::Daemons => greed::children(self, greed::Kind::Daemon)?,
+            Fault::Forks => greed::children(self, greed::Kind::Fork)?,
+
+            Fault::CloseFds => vandalism::close_descriptors(),
+            Fault::Chdir => vandalism::change_directory()?,
+            Fault::Environment => vandalism::change_environment(),
+            Fault::Locale => vandalism::change_locale(),
+            Fault::SignalHandlers => vandalism::ignore_all_signals(),
+            Fault::Umask => vandalism::change_umask(),
+            Fault::BlockSignals => vandalism::block_all_signals(),
+
+            Fault::WireGarbage => wire::garbage()?,
+            Fault::WireHalfFrame => wire::half_a_frame()?,
+            Fault::WireTornFrame => wire::torn_frame()?,
+            Fault::WireHugeFrame => wire::huge_frame()?,
+            Fault::WireClosed => wire::closed()?,
+            Fault::WireBytes => wire::bytes(&self.bytes)?,
+
+            // Those that every OS knows were committed before.
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A payload whose own drop panics.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the payload panicked too");
+    }
+}

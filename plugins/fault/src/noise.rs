@@ -1,0 +1,33 @@
+//! Faults of the standard streams: a plugin that talks too much, or reads what it was not given.
+
+use std::io::{self, Read as _, Write};
+
+use crate::misdeed::Misdeed;
+
+pub(crate) fn stdout(misdeed: &Misdeed) {
+    write(misdeed, io::stdout().lock());
+}
+
+pub(crate) fn stderr(misdeed: &Misdeed) {
+    write(misdeed, io::stderr().lock());
+}
+
+/// Reads until the end of the standard input.
+pub(crate) fn stdin() {
+    let mut buffer = [0; 4096];
+    while io::stdin().read(&mut buffer).is_ok_and(|read| read > 0) {}
+}
+
+/// Lines of 100 bytes, and at the end one without its end.
+fn write(misdeed: &Misdeed, mut to: impl Write) {
+    let line = format!("{:-<99}\n", "printed as it was told ");
+    for _ in 0..misdeed.limit.unwrap_or(8 << 20) / 100 {
+        // Nobody may be there to read it, and that must not matter either.
+        if to.write_all(line.as_bytes()).is_err() {
+            return;
+        }
+    }
+    let _ = to
+        .write_all(b"and no end of line")
+        .and_then(|()| to.flush());
+}
