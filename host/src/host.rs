@@ -84,13 +84,14 @@ impl Host {
     }
 }
 
-/// Runs a host with its server until `shutdown` resolves.
+/// Runs a host with its server until `shutdown` resolves; `enable_lifecycle` allows reloads over HTTP.
 ///
 /// # Errors
 /// As [`Host::start`].
 pub async fn run(
     config: &Arc<Config>,
     address: SocketAddr,
+    enable_lifecycle: bool,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), String> {
     let mut shutdown = std::pin::pin!(shutdown);
@@ -106,7 +107,7 @@ pub async fn run(
     let (stop_serving, stopped) = tokio::sync::watch::channel(());
     let serving = tokio::spawn(serve(
         address,
-        host.surface(&served),
+        host.surface(&served, enable_lifecycle),
         Arc::clone(&served),
         stopped,
     ));
@@ -157,7 +158,7 @@ pub fn loader(config: &Config, clock: Clock) -> Result<Loader, Refusal> {
 }
 
 impl Host {
-    fn surface(&self, served: &Arc<Served>) -> Surface {
+    fn surface(&self, served: &Arc<Served>, enable_lifecycle: bool) -> Surface {
         let (status, ready, served) = (
             Arc::clone(&self.board),
             Arc::clone(&self.board),
@@ -172,6 +173,9 @@ impl Host {
             }),
             ready: Arc::new(move || ready.is_ready()),
             scraped: Arc::new(move || served.scraped()),
+            reload: enable_lifecycle.then(|| -> Arc<dyn Fn() -> _ + Send + Sync> {
+                Arc::new(|| Err("this host cannot reload yet; restart it".to_owned()))
+            }),
         }
     }
 }
@@ -191,6 +195,9 @@ impl Parts {
             );
         }
         let shared = Arc::new(Shared::new(clock, Metrics::new(), config.platforms.len()));
+        shared
+            .metrics
+            .config_loaded(clock.unix_seconds(clock.now()));
         let board = Arc::new(Board::new(
             Arc::clone(&shared),
             Arc::clone(loader.catalog()),

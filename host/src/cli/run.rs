@@ -17,6 +17,9 @@ pub(super) struct Args {
     /// Where to serve metrics and status
     #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
     address: SocketAddr,
+    /// Let POST /-/reload read the config again
+    #[arg(long = "web.enable-lifecycle", env = "CONDUCTOR_WEB_ENABLE_LIFECYCLE", value_parser = clap::builder::FalseyValueParser::new())]
+    enable_lifecycle: bool,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
@@ -25,7 +28,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     let result = if args.once {
         once(&config)
     } else {
-        watch(&config, args.address)
+        watch(&config, args.address, args.enable_lifecycle)
     };
     let exit = match &result {
         Ok(exit) => *exit,
@@ -51,7 +54,11 @@ fn once(config: &Arc<Config>) -> Result<Exit, CliError> {
     })
 }
 
-fn watch(config: &Arc<Config>, address: SocketAddr) -> Result<Exit, CliError> {
+fn watch(
+    config: &Arc<Config>,
+    address: SocketAddr,
+    enable_lifecycle: bool,
+) -> Result<Exit, CliError> {
     // One thread serves HTTP, so that a flood of requests cannot take the other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -59,7 +66,7 @@ fn watch(config: &Arc<Config>, address: SocketAddr) -> Result<Exit, CliError> {
         .map_err(|e| CliError::Other(format!("cannot start: {e}")))?;
     let result = runtime.block_on(async {
         let asked = asked_to_stop().map_err(|e| format!("cannot listen to signals: {e}"))?;
-        host::run(config, address, asked).await
+        host::run(config, address, enable_lifecycle, asked).await
     });
     runtime.shutdown_background();
     result.map_err(CliError::Other)?;
