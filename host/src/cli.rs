@@ -73,7 +73,7 @@ enum Command {
     Status(status::Args),
 }
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 struct Global {
     /// The config; without one the built-in default watches this machine (see `conductor config default`)
     #[arg(

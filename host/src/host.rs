@@ -14,6 +14,8 @@ use self::{
     assembly::Assembly,
     serving::{Served, log_samples, serve},
 };
+use tokio::sync::mpsc;
+
 use crate::{
     board::Board,
     clock::Clock,
@@ -38,8 +40,8 @@ pub struct Host {
     assembly: Assembly,
     board: Arc<Board>,
     shared: Arc<Shared>,
-    /// Held while a config is followed, so that two reloads cannot overtake each other.
-    following: Mutex<()>,
+    /// Held during a reload, so that no two overtake each other.
+    reload: Mutex<()>,
 }
 
 impl Host {
@@ -55,6 +57,8 @@ impl Host {
             board: Arc::clone(&board),
             plan: assembly.plan(config),
         };
+        let now = shared.clock.now();
+        shared.metrics.config_loaded(shared.unix_seconds(now));
         let scheduler = scheduler::start(setup)
             .map_err(|e| format!("cannot start the scheduler's thread: {e}"))?;
         Ok(Self {
@@ -62,17 +66,33 @@ impl Host {
             assembly,
             board,
             shared,
-            following: Mutex::new(()),
+            reload: Mutex::new(()),
         })
     }
 
-    /// Goes by another config from now on: what did not change keeps slot, breaker and counters.
-    pub fn follow(&self, config: &Arc<Config>) {
-        let _one_at_a_time = self
-            .following
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        self.scheduler.follow(self.assembly.plan(config));
+    /// Reads the config again and goes by it from now on: what did not change keeps slot, breaker and counters.
+    ///
+    /// # Errors
+    /// What is wrong with the config; nothing has changed then.
+    pub fn reload(&self, read: &ReadConfig) -> Result<(), String> {
+        let _one_at_a_time = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        let metrics = self.metrics();
+        match read() {
+            Ok(config) => {
+                self.scheduler.follow(self.assembly.plan(&config));
+                metrics.config_loaded(self.shared.unix_seconds(self.shared.clock.now()));
+                tracing::info!(
+                    "the config was reloaded: {} platforms",
+                    config.platforms.len()
+                );
+                Ok(())
+            }
+            Err(error) => {
+                metrics.config_refused();
+                tracing::error!("the config was not reloaded, the old one stays: {error}");
+                Err(error)
+            }
+        }
     }
 
     /// What there is to see.
@@ -103,13 +123,28 @@ impl Host {
     }
 }
 
+/// How the outside gets at a host.
+pub struct Doors {
+    /// Where to serve.
+    pub address: SocketAddr,
+    /// Whether `POST /-/reload` is allowed.
+    pub enable_lifecycle: bool,
+    /// Reads the config again.
+    pub read_config: ReadConfig,
+    /// Each message asks for a reload.
+    pub reloads: mpsc::Receiver<()>,
+}
+
+/// Reads the config, or says all that is wrong with it.
+pub type ReadConfig = Arc<dyn Fn() -> Result<Arc<Config>, String> + Send + Sync>;
+
 /// Runs a host with its server until `shutdown` resolves.
 ///
 /// # Errors
 /// As [`Host::start`].
 pub async fn run(
     config: &Arc<Config>,
-    address: SocketAddr,
+    doors: Doors,
     shutdown: impl Future<Output = ()>,
 ) -> Result<(), String> {
     let mut shutdown = std::pin::pin!(shutdown);
@@ -118,14 +153,18 @@ pub async fn run(
     // Reads whole folders, which may lie on a disk that does not answer.
     let start = tokio::task::spawn_blocking(move || Host::start(&config));
     let host = tokio::select! {
-        host = start => host.map_err(|e| format!("cannot start: {e}"))??,
+        host = start => Arc::new(host.map_err(|e| format!("cannot start: {e}"))??),
         () = &mut shutdown => return Ok(()),
     };
     let served = Arc::new(Served::new(host.shared.clock));
     let (stop_serving, stopped) = tokio::sync::watch::channel(());
+    let reload: Reload = {
+        let (host, read) = (Arc::clone(&host), doors.read_config);
+        Arc::new(move || host.reload(&read))
+    };
     let serving = tokio::spawn(serve(
-        address,
-        host.surface(&served),
+        doors.address,
+        host.surface(&served, doors.enable_lifecycle.then(|| Arc::clone(&reload))),
         Arc::clone(&served),
         stopped,
     ));
@@ -134,6 +173,7 @@ pub async fn run(
         host.metrics().clone(),
         served,
     ));
+    let reloading = tokio::spawn(reload_when_asked(doors.reloads, reload));
     tokio::select! {
         () = &mut shutdown => {}
         () = host.scheduler_ended() => {
@@ -141,12 +181,24 @@ pub async fn run(
         }
     }
     tracing::info!("stopping");
+    reloading.abort();
     // Waits for calls; the runtime goes on serving meanwhile, so that whoever looks can see it.
     let _ = tokio::task::spawn_blocking(move || host.stop()).await;
     logging.abort();
     drop(stop_serving);
     let _ = serving.await;
     Ok(())
+}
+
+type Reload = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Reloads once for each time it is asked.
+async fn reload_when_asked(mut asked: mpsc::Receiver<()>, reload: Reload) {
+    while asked.recv().await.is_some() {
+        let reload = Arc::clone(&reload);
+        // What came of it is logged and counted where it happens.
+        let _ = tokio::task::spawn_blocking(move || reload()).await;
+    }
 }
 
 /// Checks every platform once, and answers what was found.
@@ -180,7 +232,7 @@ pub fn loader(config: &Config, clock: Clock) -> Result<Loader, Refusal> {
 }
 
 impl Host {
-    fn surface(&self, served: &Arc<Served>) -> Surface {
+    fn surface(&self, served: &Arc<Served>, reload: Option<Reload>) -> Surface {
         let (status, ready, served) = (
             Arc::clone(&self.board),
             Arc::clone(&self.board),
@@ -195,6 +247,7 @@ impl Host {
             }),
             ready: Arc::new(move || ready.is_ready()),
             scraped: Arc::new(move || served.scraped()),
+            reload,
         }
     }
 }
