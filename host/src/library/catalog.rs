@@ -8,14 +8,14 @@ use std::{
     time::SystemTime,
 };
 
-use super::{Pins, Refusal, Rule, Store, Vetted, candidates, refusal::Problem, vet};
+use super::{Policy, Refusal, Rule, Store, Vetted, candidates, refusal::Problem, vet_under};
 
 /// The vetted libraries of the plugin folders.
 #[derive(Debug)]
 pub struct Catalog {
     dirs: Vec<PathBuf>,
     passes_over_others: bool,
-    lock_file: Option<PathBuf>,
+    policy: Policy,
     store: Store,
     found: Mutex<Found>,
 }
@@ -40,21 +40,21 @@ impl Catalog {
     /// Vets everything in `dirs`, and keeps private copies under `state_dir`, or where [`Store::default_base`] says.
     ///
     /// `passes_over_others`: a library without a manifest is none of ours, as in the folder of the host's own program,
-    /// rather than a plugin whose manifest is missing. `lock_file`: where [`Pins`] are read from at each scan.
+    /// rather than a plugin whose manifest is missing. `policy`: what is asked of libraries beyond that.
     ///
     /// # Errors
     /// When there is no place for private copies. What is wrong with single files is in [`Self::refused`].
     pub fn open(
         dirs: &[PathBuf],
         passes_over_others: bool,
-        lock_file: Option<&Path>,
+        policy: Policy,
         state_dir: Option<&Path>,
     ) -> Result<Self, Refusal> {
         let base = state_dir.map_or_else(Store::default_base, Path::to_owned);
         let catalog = Self {
             dirs: dirs.to_vec(),
             passes_over_others,
-            lock_file: lock_file.map(Path::to_owned),
+            policy,
             store: Store::open(&base)?,
             found: Mutex::default(),
         };
@@ -65,10 +65,7 @@ impl Catalog {
     /// Looks through the folders again: what is new or changed is vetted, what is gone is forgotten.
     pub fn scan(&self) {
         let candidates = candidates(&self.dirs);
-        let pins = self
-            .lock_file
-            .as_deref()
-            .map_or_else(Pins::none, Pins::read);
+        let terms = self.policy.terms();
         // Vetting reads whole files, and whoever looks at the catalog does not wait for that.
         let known = self.lock().vetted.clone();
         let mut found = Found {
@@ -79,11 +76,11 @@ impl Catalog {
             let stamp = stamp(&file);
             let vetted = match known.get(&file) {
                 // The pins may have changed where the file has not.
-                Some((seen, vetted)) if *seen == stamp => pins
-                    .check(&file, &vetted.sha256)
+                Some((seen, vetted)) if *seen == stamp => terms
+                    .pin(&file, &vetted.sha256)
                     .map(|()| Arc::clone(vetted))
                     .map_err(|problem| Refusal::new(&file, Rule::Pin, problem)),
-                _ => vet(&file, &pins, &self.store).map(Arc::new),
+                _ => vet_under(&file, &terms, &self.store).map(Arc::new),
             };
             match vetted {
                 Ok(vetted) => found.take(file, stamp, vetted),

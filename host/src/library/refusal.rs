@@ -82,6 +82,8 @@ pub enum Rule {
     Door,
     /// Where libraries are pinned, it is one of them, and unchanged.
     Pin,
+    /// Where signatures are asked for, somebody trusted signed it as it is.
+    Signature,
     /// The host can keep a private copy.
     Store,
     /// No other library in the plugin folders has its id.
@@ -123,6 +125,7 @@ impl Rule {
             Self::PanicStrategy => "panic-strategy",
             Self::Door => "door",
             Self::Pin => "pin",
+            Self::Signature => "signature",
             Self::Store => "store",
             Self::Id => "id",
         }
