@@ -17,6 +17,7 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 mod catalog;
+mod changes;
 mod image;
 mod inspection;
 mod manifest;
@@ -24,13 +25,17 @@ mod pins;
 mod policy;
 mod refusal;
 mod scan;
+mod sightings;
 mod signatures;
+mod stamp;
 mod store;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod watch;
 
 pub use catalog::Catalog;
+pub use changes::{Changes, PluginChange};
 pub use image::{Format, Kind, Machine};
 pub use inspection::{Inspection, Outcome, Verdict};
 pub use pins::{Change, Pins};
@@ -39,6 +44,7 @@ pub use refusal::{Refusal, Rule};
 pub use scan::{Candidates, candidates};
 pub use signatures::{KeyId, Signer};
 pub use store::Store;
+pub use watch::Watch;
 
 use policy::Terms;
 

@@ -81,3 +81,11 @@ impl PartialEq for Holder {
 }
 
 impl Eq for Holder {}
+
+#[cfg(test)]
+impl Holder {
+    /// Of a copy that is nowhere.
+    pub(in crate::library) fn made_up() -> Self {
+        Holders::default().hold(Hash([0; 32]), Path::new("/nowhere/x.so"))
+    }
+}
