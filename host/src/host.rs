@@ -225,7 +225,7 @@ pub fn loader(config: &Config, clock: Clock) -> Result<Loader, Refusal> {
     let catalog = Catalog::open(
         &config.host.plugin_dirs,
         passes_over_others,
-        config.lock_file.as_deref(),
+        config.policy(),
         config.host.state_dir.as_deref(),
     )?;
     Ok(Loader::new(Arc::new(catalog), clock))

@@ -1,6 +1,6 @@
 //! `conductor plugin list|inspect|pin`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -9,7 +9,7 @@ use super::{CliError, Exit, Global, Output, json, print, table};
 use crate::{
     clock::Clock,
     host,
-    library::{self, Catalog, Pins},
+    library::{self, Catalog, Pins, Policy},
 };
 
 #[derive(Subcommand)]
@@ -29,6 +29,8 @@ pub(super) enum Command {
     /// remove the file to allow everything again.
     Pin,
     /// Show what is known of a library file without running it
+    ///
+    /// With --config.file, also whether that config's pins and signatures let it be loaded.
     Inspect {
         /// The library
         file: PathBuf,
@@ -41,7 +43,7 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
     match command {
         Command::List { output, verbose } => list(*output, *verbose, global),
-        Command::Inspect { file, output } => inspect(file, *output),
+        Command::Inspect { file, output } => inspect(file, *output, global),
         Command::Pin => pin(global),
     }
 }
@@ -133,8 +135,17 @@ fn pin(global: &Global) -> Result<Exit, CliError> {
         ));
     };
     let host = &config.host;
-    let catalog = Catalog::open(&host.plugin_dirs, false, None, host.state_dir.as_deref())
-        .map_err(|refusal| CliError::Other(refusal.to_string()))?;
+    let catalog = Catalog::open(
+        &host.plugin_dirs,
+        false,
+        // A library that is not pinned yet is what this is for; one that is not signed stays out.
+        Policy {
+            lock_file: None,
+            ..config.policy()
+        },
+        host.state_dir.as_deref(),
+    )
+    .map_err(|refusal| CliError::Other(refusal.to_string()))?;
     let (libraries, refused) = (catalog.libraries(), catalog.refused());
     if libraries.is_empty() {
         // A folder that is not mounted must not cost the pins of all that lies in it.
@@ -163,12 +174,31 @@ fn pin(global: &Global) -> Result<Exit, CliError> {
     })
 }
 
-fn inspect(file: &std::path::Path, output: Output) -> Result<Exit, CliError> {
-    let inspection = library::inspect(file);
+fn inspect(file: &Path, output: Output, global: &Global) -> Result<Exit, CliError> {
+    let inspection = match &global.config_file {
+        None => library::inspect(file),
+        Some(_) => {
+            let config = global.config()?;
+            let file = as_found(file, &config.host.plugin_dirs);
+            library::inspect_under(&file, &config.policy())
+        }
+    };
     match output {
         Output::Json => print(&json(&inspection)?)?,
         Output::Table => print(&inspection.to_string())?,
     }
     let refused = inspection.refusal().is_some();
     Ok(if refused { Exit::Refused } else { Exit::Ok })
+}
+
+/// The path by which a host finds the file in its plugin folders, where it lies in one: pins know it by that.
+fn as_found(file: &Path, dirs: &[PathBuf]) -> PathBuf {
+    let (Some(name), Ok(absolute)) = (file.file_name(), std::path::absolute(file)) else {
+        return file.to_owned();
+    };
+    let folder = |path: &Path| path.canonicalize().ok();
+    let own = absolute.parent().and_then(folder);
+    dirs.iter()
+        .find(|dir| own.is_some() && folder(dir) == own)
+        .map_or_else(|| file.to_owned(), |dir| dir.join(name))
 }

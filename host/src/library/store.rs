@@ -18,6 +18,11 @@ use super::{
     Hash, Refusal, Rule,
     refusal::{Problem, printable_path, quoted},
 };
+use copy::Holders;
+
+mod copy;
+
+pub(super) use copy::Holder;
 
 /// Where the private copies of one run of the host lie; they go when it is dropped.
 #[derive(Debug)]
@@ -26,6 +31,7 @@ pub struct Store {
     _lock: File,
     run: TempDir,
     base: PathBuf,
+    holders: Holders,
 }
 
 impl Store {
@@ -80,19 +86,21 @@ impl Store {
             _lock: lock,
             run,
             base,
+            holders: Holders::default(),
         })
     }
 
-    /// Keeps a private copy of `bytes`, and gives its path; the same bytes have the same one.
-    pub(super) fn keep(&self, bytes: &[u8], hash: &Hash) -> Result<PathBuf, Problem> {
+    /// Keeps a private copy of `bytes` while what it answers is held; the same bytes have the same copy.
+    pub(super) fn keep(&self, bytes: &[u8], hash: &Hash) -> Result<Holder, Problem> {
         let extension = env::consts::DLL_EXTENSION;
         let path = self.folder().join(format!("{hash}.{extension}"));
+        let holder = self.holders.hold(*hash, &path);
         if holds(&path, bytes) {
-            return Ok(path);
+            return Ok(holder);
         }
         write_copy(self.folder(), &path, bytes).map_err(|error| self.cannot_keep(&error))?;
         if holds(&path, bytes) {
-            Ok(path)
+            Ok(holder)
         } else {
             Err(self.cannot_keep(&io::Error::other("what was written reads differently")))
         }
@@ -273,9 +281,9 @@ mod tests {
         );
         assert_ne!(one.folder(), two.folder());
         let copy = one.keep(b"x", &hash()).unwrap();
-        two.keep(b"x", &hash()).unwrap();
+        let _other = two.keep(b"x", &hash()).unwrap();
         drop(two);
-        assert_eq!(fs::read(&copy).unwrap(), b"x");
+        assert_eq!(fs::read(copy.path()).unwrap(), b"x");
         let folder = one.folder().to_owned();
         drop(one);
         assert!(!folder.exists());
@@ -315,13 +323,60 @@ mod tests {
                 .map(|thread| thread.join().unwrap().unwrap())
                 .collect()
         });
-        assert!(copies.iter().all(|copy| *copy == copies[0]));
+        let path = copies[0].path().to_owned();
+        assert!(copies.iter().all(|copy| copy.path() == path));
         let listed = fs::read_dir(store.folder()).unwrap().count();
         assert_eq!(listed, 2, "the copy and the lock");
-        fs::remove_file(&copies[0]).unwrap();
-        fs::write(&copies[0], "librarx").unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "librarx").unwrap();
         let mended = store.keep(b"library", &hash()).unwrap();
-        assert_eq!(fs::read(mended).unwrap(), b"library");
+        assert_eq!(fs::read(mended.path()).unwrap(), b"library");
+    }
+
+    #[test]
+    fn a_copy_goes_with_the_last_that_holds_it_and_comes_back() {
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::open(base.path()).unwrap();
+        let one = store.keep(b"library", &hash()).unwrap();
+        let two = store.keep(b"library", &hash()).unwrap();
+        let path = one.path().to_owned();
+        drop(one);
+        assert!(path.exists());
+        drop(two);
+        assert!(!path.exists());
+        let again = store.keep(b"library", &hash()).unwrap();
+        assert_eq!(fs::read(again.path()).unwrap(), b"library");
+    }
+
+    #[test]
+    fn a_copy_that_comes_back_while_the_old_one_goes_is_whole() {
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::open(base.path()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let copy = store.keep(b"library", &hash()).unwrap();
+                        assert_eq!(fs::read(copy.path()).unwrap(), b"library");
+                    }
+                });
+            }
+        });
+        let listed = fs::read_dir(store.folder()).unwrap().count();
+        assert_eq!(listed, 1, "the lock alone");
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_written_leaves_nothing_and_is_no_hindrance_later() {
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::open(base.path()).unwrap();
+        let path = store.keep(b"library", &hash()).unwrap().path().to_owned();
+        fs::create_dir(&path).unwrap();
+        assert!(store.keep(b"library", &hash()).is_err());
+        fs::remove_dir(&path).unwrap();
+        store.keep(b"library", &hash()).unwrap();
+        let listed = fs::read_dir(store.folder()).unwrap().count();
+        assert_eq!(listed, 1, "the lock alone");
     }
 
     #[test]
@@ -332,13 +387,13 @@ mod tests {
         let store = Store::open(&base.path().join("not/there/yet")).unwrap();
         let copy = store.keep(b"x", &hash()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
-        assert_eq!(mode(&copy), 0o500);
+        assert_eq!(mode(copy.path()), 0o500);
         assert_eq!(mode(store.folder()), 0o700);
         assert_eq!(mode(&base.path().join("not/there/yet/libraries")), 0o700);
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-        let first = inode(&copy);
+        let first = inode(copy.path());
         let again = store.keep(b"x", &hash()).unwrap();
-        assert_eq!(first, inode(&again), "it was written twice");
+        assert_eq!(first, inode(again.path()), "it was written twice");
     }
 
     #[test]

@@ -133,7 +133,7 @@ mod elf {
     fn a_good_library_is_taken_and_copied() {
         let place = Place::new();
         let path = place.file(&objects::library());
-        let vetted = vet(&path, &Pins::none(), &place.store).unwrap();
+        let vetted = vet(&path, &Policy::none(), &place.store).unwrap();
         assert_eq!(vetted.origin, path);
         assert_eq!(vetted.size, objects::library().len());
         assert_eq!(vetted.manifest.id, "specimen");
@@ -152,12 +152,12 @@ mod elf {
         let place = Place::new();
         let old = vet(
             &place.file(&objects::library()),
-            &Pins::none(),
+            &Policy::none(),
             &place.store,
         )
         .unwrap();
         let new = objects::library_with(&[(objects::NAME, b'B')]);
-        let new = vet(&place.file(&new), &Pins::none(), &place.store).unwrap();
+        let new = vet(&place.file(&new), &Policy::none(), &place.store).unwrap();
         assert_ne!(old.path, new.path);
         assert_eq!(new.manifest.name, "B specimen");
         assert_eq!(fs::read(&old.path).unwrap(), objects::library());
@@ -169,11 +169,11 @@ mod elf {
         let path = place.file(&objects::small_library());
         let link = place.dir.path().join("link.so");
         std::os::unix::fs::symlink("x.so", &link).unwrap();
-        let vetted = vet(&link, &Pins::none(), &place.store).unwrap();
+        let vetted = vet(&link, &Policy::none(), &place.store).unwrap();
         assert_eq!(vetted.origin, link);
         assert_eq!(
             vetted.path,
-            vet(&path, &Pins::none(), &place.store).unwrap().path
+            vet(&path, &Policy::none(), &place.store).unwrap().path
         );
     }
 
