@@ -21,10 +21,10 @@ use crate::{
     clock::Clock,
     config::Config,
     guard::Shared,
-    library::{Catalog, Refusal, Store},
+    library::{Catalog, Changes, PluginChange, Refusal, Store, Watch},
     metrics::{Metrics, log::LogFallback},
     plugin::loader::Loader,
-    scheduler::{self, Handle, Setup},
+    scheduler::{self, Handle, LibraryChange, Setup},
     server::Surface,
     state::StatusView,
 };
@@ -36,7 +36,9 @@ mod serving;
 
 /// A host that checks platforms, with nobody looking at it yet.
 pub struct Host {
-    scheduler: Handle,
+    scheduler: Arc<Handle>,
+    /// Looks after the plugin folders until the host stops.
+    watch: Mutex<Option<Watch>>,
     assembly: Assembly,
     board: Arc<Board>,
     shared: Arc<Shared>,
@@ -61,8 +63,14 @@ impl Host {
         shared.metrics.config_loaded(shared.unix_seconds(now));
         let scheduler = scheduler::start(setup)
             .map_err(|e| format!("cannot start the scheduler's thread: {e}"))?;
+        let scheduler = Arc::new(scheduler);
+        let watch = Watch::start(Arc::clone(assembly.catalog()), {
+            let scheduler = Arc::clone(&scheduler);
+            move |changes| tell(&scheduler, changes)
+        });
         Ok(Self {
             scheduler,
+            watch: Mutex::new(Some(watch)),
             assembly,
             board,
             shared,
@@ -79,6 +87,7 @@ impl Host {
         let metrics = self.metrics();
         match read() {
             Ok(config) => {
+                self.assembly.look_for_libraries(&config);
                 self.scheduler.follow(self.assembly.plan(&config));
                 metrics.config_loaded(self.shared.unix_seconds(self.shared.clock.now()));
                 tracing::info!(
@@ -119,6 +128,12 @@ impl Host {
 
     /// Stops checking; returns when what was under way has ended, or its time of grace has.
     pub fn stop(&self) {
+        drop(
+            self.watch
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .take(),
+        );
         self.scheduler.stop();
     }
 }
@@ -264,6 +279,19 @@ fn build(config: &Config) -> Result<(Assembly, Arc<Shared>, Arc<Board>), String>
     ));
     let assembly = Assembly::new(Arc::clone(&shared), Arc::clone(&board), loader);
     Ok((assembly, shared, board))
+}
+
+/// Tells the scheduler what changed in the plugin folders.
+fn tell(scheduler: &Handle, changes: Changes) {
+    for (id, change) in changes.plugins {
+        let change = match change {
+            PluginChange::Added(library) | PluginChange::Changed(library) => {
+                LibraryChange::Arrived(library)
+            }
+            PluginChange::Removed { reason } => LibraryChange::Removed(reason),
+        };
+        scheduler.library_changed(id, change);
+    }
 }
 
 /// The filesystems to watch: the root, and the one the host writes to.

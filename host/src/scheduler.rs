@@ -388,7 +388,7 @@ impl Driver {
             Command::Proved(at, number) => self.proved(at, number),
             Command::Ended(at, number, ended) => self.ended(at, number, &ended),
             Command::Exceeded(plugin, number, what) => self.exceeded(&plugin, number, &what),
-            Command::Library(id, change) => self.library_changed(&id, change),
+            Command::Library(id, change) => self.library_changed(&id, &change),
             Command::Follow(plan) => self.follow(*plan),
         }
     }

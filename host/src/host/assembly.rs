@@ -15,6 +15,7 @@ use crate::{
         self, BreakerConfig, Config, PlatformConfig, PluginConfig, PluginSchema, ResourcesConfig,
     },
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
+    library::Catalog,
     metrics::{ErrorType, Isolation},
     plugin::{
         LoadError,
@@ -60,6 +61,18 @@ impl Assembly {
             loader,
             made: Mutex::default(),
         }
+    }
+
+    /// Where the libraries come from.
+    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+        self.loader.catalog()
+    }
+
+    /// Looks for libraries where this config says, and under its rules.
+    pub(super) fn look_for_libraries(&self, config: &Config) {
+        let dirs = &config.host.plugin_dirs;
+        self.catalog()
+            .reconfigure(dirs, config.is_builtin, config.policy());
     }
 
     /// What the scheduler is to look after under this config.

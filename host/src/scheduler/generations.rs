@@ -521,23 +521,24 @@ impl Driver {
     }
 
     /// Something changed in the plugin folders.
-    pub(super) fn library_changed(&mut self, id: &str, change: LibraryChange) {
+    pub(super) fn library_changed(&mut self, id: &str, change: &LibraryChange) {
         let now = self.shared.clock.now();
         let Some(at) = self.plugin_place(id) else {
             return;
         };
         let plugin = &mut self.plugins[at];
         match change {
-            LibraryChange::Arrived => {
+            LibraryChange::Arrived(library) => {
+                let running = plugin.guard.running();
+                if running.is_some_and(|running| running.vetted.sha256 == library.sha256) {
+                    return;
+                }
                 plugin.guard.forget_failures(now);
                 plugin.again = true;
                 self.renew_again(at, now);
             }
-            LibraryChange::Removed => {
-                plugin.guard.stopped(
-                    now,
-                    load_error("its library was taken away; put it back into a plugin folder"),
-                );
+            LibraryChange::Removed(reason) => {
+                plugin.guard.stopped(now, load_error(reason));
                 self.retire(at);
             }
         }

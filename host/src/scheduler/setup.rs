@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     board::Board,
     guard::{PlatformGuard, PluginGuard, Running, Shared},
+    library::Vetted,
     plugin::{Ended, LoadError, LoadedPlugin},
     resources::Limits,
 };
@@ -85,11 +86,11 @@ pub struct Ready {
     pub refused: BTreeMap<String, Arc<str>>,
 }
 
-/// What was found in the plugin folders.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+/// What was found in the plugin folders about one plugin.
+#[derive(Clone, Debug)]
 pub enum LibraryChange {
     /// A library is there, or is another one than before.
-    Arrived,
-    /// It is gone.
-    Removed,
+    Arrived(Arc<Vetted>),
+    /// It is gone, for this reason.
+    Removed(String),
 }

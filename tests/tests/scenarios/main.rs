@@ -7,6 +7,7 @@
 
 mod author;
 mod breaker_over_the_wire;
+mod changing_libraries;
 mod command_line;
 mod faults_of_the_original;
 mod harness;
