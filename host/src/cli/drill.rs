@@ -26,6 +26,7 @@ mod account;
 mod canary;
 mod case;
 mod catalogue;
+mod forgery;
 mod host_fault;
 mod leftovers;
 mod library;

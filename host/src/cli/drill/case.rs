@@ -35,6 +35,8 @@ pub(super) enum Stage {
 pub(super) enum Deed {
     /// The fault plugin is told to, with these further keys.
     Call(&'static str),
+    /// The fault plugin sends these bytes to the host, as it creates its first probe.
+    Bytes(fn() -> Vec<u8>),
     /// The library is another one.
     Library(Patch),
     /// Something is done to the host.
@@ -146,14 +148,17 @@ impl Case {
     /// A probe is dropped when it panicked, so a fault in drop begins with a panic. `mark` is how long what it leaves
     /// behind would live, in milliseconds: it is told from others by that.
     pub(super) fn config(&self, well: u32, mark: u64) -> String {
-        let Deed::Call(keys) = self.fault.deed else {
-            return match self.fault.deed {
-                // Calls are under way most of the time.
-                Deed::Host(HostFault::KillHost | HostFault::CrashWorker) => {
-                    "{ check = { fault = \"sleep\", millis = 100 } }".to_owned()
-                }
-                _ => "{}".to_owned(),
-            };
+        let keys = match self.fault.deed {
+            Deed::Call(keys) => keys,
+            Deed::Bytes(bytes) => {
+                let bytes = bytes();
+                return format!("{{ create = {{ fault = \"wire-bytes\", bytes = {bytes:?} }} }}");
+            }
+            // Calls are under way most of the time.
+            Deed::Host(HostFault::KillHost | HostFault::CrashWorker) => {
+                return "{ check = { fault = \"sleep\", millis = 100 } }".to_owned();
+            }
+            Deed::Host(_) | Deed::Library(_) => return "{}".to_owned(),
         };
         let mut keys: Vec<_> = vec![keys.to_owned()];
         keys.retain(|keys| !keys.is_empty());
@@ -195,7 +200,7 @@ impl Case {
                 counted(ANY_FAILURE).or_else(|| replaced(&["crash", "protocol", "hang", "limit"]))
             }
             Response::Restarts => replaced(&["crash"]),
-            Response::Unloadable => counted(&["load", "abi"]),
+            Response::Unloadable => counted(UNLOADED),
             Response::Answers => {
                 let answered = seen.failed(SINNER) + seen.healthy(SINNER);
                 (answered < since.failed(SINNER) + since.healthy(SINNER) + 3.0)
@@ -266,12 +271,16 @@ impl fmt::Display for Isolation {
 /// The platform that goes wrong.
 pub(super) const SINNER: &str = "sinner";
 /// A platform of the same plugin, which shares its fate and is to be well again.
-pub(super) const SIBLING: &str = "sibling";
+///
+/// Its name comes after the other's, so that the fault's call is the first one.
+pub(super) const TWIN: &str = "twin";
 /// Platforms of another plugin, which must lose nothing.
 pub(super) const BYSTANDERS: [&str; 2] = ["bystander-1", "bystander-2"];
 /// The plugin that goes wrong.
 pub(super) const PLUGIN: &str = "fault";
 
+/// A library that takes its worker with it ends as what it did.
+const UNLOADED: &[&str] = &["load", "abi", "crash", "timeout", "protocol"];
 /// How many reports show that reports go on.
 const REPORTS: f64 = 3.0;
 /// The faults that leave processes behind.

@@ -2,6 +2,7 @@
 
 use super::{
     case::{Deed, Fault, HostFault, InProcess, Response, Stage},
+    forgery,
     library::Patch,
 };
 
@@ -35,42 +36,12 @@ pub(super) const FAULTS: &[Fault] = &[
     call("spin", CALLS, Response::Hangs, BOTH),
     call("deadlock", CALLS, Response::Hangs, BOTH),
     // These take what they can get. The limits lie well above a worker's own.
-    with(
-        "memory",
-        CALLS,
-        "limit = 1_500_000_000",
-        Response::FailsOrDies,
-        GREEDY,
-    ),
-    with(
-        "files",
-        CALLS,
-        "limit = 5_000",
-        Response::FailsOrDies,
-        GREEDY,
-    ),
-    with(
-        "threads",
-        CALLS,
-        "limit = 600",
-        Response::FailsOrDies,
-        GREEDY,
-    ),
-    with(
-        "children",
-        CALLS,
-        "limit = 300",
-        Response::FailsOrDies,
-        GREEDY,
-    ),
-    with(
-        "daemons",
-        CALLS,
-        "limit = 300",
-        Response::FailsOrDies,
-        GREEDY,
-    ),
-    with("forks", CALLS, "limit = 300", Response::FailsOrDies, GREEDY),
+    greedy("memory", "limit = 1_500_000_000"),
+    greedy("files", "limit = 5_000"),
+    greedy("threads", "limit = 600"),
+    greedy("children", "limit = 300"),
+    greedy("daemons", "limit = 300"),
+    greedy("forks", "limit = 300"),
     // These talk too much, or listen where they should not.
     with("stdout", CALLS, ONCE, Response::GoesOn, BOTH),
     with("stderr", CALLS, ONCE, Response::GoesOn, BOTH),
@@ -83,42 +54,24 @@ pub(super) const FAULTS: &[Fault] = &[
     with("signal-handlers", CALLS, ONCE, Response::GoesOn, VANDALISM),
     with("umask", CALLS, ONCE, Response::GoesOn, VANDALISM),
     with("block-signals", CALLS, ONCE, Response::GoesOn, VANDALISM),
-    // These report what must not be taken as it is.
-    call(
-        "long-message",
-        &[Stage::Create],
-        Response::Fails(&["error"]),
-        BOTH,
-    ),
-    call("long-message", &[Stage::Check], Response::GoesOn, BOTH),
-    call(
-        "many-measurements",
-        &[Stage::Check],
-        Response::Answers,
-        BOTH,
-    ),
-    call("nan", &[Stage::Check], Response::Sifts, BOTH),
-    call("infinity", &[Stage::Check], Response::Sifts, BOTH),
-    call(
-        "invalid-utf8",
-        &[Stage::Create],
-        Response::Fails(&["error"]),
-        BOTH,
-    ),
-    call("invalid-utf8", &[Stage::Check], Response::GoesOn, BOTH),
-    call(
-        "control-characters",
-        &[Stage::Create],
-        Response::Fails(&["error"]),
-        BOTH,
-    ),
-    call("control-characters", &[Stage::Check], Response::Sifts, BOTH),
+    // These report what must not be taken as it is; before there is a report, they fail with such a message.
+    message("long-message"),
+    call("long-message", CHECK, Response::GoesOn, BOTH),
+    call("many-measurements", CHECK, Response::Answers, BOTH),
+    call("nan", CHECK, Response::Sifts, BOTH),
+    call("infinity", CHECK, Response::Sifts, BOTH),
+    message("invalid-utf8"),
+    call("invalid-utf8", CHECK, Response::GoesOn, BOTH),
+    message("control-characters"),
+    call("control-characters", CHECK, Response::Sifts, BOTH),
     // Of a worker to its host.
     call("wire-garbage", WIRE, Response::Breaks, NO_WIRE),
     call("wire-half-frame", WIRE, Response::Breaks, NO_WIRE),
     call("wire-torn-frame", WIRE, Response::Breaks, NO_WIRE),
     call("wire-huge-frame", WIRE, Response::Breaks, NO_WIRE),
     call("wire-closed", WIRE, Response::Breaks, NO_WIRE),
+    forged("unasked-answer", forgery::unasked_answer),
+    forged("two-answers", forgery::two_answers),
     // To the host itself.
     host(
         "sigkill-of-the-host",
@@ -167,6 +120,14 @@ const fn call(
     with(name, stages, "", response, in_process)
 }
 
+const fn message(name: &'static str) -> Fault {
+    call(name, &[Stage::Create], Response::Fails(&["error"]), BOTH)
+}
+
+const fn greedy(name: &'static str, keys: &'static str) -> Fault {
+    with(name, CALLS, keys, Response::FailsOrDies, GREEDY)
+}
+
 const fn with(
     name: &'static str,
     stages: &'static [Stage],
@@ -180,6 +141,16 @@ const fn with(
         deed: Deed::Call(keys),
         response,
         in_process,
+    }
+}
+
+const fn forged(name: &'static str, bytes: fn() -> Vec<u8>) -> Fault {
+    Fault {
+        name,
+        stages: WIRE,
+        deed: Deed::Bytes(bytes),
+        response: Response::Breaks,
+        in_process: NO_WIRE,
     }
 }
 
@@ -199,6 +170,7 @@ const fn host(
 }
 
 const CALLS: &[Stage] = &[Stage::Create, Stage::Check, Stage::Drop];
+const CHECK: &[Stage] = &[Stage::Check];
 const WIRE: &[Stage] = &[Stage::Protocol];
 /// What was done once stays done; to do it again at each check would only take time.
 const ONCE: &str = "times = 1";

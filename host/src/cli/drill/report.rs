@@ -16,6 +16,8 @@ pub(super) struct Row {
     pub(super) isolation: String,
     /// What the host did.
     pub(super) host: String,
+    /// What it says of the platform that went wrong.
+    pub(super) said: Option<String>,
     /// What the platforms lost that had nothing to do with it.
     pub(super) others_lost: String,
     /// The latest start of a check after its slot, as the bound of its bucket; absent when nothing was measured.
@@ -59,6 +61,7 @@ impl Row {
             stage: case.stage.to_string(),
             isolation: case.isolation.to_string(),
             host: String::new(),
+            said: None,
             others_lost: String::new(),
             lateness_ms: None,
             verdict: Verdict::FellShort,

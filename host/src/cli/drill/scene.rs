@@ -16,7 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
-    case::{BYSTANDERS, Case, Deed, Isolation, PLUGIN, SIBLING, SINNER},
+    case::{BYSTANDERS, Case, Deed, Isolation, PLUGIN, SINNER, TWIN},
     leftovers::Leftovers,
     seen::Seen,
 };
@@ -279,7 +279,7 @@ fn config_text(case: &Case, well: u32, mark: u64) -> String {
         ));
     };
     platform(SINNER, PLUGIN, &case.config(well, mark));
-    platform(SIBLING, PLUGIN, "{}");
+    platform(TWIN, PLUGIN, "{}");
     for name in BYSTANDERS {
         // However full the disk is: it is not what is looked at.
         let config = "{ path = \"/\", degraded_above = 100, unhealthy_above = 100 }";
@@ -326,7 +326,7 @@ pub(super) const INTERVAL: Duration = Duration::from_millis(200);
 /// How often it is looked whether something has come.
 pub(super) const POLL: Duration = Duration::from_millis(30);
 /// How long anything may take before it is given up on.
-pub(super) const PATIENCE: Duration = Duration::from_secs(15);
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// How long after its last answer a host may be seen to have died.
 const DYING: Duration = Duration::from_secs(1);
 /// How much of a log is kept, in bytes.

@@ -5,7 +5,7 @@ use std::{thread, time::Duration};
 use super::{
     account,
     canary::Canary,
-    case::{BYSTANDERS, Case, Deed, HostFault, Isolation, PLUGIN, Response, SIBLING, SINNER},
+    case::{BYSTANDERS, Case, Deed, HostFault, Isolation, PLUGIN, Response, SINNER, TWIN},
     host_fault::{Strike, Unable},
     leftovers::libraries_in,
     report::{Row, Verdict},
@@ -81,7 +81,7 @@ impl Drill {
         // What the plugin's other platforms were counted for before its worker is known.
         if matches!(case.fault.deed, Deed::Host(_)) && !case.deed_is(HostFault::FullDisk) {
             self.wait(scene, |seen| {
-                let begun = seen.healthy(SIBLING) >= 1.0;
+                let begun = seen.healthy(TWIN) >= 1.0;
                 (!begun).then(|| "the plugin's first reports do not come".to_owned())
             })?;
         }
@@ -94,11 +94,15 @@ impl Drill {
         let answered = self.wait(scene, |seen| case.missing(seen, &struck))?;
         scene.leftovers.note();
         row.host = did(&answered);
+        row.said = answered
+            .platform(SINNER, "message")
+            .as_str()
+            .map(str::to_owned);
         strike.relieve(scene)?;
         let well_again = |seen: &Seen| {
-            let more = seen.healthy(SIBLING) - answered.healthy(SIBLING);
+            let more = seen.healthy(TWIN) - answered.healthy(TWIN);
             (case.recovers() && more < RECOVERED)
-                .then(|| format!("{SIBLING}, of the same plugin, is not well again"))
+                .then(|| format!("{TWIN}, of the same plugin, is not well again"))
         };
         let went_on = |seen: &Seen| {
             let on = BYSTANDERS
@@ -144,12 +148,9 @@ impl Drill {
         if case.isolation == Isolation::InProcess
             && case.recovers()
             && !matches!(case.fault.deed, Deed::Host(_))
-            && after.failed(SIBLING) > 0.0
+            && after.failed(TWIN) > 0.0
         {
-            return fell(format!(
-                "{SIBLING}: {} checks failed",
-                after.failed(SIBLING)
-            ));
+            return fell(format!("{TWIN}: {} checks failed", after.failed(TWIN)));
         }
         if case.recovers() && case.isolation == Isolation::Process {
             let said = after.plugin("isolation").as_str().unwrap_or("nowhere");
