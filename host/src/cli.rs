@@ -19,6 +19,8 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::config::{Config, ConfigError};
 
 mod config;
+#[cfg(target_os = "linux")]
+mod drill;
 mod plugin;
 mod run;
 mod schedule;
@@ -33,6 +35,8 @@ pub fn main() -> ExitCode {
         Command::Plugin { command } => plugin::run(&command, &cli.global),
         Command::Schedule(args) => schedule::run(&args, &cli.global),
         Command::Status(args) => status::run(&args),
+        #[cfg(target_os = "linux")]
+        Command::Drill(args) => drill::run(&args),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -71,6 +75,9 @@ enum Command {
     Schedule(schedule::Args),
     /// Show what a running host knows
     Status(status::Args),
+    /// Run every fault of the fault plugin against hosts of its own on this machine
+    #[cfg(target_os = "linux")]
+    Drill(drill::Args),
 }
 
 #[derive(Clone, clap::Args)]

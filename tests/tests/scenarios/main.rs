@@ -9,6 +9,8 @@ mod author;
 mod breaker_over_the_wire;
 mod changing_libraries;
 mod command_line;
+#[cfg(target_os = "linux")]
+mod drill;
 mod faults_of_the_original;
 mod harness;
 mod misbehaving_files;

@@ -1,0 +1,176 @@
+//! `conductor drill`: every fault of the fault plugin against a host of its own on this machine, and what it did.
+//!
+//! Each case starts a host with one platform that goes wrong, one of the same plugin beside it, and two of another
+//! plugin, and watches all of them from outside as an operator would. The platforms of the other plugin must lose
+//! nothing; that of the same one must be well again.
+
+use std::{
+    collections::VecDeque,
+    io::{IsTerminal as _, Write as _},
+    sync::{Mutex, PoisonError},
+    thread,
+};
+
+use clap::ValueEnum;
+use rustix::process::{Resource, Rlimit, setrlimit};
+
+use super::{CliError, Exit, Output, json, print, program_folder};
+use crate::clock::Clock;
+use canary::Canary;
+use case::{Case, Isolation};
+use report::{Report, Row, Verdict};
+use scene::Cast;
+use trial::Drill;
+
+mod account;
+mod canary;
+mod case;
+mod catalogue;
+mod forgery;
+mod host_fault;
+mod leftovers;
+mod library;
+mod report;
+mod scene;
+mod seen;
+mod trial;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Only faults whose name (such as check/segfault/process) contains this; may be given several times
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// Where the plugin runs that goes wrong
+    #[arg(long, default_value = "both")]
+    isolation: Which,
+    /// Form of the output
+    #[arg(long, default_value = "table")]
+    output: Output,
+    /// Decides the order, and how many checks go well before a fault
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    seed: u64,
+    /// How many hosts run side by side; without it, three for each core
+    #[arg(long, value_name = "NUMBER")]
+    jobs: Option<usize>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Which {
+    Process,
+    InProcess,
+    Both,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
+    let cases = cases(args)?;
+    let cast = Cast::find(&program_folder()?).map_err(CliError::Other)?;
+    // Hosts are to die here; their memory need not be kept.
+    let none = Rlimit {
+        current: Some(0),
+        maximum: Some(0),
+    };
+    let _ = setrlimit(Resource::Core, none);
+    let clock = Clock::start();
+    let drill = Drill {
+        cast,
+        clock,
+        canary: Canary::new(clock),
+    };
+    let rows = run_all(&drill, cases, args);
+    let report = Report::new(args.seed, rows);
+    print(&match args.output {
+        Output::Json => json(&report)?,
+        Output::Table => report.text(),
+    })?;
+    Ok(match report.fell_short {
+        0 => Exit::Ok,
+        _ => Exit::Unhealthy,
+    })
+}
+
+fn cases(args: &Args) -> Result<Vec<Case>, CliError> {
+    let mut cases = Case::all(match args.isolation {
+        Which::Process => &[Isolation::Process],
+        Which::InProcess => &[Isolation::InProcess],
+        Which::Both => &[Isolation::Process, Isolation::InProcess],
+    });
+    cases.retain(|case| {
+        let name = case.to_string();
+        args.only.is_empty() || args.only.iter().any(|only| name.contains(only))
+    });
+    if cases.is_empty() {
+        return Err(CliError::Other(format!(
+            "no fault is called like {}; names are such as check/segfault/process",
+            args.only.join(" or ")
+        )));
+    }
+    Ok(cases)
+}
+
+/// Runs the cases in an order of the seed's, several at a time; answers them in the catalogue's.
+fn run_all(drill: &Drill, cases: Vec<Case>, args: &Args) -> Vec<Row> {
+    let jobs = args.jobs.unwrap_or_else(|| {
+        let cores = thread::available_parallelism().map_or(1, usize::from);
+        cores * 3
+    });
+    let mut chance = Chance(args.seed);
+    let mut queue: Vec<_> = cases.iter().map(|case| (chance.next(), *case)).collect();
+    queue.sort_by_key(|(order, _)| *order);
+    let queue = Mutex::new(VecDeque::from(queue));
+    let rows = Mutex::new(Vec::new());
+    thread::scope(|threads| {
+        threads.spawn(|| drill.canary.sing());
+        let work = || {
+            loop {
+                let next = queue
+                    .lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .pop_front();
+                let Some((order, case)) = next else {
+                    return;
+                };
+                // One to three checks go well first.
+                let row = drill.run(&case, 1 + u32::try_from(order % 3).unwrap_or_default());
+                tell(&case, &row);
+                rows.lock()
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .push((case.number, row));
+            }
+        };
+        let workers: Vec<_> = (0..jobs.max(1)).map(|_| threads.spawn(work)).collect();
+        for worker in workers {
+            // A trial that panicked leaves its row out, which the caller of a test would miss; the scope passes it on.
+            let _ = worker.join();
+        }
+        drill.canary.end();
+    });
+    let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
+    rows.sort_by_key(|(number, _)| *number);
+    rows.into_iter().map(|(_, row)| row).collect()
+}
+
+/// Says on a terminal how far it is: a drill takes a minute or two.
+fn tell(case: &Case, row: &Row) {
+    let mut terminal = std::io::stderr();
+    if terminal.is_terminal() && row.verdict != Verdict::Skipped {
+        let short = if row.verdict == Verdict::Held {
+            "held"
+        } else {
+            "FELL SHORT"
+        };
+        let _ = writeln!(terminal, "{short:<10}  {case}");
+    }
+}
+
+/// Numbers that look like chance and are the same for the same seed (splitmix64).
+struct Chance(u64);
+
+impl Chance {
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+}

@@ -1,0 +1,63 @@
+//! How long the machine itself stood still: a thread that does nothing but sleep, and sees how late it wakes.
+//!
+//! What a host does late while this thread wakes late too is not the doing of a plugin.
+
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use crate::clock::Clock;
+
+/// The thread's findings.
+pub(super) struct Canary {
+    clock: Clock,
+    stalls: Mutex<Vec<(Duration, Duration)>>,
+    done: AtomicBool,
+}
+
+impl Canary {
+    pub(super) fn new(clock: Clock) -> Self {
+        Self {
+            clock,
+            stalls: Mutex::new(Vec::new()),
+            done: AtomicBool::new(false),
+        }
+    }
+
+    /// Sleeps and looks at the clock until told to end.
+    pub(super) fn sing(&self) {
+        while !self.done.load(Ordering::Relaxed) {
+            let before = self.clock.now();
+            thread::sleep(NAP);
+            let now = self.clock.now();
+            let late = (now - before).saturating_sub(NAP);
+            if late > NOTABLE {
+                self.stalls().push((now, late));
+            }
+        }
+    }
+
+    pub(super) fn end(&self) {
+        self.done.store(true, Ordering::Relaxed);
+    }
+
+    /// The longest time the machine stood still since `start`.
+    pub(super) fn worst_since(&self, start: Duration) -> Duration {
+        let stalls = self.stalls();
+        let since = stalls.iter().filter(|(at, _)| *at >= start);
+        since.map(|(_, late)| *late).max().unwrap_or_default()
+    }
+
+    fn stalls(&self) -> std::sync::MutexGuard<'_, Vec<(Duration, Duration)>> {
+        self.stalls.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+const NAP: Duration = Duration::from_millis(5);
+/// What is not worth remembering.
+const NOTABLE: Duration = Duration::from_millis(5);

@@ -1,0 +1,76 @@
+//! Frames that no worker sends: answers made up by a plugin that knows how workers talk.
+//!
+//! They are written here by hand, as an attacker would, and not by the room that speaks the protocol: a frame is the
+//! length of its body (four bytes, lowest first), and the body is the frame's number and a message in the form of
+//! `postcard`. The first frame of a worker says that its library is loaded, so these are the second.
+
+/// The answer to a call that nobody made.
+pub(super) fn unasked_answer() -> Vec<u8> {
+    frame(&answers(&[u64::MAX]))
+}
+
+/// Two answers to each of the first calls.
+pub(super) fn two_answers() -> Vec<u8> {
+    frame(&answers(&[0, 0, 1, 1]))
+}
+
+fn frame(message: &[u8]) -> Vec<u8> {
+    let mut body = number(SECOND);
+    body.extend(message);
+    let length = u32::try_from(body.len()).unwrap_or(u32::MAX);
+    [&length.to_le_bytes(), &body[..]].concat()
+}
+
+/// The message with the answers to these calls: each was over at once, and found all well.
+fn answers(calls: &[u64]) -> Vec<u8> {
+    let mut message = number(ANSWERS);
+    message.extend(number(calls.len().try_into().unwrap_or_default()));
+    for &call in calls {
+        message.extend(number(call));
+        // When it ended and how long it took, that it went well, that it was healthy; no text and no measurements.
+        message.extend([0, 0, 0, 0, 0, 0]);
+    }
+    message
+}
+
+/// A number as `postcard` writes it: seven bits a byte, lowest first, the eighth says that more follow.
+fn number(mut number: u64) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    loop {
+        let low = u8::try_from(number & 0x7f).unwrap_or_default();
+        number >>= 7;
+        if number == 0 {
+            bytes.push(low);
+            return bytes;
+        }
+        bytes.push(low | 0x80);
+    }
+}
+
+/// The number of a worker's second frame.
+const SECOND: u64 = 1;
+/// The place of this message among those a worker sends.
+const ANSWERS: u64 = 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_seven_bits_a_byte() {
+        assert_eq!(number(0), [0]);
+        assert_eq!(number(127), [127]);
+        assert_eq!(number(300), [0xac, 2]);
+        assert_eq!(number(u64::MAX).len(), 10);
+    }
+
+    #[test]
+    fn a_frame_is_as_long_as_it_says() {
+        let frame = two_answers();
+        assert_eq!(
+            u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize,
+            frame.len() - 4
+        );
+        assert_eq!(frame.len(), 4 + 3 + 4 * 7);
+    }
+}

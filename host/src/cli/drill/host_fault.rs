@@ -1,0 +1,160 @@
+//! What is done to a host from outside, and how it is made good.
+
+use std::{fs, path::Path, path::PathBuf, thread, time::Duration};
+
+use rustix::{
+    mount::{MountFlags, UnmountFlags, mount, unmount},
+    process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit},
+};
+
+use super::{
+    case::{Case, Deed, HostFault, Isolation},
+    leftovers::first_free_descriptor,
+    scene::{self, Cast, Scene},
+    trial::Short,
+};
+
+/// Something that is done to a host, or nothing where the plugin is the one to go wrong.
+pub(super) struct Strike {
+    fault: Option<HostFault>,
+    isolation: Isolation,
+    mounted: Option<Mounted>,
+    stopped: Option<u32>,
+}
+
+/// Why this machine cannot do it.
+pub(super) struct Unable(pub(super) String);
+
+impl Strike {
+    /// Does what has to be done before the host starts.
+    pub(super) fn prepare(case: &Case, folder: &Path, cast: &Cast) -> Result<Self, Unable> {
+        let fault = match case.fault.deed {
+            Deed::Host(fault) => Some(fault),
+            _ => None,
+        };
+        let mounted = match fault {
+            Some(HostFault::FullDisk) => Some(Mounted::new(&scene::state_of(folder), cast)?),
+            _ => None,
+        };
+        Ok(Self {
+            fault,
+            isolation: case.isolation,
+            mounted,
+            stopped: None,
+        })
+    }
+
+    /// Does it.
+    pub(super) fn strike(&mut self, scene: &mut Scene) -> Result<(), Short> {
+        match self.fault {
+            Some(HostFault::StopWorker) => {
+                let worker = worker(scene)?;
+                scene::send(worker, Signal::STOP)?;
+                self.stopped = Some(worker);
+            }
+            Some(HostFault::CrashWorker) => scene::send(worker(scene)?, Signal::SEGV)?,
+            Some(HostFault::NoDescriptors) => self.take_descriptors(scene)?,
+            Some(HostFault::FolderGone) => {
+                let plugins = scene.plugins();
+                rename(&plugins, &plugins.with_extension("gone"))?;
+                thread::sleep(A_WHILE);
+            }
+            Some(HostFault::KillHost | HostFault::FullDisk) | None => {}
+        }
+        Ok(())
+    }
+
+    /// Makes it good.
+    pub(super) fn relieve(&mut self, scene: &mut Scene) -> Result<(), Short> {
+        if let Some(worker) = self.stopped.take() {
+            // It may have been replaced.
+            let _ = scene::send(worker, Signal::CONT);
+        }
+        if let Some(mounted) = &self.mounted {
+            mounted.make_room()?;
+        }
+        if self.fault == Some(HostFault::FolderGone) {
+            let plugins = scene.plugins();
+            rename(&plugins.with_extension("gone"), &plugins)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves the host no descriptor beyond those it has, for a while; its plugin's worker dies meanwhile.
+    fn take_descriptors(&self, scene: &mut Scene) -> Result<(), Short> {
+        let worker = match self.isolation {
+            Isolation::Process => Some(worker(scene)?),
+            Isolation::InProcess => None,
+        };
+        let host = i32::try_from(scene.host_pid()).ok().and_then(Pid::from_raw);
+        // The host's hard limit is the drill's, from which it has it.
+        let maximum = getrlimit(Resource::Nofile).maximum;
+        let set = |current| {
+            prlimit(host, Resource::Nofile, Rlimit { current, maximum })
+                .map_err(|e| Short::Skipped(format!("a host's limits cannot be changed here: {e}")))
+        };
+        let before = set(Some(first_free_descriptor(scene.host_pid())))?;
+        if let Some(worker) = worker {
+            scene::send(worker, Signal::SEGV)?;
+        }
+        thread::sleep(A_WHILE);
+        set(before.current)?;
+        scene.is_alive()?;
+        Ok(())
+    }
+}
+
+/// The process of the plugin that goes wrong.
+fn worker(scene: &mut Scene) -> Result<u32, Short> {
+    let seen = scene.look()?;
+    seen.worker()
+        .ok_or_else(|| Short::Fell("the status names no worker to do it to".to_owned()))
+}
+
+fn rename(from: &Path, to: &Path) -> Result<(), Short> {
+    fs::rename(from, to).map_err(|e| Short::Fell(format!("cannot move the plugin folder: {e}")))
+}
+
+/// A filesystem without room for both libraries, until room is made.
+struct Mounted {
+    place: PathBuf,
+}
+
+impl Mounted {
+    fn new(place: &Path, cast: &Cast) -> Result<Self, Unable> {
+        let (both, fault) = scene::sizes(cast);
+        let size = std::ffi::CString::new(format!("mode=0700,size={}", both + SLACK))
+            .map_err(|e| Unable(e.to_string()))?;
+        mount("none", place, "tmpfs", MountFlags::empty(), size.as_c_str())
+            .map_err(|e| Unable(format!("no filesystem can be mounted here: {e}")))?;
+        let mounted = Self {
+            place: place.to_owned(),
+        };
+        fs::write(mounted.filler(), vec![0; fault.min(both - fault) / 2]).map_err(|e| {
+            Unable(format!(
+                "a filesystem that was mounted cannot be filled: {e}"
+            ))
+        })?;
+        Ok(mounted)
+    }
+
+    fn make_room(&self) -> Result<(), Short> {
+        fs::remove_file(self.filler()).map_err(|e| Short::Fell(format!("cannot make room: {e}")))
+    }
+
+    fn filler(&self) -> PathBuf {
+        self.place.join("filler")
+    }
+}
+
+impl Drop for Mounted {
+    fn drop(&mut self) {
+        // Lazily, as the host may still be there.
+        let _ = unmount(&self.place, UnmountFlags::DETACH);
+    }
+}
+
+/// How long the host is without, before it gets it back.
+const A_WHILE: Duration = Duration::from_millis(1500);
+/// What is needed beside the libraries, in bytes.
+const SLACK: usize = 1 << 20;

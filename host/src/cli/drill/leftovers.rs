@@ -1,0 +1,139 @@
+//! What is left of a host once it is gone: processes, and private copies of libraries.
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
+
+use rustix::process::Signal;
+
+use super::scene;
+
+/// What the leftovers of one host are known by.
+pub(super) struct Leftovers {
+    folder: PathBuf,
+    host: u32,
+    /// The argument of the `sleep` processes its plugins start.
+    sleep: String,
+    /// Descendants it had when it was looked at last, with the time each started at.
+    known: BTreeSet<(u32, u64)>,
+}
+
+impl Leftovers {
+    /// Those of a host with this folder; what its plugins leave behind sleeps for `mark` milliseconds.
+    pub(super) fn of(folder: &Path, host: u32, mark: u64) -> Self {
+        Self {
+            folder: folder.to_owned(),
+            host,
+            sleep: format!("{}.{:03}", mark / 1000, mark % 1000),
+            known: BTreeSet::new(),
+        }
+    }
+
+    /// Takes down which processes descend from the host, while it is there to descend from.
+    pub(super) fn note(&mut self) {
+        let all: Vec<_> = processes().filter_map(Process::read).collect();
+        let mut family = BTreeSet::from([self.host]);
+        loop {
+            let before = family.len();
+            let children = all.iter().filter(|p| family.contains(&p.parent));
+            let children: Vec<_> = children.map(|p| p.pid).collect();
+            family.extend(children);
+            if family.len() == before {
+                break;
+            }
+        }
+        let descendants = all
+            .iter()
+            .filter(|p| p.pid != self.host && family.contains(&p.pid));
+        self.known.extend(descendants.map(|p| (p.pid, p.started)));
+    }
+
+    /// The processes of the host that live, itself apart.
+    ///
+    /// They descend from it, hold something of its folder mapped, name it in their arguments, or sleep as long as what
+    /// its plugins start.
+    pub(super) fn alive(&self) -> Vec<u32> {
+        let ours = |process: &Process| {
+            process.pid != self.host
+                && (self.known.contains(&(process.pid, process.started))
+                    || self.is_recognised(process.pid))
+        };
+        let alive = processes().filter_map(Process::read).filter(|p| !p.is_dead);
+        alive.filter(ours).map(|p| p.pid).collect()
+    }
+
+    fn is_recognised(&self, pid: u32) -> bool {
+        let proc = PathBuf::from(format!("/proc/{pid}"));
+        let folder = self.folder.as_os_str().as_encoded_bytes();
+        let holds = |file: &str, needle: &[u8]| {
+            fs::read(proc.join(file))
+                .is_ok_and(|text| text.windows(needle.len()).any(|window| window == needle))
+        };
+        let sleep = format!("sleep\0{}\0", self.sleep);
+        holds("cmdline", sleep.as_bytes()) || holds("cmdline", folder) || holds("maps", folder)
+    }
+
+    /// Ends what is left.
+    pub(super) fn kill(&self) {
+        for pid in self.alive() {
+            // It may have left by itself.
+            let _ = scene::send(pid, Signal::KILL);
+        }
+    }
+}
+
+/// How many libraries lie below a folder.
+pub(super) fn libraries_in(folder: &Path) -> usize {
+    let Ok(entries) = fs::read_dir(folder) else {
+        return 0;
+    };
+    let count = |entry: fs::DirEntry| {
+        let path = entry.path();
+        match entry.file_type() {
+            Ok(kind) if kind.is_dir() => libraries_in(&path),
+            _ => usize::from(path.extension().is_some_and(|extension| extension == "so")),
+        }
+    };
+    entries.flatten().map(count).sum()
+}
+
+/// The lowest descriptor that is not open in a process: with a limit of that, it can open nothing.
+pub(super) fn first_free_descriptor(pid: u32) -> u64 {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))
+        .into_iter()
+        .flatten()
+        .flatten();
+    let open: BTreeSet<u64> = entries
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+        .collect();
+    (0..).find(|n| !open.contains(n)).unwrap_or_default()
+}
+
+struct Process {
+    pid: u32,
+    parent: u32,
+    /// In ticks since the machine started; a number that came to be used again has another.
+    started: u64,
+    is_dead: bool,
+}
+
+impl Process {
+    fn read(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name before it may hold anything, brackets and spaces too.
+        let rest: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
+        Some(Self {
+            pid,
+            parent: rest.get(1)?.parse().ok()?,
+            started: rest.get(19)?.parse().ok()?,
+            is_dead: matches!(*rest.first()?, "Z" | "X"),
+        })
+    }
+}
+
+fn processes() -> impl Iterator<Item = u32> {
+    let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
+    entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
+}

@@ -1,0 +1,155 @@
+//! Copies of a library that cannot be loaded, or misbehave as they are.
+//!
+//! The fault plugin's constructor reads its order from the file: a mark, and the name of a fault in 16 bytes padded with
+//! zeros. As built that is `none`; here another name is written into a copy.
+
+use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
+
+/// What is done to a copy of a library.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patch {
+    /// Its constructor does what it is told: `abort`, `exit`, `hang` or `segfault`.
+    Constructor(&'static str),
+    /// A library it needs has a name that no library has.
+    MissingDependency,
+    /// A function it needs has a name that no function has.
+    UndefinedSymbol,
+    /// It is cut off in the middle.
+    Truncated,
+}
+
+impl Patch {
+    /// Changes the bytes of a library.
+    pub(super) fn apply(self, library: &mut Vec<u8>) -> Result<(), String> {
+        match self {
+            Self::Constructor(order) => give_order(library, order),
+            Self::MissingDependency => {
+                let places = dependency(library)?;
+                library[places.start + 3] = b'X';
+                Ok(())
+            }
+            Self::UndefinedSymbol => {
+                let places = import(library)?;
+                library[places.end - 1] = b'X';
+                Ok(())
+            }
+            Self::Truncated => {
+                library.truncate(library.len() / 2);
+                Ok(())
+            }
+        }
+    }
+}
+
+fn give_order(library: &mut [u8], order: &str) -> Result<(), String> {
+    let marks = |library: &[u8]| -> Vec<usize> {
+        let windows = library.windows(MARK.len()).enumerate();
+        windows
+            .filter(|(_, w)| *w == MARK)
+            .map(|(n, _)| n)
+            .collect()
+    };
+    let [mark] = marks(library)[..] else {
+        return Err("the fault plugin's library holds no order, or several; build it again".into());
+    };
+    let place = library.get_mut(mark + MARK.len()..mark + MARK.len() + ORDER);
+    let place = place.ok_or("the fault plugin's library ends within its order; build it again")?;
+    place.fill(0);
+    place[..order.len()].copy_from_slice(order.as_bytes());
+    Ok(())
+}
+
+/// Where the name of a needed library stands: the first in the table of names that is not the library's own.
+fn dependency(library: &[u8]) -> Result<Place, String> {
+    let names = names(library)?;
+    let mut start = names.start;
+    for name in library[names].split(|&byte| byte == 0) {
+        let place = start..start + name.len();
+        start = place.end + 1;
+        let text = String::from_utf8_lossy(name);
+        if text.starts_with("lib") && text.contains(".so") && !text.contains("conductor") {
+            return Ok(place);
+        }
+    }
+    Err("the library needs no other".into())
+}
+
+/// Where the name of a function stands that the library needs, and that no other name ends with.
+fn import(library: &[u8]) -> Result<Place, String> {
+    let names = names(library)?;
+    let file = object::File::parse(library).map_err(|e| e.to_string())?;
+    let wanted = file
+        .dynamic_symbols()
+        .filter(|symbol| symbol.is_undefined() && symbol.is_global() && !symbol.is_weak());
+    for symbol in wanted {
+        let Ok(name) = symbol.name_bytes() else {
+            continue;
+        };
+        let whole = [&[0], name, &[0]].concat();
+        let mut windows = library[names.clone()].windows(whole.len());
+        if let Some(at) = windows.position(|window| window == whole)
+            && !name.is_empty()
+        {
+            let start = names.start + at + 1;
+            return Ok(start..start + name.len());
+        }
+    }
+    Err("the library needs no function".into())
+}
+
+/// Where the names stand that the dynamic linker reads.
+fn names(library: &[u8]) -> Result<Place, String> {
+    let file = object::File::parse(library).map_err(|e| e.to_string())?;
+    let section = file.section_by_name(".dynstr");
+    let (offset, length) = section
+        .and_then(|section| section.file_range())
+        .ok_or("the library has no table of names")?;
+    let place = |n: u64| usize::try_from(n).map_err(|e| e.to_string());
+    Ok(place(offset)?..place(offset)? + place(length)?)
+}
+
+type Place = std::ops::Range<usize>;
+
+/// What stands before the order; `plugins/fault/src/load.rs` has the same.
+const MARK: &[u8] = b"conductor-fault:";
+/// How long an order is.
+const ORDER: usize = 16;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_order_replaces_the_one_before_and_the_rest_stays() {
+        let mut library = b"before conductor-fault:none\0\0\0\0\0\0\0\0\0\0\0\0 after".to_vec();
+        Patch::Constructor("segfault").apply(&mut library).unwrap();
+        assert_eq!(
+            library,
+            b"before conductor-fault:segfault\0\0\0\0\0\0\0\0 after"
+        );
+    }
+
+    #[test]
+    fn a_library_without_an_order_and_one_with_two_are_told_apart_from_the_right_one() {
+        for wrong in [
+            &b"nothing"[..],
+            b"conductor-fault:conductor-fault:none",
+            b"conductor-fault:no",
+        ] {
+            let told = Patch::Constructor("exit").apply(&mut wrong.to_vec());
+            assert!(told.unwrap_err().contains("build it again"));
+        }
+    }
+
+    #[test]
+    fn this_programs_own_names_are_found_and_changed() {
+        let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
+        let changed = |patch: Patch| {
+            let mut copy = program.clone();
+            patch.apply(&mut copy).unwrap();
+            copy.iter().zip(&program).filter(|(a, b)| a != b).count()
+        };
+        assert_eq!(changed(Patch::MissingDependency), 1);
+        assert_eq!(changed(Patch::UndefinedSymbol), 1);
+    }
+}

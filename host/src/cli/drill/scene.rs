@@ -1,0 +1,338 @@
+//! A host of the drill's own: its folder, its config, its process and its log.
+
+use std::{
+    fs,
+    io::Read,
+    net::SocketAddr,
+    os::unix::process::ExitStatusExt as _,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    sync::{Arc, Mutex, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+
+use super::{
+    case::{BYSTANDERS, Case, Deed, Isolation, PLUGIN, SINNER, TWIN},
+    leftovers::Leftovers,
+    seen::Seen,
+};
+use crate::clock::Clock;
+
+/// The program and the libraries a drill runs.
+pub(super) struct Cast {
+    program: PathBuf,
+    fault: Vec<u8>,
+    bystander: Vec<u8>,
+}
+
+impl Cast {
+    /// Finds them beside this program.
+    pub(super) fn find(folder: &Path) -> Result<Self, String> {
+        let library = |id: &str| {
+            let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+            let path = folder.join(format!("{prefix}conductor_plugin_{id}{suffix}"));
+            fs::read(&path).map_err(|e| {
+                format!(
+                    "the drill needs the plugin `{id}` beside this program, and {} cannot be read: {e}; \
+                     `cargo build` puts it there",
+                    path.display()
+                )
+            })
+        };
+        Ok(Self {
+            program: std::env::current_exe()
+                .map_err(|e| format!("cannot tell where this program lies: {e}"))?,
+            fault: library(PLUGIN)?,
+            bystander: library(BYSTANDER)?,
+        })
+    }
+}
+
+/// A running host with one platform that goes wrong, one beside it, and two that are to notice nothing.
+pub(super) struct Scene {
+    /// Where all of it lies. Last to go, as the host writes into it.
+    folder: TempDir,
+    host: Child,
+    address: SocketAddr,
+    log: Arc<Mutex<Log>>,
+    clock: Clock,
+    /// What its leftovers are known by.
+    pub(super) leftovers: Leftovers,
+}
+
+impl Scene {
+    /// Makes the folder of a case, and nothing in it runs yet.
+    pub(super) fn folder() -> Result<TempDir, String> {
+        let folder = tempfile::Builder::new()
+            .prefix("conductor-drill-")
+            .tempdir()
+            .map_err(|e| format!("cannot make a folder for the drill: {e}"))?;
+        for name in [PLUGINS, STATE] {
+            fs::create_dir(folder.path().join(name))
+                .map_err(|e| format!("cannot make a folder for the drill: {e}"))?;
+        }
+        Ok(folder)
+    }
+
+    /// Starts a host on it, and waits until it serves.
+    pub(super) fn start(
+        folder: TempDir,
+        cast: &Cast,
+        case: &Case,
+        well: u32,
+        clock: Clock,
+    ) -> Result<Self, String> {
+        let mark = mark(case.number);
+        let config = folder.path().join("conductor.toml");
+        let cannot = |e: std::io::Error| format!("cannot set the scene: {e}");
+        let mut library = cast.fault.clone();
+        if let Deed::Library(patch) = case.fault.deed {
+            patch.apply(&mut library)?;
+        }
+        let plugins = folder.path().join(PLUGINS);
+        fs::write(plugins.join("fault.so"), library).map_err(cannot)?;
+        fs::write(plugins.join("bystander.so"), &cast.bystander).map_err(cannot)?;
+        fs::write(&config, config_text(case, well, mark)).map_err(cannot)?;
+        let mut command = Command::new(&cast.program);
+        command
+            .args(["run", "--web.listen-address", "127.0.0.1:0"])
+            .args(["--log.level", "info", "--log.format", "text"])
+            .arg("--config.file")
+            .arg(&config)
+            .env("NO_COLOR", "1")
+            .env_remove("RUST_BACKTRACE")
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped());
+        let mut host = command
+            .spawn()
+            .map_err(|e| format!("cannot start a host: {e}"))?;
+        let log = Arc::new(Mutex::new(Log::default()));
+        if let Some(stderr) = host.stderr.take() {
+            follow(stderr, Arc::clone(&log));
+        }
+        let mut scene = Self {
+            leftovers: Leftovers::of(folder.path(), host.id(), mark),
+            folder,
+            host,
+            address: SocketAddr::from(([127, 0, 0, 1], 0)),
+            log,
+            clock,
+        };
+        scene.find_address()?;
+        Ok(scene)
+    }
+
+    fn find_address(&mut self) -> Result<(), String> {
+        let start = self.clock.now();
+        loop {
+            let log = self.log();
+            let after = log.split(LISTENING).nth(1);
+            // The line may not be whole yet.
+            let line = after.and_then(|rest| Some(rest.split_once('\n')?.0));
+            if let Some(Ok(address)) = line.map(|line| line.trim().parse()) {
+                self.address = address;
+                return Ok(());
+            }
+            self.is_alive()?;
+            if self.clock.now() - start > PATIENCE {
+                return Err(format!("the host does not serve: {}", last_line(&log)));
+            }
+            thread::sleep(POLL);
+        }
+    }
+
+    /// What the host shows now.
+    pub(super) fn look(&mut self) -> Result<Seen, String> {
+        let now = self.clock.now();
+        Seen::look(self.address, now).map_err(|error| {
+            // How a host died says more than what it does not answer, and comes a little later.
+            while self.clock.now() - now < DYING {
+                if let Err(died) = self.is_alive() {
+                    return died;
+                }
+                thread::sleep(POLL);
+            }
+            error
+        })
+    }
+
+    /// An error that says how the host died, if it did.
+    pub(super) fn is_alive(&mut self) -> Result<(), String> {
+        match self.host.try_wait() {
+            Ok(None) => Ok(()),
+            Ok(Some(status)) => Err(format!("the host died: {}", how(status))),
+            Err(e) => Err(format!("cannot tell whether the host lives: {e}")),
+        }
+    }
+
+    /// Asks the host to stop, and waits until it has left; says what was wrong with that.
+    pub(super) fn stop(&mut self) -> Result<(), String> {
+        self.is_alive()?;
+        self.signal(Signal::TERM)?;
+        let start = self.clock.now();
+        loop {
+            match self.host.try_wait() {
+                Ok(Some(status)) if status.success() => return Ok(()),
+                Ok(Some(status)) => {
+                    return Err(format!("asked to stop, the host died: {}", how(status)));
+                }
+                _ if self.clock.now() - start > PATIENCE => {
+                    return Err("the host does not stop when it is asked to".to_owned());
+                }
+                _ => thread::sleep(POLL),
+            }
+        }
+    }
+
+    /// Kills the host there and then.
+    pub(super) fn kill(&mut self) {
+        // It may have died by itself.
+        let _ = self.host.kill();
+        let _ = self.host.wait();
+    }
+
+    /// Sends the host a signal.
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), String> {
+        send(self.host.id(), signal)
+    }
+
+    /// The host's process.
+    pub(super) fn host_pid(&self) -> u32 {
+        self.host.id()
+    }
+
+    /// The folder with the libraries.
+    pub(super) fn plugins(&self) -> PathBuf {
+        self.folder.path().join(PLUGINS)
+    }
+
+    /// The folder of the host's private copies.
+    pub(super) fn state(&self) -> PathBuf {
+        state_of(self.folder.path())
+    }
+
+    /// What the host has logged, without what was too much.
+    pub(super) fn log(&self) -> String {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        String::from_utf8_lossy(&log.kept).into_owned()
+    }
+
+    /// How much it has logged in all, in bytes.
+    pub(super) fn log_size(&self) -> usize {
+        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
+        log.size
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// The folder of private copies below a case's folder.
+pub(super) fn state_of(folder: &Path) -> PathBuf {
+    folder.join(STATE)
+}
+
+/// How large the two libraries are together, and that of the faults alone, in bytes.
+pub(super) fn sizes(cast: &Cast) -> (usize, usize) {
+    (cast.fault.len() + cast.bystander.len(), cast.fault.len())
+}
+
+/// Sends a process a signal.
+pub(super) fn send(pid: u32, signal: Signal) -> Result<(), String> {
+    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = raw.ok_or_else(|| format!("{pid} is no process"))?;
+    kill_process(pid, signal).map_err(|e| format!("cannot send a signal: {e}"))
+}
+
+/// How long what a case leaves behind would live, in milliseconds: its own, so that it can be told from others.
+fn mark(number: usize) -> u64 {
+    let drill = u64::from(std::process::id() % 300) * 1000;
+    300_000 + drill + u64::try_from(number % 1000).unwrap_or_default()
+}
+
+fn config_text(case: &Case, well: u32, mark: u64) -> String {
+    let mut text = format!(
+        "[host]\nplugin_dirs = [\"{PLUGINS}\"]\nstate_dir = \"{STATE}\"\nisolation = \"{}\"\n\
+         interval = \"{}ms\"\nstagger = \"20ms\"\ntimeout = \"{}ms\"\nshutdown_grace = \"300ms\"\n\
+         metrics_log_after = \"1h\"\n\
+         [breaker]\nfailure_threshold = 3\nreset_timeout = \"300ms\"\nmax_reset_timeout = \"600ms\"\n\
+         [resources]\ndegraded_above = 100\nrecover_below = 99\ncritical_above = 100\n",
+        case.isolation,
+        INTERVAL.as_millis(),
+        INTERVAL.as_millis(),
+    );
+    if case.isolation == Isolation::Process {
+        // One stuck call is enough to replace the worker.
+        text.push_str("[plugin.fault]\nstuck_limit = 1\n");
+    }
+    let mut platform = |name: &str, plugin: &str, config: &str| {
+        text.push_str(&format!(
+            "[platform.{name}]\nplugin = \"{plugin}\"\nconfig = {config}\n"
+        ));
+    };
+    platform(SINNER, PLUGIN, &case.config(well, mark));
+    platform(TWIN, PLUGIN, "{}");
+    for name in BYSTANDERS {
+        // However full the disk is: it is not what is looked at.
+        let config = "{ path = \"/\", degraded_above = 100, unhealthy_above = 100 }";
+        platform(name, BYSTANDER, config);
+    }
+    text
+}
+
+/// A host's log, as far as it was worth keeping.
+#[derive(Default)]
+struct Log {
+    kept: Vec<u8>,
+    size: usize,
+}
+
+/// Keeps what comes out of a host, in a thread that ends with its last writer.
+fn follow(mut from: impl Read + Send + 'static, log: Arc<Mutex<Log>>) {
+    thread::spawn(move || {
+        let mut buffer = vec![0; 64 << 10];
+        while let Ok(read @ 1..) = from.read(&mut buffer) {
+            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
+            log.size += read;
+            if log.kept.len() < MOST_LOG {
+                log.kept.extend_from_slice(&buffer[..read]);
+            }
+        }
+    });
+}
+
+fn last_line(log: &str) -> &str {
+    log.lines().last().unwrap_or("it logged nothing")
+}
+
+fn how(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("exit code {code}"),
+        (_, Some(signal)) => format!("signal {signal}"),
+        _ => status.to_string(),
+    }
+}
+
+/// The period between two checks of each platform.
+pub(super) const INTERVAL: Duration = Duration::from_millis(200);
+/// How often it is looked whether something has come.
+pub(super) const POLL: Duration = Duration::from_millis(30);
+/// How long anything may take before it is given up on.
+pub(super) const PATIENCE: Duration = Duration::from_secs(20);
+/// How long after its last answer a host may be seen to have died.
+const DYING: Duration = Duration::from_secs(1);
+/// How much of a log is kept, in bytes.
+const MOST_LOG: usize = 2 << 20;
+const LISTENING: &str = "listening on http://";
+const PLUGINS: &str = "plugins";
+const STATE: &str = "state";
+/// The plugin of those who must notice nothing.
+const BYSTANDER: &str = "disk";

@@ -1,0 +1,180 @@
+//! What a host shows of itself at one moment.
+
+use std::{
+    collections::BTreeMap,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::case::PLUGIN;
+
+/// What a host showed when it was looked at.
+#[derive(Debug)]
+pub(super) struct Seen {
+    /// When, by the drill's clock.
+    pub(super) at: Duration,
+    series: BTreeMap<String, f64>,
+    status: Value,
+}
+
+impl Seen {
+    /// Looks at the host that listens at `address`.
+    pub(super) fn look(address: SocketAddr, now: Duration) -> Result<Self, String> {
+        let status = get(address, "/api/v1/status")?;
+        let status = serde_json::from_str(&status)
+            .map_err(|e| format!("/api/v1/status is not JSON any more: {e}"))?;
+        let metrics = get(address, "/metrics")?;
+        Ok(Self {
+            at: now,
+            series: parse(&metrics)?,
+            status,
+        })
+    }
+
+    /// The sum over all series of a metric that have all of these labels.
+    fn sum(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
+        let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
+        let of_metric = self.series.iter().filter(|(series, _)| {
+            series.split('{').next() == Some(metric)
+                && labels.iter().all(|label| series.contains(label))
+        });
+        of_metric.map(|(_, value)| value).sum()
+    }
+
+    /// Checks of a platform that found it healthy.
+    pub(super) fn healthy(&self, platform: &str) -> f64 {
+        self.sum(CHECKS, &[("platform", platform), ("status", "healthy")])
+    }
+
+    /// Checks of a platform that could not find out.
+    pub(super) fn failed(&self, platform: &str) -> f64 {
+        self.sum(CHECKS, &[("platform", platform), ("status", "failed")])
+    }
+
+    /// Those of one type.
+    pub(super) fn failures(&self, platform: &str, error_type: &str) -> f64 {
+        let labels = [("platform", platform), ("error_type", error_type)];
+        self.sum("plugin_failure_total", &labels)
+    }
+
+    /// Checks of a platform that were due and did not run, for one reason.
+    pub(super) fn skipped(&self, platform: &str, reason: &str) -> f64 {
+        self.sum(SKIPS, &[("platform", platform), ("reason", reason)])
+    }
+
+    /// Those for any reason.
+    pub(super) fn all_skipped(&self, platform: &str) -> f64 {
+        self.sum(SKIPS, &[("platform", platform)])
+    }
+
+    /// Measurements of a platform that are not shown.
+    pub(super) fn dropped(&self, platform: &str) -> f64 {
+        let labels = [("platform", platform)];
+        self.sum("conductor_measurements_dropped_total", &labels)
+    }
+
+    /// Checks of a platform that were due, whatever became of them.
+    pub(super) fn due(&self, platform: &str) -> f64 {
+        self.sum(CHECKS, &[("platform", platform)]) + self.all_skipped(platform)
+    }
+
+    /// New generations of the plugin that goes wrong, for one reason.
+    pub(super) fn restarts(&self, reason: &str) -> f64 {
+        let labels = [("plugin", PLUGIN), ("reason", reason)];
+        self.sum("conductor_worker_restarts_total", &labels)
+    }
+
+    /// How many checks started at most this late, by the bucket's bound; the last is the count of all.
+    pub(super) fn lateness(&self) -> Vec<(f64, f64)> {
+        let mut buckets: Vec<(f64, f64)> = self
+            .series
+            .iter()
+            .filter_map(|(series, &count)| {
+                let rest = series.strip_prefix("conductor_check_lateness_seconds_bucket{le=\"")?;
+                let bound = rest.split('"').next()?;
+                Some((bound.parse().unwrap_or(f64::INFINITY), count))
+            })
+            .collect();
+        buckets.sort_by(|a, b| a.0.total_cmp(&b.0));
+        buckets
+    }
+
+    /// What the status says of the plugin that goes wrong.
+    pub(super) fn plugin(&self, key: &str) -> &Value {
+        let plugins = self.status["plugins"].as_array();
+        let one = plugins.and_then(|all| all.iter().find(|p| p["id"] == PLUGIN));
+        one.map_or(&Value::Null, |plugin| &plugin[key])
+    }
+
+    /// What the status says of a platform.
+    pub(super) fn platform(&self, name: &str, key: &str) -> &Value {
+        let platforms = self.status["platforms"].as_array();
+        let one = platforms.and_then(|all| all.iter().find(|p| p["name"] == name));
+        one.map_or(&Value::Null, |platform| &platform[key])
+    }
+
+    /// The process the plugin runs in, where that is not the host's.
+    pub(super) fn worker(&self) -> Option<u32> {
+        self.plugin("pid").as_u64()?.try_into().ok()
+    }
+}
+
+/// Reads Prometheus's text format, and refuses what Prometheus would refuse.
+fn parse(text: &str) -> Result<BTreeMap<String, f64>, String> {
+    let mut series = BTreeMap::new();
+    for line in text.lines().filter(|line| !line.starts_with('#')) {
+        let sample = line.rsplit_once(' ').and_then(|(name, value)| {
+            let value: f64 = value.parse().ok()?;
+            let whole = name.ends_with('}') || !name.contains('{');
+            whole.then_some((name, value))
+        });
+        let (name, value) =
+            sample.ok_or_else(|| format!("/metrics has a line that is no sample: {line:?}"))?;
+        if series.insert(name.to_owned(), value).is_some() {
+            return Err(format!("/metrics has two samples of {name}"));
+        }
+    }
+    Ok(series)
+}
+
+/// The body of a GET request.
+fn get(address: SocketAddr, path: &str) -> Result<String, String> {
+    let cannot = |e: std::io::Error| format!("{path} does not answer: {e}");
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(cannot)?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(cannot)?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: drill\r\n\r\n").map_err(cannot)?;
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).map_err(cannot)?;
+    let answer = String::from_utf8(answer).map_err(|_| format!("{path} is not UTF-8"))?;
+    let (head, body) = answer
+        .split_once("\r\n\r\n")
+        .ok_or_else(|| format!("{path} does not answer as a host does"))?;
+    match head.split(' ').nth(1) {
+        Some("200") => Ok(body.to_owned()),
+        code => Err(format!("{path} answers {}", code.unwrap_or("nothing"))),
+    }
+}
+
+const CHECKS: &str = "health_check_total";
+const SKIPS: &str = "conductor_checks_skipped_total";
+/// How long a host may take to answer.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_label_that_breaks_its_line_and_a_series_shown_twice_are_refused() {
+        assert_eq!(parse("# HELP a b\na{b=\"c d\"} 1\ne 2\n").unwrap().len(), 2);
+        assert!(
+            parse("a{b=\"c\nd\"} 1\n")
+                .unwrap_err()
+                .contains("no sample")
+        );
+        assert!(parse("a 1\na 1\n").unwrap_err().contains("two samples"));
+    }
+}
