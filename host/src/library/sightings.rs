@@ -21,6 +21,9 @@ use super::{
     stamp::Stamp,
 };
 
+use sighting::Sighting;
+
+mod sighting;
 #[cfg(test)]
 mod tests;
 
@@ -66,26 +69,6 @@ pub(super) struct Refused {
 }
 
 #[derive(Debug)]
-struct Sighting {
-    stamp: Stamp,
-    /// Since when it has had this stamp.
-    since: Duration,
-    at_once: bool,
-    is_fresh: bool,
-    verdict: Option<Verdict>,
-}
-
-#[derive(Debug)]
-struct Verdict {
-    /// What was vetted.
-    of: Stamp,
-    at: Duration,
-    result: Result<Arc<Vetted>, Refusal>,
-    /// It has to be asked for again, although nothing has changed.
-    is_provisional: bool,
-}
-
-#[derive(Debug)]
 struct Taken {
     vetted: Arc<Vetted>,
     gone_since: Option<Duration>,
@@ -99,19 +82,10 @@ impl Sightings {
             .retain(|path, _| there.contains(path) || look.lost_sight_of(path));
         let mut due = Vec::new();
         for seen in &look.files {
-            let new = !self.files.contains_key(&seen.path);
-            let sighting = self.files.entry(seen.path.clone()).or_insert(Sighting {
-                stamp: seen.stamp,
-                since: now,
-                at_once: look.at_once,
-                is_fresh: seen.is_fresh,
-                verdict: None,
-            });
-            if sighting.stamp != seen.stamp {
-                sighting.stamp = seen.stamp;
-                sighting.since = now;
-            }
-            if (new && look.at_once) || sighting.is_due(now) {
+            let new = || Sighting::new(now, seen, look.at_once);
+            let sighting = self.files.entry(seen.path.clone()).or_insert_with(new);
+            sighting.seen(now, seen.stamp);
+            if sighting.is_due(now) {
                 due.push(seen.path.clone());
             }
         }
@@ -126,33 +100,15 @@ impl Sightings {
         after: Stamp,
         result: Result<Vetted, Refusal>,
     ) {
-        let Some(sighting) = self.files.get_mut(path) else {
-            return;
-        };
-        let changed = after != sighting.stamp;
-        if changed && !sighting.at_once {
-            // What was read is half of this and half of that; the next look sees the change.
-            return;
+        if let Some(sighting) = self.files.get_mut(path) {
+            sighting.judged(now, after, result);
         }
-        let settled = now.saturating_sub(sighting.since) >= SETTLE;
-        sighting.verdict = Some(Verdict {
-            of: sighting.stamp,
-            at: now,
-            result: result.map(Arc::new),
-            is_provisional: changed || (sighting.is_fresh && !settled),
-        });
-        sighting.at_once = false;
     }
 
     /// What the policy said is to be asked again, or all rules are.
     pub(super) fn ask_again(&mut self, all: bool) {
-        for verdict in self
-            .files
-            .values_mut()
-            .filter_map(|file| file.verdict.as_mut())
-        {
-            let by_policy = |refusal: &Refusal| matches!(refusal.rule, Rule::Pin | Rule::Signature);
-            verdict.is_provisional |= all || verdict.result.as_ref().is_err_and(by_policy);
+        for sighting in self.files.values_mut() {
+            sighting.ask_again(all);
         }
     }
 
@@ -175,11 +131,14 @@ impl Sightings {
             .collect();
         for seen in &look.files {
             let path = &seen.path;
-            let Some(verdict) = self.files.get(path).and_then(|file| file.verdict.as_ref()) else {
+            let Some(file) = self.files.get(path) else {
                 continue;
             };
-            let is_provisional = verdict.is_provisional;
-            let problem = match verdict.result.clone() {
+            let is_provisional = file.is_pending();
+            let Some(result) = file.result().cloned() else {
+                continue;
+            };
+            let problem = match result {
                 Ok(vetted) => match withdraws(&vetted) {
                     Some((rule, problem)) => Refusal::new(path, rule, problem),
                     None => match self.take(&vetted) {
@@ -222,7 +181,7 @@ impl Sightings {
     /// When something is to be decided next, as far as that can be told: a time that is compared with `now`s.
     pub(super) fn next_decision(&self) -> Option<Duration> {
         let unsettled = self.files.values().filter(|file| file.is_pending());
-        let unsettled = unsettled.map(|file| file.since);
+        let unsettled = unsettled.map(Sighting::since);
         let going = self.taken.values().filter_map(|taken| taken.gone_since);
         unsettled.chain(going).min().map(|since| since + SETTLE)
     }
@@ -244,9 +203,8 @@ impl Sightings {
             {
                 taken.vetted = Arc::clone(vetted);
             }
-            let why = if !look.searches(&origin) {
-                // Nobody can put it back there: there is nothing to wait for.
-                taken.gone_since = Some(now.saturating_sub(SETTLE));
+            let is_searched = look.searches(&origin);
+            let why = if !is_searched {
                 Some("plugin_dirs does not name its folder any more".to_owned())
             } else if look.lost_sight_of(&origin) {
                 None
@@ -257,7 +215,9 @@ impl Sightings {
                 taken.gone_since = None;
                 return true;
             };
-            if now.saturating_sub(*taken.gone_since.get_or_insert(now)) < SETTLE {
+            let since = *taken.gone_since.get_or_insert(now);
+            // Nobody can put it back into a folder that is not searched: there is nothing to wait for.
+            if is_searched && now.saturating_sub(since) < SETTLE {
                 return true;
             }
             gone.insert(id.clone(), why);
@@ -337,28 +297,6 @@ fn why_gone(
     withdraws(vetted).map(|(rule, problem)| Refusal::new(&vetted.origin, rule, problem).to_string())
 }
 
-impl Sighting {
-    fn is_due(&self, now: Duration) -> bool {
-        let again = |verdict: &Verdict| {
-            let long_ago = now.saturating_sub(verdict.at) >= RETRY;
-            long_ago && verdict.result.as_ref().is_err_and(may_pass_unchanged)
-        };
-        let settled = now.saturating_sub(self.since) >= SETTLE;
-        settled && (self.is_pending() || self.verdict.as_ref().is_some_and(again))
-    }
-
-    /// Its verdict, if there is one, is of something else or not final.
-    fn is_pending(&self) -> bool {
-        self.verdict
-            .as_ref()
-            .is_none_or(|verdict| verdict.of != self.stamp || verdict.is_provisional)
-    }
-
-    fn result(&self) -> Option<&Result<Arc<Vetted>, Refusal>> {
-        self.verdict.as_ref().map(|verdict| &verdict.result)
-    }
-}
-
 impl Look {
     fn searches(&self, path: &Path) -> bool {
         let folder = path.parent();
@@ -376,12 +314,5 @@ impl Look {
     }
 }
 
-/// Refusals that have to do with more than the file: its folders, and the room for a private copy.
-fn may_pass_unchanged(refusal: &Refusal) -> bool {
-    refusal.rule < Rule::Format || refusal.rule == Rule::Store
-}
-
 /// How long a file has to stand still before it is vetted, and to be away before it counts as removed.
 pub(super) const SETTLE: Duration = Duration::from_secs(1);
-/// When a file that did not change is looked at again, if it was refused for something around it.
-const RETRY: Duration = Duration::from_secs(10);

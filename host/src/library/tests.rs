@@ -5,6 +5,10 @@ use std::fs;
 use super::*;
 
 #[cfg(target_os = "linux")]
+mod catalog;
+#[cfg(target_os = "linux")]
+mod folder;
+#[cfg(target_os = "linux")]
 mod messages;
 #[cfg_attr(
     not(target_os = "linux"),
@@ -14,6 +18,8 @@ mod messages;
     )
 )]
 mod objects;
+#[cfg(target_os = "linux")]
+mod watch;
 
 /// A folder of the test's own with a store in it.
 #[cfg(target_os = "linux")]

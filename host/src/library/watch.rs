@@ -233,3 +233,25 @@ const POLL: Duration = Duration::from_secs(2);
 const GAP: Duration = Duration::from_millis(100);
 /// How long dropping a watch waits for its thread.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_is_no_reason_to_look_again_and_writing_is() {
+        let matters = |kind| may_change_something(&Event::new(kind));
+        for kind in [
+            AccessKind::Any,
+            AccessKind::Read,
+            AccessKind::Open(AccessMode::Read),
+            AccessKind::Close(AccessMode::Read),
+        ] {
+            assert!(!matters(EventKind::Access(kind)), "{kind:?}");
+        }
+        assert!(matters(EventKind::Access(AccessKind::Close(
+            AccessMode::Write
+        ))));
+        assert!(matters(EventKind::Any));
+    }
+}

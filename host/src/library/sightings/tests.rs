@@ -348,7 +348,7 @@ fn a_library_in_a_folder_that_is_no_longer_searched_goes_at_once_unless_another_
     let mut world = World::new(&[A]);
     world.folders = vec!["/q".into()];
     world.at_once = true;
-    assert_eq!(world.look(5.0, &[("/q/a.so", 2, Some("a"))]), "a=2");
+    assert_eq!(world.look(0.5, &[("/q/a.so", 2, Some("a"))]), "a=2");
     world.folders = vec!["/r".into()];
     assert_eq!(world.look(6.0, &[]), "");
     assert_eq!(
