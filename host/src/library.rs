@@ -33,7 +33,7 @@ pub use inspection::{Inspection, Outcome, Verdict};
 pub use pins::{Change, Pins};
 pub use refusal::{Refusal, Rule};
 pub use scan::{Candidates, candidates};
-pub use store::Store;
+pub use store::{CALLS, Store};
 
 /// A library that keeps every rule, and the host's private copy of it.
 #[derive(Clone, Debug, Eq, PartialEq)]

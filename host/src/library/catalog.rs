@@ -116,6 +116,11 @@ impl Catalog {
         self.lock().refused.clone()
     }
 
+    /// Where the private copies lie.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The folders that are searched.
     pub fn dirs(&self) -> &[PathBuf] {
         &self.dirs

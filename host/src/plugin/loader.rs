@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{LoadError, LoadedPlugin, in_process::InProcess};
+use super::{LoadError, LoadedPlugin, in_process::InProcess, record::Record};
 use crate::{
     clock::Clock,
     library::{Catalog, Vetted},
@@ -14,6 +14,7 @@ use crate::{
 pub struct Loader {
     catalog: Arc<Catalog>,
     clock: Clock,
+    record: Option<Arc<Record>>,
 }
 
 /// A plugin that was loaded, and what it was loaded from.
@@ -27,7 +28,17 @@ pub struct Loaded {
 impl Loader {
     /// Loads from this catalog; probes are told the time by this clock.
     pub fn new(catalog: Arc<Catalog>, clock: Clock) -> Self {
-        Self { catalog, clock }
+        Self {
+            catalog,
+            clock,
+            record: None,
+        }
+    }
+
+    /// The same, with a record of the calls into what it loads into this process.
+    #[must_use]
+    pub fn with_record(self, record: Option<Arc<Record>>) -> Self {
+        Self { record, ..self }
     }
 
     /// The catalog.
@@ -45,7 +56,12 @@ impl Loader {
         self.catalog.scan();
         let vetted = self.catalog.find(id);
         let vetted = vetted.ok_or_else(|| self.not_found(id))?;
-        let plugin = Arc::new(InProcess::load(&vetted, call_threads, self.clock)?);
+        let plugin = Arc::new(InProcess::load(
+            &vetted,
+            call_threads,
+            self.clock,
+            self.record.as_ref(),
+        )?);
         Ok(Loaded { plugin, vetted })
     }
 
