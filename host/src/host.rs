@@ -21,7 +21,7 @@ use crate::{
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Shared},
     library::{Catalog, Refusal, Store},
     metrics::{ErrorType, Metrics, log::LogFallback},
-    plugin::{LoadError, loader::Loader},
+    plugin::{LoadError, loader::Loader, quarantine::Quarantine, record::Record},
     resources::{Judge, Limits},
     scheduler::{self, Handle, LoadJob, PlatformSetup, PluginSetup, Ready, Setup},
     server::{Server, Surface},
@@ -33,6 +33,7 @@ pub struct Host {
     scheduler: Handle,
     board: Arc<Board>,
     shared: Arc<Shared>,
+    record: Option<Arc<Record>>,
 }
 
 impl Host {
@@ -43,6 +44,7 @@ impl Host {
     /// that cannot work stops nobody; it is shown as failing.
     pub fn start(config: &Arc<Config>) -> Result<Self, String> {
         let parts = Parts::of(config)?;
+        let record = parts.record;
         let (board, shared) = (
             Arc::clone(&parts.setup.board),
             Arc::clone(&parts.setup.shared),
@@ -53,6 +55,7 @@ impl Host {
             scheduler,
             board,
             shared,
+            record,
         })
     }
 
@@ -78,8 +81,16 @@ impl Host {
         }
     }
 
+    /// From now on, no plugin is blamed for the end of this process.
+    fn leaving(&self) {
+        if let Some(record) = &self.record {
+            record.leaving();
+        }
+    }
+
     /// Stops checking; returns when what was under way has ended, or its time of grace has.
     pub fn stop(self) {
+        self.leaving();
         self.scheduler.stop();
     }
 }
@@ -117,8 +128,10 @@ pub async fn run(
         served,
     ));
     tokio::select! {
-        () = &mut shutdown => {}
+        // Before anything that may wait: whoever asked may lose patience.
+        () = &mut shutdown => host.leaving(),
         () = host.scheduler_ended() => {
+            host.leaving();
             return Err("the scheduler has ended, which is a bug of the host's; nothing is checked any more".to_owned());
         }
     }
@@ -139,6 +152,9 @@ pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
     let parts = Parts::of(config)?;
     let board = Arc::clone(&parts.setup.board);
     scheduler::check_once(parts.setup);
+    if let Some(record) = parts.record {
+        record.leaving();
+    }
     Ok(board.status())
 }
 
@@ -183,12 +199,16 @@ impl Host {
 /// What a host is built from.
 struct Parts {
     setup: Setup,
+    record: Option<Arc<Record>>,
 }
 
 impl Parts {
     fn of(config: &Arc<Config>) -> Result<Self, String> {
         let clock = Clock::start();
         let loader = loader(config, clock).map_err(|refusal| refusal.to_string())?;
+        let store = loader.catalog().store();
+        let (_quarantine, record) = Quarantine::open_with_record(store, clock.wall(clock.now()));
+        let loader = loader.with_record(record.clone());
         if config.host.isolation == Isolation::Process {
             tracing::warn!(
                 "isolation = \"process\" is not built yet: plugins run in-process, and one that crashes takes the host with it"
@@ -221,6 +241,7 @@ impl Parts {
                 judge: Judge::new(limits(&config.resources)),
                 shutdown_grace: config.host.shutdown_grace,
             },
+            record,
         })
     }
 }

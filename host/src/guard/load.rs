@@ -170,6 +170,7 @@ impl PluginGuard {
             file: loaded.map(|l| l.vetted.origin.display().to_string()),
             stuck_calls: self.metrics.stuck_calls(),
             quarantined: self.is_quarantined(),
+            held_in_worker: None,
         }
     }
 
