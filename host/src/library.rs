@@ -81,6 +81,16 @@ pub fn inspect(path: &Path) -> Inspection {
     examine(path).0
 }
 
+/// What the rules on content say to `bytes`, whatever they are; for the fuzz targets.
+#[doc(hidden)]
+pub fn inspect_bytes(bytes: &[u8]) -> Inspection {
+    let mut inspection = Inspection::new(Path::new("bytes"));
+    inspection.size = Some(bytes.len());
+    judge_content(bytes, &mut inspection);
+    inspection.leave_the_rest_open();
+    inspection
+}
+
 /// The SHA-256 of a library; its `Display` is 64 hexadecimal digits, or as many as the precision asks for.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Hash(pub [u8; 32]);

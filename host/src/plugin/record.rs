@@ -31,7 +31,7 @@ mod remains;
 mod tests;
 
 pub use layout::Phase;
-pub use remains::{Remains, Suspect};
+pub use remains::{Remains, Suspect, suspects_in};
 
 use layout::{Raw, RawSlot, SLOTS};
 

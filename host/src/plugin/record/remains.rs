@@ -73,6 +73,12 @@ impl Remains {
     }
 }
 
+/// The suspects that a record names on the machine it is of; for the fuzz targets.
+#[doc(hidden)]
+pub fn suspects_in(bytes: &[u8]) -> Vec<Suspect> {
+    Said::read(bytes).map_or_else(Vec::new, |said| suspects(bytes, said.machine))
+}
+
 /// The suspects that one record names.
 fn suspects(bytes: &[u8], now: Machine) -> Vec<Suspect> {
     let Some(said) = Said::read(bytes) else {
