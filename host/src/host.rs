@@ -23,7 +23,7 @@ use crate::{
     guard::Shared,
     library::{Catalog, Changes, PluginChange, Refusal, Store, Watch},
     metrics::{Metrics, log::LogFallback},
-    plugin::loader::Loader,
+    plugin::{loader::Loader, quarantine::Quarantine, record::Record},
     scheduler::{self, Handle, LibraryChange, Setup},
     server::Surface,
     state::StatusView,
@@ -42,6 +42,7 @@ pub struct Host {
     assembly: Assembly,
     board: Arc<Board>,
     shared: Arc<Shared>,
+    record: Option<Arc<Record>>,
     /// Held during a reload, so that no two overtake each other.
     reload: Mutex<()>,
 }
@@ -53,7 +54,12 @@ impl Host {
     /// When the host cannot work at all: it has no place for private copies, or gets no thread. A plugin or a platform
     /// that cannot work stops nobody; it is shown as failing.
     pub fn start(config: &Arc<Config>) -> Result<Self, String> {
-        let (assembly, shared, board) = build(config)?;
+        let Parts {
+            assembly,
+            shared,
+            board,
+            record,
+        } = Parts::of(config)?;
         let setup = Setup {
             shared: Arc::clone(&shared),
             board: Arc::clone(&board),
@@ -74,6 +80,7 @@ impl Host {
             assembly,
             board,
             shared,
+            record,
             reload: Mutex::new(()),
         })
     }
@@ -126,8 +133,16 @@ impl Host {
         }
     }
 
+    /// From now on, no plugin is blamed for the end of this process.
+    fn leaving(&self) {
+        if let Some(record) = &self.record {
+            record.leaving();
+        }
+    }
+
     /// Stops checking; returns when what was under way has ended, or its time of grace has.
     pub fn stop(&self) {
+        self.leaving();
         drop(
             self.watch
                 .lock()
@@ -190,8 +205,10 @@ pub async fn run(
     ));
     let reloading = tokio::spawn(reload_when_asked(doors.reloads, reload));
     tokio::select! {
-        () = &mut shutdown => {}
+        // Before anything that may wait: whoever asked may lose patience.
+        () = &mut shutdown => host.leaving(),
         () = host.scheduler_ended() => {
+            host.leaving();
             return Err("the scheduler has ended, which is a bug of the host's; nothing is checked any more".to_owned());
         }
     }
@@ -221,14 +238,17 @@ async fn reload_when_asked(mut asked: mpsc::Receiver<()>, reload: Reload) {
 /// # Errors
 /// As [`Host::start`].
 pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
-    let (assembly, shared, board) = build(config)?;
-    let plan = assembly.plan(config);
+    let parts = Parts::of(config)?;
+    let plan = parts.assembly.plan(config);
     scheduler::check_once(Setup {
-        shared,
-        board: Arc::clone(&board),
+        shared: parts.shared,
+        board: Arc::clone(&parts.board),
         plan,
     });
-    Ok(board.status())
+    if let Some(record) = parts.record {
+        record.leaving();
+    }
+    Ok(parts.board.status())
 }
 
 /// The libraries the config's plugins are found in, and what loads them.
@@ -267,18 +287,34 @@ impl Host {
     }
 }
 
-/// Builds everything that lives as long as the host.
-fn build(config: &Config) -> Result<(Assembly, Arc<Shared>, Arc<Board>), String> {
-    let clock = Clock::start();
-    let loader = loader(config, clock).map_err(|refusal| refusal.to_string())?;
-    let shared = Arc::new(Shared::new(clock, Metrics::new(), config.platforms.len()));
-    let board = Arc::new(Board::new(
-        Arc::clone(&shared),
-        Arc::clone(loader.catalog()),
-        disk_paths(config.host.state_dir.as_deref()),
-    ));
-    let assembly = Assembly::new(Arc::clone(&shared), Arc::clone(&board), loader);
-    Ok((assembly, shared, board))
+/// What lives as long as the host.
+struct Parts {
+    assembly: Assembly,
+    shared: Arc<Shared>,
+    board: Arc<Board>,
+    record: Option<Arc<Record>>,
+}
+
+impl Parts {
+    fn of(config: &Config) -> Result<Self, String> {
+        let clock = Clock::start();
+        let loader = loader(config, clock).map_err(|refusal| refusal.to_string())?;
+        let (quarantine, record) =
+            Quarantine::open_with_record(loader.catalog().store(), clock.wall(clock.now()));
+        let loader = loader.with_suspicion(quarantine, record.clone());
+        let shared = Arc::new(Shared::new(clock, Metrics::new(), config.platforms.len()));
+        let board = Arc::new(Board::new(
+            Arc::clone(&shared),
+            Arc::clone(loader.catalog()),
+            disk_paths(config.host.state_dir.as_deref()),
+        ));
+        Ok(Self {
+            assembly: Assembly::new(Arc::clone(&shared), Arc::clone(&board), loader),
+            shared,
+            board,
+            record,
+        })
+    }
 }
 
 /// Tells the scheduler what changed in the plugin folders.

@@ -43,7 +43,7 @@ pub use policy::Policy;
 pub use refusal::{Refusal, Rule};
 pub use scan::{Candidates, candidates};
 pub use signatures::{KeyId, Signer};
-pub use store::Store;
+pub use store::{CALLS, Store};
 pub use watch::Watch;
 
 use policy::Terms;
@@ -115,6 +115,16 @@ pub fn inspect_under(path: &Path, policy: &Policy) -> Inspection {
         inspection.judge(Rule::Pin, terms.pin(path, &sha256));
         inspection.judge(Rule::Signature, terms.signature(path, &bytes));
     }
+    inspection
+}
+
+/// What the rules on content say to `bytes`, whatever they are; for the fuzz targets.
+#[doc(hidden)]
+pub fn inspect_bytes(bytes: &[u8]) -> Inspection {
+    let mut inspection = Inspection::new(Path::new("bytes"));
+    inspection.size = Some(bytes.len());
+    judge_content(bytes, &mut inspection);
+    inspection.leave_the_rest_open();
     inspection
 }
 

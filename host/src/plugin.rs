@@ -13,6 +13,8 @@ use crate::metrics::ErrorType;
 pub mod in_process;
 mod layout;
 pub mod loader;
+pub mod quarantine;
+pub mod record;
 mod rust_door;
 pub mod sandbox;
 mod threads;

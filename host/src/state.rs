@@ -256,6 +256,10 @@ pub struct PluginView {
     pub stuck_calls: u64,
     /// Whether it has so many of them that it gets no further calls.
     pub quarantined: bool,
+    /// Why it runs in a worker although the config wants it in the host's process: the quarantine, until an operator
+    /// clears it.
+    #[serde(default)]
+    pub held_in_worker: Option<String>,
 }
 
 /// A library file that was refused.

@@ -1,6 +1,9 @@
-//! `conductor plugin list|inspect|pin`.
+//! `conductor plugin list|inspect|pin|clear`.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -8,8 +11,10 @@ use serde::Serialize;
 use super::{CliError, Exit, Global, Output, json, print, table};
 use crate::{
     clock::Clock,
+    config::Config,
     host,
-    library::{self, Catalog, Pins, Policy},
+    library::{self, Catalog, Pins, Policy, Store},
+    plugin::quarantine::Quarantine,
 };
 
 #[derive(Subcommand)]
@@ -28,6 +33,15 @@ pub(super) enum Command {
     /// Writes their SHA-256 to plugins.lock beside the config. A running host reads it whenever it looks for a library;
     /// remove the file to allow everything again.
     Pin,
+    /// Let a plugin run in the host's process again, as the config says
+    ///
+    /// A plugin that a host was inside of when it died is quarantined: it runs in a worker until it is cleared. A running
+    /// host notices when it next loads the plugin, which a reload makes it do.
+    Clear {
+        /// The plugin's id
+        #[arg(value_name = "NAME")]
+        id: String,
+    },
     /// Show what is known of a library file without running it
     ///
     /// With --config.file, also whether that config's pins and signatures let it be loaded.
@@ -45,6 +59,7 @@ pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> 
         Command::List { output, verbose } => list(*output, *verbose, global),
         Command::Inspect { file, output } => inspect(file, *output, global),
         Command::Pin => pin(global),
+        Command::Clear { id } => clear(id, global),
     }
 }
 
@@ -58,6 +73,8 @@ struct Listed {
     file: String,
     /// Why it is not loaded.
     reason: Option<String>,
+    /// Why a host runs it in a worker whatever the config says.
+    quarantined: Option<String>,
     #[serde(skip)]
     detail: Option<String>,
 }
@@ -66,6 +83,11 @@ fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError
     let config = global.config()?;
     let loader = host::loader(&config, Clock::start())
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
+    // A damaged one is told of, and keeps nobody from seeing the rest.
+    let held = quarantine(&config).all().unwrap_or_else(|error| {
+        CliError::Other(error.to_string()).print();
+        BTreeMap::new()
+    });
     let mut plugins: Vec<Listed> = Vec::new();
     for library in loader.catalog().libraries() {
         let error = loader
@@ -81,6 +103,9 @@ fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError
             state: if error.is_none() { "loaded" } else { "refused" },
             file: library.origin.display().to_string(),
             reason: error.as_ref().map(|e| e.message.clone()),
+            quarantined: held
+                .get(&library.manifest.id)
+                .map(|entry| entry.told_of(&library.manifest.id)),
             detail: error.and_then(|e| e.detail),
         });
     }
@@ -92,6 +117,7 @@ fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError
             state: "refused",
             file: refusal.file.display().to_string(),
             reason: Some(refusal.to_string()),
+            quarantined: None,
             detail: None,
         });
     }
@@ -118,6 +144,9 @@ fn list_table(plugins: &[Listed], verbose: bool) -> String {
     for plugin in plugins {
         if let Some(reason) = &plugin.reason {
             lines.push_str(&format!("\n{reason}\n"));
+        }
+        if let (Some(id), Some(quarantined)) = (&plugin.id, &plugin.quarantined) {
+            lines.push_str(&format!("\n{id}: {quarantined}\n"));
         }
         if let (true, Some(detail)) = (verbose, &plugin.detail) {
             lines.push_str(&format!("{detail}\n"));
@@ -172,6 +201,37 @@ fn pin(global: &Global) -> Result<Exit, CliError> {
     } else {
         Exit::Refused
     })
+}
+
+fn clear(id: &str, global: &Global) -> Result<Exit, CliError> {
+    let config = global.config()?;
+    let quarantine = quarantine(&config);
+    let failed = |error: &dyn std::fmt::Display| CliError::Other(error.to_string());
+    let Some(entry) = quarantine.clear(id).map_err(|e| failed(&e))? else {
+        let held: Vec<_> = quarantine
+            .all()
+            .map_err(|e| failed(&e))?
+            .into_keys()
+            .collect();
+        let held = match &*held {
+            [] => "no plugin is".to_owned(),
+            held => format!("quarantined are {}", held.join(", ")),
+        };
+        return Err(CliError::Other(format!(
+            "plugin {id} is not quarantined; {held}"
+        )));
+    };
+    print(&format!(
+        "{id} is cleared; it was quarantined since {}: {}\nA running host notices when it next loads the plugin or its config.\n",
+        entry.since, entry.reason
+    ))?;
+    Ok(Exit::Ok)
+}
+
+/// The quarantine of the hosts that run on this config.
+fn quarantine(config: &Config) -> Quarantine {
+    let state_dir = config.host.state_dir.clone();
+    Quarantine::open(&state_dir.unwrap_or_else(Store::default_base))
 }
 
 fn inspect(file: &Path, output: Output, global: &Global) -> Result<Exit, CliError> {

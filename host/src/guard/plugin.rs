@@ -62,6 +62,8 @@ pub struct Running {
     pub vetted: Arc<Vetted>,
     /// Where it runs.
     pub isolation: Isolation,
+    /// Why that is a worker although the config wants it in the host's process.
+    pub held: Option<String>,
     /// Its process, where it has one of its own.
     pub pid: Option<u32>,
 }
@@ -168,6 +170,9 @@ impl PluginGuard {
             isolation: running.isolation,
             sha256: running.vetted.sha256.to_string(),
         });
+        if let Some(held) = &running.held {
+            tracing::warn!(plugin = &*self.id, "it runs in a worker: {held}");
+        }
         let mut inner = self.inner.lock();
         let sick = matches!(restart, Some(RestartReason::Hang | RestartReason::Limit));
         inner.bury(now, sick);
@@ -271,6 +276,7 @@ impl PluginGuard {
             file: running.map(|r| r.vetted.origin.display().to_string()),
             stuck_calls: self.metrics.stuck_calls(),
             quarantined: self.is_quarantined(),
+            held_in_worker: running.and_then(|r| r.held.clone()),
         }
     }
 

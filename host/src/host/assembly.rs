@@ -11,12 +11,10 @@ use std::{
 use crate::{
     board::Board,
     breaker,
-    config::{
-        self, BreakerConfig, Config, PlatformConfig, PluginConfig, PluginSchema, ResourcesConfig,
-    },
+    config::{BreakerConfig, Config, PlatformConfig, PluginConfig, PluginSchema, ResourcesConfig},
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
     library::Catalog,
-    metrics::{ErrorType, Isolation},
+    metrics::ErrorType,
     plugin::{
         LoadError,
         loader::{How, Loader},
@@ -225,6 +223,7 @@ impl Assembly {
                     description,
                     vetted: loaded.vetted,
                     isolation: loaded.isolation,
+                    held: loaded.held,
                     pid: loaded.plugin.pid(),
                 },
                 plugin: loaded.plugin,
@@ -236,10 +235,7 @@ impl Assembly {
 /// How the config wants a plugin's generations.
 pub(crate) fn how(config: &PluginConfig) -> How {
     How {
-        isolation: match config.isolation {
-            config::Isolation::Process => Isolation::Process,
-            config::Isolation::InProcess => Isolation::InProcess,
-        },
+        isolation: config.isolation,
         call_threads: config.call_threads as usize,
         policy: Policy::default(),
     }

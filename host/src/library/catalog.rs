@@ -157,6 +157,11 @@ impl Catalog {
         lock(&self.found).refused.clone()
     }
 
+    /// Where the private copies lie.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
     /// The folders that are searched.
     pub fn dirs(&self) -> Vec<PathBuf> {
         lock(&self.found).dirs.clone()

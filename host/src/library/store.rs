@@ -2,7 +2,7 @@
 //!
 //! The operator's path is never loaded: copying over a loaded library kills the process, and after a rename the loader
 //! still answers with the old one. A run has a folder of its own and takes it away when it ends; what a killed run left
-//! behind is taken away by the next.
+//! behind is taken away by the next, but for its record of calls, which is kept until a host has read it.
 
 use std::{
     env,
@@ -51,6 +51,16 @@ impl Store {
         default_base(|name| env::var_os(name), &env::temp_dir())
     }
 
+    /// The folder that all runs share, for what outlives them.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// Where the records of calls that dead runs left are kept, each in a file.
+    pub fn records(&self) -> PathBuf {
+        self.base.join(RECORDS)
+    }
+
     /// The folder of this run.
     pub fn folder(&self) -> &Path {
         self.run.path()
@@ -80,7 +90,7 @@ impl Store {
         let guard =
             open_lock(&libraries.join(GUARD)).map_err(|error| failed("write to", &error))?;
         guard.lock().map_err(|error| failed("lock", &error))?;
-        remove_dead_runs(&libraries);
+        remove_dead_runs(&libraries, &base.join(RECORDS));
         let (run, lock) = new_run(&libraries).map_err(|error| failed("write to", &error))?;
         Ok(Self {
             _lock: lock,
@@ -173,13 +183,16 @@ fn new_run(libraries: &Path) -> io::Result<(TempDir, File)> {
 }
 
 /// Best effort: what cannot be removed now is tried again by the next run.
-fn remove_dead_runs(libraries: &Path) {
+fn remove_dead_runs(libraries: &Path, records: &Path) {
     let Ok(entries) = fs::read_dir(libraries) else {
         return;
     };
     for entry in entries.filter_map(Result::ok) {
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if is_folder && is_run(&entry.file_name().to_string_lossy()) && !lives(&entry.path()) {
+            if let Err(error) = keep_record(&entry.path(), records) {
+                tracing::warn!(folder = %entry.path().display(), %error, "cannot keep the record of calls that a dead run left");
+            }
             match fs::remove_dir_all(entry.path()) {
                 Ok(()) => {
                     tracing::debug!(folder = %entry.path().display(), "removed what a dead run left")
@@ -190,6 +203,16 @@ fn remove_dead_runs(libraries: &Path) {
             }
         }
     }
+}
+
+/// Moves a dead run's record of calls, if it has one, to where the next host looks; whoever opens the store may come first.
+fn keep_record(run: &Path, records: &Path) -> io::Result<()> {
+    let record = run.join(CALLS);
+    let Some(name) = run.file_name().filter(|_| record.exists()) else {
+        return Ok(());
+    };
+    make_private_folder(records)?;
+    fs::rename(record, records.join(name))
 }
 
 fn is_run(name: &str) -> bool {
@@ -261,6 +284,10 @@ fn noexec_mount(path: &Path) -> Option<PathBuf> {
     path.ancestors().take_while(same).last().map(Path::to_owned)
 }
 
+/// The file in a run's folder in which the host notes its calls into in-process plugins.
+pub const CALLS: &str = "calls";
+/// Beside the folder of the runs.
+const RECORDS: &str = "died";
 const GUARD: &str = ".lock";
 const LOCK: &str = "lock";
 
@@ -308,6 +335,24 @@ mod tests {
         let there = |name: &str| libraries.join(name).exists();
         assert!(!there("12-dead") && !there("13-unlocked"));
         assert!(there("notes") && there("14"));
+    }
+
+    #[test]
+    fn the_record_of_a_dead_run_outlives_its_folder_and_that_of_a_live_one_stays() {
+        let base = tempfile::tempdir().unwrap();
+        let live = Store::open(base.path()).unwrap();
+        fs::write(live.folder().join(CALLS), "live").unwrap();
+        let dead = base.path().join("libraries/12-dead");
+        fs::create_dir(&dead).unwrap();
+        fs::write(dead.join(CALLS), "dead").unwrap();
+        // Also one that reads no records, such as `conductor plugin list`, may be the first to come.
+        drop(Store::open(base.path()).unwrap());
+        let next = Store::open(base.path()).unwrap();
+        assert!(!dead.exists());
+        let kept = fs::read_to_string(next.records().join("12-dead"));
+        assert_eq!(kept.unwrap(), "dead");
+        assert_eq!(fs::read_dir(next.records()).unwrap().count(), 1);
+        assert!(live.folder().join(CALLS).exists());
     }
 
     #[test]

@@ -62,6 +62,20 @@ fn passed(inspection: &Inspection, rule: Rule) -> bool {
 }
 
 #[test]
+fn whatever_fuzzing_came_upon_is_taken_or_refused_in_printable_words() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let files = |target| fs::read_dir(corpus.join(target)).unwrap();
+    let mut seen = 0;
+    for file in files("library").chain(files("manifest")) {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        let shown = super::inspect_bytes(&bytes).to_string();
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'));
+        seen += 1;
+    }
+    assert!(seen > 10, "the corpus is not where it was");
+}
+
+#[test]
 fn a_dll_is_read_on_every_os() {
     let inspection = inspect_bytes("x.dll", &objects::dll(0x8664));
     assert_eq!(inspection.format, Some(Format::Pe));

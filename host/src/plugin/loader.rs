@@ -2,9 +2,13 @@
 
 use std::sync::Arc;
 
-use super::{Description, Ended, LoadError, LoadedPlugin, in_process::InProcess, sandbox::Policy};
+use super::{
+    Description, Ended, LoadError, LoadedPlugin, in_process::InProcess, quarantine::Quarantine,
+    record::Record, sandbox::Policy,
+};
 use crate::{
     clock::Clock,
+    config,
     library::{Catalog, Vetted},
     metrics::{ErrorType, Isolation},
 };
@@ -14,13 +18,15 @@ use crate::{
 pub struct Loader {
     catalog: Arc<Catalog>,
     clock: Clock,
+    quarantine: Option<Quarantine>,
+    record: Option<Arc<Record>>,
 }
 
 /// How a plugin's generations are to run.
 #[derive(Clone, Debug)]
 pub struct How {
     /// Where.
-    pub isolation: Isolation,
+    pub isolation: config::Isolation,
     /// How many of its calls may run at once.
     pub call_threads: usize,
     /// What a worker may do.
@@ -35,12 +41,29 @@ pub struct Loaded {
     pub vetted: Arc<Vetted>,
     /// Where it runs.
     pub isolation: Isolation,
+    /// Why that is a worker although the config wants it in the host's process.
+    pub held: Option<String>,
 }
 
 impl Loader {
     /// Loads from this catalog; probes are told the time by this clock.
     pub fn new(catalog: Arc<Catalog>, clock: Clock) -> Self {
-        Self { catalog, clock }
+        Self {
+            catalog,
+            clock,
+            quarantine: None,
+            record: None,
+        }
+    }
+
+    /// The same, but who is quarantined gets a worker, and calls into this process are recorded.
+    #[must_use]
+    pub fn with_suspicion(self, quarantine: Quarantine, record: Option<Arc<Record>>) -> Self {
+        Self {
+            quarantine: Some(quarantine),
+            record,
+            ..self
+        }
     }
 
     /// The catalog.
@@ -64,21 +87,40 @@ impl Loader {
         self.catalog.scan();
         let vetted = self.catalog.find(id);
         let vetted = vetted.ok_or_else(|| self.not_found(id))?;
-        let isolation = match in_worker {
-            true => Isolation::Process,
-            false => how.isolation,
-        };
-        let plugin: Arc<dyn LoadedPlugin> = match isolation {
-            Isolation::Process | Isolation::InProcess => {
-                Arc::new(InProcess::load(&vetted, how.call_threads, self.clock)?)
-            }
-        };
+        let (isolation, held) = self.place(id, how.isolation, in_worker);
+        let plugin: Arc<dyn LoadedPlugin> =
+            match isolation {
+                config::Isolation::Process | config::Isolation::InProcess => Arc::new(
+                    InProcess::load(&vetted, how.call_threads, self.clock, self.record.as_ref())?,
+                ),
+            };
         drop(ended);
         Ok(Loaded {
             plugin,
             vetted,
-            isolation,
+            isolation: match isolation {
+                config::Isolation::Process => Isolation::Process,
+                config::Isolation::InProcess => Isolation::InProcess,
+            },
+            held,
         })
+    }
+
+    /// Where a plugin runs, and why that is not where the config wants it.
+    fn place(
+        &self,
+        id: &str,
+        configured: config::Isolation,
+        in_worker: bool,
+    ) -> (config::Isolation, Option<String>) {
+        if configured == config::Isolation::InProcess && in_worker {
+            let why = "too many of its calls got stuck inside the host; it goes back there when the host is restarted";
+            return (config::Isolation::Process, Some(why.to_owned()));
+        }
+        match &self.quarantine {
+            Some(quarantine) => quarantine.isolation(id, configured),
+            None => (configured, None),
+        }
     }
 
     /// What a plugin says of itself, from a generation that is made for this and ends at once.

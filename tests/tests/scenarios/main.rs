@@ -5,6 +5,7 @@
     reason = "a test that cannot go on has failed, and one that waits has to give up some time"
 )]
 
+mod after_a_crash;
 mod author;
 mod breaker_over_the_wire;
 mod changing_libraries;
