@@ -29,6 +29,10 @@ pub(super) enum Command {
     /// remove the file to allow everything again.
     Pin,
     /// Show what is known of a library file without running it
+    ///
+    /// `needs` is what the plugin asks for beyond what every plugin in a process of its own may do: `network` opens TCP
+    /// and ICMP, `unix-sockets` the Unix sockets of this machine, `read PATH` a file or a folder with all that is in it,
+    /// `run PATH` a program, or any in a folder, held to the same limits. [plugin.ID] allow = [...] opens less or more.
     Inspect {
         /// The library
         file: PathBuf,
