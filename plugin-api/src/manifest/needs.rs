@@ -76,9 +76,9 @@ pub const fn is_valid_need(text: &[u8]) -> bool {
     if is(text, NETWORK.as_bytes()) || is(text, UNIX_SOCKETS.as_bytes()) {
         return true;
     }
-    let path = match text {
-        [b'r', b'e', b'a', b'd', b' ', path @ ..] | [b'r', b'u', b'n', b' ', path @ ..] => path,
-        _ => return false,
+    let ([b'r', b'e', b'a', b'd', b' ', path @ ..] | [b'r', b'u', b'n', b' ', path @ ..]) = text
+    else {
+        return false;
     };
     is_plain_path(path)
 }
