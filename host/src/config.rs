@@ -132,7 +132,7 @@ impl Config {
     pub fn plugin(&self, id: &str) -> PluginConfig {
         self.plugins
             .get(id)
-            .copied()
+            .cloned()
             .unwrap_or_else(|| PluginConfig::of_host(&self.host))
     }
 

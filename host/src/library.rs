@@ -198,7 +198,7 @@ fn judge_content(bytes: &[u8], inspection: &mut Inspection) -> Option<()> {
     inspection.format = Some(image.format);
     inspection.machine = Some(image.machine);
     inspection.kind = Some(image.kind);
-    inspection.needs = image.needs;
+    inspection.libraries = image.needs;
     let manifest = manifest?;
     inspection.judge(
         Rule::ApiVersion,

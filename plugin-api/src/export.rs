@@ -30,6 +30,11 @@ use crate::{
 /// plugin's version is the crate's. `name`, for people, is the id where it is not given. Use it once per library, in a
 /// crate of type `cdylib`.
 ///
+/// `needs`, after the others, is what the plugin cannot do without of what is closed to plugins in a process of their
+/// own: `needs: ["network", "read /etc/x.conf", "run /usr/bin/psql"]`; see [`Need`](crate::manifest::Need) for what
+/// there is. Without it a plugin may look up names, send UDP, start threads, ask for the fill of filesystems, and read
+/// `/proc`, `/sys`, `/usr`, the CAs and the time zones. The operator sees the needs, and may open less or more.
+///
 /// ```
 /// use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, schemars};
 ///
@@ -50,10 +55,12 @@ use crate::{
 /// ```
 #[macro_export]
 macro_rules! export_plugin {
-    (id: $id:literal, probe: $probe:ty $(,)?) => {
-        $crate::export_plugin! { id: $id, probe: $probe, name: $id }
+    (id: $id:literal, probe: $probe:ty $(, needs: [$($need:literal),* $(,)?])? $(,)?) => {
+        $crate::export_plugin! { id: $id, probe: $probe, name: $id $(, needs: [$($need),*])? }
     };
-    (id: $id:literal, probe: $probe:ty, name: $name:literal $(,)?) => {
+    (
+        id: $id:literal, probe: $probe:ty, name: $name:literal $(, needs: [$($need:literal),* $(,)?])? $(,)?
+    ) => {
         #[cfg(panic = "abort")]
         ::core::compile_error!(
             "a plugin must be built with panic = \"unwind\": with \"abort\" its first panic would end the host"
@@ -65,7 +72,9 @@ macro_rules! export_plugin {
             #[used]
             #[unsafe(link_section = ".note.conductor")]
             static MANIFEST: $crate::manifest::ElfNote = $crate::manifest::ElfNote::new(
-                $crate::manifest::record($id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind")),
+                $crate::manifest::record(
+                    $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($($need),*)?],
+                ),
             );
         };
 
@@ -75,8 +84,9 @@ macro_rules! export_plugin {
             #[used]
             #[cfg_attr(windows, unsafe(link_section = ".cndctr"))]
             #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__cndctr"))]
-            static MANIFEST: $crate::manifest::Record =
-                $crate::manifest::record($id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"));
+            static MANIFEST: $crate::manifest::Record = $crate::manifest::record(
+                $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($($need),*)?],
+            );
         };
 
         #[allow(unsafe_code, reason = "a section of its own and an exported symbol are what a plugin consists of")]

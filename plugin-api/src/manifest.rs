@@ -1,6 +1,6 @@
 //! The record inside a library that says what it is, readable without running the library.
 //!
-//! It is 288 bytes without pointers, little-endian on every architecture, and lies in a section of its own: an ELF note
+//! It is 800 bytes without pointers, little-endian on every architecture, and lies in a section of its own: an ELF note
 //! (section `.note.conductor`, owner `Conductor`, type 1), `.cndctr` in PE files, `__DATA,__cndctr` in Mach-O files.
 //!
 //! | offset | bytes | content |
@@ -16,8 +16,13 @@
 //! | 32 | 64 | plugin id, zero-padded |
 //! | 96 | 64 | plugin version, zero-padded |
 //! | 160 | 128 | name for people, zero-padded |
+//! | 288 | 512 | what the plugin [needs](Need), a line each, zero-padded; a record that ends before it needs nothing |
+
+mod needs;
 
 use std::fmt;
+
+pub use needs::{Need, NotANeed, is_valid_need};
 
 /// What a manifest says.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -34,6 +39,8 @@ pub struct Manifest {
     pub version: String,
     /// The plugin's name for people.
     pub name: String,
+    /// What it needs beyond what every plugin may do.
+    pub needs: Vec<Need>,
 }
 
 /// A version of the plugin API.
@@ -82,11 +89,18 @@ pub enum ManifestError {
         /// What it holds, escaped.
         found: String,
     },
+    /// A line of the needs is none.
+    Need {
+        /// The line, escaped.
+        found: String,
+    },
 }
 
 impl Manifest {
-    /// Bytes of the record as of API 1.0.
+    /// Bytes of the shortest record, which ends with the name.
     pub const SIZE: usize = 288;
+    /// Bytes of the record as this version writes it.
+    pub const FULL_SIZE: usize = 800;
     /// The section it lies in, in ELF files.
     pub const ELF_SECTION: &'static str = ".note.conductor";
     /// The note's owner name in ELF files, without its closing zero.
@@ -108,13 +122,14 @@ impl Manifest {
             return Err(ManifestError::Magic);
         }
         let says = u32::from_le_bytes([record[8], record[9], record[10], record[11]]);
-        let fits = usize::try_from(says).is_ok_and(|n| (Self::SIZE..=bytes.len()).contains(&n));
-        if !fits {
+        let size = usize::try_from(says).unwrap_or(usize::MAX);
+        if !(Self::SIZE..=bytes.len()).contains(&size) {
             return Err(ManifestError::Size {
                 says,
                 found: bytes.len(),
             });
         }
+        let needs = &bytes[NEEDS..size.min(Self::FULL_SIZE)];
         let id = text("id", &record[ID..VERSION])?;
         if !is_valid_id(id.as_bytes()) {
             return Err(ManifestError::Text {
@@ -137,6 +152,7 @@ impl Manifest {
             id,
             version: text("version", &record[VERSION..NAME])?,
             name: text("name", &record[NAME..])?,
+            needs: needs::parse(needs).map_err(|found| ManifestError::Need { found })?,
         })
     }
 }
@@ -182,6 +198,9 @@ impl fmt::Display for ManifestError {
                 f,
                 "its manifest has the {field} \"{found}\", which is empty, no UTF-8 or has control characters"
             ),
+            Self::Need { found } => {
+                write!(f, "its manifest has the need \"{found}\"; {NotANeed}")
+            }
         }
     }
 }
@@ -190,27 +209,33 @@ impl std::error::Error for ManifestError {}
 
 /// A manifest as it lies in the library; made by [`export_plugin!`](crate::export_plugin).
 #[doc(hidden)]
-pub type Record = [u8; Manifest::SIZE];
+pub type Record = [u8; Manifest::FULL_SIZE];
 
 /// The record of a Rust plugin.
 ///
 /// # Panics
-/// At compile time, where it is used: when the id is not legal or a text is too long for its field.
+/// At compile time, where it is used: when the id or a need is not legal or a text is too long for its field.
 #[doc(hidden)]
-pub const fn record(id: &str, version: &str, name: &str, panics_unwind: bool) -> Record {
+pub const fn record(
+    id: &str,
+    version: &str,
+    name: &str,
+    panics_unwind: bool,
+    needs: &[&str],
+) -> Record {
     assert!(
         is_valid_id(id.as_bytes()),
         "a plugin id is 1–64 lower-case letters, digits and '-', the first a letter"
     );
     assert!(
-        !name.is_empty() && name.len() <= Manifest::SIZE - NAME,
+        !name.is_empty() && name.len() <= NEEDS - NAME,
         "a plugin's name has 1–128 bytes"
     );
     assert!(
         version.len() <= NAME - VERSION,
         "a plugin's version has at most 64 bytes"
     );
-    let mut record = [0; Manifest::SIZE];
+    let mut record = [0; Manifest::FULL_SIZE];
     put(&mut record, 0, &MAGIC);
     put(&mut record, 8, &SIZE_FIELD.to_le_bytes());
     put(&mut record, 12, &ApiVersion::CURRENT.major.to_le_bytes());
@@ -221,6 +246,7 @@ pub const fn record(id: &str, version: &str, name: &str, panics_unwind: bool) ->
     put(&mut record, ID, id.as_bytes());
     put(&mut record, VERSION, version.as_bytes());
     put(&mut record, NAME, name.as_bytes());
+    put(&mut record, NEEDS, &needs::lines::<NEEDS_SIZE>(needs));
     record
 }
 
@@ -297,10 +323,12 @@ const fn number(digits: &str) -> u16 {
 }
 
 const MAGIC: [u8; 8] = *b"CNDCTR\x1a\x01";
-const SIZE_FIELD: u32 = 288;
+const SIZE_FIELD: u32 = 800;
 const ID: usize = 32;
 const VERSION: usize = 96;
 const NAME: usize = 160;
+const NEEDS: usize = Manifest::SIZE;
+const NEEDS_SIZE: usize = Manifest::FULL_SIZE - NEEDS;
 
 #[cfg(test)]
 mod tests {
@@ -308,7 +336,13 @@ mod tests {
 
     #[test]
     fn what_was_recorded_is_read_back() {
-        let record = record("my-plugin2", "1.2.3-rc.1", "My plugin ü", true);
+        let record = record(
+            "my-plugin2",
+            "1.2.3-rc.1",
+            "My plugin ü",
+            true,
+            &["network", "read /x"],
+        );
         let manifest = Manifest::parse(&record).unwrap();
         assert_eq!(manifest.api, ApiVersion::CURRENT);
         assert_eq!(manifest.api.to_string(), env!("CARGO_PKG_VERSION"));
@@ -317,26 +351,36 @@ mod tests {
         assert_eq!(manifest.id, "my-plugin2");
         assert_eq!(manifest.version, "1.2.3-rc.1");
         assert_eq!(manifest.name, "My plugin ü");
+        let read = Need::Read("/x".to_owned());
+        assert_eq!(manifest.needs, [Need::Network, read]);
     }
 
     #[test]
     fn a_longer_record_of_a_later_version_is_read() {
-        let mut bytes = record("x", "1.0.0", "x", true).to_vec();
-        bytes[8..12].copy_from_slice(&300u32.to_le_bytes());
+        let mut bytes = record("x", "1.0.0", "x", true, &[]).to_vec();
+        bytes[8..12].copy_from_slice(&820u32.to_le_bytes());
         bytes.extend([7; 20]);
         assert_eq!(Manifest::parse(&bytes).unwrap().id, "x");
         assert_eq!(
-            Manifest::parse(&bytes[..290]).unwrap_err(),
+            Manifest::parse(&bytes[..810]).unwrap_err(),
             ManifestError::Size {
-                says: 300,
-                found: 290
+                says: 820,
+                found: 810
             }
         );
     }
 
     #[test]
+    fn a_record_without_the_field_of_needs_needs_nothing() {
+        let mut bytes = record("x", "1.0.0", "x", true, &["network"])[..Manifest::SIZE].to_vec();
+        bytes[8..12].copy_from_slice(&288u32.to_le_bytes());
+        let manifest = Manifest::parse(&bytes).unwrap();
+        assert_eq!((manifest.id.as_str(), manifest.needs), ("x", Vec::new()));
+    }
+
+    #[test]
     fn each_damage_is_named() {
-        let good = record("x", "1.0.0", "x", true);
+        let good = record("x", "1.0.0", "x", true, &[]);
         let damaged = |at: usize, byte: u8| {
             let mut bytes = good;
             bytes[at] = byte;
@@ -351,6 +395,7 @@ mod tests {
         assert!(damaged(ID, b'X').contains("the id \"X\""));
         assert!(damaged(VERSION, 0xff).contains("the version \"\\xff.0.0\""));
         assert!(damaged(NAME, 0).contains("the name \"\""));
+        assert!(damaged(NEEDS, b'?').contains("the need \"?\"; a need is `network`"));
     }
 
     #[test]

@@ -44,6 +44,10 @@ pub(super) enum Command {
     },
     /// Show what is known of a library file without running it
     ///
+    /// `needs` is what the plugin asks for beyond what every plugin in a process of its own may do: `network` opens TCP
+    /// and ICMP, `unix-sockets` the Unix sockets of this machine, `read PATH` a file or a folder with all that is in it,
+    /// `run PATH` a program, or any in a folder, held to the same limits. [plugin.ID] allow = [...] opens less or more.
+    ///
     /// With --config.file, also whether that config's pins and signatures let it be loaded.
     Inspect {
         /// The library

@@ -4,9 +4,11 @@ pub(super) mod breaker;
 mod check;
 pub(super) mod duration;
 pub(super) mod host;
+mod limits;
 pub(super) mod platform;
 pub(super) mod plugin;
 pub(super) mod resources;
+pub(super) mod size;
 pub(super) mod trust;
 
 use std::collections::BTreeMap;

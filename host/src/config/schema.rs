@@ -9,7 +9,7 @@ use schemars::Schema;
 use schemars::transform::{RecursiveTransform, Transform};
 use serde_json::Value;
 
-use super::elements::{self, duration};
+use super::elements::{self, duration, size};
 use super::error::{ConfigError, Fault};
 use super::spans::{Place, bare_or_quoted, pointer};
 use super::wording::{listed, nearest, shorten};
@@ -99,6 +99,7 @@ static OWN: LazyLock<PluginSchema> = LazyLock::new(|| {
     let schema = schema.to_value();
     let validator = jsonschema::options()
         .with_format(duration::FORMAT, |text: &str| duration::parse(text).is_ok())
+        .with_format(size::FORMAT, |text: &str| size::parse(text).is_some())
         .should_validate_formats(true)
         .build(&schema)
         .expect("a test compiles our own schema");
@@ -211,6 +212,7 @@ impl View<'_> {
             Kind::Type { .. } if self.is_duration(error) => {
                 format!("{name} must be a duration, not {found}")
             }
+            _ if self.is_size(error) => format!("{name} must be a size, not {found}"),
             Kind::Type { kind } => format!("{name} must be {}, not {found}", expected(kind)),
             _ if !self.choices(error).is_empty() => {
                 format!(
@@ -238,6 +240,9 @@ impl View<'_> {
                 }
                 _ => "write it like \"5s\", \"500ms\" or \"1m 30s\"".to_owned(),
             });
+        }
+        if self.is_size(error) {
+            return Some("write a whole number and a unit, like \"512MiB\" or \"2GB\"".to_owned());
         }
         let choices = self.choices(error);
         if let Some(text) = error.instance().as_str()
@@ -279,6 +284,11 @@ impl View<'_> {
         properties
             .map(|properties| properties.keys().cloned().collect())
             .unwrap_or_default()
+    }
+
+    fn is_size(&self, error: &ValidationError<'_>) -> bool {
+        self.node(error)
+            .is_some_and(|node| node["format"] == size::FORMAT)
     }
 
     fn is_duration(&self, error: &ValidationError<'_>) -> bool {

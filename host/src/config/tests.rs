@@ -8,7 +8,10 @@ mod properties;
 use std::path::Path;
 use std::time::Duration;
 
+use conductor_plugin_api::manifest::Need;
+
 use super::*;
+use crate::plugin::sandbox::Limits;
 
 /// The smallest file that is complete: `more` and one platform.
 fn with_platform(more: &str) -> String {
@@ -249,10 +252,51 @@ fn a_plugin_has_what_it_says_and_else_what_the_host_says() {
         isolation: Isolation::InProcess,
         call_threads: 64,
         stuck_limit: 5,
+        limits: Limits::default(),
+        allow: None,
     };
     assert_eq!(config.plugin("http"), http);
     assert_eq!(config.plugin("disk").isolation, Isolation::Process);
     assert_eq!(config.plugin("disk").stuck_limit, 5);
+}
+
+#[test]
+fn limits_are_the_plugins_then_the_hosts_then_the_defaults() {
+    let config = read(&with_platform(
+        "[host]\nlimits = { memory = \"1GB\", core_dumps = true }\n\
+         [plugin.http]\nlimits = { open_files = 99, core_dumps = false }\n",
+    ));
+    let host = Limits {
+        memory: 1_000_000_000,
+        core_dumps: true,
+        ..Limits::default()
+    };
+    assert_eq!(config.plugin("disk").limits, host);
+    let http = Limits {
+        open_files: 99,
+        core_dumps: false,
+        ..host
+    };
+    assert_eq!(config.plugin("http").limits, http);
+}
+
+#[test]
+fn the_default_limit_of_processes_gives_way_to_many_threads() {
+    let threads = "[host]\ncall_threads = 500\n[plugin.http]\ncall_threads = 1000\n";
+    let config = read(&with_platform(threads));
+    assert_eq!(config.plugin("disk").limits.processes, 564);
+    assert_eq!(config.plugin("http").limits.processes, 1064);
+}
+
+#[test]
+fn what_is_allowed_is_read_and_its_absence_is_not_an_empty_list() {
+    let config = read(&with_platform(
+        "[plugin.http]\nallow = [\"network\", \"read /etc/x.pem\"]\n[plugin.tcp]\nallow = []\n",
+    ));
+    let read = Need::Read("/etc/x.pem".to_owned());
+    assert_eq!(config.plugin("http").allow, Some(vec![Need::Network, read]));
+    assert_eq!(config.plugin("tcp").allow, Some(Vec::new()));
+    assert_eq!(config.plugin("disk").allow, None);
 }
 
 #[test]

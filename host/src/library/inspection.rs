@@ -35,7 +35,7 @@ pub struct Inspection {
     #[serde(serialize_with = "manifest_as_map")]
     pub manifest: Option<Manifest>,
     /// The libraries it cannot be loaded without; printable.
-    pub needs: Vec<String>,
+    pub libraries: Vec<String>,
     /// Every rule but the store's, in order; a library is taken when none refuses it.
     pub verdicts: Vec<Verdict>,
     /// It is whole, and makes no claim to be a plugin.
@@ -80,7 +80,7 @@ impl Inspection {
             machine: None,
             kind: None,
             manifest: None,
-            needs: Vec::new(),
+            libraries: Vec::new(),
             verdicts: Vec::new(),
             no_manifest: false,
         }
@@ -140,7 +140,8 @@ impl fmt::Display for Inspection {
         fact("API", said(|m| m.api.to_string()))?;
         fact("door", said(|m| door(m.door).to_owned()))?;
         fact("panics", said(|m| panics(m).to_owned()))?;
-        fact("needs", self.format.map(|_| self.needs.join(" ")))?;
+        fact("needs", said(needs))?;
+        fact("libraries", self.format.map(|_| self.libraries.join(" ")))?;
         writeln!(f)?;
         for Verdict { rule, outcome } in &self.verdicts {
             match outcome {
@@ -170,6 +171,14 @@ fn panics(manifest: &Manifest) -> &'static str {
     }
 }
 
+fn needs(manifest: &Manifest) -> String {
+    if manifest.needs.is_empty() {
+        return "nothing but what every plugin may do".to_owned();
+    }
+    let needs: Vec<String> = manifest.needs.iter().map(ToString::to_string).collect();
+    needs.join(", ")
+}
+
 fn path_as_text<S: Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(&printable_path(path))
 }
@@ -188,5 +197,7 @@ fn manifest_as_map<S: Serializer>(
     map.serialize_entry("api", &manifest.api.to_string())?;
     map.serialize_entry("door", door(manifest.door))?;
     map.serialize_entry("panics", panics(manifest))?;
+    let needs: Vec<String> = manifest.needs.iter().map(ToString::to_string).collect();
+    map.serialize_entry("needs", &needs)?;
     map.end()
 }

@@ -22,9 +22,14 @@ pub(super) fn read(record: &Record<'_>) -> Result<Manifest, Problem> {
     };
     let manifest = Manifest::parse(bytes)
         .map_err(|error| Problem::new(printable(error.to_string().as_bytes()), rebuild()))?;
-    for (field, text) in [("name", &manifest.name), ("version", &manifest.version)] {
+    let needs = manifest.needs.iter().map(|need| ("need", need.to_string()));
+    let texts = [
+        ("name", manifest.name.clone()),
+        ("version", manifest.version.clone()),
+    ];
+    for (field, text) in texts.into_iter().chain(needs) {
         let shown = printable(text.as_bytes());
-        if shown != *text {
+        if shown != text {
             return Err(Problem::new(
                 format!("its manifest has the {field} \"{shown}\", which has invisible characters"),
                 rebuild(),

@@ -110,7 +110,7 @@ fn a_dylib_and_a_bundle_are_read_on_every_os() {
         assert_eq!(inspection.format, Some(Format::MachO));
         assert_eq!(inspection.kind, Some(kind));
         assert_eq!(inspection.machine.as_ref().unwrap().processor, "aarch64");
-        assert_eq!(inspection.needs, ["libSystem.B.dylib"]);
+        assert_eq!(inspection.libraries, ["libSystem.B.dylib"]);
         assert_eq!(inspection.manifest.as_ref().unwrap().version, "1.2.3");
         assert!(passed(&inspection, Rule::Segments), "{inspection}");
         assert_eq!(
@@ -123,7 +123,7 @@ fn a_dylib_and_a_bundle_are_read_on_every_os() {
 #[test]
 fn a_cut_off_dll_or_dylib_is_refused_before_it_is_loaded() {
     for whole in [objects::dll(0x8664), objects::dylib(0x0100_0007, 6)] {
-        for length in 16..0x200 + Manifest::SIZE {
+        for length in 16..0x200 + Manifest::FULL_SIZE {
             let inspection = inspect_content(&whole[..length]);
             let refused =
                 !passed(&inspection, Rule::Segments) || !passed(&inspection, Rule::Format);
@@ -343,7 +343,7 @@ mod elf {
         }
 
         #[test]
-        fn no_manifest_at_all_causes_a_panic(changes in prop::collection::vec((0..288_usize, any::<u8>()), 1..40)) {
+        fn no_manifest_at_all_causes_a_panic(changes in prop::collection::vec((0..Manifest::FULL_SIZE, any::<u8>()), 1..40)) {
             let inspection = inspect_content(&objects::library_with(&changes));
             prop_assert!(!inspection.to_string().contains(|c: char| c.is_control() && c != '\n'));
         }

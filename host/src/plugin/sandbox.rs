@@ -1,8 +1,43 @@
 //! What a worker may do, and how that is held to: applied inside the worker, before its library is opened.
+//!
+//! What every probe needs works undeclared: threads, name lookups, UDP, the fill of any filesystem, the addresses of
+//! this machine, the C library's files, CAs, time zones, `/proc` and `/sys`. What a plugin declares in its manifest and
+//! the operator leaves it is opened besides ([`capabilities`]). All else is refused with EACCES or EPERM: each layer
+//! covers what the others cannot, and the `seccomp` and `files` rooms say what and why.
+//!
+//! | layer | holds |
+//! |---|---|
+//! | `rlimits` | memory, open files, core dumps |
+//! | `privileges` | capabilities of root, `no_new_privs`, who may look into the process |
+//! | `landlock` | files, TCP, signals and abstract sockets, by name |
+//! | `seccomp` | system calls, by number and plain arguments |
+//! | [`cgroup`] | memory, processes and CPU of a worker together with its children, and their end |
+//!
+//! What a worker can see of others is what any user of the machine can: command lines and states in `/proc`. Their
+//! memory, environment and open files are closed to it by landlock, by the missing capabilities, and, where it is
+//! called, by [`protect_host`].
+
+mod capabilities;
+#[cfg(target_os = "linux")]
+pub mod cgroup;
+#[cfg(target_os = "linux")]
+mod files;
+#[cfg(target_os = "linux")]
+mod landlock;
+#[cfg(target_os = "linux")]
+mod privileges;
+mod replaced;
+#[cfg(unix)]
+mod rlimits;
+#[cfg(target_os = "linux")]
+mod seccomp;
 
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+
+pub use capabilities::capabilities;
+pub use replaced::Openings;
 
 /// What a worker may do.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -11,6 +46,8 @@ pub struct Policy {
     pub capabilities: Capabilities,
     /// How much it may use.
     pub limits: Limits,
+    /// The library it will open; readable even where `hidden` names a folder that it lies in.
+    pub library: Option<PathBuf>,
     /// Files and folders of the host's own, which no worker may read, whatever else it may.
     pub hidden: Vec<PathBuf>,
 }
@@ -20,24 +57,29 @@ pub struct Policy {
 pub struct Capabilities {
     /// Connect to others over the network; asking for names works without it.
     pub network: bool,
+    /// Connect to Unix sockets of this machine.
+    pub unix_sockets: bool,
     /// Files and folders it may read, absolute.
     pub read: Vec<PathBuf>,
-    /// Programs it may run, absolute.
+    /// Programs it may run, absolute; in a folder, all that lie in it.
     pub run: Vec<PathBuf>,
 }
 
 /// How much a worker may use.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Limits {
-    /// Bytes of memory.
+    /// Bytes of memory: of each process its private writable memory, thread stacks in full; where the host has a cgroup
+    /// with a memory controller, also of all of them together.
     pub memory: u64,
-    /// Files and sockets open at a time.
+    /// Files and sockets open at a time, in each process.
     pub open_files: u32,
-    /// Threads and processes at a time.
+    /// Threads and processes at a time; held to where the host has a cgroup with a pids controller.
     pub processes: u32,
-    /// Of one core, averaged over a minute; percent, above 100 for more cores.
+    /// Of one core, averaged over 100 ms; percent, above 100 for more cores. Held to where the host has a cgroup with a
+    /// cpu controller.
     pub cpu_percent: u32,
-    /// Whether a crash leaves a core file.
+    /// Whether a crash leaves a core file, as the system's settings have it; other processes of the same user can look
+    /// into the worker then.
     pub core_dumps: bool,
 }
 
@@ -53,10 +95,62 @@ impl Default for Limits {
     }
 }
 
-/// Holds this process to the policy, for good; answers what the kernel cannot hold it to, a line each.
+/// Holds this process to the policy, for good; answers what it could not be held to, or what of it could not be opened,
+/// a line each.
+///
+/// Called once, while the process has one thread: the layers hold the calling thread, and the threads and programs it
+/// starts from then on.
 ///
 /// # Errors
 /// When something that the kernel knows was refused; the worker must not go on then.
-pub fn apply(_policy: &Policy) -> Result<Vec<String>, String> {
-    Ok(Vec::new())
+#[cfg(target_os = "linux")]
+pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
+    let mut lines = Vec::from_iter(privileges::die_before_the_host());
+    lines.extend(rlimits::apply(&policy.limits)?);
+    privileges::drop_all(policy.limits.core_dumps)?;
+    let landlock = landlock::apply(policy)?;
+    lines.extend(landlock.lines);
+    lines.extend(seccomp::apply(
+        &policy.capabilities,
+        landlock.scopes_signals,
+    )?);
+    Ok(lines)
+}
+
+/// Holds this process to the policy, as far as this OS has the means; answers what it could not be held to.
+///
+/// # Errors
+/// When something that the OS knows was refused; the worker must not go on then.
+#[cfg(not(target_os = "linux"))]
+pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
+    #[cfg(unix)]
+    let mut lines = rlimits::apply(&policy.limits)?;
+    #[cfg(not(unix))]
+    let mut lines = Vec::new();
+    let _ = policy;
+    lines.push(
+        "this OS has no sandbox that the host knows: a plugin can do what the host's user can"
+            .to_owned(),
+    );
+    Ok(lines)
+}
+
+/// Closes this process to others of the same user: its memory, environment and open files. For the host, at its start.
+///
+/// It leaves no core file from then on, and its profilers and debuggers need root.
+///
+/// # Errors
+/// When the kernel refuses, which is not known to happen.
+#[cfg(target_os = "linux")]
+pub fn protect_host() -> Result<(), String> {
+    privileges::close_to_others()
+}
+
+/// Closes this process to others of the same user, where the OS can; this one is not known to.
+///
+/// # Errors
+/// Never.
+#[cfg(not(target_os = "linux"))]
+pub fn protect_host() -> Result<(), String> {
+    Ok(())
 }

@@ -76,7 +76,7 @@ use crate::{
     visit::Visitor,
 };
 
-export_plugin! { id: "http", probe: Http, name: "HTTP" }
+export_plugin! { id: "http", probe: Http, name: "HTTP", needs: ["network"] }
 
 struct Http {
     visitor: Visitor,

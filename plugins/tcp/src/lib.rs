@@ -50,7 +50,7 @@ use crate::{
     resolver::Resolver,
 };
 
-export_plugin! { id: "tcp", probe: Tcp, name: "TCP" }
+export_plugin! { id: "tcp", probe: Tcp, name: "TCP", needs: ["network"] }
 
 struct Tcp {
     config: Config,

@@ -8,7 +8,9 @@ use serde::Deserialize;
 
 use super::check::Check;
 use super::duration::{self, LONGEST, SHORTEST, given};
+use super::limits;
 use super::plugin::Isolation;
+use crate::plugin::sandbox::Limits;
 
 /// How the host itself behaves.
 #[derive(Clone, Debug, PartialEq)]
@@ -29,6 +31,8 @@ pub struct HostConfig {
     pub call_threads: u32,
     /// How many calls of one plugin may be stuck at a time before it is quarantined, from 1 to `call_threads`.
     pub stuck_limit: u32,
+    /// How much a plugin in a process of its own may use.
+    pub limits: Limits,
     /// How long running checks may go on once the host was told to stop; may be zero.
     pub shutdown_grace: Duration,
     /// Samples also go to the log once nobody has scraped for so long; zero means always.
@@ -75,6 +79,10 @@ pub(in crate::config) struct Written {
     #[schemars(with = "u32", range(min = 1, max = 4096), extend("default" = 8))]
     #[serde(default)]
     stuck_limit: Option<u32>,
+    /// How much each plugin in a process of its own may use.
+    #[schemars(with = "limits::Written")]
+    #[serde(default)]
+    limits: limits::Written,
     /// How long running checks may go on once the host was told to stop.
     #[schemars(with = "duration::Written", extend("default" = "5s"))]
     #[serde(default)]
@@ -100,6 +108,7 @@ impl Default for HostConfig {
             isolation: Isolation::Process,
             call_threads: 64,
             stuck_limit: 8,
+            limits: Limits::default(),
             shutdown_grace: Duration::from_secs(5),
             metrics_log_after: Duration::from_secs(300),
             state_dir: None,
@@ -136,6 +145,11 @@ impl Written {
             stuck_limit: self
                 .stuck_limit
                 .unwrap_or(default.stuck_limit.min(call_threads)),
+            limits: self.limits.resolve(
+                &default.limits,
+                Some(call_threads),
+                &mut check.table(&["limits"]),
+            ),
             shutdown_grace: given(self.shutdown_grace).unwrap_or(default.shutdown_grace),
             metrics_log_after: given(self.metrics_log_after).unwrap_or(default.metrics_log_after),
             state_dir: self.state_dir.map(|written| folder(Path::new(&written))),

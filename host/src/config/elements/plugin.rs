@@ -1,13 +1,17 @@
 //! `[plugin.<id>]`: settings for one plugin.
 
+use conductor_plugin_api::manifest::Need;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::check::Check;
 use super::host::HostConfig;
+use super::limits;
+use crate::config::wording::{nearest, shorten};
+use crate::plugin::sandbox::Limits;
 
 /// Settings for one plugin, with the host's where it has none of its own.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginConfig {
     /// Where the plugin runs.
     pub isolation: Isolation,
@@ -15,6 +19,10 @@ pub struct PluginConfig {
     pub call_threads: u32,
     /// How many of its calls may be stuck at a time before it is quarantined, from 1 to `call_threads`.
     pub stuck_limit: u32,
+    /// How much it may use in a process of its own.
+    pub limits: Limits,
+    /// All that it may do there, instead of what it declares; none where the operator leaves it what it declares.
+    pub allow: Option<Vec<Need>>,
 }
 
 /// Where a plugin runs.
@@ -45,6 +53,15 @@ pub(in crate::config) struct Written {
     #[schemars(with = "u32", range(min = 1, max = 4096))]
     #[serde(default)]
     stuck_limit: Option<u32>,
+    /// How much it may use; a key that is missing is as in host.
+    #[schemars(with = "limits::Written")]
+    #[serde(default)]
+    limits: limits::Written,
+    /// All that the plugin may do, instead of what it declares: `network` and `unix-sockets` if it declares them, and
+    /// any `read PATH` and `run PATH`.
+    #[schemars(with = "Vec<String>")]
+    #[serde(default)]
+    allow: Option<Vec<String>>,
 }
 
 impl PluginConfig {
@@ -54,6 +71,8 @@ impl PluginConfig {
             isolation: host.isolation,
             call_threads: host.call_threads,
             stuck_limit: host.stuck_limit,
+            limits: host.limits,
+            allow: None,
         }
     }
 
@@ -62,7 +81,7 @@ impl PluginConfig {
     pub fn runs_like(&self, other: &Self) -> bool {
         let same_limit = Self {
             stuck_limit: other.stuck_limit,
-            ..*self
+            ..self.clone()
         };
         same_limit == *other
     }
@@ -79,6 +98,36 @@ impl Written {
             isolation: self.isolation.unwrap_or(host.isolation),
             call_threads,
             stuck_limit,
+            limits: self.limits.resolve(
+                &host.limits,
+                self.call_threads,
+                &mut check.table(&["limits"]),
+            ),
+            allow: self.allow.map(|written| allowed(&written, check)),
         }
     }
+}
+
+fn allowed(written: &[String], check: &mut Check<'_>) -> Vec<Need> {
+    let mut needs = Vec::new();
+    for (at, text) in written.iter().enumerate() {
+        match text.parse::<Need>() {
+            Ok(need) => needs.push(need),
+            Err(rule) => {
+                let mut check = check.table(&["allow"]);
+                let item = at.to_string();
+                let message = format!(
+                    "{}: {:?} is nothing that can be allowed",
+                    check.name(&item),
+                    shorten(text)
+                );
+                let help = match nearest(text, Need::WORDS) {
+                    Some(near) => format!("did you mean {near:?}?"),
+                    None => rule.to_string(),
+                };
+                check.refuse(&item, message, help);
+            }
+        }
+    }
+    needs
 }

@@ -189,6 +189,43 @@ fn numbers_out_of_range() {
 }
 
 #[test]
+fn limits_that_are_none() {
+    assert_snapshot!(host("limits = { memory = \"5 elephants\" }"), @r#"
+    conductor.toml:2:21: host.limits.memory must be a size, not the string "5 elephants"
+      help: write a whole number and a unit, like "512MiB" or "2GB"
+    "#);
+    assert_snapshot!(host("limits = { memory = 512 }"), @r#"
+    conductor.toml:2:21: host.limits.memory must be a size, not the number 512
+      help: write a whole number and a unit, like "512MiB" or "2GB"
+    "#);
+    assert_snapshot!(host("limits = { memory = \"1MiB\" }"), @r#"
+    conductor.toml:2:21: host.limits.memory is 1MiB, out of range
+      help: choose from 32MiB to 1TiB
+    "#);
+    assert_snapshot!(host("limits = { open_file = 7 }"), @r#"
+    conductor.toml:2:12: host.limits has no key `open_file`
+      help: did you mean `open_files`?
+    "#);
+    assert_snapshot!(host("limits = { open_files = 7 }"), @"conductor.toml:2:25: host.limits.open_files: 7 is less than the minimum of 32");
+}
+
+#[test]
+fn what_cannot_be_allowed() {
+    let allow = |list: &str| mistakes(&with_platform(&format!("[plugin.http]\nallow = {list}")));
+    assert_snapshot!(allow("[\"network\", \"netwrok\"]"), @r#"
+    conductor.toml:2:21: plugin.http.allow[1]: "netwrok" is nothing that can be allowed
+      help: did you mean "network"?
+    "#);
+    assert_snapshot!(allow("[\"read ca.pem\", \"write /x\"]"), @r#"
+    conductor.toml:2:10: plugin.http.allow[0]: "read ca.pem" is nothing that can be allowed
+      help: a need is `network`, `unix-sockets`, `read PATH` or `run PATH`, with an absolute path without `.`, `..` and `//`
+    conductor.toml:2:25: plugin.http.allow[1]: "write /x" is nothing that can be allowed
+      help: a need is `network`, `unix-sockets`, `read PATH` or `run PATH`, with an absolute path without `.`, `..` and `//`
+    "#);
+    assert_snapshot!(allow("\"network\""), @r#"conductor.toml:2:9: plugin.http.allow must be a list, not the string "network""#);
+}
+
+#[test]
 fn numbers_that_json_does_not_have() {
     assert_snapshot!(platform("config = { limit = nan }"), @"conductor.toml:3:20: nan cannot be passed to a plugin: JSON has no such number");
     assert_snapshot!(platform("config = { limit = [-inf] }"), @"conductor.toml:3:21: -inf cannot be passed to a plugin: JSON has no such number");
@@ -387,7 +424,7 @@ fn control_characters_from_the_file_do_not_reach_the_message() {
     assert_snapshot!(plain, @r#"
     conductor.toml:2:13: host.isolation must be one of "process", "in-process", not the string "\u{1b}[2J"
     conductor.toml:3:1: host has no key `"a\u{7}"`
-      help: its keys are `call_threads`, `interval`, `isolation`, `metrics_log_after`, `plugin_dirs`, `shutdown_grace`, `stagger`, `state_dir`, `stuck_limit`, `tick`, `timeout`
+      help: its keys are `call_threads`, `interval`, `isolation`, `limits`, `metrics_log_after`, `plugin_dirs`, `shutdown_grace`, `stagger`, `state_dir`, `stuck_limit`, `tick`, `timeout`
     "#);
 }
 

@@ -92,7 +92,7 @@ fn vetted(path: &Path, size: u64, id: &str) -> Vetted {
         path: holder.path().to_owned(),
         origin: path.to_owned(),
         sha256: Hash([size; 32]),
-        manifest: Manifest::parse(&record(id, "1.0.0", "x", true)).unwrap(),
+        manifest: Manifest::parse(&record(id, "1.0.0", "x", true, &[])).unwrap(),
         size: size.into(),
         signed_by: None,
         _copy: Arc::new(holder),

@@ -172,7 +172,7 @@ fn of_libraries_for_another_machine() {
 
 #[test]
 fn of_libraries_whose_manifest_is_wrong() {
-    use objects::{API_MAJOR, DOOR, FLAGS, ID, NAME, VERSION, library_with};
+    use objects::{API_MAJOR, DOOR, FLAGS, ID, NAME, NEEDS, VERSION, library_with};
     let place = Place::new();
     let none = objects::compile(&["-shared", "-fPIC"], "int x;");
     insta::assert_snapshot!(place.refusal_of(&none), @"DIR/x.so: refused by rule manifest: it has no plugin manifest; export a plugin from it (conductor_plugin_api::export_plugin!), or take it out of the plugin folder");
@@ -186,6 +186,9 @@ fn of_libraries_whose_manifest_is_wrong() {
     // U+202E turns the reading direction.
     let turned = [(NAME, 0xe2), (NAME + 1, 0x80), (NAME + 2, 0xae)];
     insta::assert_snapshot!(place.refusal_of(&library_with(&turned)), @r#"DIR/x.so: refused by rule manifest: its manifest has the name "\u{202e}pecimen", which has invisible characters; rebuild it with conductor-plugin-api 1.x"#);
+    let need = |text: &str| -> Vec<_> { (NEEDS..).zip(text.bytes()).collect() };
+    insta::assert_snapshot!(place.refusal_of(&library_with(&need("network\nread ../x"))), @r#"DIR/x.so: refused by rule manifest: its manifest has the need "read ../x"; a need is `network`, `unix-sockets`, `read PATH` or `run PATH`, with an absolute path without `.`, `..` and `//`; rebuild it with conductor-plugin-api 1.x"#);
+    insta::assert_snapshot!(place.refusal_of(&library_with(&need("run /a\u{202e}b"))), @r#"DIR/x.so: refused by rule manifest: its manifest has the need "run /a\u{202e}b", which has invisible characters; rebuild it with conductor-plugin-api 1.x"#);
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(API_MAJOR, 2)])), @"DIR/x.so: refused by rule api-version: it was built for plugin API 2.0.0, this host speaks 1.x (it has CURRENT); rebuild it with conductor-plugin-api 1.x, or run it with a host that speaks 2.x");
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(API_MAJOR, 0)])), @"DIR/x.so: refused by rule api-version: it was built for plugin API 0.0.0, this host speaks 1.x (it has CURRENT); rebuild it with conductor-plugin-api 1.x");
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(FLAGS, 0)])), @r#"DIR/x.so: refused by rule panic-strategy: it was built with panic = "abort", so its first panic would end the process that holds it; rebuild it with panic = "unwind" in its Cargo profile"#);
@@ -236,11 +239,11 @@ fn of_an_inspection() {
     inspection.sha256 = Some(super::Hash([0xab; 32]));
     assert!(
         inspection
-            .needs
+            .libraries
             .drain(..)
             .any(|name| name.starts_with("libc."))
     );
-    inspection.needs.push("libc.so".into());
+    inspection.libraries.push("libc.so".into());
     inspection.machine.as_mut().unwrap().os = None;
     insta::assert_snapshot!(place.normalised(&inspection.to_string()), @r#"
     file           DIR/x.so
@@ -255,7 +258,8 @@ fn of_an_inspection() {
     API            2.0.0
     door           rust
     panics         abort
-    needs          libc.so
+    needs          nothing but what every plugin may do
+    libraries      libc.so
 
     regular-file   passed
     owner          passed
@@ -291,9 +295,10 @@ fn of_an_inspection() {
         "name": "A specimen",
         "api": "2.0.0",
         "door": "rust",
-        "panics": "abort"
+        "panics": "abort",
+        "needs": []
       },
-      "needs": [
+      "libraries": [
         "libc.so"
       ],
       "verdicts": [
@@ -370,6 +375,7 @@ fn of_an_inspection() {
     door           unknown
     panics         unknown
     needs          unknown
+    libraries      unknown
 
     regular-file   REFUSED: there is no such file; check its name and folder
     owner          not looked at

@@ -12,6 +12,7 @@ pub(super) const FLAGS: usize = 19;
 pub(super) const ID: usize = 32;
 pub(super) const VERSION: usize = 96;
 pub(super) const NAME: usize = 160;
+pub(super) const NEEDS: usize = 288;
 
 /// A shared library with a manifest that needs the C library, longer than 200 000 bytes.
 pub(super) fn library() -> Vec<u8> {
@@ -61,11 +62,11 @@ pub(super) fn compile(flags: &[&str], source: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("x.c"), dir.path().join("x.so"));
     let mut note = Vec::new();
-    for number in [10, 288, 1] {
+    for number in [10, 800, 1] {
         note.extend(u32::to_ne_bytes(number));
     }
     note.extend(b"Conductor\0\0\0");
-    note.extend(record("specimen", "1.2.3", "A specimen", true));
+    note.extend(record("specimen", "1.2.3", "A specimen", true, &[]));
     let note: Vec<_> = note.iter().map(u8::to_string).collect();
     fs::write(&from, source.replace("NOTE", &note.join(","))).unwrap();
     cc(flags, &from, &to);
@@ -112,20 +113,20 @@ pub(super) fn dll(machine: u16) -> Vec<u8> {
     file.pad(optional + 108)
         .u32(16)
         .pad(optional + usize::from(OPTIONAL_HEADER));
-    let size = u32::try_from(Manifest::SIZE).unwrap();
+    let size = u32::try_from(Manifest::FULL_SIZE).unwrap();
     file.text(Manifest::PE_SECTION, 8)
         .u32(size)
         .u32(0x1000)
-        .u32(0x200)
+        .u32(0x400)
         .u32(0x200);
-    file.pad(0x200).record().pad(0x400);
+    file.pad(0x200).record().pad(0x600);
     file.0
 }
 
 /// A dylib with a manifest that needs one library.
 pub(super) fn dylib(processor: u32, kind: u32) -> Vec<u8> {
     let mut file = Bytes::default();
-    let (data, size) = (0x200, u32::try_from(Manifest::SIZE).unwrap());
+    let (data, size) = (0x200, u32::try_from(Manifest::FULL_SIZE).unwrap());
     file.u32(0xfeed_facf)
         .u32(processor)
         .u32(3)
@@ -195,7 +196,7 @@ impl Bytes {
 
     fn record(&mut self) -> &mut Self {
         self.0
-            .extend(record("specimen", "1.2.3", "A specimen", true));
+            .extend(record("specimen", "1.2.3", "A specimen", true, &[]));
         self
     }
 }

@@ -1,0 +1,80 @@
+//! `limits = { … }` in `[host]` and `[plugin.<id>]`: how much a plugin in a process of its own may use.
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::check::Check;
+use super::size::{self, given};
+use crate::plugin::sandbox::Limits;
+
+/// `limits`, as it is written: any subset of its keys.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    rename = "Limits",
+    description = "How much each plugin in a process of its own may use."
+)]
+pub(in crate::config) struct Written {
+    /// Memory, thread stacks in full; 32MiB to 1TiB, without it 512MiB.
+    #[schemars(with = "size::Written")]
+    #[serde(default)]
+    memory: Option<size::Written>,
+    /// Files and sockets open at a time; without it 1024.
+    #[schemars(with = "u32", range(min = 32, max = 1_000_000))]
+    #[serde(default)]
+    open_files: Option<u32>,
+    /// Threads and processes at a time, where the host has a cgroup with a pids controller; without it 256, or 64 more
+    /// than `call_threads`.
+    #[schemars(with = "u32", range(min = 8, max = 4_000_000))]
+    #[serde(default)]
+    processes: Option<u32>,
+    /// CPU time, where the host has a cgroup with a cpu controller; 100 is one core, without it 100.
+    #[schemars(with = "u32", range(min = 1, max = 100_000))]
+    #[serde(default)]
+    cpu_percent: Option<u32>,
+    /// Whether a crash leaves a core file; without it false.
+    #[schemars(with = "bool")]
+    #[serde(default)]
+    core_dumps: Option<bool>,
+}
+
+impl Written {
+    /// Fills in what is missing from `default`, which gives way to `call_threads`: each of them is a process here.
+    pub(super) fn resolve(
+        self,
+        default: &Limits,
+        call_threads: Option<u32>,
+        check: &mut Check<'_>,
+    ) -> Limits {
+        let processes = call_threads.map_or(default.processes, |threads| {
+            default.processes.max(threads + BESIDE_CALLS)
+        });
+        let memory = given(self.memory);
+        if let Some(memory) = memory {
+            check_memory(memory, check);
+        }
+        Limits {
+            memory: memory.unwrap_or(default.memory),
+            open_files: self.open_files.unwrap_or(default.open_files),
+            processes: self.processes.unwrap_or(processes),
+            cpu_percent: self.cpu_percent.unwrap_or(default.cpu_percent),
+            core_dumps: self.core_dumps.unwrap_or(default.core_dumps),
+        }
+    }
+}
+
+fn check_memory(memory: u64, check: &mut Check<'_>) {
+    if !(LEAST_MEMORY..=MOST_MEMORY).contains(&memory) {
+        let name = check.name("memory");
+        let (least, most) = (size::show(LEAST_MEMORY), size::show(MOST_MEMORY));
+        let message = format!("{name} is {}, out of range", size::show(memory));
+        check.refuse("memory", message, format!("choose from {least} to {most}"));
+    }
+}
+
+/// With less a worker does not start reliably.
+const LEAST_MEMORY: u64 = 32 << 20;
+const MOST_MEMORY: u64 = 1 << 40;
+
+/// A worker's own threads, a plugin's own, and what it runs.
+const BESIDE_CALLS: u32 = 64;

@@ -1,0 +1,232 @@
+//! A control group for a worker and all that it starts: what they may use together, and one way to end them all.
+//!
+//! Groups are made under the host's own group in the version-2 hierarchy, also where that has no controllers because
+//! version 1 has them: then a group is still what ends everything in it, whatever left its process group. Limits need
+//! controllers, and those the kernel gives to children only when no process is in the parent itself. So where the
+//! host's group was handed to it (systemd's `Delegate=yes`, or a group that belongs to the host's user), the host moves
+//! into a child of its own, `conductor.host`. Anywhere else it leaves the machine's groups as they are.
+
+mod tree;
+
+use std::{
+    fs,
+    io::{self, ErrorKind},
+    path::{Path, PathBuf},
+    sync::{
+        OnceLock,
+        atomic::{AtomicU64, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use rustix::process::{Pid, Signal, kill_process};
+
+use super::Limits;
+use tree::Base;
+
+/// A group of processes with limits; whatever is in it ends when it is dropped.
+#[derive(Debug)]
+pub struct Group {
+    path: PathBuf,
+}
+
+impl Group {
+    /// Makes a group, named for people after `name`: letters, digits and `-`.
+    ///
+    /// `None` where the host may not; why is a debug line of the first try. The limits that the machine has no
+    /// controller for are left out, with a debug line too. The first one of a process removes what hosts that were
+    /// killed have left behind.
+    #[must_use]
+    pub fn new(name: &str, limits: &Limits) -> Option<Self> {
+        let base = base()?;
+        static COUNT: AtomicU64 = AtomicU64::new(0);
+        let nth = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = base.path.join(tree::name_of_group(&base.owner, name, nth));
+        if let Err(error) = fs::create_dir(&path) {
+            tracing::debug!("no control group for {name}: {}: {error}", path.display());
+            return None;
+        }
+        let group = Self { path };
+        group.limit(limits);
+        Some(group)
+    }
+
+    /// Moves a process with all its threads into the group; what it starts from then on is in it too.
+    ///
+    /// # Errors
+    /// When the process is gone, or the kernel refuses.
+    pub fn add(&self, pid: u32) -> io::Result<()> {
+        fs::write(self.path.join("cgroup.procs"), pid.to_string())
+    }
+
+    /// Kills everything in the group.
+    ///
+    /// # Errors
+    /// When the group is gone, or the kernel refuses.
+    pub fn kill(&self) -> io::Result<()> {
+        kill(&self.path)
+    }
+
+    /// Its folder.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn limit(&self, limits: &Limits) {
+        let cpu = u64::from(limits.cpu_percent) * CPU_PERIOD / 100;
+        for (file, value) in [
+            ("memory.max", limits.memory.to_string()),
+            // What does not fit is ended as a whole, and not moved to a disk.
+            ("memory.swap.max", "0".to_owned()),
+            ("memory.oom.group", "1".to_owned()),
+            ("pids.max", limits.processes.to_string()),
+            ("cpu.max", format!("{cpu} {CPU_PERIOD}")),
+        ] {
+            if let Err(error) = fs::write(self.path.join(file), value) {
+                tracing::debug!("{}: no {file}: {error}", self.path.display());
+            }
+        }
+    }
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        if let Err(error) = remove(&self.path) {
+            tracing::debug!(
+                "{} stays until the next start: {error}",
+                self.path.display()
+            );
+        }
+    }
+}
+
+/// The group that this process makes its groups in, found once.
+fn base() -> Option<&'static Base> {
+    static BASE: OnceLock<Option<Base>> = OnceLock::new();
+    let base = BASE.get_or_init(|| {
+        let found = Base::find().and_then(|base| {
+            base.remove_dead();
+            base.hand_down_controllers()?;
+            Ok(base)
+        });
+        found
+            .inspect_err(|why| tracing::debug!("no control groups for workers: {why}"))
+            .ok()
+    });
+    base.as_ref()
+}
+
+fn kill(group: &Path) -> io::Result<()> {
+    match fs::write(group.join("cgroup.kill"), "1") {
+        // Before Linux 5.14 each one has to be met, until none has come after.
+        Err(error) if error.kind() == ErrorKind::NotFound && group.exists() => kill_each(group),
+        result => result,
+    }
+}
+
+fn kill_each(group: &Path) -> io::Result<()> {
+    for _ in 0..MOST_ROUNDS {
+        let processes = fs::read_to_string(group.join("cgroup.procs"))?;
+        let mut pids = processes.lines().filter_map(|line| line.parse().ok());
+        let Some(first) = pids.next() else {
+            return Ok(());
+        };
+        for pid in std::iter::once(first).chain(pids).filter_map(Pid::from_raw) {
+            // One that is gone is what was wanted.
+            let _ = kill_process(pid, Signal::KILL);
+        }
+        thread::sleep(BETWEEN_TRIES);
+    }
+    Err(io::Error::other("new processes came faster than they went"))
+}
+
+/// Ends what is in a group, and takes it away once it is empty.
+fn remove(group: &Path) -> io::Result<()> {
+    let mut tries = 0;
+    loop {
+        match fs::remove_dir(group) {
+            Err(error) if error.kind() == ErrorKind::ResourceBusy && tries < MOST_ROUNDS => {
+                tries += 1;
+                kill(group)?;
+                thread::sleep(BETWEEN_TRIES);
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
+            result => return result,
+        }
+    }
+}
+
+/// In microseconds, as is usual.
+const CPU_PERIOD: u64 = 100_000;
+
+/// A killed process leaves its group within a few of these, unless a disk holds it up.
+const BETWEEN_TRIES: Duration = Duration::from_millis(2);
+const MOST_ROUNDS: u32 = 100;
+
+#[cfg(test)]
+mod tests {
+    use std::process::Command;
+
+    use super::*;
+
+    /// Only where the machine lets this process make groups.
+    fn group(name: &str) -> Option<Group> {
+        Group::new(name, &Limits::default())
+    }
+
+    fn patiently(mut done: impl FnMut() -> bool) {
+        for _ in 0..2000 {
+            if done() {
+                return;
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+        panic!("it did not come to pass");
+    }
+
+    #[test]
+    fn all_that_a_process_started_ends_with_its_group() {
+        let Some(group) = group("ends") else { return };
+        let path = group.path().to_owned();
+        let other = self::group("ends").expect("a second of the same name");
+        assert_ne!(other.path(), path);
+        let mut shell = Command::new("sh")
+            .args(["-c", "read go; setsid sleep 1000 & setsid sleep 1000"])
+            .stdin(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        group.add(shell.id()).unwrap();
+        drop(shell.stdin.take());
+        let inside = || fs::read_to_string(path.join("cgroup.procs")).unwrap_or_default();
+        patiently(|| inside().lines().count() >= 2);
+        group.kill().unwrap();
+        shell.wait().unwrap();
+        patiently(|| inside().is_empty());
+        drop(group);
+        assert!(!path.exists());
+        assert!(other.path().exists());
+    }
+
+    #[test]
+    fn a_group_that_is_dropped_while_something_runs_ends_it() {
+        let Some(group) = group("dropped") else {
+            return;
+        };
+        let path = group.path().to_owned();
+        let mut sleep = Command::new("sleep").arg("1000").spawn().unwrap();
+        group.add(sleep.id()).unwrap();
+        drop(group);
+        assert!(!path.exists());
+        assert!(!sleep.wait().unwrap().success());
+    }
+
+    #[test]
+    fn a_process_that_is_gone_cannot_be_added() {
+        let Some(group) = group("gone") else { return };
+        let mut sleep = Command::new("true").spawn().unwrap();
+        sleep.wait().unwrap();
+        assert!(group.add(sleep.id()).is_err());
+    }
+}

@@ -1,0 +1,200 @@
+//! Where the host's groups are made, whose they are, and what dead hosts left there.
+
+use std::{
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    process,
+};
+
+/// The group that this process makes its groups in.
+#[derive(Debug)]
+pub(super) struct Base {
+    pub(super) path: PathBuf,
+    /// Part of the name of each group of this process.
+    pub(super) owner: Owner,
+}
+
+/// A process, also after its number was given to another.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Owner {
+    pid: u32,
+    /// In ticks since the machine's start.
+    started: u64,
+}
+
+impl Base {
+    /// This process's own group in the version-2 hierarchy.
+    pub(super) fn find() -> Result<Self, String> {
+        let read = |file: &str| fs::read_to_string(file).map_err(|e| format!("{file}: {e}"));
+        let (groups, mounts) = (read("/proc/self/cgroup")?, read("/proc/self/mountinfo")?);
+        let path = own_group(&groups, &mounts).ok_or("there is no cgroup2 mount to be seen")?;
+        let owner = Owner::of(process::id()).ok_or("/proc/self/stat cannot be read")?;
+        Ok(Self { path, owner })
+    }
+
+    /// Ends and removes the groups of hosts that were killed.
+    pub(super) fn remove_dead(&self) {
+        for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
+            let name = entry.file_name();
+            let Some(owner) = name.to_str().and_then(owner_of_group) else {
+                continue;
+            };
+            if Owner::of(owner.pid) == Some(owner) {
+                continue;
+            }
+            if let Err(error) = super::remove(&entry.path()) {
+                tracing::debug!("{} of a dead host stays: {error}", entry.path().display());
+            }
+        }
+    }
+
+    /// Lets children have limits, if that is the host's to say.
+    pub(super) fn hand_down_controllers(&self) -> Result<(), String> {
+        let words = |file: &str| fs::read_to_string(self.path.join(file)).unwrap_or_default();
+        let (there, handed) = (words("cgroup.controllers"), words("cgroup.subtree_control"));
+        let lacking: Vec<&str> = CONTROLLERS
+            .into_iter()
+            .filter(|name| there.split_whitespace().any(|word| word == *name))
+            .filter(|name| handed.split_whitespace().all(|word| word != *name))
+            .collect();
+        if lacking.is_empty() || !self.is_ours() {
+            return Ok(());
+        }
+        let host = self.path.join(HOST);
+        let moved = fs::create_dir(&host)
+            .or_else(|error| match error.kind() {
+                io::ErrorKind::AlreadyExists => Ok(()),
+                _ => Err(error),
+            })
+            .and_then(|()| fs::write(host.join("cgroup.procs"), process::id().to_string()));
+        moved.map_err(|error| format!("the host cannot move to {}: {error}", host.display()))?;
+        for name in lacking {
+            let control = self.path.join("cgroup.subtree_control");
+            if let Err(error) = fs::write(control, format!("+{name}")) {
+                tracing::debug!("workers get no {name} limits of their group: {error}");
+            }
+        }
+        Ok(())
+    }
+
+    /// The group was handed to the host: it says so, or it belongs to the host's own user.
+    fn is_ours(&self) -> bool {
+        let mut mark = [0; 1];
+        if rustix::fs::getxattr(&self.path, DELEGATED, &mut mark).is_ok() && mark == *b"1" {
+            return true;
+        }
+        let user = rustix::process::geteuid();
+        let owner = fs::metadata(&self.path).map(|folder| folder.uid());
+        !user.is_root() && owner.is_ok_and(|owner| owner == user.as_raw())
+    }
+}
+
+impl Owner {
+    /// The process with this number, if there is one.
+    fn of(pid: u32) -> Option<Self> {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The program's name stands in parentheses and may hold anything; the start is the 20th word behind it.
+        let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?;
+        Some(Self {
+            pid,
+            started: started.parse().ok()?,
+        })
+    }
+}
+
+pub(super) fn name_of_group(owner: &Owner, name: &str, nth: u64) -> String {
+    format!("{PREFIX}.{}.{}.{name}.{nth}", owner.pid, owner.started)
+}
+
+fn owner_of_group(name: &str) -> Option<Owner> {
+    let mut words = name.strip_prefix(PREFIX)?.strip_prefix('.')?.split('.');
+    Some(Owner {
+        pid: words.next()?.parse().ok()?,
+        started: words.next()?.parse().ok()?,
+    })
+}
+
+/// The folder of this process's group; a group in which a host made its place is that host's base.
+fn own_group(groups: &str, mounts: &str) -> Option<PathBuf> {
+    let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let (root, point) = mounts.lines().find_map(|line| {
+        let (mount, filesystem) = line.split_once(" - ")?;
+        let mut words = mount.split(' ').skip(3);
+        let (root, point) = (words.next()?, words.next()?);
+        let is_cgroup2 = filesystem.split(' ').next()? == "cgroup2";
+        is_cgroup2.then(|| (root, point.replace("\\040", " ")))
+    })?;
+    let below = Path::new(group).strip_prefix(root).ok()?;
+    let below = match below.file_name() {
+        Some(name) if name == HOST => below.parent()?,
+        _ => below,
+    };
+    Some(Path::new(&point).join(below))
+}
+
+/// What the host's own child group is called.
+const HOST: &str = "conductor.host";
+/// What the names of workers' groups begin with; the host's own cannot be taken for one.
+const PREFIX: &str = "conductor.worker";
+const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
+/// systemd's mark on a group that it has given away.
+const DELEGATED: &str = "user.delegate";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MOUNTS: &str = "32 31 0:29 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n\
+                          41 31 0:38 /a /sys/fs/cg\\0402 rw - cgroup2 cgroup2 rw\n";
+
+    #[test]
+    fn the_own_group_is_found_also_beside_version_1() {
+        let own = |groups: &str| own_group(groups, MOUNTS);
+        let found = own("4:memory:/x\n0::/a/system.slice/conductor.service\n");
+        assert_eq!(
+            found.as_deref(),
+            Some(Path::new("/sys/fs/cg 2/system.slice/conductor.service"))
+        );
+        assert_eq!(own("0::/a/b/conductor.host"), own("0::/a/b"));
+        for nothing in ["", "4:memory:/x", "0::/elsewhere"] {
+            assert_eq!(own(nothing), None, "{nothing:?}");
+        }
+        assert_eq!(own_group("0::/", ""), None);
+    }
+
+    #[test]
+    fn a_group_says_whose_it_is() {
+        let own = Owner::of(process::id()).unwrap();
+        let name = name_of_group(&own, "http", 7);
+        assert_eq!(owner_of_group(&name), Some(own));
+        for foreign in ["conductor.host", "conductor.worker.1", "system.slice"] {
+            assert_eq!(owner_of_group(foreign), None, "{foreign}");
+        }
+        assert_eq!(Owner::of(u32::MAX), None);
+    }
+
+    #[test]
+    fn what_a_dead_host_left_is_removed_and_what_a_live_one_has_stays() {
+        let dir = tempfile::tempdir().unwrap();
+        let own = Owner::of(process::id()).unwrap();
+        let another_with_our_number = Owner {
+            started: own.started + 1,
+            ..own.clone()
+        };
+        let at = |owner: &Owner| dir.path().join(name_of_group(owner, "x", 0));
+        let base = Base {
+            path: dir.path().to_owned(),
+            owner: own,
+        };
+        let alive = at(&base.owner);
+        let dead = at(&another_with_our_number);
+        let foreign = dir.path().join("system.slice");
+        for folder in [&alive, &dead, &foreign] {
+            fs::create_dir(folder).unwrap();
+        }
+        base.remove_dead();
+        assert!(alive.exists() && foreign.exists());
+        assert!(!dead.exists());
+    }
+}

@@ -1,0 +1,376 @@
+//! Which files and folders are open to a worker.
+//!
+//! # `/etc`
+//! It is opened file by file, as listed here: with all of `/etc` a worker of root's would read private keys and
+//! `/etc/shadow`, and any worker the host's own config. The price: a rule holds for the file that was there when the
+//! worker started. Where another takes its name later, as `resolv.conf` after a change of networks, the worker cannot
+//! read it, and needs to be started anew. [`Openings`](super::Openings) tells the host when.
+//!
+//! # What is hidden
+//! Landlock can open but not close again below: where a hidden path lies in an open folder, that folder's other entries
+//! are opened one by one, as they are then, and the folder itself cannot be listed.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    io::{self, Read as _},
+    path::{Path, PathBuf},
+};
+
+use object::{
+    Endianness,
+    elf::{FileHeader32, FileHeader64},
+    read::elf::{FileHeader, ProgramHeader as _},
+};
+
+use super::Policy;
+
+/// All that is open.
+#[derive(Debug, Default)]
+pub(super) struct Opened {
+    /// Real paths, each once.
+    pub(super) files: Vec<Open>,
+    /// What the plugin was to have and cannot, a line each.
+    pub(super) lines: Vec<String>,
+}
+
+/// A file, or a folder with all that is in it.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Open {
+    pub(super) path: PathBuf,
+    pub(super) is_folder: bool,
+    pub(super) rights: Rights,
+}
+
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) enum Rights {
+    Read,
+    /// For devices alone.
+    ReadAndWrite,
+    /// Reading besides.
+    Run,
+}
+
+/// What the policy opens on this machine, as it is now.
+pub(super) fn open(policy: &Policy) -> Opened {
+    let mut opening = Opening {
+        hidden: policy.hidden.iter().map(|path| real(path)).collect(),
+        found: BTreeMap::new(),
+        lines: Vec::new(),
+    };
+    for path in READABLE {
+        // Each machine has some of them.
+        let _ = opening.open(Path::new(path), Rights::Read);
+    }
+    let _ = opening.open(Path::new("/dev/null"), Rights::ReadAndWrite);
+    for path in &policy.capabilities.read {
+        let result = opening.open(path, Rights::Read);
+        opening.note("read", path, result);
+    }
+    for path in &policy.capabilities.run {
+        let result = opening.open_program(path);
+        opening.note("run", path, result);
+    }
+    // Its folder is the host's own, but the library is what the worker is for.
+    opening.hidden.clear();
+    if let Some(library) = &policy.library {
+        let result = opening.open(library, Rights::Read);
+        opening.note("read", library, result);
+    }
+    let file = |(path, (is_folder, rights))| Open {
+        path,
+        is_folder,
+        rights,
+    };
+    Opened {
+        files: opening.found.into_iter().map(file).collect(),
+        lines: opening.lines,
+    }
+}
+
+/// The names that the policy opens files by; another file may take one of them.
+pub(super) fn names(policy: &Policy) -> impl Iterator<Item = &Path> {
+    let capabilities = &policy.capabilities;
+    let declared = capabilities.read.iter().chain(&capabilities.run);
+    READABLE
+        .into_iter()
+        .map(Path::new)
+        .chain(declared.map(PathBuf::as_path))
+}
+
+struct Opening {
+    hidden: Vec<PathBuf>,
+    found: BTreeMap<PathBuf, (bool, Rights)>,
+    lines: Vec<String>,
+}
+
+impl Opening {
+    fn open(&mut self, path: &Path, rights: Rights) -> io::Result<()> {
+        let path = fs::canonicalize(path)?;
+        if self.hidden.iter().any(|hidden| path.starts_with(hidden)) {
+            return Err(io::Error::other("it is one of the host's own"));
+        }
+        if self.hidden.iter().any(|hidden| hidden.starts_with(&path)) {
+            for entry in fs::read_dir(&path)? {
+                let entry = entry?;
+                // What a link leads to is another place, with rules of its own.
+                if !entry.file_type()?.is_symlink() {
+                    let _ = self.open(&entry.path(), rights);
+                }
+            }
+            return Ok(());
+        }
+        let is_folder = fs::metadata(&path)?.is_dir();
+        let found = self.found.entry(path).or_insert((is_folder, rights));
+        found.1 = found.1.max(rights);
+        Ok(())
+    }
+
+    /// The program, and what the kernel opens to run it: the loader of a binary, the interpreter of a script.
+    fn open_program(&mut self, path: &Path) -> io::Result<()> {
+        self.open(path, Rights::Run)?;
+        if path.is_dir() {
+            for entry in fs::read_dir(path)? {
+                let entry = entry?.path();
+                if entry.is_file() {
+                    self.open_interpreters(&entry);
+                }
+            }
+        } else {
+            self.open_interpreters(path);
+        }
+        Ok(())
+    }
+
+    fn open_interpreters(&mut self, program: &Path) {
+        let mut program = program.to_owned();
+        for _ in 0..MOST_INTERPRETERS {
+            let Some(next) = interpreter(&program) else {
+                return;
+            };
+            // A program that cannot be run for want of it is the platform's own trouble.
+            let _ = self.open(&next, Rights::Run);
+            program = next;
+        }
+    }
+
+    fn note(&mut self, verb: &str, path: &Path, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.lines
+                .push(format!("{verb} {}: not opened: {error}", path.display()));
+        }
+    }
+}
+
+/// The path without links, also of what is not there yet.
+fn real(path: &Path) -> PathBuf {
+    if let Ok(real) = fs::canonicalize(path) {
+        return real;
+    }
+    match (path.parent(), path.file_name()) {
+        (Some(parent), Some(name)) => real(parent).join(name),
+        _ => path.to_owned(),
+    }
+}
+
+/// What the kernel starts in the program's place.
+fn interpreter(program: &Path) -> Option<PathBuf> {
+    let mut head = Vec::new();
+    let file = fs::File::open(program).ok()?;
+    file.take(HEAD).read_to_end(&mut head).ok()?;
+    let path = match head.as_slice() {
+        [b'#', b'!', line @ ..] => {
+            let line = line.split(|&b| b == b'\n').next()?;
+            let mut words = line.split(|b| b" \t".contains(b)).filter(|w| !w.is_empty());
+            words.next()?.to_vec()
+        }
+        bytes => loader::<FileHeader64<Endianness>>(bytes)
+            .or_else(|| loader::<FileHeader32<Endianness>>(bytes))?,
+    };
+    let path = PathBuf::from(String::from_utf8(path).ok()?);
+    path.is_absolute().then_some(path)
+}
+
+fn loader<Header: FileHeader>(bytes: &[u8]) -> Option<Vec<u8>> {
+    let header = Header::parse(bytes).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, bytes).ok()?;
+    let mut loaders = segments
+        .iter()
+        .filter_map(|segment| segment.interpreter(endian, bytes).ok()?);
+    Some(loaders.next()?.to_vec())
+}
+
+/// Headers and the loader's name stand within the first page.
+const HEAD: u64 = 4096;
+
+/// The kernel's own limit is five.
+const MOST_INTERPRETERS: usize = 5;
+
+/// What every probe may read.
+///
+/// Single entries of `/proc` and `/sys` would not last: the kernel forgets their identity when memory is short.
+const READABLE: [&str; 54] = [
+    "/proc",
+    "/sys",
+    // Programs' and the C library's own files: libraries, locales, time zones, CAs.
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/gnu/store",
+    // Devices without a state.
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/zero",
+    // How names are looked up.
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/networks",
+    "/etc/nsswitch.conf",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/run/NetworkManager/no-stub-resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+    "/run/connman/resolv.conf",
+    "/run/resolvconf",
+    "/run/systemd/resolve",
+    // Whom TLS trusts.
+    "/etc/ca-certificates",
+    "/etc/certs",
+    "/etc/crypto-policies",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/openssl.cnf",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/static/ssl",
+    "/var/lib/ca-certificates",
+    // What the loader and the C library read.
+    "/etc/alternatives",
+    "/etc/group",
+    "/etc/ld-musl-x86_64.path",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/ld.so.preload",
+    "/etc/localtime",
+    "/etc/locale.alias",
+    "/etc/locale.conf",
+    "/etc/passwd",
+    "/etc/timezone",
+    // What machine this is.
+    "/etc/machine-id",
+    "/etc/os-release",
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::sandbox::Capabilities;
+
+    fn opened(read: &[&Path], hidden: &[&Path]) -> Opened {
+        let owned = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();
+        open(&Policy {
+            capabilities: Capabilities {
+                read: owned(read),
+                ..Capabilities::default()
+            },
+            hidden: owned(hidden),
+            ..Policy::default()
+        })
+    }
+
+    /// Those under `dir`, relative to it.
+    fn under(dir: &Path, opened: &Opened) -> Vec<String> {
+        let dir = fs::canonicalize(dir).unwrap();
+        let below = |open: &Open| Some(open.path.strip_prefix(&dir).ok()?.display().to_string());
+        opened.files.iter().filter_map(below).collect()
+    }
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("a/own/deep")).unwrap();
+        for file in ["a/own/deep/secret", "a/own/x", "a/y", "z"] {
+            fs::write(dir.path().join(file), "").unwrap();
+        }
+        dir
+    }
+
+    #[test]
+    fn the_neighbours_of_what_is_hidden_are_opened_one_by_one() {
+        let dir = tree();
+        let at = |path: &str| dir.path().join(path);
+        let whole = opened(&[dir.path()], &[]);
+        assert_eq!(under(dir.path(), &whole), [""]);
+        let secret = opened(&[dir.path()], &[&at("a/own/deep/secret")]);
+        assert_eq!(under(dir.path(), &secret), ["a/own/x", "a/y", "z"]);
+        assert_eq!(secret.lines, Vec::<String>::new());
+        let later = opened(&[dir.path()], &[&at("a/not-yet/there")]);
+        assert_eq!(
+            under(dir.path(), &later),
+            ["a/own", "a/y", "z"],
+            "also where it is not there yet"
+        );
+    }
+
+    #[test]
+    fn what_is_hidden_is_not_opened_by_its_own_name_or_another() {
+        let dir = tree();
+        let at = |path: &str| dir.path().join(path);
+        std::os::unix::fs::symlink(at("a/own"), at("by-link")).unwrap();
+        let declared = [at("a/own/x"), at("by-link"), at("gone")];
+        let paths: Vec<&Path> = declared.iter().map(PathBuf::as_path).collect();
+        let opened = opened(&paths, &[&at("by-link")]);
+        assert_eq!(under(dir.path(), &opened), Vec::<String>::new());
+        let gone = "not opened: No such file or directory (os error 2)";
+        let own = "not opened: it is one of the host's own";
+        for ((line, path), why) in opened.lines.iter().zip(&declared).zip([own, own, gone]) {
+            assert_eq!(*line, format!("read {}: {why}", path.display()));
+        }
+        assert_eq!(opened.lines.len(), 3);
+    }
+
+    #[test]
+    fn the_library_is_open_inside_a_hidden_folder() {
+        let dir = tree();
+        let policy = Policy {
+            library: Some(dir.path().join("a/own/x")),
+            hidden: vec![dir.path().to_owned()],
+            ..Policy::default()
+        };
+        assert_eq!(under(dir.path(), &open(&policy)), ["a/own/x"]);
+    }
+
+    #[test]
+    fn a_program_is_opened_with_what_runs_it() {
+        let dir = tree();
+        let script = dir.path().join("check");
+        fs::write(&script, "#! /bin/sh -e\nexit 0\n").unwrap();
+        assert_eq!(interpreter(&script), Some(PathBuf::from("/bin/sh")));
+        let loader = interpreter(Path::new("/bin/sh")).unwrap();
+        assert!(loader.starts_with("/lib64") || loader.starts_with("/lib"));
+        let policy = Policy {
+            capabilities: Capabilities {
+                run: vec![script.clone()],
+                ..Capabilities::default()
+            },
+            ..Policy::default()
+        };
+        let opened = open(&policy);
+        for program in [script, PathBuf::from("/bin/sh"), loader] {
+            let real = fs::canonicalize(program).unwrap();
+            let found = opened.files.iter().find(|open| open.path == real);
+            assert_eq!(found.map(|open| open.rights), Some(Rights::Run), "{real:?}");
+        }
+    }
+}

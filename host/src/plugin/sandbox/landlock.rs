@@ -1,0 +1,89 @@
+//! The landlock layer: which files and folders are open to a worker, by name, and what it may reach of others.
+
+use landlock::{
+    ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset,
+    RulesetAttr as _, RulesetCreatedAttr as _, RulesetError, Scope,
+};
+
+use super::{
+    Policy,
+    files::{self, Rights},
+};
+
+/// What landlock came to.
+pub(super) struct Held {
+    /// What it could not hold to, or not open.
+    pub(super) lines: Vec<String>,
+    /// Whether it keeps the worker from signalling processes other than itself and what it started.
+    pub(super) scopes_signals: bool,
+}
+
+/// Closes everything that landlock knows, but for what the policy and every probe need.
+pub(super) fn apply(policy: &Policy) -> Result<Held, String> {
+    let open = files::open(policy);
+    let status = restrict(policy, &open.files)
+        .map_err(|error| format!("cannot set landlock up: {error}"))?;
+    let mut held = Held {
+        lines: open.lines,
+        scopes_signals: false,
+    };
+    match status {
+        LandlockStatus::Available { effective_abi, .. } => {
+            held.scopes_signals = effective_abi >= ABI::V6;
+            if effective_abi < ABI::V3 {
+                held.lines.push("the kernel's landlock is of version 1 or 2: a plugin may empty files that it can read and the host's user can write".to_owned());
+            }
+        }
+        LandlockStatus::NotEnabled | LandlockStatus::NotImplemented => {
+            let why = match status {
+                LandlockStatus::NotEnabled => "it is not among the boot parameter lsm=",
+                _ => "it was built without it, or a container hides it",
+            };
+            held.lines.push(format!(
+                "the kernel has no landlock ({why}): a plugin can read and change the contents of files as the host's user can"
+            ));
+        }
+    }
+    Ok(held)
+}
+
+fn restrict(policy: &Policy, files: &[files::Open]) -> Result<LandlockStatus, RulesetError> {
+    let can = &policy.capabilities;
+    let mut handled = AccessFs::from_all(NEWEST);
+    if can.unix_sockets {
+        handled.remove(AccessFs::ResolveUnix);
+    }
+    // Without rules, each of these closes what it names. What the kernel does not know is left out.
+    let mut ruleset = Ruleset::default()
+        .handle_access(handled)?
+        .scope(Scope::Signal)?;
+    if !can.unix_sockets {
+        ruleset = ruleset.scope(Scope::AbstractUnixSocket)?;
+    }
+    if !can.network {
+        ruleset = ruleset.handle_access(AccessNet::BindTcp | AccessNet::ConnectTcp)?;
+    }
+    let mut ruleset = ruleset.create()?;
+    for file in files {
+        // One that has gone since it was looked at is one that is not there.
+        if let Ok(fd) = PathFd::new(&file.path) {
+            ruleset = ruleset.add_rule(PathBeneath::new(fd, access(file)))?;
+        }
+    }
+    Ok(ruleset.restrict_self()?.landlock)
+}
+
+fn access(file: &files::Open) -> BitFlags<AccessFs> {
+    let read = match file.is_folder {
+        true => AccessFs::ReadFile | AccessFs::ReadDir,
+        false => AccessFs::ReadFile.into(),
+    };
+    match file.rights {
+        Rights::Read => read,
+        Rights::ReadAndWrite => read | AccessFs::WriteFile | AccessFs::Truncate,
+        Rights::Run => read | AccessFs::Execute,
+    }
+}
+
+/// The youngest version whose rights are all to be closed; the crate leaves out what the kernel does not know.
+const NEWEST: ABI = ABI::V9;

@@ -1,0 +1,57 @@
+//! What a process may do for being who it is, and who may look into it.
+
+use std::fs;
+
+use rustix::{
+    io::Errno,
+    process::{DumpableBehavior, set_dumpable_behavior},
+    thread::{
+        CapabilitySet, CapabilitySets, clear_ambient_capability_set,
+        remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+    },
+};
+
+/// Makes the kernel take a worker before the host when memory runs out.
+pub(super) fn die_before_the_host() -> Option<String> {
+    let error = fs::write("/proc/self/oom_score_adj", OOM_SCORE).err()?;
+    Some(format!(
+        "when memory runs out, the kernel may take the host before a worker: /proc/self/oom_score_adj: {error}"
+    ))
+}
+
+/// Gives up every capability, and any way to gain some; closes the process to others unless cores are wanted.
+///
+/// A worker of root's stays user root, to whom root's files belong: landlock is what closes those.
+pub(super) fn drop_all(core_dumps: bool) -> Result<(), String> {
+    for capability in CapabilitySet::all() {
+        match remove_capability_from_bounding_set(capability) {
+            // One that a younger kernel will know; and without root there is nothing to give up.
+            Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
+            Err(error) => return Err(format!("cannot give up {capability:?}: {error}")),
+        }
+    }
+    match clear_ambient_capability_set() {
+        Ok(()) | Err(Errno::INVAL) => {}
+        Err(error) => return Err(format!("cannot give up ambient capabilities: {error}")),
+    }
+    let none = CapabilitySets {
+        effective: CapabilitySet::empty(),
+        permitted: CapabilitySet::empty(),
+        inheritable: CapabilitySet::empty(),
+    };
+    set_capabilities(None, none).map_err(|e| format!("cannot give up capabilities: {e}"))?;
+    set_no_new_privs(true).map_err(|e| format!("cannot set no_new_privs: {e}"))?;
+    if core_dumps {
+        return Ok(());
+    }
+    close_to_others()
+}
+
+/// Closes this process to others of the same user.
+pub(super) fn close_to_others() -> Result<(), String> {
+    set_dumpable_behavior(DumpableBehavior::NotDumpable)
+        .map_err(|error| format!("cannot close the process to others (PR_SET_DUMPABLE): {error}"))
+}
+
+/// From -1000 (never) to 1000 (first); what nobody sets has 0.
+const OOM_SCORE: &str = "500";

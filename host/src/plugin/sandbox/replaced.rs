@@ -1,0 +1,95 @@
+//! Which file lies behind each name that was opened to a worker, so that the host notices when that changes.
+
+use std::path::{Path, PathBuf};
+
+use super::Policy;
+
+/// The files that a policy opened by name, as they were.
+///
+/// A worker keeps what it was given: when `/etc/resolv.conf` or a declared file is replaced by another, the new one is
+/// closed to it. The host holds one of these beside each worker, asks now and then, and starts a new generation.
+#[derive(Debug)]
+pub struct Openings(Vec<(PathBuf, Option<Identity>)>);
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+impl Openings {
+    /// Those of a worker under `policy`, which is about to start.
+    #[must_use]
+    pub fn of(policy: &Policy) -> Self {
+        #[cfg(target_os = "linux")]
+        let names = super::files::names(policy);
+        // Without landlock nothing is opened by name.
+        #[cfg(not(target_os = "linux"))]
+        let names = {
+            let _ = policy;
+            std::iter::empty::<&Path>()
+        };
+        Self(
+            names
+                .map(|path| (path.to_owned(), identity(path)))
+                .collect(),
+        )
+    }
+
+    /// A name that leads to another file now, or to one where there was none.
+    ///
+    /// One that has gone is no reason to start anew: it is often gone for a moment only, while it is replaced.
+    #[must_use]
+    pub fn changed(&self) -> Option<&Path> {
+        let changed = self.0.iter().find(|(path, before)| {
+            let now = identity(path);
+            now.is_some() && now != *before
+        });
+        changed.map(|(path, _)| path.as_path())
+    }
+}
+
+#[cfg(unix)]
+fn identity(path: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+
+    let metadata = std::fs::metadata(path).ok()?;
+    Some((metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Path) -> Option<Identity> {
+    None
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use std::fs;
+
+    use super::*;
+    use crate::plugin::sandbox::Capabilities;
+
+    #[test]
+    fn a_file_that_was_replaced_is_named_and_one_that_was_rewritten_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let (file, missing) = (dir.path().join("ca.pem"), dir.path().join("later"));
+        fs::write(&file, "one").unwrap();
+        let policy = Policy {
+            capabilities: Capabilities {
+                read: vec![file.clone(), missing.clone()],
+                ..Capabilities::default()
+            },
+            ..Policy::default()
+        };
+        let openings = Openings::of(&policy);
+        assert_eq!(openings.changed(), None);
+        fs::write(&file, "two").unwrap();
+        assert_eq!(openings.changed(), None, "the same file");
+
+        fs::rename(&file, dir.path().join("old")).unwrap();
+        assert_eq!(openings.changed(), None, "it may be about to come back");
+        fs::write(&file, "three").unwrap();
+        assert_eq!(openings.changed(), Some(file.as_path()));
+        fs::rename(dir.path().join("old"), &file).unwrap();
+        assert_eq!(openings.changed(), None);
+        fs::write(&missing, "").unwrap();
+        assert_eq!(openings.changed(), Some(missing.as_path()));
+    }
+}

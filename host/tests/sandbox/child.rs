@@ -1,0 +1,115 @@
+//! This test binary started again: it holds itself to a policy, tries everything, and tells what came of it.
+
+use std::{
+    collections::BTreeMap,
+    env,
+    fmt::Display,
+    path::PathBuf,
+    process::{Command, ExitStatus, Output},
+};
+
+use conductor::plugin::sandbox::{self, Policy};
+
+use super::attempts;
+
+/// A process that is about to be started.
+pub(crate) struct Child(Command);
+
+/// What came of each attempt.
+pub(crate) struct Outcomes {
+    /// What `apply` had to say.
+    pub(crate) lines: Vec<String>,
+    by_name: BTreeMap<String, String>,
+}
+
+impl Child {
+    pub(crate) fn new(policy: &Policy) -> Self {
+        let mut command = Command::new(env::current_exe().unwrap());
+        // One thread, as a worker has.
+        command.args(["--exact", "child::entry", "--nocapture", "--test-threads=1"]);
+        let policy = serde_json::to_string(policy).unwrap();
+        Self(command).with("POLICY", policy).with("DIR", "/")
+    }
+
+    pub(crate) fn with(mut self, name: &str, value: impl Display) -> Self {
+        self.0.env(variable(name), value.to_string());
+        self
+    }
+
+    /// Held to what the host holds itself to, and to nothing else.
+    pub(crate) fn protected_only(self) -> Self {
+        self.with("PROTECTED", "").with("ONLY", "dumpable")
+    }
+
+    pub(crate) fn outcomes(mut self) -> Outcomes {
+        let output = self.0.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output));
+        let mut outcomes = Outcomes {
+            lines: Vec::new(),
+            by_name: BTreeMap::new(),
+        };
+        for line in text(&output).lines() {
+            if let Some(line) = line.strip_prefix("LINE ") {
+                outcomes.lines.push(line.to_owned());
+            } else if let Some((name, outcome)) = line
+                .strip_prefix("TRIED ")
+                .and_then(|l| l.split_once(" => "))
+            {
+                outcomes.by_name.insert(name.to_owned(), outcome.to_owned());
+            }
+        }
+        assert!(!outcomes.by_name.is_empty(), "{}", text(&output));
+        outcomes
+    }
+
+    /// Makes one attempt, which does not come back.
+    pub(crate) fn status_of(self, name: &str) -> ExitStatus {
+        let mut child = self.with("ONLY", name);
+        child.0.output().unwrap().status
+    }
+}
+
+impl Outcomes {
+    pub(crate) fn of(&self, name: &str) -> &str {
+        let outcome = self.by_name.get(name);
+        outcome.unwrap_or_else(|| panic!("{name:?} was not tried: {:?}", self.by_name))
+    }
+
+    pub(crate) fn assert_refused(&self, name: &str) {
+        let outcome = self.of(name);
+        assert!(["EPERM", "EACCES"].contains(&outcome), "{name}: {outcome}");
+    }
+}
+
+/// Where the child begins; as a test of its own it has nothing to do.
+#[test]
+fn entry() {
+    let Ok(policy) = env::var(variable("POLICY")) else {
+        return;
+    };
+    let dir = PathBuf::from(env::var(variable("DIR")).unwrap());
+    let only = env::var(variable("ONLY")).ok();
+    if env::var(variable("PROTECTED")).is_ok() {
+        sandbox::protect_host().unwrap();
+    } else {
+        let policy: Policy = serde_json::from_str(&policy).unwrap();
+        for line in sandbox::apply(&policy).unwrap() {
+            println!("\nLINE {line}");
+        }
+    }
+    for (name, attempt) in attempts::all(&dir) {
+        let last = name == "abort";
+        if only.as_deref().map_or(!last, |only| only == name) {
+            println!("\nTRIED {name} => {}", attempt());
+        }
+    }
+}
+
+pub(crate) fn variable(name: &str) -> String {
+    format!("CONDUCTOR_SANDBOX_TEST_{name}")
+}
+
+fn text(output: &Output) -> String {
+    let (said, erred) = (&output.stdout, &output.stderr);
+    String::from_utf8_lossy(said).into_owned() + &String::from_utf8_lossy(erred)
+}

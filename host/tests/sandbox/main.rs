@@ -1,0 +1,427 @@
+//! What a worker can and cannot do once a policy holds it: each case tries it in a process of its own.
+#![cfg(target_os = "linux")]
+
+mod attempts;
+mod child;
+
+use std::{
+    fs,
+    net::TcpListener,
+    os::unix::{fs::PermissionsExt as _, net::UnixListener, process::ExitStatusExt as _},
+    path::{Path, PathBuf},
+};
+
+use child::{Child, Outcomes};
+use conductor::plugin::sandbox::{Capabilities, Limits, Policy};
+
+/// Files of the host's and of others, and doors to knock at.
+struct World {
+    dir: tempfile::TempDir,
+    tcp: TcpListener,
+    _unix: UnixListener,
+}
+
+impl World {
+    fn new() -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::create_dir_all(at("shared/state")).unwrap();
+        fs::create_dir(at("shared/folder")).unwrap();
+        for file in [
+            "shared/conductor.toml",
+            "shared/state/lock",
+            "shared/folder/file",
+            "shared/neighbour",
+            "elsewhere",
+        ] {
+            fs::write(at(file), "content").unwrap();
+        }
+        fs::write(
+            at("script"),
+            "#!/bin/sh\nread -r line </etc/hosts\nexit 3\n",
+        )
+        .unwrap();
+        fs::set_permissions(at("script"), fs::Permissions::from_mode(0o755)).unwrap();
+        Self {
+            tcp: TcpListener::bind("127.0.0.1:0").unwrap(),
+            _unix: UnixListener::bind(at("socket")).unwrap(),
+            dir,
+        }
+    }
+
+    fn at(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn child(&self, policy: &Policy) -> Child {
+        Child::new(policy)
+            .with("DIR", self.dir.path().display())
+            .with("TCP", self.tcp.local_addr().unwrap())
+            .with("HOST", std::process::id())
+    }
+
+    fn outcomes(&self, capabilities: Capabilities) -> Outcomes {
+        let policy = Policy {
+            capabilities,
+            hidden: vec![self.at("shared/conductor.toml"), self.at("shared/state")],
+            ..Policy::default()
+        };
+        self.child(&policy).outcomes()
+    }
+}
+
+fn nothing() -> Capabilities {
+    Capabilities::default()
+}
+
+#[test]
+fn this_kernel_knows_every_layer() {
+    let outcomes = World::new().outcomes(nothing());
+    assert_eq!(outcomes.lines, Vec::<String>::new());
+}
+
+#[test]
+fn what_every_probe_needs_works_undeclared() {
+    let outcomes = World::new().outcomes(nothing());
+    for name in [
+        "start a thread",
+        "look a name up",
+        "send over UDP",
+        "list the interfaces",
+        "make a pair of sockets",
+        "ask for the fill of a filesystem",
+        "read /proc/meminfo",
+        "read /proc/self/maps",
+        "list /sys",
+        "list /usr/lib",
+        "read /etc/hosts",
+        "read /etc/nsswitch.conf",
+        "read /dev/urandom",
+        "write to /dev/null",
+        "signal itself",
+        "allocate 64 MiB",
+        "connect within the process",
+    ] {
+        assert_eq!(outcomes.of(name), "ok", "{name}");
+    }
+}
+
+#[test]
+fn the_network_is_closed_until_it_is_declared() {
+    let world = World::new();
+    let closed = world.outcomes(nothing());
+    for name in ["connect over TCP", "listen on TCP", "ping"] {
+        closed.assert_refused(name);
+    }
+    let open = world.outcomes(Capabilities {
+        network: true,
+        ..nothing()
+    });
+    for name in ["connect over TCP", "listen on TCP"] {
+        assert_eq!(open.of(name), "ok", "{name}");
+    }
+    open.assert_refused("connect to a Unix socket");
+    for name in SOCKETS_OF_NOBODY {
+        closed.assert_refused(name);
+        open.assert_refused(name);
+    }
+}
+
+#[test]
+fn unix_sockets_are_closed_until_they_are_declared() {
+    let world = World::new();
+    world
+        .outcomes(nothing())
+        .assert_refused("connect to a Unix socket");
+    let open = world.outcomes(Capabilities {
+        unix_sockets: true,
+        ..nothing()
+    });
+    assert_eq!(open.of("connect to a Unix socket"), "ok");
+    open.assert_refused("connect over TCP");
+}
+
+#[test]
+fn files_are_closed_until_they_are_declared() {
+    let world = World::new();
+    let closed = world.outcomes(nothing());
+    let open = world.outcomes(Capabilities {
+        read: vec![world.at("shared"), world.at("elsewhere")],
+        ..nothing()
+    });
+    for name in [
+        "read shared/neighbour",
+        "read shared/folder/file",
+        "list shared/folder",
+        "read elsewhere",
+    ] {
+        closed.assert_refused(name);
+        assert_eq!(open.of(name), "ok", "{name}");
+    }
+    for name in ["read /etc/shadow", "list /tmp", "list /root", "list /etc"] {
+        closed.assert_refused(name);
+        open.assert_refused(name);
+    }
+}
+
+#[test]
+fn what_is_hidden_stays_closed_inside_an_open_folder() {
+    let world = World::new();
+    for read in [
+        vec![world.at("shared")],
+        vec![world.at("shared/conductor.toml"), world.at("shared/state")],
+        vec![PathBuf::from("/")],
+    ] {
+        let outcomes = world.outcomes(Capabilities { read, ..nothing() });
+        for name in ["read shared/conductor.toml", "read shared/state/lock"] {
+            outcomes.assert_refused(name);
+        }
+    }
+}
+
+#[test]
+fn nothing_can_be_written_or_changed() {
+    let world = World::new();
+    let outcomes = world.outcomes(Capabilities {
+        read: vec![world.dir.path().to_owned()],
+        ..nothing()
+    });
+    assert_eq!(outcomes.of("read elsewhere"), "ok", "only reading is open");
+    for name in WRITING {
+        outcomes.assert_refused(name);
+    }
+    assert_eq!(fs::read(world.at("elsewhere")).unwrap(), b"content");
+}
+
+#[test]
+fn the_host_is_closed_to_a_worker() {
+    let outcomes = World::new().outcomes(nothing());
+    for name in HOST {
+        outcomes.assert_refused(name);
+    }
+}
+
+#[test]
+fn what_weakens_the_kernel_or_the_hosts_hold_is_closed() {
+    let world = World::new();
+    let running = Capabilities {
+        run: vec![PathBuf::from("/bin/true")],
+        ..nothing()
+    };
+    for capabilities in [nothing(), running] {
+        let outcomes = world.outcomes(capabilities);
+        for name in KERNEL {
+            outcomes.assert_refused(name);
+        }
+        for name in NOT_THERE {
+            assert_eq!(outcomes.of(name), "ENOSYS", "{name}");
+        }
+    }
+}
+
+#[test]
+fn programs_are_closed_until_they_are_declared() {
+    let world = World::new();
+    let closed = world.outcomes(nothing());
+    for name in ["fork", "run /bin/true", "run the script", "end a program"] {
+        closed.assert_refused(name);
+    }
+    let open = world.outcomes(Capabilities {
+        run: vec![
+            PathBuf::from("/bin/true"),
+            PathBuf::from("/bin/sleep"),
+            world.at("script"),
+        ],
+        ..nothing()
+    });
+    assert_eq!(open.lines, Vec::<String>::new());
+    assert_eq!(open.of("run /bin/true"), "exit status: 0");
+    assert_eq!(open.of("run the script"), "exit status: 3");
+    assert_eq!(open.of("end a program"), "signal: 9 (SIGKILL)");
+    open.assert_refused("run /bin/ls");
+    open.assert_refused("signal the host");
+}
+
+#[test]
+fn all_privileges_are_gone() {
+    let outcomes = World::new().outcomes(nothing());
+    for (field, value) in [
+        ("CapInh", "0000000000000000"),
+        ("CapPrm", "0000000000000000"),
+        ("CapEff", "0000000000000000"),
+        ("CapAmb", "0000000000000000"),
+        ("NoNewPrivs", "1"),
+        ("Seccomp", "2"),
+        ("Umask", "0077"),
+    ] {
+        assert_eq!(outcomes.of(field), value, "{field}");
+    }
+    if rustix::process::geteuid().is_root() {
+        assert_eq!(outcomes.of("CapBnd"), "0000000000000000");
+    }
+}
+
+#[test]
+fn a_core_is_left_only_where_that_is_wanted() {
+    let world = World::new();
+    let outcomes = world.outcomes(nothing());
+    assert_eq!(outcomes.of("limit of cores"), "0");
+    assert_eq!(outcomes.of("dumpable"), "no");
+    let policy = Policy {
+        limits: Limits {
+            core_dumps: true,
+            ..Limits::default()
+        },
+        ..Policy::default()
+    };
+    let outcomes = world.child(&policy).outcomes();
+    assert_eq!(outcomes.of("dumpable"), "yes");
+}
+
+#[test]
+fn allocating_past_the_limit_fails_and_so_does_opening_files() {
+    let world = World::new();
+    let limits = Limits {
+        memory: 256 << 20,
+        open_files: 64,
+        ..Limits::default()
+    };
+    let policy = Policy {
+        limits,
+        ..Policy::default()
+    };
+    let outcomes = world.child(&policy).outcomes();
+    assert_eq!(outcomes.lines, Vec::<String>::new());
+    assert_eq!(outcomes.of("allocate 1 GiB at once"), "refused");
+    let pieces: u64 = outcomes.of("allocate 1 GiB in pieces").parse().unwrap();
+    assert!((8..16).contains(&pieces), "{pieces} of 16 MiB");
+    assert_eq!(outcomes.of("open files"), "EMFILE");
+    outcomes.assert_refused("raise a limit");
+}
+
+#[test]
+fn a_worker_can_abort() {
+    let world = World::new();
+    let status = world.child(&Policy::default()).status_of("abort");
+    assert_eq!(status.signal(), Some(6), "{status}");
+}
+
+#[test]
+fn the_library_is_readable_though_its_folder_is_hidden() {
+    let world = World::new();
+    let policy = Policy {
+        library: Some(world.at("shared/state/lock")),
+        hidden: vec![world.at("shared")],
+        ..Policy::default()
+    };
+    let outcomes = world.child(&policy).outcomes();
+    assert_eq!(outcomes.of("read shared/state/lock"), "ok");
+    outcomes.assert_refused("read shared/neighbour");
+}
+
+#[test]
+fn what_is_declared_and_not_there_is_said() {
+    let world = World::new();
+    let outcomes = world.outcomes(Capabilities {
+        read: vec![PathBuf::from("/not/there"), world.at("shared/state")],
+        ..nothing()
+    });
+    let state = world.at("shared/state");
+    let expected = [
+        "read /not/there: not opened: No such file or directory (os error 2)".to_owned(),
+        format!(
+            "read {}: not opened: it is one of the host's own",
+            state.display()
+        ),
+    ];
+    assert_eq!(outcomes.lines, expected);
+}
+
+#[test]
+fn a_host_that_protects_itself_is_closed_to_its_user() {
+    // As root nothing of the kind can be seen: its processes may look into all others.
+    let policy = Policy::default();
+    let outcomes = Child::new(&policy).protected_only().outcomes();
+    assert_eq!(outcomes.of("dumpable"), "no");
+}
+
+/// Refused whatever is declared.
+const SOCKETS_OF_NOBODY: [&str; 8] = [
+    "raw socket",
+    "packet socket",
+    "AF_ALG socket",
+    "AF_VSOCK socket",
+    "AF_BLUETOOTH socket",
+    "SCTP socket",
+    "netlink of the audit system",
+    "netlink of device events",
+];
+
+const WRITING: [&str; 12] = [
+    "write elsewhere",
+    "append to elsewhere",
+    "empty elsewhere",
+    "truncate elsewhere",
+    "make a file",
+    "make a folder",
+    "remove elsewhere",
+    "rename elsewhere",
+    "link elsewhere",
+    "change the mode of elsewhere",
+    "change the times of elsewhere",
+    "set an attribute of elsewhere",
+];
+
+const HOST: [&str; 14] = [
+    "read the host's memory",
+    "read the host's environment",
+    "read the host's maps",
+    "list the host's files",
+    "see the host's program",
+    "trace the host",
+    "copy from the host's memory",
+    "take a file of the host's",
+    "signal the host",
+    "signal the host's thread",
+    "queue a signal for the host",
+    "limit the host",
+    "renice the host",
+    "reschedule the host",
+];
+
+const KERNEL: [&str; 19] = [
+    "bpf",
+    "io_uring",
+    "mount",
+    "a user namespace",
+    "a cloned namespace",
+    "keyrings",
+    "kexec",
+    "a module",
+    "perf events",
+    "userfaultfd",
+    "leave the session",
+    "leave the process group",
+    "outlive the host",
+    "become dumpable",
+    "own a file's signals",
+    "memory in a file of its own",
+    "shared memory",
+    "shared memory of System V",
+    "a message queue",
+];
+
+const NOT_THERE: [&str; 2] = ["clone3", "a call of the x32 ABI"];
+
+/// So that no case is spelled differently in the two places.
+#[test]
+fn every_case_is_one_that_is_tried() {
+    let known: Vec<&str> = attempts::all(Path::new("/"))
+        .into_iter()
+        .map(|a| a.0)
+        .collect();
+    let cases = [&SOCKETS_OF_NOBODY[..], &WRITING, &HOST, &KERNEL, &NOT_THERE].concat();
+    for case in cases {
+        assert!(known.contains(&case), "{case}");
+    }
+}
