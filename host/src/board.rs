@@ -99,18 +99,18 @@ impl Board {
         platforms.iter().map(|guard| guard.view()).collect()
     }
 
+    /// The guard of each plugin.
+    pub fn plugins(&self) -> Vec<Arc<PluginGuard>> {
+        let guards = self.guards.read().unwrap_or_else(PoisonError::into_inner);
+        guards.plugins.clone()
+    }
+
     /// Everything.
     pub fn status(&self) -> StatusView {
-        let plugins = self
-            .guards
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .plugins
-            .clone();
         StatusView {
             host: self.host(),
             platforms: self.platforms(),
-            plugins: plugins.iter().map(|guard| guard.view()).collect(),
+            plugins: self.plugins().iter().map(|guard| guard.view()).collect(),
             refused: self
                 .catalog
                 .refused()

@@ -13,6 +13,7 @@ use std::{
 use self::{
     assembly::Assembly,
     serving::{Served, log_samples, serve},
+    workers::WorkerWatch,
 };
 use tokio::sync::mpsc;
 
@@ -33,12 +34,13 @@ pub(crate) use self::assembly::how;
 
 mod assembly;
 mod serving;
+mod workers;
 
 /// A host that checks platforms, with nobody looking at it yet.
 pub struct Host {
     scheduler: Arc<Handle>,
-    /// Looks after the plugin folders until the host stops.
-    watch: Mutex<Option<Watch>>,
+    /// Look after plugin folders and workers until the host stops.
+    watch: Mutex<Option<(Watch, WorkerWatch)>>,
     assembly: Assembly,
     board: Arc<Board>,
     shared: Arc<Shared>,
@@ -74,9 +76,10 @@ impl Host {
             let scheduler = Arc::clone(&scheduler);
             move |changes| tell(&scheduler, changes)
         });
+        let workers = WorkerWatch::start(shared.clock, Arc::clone(&board), Arc::clone(&scheduler));
         Ok(Self {
             scheduler,
-            watch: Mutex::new(Some(watch)),
+            watch: Mutex::new(Some((watch, workers))),
             assembly,
             board,
             shared,

@@ -23,6 +23,7 @@ pub mod pressure;
 pub mod sample;
 #[cfg(test)]
 mod tests;
+pub mod workers;
 
 /// One measurement of the machine. `None` is "unknown", which is not zero: it neither raises nor lowers the mode.
 #[derive(Clone, Debug, Default, PartialEq)]

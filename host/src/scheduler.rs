@@ -24,7 +24,7 @@ use self::{
 use crate::{
     board::Board,
     guard::{Shared, Skip},
-    metrics::{DegradedMode, Resource, SkipReason},
+    metrics::{DegradedMode, Resource, RestartReason, SkipReason},
     plugin::{Ended, LoadError},
     resources::{Judge, Limits, Sample, sample::Sampler},
     schedule::{Due, Key, Mode, Schedule, Start, runs_at},
@@ -53,8 +53,8 @@ enum Command {
     Proved(usize, u64),
     /// It ended without having been asked to.
     Ended(usize, u64, Ended),
-    /// It uses more than its limits allow.
-    Exceeded(Arc<str>, u64, String),
+    /// It is to have a successor, for this reason; the text goes on after "its worker".
+    Renew(Arc<str>, u64, RestartReason, String),
     /// Something changed in the plugin folders.
     Library(String, LibraryChange),
     /// The config changed.
@@ -94,11 +94,11 @@ impl Handle {
         let _ = self.commands.send(Command::Library(id, change));
     }
 
-    /// The worker of this plugin's generation uses more than its limits allow: `what` says how, as in "uses 600 MiB".
-    pub fn exceeded(&self, plugin: Arc<str>, generation: u64, what: String) {
+    /// The worker of this plugin's generation is to have a successor: `what` says why, as in "uses 600 MiB of memory".
+    pub fn renew(&self, plugin: Arc<str>, generation: u64, reason: RestartReason, what: String) {
         let _ = self
             .commands
-            .send(Command::Exceeded(plugin, generation, what));
+            .send(Command::Renew(plugin, generation, reason, what));
     }
 
     /// Whether the scheduler has ended, which it never does by itself.
@@ -387,7 +387,9 @@ impl Driver {
             Command::Loaded(at, number, result) => self.loaded(at, number, result),
             Command::Proved(at, number) => self.proved(at, number),
             Command::Ended(at, number, ended) => self.ended(at, number, &ended),
-            Command::Exceeded(plugin, number, what) => self.exceeded(&plugin, number, &what),
+            Command::Renew(plugin, number, reason, what) => {
+                self.succeed(&plugin, number, reason, &what);
+            }
             Command::Library(id, change) => self.library_changed(&id, &change),
             Command::Follow(plan) => self.follow(*plan),
         }

@@ -40,7 +40,7 @@ fn check(global: &Global) -> Result<Exit, CliError> {
     config.check_plugins(&ids)?;
     let mut exit = Exit::Ok;
     for id in config.plugins_in_use() {
-        match loader.describe(id, &host::how(&config.plugin(id))) {
+        match loader.describe(id, &host::how(&config, id)) {
             Ok(description) => {
                 let schema = PluginSchema::new(id, &description.config_schema)?;
                 for platform in config.platforms.iter().filter(|p| p.plugin == id) {

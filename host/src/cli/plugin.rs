@@ -97,7 +97,7 @@ fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError
         let error = loader
             .describe(
                 &library.manifest.id,
-                &host::how(&config.plugin(&library.manifest.id)),
+                &host::how(&config, &library.manifest.id),
             )
             .err();
         plugins.push(Listed {

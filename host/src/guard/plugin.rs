@@ -17,7 +17,8 @@ use crate::{
     breaker::{Breaker, Outcome, Settings, Ticket},
     library::Vetted,
     metrics::{ErrorType, Isolation, PluginInfo, PluginMetrics, RestartReason},
-    plugin::{Description, Ended, Failure, LoadError},
+    plugin::{Description, Ended, Failure, LoadError, loader::Confinement},
+    resources::workers::Usage,
     state::{LoadState, PluginView},
 };
 
@@ -66,12 +67,16 @@ pub struct Running {
     pub held: Option<String>,
     /// Its process, where it has one of its own.
     pub pid: Option<u32>,
+    /// What that is still to be held to.
+    pub confinement: Option<Arc<Confinement>>,
 }
 
 struct Life {
     running: Running,
     ticket: Ticket,
     since: Duration,
+    /// What its process was last seen to use.
+    usage: Option<Usage>,
 }
 
 impl PluginGuard {
@@ -184,6 +189,7 @@ impl PluginGuard {
             running,
             ticket: birth.life,
             since: now,
+            usage: None,
         });
         self.stuck.store(0, Ordering::Relaxed);
         self.generation.store(birth.number, Ordering::Relaxed);
@@ -234,6 +240,17 @@ impl PluginGuard {
         inner.state = LoadState::Failed(error);
     }
 
+    /// Notes what the process of a generation was seen to use.
+    pub fn uses(&self, generation: u64, usage: Usage) {
+        let mut inner = self.inner.lock();
+        if generation == self.generation()
+            && let Some(life) = &mut inner.running
+        {
+            life.usage = Some(usage);
+            self.metrics.worker_uses(usage.memory, usage.cpu_seconds);
+        }
+    }
+
     /// What a check of this plugin's platforms comes to while nothing of it runs.
     pub fn failure(&self) -> Failure {
         match &self.inner.lock().state {
@@ -257,6 +274,7 @@ impl PluginGuard {
         let inner = self.inner.lock();
         let life = inner.running.as_ref();
         let running = life.map(|life| &life.running);
+        let usage = life.and_then(|life| life.usage);
         PluginView {
             id: self.id.to_string(),
             state: inner.state.name().to_owned(),
@@ -270,8 +288,8 @@ impl PluginGuard {
             isolation: running.map(|r| r.isolation.label().to_owned()),
             generation: life.map(|_| self.generation()),
             pid: running.and_then(|r| r.pid),
-            memory_bytes: None,
-            cpu_seconds: None,
+            memory_bytes: usage.map(|usage| usage.memory),
+            cpu_seconds: usage.map(|usage| usage.cpu_seconds),
             sha256: running.map(|r| r.vetted.sha256.to_string()),
             file: running.map(|r| r.vetted.origin.display().to_string()),
             stuck_calls: self.metrics.stuck_calls(),

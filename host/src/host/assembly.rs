@@ -5,6 +5,7 @@
 
 use std::{
     collections::BTreeMap,
+    path::PathBuf,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -13,12 +14,11 @@ use crate::{
     breaker,
     config::{BreakerConfig, Config, PlatformConfig, PluginConfig, PluginSchema, ResourcesConfig},
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
-    library::Catalog,
+    library::{Catalog, Store},
     metrics::ErrorType,
     plugin::{
         LoadError,
         loader::{How, Loader},
-        sandbox::Policy,
     },
     resources::Limits,
     scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Timing},
@@ -203,7 +203,7 @@ impl Assembly {
     /// Loads a plugin, and holds its platforms' configs against its schema.
     fn load_job(&self, config: &Arc<Config>, id: &str) -> LoadJob {
         let (config, id, loader) = (Arc::clone(config), id.to_owned(), self.loader.clone());
-        let how = how(&config.plugin(&id));
+        let how = how(&config, &id);
         Arc::new(move |order| {
             let loaded = loader.load(&id, &how, order.in_worker, order.ended)?;
             let description = loaded.plugin.description().clone();
@@ -224,6 +224,7 @@ impl Assembly {
                     vetted: loaded.vetted,
                     isolation: loaded.isolation,
                     held: loaded.held,
+                    confinement: loaded.confinement,
                     pid: loaded.plugin.pid(),
                 },
                 plugin: loaded.plugin,
@@ -233,12 +234,26 @@ impl Assembly {
 }
 
 /// How the config wants a plugin's generations.
-pub(crate) fn how(config: &PluginConfig) -> How {
+pub(crate) fn how(config: &Config, id: &str) -> How {
+    let plugin = config.plugin(id);
     How {
-        isolation: config.isolation,
-        call_threads: config.call_threads as usize,
-        policy: Policy::default(),
+        isolation: plugin.isolation,
+        call_threads: plugin.call_threads as usize,
+        limits: plugin.limits,
+        allow: plugin.allow,
+        hidden: hidden(config),
     }
+}
+
+/// What lies on disk of the host's own.
+fn hidden(config: &Config) -> Vec<PathBuf> {
+    let state = config.host.state_dir.clone();
+    let state = state.unwrap_or_else(Store::default_base);
+    let config_file = (!config.is_builtin).then(|| PathBuf::from(config.source.name()));
+    [Some(state), config_file, config.lock_file.clone()]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Why a plugin does not take a platform's config, in one line.

@@ -8,7 +8,7 @@ use super::labels::Resource;
 use super::{PlatformMetrics, PluginMetrics, Shared};
 
 /// Every metric of the host, in the order they are shown.
-pub static FAMILIES: [Family; 19] = [
+pub static FAMILIES: [Family; 21] = [
     Family {
         name: "health_check_total",
         help: "Checks that ran, by what became of them.",
@@ -146,6 +146,20 @@ pub static FAMILIES: [Family; 19] = [
         kind: Kind::Gauge,
         labels: &["plugin"],
         samples: stuck_calls,
+    },
+    Family {
+        name: "conductor_worker_resident_memory_bytes",
+        help: "Memory of the plugin's worker that is resident; absent while it runs inside the host.",
+        kind: Kind::Gauge,
+        labels: &["plugin"],
+        samples: |of| worker_usage(of, |(memory, _)| Value::count(memory)),
+    },
+    Family {
+        name: "conductor_worker_cpu_seconds_total",
+        help: "Processor time the plugin's worker has used since it was started.",
+        kind: Kind::Counter,
+        labels: &["plugin"],
+        samples: |of| worker_usage(of, |(_, seconds)| Value::Number(seconds)),
     },
     Family {
         name: "conductor_config_last_reload_successful",
@@ -321,6 +335,15 @@ fn stuck_calls(of: &Snapshot) -> Samples<'_> {
     Box::new(of.plugins.iter().map(|plugin| Sample {
         labels: vec![("plugin", plugin.name.as_ref().into())],
         value: Value::count(plugin.stuck_calls()),
+    }))
+}
+
+fn worker_usage(of: &Snapshot, value: fn((u64, f64)) -> Value) -> Samples<'_> {
+    Box::new(of.plugins.iter().filter_map(move |plugin| {
+        Some(Sample {
+            labels: vec![("plugin", plugin.name.as_ref().into())],
+            value: value(plugin.worker_usage()?),
+        })
     }))
 }
 

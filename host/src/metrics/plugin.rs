@@ -22,6 +22,9 @@ pub struct PluginMetrics {
     pub(super) name: Arc<str>,
     pub(super) restarts: Counts<RestartReason, { RestartReason::ALL.len() }>,
     stuck_calls: AtomicU64,
+    /// What its worker was last seen to use: bytes, and the bits of seconds; not finite is absent.
+    memory: AtomicU64,
+    cpu_seconds: AtomicU64,
     info: Mutex<Option<PluginInfo>>,
 }
 
@@ -31,6 +34,8 @@ impl PluginMetrics {
             name,
             restarts: Counts::default(),
             stuck_calls: AtomicU64::new(0),
+            memory: AtomicU64::new(0),
+            cpu_seconds: AtomicU64::new(f64::NAN.to_bits()),
             info: Mutex::default(),
         }
     }
@@ -53,6 +58,21 @@ impl PluginMetrics {
     /// Counts one replacement of the plugin's worker.
     pub fn worker_restarted(&self, reason: RestartReason) {
         self.restarts.add(reason, 1);
+    }
+
+    /// Sets what the plugin's worker uses: bytes of memory, and seconds of processor time since it was started.
+    pub fn worker_uses(&self, memory: u64, cpu_seconds: f64) {
+        self.memory.store(memory, Ordering::Relaxed);
+        self.cpu_seconds
+            .store(cpu_seconds.to_bits(), Ordering::Relaxed);
+    }
+
+    /// What its worker uses, if it was seen.
+    pub(super) fn worker_usage(&self) -> Option<(u64, f64)> {
+        let cpu_seconds = f64::from_bits(self.cpu_seconds.load(Ordering::Relaxed));
+        cpu_seconds
+            .is_finite()
+            .then(|| (self.memory.load(Ordering::Relaxed), cpu_seconds))
     }
 
     /// Sets what is shown of the plugin's current generation; there is no such series before the first call.

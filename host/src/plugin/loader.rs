@@ -1,10 +1,15 @@
 //! From a plugin's id to a loaded plugin.
 
-use std::sync::Arc;
+use std::{path::PathBuf, sync::Arc};
+
+use conductor_plugin_api::manifest::Need;
 
 use super::{
-    Description, Ended, LoadError, LoadedPlugin, in_process::InProcess, quarantine::Quarantine,
-    record::Record, sandbox::Policy,
+    Description, Ended, LoadError, LoadedPlugin,
+    in_process::InProcess,
+    quarantine::Quarantine,
+    record::Record,
+    sandbox::{Limits, Openings},
 };
 use crate::{
     clock::Clock,
@@ -29,8 +34,21 @@ pub struct How {
     pub isolation: config::Isolation,
     /// How many of its calls may run at once.
     pub call_threads: usize,
-    /// What a worker may do.
-    pub policy: Policy,
+    /// How much a worker may use.
+    pub limits: Limits,
+    /// What the operator lets it do, where he said so.
+    pub allow: Option<Vec<Need>>,
+    /// Files and folders of the host's own, which no worker may read.
+    pub hidden: Vec<PathBuf>,
+}
+
+/// What the host still has to hold a worker to, once it runs.
+#[derive(Debug)]
+pub struct Confinement {
+    /// How much it may use.
+    pub limits: Limits,
+    /// The files it can see as they were when it started.
+    pub openings: Openings,
 }
 
 /// A plugin that was loaded, and what it was loaded from.
@@ -43,6 +61,8 @@ pub struct Loaded {
     pub isolation: Isolation,
     /// Why that is a worker although the config wants it in the host's process.
     pub held: Option<String>,
+    /// What a worker is still to be held to.
+    pub confinement: Option<Arc<Confinement>>,
 }
 
 impl Loader {
@@ -103,6 +123,7 @@ impl Loader {
                 config::Isolation::InProcess => Isolation::InProcess,
             },
             held,
+            confinement: None,
         })
     }
 

@@ -503,20 +503,17 @@ impl Driver {
         }
     }
 
-    /// A worker uses more than its limits allow.
-    pub(super) fn exceeded(&mut self, id: &str, number: u64, what: &str) {
+    /// A worker is to have a successor, such as for using more than its limits allow.
+    pub(super) fn succeed(&mut self, id: &str, number: u64, reason: RestartReason, what: &str) {
         let now = self.shared.clock.now();
         let Some(at) = self.plugin_place(id) else {
             return;
         };
         let plugin = &self.plugins[at];
-        if plugin
-            .current
-            .as_ref()
-            .is_some_and(|current| current.number == number)
-        {
-            tracing::error!(plugin = plugin.guard.id(), "its worker {what}");
-            self.renew(at, Some(RestartReason::Limit), now);
+        let current = plugin.current.as_ref();
+        if current.is_some_and(|current| current.number == number) && plugin.next.is_none() {
+            tracing::warn!(plugin = id, "its worker {what}; a new one is being started");
+            self.renew(at, Some(reason), now);
         }
     }
 

@@ -1,0 +1,159 @@
+//! What workers use: measured through the OS, and judged against their limits.
+//!
+//! What the kernel can hold a worker to, it is held to when it starts. This sees the rest: what the limits come to over
+//! time, and on machines where the host has no cgroup of its own.
+
+use std::{collections::VecDeque, time::Duration};
+
+use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
+
+/// What a process uses.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Usage {
+    /// Bytes of memory that is resident.
+    pub memory: u64,
+    /// Seconds of processor time since it was started.
+    pub cpu_seconds: f64,
+}
+
+/// Measures processes, whoever started them.
+pub struct Meter(System);
+
+impl Meter {
+    /// A meter that has measured nothing yet.
+    ///
+    /// # Errors
+    /// When the OS has no means for it.
+    pub fn new() -> Result<Self, sysinfo::Error> {
+        System::new().map(Self)
+    }
+
+    /// What each process uses now; nothing for one that is gone.
+    pub fn measure(&mut self, pids: &[u32]) -> Vec<Option<Usage>> {
+        let pids: Vec<_> = pids.iter().map(|&pid| Pid::from_u32(pid)).collect();
+        self.0.refresh_processes_specifics(
+            ProcessesToUpdate::Some(&pids),
+            true,
+            ProcessRefreshKind::nothing()
+                .with_memory()
+                .with_cpu()
+                .without_tasks(),
+        );
+        let usage = |pid: &Pid| {
+            let process = self.0.process(*pid)?;
+            Some(Usage {
+                memory: process.memory(),
+                cpu_seconds: Duration::from_millis(process.accumulated_cpu_time()).as_secs_f64(),
+            })
+        };
+        pids.iter().map(usage).collect()
+    }
+}
+
+/// Holds one worker's usage against its limits. Pure.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    /// Processor seconds by time, of the last minute.
+    past: VecDeque<(Duration, f64)>,
+}
+
+impl Ledger {
+    /// Takes a measurement in; answers which limit is exceeded, as in "uses 600 MiB of memory; its limit is 512 MiB".
+    ///
+    /// `memory` is in bytes; `cpu_percent` of one core, which the average of a whole minute must exceed.
+    pub fn exceeded(
+        &mut self,
+        now: Duration,
+        usage: Usage,
+        memory: u64,
+        cpu_percent: u32,
+    ) -> Option<String> {
+        if usage.memory > memory {
+            return Some(format!(
+                "uses {} MiB of memory; its limit is {} MiB",
+                usage.memory >> 20,
+                memory >> 20
+            ));
+        }
+        self.past.push_back((now, usage.cpu_seconds));
+        // The last one that is a minute old stays, so that the span is never shorter.
+        while self
+            .past
+            .get(1)
+            .is_some_and(|(then, _)| now.saturating_sub(*then) >= SPAN)
+        {
+            self.past.pop_front();
+        }
+        let (then, before) = *self.past.front()?;
+        let passed = now.saturating_sub(then);
+        if passed < SPAN {
+            return None;
+        }
+        let percent = (usage.cpu_seconds - before) / passed.as_secs_f64() * 100.0;
+        (percent > f64::from(cpu_percent) + TOLERANCE).then(|| {
+            format!("used {percent:.0} % of a core over a minute; its limit is {cpu_percent} %")
+        })
+    }
+}
+
+/// What processor time is averaged over.
+const SPAN: Duration = Duration::from_secs(60);
+/// Clocks of the kernel and of the host differ a little; in percent of a core.
+const TOLERANCE: f64 = 2.0;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MIB: u64 = 1 << 20;
+
+    fn usage(cpu_seconds: f64) -> Usage {
+        Usage {
+            memory: 100 * MIB,
+            cpu_seconds,
+        }
+    }
+
+    #[test]
+    fn memory_above_the_limit_is_told_at_once() {
+        let mut ledger = Ledger::default();
+        assert_eq!(
+            ledger.exceeded(Duration::ZERO, usage(0.0), 100 * MIB, 50),
+            None
+        );
+        let said = ledger.exceeded(Duration::ZERO, usage(0.0), 99 * MIB, 50);
+        assert_eq!(said.unwrap(), "uses 100 MiB of memory; its limit is 99 MiB");
+    }
+
+    #[test]
+    fn processor_time_is_judged_by_the_minute_and_a_burst_is_no_excess() {
+        let mut ledger = Ledger::default();
+        let mut told = |second: u32, cpu: f64| {
+            let now = Duration::from_secs(second.into());
+            ledger.exceeded(now, usage(cpu), u64::MAX, 50)
+        };
+        for second in 0..20 {
+            assert_eq!(told(second, f64::from(second)), None, "a burst");
+        }
+        for second in 20..80 {
+            assert_eq!(
+                told(second, 20.0),
+                None,
+                "20 s of a minute are below a half"
+            );
+        }
+        let excess = (80..200).find_map(|second| told(second, 20.0 + f64::from(second - 80)));
+        assert_eq!(
+            excess.unwrap(),
+            "used 53 % of a core over a minute; its limit is 50 %"
+        );
+    }
+
+    #[test]
+    fn a_meter_sees_this_process_and_none_that_is_gone() {
+        let mut meter = Meter::new().unwrap();
+        let found = meter.measure(&[std::process::id(), u32::MAX >> 2]);
+        assert!(found[0].is_some_and(|usage| usage.memory > MIB));
+        assert_eq!(found[1], None);
+    }
+}
