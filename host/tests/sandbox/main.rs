@@ -1,5 +1,6 @@
 //! What a worker can and cannot do once a policy holds it: each case tries it in a process of its own.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "a test is to end where it went wrong")]
 
 mod attempts;
 mod child;

@@ -85,10 +85,9 @@ fn not_there() -> BpfProgram {
     let answer = |with: u32| step(libc::BPF_RET | libc::BPF_K, 0, 0, with);
     #[expect(
         clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
         reason = "system calls are numbered from 0 to some hundreds"
     )]
-    let clone3 = libc::SYS_clone3 as u32;
+    let clone3 = libc::SYS_clone3.cast_unsigned() as u32;
     vec![
         step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
         step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, 0, X32),

@@ -180,7 +180,7 @@ mod tests {
         let own = Owner::of(process::id()).unwrap();
         let another_with_our_number = Owner {
             started: own.started + 1,
-            ..own.clone()
+            ..own
         };
         let at = |owner: &Owner| dir.path().join(name_of_group(owner, "x", 0));
         let base = Base {

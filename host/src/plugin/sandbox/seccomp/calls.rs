@@ -265,10 +265,7 @@ fn scheduling_of_others(own: u32) -> Result<Vec<Refused>, BackendError> {
         calls.push((call, vec![others]));
     }
     // What the number means stands before it: a process, a group, or a user.
-    for (call, process) in [
-        (libc::SYS_setpriority, libc::PRIO_PROCESS as c_int),
-        (libc::SYS_ioprio_set, 1),
-    ] {
+    for (call, process) in [(libc::SYS_setpriority, 0), (libc::SYS_ioprio_set, 1)] {
         let many = all([isnt(0, &[process])?])?;
         let others = all([vec![other_than(1, own)?], isnt(1, &[0])?])?;
         calls.push((call, vec![many, others]));
