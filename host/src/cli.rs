@@ -80,7 +80,7 @@ enum Command {
     Drill(drill::Args),
 }
 
-#[derive(clap::Args)]
+#[derive(Clone, clap::Args)]
 struct Global {
     /// The config; without one the built-in default watches this machine (see `conductor config default`)
     #[arg(

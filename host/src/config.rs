@@ -23,10 +23,12 @@ pub use elements::host::HostConfig;
 pub use elements::platform::{PlatformConfig, Priority};
 pub use elements::plugin::{Isolation, PluginConfig};
 pub use elements::resources::ResourcesConfig;
+pub use elements::trust::TrustConfig;
 pub use error::ConfigError;
 pub use schema::{PluginSchema, json_schema};
 pub use source::{Location, MAX_BYTES, Source};
 
+use crate::library::Policy;
 use error::Fault;
 use wording::{listed, nearest};
 
@@ -42,6 +44,8 @@ pub struct Config {
     pub breaker: BreakerConfig,
     /// When the machine counts as short of resources.
     pub resources: ResourcesConfig,
+    /// Whose signature a library must have to be loaded.
+    pub trust: TrustConfig,
     /// The plugins that have a `[plugin.<id>]` table, by id; [`Config::plugin`] answers for all others too.
     pub plugins: BTreeMap<String, PluginConfig>,
     /// What to watch, in the order of the file; never empty.
@@ -93,6 +97,7 @@ impl Config {
                 host: parts.host,
                 breaker: parts.breaker,
                 resources: parts.resources,
+                trust: parts.trust,
                 plugins: parts.plugins,
                 platforms: parts.platforms,
                 is_builtin: false,
@@ -100,6 +105,16 @@ impl Config {
                 source,
             }),
             Err(faults) => Err(ConfigError::new(source, faults)),
+        }
+    }
+
+    /// What a library must be to be loaded, beyond the rules that hold on every host.
+    #[must_use]
+    pub fn policy(&self) -> Policy {
+        Policy {
+            lock_file: self.lock_file.clone(),
+            signers: self.trust.minisign_keys.clone(),
+            require_signature: self.trust.require_signature,
         }
     }
 

@@ -16,10 +16,14 @@ use std::{
 
 use conductor_plugin_api::Status;
 
-pub use self::{load::PluginGuard, shared::Shared, slot::Skip};
 use self::{
     locked::Locked,
     slot::{Finished, Slot},
+};
+pub use self::{
+    plugin::{Birth, PluginGuard, Running},
+    shared::Shared,
+    slot::Skip,
 };
 use crate::{
     breaker::{Breaker, Outcome, Settings, State, Transition},
@@ -29,10 +33,10 @@ use crate::{
     state::{BreakerView, Health, PlatformView, View},
 };
 
-mod load;
 mod locked;
 #[cfg(all(test, conductor_loom))]
 mod loom_tests;
+mod plugin;
 mod shared;
 mod slot;
 mod starvation;
@@ -88,7 +92,10 @@ impl PlatformGuard {
         let seed = settings.name.bytes().fold(0, |seed: u64, byte| {
             seed.wrapping_mul(31).wrapping_add(byte.into())
         });
-        let slot = Slot::new(Breaker::new(settings.breaker, seed));
+        let slot = Slot::new(
+            Breaker::new(settings.breaker, seed),
+            shared.first_sequence(),
+        );
         Self {
             settings,
             plugin,
@@ -121,7 +128,10 @@ impl PlatformGuard {
             Err(Skip::Saturated)
         } else {
             let mut inner = self.inner.lock();
-            inner.slot.begin(slot_time, now, self.settings.timeout)
+            let generation = self.plugin.generation();
+            inner
+                .slot
+                .begin(slot_time, now, self.settings.timeout, generation)
         };
         match begun {
             Ok((sequence, transition)) => {
@@ -175,11 +185,11 @@ impl PlatformGuard {
             true => Outcome::Ignored,
             false => Outcome::Failure,
         };
-        let Some(transition) = inner.slot.expire(sequence, now, blame) else {
+        let Some((generation, transition)) = inner.slot.expire(sequence, now, blame) else {
             return;
         };
         stuck();
-        let quarantined = self.plugin.call_stuck();
+        let quarantined = self.plugin.call_stuck(generation);
         let change = inner.view.failed(&failure, now, timeout);
         drop(inner);
         self.announce(transition, now);
@@ -197,16 +207,23 @@ impl PlatformGuard {
         }
     }
 
-    /// Gives up on a call because the host is leaving; counts it as skipped. `stuck` is as in [`expire`](Self::expire).
-    pub fn abandon(&self, sequence: u64, now: Duration, stuck: impl FnOnce()) {
+    /// Gives up on a call because the host is leaving; counts it as skipped.
+    pub fn abandon(&self, sequence: u64, now: Duration) {
         let mut inner = self.inner.lock();
         let left = inner.slot.expire(sequence, now, || Outcome::Ignored);
-        if left.is_some() {
-            stuck();
-            self.plugin.call_stuck();
+        if let Some((generation, _)) = left {
+            self.plugin.call_stuck(generation);
             drop(inner);
             self.forget(SkipReason::Shutdown);
         }
+    }
+
+    /// Whether the last check could report.
+    pub fn has_reported(&self) -> bool {
+        !matches!(
+            self.inner.lock().view.health,
+            Health::Failing | Health::Waiting
+        )
     }
 
     /// Notes when the next check is due.
@@ -264,9 +281,9 @@ impl PlatformGuard {
                 transition,
                 started,
             } => (transition, now.saturating_sub(started)),
-            Finished::Late => {
+            Finished::Late { generation } => {
                 drop(inner);
-                self.plugin.call_returned();
+                self.plugin.call_returned(generation);
                 return Waiting::No;
             }
             Finished::Unknown => return Waiting::Yes,
@@ -377,7 +394,8 @@ impl Caller for PlatformGuard {
             self.withdraw(sequence, now, SkipReason::Saturated);
             return None;
         }
-        let slot_time = self.inner.lock().slot.start(sequence, now)?;
+        let generation = self.plugin.generation();
+        let slot_time = self.inner.lock().slot.start(sequence, now, generation)?;
         self.shared.metrics.lateness(now.saturating_sub(slot_time));
         Some(now + self.settings.timeout)
     }

@@ -9,6 +9,7 @@
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use conductor_plugin_api::manifest::{ApiVersion, Manifest};
@@ -16,24 +17,36 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest as _, Sha256};
 
 mod catalog;
+mod changes;
 mod image;
 mod inspection;
 mod manifest;
 mod pins;
+mod policy;
 mod refusal;
 mod scan;
+mod sightings;
+mod signatures;
+mod stamp;
 mod store;
 #[cfg(test)]
 mod tests;
 mod trust;
+mod watch;
 
 pub use catalog::Catalog;
+pub use changes::{Changes, PluginChange};
 pub use image::{Format, Kind, Machine};
 pub use inspection::{Inspection, Outcome, Verdict};
 pub use pins::{Change, Pins};
+pub use policy::Policy;
 pub use refusal::{Refusal, Rule};
 pub use scan::{Candidates, candidates};
-pub use store::Store;
+pub use signatures::{KeyId, Signer};
+pub use store::{CALLS, Store};
+pub use watch::Watch;
+
+use policy::Terms;
 
 /// A library that keeps every rule, and the host's private copy of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -48,13 +61,21 @@ pub struct Vetted {
     pub manifest: Manifest,
     /// Its size in bytes.
     pub size: usize,
+    /// Whose signature it has, where the host knows signers.
+    pub signed_by: Option<KeyId>,
+    /// The private copy is there for as long as anybody holds this library.
+    _copy: Arc<store::Holder>,
 }
 
 /// Looks at the library at `path`, rule by rule, and makes a private copy of it.
 ///
 /// # Errors
 /// The first rule it breaks.
-pub fn vet(path: &Path, pins: &Pins, store: &Store) -> Result<Vetted, Refusal> {
+pub fn vet(path: &Path, policy: &Policy, store: &Store) -> Result<Vetted, Refusal> {
+    vet_under(path, &policy.terms(), store)
+}
+
+fn vet_under(path: &Path, terms: &Terms<'_>, store: &Store) -> Result<Vetted, Refusal> {
     let (inspection, bytes) = examine(path);
     if let Some(refusal) = inspection.refusal() {
         return Err(refusal);
@@ -62,23 +83,49 @@ pub fn vet(path: &Path, pins: &Pins, store: &Store) -> Result<Vetted, Refusal> {
     let (Some(sha256), Some(manifest)) = (inspection.sha256, inspection.manifest) else {
         unreachable!("what has no content or no manifest is refused above");
     };
-    pins.check(path, &sha256)
-        .map_err(|problem| Refusal::new(path, Rule::Pin, problem))?;
+    let refused_by = |rule| move |problem| Refusal::new(path, rule, problem);
+    terms.pin(path, &sha256).map_err(refused_by(Rule::Pin))?;
+    let signed_by = terms
+        .signature(path, &bytes)
+        .map_err(refused_by(Rule::Signature))?;
     let copy = store
         .keep(&bytes, &sha256)
-        .map_err(|problem| Refusal::new(path, Rule::Store, problem))?;
+        .map_err(refused_by(Rule::Store))?;
     Ok(Vetted {
-        path: copy,
+        path: copy.path().to_owned(),
         origin: path.to_owned(),
         sha256,
         manifest,
         size: bytes.len(),
+        signed_by,
+        _copy: Arc::new(copy),
     })
 }
 
 /// Tells all that is known of the file at `path`, also of one that is refused.
 pub fn inspect(path: &Path) -> Inspection {
     examine(path).0
+}
+
+/// As [`inspect`], with the rules of a policy; pins know the file by this `path`.
+pub fn inspect_under(path: &Path, policy: &Policy) -> Inspection {
+    let terms = policy.terms();
+    let (mut inspection, bytes) = examine(path);
+    if let Some(sha256) = inspection.sha256 {
+        inspection.judge(Rule::Pin, terms.pin(path, &sha256));
+        inspection.judge(Rule::Signature, terms.signature(path, &bytes));
+    }
+    inspection
+}
+
+/// What the rules on content say to `bytes`, whatever they are; for the fuzz targets.
+#[doc(hidden)]
+pub fn inspect_bytes(bytes: &[u8]) -> Inspection {
+    let mut inspection = Inspection::new(Path::new("bytes"));
+    inspection.size = Some(bytes.len());
+    judge_content(bytes, &mut inspection);
+    inspection.leave_the_rest_open();
+    inspection
 }
 
 /// The SHA-256 of a library; its `Display` is 64 hexadecimal digits, or as many as the precision asks for.

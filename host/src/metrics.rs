@@ -8,7 +8,7 @@
 //!
 //! Nothing here reads a clock, and nothing here knows another room of the host.
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -97,6 +97,18 @@ impl Metrics {
             .store(mode as u8, Ordering::Relaxed);
     }
 
+    /// The config was read and applied, at the start or later, at this time in seconds since the Unix epoch.
+    pub fn config_loaded(&self, unix_seconds: f64) {
+        let bits = unix_seconds.to_bits();
+        self.shared.config_loaded.store(bits, Ordering::Relaxed);
+        self.shared.config_refused.store(false, Ordering::Relaxed);
+    }
+
+    /// A reload was asked for and changed nothing, as the config was refused.
+    pub fn config_refused(&self) {
+        self.shared.config_refused.store(true, Ordering::Relaxed);
+    }
+
     /// What there is to show now; the values themselves are read when [`Family::samples`] comes to them.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
@@ -116,6 +128,10 @@ struct Shared {
     /// One per [`Resource`], as the bits of an `f64`; not finite is absent.
     resources: [AtomicU64; Resource::ALL.len()],
     degraded_mode: AtomicU8,
+    /// When the config in force was read, as the bits of an `f64`; not finite before the first.
+    config_loaded: AtomicU64,
+    /// Whether a later one was refused.
+    config_refused: AtomicBool,
 }
 
 /// The registered series, in the order they are shown.
@@ -151,6 +167,8 @@ impl Default for Shared {
             lateness: Histogram::new(&LATENESS_BOUNDS),
             resources: [const { AtomicU64::new(f64::NAN.to_bits()) }; Resource::ALL.len()],
             degraded_mode: AtomicU8::new(DegradedMode::Normal as u8),
+            config_loaded: AtomicU64::new(f64::NAN.to_bits()),
+            config_refused: AtomicBool::new(false),
         }
     }
 }

@@ -13,6 +13,8 @@ use crate::metrics::ErrorType;
 pub mod in_process;
 mod layout;
 pub mod loader;
+pub mod quarantine;
+pub mod record;
 mod rust_door;
 pub mod sandbox;
 mod threads;
@@ -130,7 +132,7 @@ pub struct Report {
 
 impl Report {
     /// A report for a call to fill in; calls on one thread share one, so that a check allocates nothing.
-    fn empty() -> Self {
+    pub(crate) fn empty() -> Self {
         Self {
             status: Status::Healthy,
             message: String::new(),

@@ -6,39 +6,59 @@
 
 use std::{
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
     time::Duration,
 };
 
-pub use self::setup::{LoadJob, PlatformSetup, PluginSetup, Ready, Setup};
-use self::watch::Watch;
+pub use self::setup::{
+    LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Setup, Timing,
+};
+use self::{
+    generations::{Plugin, progress},
+    platforms::Platforms,
+    watch::Watch,
+};
 use crate::{
     board::Board,
-    guard::{PlatformGuard, PluginGuard, Shared},
-    metrics::{DegradedMode, ErrorType, Resource, SkipReason},
-    plugin::{Call, Failure, LoadedPlugin, ProbeId},
-    resources::{Judge, Sample, sample::Sampler},
+    guard::{Shared, Skip},
+    metrics::{DegradedMode, Resource, SkipReason},
+    plugin::{Ended, LoadError},
+    resources::{Judge, Limits, Sample, sample::Sampler},
     schedule::{Due, Key, Mode, Schedule, Start, runs_at},
 };
 
-mod loading;
+mod generations;
+mod plan;
+mod platforms;
+mod proof;
 mod setup;
 mod watch;
 
 /// How the rest of the host talks to the scheduler.
 pub struct Handle {
     commands: Sender<Command>,
-    thread: Option<thread::JoinHandle<()>>,
+    thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 /// What the scheduler is told.
 enum Command {
     Stop,
     Sampled(Sample),
-    Loaded(usize, Option<Ready>),
+    /// The generation of this number, of the plugin in this place, is loaded or could not be.
+    Loaded(usize, u64, Result<Ready, LoadError>),
+    /// All its first checks have ended.
+    Proved(usize, u64),
+    /// It ended without having been asked to.
+    Ended(usize, u64, Ended),
+    /// It uses more than its limits allow.
+    Exceeded(Arc<str>, u64, String),
+    /// Something changed in the plugin folders.
+    Library(String, LibraryChange),
+    /// The config changed.
+    Follow(Box<Plan>),
 }
 
 /// Starts the scheduler on a thread of its own.
@@ -53,7 +73,7 @@ pub fn start(setup: Setup) -> std::io::Result<Handle> {
         .spawn(move || driver.run())?;
     Ok(Handle {
         commands,
-        thread: Some(thread),
+        thread: Mutex::new(Some(thread)),
     })
 }
 
@@ -64,20 +84,42 @@ pub fn check_once(setup: Setup) {
 }
 
 impl Handle {
+    /// Goes by another config from now on: what did not change keeps slot, probe, breaker and counters.
+    pub fn follow(&self, plan: Plan) {
+        let _ = self.commands.send(Command::Follow(Box::new(plan)));
+    }
+
+    /// Something changed in the plugin folders about the plugin of this id.
+    pub fn library_changed(&self, id: String, change: LibraryChange) {
+        let _ = self.commands.send(Command::Library(id, change));
+    }
+
+    /// The worker of this plugin's generation uses more than its limits allow: `what` says how, as in "uses 600 MiB".
+    pub fn exceeded(&self, plugin: Arc<str>, generation: u64, what: String) {
+        let _ = self
+            .commands
+            .send(Command::Exceeded(plugin, generation, what));
+    }
+
     /// Whether the scheduler has ended, which it never does by itself.
     pub fn is_finished(&self) -> bool {
-        self.thread
+        self.thread()
             .as_ref()
             .is_none_or(thread::JoinHandle::is_finished)
     }
 
     /// No new checks from now on; returns when those under way have ended, or their time of grace has.
-    pub fn stop(mut self) {
+    pub fn stop(&self) {
         // A scheduler that is gone has nothing to stop.
         let _ = self.commands.send(Command::Stop);
-        if let Some(thread) = self.thread.take() {
+        let thread = self.thread().take();
+        if let Some(thread) = thread {
             let _ = thread.join();
         }
+    }
+
+    fn thread(&self) -> MutexGuard<'_, Option<thread::JoinHandle<()>>> {
+        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -85,94 +127,50 @@ struct Driver {
     shared: Arc<Shared>,
     board: Arc<Board>,
     plugins: Vec<Plugin>,
-    platforms: Vec<Platform>,
+    platforms: Platforms,
+    /// The places of platforms that a reload took off the schedule and whose last call is under way.
+    leaving: Vec<usize>,
     schedule: Schedule,
     /// Where the lattice begins, and the ticks are counted from.
     origin: Duration,
     watch: Watch,
     judge: Judge,
+    limits: Limits,
     stretch: Mode,
     sampler: Option<Sampler>,
-    setup: Timing,
+    timing: Timing,
     commands: Sender<Command>,
     inbox: Receiver<Command>,
     due: Vec<Due>,
 }
 
-struct Timing {
-    interval: Duration,
-    stagger: Duration,
-    tick: Duration,
-    grace: Duration,
-}
-
-struct Plugin {
-    guard: Arc<PluginGuard>,
-    load: LoadJob,
-    loading: bool,
-    loaded: Option<Arc<dyn LoadedPlugin>>,
-    /// The calls of this turn.
-    batch: Vec<Call>,
-    wants_nudge: bool,
-}
-
-struct Platform {
-    guard: Arc<PlatformGuard>,
-    plugin: usize,
-    config: Arc<str>,
-    probe: Result<Option<ProbeId>, Arc<str>>,
-}
-
-impl Plugin {
-    /// Nobody waits any more for the call into this platform's probe.
-    fn abandoned(&self, platform: &Platform) {
-        if let (Some(loaded), Ok(Some(probe))) = (&self.loaded, &platform.probe) {
-            loaded.abandoned(*probe);
-        }
-    }
-}
-
 impl Driver {
     fn new(setup: Setup, commands: Sender<Command>, inbox: Receiver<Command>) -> Self {
-        let plugins = setup.plugins.into_iter().map(|plugin| Plugin {
-            guard: plugin.guard,
-            load: plugin.load,
-            loading: false,
-            loaded: None,
-            batch: Vec::new(),
-            wants_nudge: false,
-        });
-        let platforms = setup.platforms.into_iter().map(|platform| Platform {
-            guard: platform.guard,
-            plugin: platform.plugin,
-            config: platform.config,
-            probe: Ok(None),
-        });
-        Self {
-            schedule: schedule(Duration::ZERO, setup.tick, setup.stagger),
+        let plan = setup.plan;
+        let mut driver = Self {
+            schedule: schedule(Duration::ZERO, &plan.timing),
             origin: Duration::ZERO,
             shared: setup.shared,
             board: setup.board,
-            plugins: plugins.collect(),
-            platforms: platforms.collect(),
+            plugins: Vec::new(),
+            platforms: Platforms::default(),
+            leaving: Vec::new(),
             watch: Watch::default(),
-            judge: setup.judge,
+            judge: Judge::new(plan.limits),
+            limits: plan.limits,
             stretch: Mode::Normal,
             sampler: None,
-            setup: Timing {
-                interval: setup.interval,
-                stagger: setup.stagger,
-                tick: setup.tick,
-                grace: setup.shutdown_grace,
-            },
+            timing: plan.timing,
             commands,
             inbox,
             due: Vec::new(),
-        }
+        };
+        driver.take_in(plan.plugins, plan.platforms);
+        driver
     }
 
     fn run(mut self) {
-        if !self.load_all() {
+        if !self.start_all() {
             return;
         }
         self.start_sampler();
@@ -184,6 +182,7 @@ impl Driver {
             self.note_lateness(now, wanted);
             self.begin_due(now);
             self.expire(now);
+            self.look_after_generations(now);
             self.dispatch();
             let now = self.shared.clock.now();
             wanted = self.next_turn(now);
@@ -197,17 +196,24 @@ impl Driver {
     }
 
     fn check_once(mut self) {
-        if !self.load_all() {
+        if !self.start_all() {
             return;
         }
         let now = self.shared.clock.now();
-        for at in 0..self.platforms.len() {
+        let all: Vec<_> = self.platforms.staying().map(|(at, _)| at).collect();
+        for at in all {
             self.begin(at, now, now);
         }
         while self.shared.in_flight() > 0 {
             self.dispatch();
-            thread::sleep(self.setup.tick);
-            self.expire(self.shared.clock.now());
+            thread::sleep(self.timing.tick);
+            // A worker that ended is replaced for those that had not begun.
+            while let Ok(command) = self.inbox.try_recv() {
+                self.obey(command);
+            }
+            let now = self.shared.clock.now();
+            self.expire(now);
+            self.look_after_generations(now);
         }
         self.leave_plugins();
     }
@@ -228,27 +234,8 @@ impl Driver {
     /// Gives everybody a slot; the lattice begins now.
     fn lay_out_schedule(&mut self) {
         self.origin = self.shared.clock.now();
-        self.schedule = schedule(self.origin, self.setup.tick, self.setup.stagger);
-        let intervals = self
-            .platforms
-            .iter()
-            .map(|platform| platform.guard.settings().interval);
-        let intervals = std::iter::once(self.setup.interval).chain(intervals);
-        for (at, interval) in intervals.enumerate() {
-            let set = u32::try_from(at).map(|key| self.schedule.set(Key(key), interval));
-            if !matches!(set, Ok(Ok(()))) {
-                tracing::error!(
-                    "no slot for number {at} on the schedule, which is never checked: {set:?}"
-                );
-            }
-        }
-        for planned in self.schedule.plan().entries() {
-            if let Some(at) = platform_of(planned.key) {
-                self.platforms[at]
-                    .guard
-                    .set_next(self.origin + planned.phase);
-            }
-        }
+        self.schedule = schedule(self.origin, &self.timing);
+        self.fill_schedule();
     }
 
     fn begin_due(&mut self, now: Duration) {
@@ -305,64 +292,60 @@ impl Driver {
     /// Begins one platform's check, if its guard lets it.
     fn begin(&mut self, at: usize, slot_time: Duration, now: Duration) {
         let platform = &self.platforms[at];
-        let Ok(sequence) = platform.guard.begin(slot_time, now) else {
-            return;
-        };
-        let plugin = &mut self.plugins[platform.plugin];
-        match (&plugin.loaded, &platform.probe) {
-            (Some(_), Ok(Some(probe))) => {
-                plugin.batch.push(Call {
-                    probe: *probe,
-                    caller: Arc::clone(&platform.guard) as Arc<_>,
-                    sequence,
-                });
+        let plugin = platform.plugin;
+        match platform.guard.begin(slot_time, now) {
+            Ok(sequence) if self.plugins[plugin].current.is_some() => {
+                self.hand_over(at, sequence, now);
                 self.watch.begun(at, sequence, now);
             }
-            (_, Err(reason)) => {
-                let failure = Failure::new(ErrorType::Config, reason);
-                platform.guard.refuse(sequence, now, &failure);
+            Ok(sequence) => self.hold(plugin, at, sequence, now),
+            Err(Skip::Stuck(since)) => {
+                let patience = platform.guard.settings().breaker.reset_timeout();
+                self.consider_stuck(plugin, now.saturating_sub(since) >= patience, now);
             }
-            (None, _) | (_, Ok(None)) => {
-                let at = platform.plugin;
-                platform
-                    .guard
-                    .refuse(sequence, now, &plugin.guard.failure());
-                self.load(at, now);
-            }
+            Err(Skip::Saturated) => self.consider_stuck(plugin, false, now),
+            Err(Skip::Overlap | Skip::BreakerOpen) => {}
         }
     }
 
     fn dispatch(&mut self) {
         for plugin in &mut self.plugins {
-            let Some(loaded) = &plugin.loaded else {
-                continue;
-            };
-            // What waited since the last turn gets more threads before more is queued behind it.
-            plugin.wants_nudge = plugin.wants_nudge && loaded.nudge();
-            if !plugin.batch.is_empty() {
-                plugin.wants_nudge |= loaded.start(&mut plugin.batch);
-            }
+            plugin.dispatch();
         }
     }
 
     fn expire(&mut self, now: Duration) {
         let (platforms, plugins) = (&self.platforms, &self.plugins);
+        let mut with_stuck = Vec::new();
         self.watch.expire(
             now,
-            |at, sequence| platforms[at].guard.progress(sequence),
+            |at, sequence| progress(platforms, at, sequence),
             |at, sequence| {
                 let platform = &platforms[at];
-                let stuck = || plugins[platform.plugin].abandoned(platform);
+                let plugin = &plugins[platform.plugin];
+                let stuck = || {
+                    if let (Some(loaded), Ok(Some(probe))) = (plugin.loaded(), &platform.probe) {
+                        loaded.abandoned(*probe);
+                    }
+                };
                 platform.guard.expire(sequence, now, stuck);
+                with_stuck.push(platform.plugin);
             },
         );
+        for at in with_stuck {
+            self.consider_stuck(at, false, now);
+        }
+        self.let_leave();
     }
 
     /// When to wake up next: always on a tick boundary, so that what is due by then starts together.
     fn next_turn(&mut self, now: Duration) -> Duration {
         let platforms = &self.platforms;
-        let deadline = self.watch.next(|at| platforms[at].guard.settings().timeout);
-        let nudge = self.plugins.iter().any(|p| p.wants_nudge).then_some(now);
+        let deadline = self.watch.next(|at| {
+            let platform = platforms.get(at);
+            platform.map_or(Duration::ZERO, |platform| platform.guard.settings().timeout)
+        });
+        let nudge = self.plugins.iter().any(Plugin::wants_a_turn).then_some(now);
         let own = [deadline, nudge]
             .into_iter()
             .flatten()
@@ -381,7 +364,7 @@ impl Driver {
 
     /// The first tick boundary at or after `at`.
     fn end_of_tick(&self, at: Duration) -> Duration {
-        let tick = self.setup.tick.as_nanos();
+        let tick = self.timing.tick.as_nanos();
         let ticks = at.saturating_sub(self.origin).as_nanos().div_ceil(tick);
         self.origin + Duration::from_nanos(u64::try_from(ticks * tick).unwrap_or(u64::MAX))
     }
@@ -401,7 +384,12 @@ impl Driver {
         match command {
             Command::Stop => {}
             Command::Sampled(sample) => self.judge(&sample),
-            Command::Loaded(at, ready) => self.loaded(at, ready),
+            Command::Loaded(at, number, result) => self.loaded(at, number, result),
+            Command::Proved(at, number) => self.proved(at, number),
+            Command::Ended(at, number, ended) => self.ended(at, number, &ended),
+            Command::Exceeded(plugin, number, what) => self.exceeded(&plugin, number, &what),
+            Command::Library(id, change) => self.library_changed(&id, &change),
+            Command::Follow(plan) => self.follow(*plan),
         }
     }
 
@@ -438,51 +426,50 @@ impl Driver {
 
     /// No new starts; what runs gets its time of grace, and what has not started is taken back.
     fn drain(mut self) {
-        let end = self.shared.clock.now() + self.setup.grace;
+        let end = self.shared.clock.now() + self.timing.shutdown_grace;
         let waiting = self.shared.in_flight();
         if waiting > 0 {
             tracing::info!(
                 "stopping: {waiting} checks are under way and get {}",
-                humantime::format_duration(self.setup.grace)
+                humantime::format_duration(self.timing.shutdown_grace)
             );
         }
         loop {
             let now = self.shared.clock.now();
             self.schedule.poll(now, |found| {
-                if let Some(at) = platform_of(found.key) {
+                if let Some(platform) = platform_of(found.key).and_then(|at| self.platforms.get(at))
+                {
                     let due = found.missed + u64::from(found.start.is_some());
-                    self.platforms[at].guard.skip(SkipReason::Shutdown, due);
+                    platform.guard.skip(SkipReason::Shutdown, due);
                 }
             });
             self.expire(now);
             self.watch.each_recent(|at, sequence| {
-                self.platforms[at]
-                    .guard
-                    .withdraw(sequence, now, SkipReason::Shutdown);
+                if let Some(platform) = self.platforms.get(at) {
+                    platform.guard.withdraw(sequence, now, SkipReason::Shutdown);
+                }
             });
             if self.shared.in_flight() == 0 || now >= end {
                 break;
             }
-            thread::sleep(self.setup.tick);
+            thread::sleep(self.timing.tick);
         }
         let left = self.shared.in_flight();
         if left > 0 {
             tracing::warn!("leaving with {left} checks under way");
             let now = self.shared.clock.now();
             self.watch.each(|at, sequence| {
-                let platform = &self.platforms[at];
-                let stuck = || self.plugins[platform.plugin].abandoned(platform);
-                platform.guard.abandon(sequence, now, stuck);
+                if let Some(platform) = self.platforms.get(at) {
+                    platform.guard.abandon(sequence, now);
+                }
             });
         }
         self.leave_plugins();
     }
 
-    /// Forgets the loaded plugins instead of dropping them: with the last owner go the probes, and an author's drop that
-    /// hangs must not hold up the host's end.
     fn leave_plugins(&mut self) {
         for plugin in &mut self.plugins {
-            std::mem::forget(plugin.loaded.take());
+            plugin.leave();
         }
     }
 }
@@ -492,8 +479,14 @@ fn platform_of(key: Key) -> Option<usize> {
     (key.0 as usize).checked_sub(1)
 }
 
-fn schedule(origin: Duration, tick: Duration, stagger: Duration) -> Schedule {
-    Schedule::new(origin, tick, stagger).expect("the config was held to the same rules")
+/// The key of the platform in a place.
+fn key_of(at: usize) -> Option<Key> {
+    u32::try_from(at + 1).ok().map(Key)
+}
+
+fn schedule(origin: Duration, timing: &Timing) -> Schedule {
+    Schedule::new(origin, timing.tick, timing.stagger)
+        .expect("the config was held to the same rules")
 }
 
 /// The driver looks at the clock at least this often, because its sleep does not see a suspend pass.

@@ -2,7 +2,8 @@
 //!
 //! It serves while everything else is stuck, and no client can hurt the checks: header size, time and the
 //! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
-//! `/api/v1/status`) is made on a thread of its own, one at a time.
+//! `/api/v1/status`) is made on a thread of its own, one at a time. So is the one thing a client can ask the
+//! host to do, a reload, where the operator allows it.
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -20,6 +21,7 @@ use crate::metrics::Metrics;
 
 mod connections;
 mod offload;
+mod reload;
 mod routes;
 #[cfg(feature = "prometheus")]
 mod scrape;
@@ -39,6 +41,9 @@ pub struct Surface {
     pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Called each time `/metrics` was read to its end; must be quick.
     pub scraped: Arc<dyn Fn() + Send + Sync>,
+    /// Reads the config again and applies it, or says in text for people why not; called on a thread that may block, one
+    /// call at a time. None where `--web.enable-lifecycle` was not given: `/-/reload` then answers 403.
+    pub reload: Option<Arc<dyn Fn() -> Result<(), String> + Send + Sync>>,
 }
 
 /// A listening server that does not serve yet.

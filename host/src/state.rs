@@ -232,12 +232,22 @@ pub struct PluginView {
     pub state: String,
     /// Why it is not loaded.
     pub error: Option<String>,
+    /// What the operator should know while it is: a new library that was not taken, for instance.
+    pub note: Option<String>,
     /// Its own version; this and the following are absent until it is loaded.
     pub version: Option<String>,
     /// The API version it was built for.
     pub api_version: Option<String>,
-    /// Where it runs: `in-process`.
+    /// Where it runs: `process` (a worker of its own) or `in-process`.
     pub isolation: Option<String>,
+    /// The number of the generation that is called, from 1: each start of a worker is a new one.
+    pub generation: Option<u64>,
+    /// The worker's process.
+    pub pid: Option<u32>,
+    /// Its resident memory.
+    pub memory_bytes: Option<u64>,
+    /// The processor time it has used since it was started.
+    pub cpu_seconds: Option<f64>,
     /// Of the library, 64 hexadecimal digits.
     pub sha256: Option<String>,
     /// The library as the operator placed it.
@@ -246,6 +256,10 @@ pub struct PluginView {
     pub stuck_calls: u64,
     /// Whether it has so many of them that it gets no further calls.
     pub quarantined: bool,
+    /// Why it runs in a worker although the config wants it in the host's process: the quarantine, until an operator
+    /// clears it.
+    #[serde(default)]
+    pub held_in_worker: Option<String>,
 }
 
 /// A library file that was refused.

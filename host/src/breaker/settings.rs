@@ -61,6 +61,20 @@ impl Settings {
             max_reset_timeout,
         })
     }
+
+    /// How long it stays open the first time.
+    pub fn reset_timeout(&self) -> Duration {
+        self.reset_timeout
+    }
+
+    /// The same, but for `times` as many failures.
+    #[must_use]
+    pub fn more_patient(self, times: u32) -> Self {
+        Self {
+            failure_threshold: self.failure_threshold.saturating_mul(times.max(1)),
+            ..self
+        }
+    }
 }
 
 impl Default for Settings {

@@ -40,9 +40,9 @@ fn check(global: &Global) -> Result<Exit, CliError> {
     config.check_plugins(&ids)?;
     let mut exit = Exit::Ok;
     for id in config.plugins_in_use() {
-        match loader.load(id, 1) {
-            Ok(loaded) => {
-                let schema = PluginSchema::new(id, &loaded.plugin.description().config_schema)?;
+        match loader.describe(id, &host::how(&config.plugin(id))) {
+            Ok(description) => {
+                let schema = PluginSchema::new(id, &description.config_schema)?;
                 for platform in config.platforms.iter().filter(|p| p.plugin == id) {
                     config.validate_platform_config(platform, &schema)?;
                 }

@@ -1,6 +1,9 @@
-//! `conductor plugin list|inspect|pin`.
+//! `conductor plugin list|inspect|pin|clear`.
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use clap::Subcommand;
 use serde::Serialize;
@@ -8,8 +11,10 @@ use serde::Serialize;
 use super::{CliError, Exit, Global, Output, json, print, table};
 use crate::{
     clock::Clock,
+    config::Config,
     host,
-    library::{self, Catalog, Pins},
+    library::{self, Catalog, Pins, Policy, Store},
+    plugin::quarantine::Quarantine,
 };
 
 #[derive(Subcommand)]
@@ -28,7 +33,18 @@ pub(super) enum Command {
     /// Writes their SHA-256 to plugins.lock beside the config. A running host reads it whenever it looks for a library;
     /// remove the file to allow everything again.
     Pin,
+    /// Let a plugin run in the host's process again, as the config says
+    ///
+    /// A plugin that a host was inside of when it died is quarantined: it runs in a worker until it is cleared. A running
+    /// host notices when it next loads the plugin, which a reload makes it do.
+    Clear {
+        /// The plugin's id
+        #[arg(value_name = "NAME")]
+        id: String,
+    },
     /// Show what is known of a library file without running it
+    ///
+    /// With --config.file, also whether that config's pins and signatures let it be loaded.
     Inspect {
         /// The library
         file: PathBuf,
@@ -41,8 +57,9 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
     match command {
         Command::List { output, verbose } => list(*output, *verbose, global),
-        Command::Inspect { file, output } => inspect(file, *output),
+        Command::Inspect { file, output } => inspect(file, *output, global),
         Command::Pin => pin(global),
+        Command::Clear { id } => clear(id, global),
     }
 }
 
@@ -56,6 +73,8 @@ struct Listed {
     file: String,
     /// Why it is not loaded.
     reason: Option<String>,
+    /// Why a host runs it in a worker whatever the config says.
+    quarantined: Option<String>,
     #[serde(skip)]
     detail: Option<String>,
 }
@@ -64,9 +83,19 @@ fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError
     let config = global.config()?;
     let loader = host::loader(&config, Clock::start())
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
+    // A damaged one is told of, and keeps nobody from seeing the rest.
+    let held = quarantine(&config).all().unwrap_or_else(|error| {
+        CliError::Other(error.to_string()).print();
+        BTreeMap::new()
+    });
     let mut plugins: Vec<Listed> = Vec::new();
     for library in loader.catalog().libraries() {
-        let error = loader.load(&library.manifest.id, 1).err();
+        let error = loader
+            .describe(
+                &library.manifest.id,
+                &host::how(&config.plugin(&library.manifest.id)),
+            )
+            .err();
         plugins.push(Listed {
             id: Some(library.manifest.id.clone()),
             version: Some(library.manifest.version.clone()),
@@ -74,6 +103,9 @@ fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError
             state: if error.is_none() { "loaded" } else { "refused" },
             file: library.origin.display().to_string(),
             reason: error.as_ref().map(|e| e.message.clone()),
+            quarantined: held
+                .get(&library.manifest.id)
+                .map(|entry| entry.told_of(&library.manifest.id)),
             detail: error.and_then(|e| e.detail),
         });
     }
@@ -85,6 +117,7 @@ fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError
             state: "refused",
             file: refusal.file.display().to_string(),
             reason: Some(refusal.to_string()),
+            quarantined: None,
             detail: None,
         });
     }
@@ -112,6 +145,9 @@ fn list_table(plugins: &[Listed], verbose: bool) -> String {
         if let Some(reason) = &plugin.reason {
             lines.push_str(&format!("\n{reason}\n"));
         }
+        if let (Some(id), Some(quarantined)) = (&plugin.id, &plugin.quarantined) {
+            lines.push_str(&format!("\n{id}: {quarantined}\n"));
+        }
         if let (true, Some(detail)) = (verbose, &plugin.detail) {
             lines.push_str(&format!("{detail}\n"));
         }
@@ -128,8 +164,17 @@ fn pin(global: &Global) -> Result<Exit, CliError> {
         ));
     };
     let host = &config.host;
-    let catalog = Catalog::open(&host.plugin_dirs, false, None, host.state_dir.as_deref())
-        .map_err(|refusal| CliError::Other(refusal.to_string()))?;
+    let catalog = Catalog::open(
+        &host.plugin_dirs,
+        false,
+        // A library that is not pinned yet is what this is for; one that is not signed stays out.
+        Policy {
+            lock_file: None,
+            ..config.policy()
+        },
+        host.state_dir.as_deref(),
+    )
+    .map_err(|refusal| CliError::Other(refusal.to_string()))?;
     let (libraries, refused) = (catalog.libraries(), catalog.refused());
     if libraries.is_empty() {
         // A folder that is not mounted must not cost the pins of all that lies in it.
@@ -158,12 +203,62 @@ fn pin(global: &Global) -> Result<Exit, CliError> {
     })
 }
 
-fn inspect(file: &std::path::Path, output: Output) -> Result<Exit, CliError> {
-    let inspection = library::inspect(file);
+fn clear(id: &str, global: &Global) -> Result<Exit, CliError> {
+    let config = global.config()?;
+    let quarantine = quarantine(&config);
+    let failed = |error: &dyn std::fmt::Display| CliError::Other(error.to_string());
+    let Some(entry) = quarantine.clear(id).map_err(|e| failed(&e))? else {
+        let held: Vec<_> = quarantine
+            .all()
+            .map_err(|e| failed(&e))?
+            .into_keys()
+            .collect();
+        let held = match &*held {
+            [] => "no plugin is".to_owned(),
+            held => format!("quarantined are {}", held.join(", ")),
+        };
+        return Err(CliError::Other(format!(
+            "plugin {id} is not quarantined; {held}"
+        )));
+    };
+    print(&format!(
+        "{id} is cleared; it was quarantined since {}: {}\nA running host notices when it next loads the plugin or its config.\n",
+        entry.since, entry.reason
+    ))?;
+    Ok(Exit::Ok)
+}
+
+/// The quarantine of the hosts that run on this config.
+fn quarantine(config: &Config) -> Quarantine {
+    let state_dir = config.host.state_dir.clone();
+    Quarantine::open(&state_dir.unwrap_or_else(Store::default_base))
+}
+
+fn inspect(file: &Path, output: Output, global: &Global) -> Result<Exit, CliError> {
+    let inspection = match &global.config_file {
+        None => library::inspect(file),
+        Some(_) => {
+            let config = global.config()?;
+            let file = as_found(file, &config.host.plugin_dirs);
+            library::inspect_under(&file, &config.policy())
+        }
+    };
     match output {
         Output::Json => print(&json(&inspection)?)?,
         Output::Table => print(&inspection.to_string())?,
     }
     let refused = inspection.refusal().is_some();
     Ok(if refused { Exit::Refused } else { Exit::Ok })
+}
+
+/// The path by which a host finds the file in its plugin folders, where it lies in one: pins know it by that.
+fn as_found(file: &Path, dirs: &[PathBuf]) -> PathBuf {
+    let (Some(name), Ok(absolute)) = (file.file_name(), std::path::absolute(file)) else {
+        return file.to_owned();
+    };
+    let folder = |path: &Path| path.canonicalize().ok();
+    let own = absolute.parent().and_then(folder);
+    dirs.iter()
+        .find(|dir| own.is_some() && folder(dir) == own)
+        .map_or_else(|| file.to_owned(), |dir| dir.join(name))
 }

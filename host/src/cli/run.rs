@@ -2,10 +2,12 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
+use tokio::sync::mpsc;
+
 use super::{CliError, DEFAULT_ADDRESS, Exit, Global, print, status};
 use crate::{
     config::Config,
-    host,
+    host::{self, Doors, ReadConfig},
     state::{Health, PlatformView},
 };
 
@@ -17,6 +19,9 @@ pub(super) struct Args {
     /// Where to serve metrics and status
     #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
     address: SocketAddr,
+    /// Let POST /-/reload read the config again
+    #[arg(long = "web.enable-lifecycle", env = "CONDUCTOR_WEB_ENABLE_LIFECYCLE", value_parser = clap::builder::FalseyValueParser::new())]
+    enable_lifecycle: bool,
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
@@ -25,7 +30,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     let result = if args.once {
         once(&config)
     } else {
-        watch(&config, args.address)
+        watch(&config, &args, global)
     };
     let exit = match &result {
         Ok(exit) => *exit,
@@ -51,7 +56,7 @@ fn once(config: &Arc<Config>) -> Result<Exit, CliError> {
     })
 }
 
-fn watch(config: &Arc<Config>, address: SocketAddr) -> Result<Exit, CliError> {
+fn watch(config: &Arc<Config>, args: &Args, global: &Global) -> Result<Exit, CliError> {
     // One thread serves HTTP, so that a flood of requests cannot take the other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -59,11 +64,48 @@ fn watch(config: &Arc<Config>, address: SocketAddr) -> Result<Exit, CliError> {
         .map_err(|e| CliError::Other(format!("cannot start: {e}")))?;
     let result = runtime.block_on(async {
         let asked = asked_to_stop().map_err(|e| format!("cannot listen to signals: {e}"))?;
-        host::run(config, address, asked).await
+        let doors = Doors {
+            address: args.address,
+            enable_lifecycle: args.enable_lifecycle,
+            read_config: read_config(global),
+            reloads: asked_to_reload().map_err(|e| format!("cannot listen to signals: {e}"))?,
+        };
+        host::run(config, doors, asked).await
     });
     runtime.shutdown_background();
     result.map_err(CliError::Other)?;
     Ok(Exit::Ok)
+}
+
+/// Reads the config anew, from where it was read the first time.
+fn read_config(global: &Global) -> ReadConfig {
+    let global = global.clone();
+    Arc::new(move || {
+        global.config().map_err(|error| match error {
+            CliError::Config(error) => error.to_plain(),
+            CliError::Other(message) => message,
+        })
+    })
+}
+
+/// Gets a message for each SIGHUP.
+#[cfg(unix)]
+fn asked_to_reload() -> std::io::Result<mpsc::Receiver<()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut hangup = signal(SignalKind::hangup())?;
+    let (ask, asked) = mpsc::channel(1);
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            // One that waits already reads whatever this one was sent for.
+            let _ = ask.try_send(());
+        }
+    });
+    Ok(asked)
+}
+
+#[cfg(not(unix))]
+fn asked_to_reload() -> std::io::Result<mpsc::Receiver<()>> {
+    Ok(mpsc::channel(1).1)
 }
 
 /// Resolves at the first signal to stop; the second one ends the process there and then.

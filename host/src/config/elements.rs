@@ -7,6 +7,7 @@ pub(super) mod host;
 pub(super) mod platform;
 pub(super) mod plugin;
 pub(super) mod resources;
+pub(super) mod trust;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -25,6 +26,7 @@ use host::HostConfig;
 use platform::PlatformConfig;
 use plugin::PluginConfig;
 use resources::ResourcesConfig;
+use trust::TrustConfig;
 
 /// The whole file, as it is written.
 #[derive(Deserialize, JsonSchema)]
@@ -43,6 +45,9 @@ pub(super) struct Written {
     /// When the machine counts as short of resources.
     #[serde(default)]
     resources: resources::Written,
+    /// Whose signature a library must have to be loaded.
+    #[serde(default)]
+    trust: trust::Written,
     /// Settings for single plugins, by plugin id.
     #[serde(default)]
     plugin: BTreeMap<String, plugin::Written>,
@@ -57,6 +62,7 @@ pub(super) struct Parts {
     pub(super) host: HostConfig,
     pub(super) breaker: BreakerConfig,
     pub(super) resources: ResourcesConfig,
+    pub(super) trust: TrustConfig,
     pub(super) plugins: BTreeMap<String, PluginConfig>,
     pub(super) platforms: Vec<PlatformConfig>,
 }
@@ -99,6 +105,7 @@ impl Written {
         let resources = self
             .resources
             .resolve(&host, &mut check.table(&["resources"]));
+        let trust = self.trust.resolve(base_dir, &mut check.table(&["trust"]));
         let plugins = self
             .plugin
             .into_iter()
@@ -125,6 +132,7 @@ impl Written {
             host,
             breaker,
             resources,
+            trust,
             plugins,
             platforms: platforms
                 .into_iter()

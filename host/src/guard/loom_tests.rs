@@ -18,15 +18,13 @@ const S: Duration = Duration::from_secs(1);
 const LATER: Duration = Duration::from_mins(1);
 
 fn slot() -> Slot {
-    Slot::new(Breaker::new(
-        Settings::try_new(1, 30 * S, 600 * S).unwrap(),
-        0,
-    ))
+    let settings = Settings::try_new(1, 30 * S, 600 * S).unwrap();
+    Slot::new(Breaker::new(settings, 0), 0)
 }
 
 fn open() -> Slot {
     let mut slot = slot();
-    let (call, _) = slot.begin(S, S, S).unwrap();
+    let (call, _) = slot.begin(S, S, S, 1).unwrap();
     slot.finish(call, Outcome::Failure, S);
     slot
 }
@@ -36,8 +34,8 @@ fn of_two_threads_that_begin_at_once_one_gets_the_trial() {
     loom::model(|| {
         let slot = Arc::new(Locked::new(open()));
         let other = Arc::clone(&slot);
-        let asked = thread::spawn(move || other.lock().begin(LATER, LATER, S).is_ok());
-        let begun = slot.lock().begin(LATER, LATER, S).is_ok();
+        let asked = thread::spawn(move || other.lock().begin(LATER, LATER, S, 1).is_ok());
+        let begun = slot.lock().begin(LATER, LATER, S, 1).is_ok();
         assert!(begun ^ asked.join().unwrap());
         assert_eq!(slot.lock().breaker_state(), State::HalfOpen);
     });
@@ -47,8 +45,8 @@ fn of_two_threads_that_begin_at_once_one_gets_the_trial() {
 fn a_call_that_ends_at_its_deadline_ends_once() {
     loom::model(|| {
         let mut fresh = slot();
-        let (call, _) = fresh.begin(S, S, S).unwrap();
-        fresh.start(call, S);
+        let (call, _) = fresh.begin(S, S, S, 1).unwrap();
+        fresh.start(call, S, 1);
         let slot = Arc::new(Locked::new(fresh));
         let other = Arc::clone(&slot);
         let returns = thread::spawn(move || {
@@ -75,11 +73,11 @@ fn a_call_that_ends_at_its_deadline_ends_once() {
 fn a_withdrawn_trial_makes_room_for_one_other() {
     loom::model(|| {
         let slot = Arc::new(Locked::new(open()));
-        let (trial, _) = slot.lock().begin(LATER, LATER, S).unwrap();
+        let (trial, _) = slot.lock().begin(LATER, LATER, S, 1).unwrap();
         let other = Arc::clone(&slot);
-        let asked = thread::spawn(move || other.lock().begin(LATER, LATER, S).is_ok());
+        let asked = thread::spawn(move || other.lock().begin(LATER, LATER, S, 1).is_ok());
         assert!(slot.lock().withdraw(trial, LATER));
         let second = asked.join().unwrap();
-        assert_eq!(slot.lock().begin(LATER, LATER, S).is_ok(), !second);
+        assert_eq!(slot.lock().begin(LATER, LATER, S, 1).is_ok(), !second);
     });
 }

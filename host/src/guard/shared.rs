@@ -19,6 +19,8 @@ pub struct Shared {
     /// Calls begun and not yet over or given up.
     in_flight: AtomicUsize,
     ended: AtomicU64,
+    /// How many guards there have been.
+    guards: AtomicU64,
     /// Seconds from the clock's origin to 1970, as bits; kept current by the scheduler.
     wall_offset: AtomicU64,
 }
@@ -32,6 +34,7 @@ impl Shared {
             starvation: Starvation::new(platforms),
             in_flight: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
+            guards: AtomicU64::new(0),
             wall_offset: AtomicU64::new(0),
         };
         shared.follow_wall_clock();
@@ -52,6 +55,11 @@ impl Shared {
     /// How many calls have ended, by result or by deadline.
     pub fn ended(&self) -> u64 {
         self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Where a new guard begins to number its calls, so that none has the number of another guard's in the same place.
+    pub(super) fn first_sequence(&self) -> u64 {
+        self.guards.fetch_add(1, Ordering::Relaxed) << 32
     }
 
     /// A call is under way.

@@ -1,4 +1,7 @@
 //! What the guard's lock protects: the breaker, and the one call that may be under way. Pure.
+//!
+//! A call that is stuck keeps its platform from being checked by the same generation of the plugin, and by no other: what
+//! is stuck in a generation that was succeeded is only remembered, until it returns or its process is gone.
 
 use std::time::Duration;
 
@@ -13,14 +16,27 @@ pub(super) struct Slot {
     /// The number of the last call begun.
     sequence: u64,
     call: Option<InFlight>,
-    /// A call the host has given up on and that has not returned.
-    stuck: Option<u64>,
+    /// Calls the host has given up on and that have not returned, at most one in each generation.
+    stuck: Vec<Stuck>,
 }
 
 struct InFlight {
     ticket: Ticket,
     slot_time: Duration,
-    started: Option<Duration>,
+    started: Option<Started>,
+}
+
+#[derive(Clone, Copy)]
+struct Started {
+    at: Duration,
+    /// The plugin's generation that it was handed to.
+    generation: u64,
+}
+
+struct Stuck {
+    sequence: u64,
+    since: Duration,
+    generation: u64,
 }
 
 /// Why a check that was due is not made.
@@ -28,6 +44,8 @@ struct InFlight {
 pub enum Skip {
     /// The one before is still running.
     Overlap,
+    /// The one before ran into its deadline at this time, and has not returned.
+    Stuck(Duration),
     /// The one before still waits for a thread, or the plugin has too many stuck calls.
     Saturated,
     /// The breaker is open, or its trial is under way.
@@ -38,7 +56,7 @@ impl Skip {
     /// How it is counted.
     pub(super) fn reason(self) -> SkipReason {
         match self {
-            Self::Overlap => SkipReason::Overlap,
+            Self::Overlap | Self::Stuck(_) => SkipReason::Overlap,
             Self::Saturated => SkipReason::Saturated,
             Self::BreakerOpen => SkipReason::BreakerOpen,
         }
@@ -53,31 +71,33 @@ pub(super) enum Finished {
         /// When it had started.
         started: Duration,
     },
-    /// The host had given up on it, and it was stuck until now.
-    Late,
+    /// The host had given up on it, and it was stuck in this generation until now.
+    Late { generation: u64 },
     /// Nobody knows of it: it was taken back.
     Unknown,
 }
 
 impl Slot {
-    pub(super) fn new(breaker: Breaker) -> Self {
+    /// Its calls are numbered from `first` on.
+    pub(super) fn new(breaker: Breaker, first: u64) -> Self {
         Self {
             breaker,
-            sequence: 0,
+            sequence: first,
             call: None,
-            stuck: None,
+            stuck: Vec::new(),
         }
     }
 
-    /// Begins a call: its number, and the breaker's move to half-open if it is a trial.
+    /// Begins a call into a generation: its number, and the breaker's move to half-open if it is a trial.
     pub(super) fn begin(
         &mut self,
         slot_time: Duration,
         now: Duration,
         timeout: Duration,
+        generation: u64,
     ) -> Result<(u64, Option<Transition>), Skip> {
-        if self.stuck.is_some() {
-            return Err(Skip::Overlap);
+        if let Some(stuck) = self.stuck.iter().find(|s| s.generation == generation) {
+            return Err(Skip::Stuck(stuck.since));
         }
         if let Some(call) = &self.call {
             return Err(match call.started {
@@ -99,44 +119,58 @@ impl Slot {
         Ok((self.sequence, transition))
     }
 
-    /// Marks the call as running; answers when it had been due, or `None` when it is no longer wanted.
-    pub(super) fn start(&mut self, sequence: u64, now: Duration) -> Option<Duration> {
+    /// Marks the call as running in a generation; answers when it had been due, or `None` when it is no longer wanted.
+    pub(super) fn start(
+        &mut self,
+        sequence: u64,
+        now: Duration,
+        generation: u64,
+    ) -> Option<Duration> {
         let call = self.call.as_mut().filter(|_| self.sequence == sequence)?;
-        call.started = Some(now);
+        call.started = Some(Started {
+            at: now,
+            generation,
+        });
         Some(call.slot_time)
     }
 
     /// Whether the call is under way, and when it was started.
     pub(super) fn started(&self, sequence: u64) -> Option<Option<Duration>> {
         let call = self.call.as_ref().filter(|_| self.sequence == sequence)?;
-        Some(call.started)
+        Some(call.started.map(|started| started.at))
     }
 
     /// Ends the call by its result.
     pub(super) fn finish(&mut self, sequence: u64, outcome: Outcome, now: Duration) -> Finished {
-        if self.stuck == Some(sequence) {
-            self.stuck = None;
-            return Finished::Late;
+        if let Some(at) = self.stuck.iter().position(|s| s.sequence == sequence) {
+            let Stuck { generation, .. } = self.stuck.swap_remove(at);
+            return Finished::Late { generation };
         }
         match self.call.take_if(|_| self.sequence == sequence) {
             Some(call) => Finished::Taken {
                 transition: self.record(call.ticket, outcome, now),
-                started: call.started.unwrap_or(now),
+                started: call.started.map_or(now, |started| started.at),
             },
             None => Finished::Unknown,
         }
     }
 
-    /// Ends the call by its deadline, with the outcome that is then asked for; `None` when it is over already.
+    /// Ends the call by its deadline, with the outcome that is then asked for; answers the generation it is stuck in, or
+    /// `None` when it is over already.
     pub(super) fn expire(
         &mut self,
         sequence: u64,
         now: Duration,
         outcome: impl FnOnce() -> Outcome,
-    ) -> Option<Option<Transition>> {
+    ) -> Option<(u64, Option<Transition>)> {
         let call = self.call.take_if(|_| self.sequence == sequence)?;
-        self.stuck = Some(sequence);
-        Some(self.record(call.ticket, outcome(), now))
+        let generation = call.started.map_or(0, |started| started.generation);
+        self.stuck.push(Stuck {
+            sequence,
+            since: now,
+            generation,
+        });
+        Some((generation, self.record(call.ticket, outcome(), now)))
     }
 
     /// Takes the call back if it has not started.
@@ -173,30 +207,30 @@ mod tests {
     const S: Duration = Duration::from_secs(1);
 
     fn slot() -> Slot {
-        Slot::new(Breaker::new(Settings::default(), 1))
+        Slot::new(Breaker::new(Settings::default(), 1), 0)
     }
 
     #[test]
     fn no_second_call_begins_while_one_waits_runs_or_is_stuck() {
         let mut slot = slot();
-        let (first, _) = slot.begin(S, S, S).unwrap();
-        assert_eq!(slot.begin(S, S, S).unwrap_err(), Skip::Saturated);
-        slot.start(first, S);
-        assert_eq!(slot.begin(S, S, S).unwrap_err(), Skip::Overlap);
+        let (first, _) = slot.begin(S, S, S, 1).unwrap();
+        assert_eq!(slot.begin(S, S, S, 1).unwrap_err(), Skip::Saturated);
+        slot.start(first, S, 1);
+        assert_eq!(slot.begin(S, S, S, 1).unwrap_err(), Skip::Overlap);
         slot.expire(first, 2 * S, || Outcome::Failure).unwrap();
-        assert_eq!(slot.begin(S, 2 * S, S).unwrap_err(), Skip::Overlap);
+        assert_eq!(slot.begin(S, 2 * S, S, 1).unwrap_err(), Skip::Stuck(2 * S));
         assert!(matches!(
             slot.finish(first, Outcome::Success, 3 * S),
-            Finished::Late
+            Finished::Late { generation: 1 }
         ));
-        slot.begin(S, 3 * S, S).unwrap();
+        slot.begin(S, 3 * S, S, 1).unwrap();
     }
 
     #[test]
     fn a_call_ends_once_by_result_or_by_deadline() {
         let mut slot = slot();
-        let (call, _) = slot.begin(S, S, S).unwrap();
-        slot.start(call, S);
+        let (call, _) = slot.begin(S, S, S, 1).unwrap();
+        slot.start(call, S, 1);
         assert!(matches!(
             slot.finish(call, Outcome::Success, S),
             Finished::Taken { .. }
@@ -210,8 +244,8 @@ mod tests {
         let mut slot = slot();
         for second in 1..=3 {
             let now = second * S;
-            let (call, _) = slot.begin(now, now, S).unwrap();
-            slot.start(call, now);
+            let (call, _) = slot.begin(now, now, S, 1).unwrap();
+            slot.start(call, now, 1);
             slot.expire(call, now + S, || Outcome::Failure);
             slot.finish(call, Outcome::Success, now + S);
         }
@@ -222,12 +256,30 @@ mod tests {
     fn a_withdrawn_trial_lets_another_one_through() {
         let mut slot = slot();
         for second in 1..=3 {
-            let (call, _) = slot.begin(second * S, second * S, S).unwrap();
+            let (call, _) = slot.begin(second * S, second * S, S, 1).unwrap();
             slot.finish(call, Outcome::Failure, second * S);
         }
         let now = 100 * S;
-        let (trial, _) = slot.begin(now, now, S).unwrap();
+        let (trial, _) = slot.begin(now, now, S, 1).unwrap();
         assert!(slot.withdraw(trial, now));
-        slot.begin(now, now, S).unwrap();
+        slot.begin(now, now, S, 1).unwrap();
+    }
+
+    #[test]
+    fn a_call_that_is_stuck_in_an_old_generation_keeps_nobody_from_the_new_one() {
+        let mut slot = slot();
+        let (old, _) = slot.begin(S, S, S, 1).unwrap();
+        slot.start(old, S, 1);
+        slot.expire(old, 2 * S, || Outcome::Failure);
+        let (new, _) = slot.begin(3 * S, 3 * S, S, 2).unwrap();
+        slot.start(new, 3 * S, 2);
+        assert!(matches!(
+            slot.finish(old, Outcome::Success, 3 * S),
+            Finished::Late { generation: 1 }
+        ));
+        assert!(matches!(
+            slot.finish(new, Outcome::Success, 3 * S),
+            Finished::Taken { .. }
+        ));
     }
 }

@@ -37,6 +37,11 @@ impl Starvation {
         }))
     }
 
+    /// The host now has so many platforms.
+    pub(crate) fn set_platforms(&self, platforms: usize) {
+        self.0.lock().platforms = platforms;
+    }
+
     /// Notes that the scheduler woke up at `now`, `late` after it wanted to; says whether that is news.
     pub(crate) fn woke_up(&self, now: Duration, late: Duration) -> bool {
         if late < LATE {

@@ -1,168 +1,242 @@
 //! What lies in the plugin folders, vetted: by plugin id, and what was refused.
 
 use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
+    collections::BTreeMap,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::Duration,
 };
 
-use super::{Pins, Refusal, Rule, Store, Vetted, candidates, refusal::Problem, vet};
+use super::{
+    Changes, Pins, Policy, Refusal, Store, Vetted, candidates,
+    changes::Told,
+    refusal::printable_path,
+    sightings::{Look, Refused, Seen, Sightings},
+    stamp::Stamp,
+    vet_under,
+};
+use crate::clock::Clock;
 
 /// The vetted libraries of the plugin folders.
+///
+/// A library that was found once goes on being answered while its file is being replaced, is refused, or cannot be
+/// reached; its private copy is there for as long as anybody holds it.
 #[derive(Debug)]
 pub struct Catalog {
-    dirs: Vec<PathBuf>,
-    passes_over_others: bool,
-    lock_file: Option<PathBuf>,
     store: Store,
+    clock: Clock,
+    /// Locked for as long as a look lasts.
+    looks: Mutex<Looks>,
+    /// What the last look found. Vetting reads whole files, and whoever looks at the catalog does not wait for that.
     found: Mutex<Found>,
 }
 
-#[derive(Clone, Debug, Default)]
-struct Found {
-    /// Libraries that keep the rules, so that only those that changed are read again.
-    vetted: HashMap<PathBuf, (Stamp, Arc<Vetted>)>,
-    by_id: BTreeMap<String, Arc<Vetted>>,
-    refused: Vec<Refusal>,
+/// What one look needs of those before.
+#[derive(Debug)]
+struct Looks {
+    settings: Settings,
+    /// Everything that was never seen before is vetted at the next look, as it is.
+    at_once: bool,
+    sightings: Sightings,
+    pins: Pins,
+    refused: Vec<Refused>,
+    told: Told,
 }
 
-/// What tells a file from the one that was at its place before: size, change and, where there is one, inode.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-struct Stamp {
-    size: u64,
-    modified: Option<SystemTime>,
-    changed_and_inode: (i64, i64, u64),
+#[derive(Debug)]
+struct Settings {
+    dirs: Vec<PathBuf>,
+    passes_over_others: bool,
+    policy: Policy,
+}
+
+#[derive(Debug, Default)]
+struct Found {
+    dirs: Vec<PathBuf>,
+    by_id: BTreeMap<String, Arc<Vetted>>,
+    refused: Vec<Refusal>,
 }
 
 impl Catalog {
     /// Vets everything in `dirs`, and keeps private copies under `state_dir`, or where [`Store::default_base`] says.
     ///
     /// `passes_over_others`: a library without a manifest is none of ours, as in the folder of the host's own program,
-    /// rather than a plugin whose manifest is missing. `lock_file`: where [`Pins`] are read from at each scan.
+    /// rather than a plugin whose manifest is missing. `policy`: what is asked of libraries beyond that.
     ///
     /// # Errors
     /// When there is no place for private copies. What is wrong with single files is in [`Self::refused`].
     pub fn open(
         dirs: &[PathBuf],
         passes_over_others: bool,
-        lock_file: Option<&Path>,
+        policy: Policy,
         state_dir: Option<&Path>,
     ) -> Result<Self, Refusal> {
         let base = state_dir.map_or_else(Store::default_base, Path::to_owned);
         let catalog = Self {
-            dirs: dirs.to_vec(),
-            passes_over_others,
-            lock_file: lock_file.map(Path::to_owned),
             store: Store::open(&base)?,
+            clock: Clock::start(),
+            looks: Mutex::new(Looks {
+                settings: Settings {
+                    dirs: dirs.to_vec(),
+                    passes_over_others,
+                    policy,
+                },
+                at_once: true,
+                sightings: Sightings::default(),
+                pins: Pins::none(),
+                refused: Vec::new(),
+                told: Told::default(),
+            }),
             found: Mutex::default(),
         };
-        catalog.scan();
+        // Whoever opens a catalog looks at all there is in it.
+        catalog.changes();
         Ok(catalog)
     }
 
-    /// Looks through the folders again: what is new or changed is vetted, what is gone is forgotten.
+    /// Looks through the folders again. What is new or changed is vetted once it has stood still for a second, what is
+    /// gone is forgotten once it is gone for as long: one look alone settles neither.
     pub fn scan(&self) {
-        let candidates = candidates(&self.dirs);
-        let pins = self
-            .lock_file
-            .as_deref()
-            .map_or_else(Pins::none, Pins::read);
-        // Vetting reads whole files, and whoever looks at the catalog does not wait for that.
-        let known = self.lock().vetted.clone();
-        let mut found = Found {
-            refused: candidates.refused,
-            ..Found::default()
+        self.look(&mut lock(&self.looks));
+    }
+
+    /// Changes what is asked of libraries and where they are searched for, and looks through the folders at once.
+    pub fn reconfigure(&self, dirs: &[PathBuf], passes_over_others: bool, policy: Policy) {
+        let mut looks = lock(&self.looks);
+        let policy_changed = looks.settings.policy != policy;
+        looks.settings = Settings {
+            dirs: dirs.to_vec(),
+            passes_over_others,
+            policy,
         };
-        for file in candidates.files {
-            let stamp = stamp(&file);
-            let vetted = match known.get(&file) {
-                // The pins may have changed where the file has not.
-                Some((seen, vetted)) if *seen == stamp => pins
-                    .check(&file, &vetted.sha256)
-                    .map(|()| Arc::clone(vetted))
-                    .map_err(|problem| Refusal::new(&file, Rule::Pin, problem)),
-                _ => vet(&file, &pins, &self.store).map(Arc::new),
-            };
-            match vetted {
-                Ok(vetted) => found.take(file, stamp, vetted),
-                Err(refusal) if self.passes_over_others && refusal.is_not_a_plugin() => {
-                    tracing::debug!("passed over {}: it has no manifest", file.display());
-                }
-                Err(refusal) => found.refused.push(refusal),
-            }
+        looks.at_once = true;
+        if policy_changed {
+            looks.sightings.ask_again(true);
         }
-        let before = std::mem::replace(&mut *self.lock(), found.clone());
-        for refusal in found.refused {
-            if !before.refused.contains(&refusal) {
-                tracing::warn!("{refusal}");
-            }
-        }
+        self.look(&mut looks);
+    }
+
+    /// Looks through the folders again; answers what is different from what it answered before.
+    ///
+    /// What came up in other looks is told as well, so that it may be known already: compare hashes.
+    pub(super) fn changes(&self) -> Changes {
+        let mut looks = lock(&self.looks);
+        self.look(&mut looks);
+        let Looks {
+            sightings,
+            refused,
+            told,
+            ..
+        } = &mut *looks;
+        let refused = refused.iter().filter(|refused| !refused.is_provisional);
+        told.tell(
+            &sightings.taken(),
+            refused.map(|refused| refused.refusal.clone()).collect(),
+            |id| sightings.why_gone(id),
+        )
+    }
+
+    /// How long until a look may settle something that is open now; `None` when nothing is.
+    pub(super) fn until_next_decision(&self) -> Option<Duration> {
+        let next = lock(&self.looks).sightings.next_decision()?;
+        Some(next.saturating_sub(self.clock.now()))
     }
 
     /// The library of a plugin.
     pub fn find(&self, id: &str) -> Option<Arc<Vetted>> {
-        self.lock().by_id.get(id).cloned()
+        lock(&self.found).by_id.get(id).cloned()
     }
 
     /// Every plugin's library, by id.
     pub fn libraries(&self) -> Vec<Arc<Vetted>> {
-        self.lock().by_id.values().cloned().collect()
+        lock(&self.found).by_id.values().cloned().collect()
     }
 
     /// What was refused, with the reason.
     pub fn refused(&self) -> Vec<Refusal> {
-        self.lock().refused.clone()
+        lock(&self.found).refused.clone()
+    }
+
+    /// Where the private copies lie.
+    pub fn store(&self) -> &Store {
+        &self.store
     }
 
     /// The folders that are searched.
-    pub fn dirs(&self) -> &[PathBuf] {
-        &self.dirs
+    pub fn dirs(&self) -> Vec<PathBuf> {
+        lock(&self.found).dirs.clone()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Found> {
-        self.found.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Found {
-    fn take(&mut self, file: PathBuf, stamp: Stamp, vetted: Arc<Vetted>) {
-        let id = &vetted.manifest.id;
-        match self.by_id.get(id) {
-            Some(other) => {
-                let problem = Problem::new(
-                    format!("it is plugin {id}, and so is {}", other.origin.display()),
-                    "take one of the two away",
-                );
-                self.refused.push(Refusal::new(&file, Rule::Id, problem));
-            }
-            None => {
-                self.by_id.insert(id.clone(), Arc::clone(&vetted));
-            }
+    fn look(&self, looks: &mut Looks) {
+        let now = self.clock.now();
+        let Looks {
+            settings,
+            sightings,
+            ..
+        } = looks;
+        let look = self.see(now, settings, std::mem::take(&mut looks.at_once));
+        let terms = settings.policy.terms();
+        if terms.pins != looks.pins {
+            sightings.ask_again(false);
         }
-        self.vetted.insert(file, (stamp, vetted));
+        for path in sightings.observe(now, &look) {
+            let result = vet_under(&path, &terms, &self.store);
+            sightings.judged(self.clock.now(), &path, Stamp::of(&path), result);
+        }
+        let refused = sightings.conclude(
+            now,
+            &look,
+            |vetted| terms.withdraws(vetted),
+            settings.passes_over_others,
+        );
+        *lock(&self.found) = Found {
+            dirs: look.folders,
+            by_id: sightings.taken(),
+            refused: refused.iter().map(|r| r.refusal.clone()).collect(),
+        };
+        log(&looks.refused, &refused, &look.unavailable);
+        looks.pins = terms.pins;
+        looks.refused = refused;
+    }
+
+    /// What is there, without reading any of it.
+    fn see(&self, now: Duration, settings: &Settings, at_once: bool) -> Look {
+        let candidates = candidates(&settings.dirs);
+        let wall = self.clock.wall(now);
+        let see = |path: PathBuf| {
+            let stamp = Stamp::of(&path);
+            Seen {
+                path,
+                stamp,
+                is_fresh: stamp.is_fresh(wall),
+            }
+        };
+        Look {
+            folders: settings.dirs.clone(),
+            unavailable: candidates.refused,
+            files: candidates.files.into_iter().map(see).collect(),
+            at_once,
+        }
     }
 }
 
-fn stamp(file: &Path) -> Stamp {
-    fs::metadata(file).map_or_else(
-        |_| Stamp::default(),
-        |metadata| Stamp {
-            size: metadata.len(),
-            modified: metadata.modified().ok(),
-            changed_and_inode: changed_and_inode(&metadata),
-        },
-    )
+/// Says what is refused once, and which folders are back.
+fn log(before: &[Refused], now: &[Refused], unavailable: &[Refusal]) {
+    for refused in now.iter().filter(|refused| !before.contains(refused)) {
+        match refused.is_provisional {
+            false => tracing::warn!("{}", refused.refusal),
+            true => tracing::debug!("{}; looking again soon", refused.refusal),
+        }
+    }
+    let is_folder = |refusal: &Refusal| unavailable.iter().any(|other| other.file == refusal.file);
+    for refused in before.iter().filter(|refused| refused.is_folder) {
+        if !is_folder(&refused.refusal) {
+            let folder = printable_path(&refused.refusal.file);
+            tracing::info!("the plugin folder {folder} can be listed again");
+        }
+    }
 }
 
-#[cfg(unix)]
-fn changed_and_inode(metadata: &fs::Metadata) -> (i64, i64, u64) {
-    use std::os::unix::fs::MetadataExt as _;
-    (metadata.ctime(), metadata.ctime_nsec(), metadata.ino())
-}
-
-#[cfg(not(unix))]
-fn changed_and_inode(_: &fs::Metadata) -> (i64, i64, u64) {
-    (0, 0, 0)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,13 +20,13 @@ use super::{
 };
 
 /// What `plugins.lock` said when it was read.
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 pub struct Pins {
     file: PathBuf,
     state: State,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Eq, PartialEq)]
 enum State {
     /// There is no such file: nothing is pinned.
     Absent,
@@ -35,7 +35,7 @@ enum State {
 }
 
 /// The file's content.
-#[derive(Debug, Default, Deserialize, PartialEq, Serialize)]
+#[derive(Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Lock {
     #[serde(default)]
@@ -154,6 +154,11 @@ impl Pins {
         new.as_file().sync_all()?;
         new.persist(&self.file)?;
         Ok(changes)
+    }
+
+    /// Whether it is known what is pinned, also where nothing is.
+    pub(super) fn are_readable(&self) -> bool {
+        !matches!(self.state, State::Unreadable(_))
     }
 
     /// The file.

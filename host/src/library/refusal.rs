@@ -18,6 +18,8 @@ pub struct Refusal {
     pub found: String,
     /// What to do about it; printable.
     pub cure: String,
+    /// What goes on being used all the same; printable.
+    pub stays: Option<String>,
     pub(super) no_manifest: bool,
 }
 
@@ -28,6 +30,7 @@ impl Refusal {
             rule,
             found: problem.found,
             cure: problem.cure,
+            stays: None,
             no_manifest: false,
         }
     }
@@ -45,7 +48,11 @@ impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let file = printable_path(&self.file);
         let (rule, found, cure) = (self.rule, &self.found, &self.cure);
-        write!(f, "{file}: refused by rule {rule}: {found}; {cure}")
+        write!(f, "{file}: refused by rule {rule}: {found}; {cure}")?;
+        match &self.stays {
+            Some(what) => write!(f, "; {what} stays in use"),
+            None => Ok(()),
+        }
     }
 }
 
@@ -82,6 +89,8 @@ pub enum Rule {
     Door,
     /// Where libraries are pinned, it is one of them, and unchanged.
     Pin,
+    /// Where signatures are asked for, somebody trusted signed it as it is.
+    Signature,
     /// The host can keep a private copy.
     Store,
     /// No other library in the plugin folders has its id.
@@ -123,6 +132,7 @@ impl Rule {
             Self::PanicStrategy => "panic-strategy",
             Self::Door => "door",
             Self::Pin => "pin",
+            Self::Signature => "signature",
             Self::Store => "store",
             Self::Id => "id",
         }

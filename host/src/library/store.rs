@@ -2,7 +2,7 @@
 //!
 //! The operator's path is never loaded: copying over a loaded library kills the process, and after a rename the loader
 //! still answers with the old one. A run has a folder of its own and takes it away when it ends; what a killed run left
-//! behind is taken away by the next.
+//! behind is taken away by the next, but for its record of calls, which is kept until a host has read it.
 
 use std::{
     env,
@@ -18,6 +18,11 @@ use super::{
     Hash, Refusal, Rule,
     refusal::{Problem, printable_path, quoted},
 };
+use copy::Holders;
+
+mod copy;
+
+pub(super) use copy::Holder;
 
 /// Where the private copies of one run of the host lie; they go when it is dropped.
 #[derive(Debug)]
@@ -26,6 +31,7 @@ pub struct Store {
     _lock: File,
     run: TempDir,
     base: PathBuf,
+    holders: Holders,
 }
 
 impl Store {
@@ -43,6 +49,16 @@ impl Store {
     /// in the temporary one, whichever is there first.
     pub fn default_base() -> PathBuf {
         default_base(|name| env::var_os(name), &env::temp_dir())
+    }
+
+    /// The folder that all runs share, for what outlives them.
+    pub fn base(&self) -> &Path {
+        &self.base
+    }
+
+    /// Where the records of calls that dead runs left are kept, each in a file.
+    pub fn records(&self) -> PathBuf {
+        self.base.join(RECORDS)
     }
 
     /// The folder of this run.
@@ -74,25 +90,27 @@ impl Store {
         let guard =
             open_lock(&libraries.join(GUARD)).map_err(|error| failed("write to", &error))?;
         guard.lock().map_err(|error| failed("lock", &error))?;
-        remove_dead_runs(&libraries);
+        remove_dead_runs(&libraries, &base.join(RECORDS));
         let (run, lock) = new_run(&libraries).map_err(|error| failed("write to", &error))?;
         Ok(Self {
             _lock: lock,
             run,
             base,
+            holders: Holders::default(),
         })
     }
 
-    /// Keeps a private copy of `bytes`, and gives its path; the same bytes have the same one.
-    pub(super) fn keep(&self, bytes: &[u8], hash: &Hash) -> Result<PathBuf, Problem> {
+    /// Keeps a private copy of `bytes` while what it answers is held; the same bytes have the same copy.
+    pub(super) fn keep(&self, bytes: &[u8], hash: &Hash) -> Result<Holder, Problem> {
         let extension = env::consts::DLL_EXTENSION;
         let path = self.folder().join(format!("{hash}.{extension}"));
+        let holder = self.holders.hold(*hash, &path);
         if holds(&path, bytes) {
-            return Ok(path);
+            return Ok(holder);
         }
         write_copy(self.folder(), &path, bytes).map_err(|error| self.cannot_keep(&error))?;
         if holds(&path, bytes) {
-            Ok(path)
+            Ok(holder)
         } else {
             Err(self.cannot_keep(&io::Error::other("what was written reads differently")))
         }
@@ -165,13 +183,16 @@ fn new_run(libraries: &Path) -> io::Result<(TempDir, File)> {
 }
 
 /// Best effort: what cannot be removed now is tried again by the next run.
-fn remove_dead_runs(libraries: &Path) {
+fn remove_dead_runs(libraries: &Path, records: &Path) {
     let Ok(entries) = fs::read_dir(libraries) else {
         return;
     };
     for entry in entries.filter_map(Result::ok) {
         let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
         if is_folder && is_run(&entry.file_name().to_string_lossy()) && !lives(&entry.path()) {
+            if let Err(error) = keep_record(&entry.path(), records) {
+                tracing::warn!(folder = %entry.path().display(), %error, "cannot keep the record of calls that a dead run left");
+            }
             match fs::remove_dir_all(entry.path()) {
                 Ok(()) => {
                     tracing::debug!(folder = %entry.path().display(), "removed what a dead run left")
@@ -182,6 +203,16 @@ fn remove_dead_runs(libraries: &Path) {
             }
         }
     }
+}
+
+/// Moves a dead run's record of calls, if it has one, to where the next host looks; whoever opens the store may come first.
+fn keep_record(run: &Path, records: &Path) -> io::Result<()> {
+    let record = run.join(CALLS);
+    let Some(name) = run.file_name().filter(|_| record.exists()) else {
+        return Ok(());
+    };
+    make_private_folder(records)?;
+    fs::rename(record, records.join(name))
 }
 
 fn is_run(name: &str) -> bool {
@@ -253,6 +284,10 @@ fn noexec_mount(path: &Path) -> Option<PathBuf> {
     path.ancestors().take_while(same).last().map(Path::to_owned)
 }
 
+/// The file in a run's folder in which the host notes its calls into in-process plugins.
+pub const CALLS: &str = "calls";
+/// Beside the folder of the runs.
+const RECORDS: &str = "died";
 const GUARD: &str = ".lock";
 const LOCK: &str = "lock";
 
@@ -273,9 +308,9 @@ mod tests {
         );
         assert_ne!(one.folder(), two.folder());
         let copy = one.keep(b"x", &hash()).unwrap();
-        two.keep(b"x", &hash()).unwrap();
+        let _other = two.keep(b"x", &hash()).unwrap();
         drop(two);
-        assert_eq!(fs::read(&copy).unwrap(), b"x");
+        assert_eq!(fs::read(copy.path()).unwrap(), b"x");
         let folder = one.folder().to_owned();
         drop(one);
         assert!(!folder.exists());
@@ -303,6 +338,24 @@ mod tests {
     }
 
     #[test]
+    fn the_record_of_a_dead_run_outlives_its_folder_and_that_of_a_live_one_stays() {
+        let base = tempfile::tempdir().unwrap();
+        let live = Store::open(base.path()).unwrap();
+        fs::write(live.folder().join(CALLS), "live").unwrap();
+        let dead = base.path().join("libraries/12-dead");
+        fs::create_dir(&dead).unwrap();
+        fs::write(dead.join(CALLS), "dead").unwrap();
+        // Also one that reads no records, such as `conductor plugin list`, may be the first to come.
+        drop(Store::open(base.path()).unwrap());
+        let next = Store::open(base.path()).unwrap();
+        assert!(!dead.exists());
+        let kept = fs::read_to_string(next.records().join("12-dead"));
+        assert_eq!(kept.unwrap(), "dead");
+        assert_eq!(fs::read_dir(next.records()).unwrap().count(), 1);
+        assert!(live.folder().join(CALLS).exists());
+    }
+
+    #[test]
     fn the_same_bytes_are_kept_once_and_damage_is_mended() {
         let base = tempfile::tempdir().unwrap();
         let store = Store::open(base.path()).unwrap();
@@ -315,13 +368,60 @@ mod tests {
                 .map(|thread| thread.join().unwrap().unwrap())
                 .collect()
         });
-        assert!(copies.iter().all(|copy| *copy == copies[0]));
+        let path = copies[0].path().to_owned();
+        assert!(copies.iter().all(|copy| copy.path() == path));
         let listed = fs::read_dir(store.folder()).unwrap().count();
         assert_eq!(listed, 2, "the copy and the lock");
-        fs::remove_file(&copies[0]).unwrap();
-        fs::write(&copies[0], "librarx").unwrap();
+        fs::remove_file(&path).unwrap();
+        fs::write(&path, "librarx").unwrap();
         let mended = store.keep(b"library", &hash()).unwrap();
-        assert_eq!(fs::read(mended).unwrap(), b"library");
+        assert_eq!(fs::read(mended.path()).unwrap(), b"library");
+    }
+
+    #[test]
+    fn a_copy_goes_with_the_last_that_holds_it_and_comes_back() {
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::open(base.path()).unwrap();
+        let one = store.keep(b"library", &hash()).unwrap();
+        let two = store.keep(b"library", &hash()).unwrap();
+        let path = one.path().to_owned();
+        drop(one);
+        assert!(path.exists());
+        drop(two);
+        assert!(!path.exists());
+        let again = store.keep(b"library", &hash()).unwrap();
+        assert_eq!(fs::read(again.path()).unwrap(), b"library");
+    }
+
+    #[test]
+    fn a_copy_that_comes_back_while_the_old_one_goes_is_whole() {
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::open(base.path()).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..200 {
+                        let copy = store.keep(b"library", &hash()).unwrap();
+                        assert_eq!(fs::read(copy.path()).unwrap(), b"library");
+                    }
+                });
+            }
+        });
+        let listed = fs::read_dir(store.folder()).unwrap().count();
+        assert_eq!(listed, 1, "the lock alone");
+    }
+
+    #[test]
+    fn a_copy_that_cannot_be_written_leaves_nothing_and_is_no_hindrance_later() {
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::open(base.path()).unwrap();
+        let path = store.keep(b"library", &hash()).unwrap().path().to_owned();
+        fs::create_dir(&path).unwrap();
+        assert!(store.keep(b"library", &hash()).is_err());
+        fs::remove_dir(&path).unwrap();
+        store.keep(b"library", &hash()).unwrap();
+        let listed = fs::read_dir(store.folder()).unwrap().count();
+        assert_eq!(listed, 1, "the lock alone");
     }
 
     #[test]
@@ -332,13 +432,13 @@ mod tests {
         let store = Store::open(&base.path().join("not/there/yet")).unwrap();
         let copy = store.keep(b"x", &hash()).unwrap();
         let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o7777;
-        assert_eq!(mode(&copy), 0o500);
+        assert_eq!(mode(copy.path()), 0o500);
         assert_eq!(mode(store.folder()), 0o700);
         assert_eq!(mode(&base.path().join("not/there/yet/libraries")), 0o700);
         let inode = |path: &Path| fs::metadata(path).unwrap().ino();
-        let first = inode(&copy);
+        let first = inode(copy.path());
         let again = store.keep(b"x", &hash()).unwrap();
-        assert_eq!(first, inode(&again), "it was written twice");
+        assert_eq!(first, inode(again.path()), "it was written twice");
     }
 
     #[test]

@@ -5,6 +5,10 @@ use std::fs;
 use super::*;
 
 #[cfg(target_os = "linux")]
+mod catalog;
+#[cfg(target_os = "linux")]
+mod folder;
+#[cfg(target_os = "linux")]
 mod messages;
 #[cfg_attr(
     not(target_os = "linux"),
@@ -14,6 +18,8 @@ mod messages;
     )
 )]
 mod objects;
+#[cfg(target_os = "linux")]
+mod watch;
 
 /// A folder of the test's own with a store in it.
 #[cfg(target_os = "linux")]
@@ -53,6 +59,20 @@ fn passed(inspection: &Inspection, rule: Rule) -> bool {
         .iter()
         .find(|verdict| verdict.rule == rule);
     verdict.unwrap().outcome == Outcome::Passed
+}
+
+#[test]
+fn whatever_fuzzing_came_upon_is_taken_or_refused_in_printable_words() {
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let files = |target| fs::read_dir(corpus.join(target)).unwrap();
+    let mut seen = 0;
+    for file in files("library").chain(files("manifest")) {
+        let bytes = fs::read(file.unwrap().path()).unwrap();
+        let shown = super::inspect_bytes(&bytes).to_string();
+        assert!(!shown.contains(|c: char| c.is_control() && c != '\n'));
+        seen += 1;
+    }
+    assert!(seen > 10, "the corpus is not where it was");
 }
 
 #[test]
@@ -133,7 +153,7 @@ mod elf {
     fn a_good_library_is_taken_and_copied() {
         let place = Place::new();
         let path = place.file(&objects::library());
-        let vetted = vet(&path, &Pins::none(), &place.store).unwrap();
+        let vetted = vet(&path, &Policy::none(), &place.store).unwrap();
         assert_eq!(vetted.origin, path);
         assert_eq!(vetted.size, objects::library().len());
         assert_eq!(vetted.manifest.id, "specimen");
@@ -152,12 +172,12 @@ mod elf {
         let place = Place::new();
         let old = vet(
             &place.file(&objects::library()),
-            &Pins::none(),
+            &Policy::none(),
             &place.store,
         )
         .unwrap();
         let new = objects::library_with(&[(objects::NAME, b'B')]);
-        let new = vet(&place.file(&new), &Pins::none(), &place.store).unwrap();
+        let new = vet(&place.file(&new), &Policy::none(), &place.store).unwrap();
         assert_ne!(old.path, new.path);
         assert_eq!(new.manifest.name, "B specimen");
         assert_eq!(fs::read(&old.path).unwrap(), objects::library());
@@ -169,11 +189,11 @@ mod elf {
         let path = place.file(&objects::small_library());
         let link = place.dir.path().join("link.so");
         std::os::unix::fs::symlink("x.so", &link).unwrap();
-        let vetted = vet(&link, &Pins::none(), &place.store).unwrap();
+        let vetted = vet(&link, &Policy::none(), &place.store).unwrap();
         assert_eq!(vetted.origin, link);
         assert_eq!(
             vetted.path,
-            vet(&path, &Pins::none(), &place.store).unwrap().path
+            vet(&path, &Policy::none(), &place.store).unwrap().path
         );
     }
 

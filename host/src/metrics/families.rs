@@ -8,7 +8,7 @@ use super::labels::Resource;
 use super::{PlatformMetrics, PluginMetrics, Shared};
 
 /// Every metric of the host, in the order they are shown.
-pub static FAMILIES: [Family; 17] = [
+pub static FAMILIES: [Family; 19] = [
     Family {
         name: "health_check_total",
         help: "Checks that ran, by what became of them.",
@@ -148,6 +148,23 @@ pub static FAMILIES: [Family; 17] = [
         samples: stuck_calls,
     },
     Family {
+        name: "conductor_config_last_reload_successful",
+        help: "1 if the config was applied when it was last read, at the start included; 0 if it was refused, and the one before is in force.",
+        kind: Kind::Gauge,
+        labels: &[],
+        samples: |of| {
+            let refused = of.shared.config_refused.load(Ordering::Relaxed);
+            loaded_config(of, |_| f64::from(u8::from(!refused)))
+        },
+    },
+    Family {
+        name: "conductor_config_last_reload_success_timestamp_seconds",
+        help: "When the config in force was read, in seconds since the Unix epoch.",
+        kind: Kind::Gauge,
+        labels: &[],
+        samples: |of| loaded_config(of, |when| when),
+    },
+    Family {
         name: "conductor_build_info",
         help: "Always 1; the labels say which host this is.",
         kind: Kind::Gauge,
@@ -260,6 +277,16 @@ fn degraded_mode(of: &Snapshot) -> Samples<'_> {
 
 fn lateness(of: &Snapshot) -> Samples<'_> {
     host(Value::histogram(&of.shared.lateness))
+}
+
+/// A number about the config in force, given when it was read; nothing where there is none yet.
+fn loaded_config(of: &Snapshot, number: impl Fn(f64) -> f64) -> Samples<'_> {
+    let when = f64::from_bits(of.shared.config_loaded.load(Ordering::Relaxed));
+    if when.is_finite() {
+        host(Value::Number(number(when)))
+    } else {
+        Box::new(std::iter::empty())
+    }
 }
 
 fn plugin_info(of: &Snapshot) -> Samples<'_> {

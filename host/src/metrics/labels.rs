@@ -123,6 +123,8 @@ labels! {
         Crash = "crash",
         /// It was ended because calls were stuck in it.
         Hang = "hang",
+        /// It used more than its limits allow.
+        Limit = "limit",
         /// A new library took its place.
         Replace = "replace",
     }

@@ -32,6 +32,7 @@ pub(super) fn small_host() -> Metrics {
     metrics.lateness(Duration::from_millis(3));
     metrics.resource(Resource::Ram, 41.5);
     metrics.degraded_mode(DegradedMode::Degraded);
+    metrics.config_loaded(1_750_000_000.0);
     let http = metrics.plugin("http");
     http.call_stuck();
     http.call_stuck();
@@ -96,6 +97,27 @@ fn every_sample_has_the_labels_its_family_announces() {
             );
         }
     }
+}
+
+#[test]
+fn a_refused_config_shows_until_one_is_applied_and_the_time_is_that_of_the_one_in_force() {
+    let metrics = Metrics::new();
+    let shown = || {
+        let numbers = numbers(&metrics);
+        let of = |name: &str| {
+            numbers
+                .get(&format!("conductor_config_last_reload_{name} "))
+                .copied()
+        };
+        (of("successful"), of("success_timestamp_seconds"))
+    };
+    assert_eq!(shown(), (None, None));
+    metrics.config_loaded(100.0);
+    assert_eq!(shown(), (Some(1.0), Some(100.0)));
+    metrics.config_refused();
+    assert_eq!(shown(), (Some(0.0), Some(100.0)));
+    metrics.config_loaded(200.0);
+    assert_eq!(shown(), (Some(1.0), Some(200.0)));
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! A plugin loaded into this process.
 //!
 //! This is the fast path for plugins the operator trusts *fully*: nothing here survives a crash of the library, and a
-//! call that hangs keeps its thread for ever. The host's workers use the same code, each with one library.
+//! call that hangs keeps its thread for ever. So the host notes each call in its [record](super::record), for the next
+//! host to see. The host's workers use the same code, each with one library and no record.
 
 use std::{
     path::Path,
@@ -11,6 +12,7 @@ use std::{
 
 use super::{
     Call, Description, Failure, LoadError, LoadedPlugin, ProbeId, ProbeSpec, Report, Waiting,
+    record::{Phase, Record, Slot},
     rust_door::{CallData, Door, Probe},
     threads::{Ran, Threads, Work},
 };
@@ -24,18 +26,32 @@ pub struct InProcess {
 }
 
 impl InProcess {
-    /// Loads a vetted library; `call_threads` bounds how many of its calls run at once.
+    /// Loads a vetted library; `call_threads` bounds how many of its calls run at once, and `record` is the host's, if it
+    /// keeps one.
     ///
     /// # Errors
     /// When the loader refuses it or its ABI does not fit. A library whose constructor crashes or hangs takes the
     /// process with it.
-    pub fn load(vetted: &Vetted, call_threads: usize, clock: Clock) -> Result<Self, LoadError> {
+    pub fn load(
+        vetted: &Vetted,
+        call_threads: usize,
+        clock: Clock,
+        record: Option<&Arc<Record>>,
+    ) -> Result<Self, LoadError> {
+        let slot = {
+            let (record, id, sha256) = (record.cloned(), vetted.manifest.id.clone(), vetted.sha256);
+            move || match &record {
+                Some(record) => record.slot(&id, &sha256),
+                None => Slot::unrecorded(),
+            }
+        };
         Self::open(
             &vetted.path,
             &vetted.origin,
             &vetted.manifest,
             call_threads,
             clock,
+            slot,
         )
     }
 
@@ -45,8 +61,13 @@ impl InProcess {
         manifest: &conductor_plugin_api::manifest::Manifest,
         call_threads: usize,
         clock: Clock,
+        slot: impl Fn() -> Slot + Send + Sync + 'static,
     ) -> Result<Self, LoadError> {
-        let door = Arc::new(Door::open(path, origin, manifest, clock)?);
+        let door = {
+            let mut slot = slot();
+            let _in_call = slot.enter("", Phase::Load);
+            Arc::new(Door::open(path, origin, manifest, clock)?)
+        };
         let probes = Arc::new(Probes::default());
         let worker = {
             let (door, probes) = (Arc::clone(&door), Arc::clone(&probes));
@@ -54,6 +75,7 @@ impl InProcess {
                 door: Arc::clone(&door),
                 probes: Arc::clone(&probes),
                 report: Report::empty(),
+                slot: slot(),
             }
         };
         let threads = Threads::new(&door.description().id, call_threads, worker);
@@ -160,6 +182,7 @@ struct Worker {
     door: Arc<Door>,
     probes: Arc<Probes>,
     report: Report,
+    slot: Slot,
 }
 
 impl Work<Job> for Worker {
@@ -205,12 +228,18 @@ impl Worker {
         let mut probe = cell.probe.lock().unwrap_or_else(PoisonError::into_inner);
         let live = match &mut *probe {
             Some(live) => live,
-            empty => empty.insert(self.door.create(&cell.spec, &data)?),
+            empty => {
+                let _in_call = self.slot.enter(data.platform, Phase::Create);
+                empty.insert(self.door.create(&cell.spec, &data)?)
+            }
         };
-        let result = self.door.check(live, &data, &mut self.report);
+        let result = {
+            let _in_call = self.slot.enter(data.platform, Phase::Check);
+            self.door.check(live, &data, &mut self.report)
+        };
         if result.as_ref().is_err_and(|f| f.kind == ErrorType::Panic)
             && let Some(broken) = probe.take()
-            && let Err(second) = self.door.close(broken, &data)
+            && let Err(second) = self.drop_probe(broken, &data)
         {
             tracing::warn!(
                 plugin = self.door.description().id,
@@ -221,7 +250,12 @@ impl Worker {
         result
     }
 
-    fn close(&self, cell: &Cell) -> Ran {
+    fn drop_probe(&mut self, probe: Probe, data: &CallData<'_>) -> Result<(), Failure> {
+        let _in_call = self.slot.enter(data.platform, Phase::Drop);
+        self.door.close(probe, data)
+    }
+
+    fn close(&mut self, cell: &Cell) -> Ran {
         let probe = cell
             .probe
             .lock()
@@ -237,7 +271,7 @@ impl Worker {
             clock,
             caller: None,
         };
-        if let Err(failure) = self.door.close(probe, &data) {
+        if let Err(failure) = self.drop_probe(probe, &data) {
             tracing::warn!(
                 plugin = self.door.description().id,
                 platform = &*cell.spec.platform,

@@ -2,11 +2,15 @@
 
 use std::sync::Arc;
 
-use super::{LoadError, LoadedPlugin, in_process::InProcess};
+use super::{
+    Description, Ended, LoadError, LoadedPlugin, in_process::InProcess, quarantine::Quarantine,
+    record::Record, sandbox::Policy,
+};
 use crate::{
     clock::Clock,
+    config,
     library::{Catalog, Vetted},
-    metrics::ErrorType,
+    metrics::{ErrorType, Isolation},
 };
 
 /// Finds plugins in the catalog and loads them.
@@ -14,6 +18,19 @@ use crate::{
 pub struct Loader {
     catalog: Arc<Catalog>,
     clock: Clock,
+    quarantine: Option<Quarantine>,
+    record: Option<Arc<Record>>,
+}
+
+/// How a plugin's generations are to run.
+#[derive(Clone, Debug)]
+pub struct How {
+    /// Where.
+    pub isolation: config::Isolation,
+    /// How many of its calls may run at once.
+    pub call_threads: usize,
+    /// What a worker may do.
+    pub policy: Policy,
 }
 
 /// A plugin that was loaded, and what it was loaded from.
@@ -22,12 +39,31 @@ pub struct Loaded {
     pub plugin: Arc<dyn LoadedPlugin>,
     /// The library.
     pub vetted: Arc<Vetted>,
+    /// Where it runs.
+    pub isolation: Isolation,
+    /// Why that is a worker although the config wants it in the host's process.
+    pub held: Option<String>,
 }
 
 impl Loader {
     /// Loads from this catalog; probes are told the time by this clock.
     pub fn new(catalog: Arc<Catalog>, clock: Clock) -> Self {
-        Self { catalog, clock }
+        Self {
+            catalog,
+            clock,
+            quarantine: None,
+            record: None,
+        }
+    }
+
+    /// The same, but who is quarantined gets a worker, and calls into this process are recorded.
+    #[must_use]
+    pub fn with_suspicion(self, quarantine: Quarantine, record: Option<Arc<Record>>) -> Self {
+        Self {
+            quarantine: Some(quarantine),
+            record,
+            ..self
+        }
     }
 
     /// The catalog.
@@ -35,18 +71,67 @@ impl Loader {
         &self.catalog
     }
 
-    /// Loads a plugin; `call_threads` bounds how many of its calls run at once.
+    /// Loads a plugin; `ended` is called if its worker ends later without having been asked to.
     ///
     /// The folders are looked through again first, so that a library may arrive late, or be mended.
     ///
     /// # Errors
     /// When no library has the id, or its library does not load.
-    pub fn load(&self, id: &str, call_threads: usize) -> Result<Loaded, LoadError> {
+    pub fn load(
+        &self,
+        id: &str,
+        how: &How,
+        in_worker: bool,
+        ended: impl FnOnce(Ended) + Send + 'static,
+    ) -> Result<Loaded, LoadError> {
         self.catalog.scan();
         let vetted = self.catalog.find(id);
         let vetted = vetted.ok_or_else(|| self.not_found(id))?;
-        let plugin = Arc::new(InProcess::load(&vetted, call_threads, self.clock)?);
-        Ok(Loaded { plugin, vetted })
+        let (isolation, held) = self.place(id, how.isolation, in_worker);
+        let plugin: Arc<dyn LoadedPlugin> =
+            match isolation {
+                config::Isolation::Process | config::Isolation::InProcess => Arc::new(
+                    InProcess::load(&vetted, how.call_threads, self.clock, self.record.as_ref())?,
+                ),
+            };
+        drop(ended);
+        Ok(Loaded {
+            plugin,
+            vetted,
+            isolation: match isolation {
+                config::Isolation::Process => Isolation::Process,
+                config::Isolation::InProcess => Isolation::InProcess,
+            },
+            held,
+        })
+    }
+
+    /// Where a plugin runs, and why that is not where the config wants it.
+    fn place(
+        &self,
+        id: &str,
+        configured: config::Isolation,
+        in_worker: bool,
+    ) -> (config::Isolation, Option<String>) {
+        if configured == config::Isolation::InProcess && in_worker {
+            let why = "too many of its calls got stuck inside the host; it goes back there when the host is restarted";
+            return (config::Isolation::Process, Some(why.to_owned()));
+        }
+        match &self.quarantine {
+            Some(quarantine) => quarantine.isolation(id, configured),
+            None => (configured, None),
+        }
+    }
+
+    /// What a plugin says of itself, from a generation that is made for this and ends at once.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn describe(&self, id: &str, how: &How) -> Result<Description, LoadError> {
+        let loaded = self.load(id, how, true, |_| {})?;
+        let description = loaded.plugin.description().clone();
+        loaded.plugin.end();
+        Ok(description)
     }
 
     fn not_found(&self, id: &str) -> LoadError {

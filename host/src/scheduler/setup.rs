@@ -1,13 +1,13 @@
 //! What the scheduler is to look after, as the host's assembly hands it over.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use crate::{
     board::Board,
-    guard::{PlatformGuard, PluginGuard, Shared},
+    guard::{PlatformGuard, PluginGuard, Running, Shared},
     library::Vetted,
-    plugin::{LoadError, LoadedPlugin},
-    resources::Judge,
+    plugin::{Ended, LoadError, LoadedPlugin},
+    resources::Limits,
 };
 
 /// What the scheduler is to look after.
@@ -16,49 +16,81 @@ pub struct Setup {
     pub shared: Arc<Shared>,
     /// Where the host's own state is shown.
     pub board: Arc<Board>,
+    /// The plugins, platforms and times.
+    pub plan: Plan,
+}
+
+/// The part of it that a reload can change.
+pub struct Plan {
     /// The plugins that platforms name.
     pub plugins: Vec<PluginSetup>,
     /// The platforms.
     pub platforms: Vec<PlatformSetup>,
+    /// How the times are laid out.
+    pub timing: Timing,
+    /// When the machine counts as short of resources.
+    pub limits: Limits,
+}
+
+/// How the times are laid out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Timing {
     /// The interval of the resource monitor, which also gets the ladder's first slot.
     pub interval: Duration,
     /// The spread of starts.
     pub stagger: Duration,
     /// What falls due within one tick starts together.
     pub tick: Duration,
-    /// Judges the machine's resources.
-    pub judge: Judge,
     /// How long running checks may go on when the host is asked to stop.
     pub shutdown_grace: Duration,
 }
 
-/// A plugin, and how to load it.
+/// A plugin, and how to start a generation of it.
 pub struct PluginSetup {
-    /// Stands before its loading.
+    /// Stands before its generations; one that is known already keeps the generation that runs.
     pub guard: Arc<PluginGuard>,
     /// Vets and loads it; runs on a thread of its own.
     pub load: LoadJob,
+    /// What holds for its workers changed, so that a new one has to take over.
+    pub renew: bool,
 }
 
 /// A platform, and what its probe is made of.
 pub struct PlatformSetup {
-    /// Stands before its checks.
+    /// Stands before its checks; one that is known already keeps its slot and its probe.
     pub guard: Arc<PlatformGuard>,
-    /// Its plugin's place in [`Setup::plugins`].
-    pub plugin: usize,
     /// Its config as JSON text.
     pub config: Arc<str>,
+    /// Why its plugin, which runs already, does not take its config.
+    pub refused: Option<Arc<str>>,
 }
 
 /// Vets and loads a plugin.
-pub type LoadJob = Arc<dyn Fn() -> Result<Ready, LoadError> + Send + Sync>;
+pub type LoadJob = Arc<dyn Fn(LoadOrder) -> Result<Ready, LoadError> + Send + Sync>;
 
-/// A plugin that was loaded.
+/// How a generation is to be loaded.
+pub struct LoadOrder {
+    /// Into a worker, whatever the config says: the plugin has got stuck inside the host too often.
+    pub in_worker: bool,
+    /// Called if it ends without having been asked to, once its calls have ended.
+    pub ended: Box<dyn FnOnce(Ended) + Send>,
+}
+
+/// A generation that was loaded.
 pub struct Ready {
     /// What can be called now.
     pub plugin: Arc<dyn LoadedPlugin>,
-    /// What it was loaded from.
-    pub vetted: Arc<Vetted>,
-    /// Platforms whose config the plugin's schema refuses, by their place in [`Setup::platforms`], with the reason.
-    pub refused: Vec<(usize, String)>,
+    /// What is known of it.
+    pub running: Running,
+    /// Platforms whose config the plugin's schema refuses, by name, with the reason.
+    pub refused: BTreeMap<String, Arc<str>>,
+}
+
+/// What was found in the plugin folders about one plugin.
+#[derive(Clone, Debug)]
+pub enum LibraryChange {
+    /// A library is there, or is another one than before.
+    Arrived(Arc<Vetted>),
+    /// It is gone, for this reason.
+    Removed(String),
 }

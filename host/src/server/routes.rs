@@ -1,13 +1,13 @@
 //! What is served where.
 use axum::extract::{Request, State};
-use axum::http::{HeaderValue, Method, StatusCode, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use axum::{Json, Router};
 
 use super::offload::Offload;
-use super::{Limits, Surface};
+use super::{Limits, Surface, reload};
 
 /// All routes over what they show.
 pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
@@ -16,6 +16,7 @@ pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
         #[cfg(feature = "prometheus")]
         scrapes: super::scrape::Scrapes::new(limits),
         statuses: Offload::new(limits.turn_time),
+        reloads: Offload::new(limits.turn_time),
     };
     Router::new()
         .route("/", get(index))
@@ -23,6 +24,7 @@ pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
         .route("/api/v1/status", get(status))
+        .route(RELOAD, post(reload))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
         .layer(middleware::from_fn(move |request, next| {
@@ -37,6 +39,7 @@ struct Shown {
     #[cfg(feature = "prometheus")]
     scrapes: super::scrape::Scrapes,
     statuses: Offload,
+    reloads: Offload,
 }
 
 async fn index() -> String {
@@ -70,6 +73,19 @@ async fn status(State(shown): State<Shown>) -> Response {
     }
 }
 
+async fn reload(State(shown): State<Shown>, headers: HeaderMap) -> Response {
+    let Some(reload) = shown.surface.reload else {
+        return reload::not_enabled();
+    };
+    if let Err(refusal) = reload::may_ask(&headers) {
+        return refusal;
+    }
+    match shown.reloads.start(move || reload()).await {
+        Some(result) => reload::answer(result.await),
+        None => busy(),
+    }
+}
+
 #[cfg(feature = "prometheus")]
 async fn metrics(State(shown): State<Shown>) -> Response {
     let content_type = [(
@@ -95,8 +111,13 @@ async fn not_found() -> (StatusCode, String) {
     )
 }
 
-async fn not_allowed(method: Method) -> (StatusCode, String) {
-    let text = format!("{method} is not for this path: use GET or HEAD.\n");
+async fn not_allowed(method: Method, uri: Uri) -> (StatusCode, String) {
+    let instead = if uri.path() == RELOAD {
+        "POST"
+    } else {
+        "GET or HEAD"
+    };
+    let text = format!("{method} is not for this path: use {instead}.\n");
     (StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
@@ -119,9 +140,12 @@ fn busy() -> Response {
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
 
+const RELOAD: &str = "/-/reload";
+
 const ROUTES: &str = "\
 /metrics        metrics in Prometheus's text format
 /-/healthy      200 while the host runs
 /-/ready        200 while the host watches platforms, 503 before and after
+/-/reload       POST: reads the config again (with --web.enable-lifecycle)
 /api/v1/status  all platforms and plugins as JSON
 ";

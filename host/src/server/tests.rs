@@ -9,6 +9,8 @@ use tokio::sync::oneshot;
 
 use super::*;
 
+mod reload;
+
 #[test]
 fn each_route_answers() {
     let host = Host::default();
@@ -454,11 +456,17 @@ impl Host {
             scraped: Arc::new(move || {
                 scraped.scrapes.fetch_add(1, Ordering::SeqCst);
             }),
+            reload: None,
         }
     }
 
     fn serve(&self, limits: Limits) -> Running {
-        let surface = self.surface();
+        self.serve_with(limits, |_| {})
+    }
+
+    fn serve_with(&self, limits: Limits, change: impl FnOnce(&mut Surface)) -> Running {
+        let mut surface = self.surface();
+        change(&mut surface);
         let (address_sender, address) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {

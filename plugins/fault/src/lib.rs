@@ -98,6 +98,10 @@ impl Probe for Faulty {
         let nth = self.checks;
         self.checks += 1;
         count(self.config.count_file.as_deref(), "check")?;
+        #[cfg(target_os = "linux")]
+        if load::checks_fail() {
+            return Err(Failure::new("failed as its library was ordered"));
+        }
         if let Some(misdeed) = &self.config.check
             && let Some(untrue) = misdeed.commit(nth)?
         {

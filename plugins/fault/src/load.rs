@@ -1,8 +1,8 @@
-//! Faults of a library that is being loaded: its constructor, which runs inside `dlopen`.
+//! Faults of the library rather than of a platform's config: its constructor, which runs inside `dlopen`, and all checks.
 //!
 //! The library reads its order from 32 bytes of its own: a mark, and the name of a fault. As built, that is `none`, and
 //! nothing happens. Whoever wants a library that misbehaves as it is loaded writes another name into a copy of the file:
-//! `abort`, `exit`, `hang` or `segfault`, padded with zeros.
+//! `abort`, `exit`, `hang` or `segfault`, padded with zeros. One with `checks` loads, and each of its checks fails.
 #![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
@@ -18,14 +18,7 @@ use crate::death;
 static CONSTRUCTOR: extern "C" fn() = constructor;
 
 extern "C" fn constructor() {
-    // SAFETY: it is a static of ours; volatile, as the file may say another thing than the source.
-    let order = unsafe { ptr::read_volatile(&raw const ORDER) };
-    let name = &order.0[16..];
-    let end = name
-        .iter()
-        .position(|&byte| byte == 0)
-        .unwrap_or(name.len());
-    match &name[..end] {
+    match name(&order()) {
         b"abort" => death::abort(),
         b"exit" => death::exit(0),
         b"hang" => loop {
@@ -34,6 +27,22 @@ extern "C" fn constructor() {
         b"segfault" => death::write_to_null(),
         _ => {}
     }
+}
+
+/// Whether the library was ordered to fail each check.
+pub(crate) fn checks_fail() -> bool {
+    name(&order()) == b"checks"
+}
+
+fn order() -> Order {
+    // SAFETY: it is a static of ours; volatile, as the file may say another thing than the source.
+    unsafe { ptr::read_volatile(&raw const ORDER) }
+}
+
+fn name(order: &Order) -> &[u8] {
+    let name = &order.0[16..];
+    let end = name.iter().position(|&byte| byte == 0);
+    &name[..end.unwrap_or(name.len())]
 }
 
 #[repr(transparent)]

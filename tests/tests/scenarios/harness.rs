@@ -48,6 +48,17 @@ pub(crate) fn library(name: &str) -> PathBuf {
     artifacts().join(format!("{prefix}{name}{suffix}"))
 }
 
+/// The fault plugin's library as another build of it, which does what it is ordered: see `plugins/fault/src/load.rs`.
+pub(crate) fn ordered(order: &str) -> Vec<u8> {
+    let mut bytes = fs::read(library("conductor_plugin_fault")).unwrap();
+    let mark = b"conductor-fault:";
+    let found = bytes.windows(mark.len()).position(|w| w == mark).unwrap();
+    let place = &mut bytes[found + mark.len()..found + 32];
+    place.fill(0);
+    place[..order.len()].copy_from_slice(order.as_bytes());
+    bytes
+}
+
 /// A config in the making, in a folder of its own with an empty plugin folder.
 pub(crate) struct Setup {
     pub(crate) folder: TempDir,

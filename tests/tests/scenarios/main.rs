@@ -5,8 +5,10 @@
     reason = "a test that cannot go on has failed, and one that waits has to give up some time"
 )]
 
+mod after_a_crash;
 mod author;
 mod breaker_over_the_wire;
+mod changing_libraries;
 mod command_line;
 #[cfg(target_os = "linux")]
 mod drill;
@@ -16,3 +18,4 @@ mod misbehaving_files;
 mod misbehaving_plugins;
 mod newcomer;
 mod prometheus;
+mod reload;

@@ -56,6 +56,16 @@ impl PluginConfig {
             stuck_limit: host.stuck_limit,
         }
     }
+
+    /// Whether its generations can stay as they are when `other` takes this config's place.
+    #[must_use]
+    pub fn runs_like(&self, other: &Self) -> bool {
+        let same_limit = Self {
+            stuck_limit: other.stuck_limit,
+            ..*self
+        };
+        same_limit == *other
+    }
 }
 
 impl Written {

@@ -111,3 +111,33 @@ fn utf8_that_ends_in_the_middle() {
       help: save the file as UTF-8
     ");
 }
+
+#[test]
+fn a_key_is_read_from_the_file_that_is_named_or_from_the_text() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(
+        folder.path().join("signer.pub"),
+        format!("untrusted comment: minisign public key E7620F1842B4E81F\n{KEY}\n"),
+    )
+    .unwrap();
+    let read = |key: &str| {
+        let text = format!("[trust]\nminisign_keys = [{key:?}]\nrequire_signature = true");
+        Config::parse(with_platform(&text), "conductor.toml", folder.path())
+    };
+    for key in [KEY, "signer.pub"] {
+        let config = read(key).unwrap();
+        assert_eq!(
+            config.trust.minisign_keys[0].id().to_string(),
+            "E7620F1842B4E81F"
+        );
+        assert!(config.policy().require_signature);
+        assert_eq!(config.policy().signers, config.trust.minisign_keys);
+    }
+    fs::write(folder.path().join("signer.pub"), "RWabc").unwrap();
+    assert_snapshot!(read("signer.pub").unwrap_err().to_plain(), @r#"
+    conductor.toml:2:17: trust.minisign_keys[0]: the file "signer.pub" holds no minisign key
+      help: write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys
+    "#);
+}
+
+const KEY: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";

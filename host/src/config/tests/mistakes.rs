@@ -54,7 +54,7 @@ fn an_unknown_table_names_the_nearest() {
     ");
     assert_snapshot!(mistakes(&with_platform("[weather]")), @r"
     conductor.toml:1:2: the file has no table `weather`
-      help: its tables are `breaker`, `host`, `platform`, `plugin`, `resources`
+      help: its tables are `breaker`, `host`, `platform`, `plugin`, `resources`, `trust`
     ");
 }
 
@@ -495,4 +495,26 @@ fn the_line_that_is_not_utf8_is_shown() {
       `----
      help: save the file as UTF-8
     ");
+}
+
+#[test]
+fn a_key_that_is_none() {
+    let trust = |lines: &str| mistakes(&with_platform(&format!("[trust]\n{lines}")));
+    assert_snapshot!(trust("minisign_keys = [\"RWabc\"]\nrequire_signature = true"), @r#"
+    conductor.toml:2:17: trust.minisign_keys[0]: "RWabc" is no minisign key, and cannot be read as a file: No such file or directory (os error 2)
+      help: write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys
+    "#);
+    assert_snapshot!(trust("minisign_keys = [\"/\"]"), @r#"
+    conductor.toml:2:17: trust.minisign_keys[0]: "/" is no minisign key, and no file with one
+      help: write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys
+    "#);
+    assert_snapshot!(trust("minisign_keys = \"RWabc\""), @r#"conductor.toml:2:17: trust.minisign_keys must be a list, not the string "RWabc""#);
+    assert_snapshot!(trust("minisign_key = []"), @r#"
+    conductor.toml:2:1: trust has no key `minisign_key`
+      help: did you mean `minisign_keys`?
+    "#);
+    assert_snapshot!(trust("require_signature = true"), @r#"
+    conductor.toml:2:21: trust.require_signature is true, and minisign_keys names no key, so that no library could be loaded
+      help: add the public key of whoever signs your libraries to minisign_keys
+    "#);
 }

@@ -10,14 +10,14 @@ use conductor_plugin_api::manifest::ApiVersion;
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::{
-    super::{Pins, Store, inspect, vet},
+    super::{Policy, Store, inspect, vet},
     Place, objects,
 };
 
 impl Place {
     /// What `vet` says to a file, without what differs from run to run and from host to host.
     fn refusal(&self, path: &Path) -> String {
-        let said = vet(path, &Pins::none(), &self.store)
+        let said = vet(path, &Policy::none(), &self.store)
             .unwrap_err()
             .to_string();
         assert_eq!(inspect(path).refusal().unwrap().to_string(), said);
@@ -75,12 +75,12 @@ fn of_files_that_others_can_write() {
     with_mode(&file, 0o666);
     insta::assert_snapshot!(place.refusal(&file), @"DIR/x.so: refused by rule permissions: everybody can write to it (mode 0666); if you trust it as it is now: chmod o-w DIR/x.so");
     with_mode(&file, 0o664);
-    vet(&file, &Pins::none(), &place.store).unwrap();
+    vet(&file, &Policy::none(), &place.store).unwrap();
     if runs_as_root() {
         chown(&file, None, Some(12_345)).unwrap();
         insta::assert_snapshot!(place.refusal(&file), @"DIR/x.so: refused by rule permissions: its group, gid 12345, can write to it (mode 0664); if you trust it as it is now: chmod g-w DIR/x.so");
         with_mode(&file, 0o644);
-        vet(&file, &Pins::none(), &place.store).unwrap();
+        vet(&file, &Policy::none(), &place.store).unwrap();
     }
 }
 
@@ -108,9 +108,9 @@ fn of_files_that_others_can_replace() {
     symlink("open it/x.so", &link).unwrap();
     insta::assert_snapshot!(place.refusal(&link), @"DIR/link.so: refused by rule folder: somebody else can replace it through the folder DIR/open it: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w 'DIR/open it'");
     with_mode(&folder, 0o1777);
-    vet(&file, &Pins::none(), &place.store).unwrap();
+    vet(&file, &Policy::none(), &place.store).unwrap();
     with_mode(&folder, 0o775);
-    vet(&file, &Pins::none(), &place.store).unwrap();
+    vet(&file, &Policy::none(), &place.store).unwrap();
     // A link in such a folder to a good file outside could be turned as well.
     with_mode(&folder, 0o777);
     symlink("../x.so", folder.join("y.so")).unwrap();
@@ -215,7 +215,7 @@ fn of_a_store_that_was_cleaned_away() {
     let file = place.file(&objects::small_library());
     fs::remove_dir_all(place.store.folder()).unwrap();
     let said = place.normalised(
-        &vet(&file, &Pins::none(), &place.store)
+        &vet(&file, &Policy::none(), &place.store)
             .unwrap_err()
             .to_string(),
     );

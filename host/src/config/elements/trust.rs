@@ -1,0 +1,96 @@
+//! `[trust]`: whose signature a library must have to be loaded.
+
+use std::fs;
+use std::path::Path;
+
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::check::Check;
+use crate::library::Signer;
+
+/// Whose signature a library must have to be loaded; by default nobody's.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrustConfig {
+    /// The keys whose signatures count.
+    pub minisign_keys: Vec<Signer>,
+    /// A library without a signature is refused; only with keys.
+    pub require_signature: bool,
+}
+
+/// `[trust]`, as it is written.
+#[derive(Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    rename = "Trust",
+    description = "Whose signature a library must have to be loaded."
+)]
+pub(in crate::config) struct Written {
+    /// The minisign keys whose signatures count: each a public key (`RW…`), or the file it stands in, relative to this one.
+    #[schemars(with = "Vec<String>", inner(length(min = 1)), extend("default" = []))]
+    #[serde(default)]
+    minisign_keys: Vec<String>,
+    /// Refuse libraries that none of the keys has signed; needs `minisign_keys`.
+    #[schemars(with = "bool", extend("default" = false))]
+    #[serde(default)]
+    require_signature: bool,
+}
+
+impl Written {
+    pub(super) fn resolve(self, base_dir: &Path, check: &mut Check<'_>) -> TrustConfig {
+        let written = self.minisign_keys.len();
+        let keys = self.minisign_keys.iter().enumerate();
+        let keys = keys
+            .filter_map(|(at, key)| match signer(key, base_dir) {
+                Ok(signer) => Some(signer),
+                Err(why) => {
+                    let message = format!("{}[{at}]: {why}", check.name("minisign_keys"));
+                    check.refuse("minisign_keys", message, HELP);
+                    None
+                }
+            })
+            .collect();
+        if self.require_signature && written == 0 {
+            let message = format!(
+                "{} is true, and minisign_keys names no key, so that no library could be loaded",
+                check.name("require_signature")
+            );
+            check.refuse(
+                "require_signature",
+                message,
+                "add the public key of whoever signs your libraries to minisign_keys",
+            );
+        }
+        TrustConfig {
+            minisign_keys: keys,
+            require_signature: self.require_signature,
+        }
+    }
+}
+
+fn signer(written: &str, base_dir: &Path) -> Result<Signer, String> {
+    if let Some(signer) = Signer::parse(written) {
+        return Ok(signer);
+    }
+    let file = base_dir.join(written);
+    match fs::metadata(&file) {
+        Ok(found) if found.is_file() && found.len() <= MAX_KEY_FILE => {}
+        Ok(_) => {
+            return Err(format!(
+                "{written:?} is no minisign key, and no file with one"
+            ));
+        }
+        Err(error) => {
+            return Err(format!(
+                "{written:?} is no minisign key, and cannot be read as a file: {error}"
+            ));
+        }
+    }
+    let text = fs::read_to_string(&file)
+        .map_err(|error| format!("{written:?} cannot be read: {error}"))?;
+    Signer::parse(&text).ok_or_else(|| format!("the file {written:?} holds no minisign key"))
+}
+
+const HELP: &str = "write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys";
+/// minisign writes some hundred bytes.
+const MAX_KEY_FILE: u64 = 64 << 10;

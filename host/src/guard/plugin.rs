@@ -1,0 +1,430 @@
+//! Stands before the generations of one plugin: when one may be started, how the last one fared, which calls are stuck.
+//!
+//! Two breakers, so that nothing is given up for good and nothing is tried in a tight loop: one for *loading*, which a
+//! library that does not load opens after a few tries, and one for *lives*, which generations open that load and then end
+//! soon. The second is more patient: a single platform whose checks crash is stopped by its own breaker before that.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use super::locked::Locked;
+use crate::{
+    breaker::{Breaker, Outcome, Settings, Ticket},
+    library::Vetted,
+    metrics::{ErrorType, Isolation, PluginInfo, PluginMetrics, RestartReason},
+    plugin::{Description, Ended, Failure, LoadError},
+    state::{LoadState, PluginView},
+};
+
+/// Stands before the generations of one plugin.
+pub struct PluginGuard {
+    id: Arc<str>,
+    metrics: Arc<PluginMetrics>,
+    /// From so many stuck calls of one generation on it gets no further ones.
+    stuck_limit: AtomicU64,
+    /// The number of the generation that is called; 0 before the first.
+    generation: AtomicU64,
+    /// Its stuck calls; changed under the lock.
+    stuck: AtomicU64,
+    inner: Locked<Inner>,
+}
+
+struct Inner {
+    loading: Breaker,
+    lives: Breaker,
+    state: LoadState,
+    running: Option<Life>,
+    /// The number of the last generation that was started.
+    last: u64,
+    /// What the operator should know, while the plugin runs.
+    note: Option<String>,
+}
+
+/// Leave to start one generation.
+pub struct Birth {
+    /// Its number, from 1.
+    pub number: u64,
+    loading: Ticket,
+    life: Ticket,
+}
+
+/// What is known of a generation that can be called.
+#[derive(Clone, Debug)]
+pub struct Running {
+    /// What the plugin says of itself.
+    pub description: Description,
+    /// The library.
+    pub vetted: Arc<Vetted>,
+    /// Where it runs.
+    pub isolation: Isolation,
+    /// Why that is a worker although the config wants it in the host's process.
+    pub held: Option<String>,
+    /// Its process, where it has one of its own.
+    pub pid: Option<u32>,
+}
+
+struct Life {
+    running: Running,
+    ticket: Ticket,
+    since: Duration,
+}
+
+impl PluginGuard {
+    /// A guard for a plugin of which nothing runs yet.
+    pub fn new(
+        id: &str,
+        settings: Settings,
+        stuck_limit: u64,
+        metrics: Arc<PluginMetrics>,
+    ) -> Self {
+        Self {
+            id: id.into(),
+            metrics,
+            stuck_limit: AtomicU64::new(stuck_limit),
+            generation: AtomicU64::new(0),
+            stuck: AtomicU64::new(0),
+            inner: Locked::new(Inner {
+                loading: Breaker::new(settings, 0),
+                lives: Breaker::new(settings.more_patient(PATIENCE), 1),
+                state: LoadState::Waiting,
+                running: None,
+                last: 0,
+                note: None,
+            }),
+        }
+    }
+
+    /// What platforms call the plugin by.
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The number of the generation that is called; 0 before the first.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::Relaxed)
+    }
+
+    /// What is known of the generation that is called.
+    pub fn running(&self) -> Option<Running> {
+        let inner = self.inner.lock();
+        inner.running.as_ref().map(|life| life.running.clone())
+    }
+
+    /// Goes by other settings from now on, as a reload brings them.
+    pub fn reconfigure(&self, settings: Settings, stuck_limit: u64) {
+        let mut inner = self.inner.lock();
+        inner.loading.set_settings(settings);
+        inner.lives.set_settings(settings.more_patient(PATIENCE));
+        self.stuck_limit.store(stuck_limit, Ordering::Relaxed);
+    }
+
+    /// Asks to start a generation now; the leave goes to [`took_over`](Self::took_over) or one of its siblings. `None`
+    /// while a breaker is open.
+    pub fn begin(&self, now: Duration) -> Option<Birth> {
+        let mut inner = self.inner.lock();
+        let loading = inner.loading.admit(now, LOAD_LEASE).ok()?;
+        let Ok(life) = inner.lives.admit(now, LOAD_LEASE + PROBATION) else {
+            // Nothing was tried: a trial that this was is free again. It cannot be stale, as the lock is held.
+            let _ = inner.loading.record(loading, Outcome::Ignored, now);
+            return None;
+        };
+        // What was wrong the last time is shown until it is known what is wrong this time.
+        if matches!(inner.state, LoadState::Waiting) {
+            inner.state = LoadState::Loading;
+        }
+        inner.last += 1;
+        Some(Birth {
+            number: inner.last,
+            loading,
+            life,
+        })
+    }
+
+    /// Something changed that the breakers have not seen, such as a new library: the next start is not held back.
+    pub fn forget_failures(&self, now: Duration) {
+        let mut inner = self.inner.lock();
+        // Who looks sees what came of it, not that a breaker was reset.
+        let _ = (inner.loading.reset(now), inner.lives.reset(now));
+    }
+
+    /// Records that a generation was started, and is the one to call from now on.
+    pub fn took_over(
+        &self,
+        birth: Birth,
+        now: Duration,
+        running: Running,
+        restart: Option<RestartReason>,
+    ) {
+        self.log_start(&running, birth.number, restart);
+        if let Some(reason) = restart {
+            self.metrics.worker_restarted(reason);
+        }
+        self.metrics.set_info(PluginInfo {
+            version: running.description.version.clone(),
+            api_version: running.description.api.to_string(),
+            isolation: running.isolation,
+            sha256: running.vetted.sha256.to_string(),
+        });
+        if let Some(held) = &running.held {
+            tracing::warn!(plugin = &*self.id, "it runs in a worker: {held}");
+        }
+        let mut inner = self.inner.lock();
+        let sick = matches!(restart, Some(RestartReason::Hang | RestartReason::Limit));
+        inner.bury(now, sick);
+        // A ticket from before a reset is stale, and what it says no longer counts.
+        let _ = inner.loading.record(birth.loading, Outcome::Success, now);
+        inner.state = LoadState::Loaded;
+        inner.note = None;
+        inner.running = Some(Life {
+            running,
+            ticket: birth.life,
+            since: now,
+        });
+        self.stuck.store(0, Ordering::Relaxed);
+        self.generation.store(birth.number, Ordering::Relaxed);
+    }
+
+    /// Records that a generation could not be started; one that runs goes on.
+    pub fn not_started(&self, birth: Birth, now: Duration, error: LoadError) {
+        let mut inner = self.inner.lock();
+        let _ = inner.loading.record(birth.loading, Outcome::Failure, now);
+        let _ = inner.lives.record(birth.life, Outcome::Ignored, now);
+        inner.refused(&self.id, error);
+    }
+
+    /// Records that a start did not even begin, for a reason of the host's.
+    pub fn not_begun(&self, birth: Birth, now: Duration, error: LoadError) {
+        let mut inner = self.inner.lock();
+        let _ = inner.loading.record(birth.loading, Outcome::Ignored, now);
+        let _ = inner.lives.record(birth.life, Outcome::Ignored, now);
+        inner.refused(&self.id, error);
+    }
+
+    /// Records that a generation was started and did not prove itself; the one that runs goes on.
+    pub fn rejected(&self, birth: Birth, now: Duration, reason: &str) {
+        tracing::error!(plugin = &*self.id, "new library not taken: {reason}");
+        let mut inner = self.inner.lock();
+        let _ = inner.loading.record(birth.loading, Outcome::Success, now);
+        let _ = inner.lives.record(birth.life, Outcome::Ignored, now);
+        inner.note = Some(format!("its new library was not taken: {reason}"));
+    }
+
+    /// Records that the generation that is called ended without having been asked to.
+    pub fn ended(&self, now: Duration, ended: &Ended) {
+        tracing::error!(plugin = &*self.id, "its worker {}", ended.message);
+        let mut inner = self.inner.lock();
+        inner.bury(now, true);
+        inner.state = LoadState::Failed(LoadError {
+            kind: ended.kind,
+            message: format!("its worker {}; a new one is being started", ended.message),
+            detail: None,
+        });
+    }
+
+    /// Records that the plugin is no longer to run, such as when its library was taken away.
+    pub fn stopped(&self, now: Duration, error: LoadError) {
+        tracing::warn!(plugin = &*self.id, "stopped: {error}");
+        let mut inner = self.inner.lock();
+        inner.bury(now, false);
+        inner.state = LoadState::Failed(error);
+    }
+
+    /// What a check of this plugin's platforms comes to while nothing of it runs.
+    pub fn failure(&self) -> Failure {
+        match &self.inner.lock().state {
+            LoadState::Failed(error) => {
+                Failure::new(error.kind, format!("the plugin is not loaded: {error}"))
+            }
+            LoadState::Waiting | LoadState::Loading | LoadState::Loaded => Failure::new(
+                ErrorType::Load,
+                format!("plugin {} is still being loaded", self.id),
+            ),
+        }
+    }
+
+    /// Whether its generation has so many stuck calls that it gets no further ones.
+    pub fn is_quarantined(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed) >= self.stuck_limit.load(Ordering::Relaxed)
+    }
+
+    /// What the status page and the API show.
+    pub fn view(&self) -> PluginView {
+        let inner = self.inner.lock();
+        let life = inner.running.as_ref();
+        let running = life.map(|life| &life.running);
+        PluginView {
+            id: self.id.to_string(),
+            state: inner.state.name().to_owned(),
+            error: match &inner.state {
+                LoadState::Failed(error) => Some(error.message.clone()),
+                _ => None,
+            },
+            note: inner.note.clone(),
+            version: running.map(|r| r.description.version.clone()),
+            api_version: running.map(|r| r.description.api.to_string()),
+            isolation: running.map(|r| r.isolation.label().to_owned()),
+            generation: life.map(|_| self.generation()),
+            pid: running.and_then(|r| r.pid),
+            memory_bytes: None,
+            cpu_seconds: None,
+            sha256: running.map(|r| r.vetted.sha256.to_string()),
+            file: running.map(|r| r.vetted.origin.display().to_string()),
+            stuck_calls: self.metrics.stuck_calls(),
+            quarantined: self.is_quarantined(),
+            held_in_worker: running.and_then(|r| r.held.clone()),
+        }
+    }
+
+    /// A call into a generation got stuck; says whether that was one too many.
+    pub(super) fn call_stuck(&self, generation: u64) -> bool {
+        self.metrics.call_stuck();
+        let _changing = self.inner.lock();
+        generation == self.generation()
+            && self.stuck.fetch_add(1, Ordering::Relaxed) + 1
+                == self.stuck_limit.load(Ordering::Relaxed)
+    }
+
+    /// Says that there are too many stuck calls.
+    pub(super) fn log_quarantine(&self) {
+        tracing::error!(
+            plugin = &*self.id,
+            "quarantined: {} of its calls are stuck; it gets no further ones until some return or a new generation takes over",
+            self.stuck_limit.load(Ordering::Relaxed)
+        );
+    }
+
+    /// A stuck call returned after all, or its generation is gone.
+    pub(super) fn call_returned(&self, generation: u64) {
+        self.metrics.call_returned();
+        let changing = self.inner.lock();
+        let out_of_quarantine = generation == self.generation()
+            && self.stuck.fetch_sub(1, Ordering::Relaxed)
+                == self.stuck_limit.load(Ordering::Relaxed);
+        drop(changing);
+        if out_of_quarantine {
+            tracing::info!(
+                plugin = &*self.id,
+                "out of quarantine: a stuck call returned"
+            );
+        }
+    }
+
+    fn log_start(&self, running: &Running, number: u64, restart: Option<RestartReason>) {
+        let (plugin, version) = (&*self.id, &running.description.version);
+        let place = match running.pid {
+            Some(pid) => format!("worker {pid}"),
+            None => "in-process".to_owned(),
+        };
+        match restart {
+            None => tracing::info!(
+                plugin,
+                "loaded version {version} from {} ({place})",
+                running.vetted.origin.display()
+            ),
+            Some(reason) => tracing::info!(
+                plugin,
+                "generation {number} took over after {}: version {version} from {} ({place})",
+                reason.label(),
+                running.vetted.origin.display()
+            ),
+        }
+    }
+}
+
+impl Inner {
+    /// The generation that ran is over; `early` if that was not its host's wish.
+    fn bury(&mut self, now: Duration, early: bool) {
+        let Some(life) = self.running.take() else {
+            return;
+        };
+        let outcome = match early {
+            true if now.saturating_sub(life.since) < PROBATION => Outcome::Failure,
+            _ => Outcome::Success,
+        };
+        // Stale if the breaker was reset meanwhile.
+        let _ = self.lives.record(life.ticket, outcome, now);
+    }
+
+    /// Says and shows why nothing new runs, once.
+    fn refused(&mut self, plugin: &str, error: LoadError) {
+        if self.running.is_some() {
+            let note = format!("no new generation could be started: {error}");
+            if self.note.as_ref() != Some(&note) {
+                tracing::error!(plugin, "{note}; the one that runs stays");
+            }
+            self.note = Some(note);
+            return;
+        }
+        let known =
+            matches!(&self.state, LoadState::Failed(before) if before.message == error.message);
+        if !known {
+            tracing::error!(plugin, "not loaded: {error}");
+            if let Some(detail) = &error.detail {
+                tracing::debug!(plugin, "{detail}");
+            }
+        }
+        self.state = LoadState::Failed(error);
+    }
+}
+
+/// How long a breaker waits for a trial start.
+const LOAD_LEASE: Duration = Duration::from_secs(60);
+/// A generation that lives for so long was no failure.
+const PROBATION: Duration = Duration::from_secs(10);
+/// How many times as many early ends as failures it takes: a platform that crashes its plugin is stopped by its own
+/// breaker first, and must not take the plugin's other platforms with it.
+const PATIENCE: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::metrics::Metrics;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn guard() -> PluginGuard {
+        let settings = Settings::try_new(2, 30 * S, 600 * S).unwrap();
+        PluginGuard::new("x", settings, 2, Metrics::new().plugin("x"))
+    }
+
+    fn error() -> LoadError {
+        LoadError {
+            kind: ErrorType::Load,
+            message: "on purpose".to_owned(),
+            detail: None,
+        }
+    }
+
+    #[test]
+    fn a_library_that_does_not_load_is_tried_again_on_the_breakers_schedule_and_at_once_when_it_changed()
+     {
+        let guard = guard();
+        for _ in 0..2 {
+            guard.not_started(guard.begin(S).unwrap(), S, error());
+        }
+        assert!(guard.begin(2 * S).is_none());
+        assert!(guard.failure().message.contains("on purpose"));
+        guard.not_started(guard.begin(40 * S).unwrap(), 40 * S, error());
+        assert!(
+            guard.begin(75 * S).is_none(),
+            "twice as long after a failed trial"
+        );
+        guard.forget_failures(75 * S);
+        assert!(guard.begin(75 * S).is_some());
+    }
+
+    #[test]
+    fn a_start_that_the_other_breaker_refuses_uses_no_trial_up() {
+        let guard = guard();
+        guard.inner.lock().lives.force_open();
+        guard.inner.lock().loading.force_closed();
+        assert!(guard.begin(S).is_none());
+        guard.inner.lock().lives.force_closed();
+        assert_eq!(guard.begin(S).unwrap().number, 1);
+    }
+}

@@ -1,0 +1,277 @@
+//! From a config to what the scheduler looks after: a guard for each plugin and platform, and a way to load each plugin.
+//!
+//! It remembers what it made from the last config, so that a reload gives what did not change the same guard: slot,
+//! breaker and counters go with the guard.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::{
+    board::Board,
+    breaker,
+    config::{BreakerConfig, Config, PlatformConfig, PluginConfig, PluginSchema, ResourcesConfig},
+    guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
+    library::Catalog,
+    metrics::ErrorType,
+    plugin::{
+        LoadError,
+        loader::{How, Loader},
+        sandbox::Policy,
+    },
+    resources::Limits,
+    scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Timing},
+};
+
+/// Makes plans for the scheduler.
+pub(super) struct Assembly {
+    shared: Arc<Shared>,
+    board: Arc<Board>,
+    loader: Loader,
+    made: Mutex<Made>,
+}
+
+/// What there is a guard for.
+#[derive(Default)]
+struct Made {
+    plugins: BTreeMap<String, Plugin>,
+    platforms: BTreeMap<String, Platform>,
+}
+
+#[derive(Clone)]
+struct Plugin {
+    config: PluginConfig,
+    guard: Arc<PluginGuard>,
+}
+
+#[derive(Clone)]
+struct Platform {
+    config: PlatformConfig,
+    guard: Arc<PlatformGuard>,
+}
+
+impl Assembly {
+    pub(super) fn new(shared: Arc<Shared>, board: Arc<Board>, loader: Loader) -> Self {
+        Self {
+            shared,
+            board,
+            loader,
+            made: Mutex::default(),
+        }
+    }
+
+    /// Where the libraries come from.
+    pub(super) fn catalog(&self) -> &Arc<Catalog> {
+        self.loader.catalog()
+    }
+
+    /// Looks for libraries where this config says, and under its rules.
+    pub(super) fn look_for_libraries(&self, config: &Config) {
+        let dirs = &config.host.plugin_dirs;
+        self.catalog()
+            .reconfigure(dirs, config.is_builtin, config.policy());
+    }
+
+    /// What the scheduler is to look after under this config.
+    pub(super) fn plan(&self, config: &Arc<Config>) -> Plan {
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let old = std::mem::take(&mut *made);
+        let plugins: Vec<_> = config
+            .plugins_in_use()
+            .into_iter()
+            .map(|id| self.plugin(config, id, &old, &mut made))
+            .collect();
+        let platforms: Vec<_> = config
+            .platforms
+            .iter()
+            .map(|platform| self.platform(config, platform, &old, &mut made))
+            .collect();
+        self.forget(&old, &made);
+        self.shared.starvation.set_platforms(platforms.len());
+        self.board.hang_up(
+            platforms.iter().map(|p| Arc::clone(&p.guard)).collect(),
+            plugins.iter().map(|p| Arc::clone(&p.guard)).collect(),
+        );
+        Plan {
+            plugins,
+            platforms,
+            timing: Timing {
+                interval: config.resources.interval,
+                stagger: config.host.stagger,
+                tick: config.host.tick,
+                shutdown_grace: config.host.shutdown_grace,
+            },
+            limits: limits(&config.resources),
+        }
+    }
+
+    fn plugin(&self, config: &Arc<Config>, id: &str, old: &Made, made: &mut Made) -> PluginSetup {
+        let settings = config.plugin(id);
+        let breaker = breaker_settings(&config.breaker);
+        let known = old.plugins.get(id);
+        let guard = match known {
+            Some(known) => {
+                let guard = Arc::clone(&known.guard);
+                guard.reconfigure(breaker, settings.stuck_limit.into());
+                guard
+            }
+            None => Arc::new(PluginGuard::new(
+                id,
+                breaker,
+                settings.stuck_limit.into(),
+                self.shared.metrics.plugin(id),
+            )),
+        };
+        let renew = known.is_some_and(|known| !known.config.runs_like(&settings));
+        let plugin = Plugin {
+            config: settings,
+            guard: Arc::clone(&guard),
+        };
+        made.plugins.insert(id.to_owned(), plugin);
+        PluginSetup {
+            guard,
+            load: self.load_job(config, id),
+            renew,
+        }
+    }
+
+    fn platform(
+        &self,
+        config: &Config,
+        platform: &PlatformConfig,
+        old: &Made,
+        made: &mut Made,
+    ) -> PlatformSetup {
+        let plugin = &made.plugins[&platform.plugin].guard;
+        let known = old
+            .platforms
+            .get(&platform.name)
+            .filter(|known| is_same(&known.config, platform));
+        let guard = match known {
+            Some(known) => Arc::clone(&known.guard),
+            None => Arc::new(PlatformGuard::new(
+                PlatformSettings {
+                    name: platform.name.as_str().into(),
+                    interval: platform.interval,
+                    timeout: platform.timeout,
+                    priority: platform.priority.into(),
+                    breaker: breaker_settings(&platform.breaker),
+                    labels: platform.labels.clone(),
+                },
+                Arc::clone(plugin),
+                Arc::clone(&self.shared),
+            )),
+        };
+        let refused = plugin.running().and_then(|running| {
+            let schema = PluginSchema::new(&platform.plugin, &running.description.config_schema);
+            refusal(config, platform, &schema.ok()?)
+        });
+        let remembered = Platform {
+            config: platform.clone(),
+            guard: Arc::clone(&guard),
+        };
+        made.platforms.insert(platform.name.clone(), remembered);
+        PlatformSetup {
+            guard,
+            config: platform.config.to_string().into(),
+            refused,
+        }
+    }
+
+    /// Takes what the new config no longer names out of the metrics.
+    fn forget(&self, old: &Made, made: &Made) {
+        for (name, platform) in &old.platforms {
+            let plugin = &platform.config.plugin;
+            let stays = made
+                .platforms
+                .get(name)
+                .is_some_and(|p| p.config.plugin == *plugin);
+            if !stays {
+                self.shared.metrics.remove_platform(name, plugin);
+            }
+        }
+        for id in old
+            .plugins
+            .keys()
+            .filter(|id| !made.plugins.contains_key(*id))
+        {
+            self.shared.metrics.remove_plugin(id);
+        }
+    }
+
+    /// Loads a plugin, and holds its platforms' configs against its schema.
+    fn load_job(&self, config: &Arc<Config>, id: &str) -> LoadJob {
+        let (config, id, loader) = (Arc::clone(config), id.to_owned(), self.loader.clone());
+        let how = how(&config.plugin(&id));
+        Arc::new(move |order| {
+            let loaded = loader.load(&id, &how, order.in_worker, order.ended)?;
+            let description = loaded.plugin.description().clone();
+            let schema =
+                PluginSchema::new(&id, &description.config_schema).map_err(|e| LoadError {
+                    kind: ErrorType::Load,
+                    message: e.to_plain(),
+                    detail: None,
+                })?;
+            let platforms = config.platforms.iter().filter(|p| p.plugin == id);
+            let refused = platforms
+                .filter_map(|p| Some((p.name.clone(), refusal(&config, p, &schema)?)))
+                .collect();
+            Ok(Ready {
+                refused,
+                running: Running {
+                    description,
+                    vetted: loaded.vetted,
+                    isolation: loaded.isolation,
+                    held: loaded.held,
+                    pid: loaded.plugin.pid(),
+                },
+                plugin: loaded.plugin,
+            })
+        })
+    }
+}
+
+/// How the config wants a plugin's generations.
+pub(crate) fn how(config: &PluginConfig) -> How {
+    How {
+        isolation: config.isolation,
+        call_threads: config.call_threads as usize,
+        policy: Policy::default(),
+    }
+}
+
+/// Why a plugin does not take a platform's config, in one line.
+fn refusal(config: &Config, platform: &PlatformConfig, schema: &PluginSchema) -> Option<Arc<str>> {
+    let error = config.validate_platform_config(platform, schema).err()?;
+    let lines = error.to_plain();
+    let line: Vec<_> = lines.lines().map(str::trim).collect();
+    Some(line.join("; ").into())
+}
+
+/// Whether two configs say the same of a platform, wherever in the file it stands.
+fn is_same(a: &PlatformConfig, b: &PlatformConfig) -> bool {
+    let moved = PlatformConfig {
+        location: b.location.clone(),
+        ..a.clone()
+    };
+    moved == *b
+}
+
+fn breaker_settings(config: &BreakerConfig) -> breaker::Settings {
+    breaker::Settings::try_new(
+        config.failure_threshold,
+        config.reset_timeout,
+        config.max_reset_timeout,
+    )
+    .expect("the config was held to the same rules")
+}
+
+fn limits(config: &ResourcesConfig) -> Limits {
+    Limits::new(
+        config.degraded_above,
+        config.recover_below,
+        config.critical_above,
+    )
+    .expect("the config was held to the same rules")
+}

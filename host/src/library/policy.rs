@@ -1,0 +1,93 @@
+//! What may be loaded beyond the rules that hold on every host: pins and signatures, where the operator asks for them.
+
+use std::path::{Path, PathBuf};
+
+use super::{
+    Hash, Pins, Rule, Vetted,
+    refusal::Problem,
+    signatures::{self, KeyId, Signer},
+};
+
+/// Where libraries are pinned, and who has to have signed them.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Policy {
+    /// Where [`Pins`] are read from at each look; the file need not exist.
+    pub lock_file: Option<PathBuf>,
+    /// Whose signatures count; with none, no signature is looked at.
+    pub signers: Vec<Signer>,
+    /// A library without a signature is refused. With signers and without this, only a wrong signature is.
+    pub require_signature: bool,
+}
+
+impl Policy {
+    /// Nothing is asked beyond the rules that hold on every host.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::default()
+    }
+
+    /// What it comes to now.
+    pub(super) fn terms(&self) -> Terms<'_> {
+        let pins = self.lock_file.as_deref();
+        Terms {
+            policy: self,
+            pins: pins.map_or_else(Pins::none, Pins::read),
+        }
+    }
+}
+
+/// A policy together with the pins as they were read.
+#[derive(Debug)]
+pub(super) struct Terms<'a> {
+    policy: &'a Policy,
+    pub(super) pins: Pins,
+}
+
+impl Terms<'_> {
+    /// Whether the pins let `bytes`, the content of the file at `path`, be loaded.
+    pub(super) fn pin(&self, path: &Path, sha256: &Hash) -> Result<(), Problem> {
+        self.pins.check(path, sha256)
+    }
+
+    /// Who signed `bytes`, the content of the file at `path`, if that is good enough.
+    pub(super) fn signature(&self, path: &Path, bytes: &[u8]) -> Result<Option<KeyId>, Problem> {
+        let Policy {
+            signers,
+            require_signature,
+            ..
+        } = self.policy;
+        signatures::check(path, bytes, signers, *require_signature)
+    }
+
+    /// Why a library that was taken before must not be loaded any more, if so.
+    ///
+    /// A lock file that cannot be read lets nothing new in, but takes nothing away: it may be half-written.
+    pub(super) fn withdraws(&self, library: &Vetted) -> Option<(Rule, Problem)> {
+        if self.pins.are_readable()
+            && let Err(problem) = self.pins.check(&library.origin, &library.sha256)
+        {
+            return Some((Rule::Pin, problem));
+        }
+        let Policy {
+            signers,
+            require_signature,
+            ..
+        } = self.policy;
+        let trusted = |id: KeyId| signers.iter().any(|signer| signer.id() == id);
+        if *require_signature && !signers.is_empty() && !library.signed_by.is_some_and(trusted) {
+            let by = match library.signed_by {
+                Some(id) => format!("it was signed by {id}"),
+                None => "it was not signed when it was taken".to_owned(),
+            };
+            let found = format!(
+                "{by}, and this host trusts only {}",
+                signatures::ids(signers)
+            );
+            return Some((
+                Rule::Signature,
+                Problem::new(found, signatures::cure(&library.origin)),
+            ));
+        }
+        None
+    }
+}

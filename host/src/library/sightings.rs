@@ -1,0 +1,318 @@
+//! What the looks through the plugin folders come to: which file is vetted when, which library is taken, which is gone.
+//!
+//! Nothing here reads a file or a clock: what was seen and when is handed in. Files are told apart by [`Stamp`]s seen
+//! at two looks, never by comparing their times with a clock, so that no jump of a clock matters.
+//!
+//! - While the host runs, a file is vetted once it has stood still for [`SETTLE`].
+//! - What was taken stays taken while its file is changed, damaged or refused, and while its folder cannot be listed.
+//! - It is gone once its folder is there and its file is not, or once the operator's policy speaks against it, in two
+//!   looks in a row that lie [`SETTLE`] apart. Another file with its id then takes its place.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::{
+    Refusal, Rule, Vetted,
+    refusal::{Problem, printable_path},
+    stamp::Stamp,
+};
+
+use sighting::Sighting;
+
+mod sighting;
+#[cfg(test)]
+mod tests;
+
+/// All files that were seen, and the libraries that were taken.
+#[derive(Debug, Default)]
+pub(super) struct Sightings {
+    files: BTreeMap<PathBuf, Sighting>,
+    taken: BTreeMap<String, Taken>,
+    /// Why what was taken once is so no longer.
+    gone: BTreeMap<String, String>,
+}
+
+/// What one look through the folders shows.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Look {
+    /// The folders that are searched.
+    pub(super) folders: Vec<PathBuf>,
+    /// Those of them that cannot be listed.
+    pub(super) unavailable: Vec<Refusal>,
+    /// What is called like a library, in the order in which ids are given away.
+    pub(super) files: Vec<Seen>,
+    /// There is no time to wait: what was never seen before is vetted as it is.
+    pub(super) at_once: bool,
+}
+
+/// A file as one look shows it.
+#[derive(Clone, Debug)]
+pub(super) struct Seen {
+    pub(super) path: PathBuf,
+    pub(super) stamp: Stamp,
+    /// It was written a moment ago, as far as the clocks can be believed.
+    pub(super) is_fresh: bool,
+}
+
+/// A file that was refused.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Refused {
+    pub(super) refusal: Refusal,
+    /// It may still be being written, and is looked at again soon.
+    pub(super) is_provisional: bool,
+    /// It is one of the plugin folders itself.
+    pub(super) is_folder: bool,
+}
+
+#[derive(Debug)]
+struct Taken {
+    vetted: Arc<Vetted>,
+    gone_since: Option<Duration>,
+}
+
+impl Sightings {
+    /// Notes what a look at the time `now` shows; answers which files to vet.
+    pub(super) fn observe(&mut self, now: Duration, look: &Look) -> Vec<PathBuf> {
+        let there: HashSet<_> = look.files.iter().map(|seen| &seen.path).collect();
+        self.files
+            .retain(|path, _| there.contains(path) || look.lost_sight_of(path));
+        let mut due = Vec::new();
+        for seen in &look.files {
+            let new = || Sighting::new(now, seen, look.at_once);
+            let sighting = self.files.entry(seen.path.clone()).or_insert_with(new);
+            sighting.seen(now, seen.stamp);
+            if sighting.is_due(now) {
+                due.push(seen.path.clone());
+            }
+        }
+        due
+    }
+
+    /// Notes what vetting the file found at `now`; `after` is its stamp when that was done.
+    pub(super) fn judged(
+        &mut self,
+        now: Duration,
+        path: &Path,
+        after: Stamp,
+        result: Result<Vetted, Refusal>,
+    ) {
+        if let Some(sighting) = self.files.get_mut(path) {
+            sighting.judged(now, after, result);
+        }
+    }
+
+    /// What the policy said is to be asked again, or all rules are.
+    pub(super) fn ask_again(&mut self, all: bool) {
+        for sighting in self.files.values_mut() {
+            sighting.ask_again(all);
+        }
+    }
+
+    /// Settles which libraries are taken after a look at the time `now`; answers what is refused.
+    ///
+    /// `withdraws`: why the policy no longer allows a library, if so. `passes_over_others`: a library without a manifest
+    /// is none of ours.
+    pub(super) fn conclude(
+        &mut self,
+        now: Duration,
+        look: &Look,
+        withdraws: impl Fn(&Vetted) -> Option<(Rule, Problem)>,
+        passes_over_others: bool,
+    ) -> Vec<Refused> {
+        self.let_go(now, look, &withdraws);
+        let mut refused: Vec<_> = look
+            .unavailable
+            .iter()
+            .map(|refusal| self.of_folder(refusal))
+            .collect();
+        for seen in &look.files {
+            let path = &seen.path;
+            let Some(file) = self.files.get(path) else {
+                continue;
+            };
+            let is_provisional = file.is_pending();
+            let Some(result) = file.result().cloned() else {
+                continue;
+            };
+            let problem = match result {
+                Ok(vetted) => match withdraws(&vetted) {
+                    Some((rule, problem)) => Refusal::new(path, rule, problem),
+                    None => match self.take(&vetted) {
+                        Ok(()) => continue,
+                        Err(problem) => Refusal::new(path, Rule::Id, problem),
+                    },
+                },
+                Err(refusal) => refusal,
+            };
+            let stays = self.taken_from(path).map(|vetted| {
+                let version = &vetted.manifest.version;
+                format!("version {version}, taken from there before,")
+            });
+            if problem.is_not_a_plugin() && passes_over_others && stays.is_none() {
+                tracing::debug!("passed over {}: it has no manifest", path.display());
+                continue;
+            }
+            refused.push(Refused {
+                refusal: Refusal { stays, ..problem },
+                is_provisional,
+                is_folder: false,
+            });
+        }
+        refused
+    }
+
+    /// The libraries that are taken, by plugin id.
+    pub(super) fn taken(&self) -> BTreeMap<String, Arc<Vetted>> {
+        self.taken
+            .iter()
+            .map(|(id, taken)| (id.clone(), Arc::clone(&taken.vetted)))
+            .collect()
+    }
+
+    /// Why a library that was taken once is so no longer.
+    pub(super) fn why_gone(&self, id: &str) -> String {
+        self.gone.get(id).cloned().unwrap_or_default()
+    }
+
+    /// When something is to be decided next, as far as that can be told: a time that is compared with `now`s.
+    pub(super) fn next_decision(&self) -> Option<Duration> {
+        let unsettled = self.files.values().filter(|file| file.is_pending());
+        let unsettled = unsettled.map(Sighting::since);
+        let going = self.taken.values().filter_map(|taken| taken.gone_since);
+        unsettled.chain(going).min().map(|since| since + SETTLE)
+    }
+
+    /// Lets go of what is gone for long enough.
+    fn let_go(
+        &mut self,
+        now: Duration,
+        look: &Look,
+        withdraws: impl Fn(&Vetted) -> Option<(Rule, Problem)>,
+    ) {
+        let files = &self.files;
+        let gone = &mut self.gone;
+        self.taken.retain(|id, taken| {
+            let origin = taken.vetted.origin.clone();
+            let file = files.get(&origin);
+            if let Some(Ok(vetted)) = file.and_then(Sighting::result)
+                && vetted.manifest.id == *id
+            {
+                taken.vetted = Arc::clone(vetted);
+            }
+            let is_searched = look.searches(&origin);
+            let why = if !is_searched {
+                Some("plugin_dirs does not name its folder any more".to_owned())
+            } else if look.lost_sight_of(&origin) {
+                None
+            } else {
+                why_gone(id, &taken.vetted, file, &withdraws)
+            };
+            let Some(why) = why else {
+                taken.gone_since = None;
+                return true;
+            };
+            let since = *taken.gone_since.get_or_insert(now);
+            // Nobody can put it back into a folder that is not searched: there is nothing to wait for.
+            if is_searched && now.saturating_sub(since) < SETTLE {
+                return true;
+            }
+            gone.insert(id.clone(), why);
+            false
+        });
+    }
+
+    /// Takes a library for its plugin id, unless another has it.
+    fn take(&mut self, vetted: &Arc<Vetted>) -> Result<(), Problem> {
+        let id = &vetted.manifest.id;
+        match self.taken.get(id).map(|taken| &taken.vetted.origin) {
+            Some(other) if *other == vetted.origin => Ok(()),
+            Some(other) => Err(Problem::new(
+                format!("it is plugin {id}, and so is {}", printable_path(other)),
+                "take one of the two away",
+            )),
+            None => {
+                let taken = Taken {
+                    vetted: Arc::clone(vetted),
+                    gone_since: None,
+                };
+                self.taken.insert(id.clone(), taken);
+                self.gone.remove(id);
+                Ok(())
+            }
+        }
+    }
+
+    fn taken_from(&self, path: &Path) -> Option<&Arc<Vetted>> {
+        let mut taken = self.taken.values().map(|taken| &taken.vetted);
+        taken.find(|vetted| vetted.origin == path)
+    }
+
+    fn of_folder(&self, refusal: &Refusal) -> Refused {
+        let folder = Some(refusal.file.as_path());
+        let mut origins = self
+            .taken
+            .values()
+            .map(|taken| taken.vetted.origin.parent());
+        let stays = origins
+            .any(|parent| parent == folder)
+            .then(|| "what was taken from there before".to_owned());
+        Refused {
+            refusal: Refusal {
+                stays,
+                ..refusal.clone()
+            },
+            is_provisional: false,
+            is_folder: true,
+        }
+    }
+}
+
+/// Why a library that was taken should be so no longer, if it should not.
+fn why_gone(
+    id: &str,
+    vetted: &Vetted,
+    file: Option<&Sighting>,
+    withdraws: impl Fn(&Vetted) -> Option<(Rule, Problem)>,
+) -> Option<String> {
+    let path = printable_path(&vetted.origin);
+    let Some(file) = file else {
+        return Some(format!("its library {path} was removed"));
+    };
+    if let Some(Ok(other)) = file.result()
+        && other.manifest.id != id
+    {
+        let other = &other.manifest.id;
+        return Some(format!(
+            "its library {path} was replaced by one of plugin {other}"
+        ));
+    }
+    // A new library whose pin is there already must not cost the old one before it is vetted.
+    if file.is_pending() {
+        return None;
+    }
+    withdraws(vetted).map(|(rule, problem)| Refusal::new(&vetted.origin, rule, problem).to_string())
+}
+
+impl Look {
+    fn searches(&self, path: &Path) -> bool {
+        let folder = path.parent();
+        self.folders
+            .iter()
+            .any(|known| Some(known.as_path()) == folder)
+    }
+
+    /// Nobody can tell whether the file is there.
+    fn lost_sight_of(&self, path: &Path) -> bool {
+        let folder = path.parent();
+        self.unavailable
+            .iter()
+            .any(|refusal| Some(refusal.file.as_path()) == folder)
+    }
+}
+
+/// How long a file has to stand still before it is vetted, and to be away before it counts as removed.
+pub(super) const SETTLE: Duration = Duration::from_secs(1);

@@ -1,0 +1,120 @@
+//! What tells a file from the one that was at its place before, without reading it.
+
+use std::{
+    fs::{self, Metadata},
+    path::Path,
+    time::{Duration, SystemTime},
+};
+
+use super::signatures::signature_file;
+
+/// A library's file and its signature's, as the file system describes them.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Stamp {
+    library: FileStamp,
+    signature: FileStamp,
+}
+
+/// Empty where there is no such file, or nobody may look at it.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+struct FileStamp {
+    size: u64,
+    modified: Option<SystemTime>,
+    /// Time of change, device and inode, where there are such.
+    identity: (i64, i64, u64, u64),
+}
+
+impl Stamp {
+    /// Of what `library` leads to now.
+    pub(super) fn of(library: &Path) -> Self {
+        Self {
+            library: FileStamp::of(library),
+            signature: FileStamp::of(&signature_file(library)),
+        }
+    }
+
+    /// Whether it was written shortly before the wall clock showed `now`, so that somebody may still be writing.
+    pub(super) fn is_fresh(&self, now: SystemTime) -> bool {
+        [self.library, self.signature].iter().any(|file| {
+            let age = file.modified.map(|modified| now.duration_since(modified));
+            // A little ahead is a file server's clock, far ahead an archive from the future.
+            age.is_some_and(|age| age.unwrap_or_else(|ahead| ahead.duration()) < FRESH)
+        })
+    }
+
+    #[cfg(test)]
+    pub(super) fn made_up(size: u64) -> Self {
+        let mut stamp = Self::default();
+        stamp.library.size = size;
+        stamp
+    }
+}
+
+impl FileStamp {
+    fn of(file: &Path) -> Self {
+        fs::metadata(file).map_or_else(
+            |_| Self::default(),
+            |metadata| Self {
+                size: metadata.len(),
+                modified: metadata.modified().ok(),
+                identity: identity(&metadata),
+            },
+        )
+    }
+}
+
+#[cfg(unix)]
+fn identity(metadata: &Metadata) -> (i64, i64, u64, u64) {
+    use std::os::unix::fs::MetadataExt as _;
+    (
+        metadata.ctime(),
+        metadata.ctime_nsec(),
+        metadata.dev(),
+        metadata.ino(),
+    )
+}
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> (i64, i64, u64, u64) {
+    (0, 0, 0, 0)
+}
+
+/// Longer than the coarsest time stamp of a file system, FAT's two seconds.
+const FRESH: Duration = Duration::from_secs(3);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_written_a_moment_ago_is_fresh_whichever_way_the_clocks_differ() {
+        let at = |seconds| SystemTime::UNIX_EPOCH + Duration::from_secs(seconds);
+        let mut stamp = Stamp::default();
+        assert!(!stamp.is_fresh(at(0)), "there is nothing");
+        stamp.library.modified = Some(at(1000));
+        for (now, fresh) in [(1001, true), (999, true), (1004, false), (996, false)] {
+            assert_eq!(stamp.is_fresh(at(now)), fresh, "{now}");
+        }
+    }
+
+    #[test]
+    fn a_file_its_successor_and_its_signature_have_different_stamps() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("x.so");
+        let mut seen = vec![Stamp::of(&file)];
+        fs::write(&file, "one").unwrap();
+        seen.push(Stamp::of(&file));
+        fs::write(&file, "longer").unwrap();
+        seen.push(Stamp::of(&file));
+        fs::write(signature_file(&file), "by me").unwrap();
+        seen.push(Stamp::of(&file));
+        for (at, stamp) in seen.iter().enumerate() {
+            assert_eq!(
+                seen.iter().filter(|other| *other == stamp).count(),
+                1,
+                "{at}"
+            );
+        }
+        assert_eq!(Stamp::of(&file), seen[3]);
+    }
+}

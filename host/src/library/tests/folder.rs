@@ -1,0 +1,114 @@
+//! A plugin folder whose libraries come and go, and the catalog that looks at it.
+
+use std::{
+    fs::{self, File},
+    io::Write as _,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    thread,
+    time::Duration,
+};
+
+use super::{super::*, objects};
+use crate::clock::Clock;
+
+pub(super) struct Folder {
+    dir: tempfile::TempDir,
+    pub(super) catalog: Arc<Catalog>,
+}
+
+impl Folder {
+    /// With what `prepare` puts there before the first look.
+    pub(super) fn new(prepare: impl Fn(&Path)) -> Self {
+        let dir = tempfile::tempdir().unwrap();
+        let plugins = dir.path().join("plugins");
+        fs::create_dir(&plugins).unwrap();
+        fs::set_permissions(&plugins, fs::Permissions::from_mode(0o755)).unwrap();
+        prepare(&plugins);
+        let policy = Policy {
+            lock_file: Some(dir.path().join("plugins.lock")),
+            ..Policy::none()
+        };
+        let state = dir.path().join("state");
+        let catalog = Catalog::open(&[plugins], false, policy, Some(&state)).unwrap();
+        Self {
+            dir,
+            catalog: Arc::new(catalog),
+        }
+    }
+
+    pub(super) fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub(super) fn plugin(&self, name: &str) -> PathBuf {
+        self.path("plugins").join(name)
+    }
+
+    /// The name in the manifest of the library that is answered for the plugin.
+    pub(super) fn found(&self, id: &str) -> Option<String> {
+        Some(self.catalog.find(id)?.manifest.name.clone())
+    }
+
+    /// The private copies.
+    pub(super) fn copies(&self) -> Vec<PathBuf> {
+        let list = |path: &Path| -> Vec<PathBuf> {
+            let entries = fs::read_dir(path).unwrap();
+            entries.map(|entry| entry.unwrap().path()).collect()
+        };
+        let runs = list(&self.path("state/libraries"));
+        let runs = runs.iter().filter(|run| run.is_dir());
+        let files = runs.flat_map(|run| list(run));
+        files
+            .filter(|file| file.extension().is_some_and(|e| e == "so"))
+            .collect()
+    }
+
+    /// Looks until something is as it should be; it has to come true some time.
+    pub(super) fn look_until(&self, what: &str, is: impl Fn() -> bool) {
+        self.until(what, || {
+            self.catalog.scan();
+            is()
+        });
+    }
+
+    pub(super) fn until(&self, what: &str, mut is: impl FnMut() -> bool) {
+        let clock = Clock::start();
+        while !is() {
+            assert!(
+                clock.now() < PATIENCE,
+                "{what} did not happen; refused: {:#?}",
+                self.catalog.refused()
+            );
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+/// A library of plugin `specimen`, named by this letter.
+pub(super) fn version(letter: u8) -> Vec<u8> {
+    objects::library_with(&[(objects::NAME, letter)])
+}
+
+/// The same of another plugin.
+pub(super) fn other_plugin() -> Vec<u8> {
+    objects::library_with(&[(objects::ID, b'x')])
+}
+
+/// Writes over what is there, as `cp` does.
+pub(super) fn cp(bytes: &[u8], to: &Path) {
+    let mut file = File::create(to).unwrap();
+    file.write_all(bytes).unwrap();
+    file.set_permissions(fs::Permissions::from_mode(0o644))
+        .unwrap();
+}
+
+/// Puts another file in its place, as `mv` does.
+pub(super) fn mv(bytes: &[u8], to: &Path) {
+    let aside = to.with_extension("new");
+    cp(bytes, &aside);
+    fs::rename(aside, to).unwrap();
+}
+
+pub(super) const PATIENCE: Duration = Duration::from_secs(60);

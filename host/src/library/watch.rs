@@ -1,0 +1,257 @@
+//! Watches the plugin folders while the host runs, and says what changed in them.
+//!
+//! The OS's notifications only make it quick. What counts is a look through the folders every two seconds, which also
+//! works where there are no notifications: on network mounts, behind links, and when the OS has no watches left.
+
+use std::{
+    collections::HashMap,
+    fs,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    },
+    thread::{self, ThreadId},
+    time::Duration,
+};
+
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+
+use super::{Catalog, Changes, refusal::printable_path};
+
+/// The plugin folders under watch, until it is dropped.
+///
+/// Dropping it waits for a look that is under way, for at most a second: a folder on a dead network mount may never
+/// answer. Nothing is said any more once it is dropped.
+#[derive(Debug)]
+pub struct Watch {
+    stopped: Arc<AtomicBool>,
+    wake: SyncSender<()>,
+    /// Closed when the thread is done.
+    done: Receiver<()>,
+    thread: Option<ThreadId>,
+}
+
+impl Watch {
+    /// Looks through the folders of `catalog` on a thread of its own, and calls `changed` there with what is different.
+    ///
+    /// A library that `changed` is told of may be in use already, where somebody else has had the catalog look.
+    pub fn start(catalog: Arc<Catalog>, changed: impl Fn(Changes) + Send + 'static) -> Self {
+        let stopped = Arc::new(AtomicBool::new(false));
+        // One place: however much happens, there is one reason to look again.
+        let (wake, wakes) = mpsc::sync_channel(1);
+        let (alive, done) = mpsc::channel();
+        let watching = Watching {
+            notifier: Notifier::new(wake.clone()),
+            stopped: Arc::clone(&stopped),
+            wakes,
+            panicked: false,
+        };
+        let spawned = thread::Builder::new()
+            .name("watch plugins".to_owned())
+            .spawn(move || {
+                watching.run(&catalog, changed);
+                drop(alive);
+            });
+        let thread = match spawned {
+            Ok(thread) => Some(thread.thread().id()),
+            Err(error) => {
+                tracing::error!(
+                    "the plugin folders are not watched: there is no thread for it: {error}"
+                );
+                None
+            }
+        };
+        Self {
+            stopped,
+            wake,
+            done,
+            thread,
+        }
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.stopped.store(true, Ordering::Release);
+        // A full channel wakes it as well.
+        let _ = self.wake.try_send(());
+        // Dropped by what it called, it would wait for itself.
+        if self.thread != Some(thread::current().id()) {
+            let _ = self.done.recv_timeout(PATIENCE);
+        }
+    }
+}
+
+/// What the thread works with.
+struct Watching {
+    notifier: Notifier,
+    stopped: Arc<AtomicBool>,
+    wakes: Receiver<()>,
+    panicked: bool,
+}
+
+impl Watching {
+    fn run(mut self, catalog: &Catalog, changed: impl Fn(Changes)) {
+        loop {
+            let wait = catalog.until_next_decision();
+            let wait = wait.map_or(POLL, |wait| wait.clamp(GAP, POLL));
+            let woken = self.wakes.recv_timeout(wait);
+            if self.is_stopped() || woken == Err(RecvTimeoutError::Disconnected) {
+                return;
+            }
+            if woken.is_ok() {
+                // Where one thing happens, more does: a copy comes in many writes.
+                thread::sleep(GAP);
+            }
+            self.look(catalog, &changed);
+        }
+    }
+
+    fn look(&mut self, catalog: &Catalog, changed: &impl Fn(Changes)) {
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            // First of all, so that nothing happens between the look and the watch.
+            self.notifier.follow(&catalog.dirs());
+            let changes = catalog.changes();
+            if !changes.is_empty() && !self.is_stopped() {
+                changed(changes);
+            }
+        }));
+        if result.is_err() && !std::mem::replace(&mut self.panicked, true) {
+            tracing::error!(
+                "looking through the plugin folders panicked, which is a bug of the host's; what lies there may not be noticed"
+            );
+        }
+    }
+
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Acquire)
+    }
+}
+
+/// The OS's notifications, as far as there are any.
+struct Notifier {
+    watcher: Option<RecommendedWatcher>,
+    followed: HashMap<PathBuf, Identity>,
+    complained: bool,
+}
+
+impl Notifier {
+    fn new(wake: SyncSender<()>) -> Self {
+        let happened = move |event: notify::Result<Event>| {
+            if event.is_ok_and(|event| may_change_something(&event)) {
+                // When the place is taken, there will be a look anyway.
+                let _ = wake.try_send(());
+            }
+        };
+        let mut notifier = Self {
+            watcher: None,
+            followed: HashMap::new(),
+            complained: false,
+        };
+        match notify::recommended_watcher(happened) {
+            Ok(watcher) => notifier.watcher = Some(watcher),
+            Err(error) => notifier.complain(&error.to_string()),
+        }
+        notifier
+    }
+
+    /// Has the OS tell of what happens in `folders` and nowhere else, also in those that were made anew.
+    fn follow(&mut self, folders: &[PathBuf]) {
+        let Some(mut watcher) = self.watcher.take() else {
+            return;
+        };
+        self.followed.retain(|folder, followed| {
+            let stays = folders.contains(folder) && identity(folder).as_ref() == Some(followed);
+            if !stays {
+                // It fails where the folder is gone, and the OS's watch with it.
+                let _ = watcher.unwatch(folder);
+            }
+            stays
+        });
+        for folder in folders {
+            if self.followed.contains_key(folder) {
+                continue;
+            }
+            let Some(identity) = identity(folder) else {
+                continue;
+            };
+            match watcher.watch(folder, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    self.followed.insert(folder.clone(), identity);
+                }
+                Err(error) => {
+                    let folder = printable_path(folder);
+                    self.complain(&format!("{folder}: {error}"));
+                }
+            }
+        }
+        self.watcher = Some(watcher);
+    }
+
+    fn complain(&mut self, why: &str) {
+        if !std::mem::replace(&mut self.complained, true) {
+            let seconds = POLL.as_secs();
+            tracing::info!(
+                "the OS does not tell when plugin folders change, so they are looked through every {seconds} s only: {why}"
+            );
+        }
+    }
+}
+
+/// What tells a folder from one that was made anew under its name.
+type Identity = (Option<std::time::SystemTime>, u64, u64);
+
+#[cfg(unix)]
+fn identity(folder: &Path) -> Option<Identity> {
+    use std::os::unix::fs::MetadataExt as _;
+    let metadata = fs::metadata(folder).ok()?;
+    Some((metadata.created().ok(), metadata.dev(), metadata.ino()))
+}
+
+#[cfg(not(unix))]
+fn identity(folder: &Path) -> Option<Identity> {
+    Some((fs::metadata(folder).ok()?.created().ok(), 0, 0))
+}
+
+/// Looking through a folder is an event as well, and must not be a reason to do it again.
+fn may_change_something(event: &Event) -> bool {
+    match event.kind {
+        EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
+        _ => true,
+    }
+}
+
+/// The time between two looks when nothing is heard.
+const POLL: Duration = Duration::from_secs(2);
+/// The least time between two looks.
+const GAP: Duration = Duration::from_millis(100);
+/// How long dropping a watch waits for its thread.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn looking_is_no_reason_to_look_again_and_writing_is() {
+        let matters = |kind| may_change_something(&Event::new(kind));
+        for kind in [
+            AccessKind::Any,
+            AccessKind::Read,
+            AccessKind::Open(AccessMode::Read),
+            AccessKind::Close(AccessMode::Read),
+        ] {
+            assert!(!matters(EventKind::Access(kind)), "{kind:?}");
+        }
+        assert!(matters(EventKind::Access(AccessKind::Close(
+            AccessMode::Write
+        ))));
+        assert!(matters(EventKind::Any));
+    }
+}

@@ -1,0 +1,214 @@
+//! The record of the calls in progress: which in-process plugins the host was inside when it died.
+//!
+//! A plugin in the host's own process can end it without a word. So each thread that calls one notes the call in a file
+//! that is mapped into memory, with a few plain stores: the kernel keeps what was stored, whatever ends the process. The
+//! next host [reads](Remains) it. What it finds are suspects and no more: a kill from outside leaves the same traces,
+//! and memory that one plugin spoilt may bring the host down in another.
+//!
+//! | who dies | what the next host finds |
+//! |---|---|
+//! | a plugin crashes the host, or exits | the plugins that were in a call |
+//! | the host is killed | the same; one that was asked to end before names nobody |
+//! | the machine loses power or restarts | nobody |
+//! | a host ends in order | nothing: the file goes with its folder |
+#![expect(
+    unsafe_code,
+    reason = "mapping a file cannot be checked by the compiler: whoever else changes or cuts it is not in its sight"
+)]
+
+use std::{
+    fmt, io,
+    path::Path,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use crate::library::Hash;
+
+mod layout;
+mod machine;
+mod remains;
+#[cfg(test)]
+mod tests;
+
+pub use layout::Phase;
+pub use remains::{Remains, Suspect, suspects_in};
+
+use layout::{Raw, RawSlot, SLOTS};
+
+/// The record of this host.
+pub struct Record {
+    shared: Arc<Shared>,
+}
+
+impl fmt::Debug for Record {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Record").finish_non_exhaustive()
+    }
+}
+
+impl Record {
+    /// Begins a record in the private folder of this run, which the next host looks for it in.
+    ///
+    /// # Errors
+    /// When there is no room for it, or on an OS where none is kept; the host can do without.
+    pub fn create(run_folder: &Path) -> io::Result<Self> {
+        let raw = map(&run_folder.join(FILE))?;
+        raw.start(machine::now());
+        let shared = Shared {
+            raw,
+            free: Mutex::new(Free {
+                fresh: 0,
+                used: Vec::new(),
+                full: false,
+            }),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
+    }
+
+    /// A place for the calls that one thread makes into a plugin.
+    ///
+    /// Where too many threads have one, the calls of this one are not recorded.
+    #[must_use]
+    pub fn slot(&self, plugin: &str, sha256: &Hash) -> Slot {
+        let Some(at) = self.shared.take() else {
+            return Slot::unrecorded();
+        };
+        self.shared.raw.slots[at].belongs_to(plugin, sha256);
+        Slot(Some(Place {
+            raw: &self.shared.raw.slots[at],
+            at,
+            shared: Arc::clone(&self.shared),
+        }))
+    }
+
+    /// From now on nobody is blamed for the end of this host: it was asked to end, and who waits for it may lose patience.
+    pub fn leaving(&self) {
+        self.shared.raw.leave();
+    }
+}
+
+/// Where one thread notes its calls; free for another thread when dropped.
+pub struct Slot(Option<Place>);
+
+impl Slot {
+    /// One whose calls are not recorded, as in a worker.
+    #[must_use]
+    pub const fn unrecorded() -> Self {
+        Self(None)
+    }
+
+    /// The thread is about to call the plugin for this platform (none: an empty text); the call is over when the result
+    /// is dropped.
+    #[inline]
+    #[must_use]
+    pub fn enter(&mut self, platform: &str, phase: Phase) -> InCall<'_> {
+        let raw = self.0.as_ref().map(|place| place.raw);
+        if let Some(raw) = raw {
+            raw.enter(platform, phase);
+        }
+        InCall(raw)
+    }
+}
+
+/// A call under way.
+pub struct InCall<'slot>(Option<&'slot RawSlot>);
+
+impl Drop for InCall<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if let Some(raw) = self.0 {
+            raw.leave();
+        }
+    }
+}
+
+struct Place {
+    raw: &'static RawSlot,
+    at: usize,
+    shared: Arc<Shared>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.shared.give_back(self.at);
+    }
+}
+
+struct Shared {
+    raw: &'static Raw,
+    free: Mutex<Free>,
+}
+
+/// Slots that were used before come first, so that few pages are ever touched.
+struct Free {
+    fresh: usize,
+    used: Vec<usize>,
+    full: bool,
+}
+
+impl Shared {
+    fn take(&self) -> Option<usize> {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(at) = free.used.pop() {
+            return Some(at);
+        }
+        if free.fresh == SLOTS {
+            if !free.full {
+                tracing::warn!(
+                    "more than {SLOTS} threads are inside in-process plugins; the calls of further ones are not recorded"
+                );
+            }
+            free.full = true;
+            return None;
+        }
+        free.fresh += 1;
+        Some(free.fresh - 1)
+    }
+
+    fn give_back(&self, at: usize) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        free.used.push(at);
+    }
+}
+
+/// Makes the file, with every block of it allocated: a store into a hole faults when the disk is full.
+#[cfg(target_os = "linux")]
+fn map(path: &Path) -> io::Result<&'static Raw> {
+    use rustix::{
+        fs::{FallocateFlags, fallocate},
+        mm::{MapFlags, ProtFlags, mmap},
+    };
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let file = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(path)?;
+    let size = size_of::<Raw>();
+    match fallocate(&file, FallocateFlags::empty(), 0, size as u64) {
+        // Zeros that are written take their room as well.
+        Err(rustix::io::Errno::OPNOTSUPP) => io::Write::write_all(&mut &file, &vec![0; size])?,
+        done => done?,
+    }
+    let (flags, protection) = (MapFlags::SHARED, ProtFlags::READ | ProtFlags::WRITE);
+    // SAFETY: a new mapping, at a place of the kernel's choice, takes no memory that anybody else has.
+    let address = unsafe { mmap(std::ptr::null_mut(), size, protection, flags, &file, 0) }?;
+    // SAFETY: the mapping is as large as a `Raw`, begins on a page, and is never undone, as a call that is stuck may store
+    // into it at any time. Every bit pattern is a `Raw`, which is all atomics. Nobody cuts the file: it was made above, in
+    // a folder that is the host's alone.
+    Ok(unsafe { &*address.cast::<Raw>() })
+}
+
+#[cfg(not(target_os = "linux"))]
+fn map(_: &Path) -> io::Result<&'static Raw> {
+    Err(io::Error::new(
+        io::ErrorKind::Unsupported,
+        "no record of calls is kept on this OS",
+    ))
+}
+
+/// The record's name in the folder of its run; the store keeps the file when the run is dead.
+const FILE: &str = crate::library::CALLS;

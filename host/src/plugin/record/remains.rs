@@ -1,0 +1,162 @@
+//! What hosts that died left behind: the plugins they were inside of.
+
+use std::{
+    collections::BTreeSet,
+    fmt, fs,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Phase,
+    layout::{Left, Machine, Said},
+    machine,
+};
+use crate::library::Hash;
+
+/// The records of hosts that died.
+#[derive(Debug)]
+pub struct Remains {
+    /// The plugins that were in a call, each once a host.
+    pub suspects: Vec<Suspect>,
+    files: Vec<PathBuf>,
+}
+
+/// A plugin that a host was inside of when it died.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Suspect {
+    /// The plugin's id.
+    pub plugin: String,
+    /// Of the library that was loaded.
+    pub sha256: Hash,
+    /// The platform that the call was for.
+    pub platform: Option<String>,
+    /// What the call was.
+    pub phase: Phase,
+    /// How many plugins were in a call at that moment, this one included.
+    pub of: usize,
+    /// The kernel has ended processes for want of memory meanwhile; the host may have been one.
+    pub out_of_memory: bool,
+}
+
+impl Remains {
+    /// Reads what the [store](crate::library::Store) kept of dead runs in `folder`.
+    ///
+    /// Records of a time before the machine was last started are read as those of hosts that lost their power.
+    pub fn read(folder: &Path) -> Self {
+        let mut files: Vec<_> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .collect();
+        files.sort();
+        let now = machine::now();
+        let read = |file: &PathBuf| match fs::read(file) {
+            Ok(bytes) => suspects(&bytes, now),
+            Err(error) => {
+                tracing::warn!(file = %file.display(), %error, "cannot read the record of a host that died");
+                Vec::new()
+            }
+        };
+        Self {
+            suspects: files.iter().flat_map(read).collect(),
+            files,
+        }
+    }
+
+    /// Removes the records, once the suspects have been noted elsewhere.
+    pub fn discard(self) {
+        for file in self.files {
+            if let Err(error) = fs::remove_file(&file) {
+                tracing::warn!(file = %file.display(), %error, "cannot remove the record of a host that died; its suspects are named again at the next start");
+            }
+        }
+    }
+}
+
+/// The suspects that a record names on the machine it is of; for the fuzz targets.
+#[doc(hidden)]
+pub fn suspects_in(bytes: &[u8]) -> Vec<Suspect> {
+    Said::read(bytes).map_or_else(Vec::new, |said| suspects(bytes, said.machine))
+}
+
+/// The suspects that one record names.
+fn suspects(bytes: &[u8], now: Machine) -> Vec<Suspect> {
+    let Some(said) = Said::read(bytes) else {
+        return Vec::new();
+    };
+    // Where the machine cannot be told from itself after a restart, a loss of power cannot be ruled out.
+    if said.leaving || said.machine.boot == 0 || said.machine.boot != now.boot {
+        return Vec::new();
+    }
+    let plugins: BTreeSet<&str> = said.calls.iter().map(|call| &*call.plugin).collect();
+    let first = |plugin: &&str| {
+        said.calls
+            .iter()
+            .find(|call| call.plugin == *plugin)
+            .cloned()
+    };
+    let suspect = |call: Left| Suspect {
+        plugin: call.plugin,
+        sha256: call.sha256,
+        platform: call.platform,
+        phase: call.phase,
+        of: plugins.len(),
+        out_of_memory: now.oom_kills > said.machine.oom_kills,
+    };
+    plugins.iter().filter_map(first).map(suspect).collect()
+}
+
+impl fmt::Display for Suspect {
+    /// One line: what is known, and how little that proves.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let doing = match self.phase {
+            Phase::Load => "being loaded",
+            Phase::Create => "creating a probe",
+            Phase::Check => "inside a check",
+            Phase::Drop => "dropping a probe",
+        };
+        write!(f, "suspect: plugin {} was {doing}", self.plugin)?;
+        if let Some(platform) = &self.platform {
+            write!(f, " of platform {platform}")?;
+        }
+        f.write_str(" when the last host died")?;
+        if self.of > 1 {
+            write!(f, ", as were {} others", self.of - 1)?;
+        }
+        f.write_str("; ")?;
+        if self.out_of_memory {
+            f.write_str(
+                "the machine ran out of memory meanwhile, which may have been the reason; ",
+            )?;
+        }
+        f.write_str(
+            "a host that is killed from outside leaves the same traces, and memory spoilt earlier can blame the wrong plugin",
+        )
+    }
+}
+
+#[cfg(test)]
+mod wording {
+    use super::*;
+
+    #[test]
+    fn a_suspect_is_named_with_what_speaks_for_it() {
+        let mut suspect = Suspect {
+            plugin: "http".to_owned(),
+            sha256: Hash([0; 32]),
+            platform: Some("chat".to_owned()),
+            phase: Phase::Check,
+            of: 1,
+            out_of_memory: false,
+        };
+        insta::assert_snapshot!(suspect, @"suspect: plugin http was inside a check of platform chat when the last host died; a host that is killed from outside leaves the same traces, and memory spoilt earlier can blame the wrong plugin");
+        suspect = Suspect {
+            platform: None,
+            phase: Phase::Load,
+            of: 3,
+            out_of_memory: true,
+            ..suspect
+        };
+        insta::assert_snapshot!(suspect, @"suspect: plugin http was being loaded when the last host died, as were 2 others; the machine ran out of memory meanwhile, which may have been the reason; a host that is killed from outside leaves the same traces, and memory spoilt earlier can blame the wrong plugin");
+    }
+}

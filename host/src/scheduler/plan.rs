@@ -1,0 +1,192 @@
+//! The driver's part in following a config: at the start, and again at each reload.
+
+use std::{collections::HashSet, mem, sync::Arc, time::Duration};
+
+use super::{
+    Driver, Plan, PlatformSetup, PluginSetup,
+    generations::{Plugin, progress},
+    key_of, platform_of,
+    platforms::Platform,
+    schedule,
+};
+use crate::{guard::Progress, resources::Judge, schedule::Key};
+
+impl Driver {
+    /// Goes by another plan from now on; what did not change keeps slot, probe, breaker and counters.
+    pub(super) fn follow(&mut self, plan: Plan) {
+        let now = self.shared.clock.now();
+        // What fell due until now was due under the old plan.
+        self.begin_due(now);
+        let again =
+            (plan.timing.tick, plan.timing.stagger) != (self.timing.tick, self.timing.stagger);
+        self.timing = plan.timing;
+        if plan.limits != self.limits {
+            self.limits = plan.limits;
+            self.judge = Judge::new(plan.limits);
+        }
+        self.take_in(plan.plugins, plan.platforms);
+        if again {
+            self.schedule = schedule(self.origin, &self.timing);
+            // Time that passed before is not missed.
+            self.schedule.poll(now, |_| {});
+        }
+        self.fill_schedule();
+        self.let_leave();
+    }
+
+    /// Takes in what is to be looked after, and lets go of what no longer is.
+    pub(super) fn take_in(&mut self, plugins: Vec<PluginSetup>, platforms: Vec<PlatformSetup>) {
+        let now = self.shared.clock.now();
+        for setup in plugins {
+            let at = self.plugin_place(setup.guard.id());
+            match at {
+                Some(at) => {
+                    self.plugins[at].load = setup.load;
+                    if setup.renew {
+                        self.want_renewal(at, now);
+                    }
+                }
+                None => self.plugins.push(Plugin::new(setup.guard, setup.load)),
+            }
+        }
+        self.remove_platforms(&platforms);
+        let known: HashSet<_> = self
+            .platforms
+            .staying()
+            .map(|(_, platform)| Arc::as_ptr(&platform.guard))
+            .collect();
+        for setup in platforms {
+            if !known.contains(&Arc::as_ptr(&setup.guard)) {
+                self.add_platform(setup);
+            }
+        }
+        for at in 0..self.plugins.len() {
+            let used = self.platforms.staying().any(|(_, p)| p.plugin == at);
+            if !used {
+                self.retire(at);
+            }
+        }
+    }
+
+    pub(super) fn plugin_place(&self, id: &str) -> Option<usize> {
+        self.plugins
+            .iter()
+            .position(|plugin| plugin.guard.id() == id)
+    }
+
+    fn add_platform(&mut self, setup: PlatformSetup) {
+        let Some(plugin) = self.plugin_place(setup.guard.plugin().id()) else {
+            return;
+        };
+        let mut platform = Platform {
+            guard: setup.guard,
+            plugin,
+            config: setup.config,
+            probe: Ok(None),
+            leaving: false,
+        };
+        if let Some(reason) = setup.refused {
+            platform.probe = Err(reason);
+        } else if let Some(loaded) = self.plugins[plugin].loaded() {
+            platform.probe = Ok(Some(loaded.open(platform.spec())));
+        }
+        self.platforms.add(platform);
+    }
+
+    /// Takes the platforms off the schedule that are not among `wanted`.
+    fn remove_platforms(&mut self, wanted: &[PlatformSetup]) {
+        let wanted: HashSet<_> = wanted
+            .iter()
+            .map(|setup| Arc::as_ptr(&setup.guard))
+            .collect();
+        let gone: Vec<_> = self
+            .platforms
+            .staying()
+            .filter(|(_, platform)| !wanted.contains(&Arc::as_ptr(&platform.guard)))
+            .map(|(at, _)| at)
+            .collect();
+        for at in gone {
+            self.platforms[at].leaving = true;
+            self.leaving.push(at);
+            if let Some(key) = key_of(at) {
+                self.schedule.remove(key);
+            }
+        }
+    }
+
+    /// Frees the places of leaving platforms whose last call is over.
+    pub(super) fn let_leave(&mut self) {
+        if self.leaving.is_empty() {
+            return;
+        }
+        let mut busy = HashSet::new();
+        self.watch.each(|at, sequence| {
+            if progress(&self.platforms, at, sequence) != Progress::Over {
+                busy.insert(at);
+            }
+        });
+        for at in mem::take(&mut self.leaving) {
+            if busy.contains(&at) {
+                self.leaving.push(at);
+            } else if let Some(platform) = self.platforms.remove(at)
+                && let Ok(Some(probe)) = platform.probe
+                && let Some(loaded) = self.plugins[platform.plugin].loaded()
+            {
+                loaded.close(probe);
+            }
+        }
+    }
+
+    /// Gives a slot to whoever has none, the resource monitor first.
+    pub(super) fn fill_schedule(&mut self) {
+        let own = (Key(0), self.timing.interval);
+        let platforms = self
+            .platforms
+            .staying()
+            .filter_map(|(at, platform)| Some((key_of(at)?, platform.guard.settings().interval)));
+        let wanted: Vec<_> = std::iter::once(own).chain(platforms).collect();
+        for (key, interval) in wanted {
+            if let Err(error) = self.schedule.set(key, interval) {
+                let name = platform_of(key).map_or("the resource monitor", |at| {
+                    &self.platforms[at].guard.settings().name
+                });
+                tracing::error!(
+                    "{name} has no slot on the schedule, and is never checked: {error}"
+                );
+            }
+        }
+        let now = self.shared.clock.now();
+        for planned in self.schedule.plan().entries() {
+            let Some(platform) = platform_of(planned.key).and_then(|at| self.platforms.get(at))
+            else {
+                continue;
+            };
+            platform.guard.set_next(next_start(
+                self.origin + planned.phase,
+                planned.interval,
+                now,
+            ));
+        }
+    }
+}
+
+/// The first start at or after `now`, of those that lie an interval apart from `first` on.
+fn next_start(first: Duration, interval: Duration, now: Duration) -> Duration {
+    let passed = now.saturating_sub(first).as_nanos();
+    let intervals = passed.div_ceil(interval.as_nanos().max(1));
+    first + interval.saturating_mul(u32::try_from(intervals).unwrap_or(u32::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_start_lies_on_the_lattice_and_not_before_now() {
+        let s = Duration::from_secs(1);
+        assert_eq!(next_start(3 * s, 5 * s, s), 3 * s);
+        assert_eq!(next_start(3 * s, 5 * s, 3 * s), 3 * s);
+        assert_eq!(next_start(3 * s, 5 * s, 4 * s), 8 * s);
+        assert_eq!(next_start(3 * s, 5 * s, 18 * s), 18 * s);
+    }
+}

@@ -1,0 +1,97 @@
+//! The platforms by their place, which is also their key on the schedule. A place that became free is used again.
+
+use std::{
+    ops::{Index, IndexMut},
+    sync::Arc,
+};
+
+use crate::{
+    guard::PlatformGuard,
+    plugin::{ProbeId, ProbeSpec},
+};
+
+/// The platforms by their place.
+#[derive(Default)]
+pub(super) struct Platforms {
+    places: Vec<Option<Platform>>,
+    free: Vec<usize>,
+}
+
+/// One platform, as the driver knows it.
+pub(super) struct Platform {
+    pub(super) guard: Arc<PlatformGuard>,
+    /// Its plugin's place.
+    pub(super) plugin: usize,
+    pub(super) config: Arc<str>,
+    /// Its probe in the plugin's present generation, or why it cannot have one.
+    pub(super) probe: Result<Option<ProbeId>, Arc<str>>,
+    /// No longer on the schedule; goes once its call is over.
+    pub(super) leaving: bool,
+}
+
+impl Platform {
+    /// What its probe is made of.
+    pub(super) fn spec(&self) -> ProbeSpec {
+        ProbeSpec {
+            platform: Arc::clone(&self.guard.settings().name),
+            config: Arc::clone(&self.config),
+        }
+    }
+}
+
+impl Platforms {
+    /// Gives a platform a place, and answers which.
+    pub(super) fn add(&mut self, platform: Platform) -> usize {
+        if let Some(free) = self.free.pop() {
+            self.places[free] = Some(platform);
+            free
+        } else {
+            self.places.push(Some(platform));
+            self.places.len() - 1
+        }
+    }
+
+    /// Frees a place.
+    pub(super) fn remove(&mut self, at: usize) -> Option<Platform> {
+        let gone = self.places[at].take()?;
+        self.free.push(at);
+        Some(gone)
+    }
+
+    /// Each platform that is on the schedule, with its place.
+    pub(super) fn staying(&self) -> impl Iterator<Item = (usize, &Platform)> {
+        let places = self.places.iter().enumerate();
+        places.filter_map(|(at, place)| Some((at, place.as_ref().filter(|p| !p.leaving)?)))
+    }
+
+    /// Each platform of a plugin, also those that are leaving.
+    pub(super) fn of(&mut self, plugin: usize) -> impl Iterator<Item = (usize, &mut Platform)> {
+        let places = self.places.iter_mut().enumerate();
+        places.filter_map(move |(at, place)| {
+            Some((at, place.as_mut().filter(|p| p.plugin == plugin)?))
+        })
+    }
+
+    /// The platform at a place that may have become free.
+    pub(super) fn get(&self, at: usize) -> Option<&Platform> {
+        self.places.get(at)?.as_ref()
+    }
+}
+
+impl Index<usize> for Platforms {
+    type Output = Platform;
+
+    fn index(&self, at: usize) -> &Platform {
+        self.places[at]
+            .as_ref()
+            .expect("a place is free only when nothing refers to it any more")
+    }
+}
+
+impl IndexMut<usize> for Platforms {
+    fn index_mut(&mut self, at: usize) -> &mut Platform {
+        self.places[at]
+            .as_mut()
+            .expect("a place is free only when nothing refers to it any more")
+    }
+}

@@ -1,0 +1,128 @@
+//! Reloads over HTTP: who may ask, and what they are told.
+
+use super::*;
+
+#[test]
+fn a_reload_is_answered_with_what_became_of_it() {
+    let host = Host::default();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let server = host.serve_with(Limits::default(), move |surface| {
+        surface.reload = Some(Arc::new(move || {
+            match count.fetch_add(1, Ordering::SeqCst) {
+                0 => Ok(()),
+                1 => Err("conductor.toml:3: unknown key".to_owned()),
+                _ => panic!("asked to panic"),
+            }
+        }));
+    });
+    let post = || server.ask(&post("x", ""));
+    let answer = post();
+    assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    let answer = post();
+    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    assert!(
+        answer.ends_with("conductor.toml:3: unknown key\n"),
+        "{answer}"
+    );
+    for _ in 0..2 {
+        let answer = post();
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert!(answer.contains("see its log"), "{answer}");
+    }
+    let answer = server.get("/-/reload");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    assert!(answer.contains("allow: POST"), "{answer}");
+    assert!(answer.contains("use POST"), "{answer}");
+    assert_eq!(calls.load(Ordering::SeqCst), 4, "a GET reloads nothing");
+}
+
+#[test]
+fn a_reload_that_is_not_enabled_is_refused_with_the_flag_that_enables_it() {
+    let server = Host::default().serve(Limits::default());
+    let answer = server.ask(&post("x", ""));
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    assert!(answer.contains("--web.enable-lifecycle"), "{answer}");
+    assert!(server.get("/-/reload").starts_with("HTTP/1.1 405 "));
+}
+
+#[test]
+fn a_page_of_another_origin_cannot_reload() {
+    let host = Host::default();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let count = calls.clone();
+    let server = host.serve_with(Limits::default(), move |surface| {
+        surface.reload = Some(Arc::new(move || {
+            count.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }));
+    });
+    let refused = [
+        "origin: http://evil.example\r\n",
+        "origin: http://localhost:3000\r\n",
+        "origin: http://localhost:9750.evil.example\r\n",
+        "origin: null\r\n",
+        "origin: \u{ff}\r\n",
+        "sec-fetch-site: cross-site\r\n",
+        "sec-fetch-site: same-site\r\n",
+        "sec-fetch-site: same-origin\r\norigin: http://evil.example\r\n",
+    ];
+    for headers in refused {
+        let answer = server.ask(&post("localhost:9750", headers));
+        assert!(answer.starts_with("HTTP/1.1 403 "), "{headers}: {answer}");
+        assert!(answer.contains("another site"), "{headers}: {answer}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), 0);
+    let allowed = [
+        "",
+        "origin: http://localhost:9750\r\n",
+        "origin: https://LocalHost:9750\r\nsec-fetch-site: same-origin\r\n",
+        "sec-fetch-site: none\r\n",
+    ];
+    for headers in allowed {
+        let answer = server.ask(&post("localhost:9750", headers));
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{headers}: {answer}");
+    }
+    assert_eq!(calls.load(Ordering::SeqCst), allowed.len());
+}
+
+#[test]
+fn reloads_run_one_at_a_time_and_hold_up_nothing_else() {
+    let host = Host::default();
+    let (running, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let (gate, seen) = (host.gate.clone(), most.clone());
+    let server = host.serve_with(
+        Limits {
+            turn_time: PATIENCE,
+            request_time: 2 * PATIENCE,
+            ..Limits::default()
+        },
+        move |surface| {
+            surface.reload = Some(Arc::new(move || {
+                let now = running.fetch_add(1, Ordering::SeqCst) + 1;
+                seen.fetch_max(now, Ordering::SeqCst);
+                gate.pass();
+                running.fetch_sub(1, Ordering::SeqCst);
+                Ok(())
+            }));
+        },
+    );
+    let held = host.hold_statuses();
+    std::thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let answer = server.ask(&post("x", ""));
+                assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+            });
+        }
+        held.wait_for_one();
+        assert!(server.get("/-/healthy").starts_with("HTTP/1.1 200 "));
+        held.release();
+    });
+    assert_eq!(most.load(Ordering::SeqCst), 1);
+}
+
+/// A request for a reload with further headers.
+fn post(host: &str, headers: &str) -> String {
+    format!("POST /-/reload HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n")
+}

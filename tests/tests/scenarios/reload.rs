@@ -1,0 +1,148 @@
+//! The config is changed while the host runs.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+};
+
+use crate::harness::{Host, Setup};
+
+/// Changes the text of the config.
+fn edit(host: &Host, change: impl Fn(&str) -> String) {
+    let file = host.setup.path("conductor.toml");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, change(&text)).unwrap();
+}
+
+/// Asks for a reload over HTTP; answers code and body.
+fn post_reload(host: &Host) -> (u16, String) {
+    let mut stream = TcpStream::connect(host.address).unwrap();
+    write!(
+        stream,
+        "POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
+    .unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (
+        head.split(' ').nth(1).unwrap().parse().unwrap(),
+        body.to_owned(),
+    )
+}
+
+/// When the platform's next check is due, within its interval, in milliseconds.
+fn phase(host: &Host, platform: &str, interval: f64) -> i64 {
+    let status = host.status();
+    let platforms = status["platforms"].as_array().unwrap();
+    let view = platforms.iter().find(|p| p["name"] == platform).unwrap();
+    let started = status["host"]["started"].as_f64().unwrap();
+    let next = view["next_check"].as_f64().unwrap() - started;
+    #[expect(clippy::cast_possible_truncation, reason = "a few hundred")]
+    let phase = (next.rem_euclid(interval) * 1000.0).round() as i64;
+    phase
+}
+
+#[test]
+fn a_reload_keeps_slot_breaker_and_counters_of_what_did_not_change() {
+    let host = Setup::new()
+        .platform("gone", "fault", "{}")
+        .platform("stays", "fault", "{}")
+        .platform("broken", "fault", r#"{ check = { fault = "error" } }"#)
+        .platform("changes", "fault", "{}")
+        .start();
+    let before = host.wait("a breaker that opened", |m| {
+        m.breaker("broken") == 1.0 && m.checks("changes", "healthy") >= 3.0
+    });
+    let slots = ["stays", "broken"].map(|name| phase(&host, name, 0.1));
+    let generation = host.status()["plugins"][0]["generation"].clone();
+    edit(&host, |text| {
+        let text = text.replace("[platform.gone]", "[platform.new]");
+        text.replace(
+            "[platform.changes]\nplugin = \"fault\"\nconfig = {}",
+            "[platform.changes]\nplugin = \"fault\"\nconfig = { status = \"degraded\" }",
+        )
+    });
+    host.signal("HUP");
+    let after = host.wait("the new config", |m| {
+        m.checks("new", "healthy") >= 3.0 && m.checks("changes", "degraded") >= 3.0
+    });
+    assert_eq!(after.due("gone"), 0.0, "its series are gone");
+    assert_eq!(after.breaker("broken"), 1.0);
+    assert_eq!(after.failures("broken", "error"), 3.0);
+    for name in ["stays", "changes"] {
+        let of = |m: &crate::harness::Metrics| m.checks(name, "healthy");
+        assert!(of(&after) >= of(&before), "counters never reset");
+    }
+    assert_eq!(after.checks("stays", "failed"), 0.0);
+    assert_eq!(
+        ["stays", "broken"].map(|name| phase(&host, name, 0.1)),
+        slots
+    );
+    assert_eq!(host.status()["plugins"][0]["generation"], generation);
+    assert_eq!(
+        after.sum("conductor_config_last_reload_successful", &[]),
+        1.0
+    );
+}
+
+#[test]
+fn a_reload_with_a_mistake_changes_nothing_and_says_what_is_wrong() {
+    let host = Setup::new()
+        .platform("stays", "fault", "{}")
+        .start_with(&["--web.enable-lifecycle"]);
+    edit(&host, |text| {
+        text.replace("[platform.stays]", "[platfrom.stays]")
+    });
+    let (code, body) = post_reload(&host);
+    assert_eq!(code, 500, "{body}");
+    assert!(
+        body.contains("platfrom") && body.contains("conductor.toml:"),
+        "{body}"
+    );
+    host.wait_for_log("the config was not reloaded, the old one stays");
+    let metrics = host.metrics();
+    assert_eq!(
+        metrics.sum("conductor_config_last_reload_successful", &[]),
+        0.0
+    );
+    let checked = metrics.checks("stays", "healthy");
+    host.wait("checks that go on", |m| {
+        m.checks("stays", "healthy") >= checked + 3.0
+    });
+    edit(&host, |text| {
+        text.replace("[platfrom.stays]", "[platform.stays]")
+    });
+    assert_eq!(post_reload(&host).0, 200);
+    let metrics = host.metrics();
+    assert_eq!(
+        metrics.sum("conductor_config_last_reload_successful", &[]),
+        1.0
+    );
+}
+
+#[test]
+fn a_reload_brings_plugins_and_times_that_nobody_used_before() {
+    let host = Setup::new().platform("first", "fault", "{}").start();
+    host.wait("a check", |m| m.checks("first", "healthy") >= 1.0);
+    edit(&host, |text| {
+        let text = text.replace("stagger = \"10ms\"", "stagger = \"20ms\"");
+        format!(
+            "{text}\n[platform.second]\nplugin = \"disk\"\nconfig = {{ path = \"/\", degraded_above = 100, unhealthy_above = 100 }}\n"
+        )
+    });
+    let before = host.metrics();
+    host.signal("HUP");
+    let after = host.wait("both", |m| {
+        m.checks("second", "healthy") >= 3.0
+            && m.checks("first", "healthy") >= before.checks("first", "healthy") + 3.0
+    });
+    assert_eq!(after.checks("second", "failed"), 0.0);
+    let skipped = |m: &crate::harness::Metrics| m.skipped("first", "missed");
+    assert_eq!(
+        skipped(&after),
+        skipped(&before),
+        "a new lattice misses nothing"
+    );
+}
