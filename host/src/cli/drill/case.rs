@@ -203,7 +203,7 @@ impl Case {
             Response::Unloadable => counted(UNLOADED),
             Response::Answers => {
                 let answered = seen.failed(SINNER) + seen.healthy(SINNER);
-                (answered < since.failed(SINNER) + since.healthy(SINNER) + 3.0)
+                (answered < since.failed(SINNER) + since.healthy(SINNER) + ANSWERS)
                     .then(|| "nothing is counted for it".to_owned())
             }
             Response::GoesOn => self.reports(seen, since),
@@ -283,6 +283,8 @@ pub(super) const PLUGIN: &str = "fault";
 const UNLOADED: &[&str] = &["load", "abi", "crash", "timeout", "protocol"];
 /// How many reports show that reports go on.
 const REPORTS: f64 = 3.0;
+/// How many counted checks show that each is counted, the ones that go well first among them.
+const ANSWERS: f64 = 5.0;
 /// The faults that leave processes behind.
 const LEAVE_SOMETHING: [&str; 3] = ["children", "daemons", "forks"];
 const ANY_FAILURE: &[&str] = &["error", "timeout", "panic", "crash", "load", "protocol"];

@@ -43,8 +43,9 @@ pub(super) const FAULTS: &[Fault] = &[
     greedy("daemons", "limit = 300"),
     greedy("forks", "limit = 300"),
     // These talk too much, or listen where they should not.
-    with("stdout", CALLS, ONCE, Response::GoesOn, BOTH),
-    with("stderr", CALLS, ONCE, Response::GoesOn, BOTH),
+    // Whoever prints megabytes may have to wait for its reader, and time out over it.
+    with("stdout", CALLS, ONCE, Response::Answers, BOTH),
+    with("stderr", CALLS, ONCE, Response::Answers, BOTH),
     with("stdin", CALLS, ONCE, Response::GoesOn, BOTH),
     // These change what belongs to the whole process.
     with("close-fds", CALLS, ONCE, Response::Breaks, FATAL),

@@ -137,3 +137,65 @@ fn processes() -> impl Iterator<Item = u32> {
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A stand-in for a host, whose plugin has left a `sleep` behind.
+    fn host(sleep: &str) -> Child {
+        let script = format!("sleep {sleep} & wait");
+        Command::new("sh").args(["-c", &script]).spawn().unwrap()
+    }
+
+    fn until(what: &str, mut done: impl FnMut() -> bool) {
+        for _ in 0..3_000 {
+            if done() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(20));
+        }
+        panic!("waited in vain for {what}");
+    }
+
+    #[test]
+    fn a_child_that_outlives_its_host_is_known_by_its_descent_and_killed() {
+        let mut host = host("1234");
+        let mut left = Leftovers::of(Path::new("/nowhere/at-all"), host.id(), 300_001);
+        until("the child", || {
+            left.note();
+            left.alive().len() == 1
+        });
+        host.kill().unwrap();
+        host.wait().unwrap();
+        assert_eq!(left.alive().len(), 1);
+        left.kill();
+        until("its end", || left.alive().is_empty());
+    }
+
+    #[test]
+    fn a_child_whose_descent_nobody_noted_is_known_by_how_long_it_sleeps() {
+        let mut host = host("300.002");
+        let of = |mark| Leftovers::of(Path::new("/nowhere/at-all"), host.id(), mark);
+        let (ours, of_another) = (of(300_002), of(300_003));
+        until("the child", || ours.alive().len() == 1);
+        assert_eq!(of_another.alive().len(), 0);
+        host.kill().unwrap();
+        host.wait().unwrap();
+        ours.kill();
+        until("its end", || ours.alive().is_empty());
+    }
+
+    #[test]
+    fn libraries_are_counted_wherever_they_lie() {
+        let folder = tempfile::tempdir().unwrap();
+        let deep = folder.path().join("libraries/run");
+        fs::create_dir_all(&deep).unwrap();
+        for name in ["a.so", "b.so", "lock"] {
+            fs::write(deep.join(name), "").unwrap();
+        }
+        assert_eq!(libraries_in(folder.path()), 2);
+    }
+}

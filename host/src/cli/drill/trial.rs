@@ -112,6 +112,10 @@ impl Drill {
         };
         let after = self.wait(scene, |seen| well_again(seen).or_else(|| went_on(seen)))?;
         row.host = did(&after);
+        if let (Response::FailsOrDies, Some(said)) = (case.fault.response, &row.said) {
+            // How much it got before it was stopped, and by what.
+            row.host.push_str(&format!(": {said}"));
+        }
         scene.leftovers.note();
         self.settle(case, &before, &after, row)?;
         self.look_at_the_log(case, scene)
