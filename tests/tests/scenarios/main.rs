@@ -14,3 +14,4 @@ mod misbehaving_files;
 mod misbehaving_plugins;
 mod newcomer;
 mod prometheus;
+mod signatures;
