@@ -13,6 +13,7 @@ use crate::metrics::ErrorType;
 pub mod in_process;
 mod layout;
 pub mod loader;
+pub mod protocol;
 mod rust_door;
 pub mod sandbox;
 mod threads;
