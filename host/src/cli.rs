@@ -16,7 +16,10 @@ use serde::Serialize;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::config::{Config, ConfigError};
+use crate::{
+    config::{Config, ConfigError},
+    plugin::worker,
+};
 
 mod config;
 mod plugin;
@@ -33,6 +36,7 @@ pub fn main() -> ExitCode {
         Command::Plugin { command } => plugin::run(&command, &cli.global),
         Command::Schedule(args) => schedule::run(&args, &cli.global),
         Command::Status(args) => status::run(&args),
+        Command::Worker { .. } => return worker::child_main(),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -71,6 +75,12 @@ enum Command {
     Schedule(schedule::Args),
     /// Show what a running host knows
     Status(status::Args),
+    /// Hold one plugin for a host, which starts its workers with this
+    #[command(hide = true)]
+    Worker {
+        /// The plugin, for those who look at the list of processes
+        plugin: Option<String>,
+    },
 }
 
 #[derive(clap::Args)]

@@ -17,6 +17,11 @@ pub mod protocol;
 mod rust_door;
 pub mod sandbox;
 mod threads;
+#[cfg(unix)]
+pub mod worker;
+#[cfg(not(unix))]
+#[path = "plugin/worker/elsewhere.rs"]
+pub mod worker;
 
 /// One loaded instance of a plugin: a generation.
 pub trait LoadedPlugin: Send + Sync {

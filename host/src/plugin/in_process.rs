@@ -30,7 +30,7 @@ impl InProcess {
     /// When the loader refuses it or its ABI does not fit. A library whose constructor crashes or hangs takes the
     /// process with it.
     pub fn load(vetted: &Vetted, call_threads: usize, clock: Clock) -> Result<Self, LoadError> {
-        Self::open(
+        Self::open_copy(
             &vetted.path,
             &vetted.origin,
             &vetted.manifest,
@@ -39,7 +39,8 @@ impl InProcess {
         )
     }
 
-    fn open(
+    /// Loads the private copy at `path` of a library whose manifest was read, see [`load`](Self::load).
+    pub(super) fn open_copy(
         path: &Path,
         origin: &Path,
         manifest: &conductor_plugin_api::manifest::Manifest,
@@ -62,6 +63,11 @@ impl InProcess {
             probes,
             threads,
         })
+    }
+
+    /// Whether nothing is waiting or running, calls that were given up aside.
+    pub(super) fn is_idle(&self) -> bool {
+        self.threads.is_idle()
     }
 }
 

@@ -6,6 +6,7 @@
 
 use std::{ffi::OsString, time::Duration};
 
+use conductor_plugin_api::manifest::{ApiVersion, Door, Manifest};
 use serde::{Deserialize, Serialize};
 
 use crate::plugin::sandbox::Policy;
@@ -78,6 +79,42 @@ pub struct ManifestFacts {
     pub version: String,
     /// Its name for people.
     pub name: String,
+}
+
+impl ManifestFacts {
+    /// Those of a manifest.
+    pub fn of(manifest: &Manifest) -> Self {
+        let ApiVersion {
+            major,
+            minor,
+            patch,
+        } = manifest.api;
+        Self {
+            api: (major, minor, patch),
+            c_door: manifest.door == Door::C,
+            panics_unwind: manifest.panics_unwind,
+            id: manifest.id.clone(),
+            version: manifest.version.clone(),
+            name: manifest.name.clone(),
+        }
+    }
+
+    /// The manifest they are from.
+    pub fn manifest(&self) -> Manifest {
+        let (major, minor, patch) = self.api;
+        Manifest {
+            api: ApiVersion {
+                major,
+                minor,
+                patch,
+            },
+            door: if self.c_door { Door::C } else { Door::Rust },
+            panics_unwind: self.panics_unwind,
+            id: self.id.clone(),
+            version: self.version.clone(),
+            name: self.name.clone(),
+        }
+    }
 }
 
 /// A call to make.
@@ -154,4 +191,9 @@ pub struct Failed<S> {
     pub kind: u8,
     /// What went wrong.
     pub message: S,
+}
+
+/// A time as it travels.
+pub fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
