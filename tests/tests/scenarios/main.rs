@@ -14,3 +14,5 @@ mod misbehaving_files;
 mod misbehaving_plugins;
 mod newcomer;
 mod prometheus;
+#[cfg(target_os = "linux")]
+mod workers;
