@@ -4,7 +4,7 @@
 //! goes on while every call hangs. Calls run on the threads of [`InProcess`]; answers leave through the [`Outlet`].
 #![expect(
     unsafe_code,
-    reason = "closing descriptors by number, which nobody in a process that has just begun can own"
+    reason = "what a process does once, when it has just begun: closing descriptors by number, undoing signal handlers"
 )]
 
 use std::{
@@ -82,14 +82,27 @@ fn close_inherited() -> io::Result<()> {
         .filter(|&number| number >= SOCKET)
         .collect();
     for number in open {
-        // SAFETY: this process has opened nothing so far that is still open, nor started a thread; so nobody in it owns
-        // the descriptor. The one that the folder was read through is closed, and its number is free.
-        unsafe { rustix::io::close(number) };
+        // The one that the folder was read through is closed by now.
+        if fs::symlink_metadata(format!("/dev/fd/{number}")).is_ok() {
+            // SAFETY: this process has opened nothing so far that is still open, nor started a thread; so nobody in it
+            // owns the descriptor.
+            unsafe { rustix::io::close(number) };
+        }
     }
     Ok(())
 }
 
+/// Undoes the handlers by which Rust's runtime tells a stack overflow from other faults. They swallow the first such
+/// signal that another process sends: a worker must die of it there and then, and be replaced.
+fn die_of_faults() {
+    for signal in [libc::SIGSEGV, libc::SIGBUS] {
+        // SAFETY: the default is no function that could be wrong, and nobody in this process relies on the handlers.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+}
+
 fn work(socket: UnixStream) -> ! {
+    die_of_faults();
     // Whatever kills the host. What it starts after this it has to look after itself: the signal is not inherited.
     #[cfg(target_os = "linux")]
     if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
