@@ -15,7 +15,7 @@ use std::{
         net::UnixStream,
     },
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::SystemTime,
 };
@@ -366,7 +366,13 @@ fn programs(dir: &Path) -> Vec<Attempt> {
         (
             "end a program",
             Box::new(|| {
-                let mut sleep = match Command::new("/bin/sleep").arg("1000").spawn() {
+                let mut sleep = match Command::new("/bin/sleep")
+                    .arg("30")
+                    // One that cannot be ended must not hold the attempts' own output open.
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .spawn()
+                {
                     Ok(sleep) => sleep,
                     Err(error) => return name_of(&error),
                 };
