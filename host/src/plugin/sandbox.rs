@@ -13,6 +13,9 @@
 //! | `seccomp` | system calls, by number and plain arguments |
 //! | [`cgroup`] | memory, processes and CPU of a worker together with its children, and their end |
 //!
+//! UDP is open to every plugin, as name lookups need it; answers too long for it, which a resolver asks for again over
+//! TCP, only reach a plugin with `network`.
+//!
 //! What a worker can see of others is what any user of the machine can: command lines and states in `/proc`. Their
 //! memory, environment and open files are closed to it by landlock, by the missing capabilities, and, where it is
 //! called, by [`protect_host`].
