@@ -18,6 +18,7 @@ use tracing_subscriber::filter::LevelFilter;
 
 use crate::config::{Config, ConfigError};
 
+mod client;
 mod config;
 #[cfg(target_os = "linux")]
 mod drill;

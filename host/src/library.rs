@@ -21,6 +21,7 @@ mod changes;
 mod image;
 mod inspection;
 mod manifest;
+mod mounts;
 mod pins;
 mod policy;
 mod refusal;

@@ -1,33 +1,25 @@
 //! `conductor plugin list|inspect|pin|clear`.
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use serde::Serialize;
 
 use super::{CliError, Exit, Global, Output, json, print, table};
 use crate::{
-    clock::Clock,
     config::Config,
-    host,
     library::{self, Catalog, Pins, Policy, Store},
     plugin::quarantine::Quarantine,
 };
 
+mod list;
+
 #[derive(Subcommand)]
 pub(super) enum Command {
     /// Show each plugin found in the plugin folders, loaded or refused, and why
-    List {
-        /// Form of the output
-        #[arg(long, default_value = "table")]
-        output: Output,
-        /// Print all there is to say about a library whose ABI does not fit
-        #[arg(long)]
-        verbose: bool,
-    },
+    ///
+    /// Each is loaded once for this, in a worker of its own. Where a host answers that runs it, its generation, process
+    /// and what that uses stand beside it.
+    List(list::Args),
     /// Allow the libraries that lie in the plugin folders now, and refuse any other from now on
     ///
     /// Writes their SHA-256 to plugins.lock beside the config. A running host reads it whenever it looks for a library;
@@ -60,103 +52,11 @@ pub(super) enum Command {
 
 pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
     match command {
-        Command::List { output, verbose } => list(*output, *verbose, global),
+        Command::List(args) => list::run(args, global),
         Command::Inspect { file, output } => inspect(file, *output, global),
         Command::Pin => pin(global),
         Command::Clear { id } => clear(id, global),
     }
-}
-
-/// One line of the list.
-#[derive(Serialize)]
-struct Listed {
-    id: Option<String>,
-    version: Option<String>,
-    api_version: Option<String>,
-    state: &'static str,
-    file: String,
-    /// Why it is not loaded.
-    reason: Option<String>,
-    /// Why a host runs it in a worker whatever the config says.
-    quarantined: Option<String>,
-    #[serde(skip)]
-    detail: Option<String>,
-}
-
-fn list(output: Output, verbose: bool, global: &Global) -> Result<Exit, CliError> {
-    let config = global.config()?;
-    let loader = host::loader(&config, Clock::start())
-        .map_err(|refusal| CliError::Other(refusal.to_string()))?;
-    // A damaged one is told of, and keeps nobody from seeing the rest.
-    let held = quarantine(&config).all().unwrap_or_else(|error| {
-        CliError::Other(error.to_string()).print();
-        BTreeMap::new()
-    });
-    let mut plugins: Vec<Listed> = Vec::new();
-    for library in loader.catalog().libraries() {
-        let error = loader
-            .describe(
-                &library.manifest.id,
-                &host::how(&config, &library.manifest.id),
-            )
-            .err();
-        plugins.push(Listed {
-            id: Some(library.manifest.id.clone()),
-            version: Some(library.manifest.version.clone()),
-            api_version: Some(library.manifest.api.to_string()),
-            state: if error.is_none() { "loaded" } else { "refused" },
-            file: library.origin.display().to_string(),
-            reason: error.as_ref().map(|e| e.message.clone()),
-            quarantined: held
-                .get(&library.manifest.id)
-                .map(|entry| entry.told_of(&library.manifest.id)),
-            detail: error.and_then(|e| e.detail),
-        });
-    }
-    for refusal in loader.catalog().refused() {
-        plugins.push(Listed {
-            id: None,
-            version: None,
-            api_version: None,
-            state: "refused",
-            file: refusal.file.display().to_string(),
-            reason: Some(refusal.to_string()),
-            quarantined: None,
-            detail: None,
-        });
-    }
-    match output {
-        Output::Json => print(&json(&plugins)?)?,
-        Output::Table => print(&list_table(&plugins, verbose))?,
-    }
-    let refused = plugins.iter().any(|plugin| plugin.reason.is_some());
-    Ok(if refused { Exit::Refused } else { Exit::Ok })
-}
-
-fn list_table(plugins: &[Listed], verbose: bool) -> String {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    let rows = plugins.iter().map(|plugin| {
-        [
-            text(&plugin.id),
-            text(&plugin.version),
-            text(&plugin.api_version),
-            plugin.state.to_owned(),
-            plugin.file.clone(),
-        ]
-    });
-    let mut lines = table(["PLUGIN", "VERSION", "API", "STATE", "FILE"], rows);
-    for plugin in plugins {
-        if let Some(reason) = &plugin.reason {
-            lines.push_str(&format!("\n{reason}\n"));
-        }
-        if let (Some(id), Some(quarantined)) = (&plugin.id, &plugin.quarantined) {
-            lines.push_str(&format!("\n{id}: {quarantined}\n"));
-        }
-        if let (true, Some(detail)) = (verbose, &plugin.detail) {
-            lines.push_str(&format!("{detail}\n"));
-        }
-    }
-    lines
 }
 
 fn pin(global: &Global) -> Result<Exit, CliError> {

@@ -10,6 +10,7 @@ use std::{
 use super::{
     Changes, Pins, Policy, Refusal, Store, Vetted, candidates,
     changes::Told,
+    mounts::Mounts,
     refusal::printable_path,
     sightings::{Look, Refused, Seen, Sightings},
     stamp::Stamp,
@@ -38,6 +39,7 @@ struct Looks {
     /// Everything that was never seen before is vetted at the next look, as it is.
     at_once: bool,
     sightings: Sightings,
+    mounts: Mounts,
     pins: Pins,
     refused: Vec<Refused>,
     told: Told,
@@ -83,6 +85,7 @@ impl Catalog {
                 },
                 at_once: true,
                 sightings: Sightings::default(),
+                mounts: Mounts::default(),
                 pins: Pins::none(),
                 refused: Vec::new(),
                 told: Told::default(),
@@ -172,9 +175,11 @@ impl Catalog {
         let Looks {
             settings,
             sightings,
+            mounts,
             ..
         } = looks;
-        let look = self.see(now, settings, std::mem::take(&mut looks.at_once));
+        let at_once = std::mem::take(&mut looks.at_once);
+        let look = self.see(now, &settings.dirs, mounts, at_once);
         let terms = settings.policy.terms();
         if terms.pins != looks.pins {
             sightings.ask_again(false);
@@ -200,8 +205,10 @@ impl Catalog {
     }
 
     /// What is there, without reading any of it.
-    fn see(&self, now: Duration, settings: &Settings, at_once: bool) -> Look {
-        let candidates = candidates(&settings.dirs);
+    fn see(&self, now: Duration, dirs: &[PathBuf], mounts: &mut Mounts, at_once: bool) -> Look {
+        let mut candidates = candidates(dirs);
+        let lost = mounts.lost(dirs, &candidates.files);
+        candidates.refused.extend(lost);
         let wall = self.clock.wall(now);
         let see = |path: PathBuf| {
             let stamp = Stamp::of(&path);
@@ -212,7 +219,7 @@ impl Catalog {
             }
         };
         Look {
-            folders: settings.dirs.clone(),
+            folders: dirs.to_vec(),
             unavailable: candidates.refused,
             files: candidates.files.into_iter().map(see).collect(),
             at_once,

@@ -295,7 +295,7 @@ const LOCK: &str = "lock";
 mod tests {
     use super::*;
 
-    fn hash() -> Hash {
+    pub(super) fn hash() -> Hash {
         Hash([7; 32])
     }
 
@@ -376,52 +376,6 @@ mod tests {
         fs::write(&path, "librarx").unwrap();
         let mended = store.keep(b"library", &hash()).unwrap();
         assert_eq!(fs::read(mended.path()).unwrap(), b"library");
-    }
-
-    #[test]
-    fn a_copy_goes_with_the_last_that_holds_it_and_comes_back() {
-        let base = tempfile::tempdir().unwrap();
-        let store = Store::open(base.path()).unwrap();
-        let one = store.keep(b"library", &hash()).unwrap();
-        let two = store.keep(b"library", &hash()).unwrap();
-        let path = one.path().to_owned();
-        drop(one);
-        assert!(path.exists());
-        drop(two);
-        assert!(!path.exists());
-        let again = store.keep(b"library", &hash()).unwrap();
-        assert_eq!(fs::read(again.path()).unwrap(), b"library");
-    }
-
-    #[test]
-    fn a_copy_that_comes_back_while_the_old_one_goes_is_whole() {
-        let base = tempfile::tempdir().unwrap();
-        let store = Store::open(base.path()).unwrap();
-        std::thread::scope(|scope| {
-            for _ in 0..4 {
-                scope.spawn(|| {
-                    for _ in 0..200 {
-                        let copy = store.keep(b"library", &hash()).unwrap();
-                        assert_eq!(fs::read(copy.path()).unwrap(), b"library");
-                    }
-                });
-            }
-        });
-        let listed = fs::read_dir(store.folder()).unwrap().count();
-        assert_eq!(listed, 1, "the lock alone");
-    }
-
-    #[test]
-    fn a_copy_that_cannot_be_written_leaves_nothing_and_is_no_hindrance_later() {
-        let base = tempfile::tempdir().unwrap();
-        let store = Store::open(base.path()).unwrap();
-        let path = store.keep(b"library", &hash()).unwrap().path().to_owned();
-        fs::create_dir(&path).unwrap();
-        assert!(store.keep(b"library", &hash()).is_err());
-        fs::remove_dir(&path).unwrap();
-        store.keep(b"library", &hash()).unwrap();
-        let listed = fs::read_dir(store.folder()).unwrap().count();
-        assert_eq!(listed, 1, "the lock alone");
     }
 
     #[test]

@@ -239,6 +239,28 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(target_os = "linux")]
+    fn a_folder_that_was_made_anew_is_told_of_as_well() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("plugins");
+        let (wake, wakes) = mpsc::sync_channel(1);
+        let mut notifier = Notifier::new(wake);
+        for round in 0..3 {
+            fs::create_dir(&folder).unwrap();
+            notifier.follow(std::slice::from_ref(&folder));
+            if notifier.followed.is_empty() {
+                return; // This machine has no watches left.
+            }
+            // What is told of the folder before this one may come late.
+            while wakes.recv_timeout(Duration::from_millis(200)).is_ok() {}
+            fs::write(folder.join("x.so"), "x").unwrap();
+            let told = wakes.recv_timeout(Duration::from_secs(60));
+            assert!(told.is_ok(), "round {round}");
+            fs::rename(&folder, dir.path().join(round.to_string())).unwrap();
+        }
+    }
+
+    #[test]
     fn looking_is_no_reason_to_look_again_and_writing_is() {
         let matters = |kind| may_change_something(&Event::new(kind));
         for kind in [

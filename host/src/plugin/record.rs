@@ -11,9 +11,12 @@
 //! | the host is killed | the same; one that was asked to end before names nobody |
 //! | the machine loses power or restarts | nobody |
 //! | a host ends in order | nothing: the file goes with its folder |
-#![expect(
-    unsafe_code,
-    reason = "mapping a file cannot be checked by the compiler: whoever else changes or cuts it is not in its sight"
+#![cfg_attr(
+    target_os = "linux",
+    expect(
+        unsafe_code,
+        reason = "mapping a file cannot be checked by the compiler: whoever else changes or cuts it is not in its sight"
+    )
 )]
 
 use std::{

@@ -19,3 +19,4 @@ mod misbehaving_plugins;
 mod newcomer;
 mod prometheus;
 mod reload;
+mod signatures;

@@ -283,12 +283,12 @@ fn a_library_that_the_policy_speaks_against_goes_and_comes_back_with_it() {
 fn a_library_and_its_pin_may_be_replaced_together() {
     let mut world = World::new(&[A]);
     // The new file and its pin are there, but nobody has vetted the file yet.
-    let new = [("/p/a.so", 2, Some("a"))];
     world.withdrawn = vec![1];
-    for second in [5.0, 5.9] {
+    for (second, size) in [(5.0, 2), (5.9, 3), (6.8, 4), (7.7, 5)] {
+        let new = [("/p/a.so", size, Some("a"))];
         assert_eq!(world.look(second, &new), "a=1", "{second}");
     }
-    assert_eq!(world.look(6.0, &new), "a=2");
+    assert_eq!(world.look(8.7, &[("/p/a.so", 5, Some("a"))]), "a=5");
 }
 
 #[test]

@@ -65,7 +65,6 @@ fn a_new_library_that_is_not_pinned_leaves_the_pinned_one_in_use_until_it_is() {
     let (old, new) = (Hash::of(&version(b'A')), Hash::of(&version(b'B')));
     let pinned = pinned.replace(&old.to_string(), &new.to_string());
     fs::write(&lock, pinned).unwrap();
-    // Half a lock file takes nothing away.
     folder.look_until("the replacement", || {
         let found = folder.found("specimen");
         assert!(found.is_some(), "there was a gap");
@@ -74,10 +73,12 @@ fn a_new_library_that_is_not_pinned_leaves_the_pinned_one_in_use_until_it_is() {
     assert!(folder.catalog.refused().is_empty());
 
     fs::write(&lock, "[libraries").unwrap();
-    for _ in 0..3 {
-        folder.catalog.scan();
-        assert_eq!(folder.found("specimen").unwrap(), "B specimen");
-    }
+    folder.catalog.scan();
+    cp(&other_plugin(), &folder.plugin("y.so"));
+    // By then it has been damaged for so long that what it does not name would be gone.
+    folder.look_until("the refusal", || !folder.catalog.refused().is_empty());
+    assert_eq!(folder.found("specimen").unwrap(), "B specimen");
+    assert_eq!(folder.found("xpecimen"), None);
     fs::write(&lock, "[libraries]").unwrap();
     folder.look_until("the withdrawal", || folder.found("specimen").is_none());
     assert_eq!(folder.catalog.refused()[0].rule, Rule::Pin);

@@ -120,8 +120,10 @@ impl fmt::Display for Suspect {
             write!(f, " of platform {platform}")?;
         }
         f.write_str(" when the last host died")?;
-        if self.of > 1 {
-            write!(f, ", as were {} others", self.of - 1)?;
+        match self.of {
+            ..=1 => {}
+            2 => f.write_str(", as was another")?,
+            more => write!(f, ", as were {} others", more - 1)?,
         }
         f.write_str("; ")?;
         if self.out_of_memory {

@@ -1,0 +1,173 @@
+//! `conductor plugin list`: every library in the plugin folders, loaded or refused, and how a running host fares with it.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::quarantine;
+use crate::{
+    cli::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, client, json, print, table},
+    clock::Clock,
+    host,
+    library::Vetted,
+    plugin::LoadError,
+    state::PluginView,
+};
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Form of the output
+    #[arg(long, default_value = "table")]
+    output: Output,
+    /// Print all there is to say about a library whose ABI does not fit
+    #[arg(long)]
+    verbose: bool,
+    /// The host to ask how it fares with them
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
+    address: String,
+}
+
+/// One line of the list.
+#[derive(Serialize)]
+struct Listed {
+    id: Option<String>,
+    version: Option<String>,
+    api_version: Option<String>,
+    state: &'static str,
+    file: String,
+    /// Why it is not loaded.
+    reason: Option<String>,
+    /// Why a host runs it in a worker whatever the config says.
+    quarantined: Option<String>,
+    /// The host's view of it, if one runs this very library.
+    running: Option<PluginView>,
+    #[serde(skip)]
+    detail: Option<String>,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
+    let config = global.config()?;
+    let loader = host::loader(&config, Clock::start())
+        .map_err(|refusal| CliError::Other(refusal.to_string()))?;
+    // A damaged one is told of, and keeps nobody from seeing the rest.
+    let held = quarantine(&config).all().unwrap_or_else(|error| {
+        CliError::Other(error.to_string()).print();
+        BTreeMap::new()
+    });
+    // No host is no mistake: the list is as good without one.
+    let running = client::status(&args.address).map_or_else(|_| Vec::new(), |(_, s)| s.plugins);
+    let mut plugins: Vec<Listed> = Vec::new();
+    for library in loader.catalog().libraries() {
+        let id = &library.manifest.id;
+        let error = loader.describe(id, &host::how(&config, id)).err();
+        let quarantined = held.get(id).map(|entry| entry.told_of(id));
+        plugins.push(Listed::vetted(&library, error, quarantined, &running));
+    }
+    for refusal in loader.catalog().refused() {
+        plugins.push(Listed {
+            id: None,
+            version: None,
+            api_version: None,
+            state: "refused",
+            file: refusal.file.display().to_string(),
+            reason: Some(refusal.to_string()),
+            quarantined: None,
+            running: None,
+            detail: None,
+        });
+    }
+    match args.output {
+        Output::Json => print(&json(&plugins)?)?,
+        Output::Table => print(&text(&plugins, args.verbose))?,
+    }
+    let refused = plugins.iter().any(|plugin| plugin.reason.is_some());
+    Ok(if refused { Exit::Refused } else { Exit::Ok })
+}
+
+impl Listed {
+    fn vetted(
+        library: &Vetted,
+        error: Option<LoadError>,
+        quarantined: Option<String>,
+        running: &[PluginView],
+    ) -> Self {
+        let sha256 = library.sha256.to_string();
+        let running = running
+            .iter()
+            .find(|view| view.sha256.as_deref() == Some(&sha256));
+        Self {
+            id: Some(library.manifest.id.clone()),
+            version: Some(library.manifest.version.clone()),
+            api_version: Some(library.manifest.api.to_string()),
+            state: match error {
+                None => "loaded",
+                Some(_) => "refused",
+            },
+            file: library.origin.display().to_string(),
+            reason: error.as_ref().map(|e| e.message.clone()),
+            quarantined,
+            running: running.cloned(),
+            detail: error.and_then(|e| e.detail),
+        }
+    }
+}
+
+fn text(plugins: &[Listed], verbose: bool) -> String {
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let rows = plugins.iter().map(|plugin| {
+        let running = plugin.running.as_ref();
+        [
+            text(&plugin.id),
+            text(&plugin.version),
+            text(&plugin.api_version),
+            plugin.state.to_owned(),
+            running
+                .and_then(|r| r.isolation.clone())
+                .unwrap_or_default(),
+            shown(running.and_then(|r| r.generation)),
+            shown(running.and_then(|r| r.pid)),
+            running
+                .and_then(|r| r.memory_bytes)
+                .map(|bytes| format!("{} MiB", bytes >> 20))
+                .unwrap_or_default(),
+            running
+                .and_then(|r| r.cpu_seconds)
+                .map(|seconds| format!("{seconds:.1} s"))
+                .unwrap_or_default(),
+            plugin.file.clone(),
+        ]
+    });
+    let mut lines = table(HEADER, rows);
+    for plugin in plugins {
+        if let Some(reason) = &plugin.reason {
+            lines.push_str(&format!("\n{reason}\n"));
+        }
+        if let (Some(id), Some(quarantined)) = (&plugin.id, &plugin.quarantined) {
+            lines.push_str(&format!("\n{id}: {quarantined}\n"));
+        }
+        if let Some(note) = plugin.running.as_ref().and_then(|r| r.note.as_ref()) {
+            lines.push_str(&format!("\n{}: {note}\n", text(&plugin.id)));
+        }
+        if let (true, Some(detail)) = (verbose, &plugin.detail) {
+            lines.push_str(&format!("{detail}\n"));
+        }
+    }
+    lines
+}
+
+fn shown(value: Option<impl std::fmt::Display>) -> String {
+    value.map(|value| value.to_string()).unwrap_or_default()
+}
+
+const HEADER: [&str; 10] = [
+    "PLUGIN",
+    "VERSION",
+    "API",
+    "STATE",
+    "RUNS",
+    "GENERATION",
+    "PID",
+    "MEMORY",
+    "CPU",
+    "FILE",
+];
