@@ -37,7 +37,8 @@ mod trial;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Only faults whose name (such as check/segfault/process) contains this; may be given several times
+    /// Only faults called so: the beginning of a name such as check/segfault/process, or of a part of it; may be given
+    /// several times
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
     /// Where the plugin runs that goes wrong
@@ -95,8 +96,9 @@ fn cases(args: &Args) -> Result<Vec<Case>, CliError> {
         Which::Both => &[Isolation::Process, Isolation::InProcess],
     });
     cases.retain(|case| {
-        let name = case.to_string();
-        args.only.is_empty() || args.only.iter().any(|only| name.contains(only))
+        let name = format!("/{case}");
+        let is_called = |only: &String| name.contains(&format!("/{only}"));
+        args.only.is_empty() || args.only.iter().any(is_called)
     });
     if cases.is_empty() {
         return Err(CliError::Other(format!(
