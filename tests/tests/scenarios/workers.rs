@@ -11,7 +11,7 @@ use std::{
 
 use conductor::{
     clock::Clock,
-    library::{Catalog, Vetted},
+    library::{Catalog, Policy, Vetted},
     metrics::ErrorType,
     plugin::{
         Call, Caller, Ended, Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report,
@@ -130,7 +130,13 @@ fn vetted(folder: &Path) -> (Catalog, Arc<Vetted>) {
     fs::create_dir(&plugins).unwrap();
     let fault = library("conductor_plugin_fault");
     fs::copy(&fault, plugins.join(fault.file_name().unwrap())).unwrap();
-    let catalog = Catalog::open(&[plugins], false, None, Some(&folder.join("state"))).unwrap();
+    let catalog = Catalog::open(
+        &[plugins],
+        false,
+        Policy::none(),
+        Some(&folder.join("state")),
+    )
+    .unwrap();
     let vetted = catalog.find("fault").unwrap();
     (catalog, vetted)
 }
@@ -339,10 +345,9 @@ fn a_file_the_loader_refuses_is_named_with_its_reason() {
     let (_catalog, vetted) = vetted(folder.path());
     let broken = folder.path().join("broken.so");
     fs::write(&broken, "no library").unwrap();
-    let broken = Vetted {
-        path: broken,
-        ..(*vetted).clone()
-    };
+    let mut broken_library = (*vetted).clone();
+    broken_library.path = broken;
+    let broken = broken_library;
     let error = load(&broken, 1, |_| panic!("it was never loaded"))
         .err()
         .unwrap();
@@ -377,10 +382,9 @@ fn a_library_whose_constructor_kills_its_process_is_named_with_what_it_printed()
         .args([&dying, &source])
         .status();
     assert!(compiled.unwrap().success());
-    let dying = Vetted {
-        path: dying,
-        ..(*vetted).clone()
-    };
+    let mut dying_library = (*vetted).clone();
+    dying_library.path = dying;
+    let dying = dying_library;
     let error = load(&dying, 1, |_| panic!("it was never loaded"))
         .err()
         .unwrap();
