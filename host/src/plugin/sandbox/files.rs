@@ -1,7 +1,7 @@
 //! Which files and folders are open to a worker.
 //!
 //! # `/etc`
-//! It is opened file by file, as listed here: with all of `/etc` a worker of root's would read private keys and
+//! It is opened file by file, as `readable` lists them: with all of `/etc` a worker of root's would read private keys and
 //! `/etc/shadow`, and any worker the host's own config. The price: a rule holds for the file that was there when the
 //! worker started. Where another takes its name later, as `resolv.conf` after a change of networks, the worker cannot
 //! read it, and needs to be started anew. [`Openings`](super::Openings) tells the host when.
@@ -10,20 +10,18 @@
 //! Landlock can open but not close again below: where a hidden path lies in an open folder, that folder's other entries
 //! are opened one by one, as they are then, and the folder itself cannot be listed.
 
+mod interpreter;
+mod readable;
+
 use std::{
     collections::BTreeMap,
-    fs,
-    io::{self, Read as _},
+    fs, io,
     path::{Path, PathBuf},
 };
 
-use object::{
-    Endianness,
-    elf::{FileHeader32, FileHeader64},
-    read::elf::{FileHeader, ProgramHeader as _},
-};
-
 use super::Policy;
+use interpreter::interpreter;
+use readable::READABLE;
 
 /// All that is open.
 #[derive(Debug, Default)]
@@ -173,105 +171,8 @@ fn real(path: &Path) -> PathBuf {
     }
 }
 
-/// What the kernel starts in the program's place.
-fn interpreter(program: &Path) -> Option<PathBuf> {
-    let mut head = Vec::new();
-    let file = fs::File::open(program).ok()?;
-    file.take(HEAD).read_to_end(&mut head).ok()?;
-    let path = match head.as_slice() {
-        [b'#', b'!', line @ ..] => {
-            let line = line.split(|&b| b == b'\n').next()?;
-            let mut words = line.split(|b| b" \t".contains(b)).filter(|w| !w.is_empty());
-            words.next()?.to_vec()
-        }
-        bytes => loader::<FileHeader64<Endianness>>(bytes)
-            .or_else(|| loader::<FileHeader32<Endianness>>(bytes))?,
-    };
-    let path = PathBuf::from(String::from_utf8(path).ok()?);
-    path.is_absolute().then_some(path)
-}
-
-fn loader<Header: FileHeader>(bytes: &[u8]) -> Option<Vec<u8>> {
-    let header = Header::parse(bytes).ok()?;
-    let endian = header.endian().ok()?;
-    let segments = header.program_headers(endian, bytes).ok()?;
-    let mut loaders = segments
-        .iter()
-        .filter_map(|segment| segment.interpreter(endian, bytes).ok()?);
-    Some(loaders.next()?.to_vec())
-}
-
-/// Headers and the loader's name stand within the first page.
-const HEAD: u64 = 4096;
-
 /// The kernel's own limit is five.
 const MOST_INTERPRETERS: usize = 5;
-
-/// What every probe may read.
-///
-/// Single entries of `/proc` and `/sys` would not last: the kernel forgets their identity when memory is short.
-const READABLE: [&str; 54] = [
-    "/proc",
-    "/sys",
-    // Programs' and the C library's own files: libraries, locales, time zones, CAs.
-    "/usr",
-    "/lib",
-    "/lib32",
-    "/lib64",
-    "/libx32",
-    "/nix/store",
-    "/gnu/store",
-    // Devices without a state.
-    "/dev/full",
-    "/dev/random",
-    "/dev/urandom",
-    "/dev/zero",
-    // How names are looked up.
-    "/etc/gai.conf",
-    "/etc/host.conf",
-    "/etc/hostname",
-    "/etc/hosts",
-    "/etc/networks",
-    "/etc/nsswitch.conf",
-    "/etc/protocols",
-    "/etc/resolv.conf",
-    "/etc/services",
-    "/run/NetworkManager/no-stub-resolv.conf",
-    "/run/NetworkManager/resolv.conf",
-    "/run/connman/resolv.conf",
-    "/run/resolvconf",
-    "/run/systemd/resolve",
-    // Whom TLS trusts.
-    "/etc/ca-certificates",
-    "/etc/certs",
-    "/etc/crypto-policies",
-    "/etc/pki/ca-trust",
-    "/etc/pki/tls/cert.pem",
-    "/etc/pki/tls/certs",
-    "/etc/pki/tls/openssl.cnf",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-    "/etc/ssl/certs",
-    "/etc/ssl/openssl.cnf",
-    "/etc/static/ssl",
-    "/var/lib/ca-certificates",
-    // What the loader and the C library read.
-    "/etc/alternatives",
-    "/etc/group",
-    "/etc/ld-musl-x86_64.path",
-    "/etc/ld.so.cache",
-    "/etc/ld.so.conf",
-    "/etc/ld.so.conf.d",
-    "/etc/ld.so.preload",
-    "/etc/localtime",
-    "/etc/locale.alias",
-    "/etc/locale.conf",
-    "/etc/passwd",
-    "/etc/timezone",
-    // What machine this is.
-    "/etc/machine-id",
-    "/etc/os-release",
-];
 
 #[cfg(test)]
 mod tests {

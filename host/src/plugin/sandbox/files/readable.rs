@@ -1,0 +1,67 @@
+//! The files and folders that are open to every worker.
+
+/// What every probe may read.
+///
+/// Single entries of `/proc` and `/sys` would not last: the kernel forgets their identity when memory is short.
+pub(super) const READABLE: [&str; 54] = [
+    "/proc",
+    "/sys",
+    // Programs' and the C library's own files: libraries, locales, time zones, CAs.
+    "/usr",
+    "/lib",
+    "/lib32",
+    "/lib64",
+    "/libx32",
+    "/nix/store",
+    "/gnu/store",
+    // Devices without a state.
+    "/dev/full",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/zero",
+    // How names are looked up.
+    "/etc/gai.conf",
+    "/etc/host.conf",
+    "/etc/hostname",
+    "/etc/hosts",
+    "/etc/networks",
+    "/etc/nsswitch.conf",
+    "/etc/protocols",
+    "/etc/resolv.conf",
+    "/etc/services",
+    "/run/NetworkManager/no-stub-resolv.conf",
+    "/run/NetworkManager/resolv.conf",
+    "/run/connman/resolv.conf",
+    "/run/resolvconf",
+    "/run/systemd/resolve",
+    // Whom TLS trusts.
+    "/etc/ca-certificates",
+    "/etc/certs",
+    "/etc/crypto-policies",
+    "/etc/pki/ca-trust",
+    "/etc/pki/tls/cert.pem",
+    "/etc/pki/tls/certs",
+    "/etc/pki/tls/openssl.cnf",
+    "/etc/ssl/ca-bundle.pem",
+    "/etc/ssl/cert.pem",
+    "/etc/ssl/certs",
+    "/etc/ssl/openssl.cnf",
+    "/etc/static/ssl",
+    "/var/lib/ca-certificates",
+    // What the loader and the C library read.
+    "/etc/alternatives",
+    "/etc/group",
+    "/etc/ld-musl-x86_64.path",
+    "/etc/ld.so.cache",
+    "/etc/ld.so.conf",
+    "/etc/ld.so.conf.d",
+    "/etc/ld.so.preload",
+    "/etc/localtime",
+    "/etc/locale.alias",
+    "/etc/locale.conf",
+    "/etc/passwd",
+    "/etc/timezone",
+    // What machine this is.
+    "/etc/machine-id",
+    "/etc/os-release",
+];
