@@ -177,7 +177,7 @@ impl fmt::Display for Failure {
 /// Why a library could not be loaded.
 #[derive(Clone, Debug)]
 pub struct LoadError {
-    /// `Load`, or `Abi` where the layouts differ.
+    /// `Load`, or `Abi` where the layouts differ; `Crash`, `Timeout` or `Protocol` where its worker came to an end over it.
     pub kind: ErrorType,
     /// One line: the file, what was found, what to do.
     pub message: String,

@@ -134,10 +134,10 @@ mod tests {
 
     #[test]
     fn what_is_left_of_a_process_group_is_killed_with_it() {
-        use std::{io::Read as _, os::unix::process::CommandExt as _, process::Command};
-        let (mut pipe, theirs) = std::io::pipe().unwrap();
+        use std::{os::unix::process::CommandExt as _, process::Command};
+        let (pipe, theirs) = std::io::pipe().unwrap();
         let child = Command::new("sh")
-            .args(["-c", "sleep 1000 & exit 3"])
+            .args(["-c", "sleep 300 & exit 3"])
             .process_group(0)
             .stdout(theirs)
             .spawn()
@@ -145,7 +145,9 @@ mod tests {
         let mut process = Process::new(child);
         assert!(process.wait_a_while(Duration::from_secs(60), Clock::start()));
         assert_eq!(describe(process.kill()), "exited with code 3");
-        // Ends when the last holder of the pipe is gone.
-        assert_eq!(pipe.read(&mut [0]).unwrap(), 0);
+        // The pipe ends when the last that holds it is gone.
+        let mut end = [PollFd::new(&pipe, PollFlags::IN)];
+        let patience = Timespec::try_from(Duration::from_secs(60)).unwrap();
+        assert_eq!(poll(&mut end, Some(&patience)).unwrap(), 1);
     }
 }

@@ -70,9 +70,12 @@ impl Outlet {
         Ok(())
     }
 
-    /// So many calls are about to be made.
+    /// So many calls are about to be made; the main thread asks [`ticks`](Self::ticks) before it waits again.
     pub(super) fn expect(&self, calls: usize) {
-        self.lock().waiting += calls;
+        let mut state = self.lock();
+        state.waiting += calls;
+        // The first answers of a batch wait for the others even where they are here before the main thread has asked.
+        state.ticking |= calls > 1;
     }
 
     /// A call begins.
