@@ -8,6 +8,7 @@ use super::{CliError, DEFAULT_ADDRESS, Exit, Global, print, status};
 use crate::{
     config::Config,
     host::{self, Doors, ReadConfig},
+    plugin::sandbox,
     state::{Health, PlatformView},
 };
 
@@ -26,6 +27,9 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     let log = global.start_log();
+    if let Err(error) = sandbox::protect_host() {
+        tracing::warn!("this process is not closed to others of its user: {error}");
+    }
     let config = global.config()?;
     let result = if args.once {
         once(&config)

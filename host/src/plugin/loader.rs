@@ -216,8 +216,8 @@ fn policy(vetted: &Vetted, how: &How) -> Result<Policy, LoadError> {
     Ok(Policy {
         capabilities,
         limits: how.limits,
-        library: Some(vetted.path.clone()),
         hidden: how.hidden.clone(),
+        ..Policy::default()
     })
 }
 

@@ -50,7 +50,7 @@ pub struct Policy {
     pub capabilities: Capabilities,
     /// How much it may use.
     pub limits: Limits,
-    /// The library it will open; readable even where `hidden` names a folder that it lies in.
+    /// The library it will open, which whoever starts the worker fills in; readable even where `hidden` names a folder that it lies in.
     pub library: Option<PathBuf>,
     /// Files and folders of the host's own, which no worker may read, whatever else it may.
     pub hidden: Vec<PathBuf>,

@@ -16,7 +16,12 @@ use std::{
 
 use tracing::level_filters::LevelFilter;
 
-use self::{conversation::Conversation, life::Life, output::Output, process::Process};
+use self::{
+    conversation::Conversation,
+    life::Life,
+    output::Output,
+    process::{Group, Process},
+};
 use super::{
     Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec,
     protocol::messages::{Hello, ManifestFacts, ToWorker},
@@ -162,7 +167,9 @@ impl Started {
         let (wake, woken) = UnixStream::pair()?;
         let (output, their_output) = io::pipe()?;
         let plugin: Arc<str> = vetted.manifest.id.as_str().into();
-        let process = Process::new(spawner::spawn(&plugin, theirs, their_output)?);
+        let group = Group::new(&plugin, &settings.policy.limits);
+        let child = spawner::spawn(&plugin, theirs, their_output)?;
+        let process = Process::new(child, group);
         let conversation = Arc::new(Conversation::new(ours, wake, clock, settings.call_threads)?);
         let output = Output::new(output, Arc::clone(&plugin))?;
         let life = Life::new(
@@ -184,7 +191,10 @@ fn hello(vetted: &Vetted, settings: &Settings, clock: Clock) -> Hello {
         path: path(&vetted.path),
         origin: path(&vetted.origin),
         manifest: ManifestFacts::of(manifest),
-        policy: settings.policy.clone(),
+        policy: sandbox::Policy {
+            library: Some(vetted.path.clone()),
+            ..settings.policy.clone()
+        },
         call_threads: u32::try_from(settings.call_threads).unwrap_or(u32::MAX),
         log_level: match LevelFilter::current() {
             LevelFilter::OFF => 0,

@@ -23,6 +23,9 @@ fn the_bystander_is_unharmed(host: &Host) {
     assert_eq!(after.checks("bystander", "failed"), 0.0);
 }
 
+/// For what a worker may not do: write files.
+const IN_PROCESS: &str = "[plugin.fault]\nisolation = \"in-process\"";
+
 fn with_bystander() -> Setup {
     Setup::new().platform("bystander", "fault", "{}")
 }
@@ -46,7 +49,10 @@ fn a_panic_in_check_is_a_failure_with_file_and_line_and_the_probe_is_made_anew()
         r#"{{ check = {{ fault = "panic", after = 1, times = 1 }}, count_file = "{}" }}"#,
         count.display()
     );
-    let host = setup.platform("sinner", "fault", &config).start();
+    let host = setup
+        .with(IN_PROCESS)
+        .platform("sinner", "fault", &config)
+        .start();
     host.wait("a panic", |m| m.failures("sinner", "panic") == 1.0);
     host.wait_for_log("panicked as it was told");
     host.wait_for_log("plugins/fault/src/misdeed.rs:");
@@ -91,7 +97,10 @@ fn a_hanging_probe_times_out_at_once_gets_no_second_call_and_delays_nobody() {
         end.display(),
         count.display()
     );
-    let host = setup.platform("sinner", "fault", &config).start();
+    let host = setup
+        .with(IN_PROCESS)
+        .platform("sinner", "fault", &config)
+        .start();
     host.wait("a timeout", |m| m.failures("sinner", "timeout") == 1.0);
     let metrics = host.wait("skips while it is stuck", |m| {
         m.skipped("sinner", "overlap") >= 5.0
@@ -117,15 +126,16 @@ fn a_hanging_probe_times_out_at_once_gets_no_second_call_and_delays_nobody() {
     );
 }
 
-#[test]
-fn a_plugin_with_too_many_stuck_calls_is_quarantined_and_the_others_go_on() {
+/// Five platforms whose checks hang, of a plugin that may have three stuck calls.
+fn with_hanging_platforms(settings: &str) -> Host {
     let mut setup = Setup::new()
-        .with("[plugin.fault]\nstuck_limit = 3")
+        .with(&format!("[plugin.fault]\nstuck_limit = 3\n{settings}"))
         .platform(
             "bystander",
             "disk",
             r#"{ path = "/", degraded_above = 100, unhealthy_above = 100 }"#,
-        );
+        )
+        .platform("neighbour", "fault", "{}");
     for nth in 0..5 {
         setup = setup.platform(
             &format!("sinner{nth}"),
@@ -133,21 +143,51 @@ fn a_plugin_with_too_many_stuck_calls_is_quarantined_and_the_others_go_on() {
             r#"{ check = { fault = "hang" } }"#,
         );
     }
-    let host = setup.start();
+    setup.start()
+}
+
+fn plugin(host: &Host, id: &str) -> serde_json::Value {
+    let status = host.status();
+    let plugins = status["plugins"].as_array().unwrap();
+    plugins.iter().find(|p| p["id"] == id).unwrap().clone()
+}
+
+#[test]
+fn a_worker_with_too_many_stuck_calls_is_replaced_and_what_was_stuck_ends_with_it() {
+    let host = with_hanging_platforms("");
     host.wait_for_log("quarantined: 3 of its calls are stuck");
-    host.wait("refused calls", |m| {
+    let metrics = host.wait("a successor", |m| {
         m.sum(
-            "conductor_checks_skipped_total",
-            &[("plugin", "fault"), ("reason", "saturated")],
-        ) >= 5.0
+            "conductor_worker_restarts_total",
+            &[("plugin", "fault"), ("reason", "hang")],
+        ) >= 1.0
     });
+    host.wait("the end of the stuck calls", |m| {
+        m.sum("conductor_stuck_calls", &[("plugin", "fault")]) < 3.0
+    });
+    let before = metrics.checks("neighbour", "healthy");
+    host.wait("checks of another platform of the plugin", |m| {
+        m.checks("neighbour", "healthy") >= before + 10.0
+    });
+    assert_eq!(host.metrics().checks("neighbour", "failed"), 0.0);
+    the_bystander_is_unharmed(&host);
+}
+
+#[test]
+fn a_plugin_that_gets_stuck_too_often_inside_the_host_is_moved_to_a_worker() {
+    let host = with_hanging_platforms("isolation = \"in-process\"");
+    assert_eq!(plugin(&host, "disk")["isolation"], "process");
+    host.wait_for_log("took over after hang");
+    let view = plugin(&host, "fault");
+    assert_eq!(view["isolation"], "process", "{view}");
     assert!(
-        host.status()["plugins"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .any(|p| p["id"] == "fault" && p["quarantined"] == true)
+        view["held_in_worker"].as_str().unwrap().contains("stuck"),
+        "{view}"
     );
+    let before = host.metrics().checks("neighbour", "healthy");
+    host.wait("checks of another platform of the plugin", |m| {
+        m.checks("neighbour", "healthy") >= before + 10.0
+    });
     the_bystander_is_unharmed(&host);
 }
 

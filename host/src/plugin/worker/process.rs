@@ -23,10 +23,33 @@ pub(super) struct Process {
     /// Becomes readable when it has ended, even where a child of its own keeps its socket open.
     pidfd: Option<OwnedFd>,
     status: Option<ExitStatus>,
+    /// All that it starts is in it too, where the host may make one.
+    group: Option<Group>,
+}
+
+#[cfg(target_os = "linux")]
+pub(super) use crate::plugin::sandbox::cgroup::Group;
+
+/// No other OS has the like.
+#[cfg(not(target_os = "linux"))]
+pub(super) enum Group {}
+
+#[cfg(not(target_os = "linux"))]
+impl Group {
+    pub(super) fn new(_: &str, _: &crate::plugin::sandbox::Limits) -> Option<Self> {
+        None
+    }
 }
 
 impl Process {
-    pub(super) fn new(child: Child) -> Self {
+    /// Takes a process over that has not been told anything yet, and so has started nothing.
+    pub(super) fn new(child: Child, group: Option<Group>) -> Self {
+        #[cfg(target_os = "linux")]
+        if let Some(group) = &group
+            && let Err(error) = group.add(child.id())
+        {
+            tracing::debug!("a worker is in no control group: {error}");
+        }
         #[cfg(target_os = "linux")]
         let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
         #[cfg(not(target_os = "linux"))]
@@ -35,6 +58,7 @@ impl Process {
             child,
             pidfd,
             status: None,
+            group,
         }
     }
 
@@ -83,7 +107,14 @@ impl Process {
     }
 
     /// Processes that the worker started and that are in its process group no more: only a cgroup knows them.
-    fn kill_what_left_the_group(&self) {}
+    fn kill_what_left_the_group(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some(group) = &self.group
+            && let Err(error) = group.kill()
+        {
+            tracing::debug!("{}: {error}", group.path().display());
+        }
+    }
 
     /// Whether it has ended, which leaves it to be reaped.
     fn has_ended(&self) -> bool {
@@ -142,7 +173,7 @@ mod tests {
             .stdout(theirs)
             .spawn()
             .unwrap();
-        let mut process = Process::new(child);
+        let mut process = Process::new(child, None);
         assert!(process.wait_a_while(Duration::from_secs(60), Clock::start()));
         assert_eq!(describe(process.kill()), "exited with code 3");
         // The pipe ends when the last that holds it is gone.
