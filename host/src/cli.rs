@@ -16,7 +16,10 @@ use serde::Serialize;
 use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::LevelFilter;
 
-use crate::config::{Config, ConfigError};
+use crate::{
+    config::{Config, ConfigError},
+    plugin::worker,
+};
 
 mod client;
 mod config;
@@ -38,6 +41,7 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         #[cfg(target_os = "linux")]
         Command::Drill(args) => drill::run(&args),
+        Command::Worker { .. } => return worker::child_main(),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -79,6 +83,12 @@ enum Command {
     /// Run every fault of the fault plugin against hosts of its own on this machine
     #[cfg(target_os = "linux")]
     Drill(drill::Args),
+    /// Hold one plugin for a host, which starts its workers with this
+    #[command(hide = true)]
+    Worker {
+        /// The plugin, for those who look at the list of processes
+        plugin: Option<String>,
+    },
 }
 
 #[derive(Clone, clap::Args)]

@@ -28,6 +28,22 @@ impl Clock {
         source::since(self.origin)
     }
 
+    /// What another process on this machine needs to [`join`](Self::join) this clock.
+    #[must_use]
+    pub fn anchor(&self) -> Duration {
+        source::anchor(self.origin)
+    }
+
+    /// The clock of the process that has just sent its `anchor`: both read the same times.
+    ///
+    /// Other than on Linux this clock is behind by the time it took to hand over the anchor.
+    #[must_use]
+    pub fn join(anchor: Duration) -> Self {
+        Self {
+            origin: source::join(anchor),
+        }
+    }
+
     /// The date and time of day that `at`, a time of this clock, was or will be.
     ///
     /// Goes by what the wall clock says at this moment, so that a wall clock set right after the start
@@ -80,6 +96,14 @@ mod source {
     pub(super) fn since(origin: Point) -> Duration {
         read().saturating_sub(origin)
     }
+
+    pub(super) fn anchor(origin: Point) -> Duration {
+        origin
+    }
+
+    pub(super) fn join(anchor: Duration) -> Point {
+        anchor
+    }
 }
 
 #[cfg(not(target_os = "linux"))]
@@ -98,6 +122,15 @@ mod source {
 
     pub(super) fn since(origin: Point) -> Duration {
         read().saturating_duration_since(origin)
+    }
+
+    pub(super) fn anchor(origin: Point) -> Duration {
+        since(origin)
+    }
+
+    pub(super) fn join(anchor: Duration) -> Point {
+        let now = read();
+        now.checked_sub(anchor).unwrap_or(now)
     }
 }
 
@@ -128,6 +161,15 @@ mod tests {
         let before = clock.now();
         let copy = clock;
         assert!(copy.now() >= before, "a copy started again at 0");
+    }
+
+    #[test]
+    fn a_clock_that_joins_another_reads_the_same_times() {
+        let clock = Clock::start();
+        let joined = Clock::join(clock.anchor());
+        let (before, between, after) = (clock.now(), joined.now(), clock.now());
+        let slack = Duration::from_secs(if cfg!(target_os = "linux") { 0 } else { 1 });
+        assert!(before <= between + slack && between <= after, "{between:?}");
     }
 
     #[test]

@@ -24,7 +24,8 @@
 //! - Every due check ends in exactly one count: a status, or a reason why it was skipped.
 //! - `/metrics` answers while every plugin hangs.
 //! - [`metrics`] depends on nothing in the host; arrows between rooms never turn back:
-//!   [`scheduler`] → [`guard`] → [`breaker`] and [`plugin`]; [`plugin`] → [`library`].
+//!   [`scheduler`] → [`guard`] → [`breaker`] and [`plugin`]; [`plugin`] and
+//!   [`config`] → [`library`].
 
 pub mod board;
 pub mod breaker;

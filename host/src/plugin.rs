@@ -13,11 +13,17 @@ use crate::metrics::ErrorType;
 pub mod in_process;
 mod layout;
 pub mod loader;
+pub mod protocol;
 pub mod quarantine;
 pub mod record;
 mod rust_door;
 pub mod sandbox;
 mod threads;
+#[cfg(unix)]
+pub mod worker;
+#[cfg(not(unix))]
+#[path = "plugin/worker/elsewhere.rs"]
+pub mod worker;
 
 /// One loaded instance of a plugin: a generation.
 pub trait LoadedPlugin: Send + Sync {

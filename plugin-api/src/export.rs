@@ -53,6 +53,19 @@ use crate::{
 /// }
 /// export_plugin! { id: "file-size", probe: FileSize }
 /// ```
+///
+/// A need of another form does not compile:
+///
+/// ```compile_fail
+/// # use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin};
+/// # struct Nothing;
+/// # impl Probe for Nothing {
+/// #     type Config = ();
+/// #     fn create((): (), _: &Context<'_>) -> Result<Self, Failure> { Ok(Self) }
+/// #     fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> { Ok(Report::healthy("")) }
+/// # }
+/// export_plugin! { id: "nothing", probe: Nothing, needs: ["read relative/path"] }
+/// ```
 #[macro_export]
 macro_rules! export_plugin {
     (id: $id:literal, probe: $probe:ty $(, needs: [$($need:literal),* $(,)?])? $(,)?) => {

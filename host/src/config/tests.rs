@@ -281,11 +281,21 @@ fn limits_are_the_plugins_then_the_hosts_then_the_defaults() {
 }
 
 #[test]
-fn the_default_limit_of_processes_gives_way_to_many_threads() {
+fn the_default_limits_give_way_to_many_threads() {
     let threads = "[host]\ncall_threads = 500\n[plugin.http]\ncall_threads = 1000\n";
     let config = read(&with_platform(threads));
     assert_eq!(config.plugin("disk").limits.processes, 564);
-    assert_eq!(config.plugin("http").limits.processes, 1064);
+    let http = config.plugin("http").limits;
+    assert_eq!((http.processes, http.open_files), (1064, 4000));
+    assert_eq!(http.memory, (256 << 20) + 1000 * (2 << 20));
+    let written =
+        "[host]\nlimits = { processes = 9, memory = \"64MiB\" }\n[plugin.http]\nstuck_limit = 2\n";
+    let http = read(&with_platform(written)).plugin("http").limits;
+    assert_eq!(
+        (http.processes, http.memory),
+        (9, 64 << 20),
+        "what is written stays"
+    );
 }
 
 #[test]

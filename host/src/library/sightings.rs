@@ -23,6 +23,8 @@ use super::{
 
 use sighting::Sighting;
 
+#[cfg(test)]
+mod properties;
 mod sighting;
 #[cfg(test)]
 mod tests;

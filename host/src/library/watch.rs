@@ -56,6 +56,7 @@ impl Watch {
             .name("watch plugins".to_owned())
             .spawn(move || {
                 watching.run(&catalog, changed);
+                drop(catalog);
                 drop(alive);
             });
         let thread = match spawned {

@@ -45,7 +45,7 @@ impl InProcess {
                 None => Slot::unrecorded(),
             }
         };
-        Self::open(
+        Self::open_copy(
             &vetted.path,
             &vetted.origin,
             &vetted.manifest,
@@ -55,7 +55,8 @@ impl InProcess {
         )
     }
 
-    fn open(
+    /// Loads the private copy at `path` of a library whose manifest was read, see [`load`](Self::load).
+    pub(super) fn open_copy(
         path: &Path,
         origin: &Path,
         manifest: &conductor_plugin_api::manifest::Manifest,
@@ -84,6 +85,11 @@ impl InProcess {
             probes,
             threads,
         })
+    }
+
+    /// Whether nothing is waiting or running, calls that were given up aside.
+    pub(super) fn is_idle(&self) -> bool {
+        self.threads.is_idle()
     }
 }
 

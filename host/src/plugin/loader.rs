@@ -1,6 +1,6 @@
 //! From a plugin's id to a loaded plugin.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use conductor_plugin_api::manifest::Need;
 
@@ -9,7 +9,8 @@ use super::{
     in_process::InProcess,
     quarantine::Quarantine,
     record::Record,
-    sandbox::{Limits, Openings},
+    sandbox::{Limits, Openings, Policy, capabilities},
+    worker::{self, Worker},
 };
 use crate::{
     clock::Clock,
@@ -108,13 +109,24 @@ impl Loader {
         let vetted = self.catalog.find(id);
         let vetted = vetted.ok_or_else(|| self.not_found(id))?;
         let (isolation, held) = self.place(id, how.isolation, in_worker);
-        let plugin: Arc<dyn LoadedPlugin> =
-            match isolation {
-                config::Isolation::Process | config::Isolation::InProcess => Arc::new(
-                    InProcess::load(&vetted, how.call_threads, self.clock, self.record.as_ref())?,
-                ),
-            };
-        drop(ended);
+        let (plugin, confinement): (Arc<dyn LoadedPlugin>, _) = match isolation {
+            config::Isolation::Process => {
+                let policy = policy(&vetted, how)?;
+                let confinement = Confinement {
+                    limits: policy.limits,
+                    openings: Openings::of(&policy),
+                };
+                let worker = self.start_worker(&vetted, how, policy, ended)?;
+                (Arc::new(worker), Some(Arc::new(confinement)))
+            }
+            config::Isolation::InProcess => {
+                // What would kill or hang this process kills or hangs another one first.
+                drop(self.start_worker(&vetted, how, policy(&vetted, how)?, |_| {})?);
+                let record = self.record.as_ref();
+                let loaded = InProcess::load(&vetted, how.call_threads, self.clock, record)?;
+                (Arc::new(loaded), None)
+            }
+        };
         Ok(Loaded {
             plugin,
             vetted,
@@ -123,8 +135,23 @@ impl Loader {
                 config::Isolation::InProcess => Isolation::InProcess,
             },
             held,
-            confinement: None,
+            confinement,
         })
+    }
+
+    fn start_worker(
+        &self,
+        vetted: &Vetted,
+        how: &How,
+        policy: Policy,
+        ended: impl FnOnce(Ended) + Send + 'static,
+    ) -> Result<Worker, LoadError> {
+        let settings = worker::Settings {
+            call_threads: how.call_threads,
+            policy,
+            load_timeout: LOAD_TIMEOUT,
+        };
+        Worker::load(vetted, &settings, self.clock, ended)
     }
 
     /// Where a plugin runs, and why that is not where the config wants it.
@@ -177,3 +204,22 @@ impl Loader {
         }
     }
 }
+
+/// What a worker with this library may do.
+fn policy(vetted: &Vetted, how: &How) -> Result<Policy, LoadError> {
+    let declared = &vetted.manifest.needs;
+    let capabilities = capabilities(declared, how.allow.as_deref()).map_err(|why| LoadError {
+        kind: ErrorType::Load,
+        message: format!("[plugin.{}] {why}", vetted.manifest.id),
+        detail: None,
+    })?;
+    Ok(Policy {
+        capabilities,
+        limits: how.limits,
+        library: Some(vetted.path.clone()),
+        hidden: how.hidden.clone(),
+    })
+}
+
+/// How long a worker may take to load its library: a constructor that waits for the network is not worth waiting for.
+const LOAD_TIMEOUT: Duration = Duration::from_secs(10);

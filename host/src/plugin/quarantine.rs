@@ -192,11 +192,16 @@ impl Quarantine {
     }
 
     fn lock(&self) -> io::Result<File> {
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .open(self.file.with_extension("lock"))?;
+        let path = self.file.with_extension("lock");
+        let lock = match File::open(&path) {
+            // To be read is enough: an operator who is root may have made it.
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let new = OpenOptions::new().append(true).create(true).open(&path)?;
+                let_all_read(&new)?;
+                new
+            }
+            opened => opened?,
+        };
         lock.lock()?;
         Ok(lock)
     }
@@ -208,6 +213,7 @@ impl Quarantine {
         let mut new = tempfile::Builder::new()
             .prefix(".quarantine-")
             .tempfile_in(folder)?;
+        let_all_read(new.as_file())?;
         new.write_all(HEADER.as_bytes())?;
         new.write_all(text.as_bytes())?;
         new.as_file().sync_all()?;
@@ -225,6 +231,15 @@ impl Quarantine {
             cure,
         }
     }
+}
+
+/// The host's user has to read what root wrote in clearing a plugin, whatever root's umask.
+fn let_all_read(file: &File) -> io::Result<()> {
+    #[cfg(unix)]
+    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
+    #[cfg(not(unix))]
+    let _ = file;
+    Ok(())
 }
 
 impl Entry {
@@ -350,5 +365,18 @@ mod tests {
         assert_eq!(Quarantine::open(dir.path()).all().unwrap().len(), 8);
         let files = fs::read_dir(dir.path()).unwrap().count();
         assert_eq!(files, 2, "the file and its lock");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn what_root_has_written_can_be_read_by_the_hosts_user() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let quarantine = Quarantine::open(dir.path());
+        quarantine.add("http", entry("x")).unwrap();
+        for file in fs::read_dir(dir.path()).unwrap() {
+            let mode = file.unwrap().metadata().unwrap().mode();
+            assert_eq!(mode & 0o444, 0o444, "{mode:o}");
+        }
     }
 }

@@ -337,4 +337,4 @@ extern "C" fn platform(call: usize) -> RStr<'static> {
 }
 
 /// More measurements of one report than this are not even looked at.
-const MAX_MEASUREMENTS: usize = 1000;
+pub(super) const MAX_MEASUREMENTS: usize = 1000;

@@ -13,6 +13,9 @@
 //! | `seccomp` | system calls, by number and plain arguments |
 //! | [`cgroup`] | memory, processes and CPU of a worker together with its children, and their end |
 //!
+//! UDP is open to every plugin, as name lookups need it; answers too long for it, which a resolver asks for again over
+//! TCP, only reach a plugin with `network`.
+//!
 //! What a worker can see of others is what any user of the machine can: command lines and states in `/proc`. Their
 //! memory, environment and open files are closed to it by landlock, by the missing capabilities, and, where it is
 //! called, by [`protect_host`].
@@ -29,7 +32,8 @@ mod privileges;
 mod replaced;
 #[cfg(unix)]
 mod rlimits;
-#[cfg(target_os = "linux")]
+// The filter's compiler knows 64-bit architectures alone.
+#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 mod seccomp;
 
 use std::path::PathBuf;
@@ -110,10 +114,13 @@ pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
     privileges::drop_all(policy.limits.core_dumps)?;
     let landlock = landlock::apply(policy)?;
     lines.extend(landlock.lines);
+    #[cfg(target_pointer_width = "64")]
     lines.extend(seccomp::apply(
         &policy.capabilities,
         landlock.scopes_signals,
     )?);
+    #[cfg(not(target_pointer_width = "64"))]
+    lines.push("there is no filter of system calls for this architecture: a plugin can use any socket and run any program".to_owned());
     Ok(lines)
 }
 

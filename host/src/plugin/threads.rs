@@ -102,6 +102,12 @@ impl<J: Send + 'static> Threads<J> {
         true
     }
 
+    /// Whether no job is waiting or running, abandoned ones aside.
+    pub(super) fn is_idle(&self) -> bool {
+        let state = self.shared.lock();
+        state.queue.is_empty() && state.threads - state.idle <= state.abandoned
+    }
+
     /// Notes that the host has given up on a job that is running.
     pub(super) fn abandoned(&self) {
         self.shared.lock().abandoned += 1;

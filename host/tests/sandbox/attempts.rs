@@ -6,6 +6,7 @@
 
 use std::{
     env,
+    error::Error as _,
     ffi::{CString, c_long},
     fs::{self, File, OpenOptions, Permissions},
     io::{self, Read as _, Write as _},
@@ -15,7 +16,7 @@ use std::{
         net::UnixStream,
     },
     path::Path,
-    process::Command,
+    process::{Command, Stdio},
     thread,
     time::SystemTime,
 };
@@ -157,7 +158,15 @@ fn sockets(dir: &Path) -> Vec<Attempt> {
 }
 
 fn files(dir: &Path) -> Vec<Attempt> {
-    let mut attempts = Vec::new();
+    let library = dir.join("shared/state/library.so");
+    let load = move || {
+        // SAFETY: the compiler's own library, whose constructors have run in this process before.
+        match unsafe { libloading::Library::new(&library) } {
+            Ok(_) => "loaded".to_owned(),
+            Err(error) => format!("{error}: {:?}", error.source()),
+        }
+    };
+    let mut attempts: Vec<Attempt> = vec![("load shared/state/library.so", Box::new(load))];
     for name in [
         "read shared/conductor.toml",
         "read shared/state/lock",
@@ -366,7 +375,13 @@ fn programs(dir: &Path) -> Vec<Attempt> {
         (
             "end a program",
             Box::new(|| {
-                let mut sleep = match Command::new("/bin/sleep").arg("1000").spawn() {
+                let mut sleep = match Command::new("/bin/sleep")
+                    .arg("30")
+                    // One that cannot be ended must not hold the attempts' own output open.
+                    .stdout(Stdio::null())
+                    .stderr(Stdio::null())
+                    .spawn()
+                {
                     Ok(sleep) => sleep,
                     Err(error) => return name_of(&error),
                 };

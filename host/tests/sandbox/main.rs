@@ -43,6 +43,7 @@ impl World {
         )
         .unwrap();
         fs::set_permissions(at("script"), fs::Permissions::from_mode(0o755)).unwrap();
+        fs::copy(a_library(), at("shared/state/library.so")).unwrap();
         Self {
             tcp: TcpListener::bind("127.0.0.1:0").unwrap(),
             _unix: UnixListener::bind(at("socket")).unwrap(),
@@ -69,6 +70,18 @@ impl World {
         };
         self.child(&policy).outcomes()
     }
+}
+
+/// One of the system's that this process has loaded, so one that can be.
+fn a_library() -> PathBuf {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap();
+    let mut files = maps
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(5));
+    files
+        .find(|file| file.contains("/libgcc_s"))
+        .unwrap()
+        .into()
 }
 
 fn nothing() -> Capabilities {
@@ -308,16 +321,20 @@ fn a_worker_can_abort() {
 }
 
 #[test]
-fn the_library_is_readable_though_its_folder_is_hidden() {
+fn the_library_is_loaded_though_its_folder_is_hidden() {
     let world = World::new();
     let policy = Policy {
-        library: Some(world.at("shared/state/lock")),
+        library: Some(world.at("shared/state/library.so")),
         hidden: vec![world.at("shared")],
         ..Policy::default()
     };
     let outcomes = world.child(&policy).outcomes();
-    assert_eq!(outcomes.of("read shared/state/lock"), "ok");
+    assert_eq!(outcomes.of("load shared/state/library.so"), "loaded");
+    outcomes.assert_refused("read shared/state/lock");
     outcomes.assert_refused("read shared/neighbour");
+    let closed = world.outcomes(nothing());
+    let said = closed.of("load shared/state/library.so");
+    assert!(said.contains("Permission denied"), "{said}");
 }
 
 #[test]

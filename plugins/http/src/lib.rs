@@ -16,6 +16,9 @@
 //! | `follow_redirects` | `true` | go where the answer points, up to 10 times |
 //! | `ca_file` | the system's CAs | absolute path of a PEM file with the CA certificates to trust *instead* |
 //!
+//! In a process of its own the plugin reads a `ca_file` only where the operator allows it:
+//! `allow = ["network", "read /etc/ssl/our-ca.pem"]` in `[plugin.http]`.
+//!
 //! Each check connects anew, without keep-alive and without TLS resumption, so that the certificate is looked at each
 //! time. It speaks HTTP/1.1 over TLS 1.2 or 1.3, asks for no compression, and uses no proxy. The system's CAs are read
 //! once, `ca_file` whenever the probe is created.

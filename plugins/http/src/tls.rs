@@ -52,13 +52,24 @@ pub(crate) fn no_system_roots(errors: &[String]) -> Failure {
 pub(crate) fn of_file(path: &Path) -> Result<Arc<ClientConfig>, Failure> {
     let refuse = |why: String| Failure::config(format!("key `ca_file`: {path:?}: {why}"));
     // Read by ourselves: the reason why a file cannot be read is then the system's own.
-    let pem = std::fs::read(path).map_err(|error| refuse(error.to_string()))?;
+    let pem = std::fs::read(path).map_err(|error| refuse(unreadable(path, &error)))?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
         .map_err(|error| refuse(format!("not sound PEM: {error}")))?;
     trusting(certificates).ok_or_else(|| {
         refuse("holds no CA certificate (a PEM block of -----BEGIN CERTIFICATE-----)".to_owned())
     })
+}
+
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
+    if error.kind() != io::ErrorKind::PermissionDenied {
+        return error.to_string();
+    }
+    // The author of a plugin cannot declare what an operator will name.
+    format!(
+        "{error}; the host's user must be able to read it, and a plugin in a process of its own only reads what it is allowed to: allow = [\"network\", \"read {}\"] in the plugin's own table",
+        path.display()
+    )
 }
 
 /// `None` when there is nobody to trust.

@@ -20,3 +20,5 @@ mod newcomer;
 mod prometheus;
 mod reload;
 mod signatures;
+#[cfg(target_os = "linux")]
+mod workers;

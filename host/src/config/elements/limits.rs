@@ -15,11 +15,11 @@ use crate::plugin::sandbox::Limits;
     description = "How much each plugin in a process of its own may use."
 )]
 pub(in crate::config) struct Written {
-    /// Memory, thread stacks in full; 32MiB to 1TiB, without it 512MiB.
+    /// Memory, thread stacks in full; 32MiB to 1TiB, without it 512MiB or more, as `call_threads` needs it.
     #[schemars(with = "size::Written")]
     #[serde(default)]
     memory: Option<size::Written>,
-    /// Files and sockets open at a time; without it 1024.
+    /// Files and sockets open at a time; without it 1024, or four for each of `call_threads`.
     #[schemars(with = "u32", range(min = 32, max = 1_000_000))]
     #[serde(default)]
     open_files: Option<u32>,
@@ -39,16 +39,15 @@ pub(in crate::config) struct Written {
 }
 
 impl Written {
-    /// Fills in what is missing from `default`, which gives way to `call_threads`: each of them is a process here.
+    /// Fills in what is missing from `default`, which gives way to `call_threads`: each of them has a stack, is a process
+    /// to the kernel, and opens something.
     pub(super) fn resolve(
         self,
         default: &Limits,
         call_threads: Option<u32>,
         check: &mut Check<'_>,
     ) -> Limits {
-        let processes = call_threads.map_or(default.processes, |threads| {
-            default.processes.max(threads + BESIDE_CALLS)
-        });
+        let default = call_threads.map_or(*default, |threads| with_room(default, threads));
         let memory = given(self.memory);
         if let Some(memory) = memory {
             check_memory(memory, check);
@@ -56,10 +55,21 @@ impl Written {
         Limits {
             memory: memory.unwrap_or(default.memory),
             open_files: self.open_files.unwrap_or(default.open_files),
-            processes: self.processes.unwrap_or(processes),
+            processes: self.processes.unwrap_or(default.processes),
             cpu_percent: self.cpu_percent.unwrap_or(default.cpu_percent),
             core_dumps: self.core_dumps.unwrap_or(default.core_dumps),
         }
+    }
+}
+
+/// The limits, raised where so many threads would not fit into them.
+fn with_room(limits: &Limits, threads: u32) -> Limits {
+    let stacks = u64::from(threads) * STACK;
+    Limits {
+        memory: limits.memory.max(stacks + BESIDE_STACKS),
+        open_files: limits.open_files.max(threads * FILES),
+        processes: limits.processes.max(threads + BESIDE_CALLS),
+        ..*limits
     }
 }
 
@@ -75,6 +85,13 @@ fn check_memory(memory: u64, check: &mut Check<'_>) {
 /// With less a worker does not start reliably.
 const LEAST_MEMORY: u64 = 32 << 20;
 const MOST_MEMORY: u64 = 1 << 40;
+
+/// Of a Rust thread that does not say otherwise, and what a worker needs without any.
+const STACK: u64 = 2 << 20;
+const BESIDE_STACKS: u64 = 256 << 20;
+
+/// A connection, a name lookup's socket, and some to spare.
+const FILES: u32 = 4;
 
 /// A worker's own threads, a plugin's own, and what it runs.
 const BESIDE_CALLS: u32 = 64;

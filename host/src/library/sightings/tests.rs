@@ -6,27 +6,27 @@ use super::*;
 use crate::library::{Hash, store::Holder};
 
 /// Files by path, with a size that stands for their stamp and the id that vetting them finds; `None`: they are refused.
-type Files<'a> = [(&'a str, u64, Option<&'a str>)];
+pub(super) type Files<'a> = [(&'a str, u64, Option<&'a str>)];
 
 /// A host that looks.
 #[derive(Default)]
-struct World {
+pub(super) struct World {
     sightings: Sightings,
     folders: Vec<PathBuf>,
-    unavailable: Vec<&'static str>,
+    pub(super) unavailable: Vec<&'static str>,
     at_once: bool,
     is_fresh: bool,
     /// The sizes of those whose content the policy speaks against.
     withdrawn: Vec<u64>,
     /// The rule that refused files break.
     rule: Option<Rule>,
-    vetted: Vec<String>,
+    pub(super) vetted: Vec<String>,
     refused: Vec<Refused>,
 }
 
 impl World {
     /// At its first look, which takes all there is.
-    fn new(files: &Files<'_>) -> Self {
+    pub(super) fn new(files: &Files<'_>) -> Self {
         let mut world = Self {
             folders: vec!["/p".into()],
             at_once: true,
@@ -38,7 +38,7 @@ impl World {
     }
 
     /// Looks at a time in seconds; answers the plugins that are taken with the size of their files.
-    fn look(&mut self, seconds: f64, files: &Files<'_>) -> String {
+    pub(super) fn look(&mut self, seconds: f64, files: &Files<'_>) -> String {
         let now = Duration::from_secs_f64(seconds);
         let refusal = |path: &Path, rule| Refusal::new(path, rule, Problem::new("found", "cure"));
         let seen = files.iter().map(|(path, size, _)| Seen {

@@ -76,9 +76,15 @@ fn a_new_library_that_is_not_pinned_leaves_the_pinned_one_in_use_until_it_is() {
     folder.catalog.scan();
     cp(&other_plugin(), &folder.plugin("y.so"));
     // By then it has been damaged for so long that what it does not name would be gone.
-    folder.look_until("the refusal", || !folder.catalog.refused().is_empty());
+    folder.look_until("the refusal", || {
+        let refused = folder.catalog.refused();
+        refused
+            .iter()
+            .any(|refusal| refusal.file == folder.plugin("y.so"))
+    });
     assert_eq!(folder.found("specimen").unwrap(), "B specimen");
     assert_eq!(folder.found("xpecimen"), None);
+    fs::remove_file(folder.plugin("y.so")).unwrap();
     fs::write(&lock, "[libraries]").unwrap();
     folder.look_until("the withdrawal", || folder.found("specimen").is_none());
     assert_eq!(folder.catalog.refused()[0].rule, Rule::Pin);
@@ -121,6 +127,30 @@ fn new_folders_are_searched_at_once_and_old_ones_left_at_once() {
         before.unwrap().path.exists(),
         "whoever uses it still has it"
     );
+}
+
+#[test]
+fn a_folder_that_lost_its_mount_keeps_its_libraries() {
+    use std::os::unix::fs::{MetadataExt as _, symlink};
+    let folder = Folder::new(|_| {});
+    // A link to another file system and back is as good as a mount, which only root could make.
+    let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
+        return;
+    };
+    let device = |path: &Path| fs::metadata(path).unwrap().dev();
+    if device(elsewhere.path()) == device(&folder.path("")) {
+        return;
+    }
+    let plugins = folder.path("plugins");
+    cp(&version(b'A'), &elsewhere.path().join("x.so"));
+    fs::rename(&plugins, folder.path("below")).unwrap();
+    symlink(elsewhere.path(), &plugins).unwrap();
+    folder.look_until("its arrival", || folder.found("specimen").is_some());
+    fs::remove_file(&plugins).unwrap();
+    fs::rename(folder.path("below"), &plugins).unwrap();
+    folder.look_until("the refusal", || !folder.catalog.refused().is_empty());
+    assert_eq!(folder.catalog.refused()[0].file, plugins);
+    assert!(folder.found("specimen").is_some());
 }
 
 #[test]

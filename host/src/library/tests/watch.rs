@@ -74,7 +74,12 @@ fn a_slow_copy_over_a_library_is_told_of_when_it_is_whole() {
         assert_eq!(folder.found("specimen").unwrap(), "A specimen");
     }
     drop(file);
-    assert_eq!(next(&told), ["specimen changed: B specimen"]);
+    let mut last = next(&told);
+    // On a machine that is busy enough, a step lasted longer.
+    while last == ["segments refused"] {
+        last = next(&told);
+    }
+    assert_eq!(last, ["specimen changed: B specimen"]);
 }
 
 #[test]
@@ -148,7 +153,9 @@ fn a_dropped_watch_ends_its_thread_and_says_nothing_more() {
         told.recv_timeout(PATIENCE),
         Err(mpsc::RecvTimeoutError::Disconnected)
     );
-    assert_eq!(Arc::strong_count(&folder.catalog), 1);
+    folder.until("the end of the thread", || {
+        Arc::strong_count(&folder.catalog) == 1
+    });
 }
 
 #[test]

@@ -47,9 +47,8 @@ impl Group {
             tracing::debug!("no control group for {name}: {}: {error}", path.display());
             return None;
         }
-        let group = Self { path };
-        group.limit(limits);
-        Some(group)
+        limit(&path, limits);
+        Some(Self { path })
     }
 
     /// Moves a process with all its threads into the group; what it starts from then on is in it too.
@@ -72,22 +71,6 @@ impl Group {
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
-    }
-
-    fn limit(&self, limits: &Limits) {
-        let cpu = u64::from(limits.cpu_percent) * CPU_PERIOD / 100;
-        for (file, value) in [
-            ("memory.max", limits.memory.to_string()),
-            // What does not fit is ended as a whole, and not moved to a disk.
-            ("memory.swap.max", "0".to_owned()),
-            ("memory.oom.group", "1".to_owned()),
-            ("pids.max", limits.processes.to_string()),
-            ("cpu.max", format!("{cpu} {CPU_PERIOD}")),
-        ] {
-            if let Err(error) = fs::write(self.path.join(file), value) {
-                tracing::debug!("{}: no {file}: {error}", self.path.display());
-            }
-        }
     }
 }
 
@@ -116,6 +99,23 @@ fn base() -> Option<&'static Base> {
             .ok()
     });
     base.as_ref()
+}
+
+/// Sets what the group's controllers take.
+fn limit(group: &Path, limits: &Limits) {
+    let cpu = u64::from(limits.cpu_percent) * CPU_PERIOD / 100;
+    for (file, value) in [
+        ("memory.max", limits.memory.to_string()),
+        // What does not fit is ended as a whole, and not moved to a disk.
+        ("memory.swap.max", "0".to_owned()),
+        ("memory.oom.group", "1".to_owned()),
+        ("pids.max", limits.processes.to_string()),
+        ("cpu.max", format!("{cpu} {CPU_PERIOD}")),
+    ] {
+        if let Err(error) = fs::write(group.join(file), value) {
+            tracing::debug!("{}: no {file}: {error}", group.display());
+        }
+    }
 }
 
 fn kill(group: &Path) -> io::Result<()> {
@@ -220,6 +220,28 @@ mod tests {
         drop(group);
         assert!(!path.exists());
         assert!(!sleep.wait().unwrap().success());
+    }
+
+    /// In a folder of plain files: few machines let a test have real controllers.
+    #[test]
+    fn limits_are_written_as_the_kernel_reads_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let limits = Limits {
+            memory: 1 << 20,
+            processes: 7,
+            cpu_percent: 250,
+            ..Limits::default()
+        };
+        limit(dir.path(), &limits);
+        for (file, value) in [
+            ("memory.max", "1048576"),
+            ("memory.oom.group", "1"),
+            ("pids.max", "7"),
+            ("cpu.max", "250000 100000"),
+        ] {
+            let written = fs::read_to_string(dir.path().join(file)).unwrap();
+            assert_eq!(written, value, "{file}");
+        }
     }
 
     #[test]

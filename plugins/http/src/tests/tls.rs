@@ -243,6 +243,17 @@ fn a_ca_file_that_cannot_be_used_is_a_config_failure() {
 }
 
 #[test]
+fn a_ca_file_that_is_closed_to_the_plugin_is_told_with_the_cure() {
+    let denied = std::io::Error::from_raw_os_error(13);
+    let said = tls::unreadable("/x/ca.pem".as_ref(), &denied);
+    assert!(said.starts_with("Permission denied"), "{said}");
+    assert!(
+        said.contains(r#"allow = ["network", "read /x/ca.pem"]"#),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_system_without_cas_is_a_failure_with_a_cure() {
     let failure = tls::no_system_roots(&["cannot read /etc/ssl".to_owned()]);
     assert_eq!(failure.kind(), FailureKind::Error);

@@ -197,4 +197,33 @@ mod tests {
         assert!(alive.exists() && foreign.exists());
         assert!(!dead.exists());
     }
+
+    /// In a folder of plain files: few machines let a test have real controllers.
+    #[test]
+    fn the_host_makes_room_for_controllers_only_in_a_group_that_is_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        fs::write(at("cgroup.controllers"), "cpuset memory pids\n").unwrap();
+        fs::write(at("cgroup.subtree_control"), "memory\n").unwrap();
+        let base = Base {
+            path: dir.path().to_owned(),
+            owner: Owner::of(process::id()).unwrap(),
+        };
+        let control = || fs::read_to_string(at("cgroup.subtree_control")).unwrap();
+        if rustix::process::geteuid().is_root() {
+            base.hand_down_controllers().unwrap();
+            assert!(!at(HOST).exists(), "root owns groups that are systemd's");
+            let flags = rustix::fs::XattrFlags::empty();
+            if rustix::fs::setxattr(dir.path(), DELEGATED, b"1", flags).is_err() {
+                return;
+            }
+        }
+        base.hand_down_controllers().unwrap();
+        let moved = fs::read_to_string(at(HOST).join("cgroup.procs")).unwrap();
+        assert_eq!(moved, process::id().to_string());
+        assert_eq!(control(), "+pids");
+        fs::write(at("cgroup.subtree_control"), "memory pids\n").unwrap();
+        base.hand_down_controllers().unwrap();
+        assert_eq!(control(), "memory pids\n", "nothing is lacking any more");
+    }
 }

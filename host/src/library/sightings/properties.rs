@@ -1,0 +1,75 @@
+//! What holds for one file whatever becomes of it and whenever somebody looks.
+
+use proptest::prelude::*;
+
+use super::{SETTLE, tests::World};
+
+/// What a look shows: the folder cannot be listed, the file is not there, or it is, with this size. Odd ones are refused.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Shows {
+    NoFolder,
+    Nothing,
+    File(u64),
+}
+
+impl Shows {
+    fn any() -> impl Strategy<Value = Self> {
+        prop_oneof![
+            1 => Just(Self::NoFolder),
+            2 => Just(Self::Nothing),
+            4 => (1..5_u64).prop_map(Self::File),
+        ]
+    }
+}
+
+/// Whether it was so at a look at least [`SETTLE`] ago and at every one since; some looks may not count.
+fn has_been(history: &[(f64, Shows)], is: Shows, counts: impl Fn(Shows) -> bool) -> bool {
+    let last = history.last().map_or(0.0, |(at, _)| *at);
+    let looks = history.iter().rev().filter(|(_, shows)| counts(*shows));
+    looks
+        .take_while(|(_, shows)| *shows == is)
+        .any(|(at, _)| last - at >= SETTLE.as_secs_f64())
+}
+
+proptest! {
+    #[test]
+    fn only_what_stood_still_is_vetted_and_only_what_stayed_away_is_gone(
+        looks in prop::collection::vec((Shows::any(), 1..12_u32, 1..5_u32), 1..40),
+    ) {
+        let mut world = World::new(&[("/p/a.so", 2, Some("a"))]);
+        let mut history = vec![(0.0, Shows::File(2))];
+        let mut taken = "a=2".to_owned();
+        let looks = looks.into_iter().flat_map(|(shows, gap, times)| {
+            (0..times).map(move |_| (shows, f64::from(gap) / 4.0))
+        });
+        for (shows, gap) in looks {
+            let now = history[history.len() - 1].0 + gap;
+            history.push((now, shows));
+            world.unavailable = if shows == Shows::NoFolder { vec!["/p"] } else { vec![] };
+            let before = taken;
+            taken = match shows {
+                Shows::File(size) => {
+                    world.look(now, &[("/p/a.so", size, (size % 2 == 0).then_some("a"))])
+                }
+                Shows::NoFolder | Shows::Nothing => world.look(now, &[]),
+            };
+            let all = |_| true;
+            if !world.vetted.is_empty() {
+                let stood_still = has_been(&history, shows, |shows| shows != Shows::NoFolder);
+                prop_assert!(stood_still, "vetted while it changed: {history:?}");
+            }
+            if taken.is_empty() && !before.is_empty() {
+                prop_assert!(has_been(&history, Shows::Nothing, all), "gone: {history:?}");
+            }
+            if has_been(&history, Shows::Nothing, all) {
+                prop_assert!(taken.is_empty(), "not gone: {history:?}");
+            }
+            if let Shows::File(size) = shows
+                && size % 2 == 0
+                && has_been(&history, shows, all)
+            {
+                prop_assert_eq!(&taken, &format!("a={size}"), "not taken: {:?}", history);
+            }
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The decoder against streams that keep the rules, that break them, and that come in pieces.
+
+use proptest::prelude::*;
+
+use super::{
+    messages::{Answer, Failed, Found, FromWorker, Request, ToWorker},
+    *,
+};
+
+type Said = FromWorker<String>;
+type Heard<'a> = FromWorker<&'a str>;
+
+fn stream(messages: &[Said]) -> Vec<u8> {
+    let (mut encoder, mut stream) = (Encoder::new(FROM_WORKER), Vec::new());
+    for message in messages {
+        encoder.frame(message, &mut stream).unwrap();
+    }
+    stream
+}
+
+/// Feeds `bytes` piece by piece and answers what was read, as it was said, up to the first fault.
+fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Said>, Option<Fault>, bool) {
+    let (mut decoder, mut read) = (Decoder::new(FROM_WORKER), Vec::new());
+    for piece in pieces {
+        decoder.feed(piece);
+        loop {
+            match decoder.message::<Said>() {
+                Ok(Some(message)) => read.push(message),
+                Ok(None) => break,
+                Err(fault) => return (read, Some(fault), false),
+            }
+        }
+    }
+    let whole = decoder.is_between_frames();
+    (read, None, whole)
+}
+
+fn log(text: &str) -> Said {
+    FromWorker::Log {
+        level: 3,
+        platform: Some("discord".to_owned()),
+        text: text.to_owned(),
+    }
+}
+
+fn some_messages() -> Vec<Said> {
+    let found = Found {
+        status: 1,
+        message: "slow, 3 µs".to_owned(),
+        measurements: vec![("seconds".to_owned(), f64::INFINITY), (String::new(), -0.0)],
+    };
+    let failed = Failed {
+        kind: 2,
+        message: "no".to_owned(),
+    };
+    let answer = |call, result| Answer {
+        call,
+        ended: u64::MAX,
+        took: 0,
+        result,
+    };
+    vec![
+        FromWorker::Loaded {
+            schema: "{}".to_owned(),
+            unconfined: Vec::new(),
+        },
+        FromWorker::Answers(vec![answer(0, Ok(found)), answer(u64::MAX, Err(failed))]),
+        log(""),
+        FromWorker::Answers(Vec::new()),
+    ]
+}
+
+#[test]
+fn a_stream_cut_at_any_byte_is_read_the_same() {
+    let messages = some_messages();
+    let stream = stream(&messages);
+    for cut in 0..=stream.len() {
+        let (before, after) = stream.split_at(cut);
+        assert_eq!(read([before, after]), (messages.clone(), None, true));
+    }
+    assert_eq!(read(stream.chunks(1)), (messages, None, true));
+}
+
+#[test]
+fn a_stream_that_ends_within_a_frame_is_seen_to() {
+    let stream = stream(&some_messages());
+    let (_, fault, whole) = read([&stream[..stream.len() - 1]]);
+    assert_eq!((fault, whole), (None, false));
+}
+
+#[test]
+fn a_frame_of_4_gb_is_refused_by_its_length_alone() {
+    let mut decoder = Decoder::new(FROM_WORKER);
+    decoder.feed(&u32::MAX.to_le_bytes());
+    let fault = decoder.message::<Said>().unwrap_err();
+    assert_eq!(
+        fault.to_string(),
+        "sent a frame of 4294967295 bytes, at most 1048576 are allowed"
+    );
+    assert!(decoder.buffer.capacity() < 100, "memory was set aside");
+}
+
+#[test]
+fn a_frame_that_is_lost_or_comes_twice_is_noticed() {
+    let bytes = stream(&[log("a"), log("b"), log("c")]);
+    let frame = bytes.len() / 3;
+    let (read_lost, lost, _) = read([&bytes[..frame], &bytes[2 * frame..]]);
+    assert_eq!(read_lost, [log("a")]);
+    assert_eq!(
+        lost.unwrap().to_string(),
+        "sent frame 2 where frame 1 was due"
+    );
+    let (_, twice, _) = read([&bytes[..frame], &bytes[..frame]]);
+    assert_eq!(
+        twice.unwrap().to_string(),
+        "sent frame 0 where frame 1 was due"
+    );
+}
+
+#[test]
+fn what_is_no_message_is_named() {
+    let body = |body: &[u8]| {
+        let length = u32::try_from(body.len()).unwrap().to_le_bytes();
+        let (_, fault, _) = read([&length[..], body]);
+        fault.unwrap()
+    };
+    // Number 0, then a log line of level 3 without a platform, whose text is one byte.
+    assert_eq!(body(&[0, 3, 3, 0, 1, 0xff]), Fault::Text);
+    assert_eq!(body(&[0, 3, 3, 0, 1, b'x', 7]), Fault::Longer { bytes: 1 });
+    for unreadable in [
+        &[][..],
+        &[0],
+        &[0, 200],
+        &[0, 3, 3, 0, 9, b'x'],
+        &[0x80; 20],
+    ] {
+        let fault = body(unreadable);
+        assert!(matches!(fault, Fault::Unreadable(_)), "{fault}");
+    }
+    // An answer whose measurements are said to be 2^60.
+    let many = [
+        0, 2, 1, 0, 0, 0, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10,
+    ];
+    assert!(matches!(body(&many), Fault::Unreadable(_)));
+}
+
+#[test]
+fn a_message_too_long_for_a_frame_is_not_sent_and_leaves_no_gap() {
+    let (mut encoder, mut bytes) = (Encoder::new(FROM_WORKER), Vec::new());
+    let unsent = encoder.frame(&log(&"x".repeat(FROM_WORKER)), &mut bytes);
+    assert!(matches!(unsent, Err(Unsent::TooLong { .. })), "{unsent:?}");
+    assert!(bytes.is_empty());
+    encoder.frame(&log("next"), &mut bytes).unwrap();
+    assert_eq!(read([&bytes[..]]), (vec![log("next")], None, true));
+}
+
+#[test]
+fn received_text_is_borrowed_from_the_frame() {
+    let mut decoder = Decoder::new(FROM_WORKER);
+    decoder.feed(&stream(&[log("hello")]));
+    let heard: Option<Heard<'_>> = decoder.message().unwrap();
+    let Some(FromWorker::Log { text, .. }) = heard else {
+        panic!("{heard:?}");
+    };
+    assert_eq!(text, "hello");
+}
+
+#[test]
+fn the_memory_of_a_long_frame_is_given_back() {
+    let mut decoder = Decoder::new(FROM_WORKER);
+    decoder.feed(&stream(&[log(&"x".repeat(FROM_WORKER / 2))]));
+    assert!(decoder.message::<Said>().unwrap().is_some());
+    decoder.feed(&[]);
+    assert!(decoder.buffer.capacity() <= KEEP);
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_at_all_are_read_or_refused(bytes in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let _ = read([&bytes[..]]);
+        let mut decoder = Decoder::new(FROM_HOST);
+        decoder.feed(&bytes);
+        while let Ok(Some(ToWorker::Calls(_) | ToWorker::Hello(_) | ToWorker::End)) = decoder.message() {}
+    }
+
+    #[test]
+    fn a_damaged_stream_is_read_or_refused(at in 0usize..80, byte in any::<u8>()) {
+        let mut bytes = stream(&some_messages());
+        let at = at % bytes.len();
+        bytes[at] = byte;
+        let (in_one, fault, _) = read([&bytes[..]]);
+        let (in_pieces, same_fault, _) = read(bytes.chunks(3));
+        // Debug texts, because the damage may have made a number that is none.
+        prop_assert_eq!(format!("{in_one:?}{fault:?}"), format!("{in_pieces:?}{same_fault:?}"));
+    }
+
+    #[test]
+    fn requests_come_out_as_they_went_in(calls in proptest::collection::vec(any::<(u64, u64, u64)>(), 0..50)) {
+        let requests = calls.into_iter().map(|(call, probe, deadline)| Request { call, probe, deadline });
+        let message = ToWorker::Calls(requests.collect());
+        let (mut encoder, mut bytes) = (Encoder::new(FROM_HOST), Vec::new());
+        encoder.frame(&message, &mut bytes).unwrap();
+        let mut decoder = Decoder::new(FROM_HOST);
+        decoder.feed(&bytes);
+        prop_assert_eq!(decoder.message().unwrap(), Some(message));
+    }
+}

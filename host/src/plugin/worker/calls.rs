@@ -1,0 +1,334 @@
+//! Which calls wait, which are under way, and how many of them may be. Pure.
+//!
+//! Calls that take their time are sent only as fast as the worker has threads for them, so that those behind wait here,
+//! where waiting does not count against their deadline. While the plugin is quick, everything is sent at once.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+use crate::plugin::{
+    Call, Caller, ProbeId,
+    protocol::messages::{Request, nanos},
+};
+
+/// The calls into one worker, from when they are handed over to their answer.
+pub(super) struct Calls {
+    threads: usize,
+    waiting: VecDeque<Call>,
+    /// Taken off the queue, and on their way to be under way.
+    starting: usize,
+    under_way: HashMap<u64, UnderWay>,
+    /// Under way, and the host no longer waits for them; each has a thread that is not counted on.
+    given_up: usize,
+    /// Smoothed duration of a call.
+    usual: Duration,
+    next_call: u64,
+    /// One for each probe there ever was.
+    probes: Vec<InProbe>,
+}
+
+/// The call into a probe. The guard admits one at a time.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum InProbe {
+    None,
+    Starting { given_up: bool },
+    UnderWay(u64),
+}
+
+/// A call the worker owes an answer for.
+pub(super) struct UnderWay {
+    pub(super) caller: Arc<dyn Caller>,
+    pub(super) sequence: u64,
+    pub(super) started: Duration,
+    probe: ProbeId,
+    given_up: bool,
+}
+
+/// A call that was taken off the queue, with its deadline if it is still wanted.
+pub(super) struct Starting {
+    pub(super) call: Call,
+    pub(super) deadline: Option<Duration>,
+}
+
+/// What the worker is to be told.
+#[derive(Default)]
+pub(super) struct ToSend {
+    pub(super) requests: Vec<Request>,
+    pub(super) cancels: Vec<Cancel>,
+}
+
+/// A call the host no longer waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Cancel {
+    pub(super) probe: u64,
+    pub(super) call: u64,
+}
+
+impl Calls {
+    pub(super) fn new(threads: usize) -> Self {
+        Self {
+            threads: threads.max(1),
+            waiting: VecDeque::new(),
+            starting: 0,
+            under_way: HashMap::new(),
+            given_up: 0,
+            usual: SLOW,
+            next_call: 0,
+            probes: Vec::new(),
+        }
+    }
+
+    pub(super) fn open(&mut self) -> ProbeId {
+        self.probes.push(InProbe::None);
+        ProbeId(self.probes.len() - 1)
+    }
+
+    /// Queues calls.
+    pub(super) fn wait(&mut self, calls: impl IntoIterator<Item = Call>) {
+        self.waiting.extend(calls);
+    }
+
+    /// Takes those calls off the queue that may start; each comes back to [`started`](Self::started).
+    pub(super) fn ready(&mut self) -> Vec<Call> {
+        let room = if self.usual < SLOW {
+            usize::MAX
+        } else {
+            let busy = self.under_way.len() + self.starting;
+            (self.threads + self.given_up).saturating_sub(busy)
+        };
+        let ready: Vec<_> = self.waiting.drain(..room.min(self.waiting.len())).collect();
+        for call in &ready {
+            self.set(call.probe, InProbe::Starting { given_up: false });
+        }
+        self.starting += ready.len();
+        ready
+    }
+
+    /// Notes which calls start at `now`, and forgets those that are no longer wanted.
+    pub(super) fn started(
+        &mut self,
+        calls: impl ExactSizeIterator<Item = Starting>,
+        now: Duration,
+    ) -> ToSend {
+        let mut to_send = ToSend {
+            requests: Vec::with_capacity(calls.len()),
+            cancels: Vec::new(),
+        };
+        for Starting { call, deadline } in calls {
+            self.starting -= 1;
+            let Some(deadline) = deadline else {
+                self.set(call.probe, InProbe::None);
+                continue;
+            };
+            let (number, probe) = (self.next_call, call.probe.0 as u64);
+            self.next_call += 1;
+            let given_up = self.get(call.probe) == InProbe::Starting { given_up: true };
+            if given_up {
+                self.given_up += 1;
+                let call = number;
+                to_send.cancels.push(Cancel { probe, call });
+            }
+            self.set(call.probe, InProbe::UnderWay(number));
+            let under_way = UnderWay {
+                caller: call.caller,
+                sequence: call.sequence,
+                started: now,
+                probe: call.probe,
+                given_up,
+            };
+            self.under_way.insert(number, under_way);
+            to_send.requests.push(Request {
+                call: number,
+                probe,
+                deadline: nanos(deadline),
+            });
+        }
+        to_send
+    }
+
+    /// Notes that the host no longer waits for the call into this probe.
+    pub(super) fn give_up(&mut self, probe: ProbeId) -> Option<Cancel> {
+        match self.get(probe) {
+            InProbe::None => None,
+            InProbe::Starting { .. } => {
+                self.set(probe, InProbe::Starting { given_up: true });
+                None
+            }
+            InProbe::UnderWay(call) => {
+                let under_way = self.under_way.get_mut(&call)?;
+                if std::mem::replace(&mut under_way.given_up, true) {
+                    return None;
+                }
+                self.given_up += 1;
+                let probe = probe.0 as u64;
+                Some(Cancel { probe, call })
+            }
+        }
+    }
+
+    /// Takes out the call that was answered after `took`.
+    ///
+    /// # Errors
+    /// What is wrong with the answer, as in "answered call 7, which nobody made".
+    pub(super) fn answered(&mut self, call: u64, took: Duration) -> Result<UnderWay, String> {
+        let Some(under_way) = self.under_way.remove(&call) else {
+            return Err(if call < self.next_call {
+                format!("answered call {call} twice")
+            } else {
+                format!("answered call {call}, which nobody made")
+            });
+        };
+        self.given_up -= usize::from(under_way.given_up);
+        if self.get(under_way.probe) == InProbe::UnderWay(call) {
+            self.set(under_way.probe, InProbe::None);
+        }
+        self.usual = (self.usual * 7 + took) / 8;
+        Ok(under_way)
+    }
+
+    /// Takes out all calls: those under way, and those that wait.
+    pub(super) fn take_all(&mut self) -> (Vec<UnderWay>, Vec<Call>) {
+        let under_way = std::mem::take(&mut self.under_way).into_values();
+        self.given_up = 0;
+        (under_way.collect(), self.waiting.drain(..).collect())
+    }
+
+    pub(super) fn is_known(&self, probe: ProbeId) -> bool {
+        probe.0 < self.probes.len()
+    }
+
+    fn get(&self, probe: ProbeId) -> InProbe {
+        let known = self.probes.get(probe.0).copied();
+        known.unwrap_or(InProbe::None)
+    }
+
+    fn set(&mut self, probe: ProbeId, to: InProbe) {
+        if let Some(known) = self.probes.get_mut(probe.0) {
+            *known = to;
+        }
+    }
+}
+
+/// Calls that usually take at least this long are worth a thread each, as in [`threads`](crate::plugin::threads).
+const SLOW: Duration = Duration::from_micros(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::plugin::{Failure, Report, Waiting};
+
+    struct Nobody;
+    impl Caller for Nobody {
+        fn started(&self, _: u64, now: Duration) -> Option<Duration> {
+            Some(now)
+        }
+
+        fn finished(&self, _: u64, _: Duration, _: Result<&Report, Failure>) -> Waiting {
+            Waiting::Yes
+        }
+
+        fn is_cancelled(&self, _: u64) -> bool {
+            false
+        }
+    }
+
+    fn calls_into(calls: &mut Calls, probes: usize) {
+        let probes: Vec<_> = (0..probes).map(|_| calls.open()).collect();
+        calls.wait(probes.into_iter().map(|probe| Call {
+            probe,
+            caller: Arc::new(Nobody),
+            sequence: 0,
+        }));
+    }
+
+    fn start(calls: &mut Calls, ready: Vec<Call>) -> ToSend {
+        let starting = ready.into_iter().map(|call| Starting {
+            call,
+            deadline: Some(S),
+        });
+        calls.started(starting, S)
+    }
+
+    const S: Duration = Duration::from_secs(1);
+
+    #[test]
+    fn slow_calls_are_sent_as_threads_come_free() {
+        let mut calls = Calls::new(2);
+        calls_into(&mut calls, 5);
+        let ready = calls.ready();
+        assert_eq!(ready.len(), 2);
+        assert!(calls.ready().is_empty(), "those that start count already");
+        start(&mut calls, ready);
+        assert!(calls.ready().is_empty());
+        calls.answered(1, S).ok().unwrap();
+        assert_eq!(calls.ready().len(), 1);
+    }
+
+    #[test]
+    fn quick_calls_are_all_sent_at_once() {
+        let mut calls = Calls::new(1);
+        calls_into(&mut calls, 1);
+        let ready = calls.ready();
+        start(&mut calls, ready);
+        calls.answered(0, Duration::ZERO).ok().unwrap();
+        calls_into(&mut calls, 100);
+        assert_eq!(calls.ready().len(), 100);
+    }
+
+    #[test]
+    fn a_call_that_was_given_up_leaves_room_for_another() {
+        let mut calls = Calls::new(1);
+        calls_into(&mut calls, 3);
+        let ready = calls.ready();
+        start(&mut calls, ready);
+        let cancel = Cancel { probe: 0, call: 0 };
+        assert_eq!(calls.give_up(ProbeId(0)), Some(cancel));
+        assert_eq!(calls.give_up(ProbeId(0)), None, "once");
+        let ready = calls.ready();
+        assert_eq!(ready.len(), 1);
+        start(&mut calls, ready);
+        calls.answered(0, S).ok().unwrap();
+        assert!(calls.ready().is_empty(), "its room is gone with it");
+        assert_eq!(calls.give_up(ProbeId(0)), None);
+    }
+
+    #[test]
+    fn a_call_given_up_before_it_was_sent_is_cancelled_when_it_is() {
+        let mut calls = Calls::new(1);
+        calls_into(&mut calls, 1);
+        let ready = calls.ready();
+        assert_eq!(calls.give_up(ProbeId(0)), None);
+        let sent = start(&mut calls, ready);
+        assert_eq!(sent.cancels, [Cancel { probe: 0, call: 0 }]);
+    }
+
+    #[test]
+    fn calls_no_longer_wanted_are_not_sent_and_leave_their_room() {
+        let mut calls = Calls::new(1);
+        calls_into(&mut calls, 2);
+        let dropped = calls.ready().into_iter().map(|call| Starting {
+            call,
+            deadline: None,
+        });
+        assert!(calls.started(dropped, S).requests.is_empty());
+        assert_eq!(calls.ready().len(), 1);
+    }
+
+    #[test]
+    fn answers_that_nobody_asked_for_are_told_apart() {
+        let mut calls = Calls::new(1);
+        calls_into(&mut calls, 1);
+        let ready = calls.ready();
+        start(&mut calls, ready);
+        calls.answered(0, S).ok().unwrap();
+        let wrong = |answered: Result<UnderWay, String>| answered.err().unwrap();
+        assert_eq!(wrong(calls.answered(0, S)), "answered call 0 twice");
+        assert_eq!(
+            wrong(calls.answered(1, S)),
+            "answered call 1, which nobody made"
+        );
+    }
+}

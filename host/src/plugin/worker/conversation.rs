@@ -1,0 +1,340 @@
+//! The host's side of the conversation with one worker: what it is told, and which calls it owes an answer.
+//!
+//! Nothing here waits: not for the worker, which may be stopped or busy, and never with the lock held while a caller is
+//! called. What the worker's socket does not take stays in a buffer, and the worker's [life](super::life) sends it.
+
+use std::{
+    io,
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    calls::{Calls, Starting, UnderWay},
+    socket::send_now,
+};
+use crate::{
+    clock::Clock,
+    metrics::ErrorType,
+    plugin::{
+        Call, Caller, Ended, Failure, ProbeId, ProbeSpec,
+        protocol::{self, Encoder, Unsent, messages::ToWorker},
+    },
+};
+
+/// What the host and one worker have to say to each other.
+pub(super) struct Conversation {
+    socket: UnixStream,
+    /// Writing to it wakes the worker's thread.
+    wake: UnixStream,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+struct State {
+    calls: Calls,
+    outgoing: Outgoing,
+    phase: Phase,
+}
+
+/// How the conversation stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// It goes on.
+    Open,
+    /// The worker was asked to end, at this time.
+    Ending(Duration),
+    /// There is no worker any more; calls fail with this.
+    Over(Failure),
+}
+
+impl Conversation {
+    pub(super) fn new(
+        socket: UnixStream,
+        wake: UnixStream,
+        clock: Clock,
+        call_threads: usize,
+    ) -> io::Result<Self> {
+        wake.set_nonblocking(true)?;
+        Ok(Self {
+            socket,
+            wake,
+            clock,
+            state: Mutex::new(State {
+                calls: Calls::new(call_threads),
+                outgoing: Outgoing::new(),
+                phase: Phase::Open,
+            }),
+        })
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(super) fn socket(&self) -> &UnixStream {
+        &self.socket
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.lock().phase.clone()
+    }
+
+    /// Tells the worker something.
+    pub(super) fn say(&self, message: &ToWorker) -> Result<(), Unsent> {
+        let mut state = self.lock();
+        state.outgoing.push(message)?;
+        self.flush(&mut state);
+        Ok(())
+    }
+
+    pub(super) fn open(&self, spec: ProbeSpec) -> ProbeId {
+        let mut state = self.lock();
+        let probe = state.calls.open();
+        let told = state.outgoing.push(&ToWorker::Open {
+            probe: probe.0 as u64,
+            platform: spec.platform.to_string(),
+            config: spec.config.to_string(),
+        });
+        self.flush(&mut state);
+        drop(state);
+        if let Err(unsent) = told {
+            // Its calls will fail, because the worker does not know the probe.
+            tracing::error!(
+                platform = &*spec.platform,
+                "the platform's config {unsent}; make it shorter, or set isolation = \"in-process\" for its plugin"
+            );
+        }
+        probe
+    }
+
+    pub(super) fn close(&self, probe: ProbeId) {
+        if self.lock().calls.is_known(probe) {
+            let probe = probe.0 as u64;
+            self.say_what_always_fits(&ToWorker::Close { probe });
+        }
+    }
+
+    /// Queues calls, and sends those that may start.
+    pub(super) fn start(&self, calls: &mut Vec<Call>) {
+        self.lock().calls.wait(calls.drain(..));
+        self.send_ready();
+    }
+
+    /// Sends the calls that may start by now.
+    pub(super) fn send_ready(&self) {
+        loop {
+            let mut state = self.lock();
+            if let Phase::Over(failure) = &state.phase {
+                let failure = failure.clone();
+                let (_, waiting) = state.calls.take_all();
+                drop(state);
+                self.fail(waiting.iter().map(owner), &failure);
+                return;
+            }
+            let ready = state.calls.ready();
+            drop(state);
+            if ready.is_empty() {
+                return;
+            }
+            let now = self.clock.now();
+            let starting: Vec<_> = ready
+                .into_iter()
+                .map(|call| Starting {
+                    deadline: call.caller.started(call.sequence, now),
+                    call,
+                })
+                .collect();
+            self.send(starting, now);
+        }
+    }
+
+    /// Notes that the host no longer waits for the call into this probe.
+    pub(super) fn abandoned(&self, probe: ProbeId) {
+        let mut state = self.lock();
+        if let Some(cancel) = state.calls.give_up(probe) {
+            let (probe, call) = (cancel.probe, cancel.call);
+            // The few bytes of it fit into any frame.
+            let _ = state.outgoing.push(&ToWorker::Cancel { probe, call });
+            self.flush(&mut state);
+        }
+    }
+
+    /// Asks the worker to end.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Ending(self.clock.now());
+            let _ = state.outgoing.push(&ToWorker::End);
+            self.flush(&mut state);
+            self.wake();
+        }
+    }
+
+    /// Takes out the call that was answered, see [`Calls::answered`].
+    pub(super) fn answered(&self, call: u64, took: Duration) -> Result<UnderWay, String> {
+        self.lock().calls.answered(call, took)
+    }
+
+    /// Sends what the worker did not take before.
+    pub(super) fn send_rest(&self) {
+        self.flush(&mut self.lock());
+    }
+
+    /// How much the worker has not taken yet, in bytes.
+    pub(super) fn unsent(&self) -> usize {
+        self.lock().outgoing.len()
+    }
+
+    /// There is no worker any more: ends all calls, and those that are still to come. Says whether the worker had been
+    /// asked to end.
+    pub(super) fn conclude(&self, ended: &Ended) -> bool {
+        let mut state = self.lock();
+        let (under_way, waiting) = state.calls.take_all();
+        let failure = |others: &str| {
+            Failure::new(ended.kind, format!("its worker {}{others}", ended.message))
+        };
+        let asked = state.phase != Phase::Open;
+        state.phase = Phase::Over(failure(""));
+        state.outgoing.clear();
+        drop(state);
+        let failure = match under_way.len() {
+            0 | 1 => failure(""),
+            many => failure(&format!(
+                "; {many} calls were under way, any of them may be the cause"
+            )),
+        };
+        self.fail(
+            under_way.iter().map(|call| (&call.caller, call.sequence)),
+            &failure,
+        );
+        let unstarted = Failure::new(
+            ErrorType::Crash,
+            format!("its worker {}, before the call began", ended.message),
+        );
+        self.fail(waiting.iter().map(owner), &unstarted);
+        asked
+    }
+
+    fn send(&self, starting: Vec<Starting>, now: Duration) {
+        let mut state = self.lock();
+        if let Phase::Over(failure) = &state.phase {
+            let failure = failure.clone();
+            drop(state);
+            let wanted = starting.iter().filter(|call| call.deadline.is_some());
+            self.fail(wanted.map(|call| owner(&call.call)), &failure);
+            return;
+        }
+        let to_send = state.calls.started(starting.into_iter(), now);
+        for requests in to_send.requests.chunks(PER_FRAME) {
+            // So many of them fit into a frame.
+            let _ = state.outgoing.push(&ToWorker::Calls(requests.to_vec()));
+        }
+        for cancel in to_send.cancels {
+            let (probe, call) = (cancel.probe, cancel.call);
+            let _ = state.outgoing.push(&ToWorker::Cancel { probe, call });
+        }
+        self.flush(&mut state);
+    }
+
+    fn say_what_always_fits(&self, message: &ToWorker) {
+        if let Err(unsent) = self.say(message) {
+            tracing::error!("a message to a worker {unsent}");
+        }
+    }
+
+    fn fail<'a>(&self, calls: impl Iterator<Item = (&'a Arc<dyn Caller>, u64)>, failure: &Failure) {
+        let now = self.clock.now();
+        for (caller, sequence) in calls {
+            caller.finished(sequence, now, Err(failure.clone()));
+        }
+    }
+
+    /// Sends what fits; the rest is the worker's thread's to send, or to end the worker for.
+    fn flush(&self, state: &mut State) {
+        let waited = state.outgoing.waits;
+        state.outgoing.flush(&self.socket);
+        if state.outgoing.waits && (!waited || state.outgoing.len() > MAX_UNSENT) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        // Where it is full, the thread has not yet seen that it was woken before.
+        let _ = send_now(&self.wake, &[0]);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock, so the state is whole either way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn owner(call: &Call) -> (&Arc<dyn Caller>, u64) {
+    (&call.caller, call.sequence)
+}
+
+/// Frames on their way to the worker.
+struct Outgoing {
+    encoder: Encoder,
+    bytes: Vec<u8>,
+    /// How many of them are sent.
+    sent: usize,
+    /// The socket takes nothing more for now.
+    waits: bool,
+}
+
+impl Outgoing {
+    fn new() -> Self {
+        Self {
+            encoder: Encoder::new(protocol::FROM_HOST),
+            bytes: Vec::new(),
+            sent: 0,
+            waits: false,
+        }
+    }
+
+    fn push(&mut self, message: &ToWorker) -> Result<(), Unsent> {
+        self.encoder.frame(message, &mut self.bytes)
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    fn flush(&mut self, socket: &UnixStream) {
+        while self.sent < self.bytes.len() {
+            match send_now(socket, &self.bytes[self.sent..]) {
+                Ok(sent) => self.sent += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.waits = true;
+                    // Moved only where that frees more than it copies.
+                    if self.sent > self.bytes.len() / 2 {
+                        self.bytes.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return;
+                }
+                // The worker is gone, and its thread sees that by itself.
+                Err(_) => break,
+            }
+        }
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEEP);
+        self.sent = 0;
+        self.waits = false;
+    }
+}
+
+/// A worker that lets more than this pile up, in bytes, is taken to be stuck: the configs of 100 000 platforms are less.
+pub(super) const MAX_UNSENT: usize = 64 << 20;
+/// Calls in one frame at the most; each takes up to 30 bytes.
+const PER_FRAME: usize = 100_000;
+/// Memory of the buffer that is not given back, in bytes.
+const KEEP: usize = 256 << 10;

@@ -1,0 +1,214 @@
+//! What the host makes of a worker's messages: everything is checked, and made fit for log and metrics, once more.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use conductor_plugin_api::Status;
+
+use super::{conversation::Conversation, limiter::Limiter};
+use crate::{
+    metrics::ErrorType,
+    plugin::{
+        Failure, LoadError, Report,
+        protocol::messages::{Answer, Failed, Found, FromWorker},
+        rust_door::MAX_MEASUREMENTS,
+        set_message,
+    },
+};
+
+/// Hears out one worker.
+pub(super) struct Hearing {
+    conversation: Arc<Conversation>,
+    plugin: Arc<str>,
+    limiter: Limiter,
+    loaded: bool,
+    /// Filled in anew by each answer, so that one costs no memory.
+    report: Report,
+}
+
+/// What a message means for the worker's life.
+pub(super) enum Heard {
+    /// It goes on.
+    Nothing,
+    /// The library is loaded; the schema of its platforms' configs.
+    Loaded(serde_json::Value),
+    /// The library is not loaded.
+    Refused(LoadError),
+}
+
+impl Hearing {
+    pub(super) fn new(conversation: Arc<Conversation>, plugin: Arc<str>) -> Self {
+        Self {
+            conversation,
+            plugin,
+            limiter: Limiter::default(),
+            loaded: false,
+            report: Report::empty(),
+        }
+    }
+
+    /// Takes a message in.
+    ///
+    /// # Errors
+    /// What is wrong with it, as in "answered call 7 twice".
+    pub(super) fn hear(
+        &mut self,
+        message: FromWorker<&str>,
+        now: Duration,
+    ) -> Result<Heard, String> {
+        match message {
+            FromWorker::Answers(answers) => {
+                for answer in answers {
+                    self.answer(&answer, now)?;
+                }
+                Ok(Heard::Nothing)
+            }
+            FromWorker::Log {
+                level,
+                platform,
+                text,
+            } => {
+                self.log(level, platform, text, now);
+                Ok(Heard::Nothing)
+            }
+            FromWorker::Loaded { .. } | FromWorker::Refused { .. } if self.loaded => {
+                Err("said twice whether its library is loaded".to_owned())
+            }
+            FromWorker::Loaded { schema, unconfined } => {
+                let schema = serde_json::from_str(schema)
+                    .map_err(|e| format!("sent a config schema that is not JSON: {e}"))?;
+                self.loaded = true;
+                unconfined.into_iter().for_each(say_once);
+                Ok(Heard::Loaded(schema))
+            }
+            FromWorker::Refused {
+                kind,
+                message,
+                detail,
+            } => Ok(Heard::Refused(LoadError {
+                kind: one_of(kind, &[ErrorType::Load, ErrorType::Abi])
+                    .ok_or_else(|| format!("refused its library with error type {kind}"))?,
+                message: line(message),
+                detail: detail.map(str::to_owned),
+            })),
+        }
+    }
+
+    /// When there is something to say of lines that were not logged.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.limiter.due()
+    }
+
+    /// Says how many lines were not logged, once it is time to.
+    pub(super) fn say_dropped(&mut self, now: Duration, last: bool) {
+        if let Some(dropped) = self.limiter.dropped(now, last) {
+            let plugin = &*self.plugin;
+            tracing::warn!(
+                target: "plugin",
+                plugin,
+                "logs too much: {dropped} lines are left out, 100 a second are not"
+            );
+        }
+    }
+
+    fn answer(&mut self, answer: &Answer<&str>, now: Duration) -> Result<(), String> {
+        let took = Duration::from_nanos(answer.took);
+        let call = self.conversation.answered(answer.call, took)?;
+        let result = match &answer.result {
+            Ok(found) => take(&mut self.report, found, answer.call).map(Ok),
+            Err(failed) => failure(failed, answer.call).map(Err),
+        };
+        let (result, wrong) = match result {
+            Ok(result) => (result, None),
+            Err(wrong) => {
+                let failure = Failure::new(ErrorType::Protocol, format!("its worker {wrong}"));
+                (Err(failure), Some(wrong))
+            }
+        };
+        // A call cannot be over before it began, nor after its answer is here.
+        let ended = Duration::from_nanos(answer.ended).clamp(call.started, now.max(call.started));
+        call.caller
+            .finished(call.sequence, ended, result.map(|()| &self.report));
+        wrong.map_or(Ok(()), Err)
+    }
+
+    fn log(&mut self, level: u8, platform: Option<&str>, text: &str, now: Duration) {
+        if !self.limiter.admit(now) {
+            return;
+        }
+        let (plugin, platform) = (&*self.plugin, platform.map(line));
+        let (platform, text) = (platform.as_deref(), line(text));
+        // The macros want the level as a constant.
+        macro_rules! emit {
+            ($level:ident) => {
+                tracing::event!(target: "plugin", tracing::Level::$level, plugin, platform, "{text}")
+            };
+        }
+        match level {
+            2 => emit!(WARN),
+            3 => emit!(INFO),
+            4 => emit!(DEBUG),
+            5 => emit!(TRACE),
+            _ => emit!(ERROR),
+        }
+    }
+}
+
+/// Copies what a check found, under the limits that the door to the library keeps as well.
+///
+/// # Errors
+/// What no worker sends.
+fn take(report: &mut Report, found: &Found<&str>, call: u64) -> Result<(), String> {
+    report.status = match found.status {
+        0 => Status::Healthy,
+        1 => Status::Degraded,
+        2 => Status::Unhealthy,
+        other => return Err(format!("answered call {call} with status {other}")),
+    };
+    set_message(&mut report.message, found.message.as_bytes());
+    report.measurements.clear();
+    let measured = found.measurements.iter().take(MAX_MEASUREMENTS);
+    report
+        .measurements
+        .extend(measured.map(|(name, value)| (line(name), *value)));
+    Ok(())
+}
+
+/// The failure of a call, which cannot be of a type that only the host can tell.
+fn failure(failed: &Failed<&str>, call: u64) -> Result<Failure, String> {
+    let known = [
+        ErrorType::Error,
+        ErrorType::Timeout,
+        ErrorType::Panic,
+        ErrorType::Config,
+        ErrorType::Protocol,
+    ];
+    let kind = failed.kind;
+    one_of(kind, &known)
+        .map(|kind| Failure::new(kind, failed.message))
+        .ok_or_else(|| format!("answered call {call} with error type {kind}"))
+}
+
+fn one_of(kind: u8, known: &[ErrorType]) -> Option<ErrorType> {
+    let kind = ErrorType::ALL.get(usize::from(kind))?;
+    known.contains(kind).then_some(*kind)
+}
+
+fn line(text: &str) -> String {
+    let mut line = String::new();
+    set_message(&mut line, text.as_bytes());
+    line
+}
+
+/// Says what the kernel cannot hold workers to: once, as it is the same for all of them.
+fn say_once(what: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    // Only so many, as a worker could make them up.
+    if said.len() < 20 && said.insert(line(what)) {
+        tracing::warn!("workers are not confined as they should be: {}", line(what));
+    }
+}
