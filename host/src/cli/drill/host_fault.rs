@@ -95,7 +95,7 @@ impl Strike {
         };
         let before = set(Some(first_free_descriptor(scene.host_pid())))?;
         if let Some(worker) = worker {
-            scene::send(worker, Signal::SEGV)?;
+            scene::send(worker, Signal::KILL)?;
         }
         thread::sleep(A_WHILE);
         set(before.current)?;

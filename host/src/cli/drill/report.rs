@@ -20,14 +20,16 @@ pub(super) struct Row {
     pub(super) said: Option<String>,
     /// What the platforms lost that had nothing to do with it.
     pub(super) others_lost: String,
-    /// The latest start of a check after its slot, as the bound of its bucket; absent when nothing was measured.
-    pub(super) lateness_ms: Option<f64>,
+    /// How late after its slot a check of theirs started at most; absent when nothing was measured.
+    pub(super) late_ms: Option<f64>,
+    /// The same of any check, the plugin's own among them, as the bound of the metric's bucket.
+    pub(super) any_late_ms: Option<f64>,
     pub(super) verdict: Verdict,
     /// Why it fell short or was skipped.
     pub(super) reason: Option<String>,
     /// How long the machine itself stood still at most meanwhile.
     pub(super) machine_stall_ms: f64,
-    /// How often it was run, as the machine stood still the times before.
+    /// How often it was run, as the machine may have been to blame the times before.
     pub(super) tries: u32,
     pub(super) seconds: f64,
 }
@@ -63,7 +65,8 @@ impl Row {
             host: String::new(),
             said: None,
             others_lost: String::new(),
-            lateness_ms: None,
+            late_ms: None,
+            any_late_ms: None,
             verdict: Verdict::FellShort,
             reason: None,
             machine_stall_ms: 0.0,
@@ -105,10 +108,7 @@ impl Report {
                 "VERDICT",
             ],
             run.map(|row| {
-                let late = row.lateness_ms.map(|ms| match ms {
-                    ms if ms.is_finite() => format!("<= {ms} ms"),
-                    _ => "beyond all".to_owned(),
-                });
+                let late = row.late_ms.map(|ms| format!("{ms} ms"));
                 [
                     row.stage.clone(),
                     row.fault.to_owned(),
@@ -116,7 +116,10 @@ impl Report {
                     row.host.clone(),
                     row.others_lost.clone(),
                     late.unwrap_or_default(),
-                    row.verdict.name().to_owned(),
+                    match row.tries {
+                        1 => row.verdict.name().to_owned(),
+                        tries => format!("{}, try {tries}", row.verdict.name()),
+                    },
                 ]
             }),
         );

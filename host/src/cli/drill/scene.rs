@@ -16,6 +16,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
+    account,
     case::{BYSTANDERS, Case, Deed, Isolation, PLUGIN, SINNER, TWIN},
     leftovers::Leftovers,
     seen::Seen,
@@ -62,6 +63,10 @@ pub(super) struct Scene {
     clock: Clock,
     /// What its leftovers are known by.
     pub(super) leftovers: Leftovers,
+    /// What it said last of the platform that goes wrong, while that was failing.
+    pub(super) said: Option<String>,
+    /// How late a check of a bystander has started at most, in seconds.
+    pub(super) latest: f64,
 }
 
 impl Scene {
@@ -122,6 +127,8 @@ impl Scene {
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             log,
             clock,
+            said: None,
+            latest: 0.0,
         };
         scene.find_address()?;
         Ok(scene)
@@ -146,19 +153,30 @@ impl Scene {
         }
     }
 
-    /// What the host shows now.
+    /// What the host shows now; takes down what is worth remembering of it.
     pub(super) fn look(&mut self) -> Result<Seen, String> {
         let now = self.clock.now();
-        Seen::look(self.address, now).map_err(|error| {
-            // How a host died says more than what it does not answer, and comes a little later.
-            while self.clock.now() - now < DYING {
-                if let Err(died) = self.is_alive() {
-                    return died;
-                }
-                thread::sleep(POLL);
+        let seen = Seen::look(self.address, now).map_err(|error| self.or_how_it_died(error))?;
+        if seen.platform(SINNER, "error_type").is_string() {
+            self.said = seen.platform(SINNER, "message").as_str().map(str::to_owned);
+        }
+        for name in BYSTANDERS {
+            let late = account::lateness(&seen, name).unwrap_or_default();
+            self.latest = self.latest.max(late);
+        }
+        Ok(seen)
+    }
+
+    /// How a host died says more than what it does not answer, and comes a little later.
+    fn or_how_it_died(&mut self, error: String) -> String {
+        let start = self.clock.now();
+        while self.clock.now() - start < DYING {
+            if let Err(died) = self.is_alive() {
+                return died;
             }
-            error
-        })
+            thread::sleep(POLL);
+        }
+        error
     }
 
     /// An error that says how the host died, if it did.

@@ -22,34 +22,41 @@ pub(super) struct Drill {
 }
 
 impl Drill {
-    /// Runs a case, once more if the machine stood still meanwhile and something fell short.
+    /// Runs a case; once more if something fell short that a busy machine may have done: what a fault does, it does
+    /// again.
     pub(super) fn run(&self, case: &Case, well: u32) -> Row {
         let mut tries = 1;
         loop {
             let start = self.clock.now();
-            let mut row = self.run_once(case, well);
+            let (mut row, late) = self.run_once(case, well);
             let stall = self.canary.worst_since(start);
             row.tries = tries;
             row.seconds = (self.clock.now() - start).as_secs_f64();
             row.machine_stall_ms = stall.as_secs_f64() * 1000.0;
-            if row.verdict != Verdict::FellShort || stall < account::EXCUSE || tries == TRIES {
+            let excused = late || stall >= account::EXCUSE;
+            if row.verdict != Verdict::FellShort || !excused || tries == TRIES {
                 return row;
             }
             tries += 1;
         }
     }
 
-    fn run_once(&self, case: &Case, well: u32) -> Row {
+    /// The row, and whether it fell short of time alone.
+    fn run_once(&self, case: &Case, well: u32) -> (Row, bool) {
         let mut row = Row::new(case);
         if let Some(reason) = case.skipped() {
-            return row.skipped(reason);
+            return (row.skipped(reason), false);
         }
         match self.trial(case, well, &mut row) {
             Ok(()) => row.verdict = Verdict::Held,
-            Err(Short::Skipped(reason)) => return row.skipped(&reason),
+            Err(Short::Skipped(reason)) => row = row.skipped(&reason),
             Err(Short::Fell(reason)) => row.reason = Some(reason),
+            Err(Short::Late(reason)) => {
+                row.reason = Some(reason);
+                return (row, true);
+            }
         }
-        row
+        (row, false)
     }
 
     fn trial(&self, case: &Case, well: u32, row: &mut Row) -> Result<(), Short> {
@@ -94,10 +101,7 @@ impl Drill {
         let answered = self.wait(scene, |seen| case.missing(seen, &struck))?;
         scene.leftovers.note();
         row.host = did(&answered);
-        row.said = answered
-            .platform(SINNER, "message")
-            .as_str()
-            .map(str::to_owned);
+        row.said.clone_from(&scene.said);
         strike.relieve(scene)?;
         let well_again = |seen: &Seen| {
             let more = seen.healthy(TWIN) - answered.healthy(TWIN);
@@ -117,26 +121,37 @@ impl Drill {
             row.host.push_str(&format!(": {said}"));
         }
         scene.leftovers.note();
-        self.settle(case, &before, &after, row)?;
+        self.settle(case, scene, (&before, &after), row)?;
         self.look_at_the_log(case, scene)
     }
 
     /// Holds what the others lost, and where the plugin ran, against what was promised.
-    fn settle(&self, case: &Case, before: &Seen, after: &Seen, row: &mut Row) -> Result<(), Short> {
+    fn settle(
+        &self,
+        case: &Case,
+        scene: &Scene,
+        (before, after): (&Seen, &Seen),
+        row: &mut Row,
+    ) -> Result<(), Short> {
         let stall = self.canary.worst_since(before.at);
-        let late = account::worst_lateness(before, after);
-        row.lateness_ms = Some(late * 1000.0);
-        row.others_lost =
-            account::lost(before, after, stall).unwrap_or_else(|| "nothing".to_owned());
-        if row.others_lost != "nothing" {
-            return fell(format!("others lost something: {}", row.others_lost));
+        let late = scene.latest;
+        row.late_ms = Some((late * 1000.0).round());
+        row.any_late_ms = Some(account::worst_lateness(before, after) * 1000.0);
+        if let Some(lost) = account::lost(before, after, stall) {
+            row.others_lost.clone_from(&lost.what);
+            let reason = format!("others lost something: {}", lost.what);
+            return Err(match lost.time_alone {
+                true => Short::Late(reason),
+                false => Short::Fell(reason),
+            });
         }
+        "nothing".clone_into(&mut row.others_lost);
         if late > account::LATE + stall.as_secs_f64() {
-            return fell(format!(
-                "checks started up to {:.0} ms late, and the machine was late by {} ms at most",
+            return Err(Short::Late(format!(
+                "the bystanders' checks started up to {:.0} ms late, and the machine was late by {} ms at most",
                 late * 1000.0,
                 stall.as_millis()
-            ));
+            )));
         }
         let message = after
             .platform(SINNER, "message")
@@ -261,6 +276,8 @@ impl Drill {
 /// Why a trial did not hold.
 pub(super) enum Short {
     Fell(String),
+    /// Others were late, which a busy machine makes them as well: it must not happen again.
+    Late(String),
     Skipped(String),
 }
 
