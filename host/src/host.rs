@@ -153,6 +153,7 @@ impl Host {
                 .take(),
         );
         self.scheduler.stop();
+        self.assembly.catalog().store().clear();
     }
 }
 

@@ -66,6 +66,17 @@ impl Store {
         self.run.path()
     }
 
+    /// Takes the folder of this run away now, with all copies: whoever still holds the store may be stuck, and the process
+    /// leaves without him.
+    pub fn clear(&self) {
+        if let Err(error) = fs::remove_dir_all(self.folder()) {
+            tracing::debug!(
+                "{} is left to the next start: {error}",
+                self.folder().display()
+            );
+        }
+    }
+
     fn make(base: &Path) -> Result<Self, Problem> {
         let failed = |doing: &str, error: &io::Error| cannot(doing, base, error);
         let base = std::path::absolute(base).map_err(|error| failed("find", &error))?;

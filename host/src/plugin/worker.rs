@@ -6,8 +6,8 @@
 //!       guard ◄──finished── Life ◄─────────────────┘ answers, log lines, output, its end
 //! ```
 //!
-//! [`Conversation`] is what is said to the worker, and which calls it owes an answer; nothing there ever waits. [`Life`]
-//! is the one thread per worker that waits: for its messages, its output and its end. [`child`] is the other side.
+//! `Conversation` is what is said to the worker, and which calls it owes an answer; nothing there ever waits. `Life`
+//! is the one thread per worker that waits: for its messages, its output and its end. `child` is the other side.
 //! Nothing that comes back is believed: a worker that breaks a rule is ended, and its calls fail.
 
 use std::{

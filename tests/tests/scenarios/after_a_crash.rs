@@ -41,7 +41,14 @@ fn the_next_host_names_the_plugin_and_holds_it_until_it_is_cleared() {
     assert!(!next.contains("plugin disk was"), "{next}");
 
     let (_, again) = output(&host, &["run", "--once"]);
-    assert!(!again.contains("suspect"), "named twice: {again}");
+    assert!(
+        !again.contains("ERROR suspect") && next.contains("ERROR suspect"),
+        "named twice: {again}"
+    );
+    assert!(
+        again.contains("it runs in a worker: quarantined"),
+        "{again}"
+    );
     let (code, listed) = output(&host, &["plugin", "list"]);
     assert_eq!(code, Some(0), "{listed}");
     assert!(listed.contains("\nfault: quarantined since "), "{listed}");

@@ -33,7 +33,7 @@ fn nothing_was_lost(host: &Host, before: &Metrics, after: &Metrics, platform: &s
 
 fn running() -> Host {
     let host = Setup::new()
-        .platform("a", "fault", "{}")
+        .platform("a", "fault", r#"{ drop = { fault = "log" } }"#)
         .platform("b", "fault", r#"{ check = { fault = "error" } }"#)
         .start();
     host.wait("checks", |m| m.checks("a", "healthy") >= 5.0);
@@ -55,6 +55,7 @@ fn a_library_that_replaces_another_takes_over_without_a_missed_slot() {
     move_over(&host, &ordered("other"));
     host.wait("a restart", |m| restarts(m, "replace") == 1.0);
     assert_eq!(generation(&host), 2);
+    host.wait_for_log("logged as it was told"); // by the old probe, as it was dropped
     // The same again, by writing over the file.
     fs::write(host.setup.plugin_dir().join(FAULT), ordered("third")).unwrap();
     let metrics = host.wait("another restart", |m| restarts(m, "replace") == 2.0);

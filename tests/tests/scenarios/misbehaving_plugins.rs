@@ -176,8 +176,8 @@ fn a_worker_with_too_many_stuck_calls_is_replaced_and_what_was_stuck_ends_with_i
 #[test]
 fn a_plugin_that_gets_stuck_too_often_inside_the_host_is_moved_to_a_worker() {
     let host = with_hanging_platforms("isolation = \"in-process\"");
-    assert_eq!(plugin(&host, "disk")["isolation"], "process");
     host.wait_for_log("took over after hang");
+    assert_eq!(plugin(&host, "disk")["isolation"], "process");
     let view = plugin(&host, "fault");
     assert_eq!(view["isolation"], "process", "{view}");
     assert!(
