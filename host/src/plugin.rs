@@ -38,7 +38,8 @@ pub trait LoadedPlugin: Send + Sync {
 
     /// Starts calls, which arrive in the order they are to start in; leaves `calls` empty.
     ///
-    /// Says whether [`nudge`](Self::nudge) wants to be called a tick later: some calls may be waiting behind others.
+    /// Says whether [`nudge`](Self::nudge) wants to be called a tick later: some calls may be waiting behind others. Those
+    /// that were not started when the plugin ends are forgotten, and may be started elsewhere.
     fn start(&self, calls: &mut Vec<Call>) -> bool;
 
     /// Gives waiting calls more threads, if they are still waiting; says whether to come back.

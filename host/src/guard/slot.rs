@@ -119,7 +119,8 @@ impl Slot {
         Ok((self.sequence, transition))
     }
 
-    /// Marks the call as running in a generation; answers when it had been due, or `None` when it is no longer wanted.
+    /// Marks the call as running in a generation; answers when it had been due, or `None` when it is no longer wanted, or
+    /// runs elsewhere already: what waited in one generation is handed to its successor as well.
     pub(super) fn start(
         &mut self,
         sequence: u64,
@@ -127,6 +128,9 @@ impl Slot {
         generation: u64,
     ) -> Option<Duration> {
         let call = self.call.as_mut().filter(|_| self.sequence == sequence)?;
+        if call.started.is_some() {
+            return None;
+        }
         call.started = Some(Started {
             at: now,
             generation,
@@ -281,5 +285,13 @@ mod tests {
             slot.finish(new, Outcome::Success, 3 * S),
             Finished::Taken { .. }
         ));
+    }
+
+    #[test]
+    fn a_call_that_is_handed_to_two_generations_runs_in_the_first_to_start_it() {
+        let mut slot = slot();
+        let (call, _) = slot.begin(S, S, S, 1).unwrap();
+        assert_eq!(slot.start(call, S, 2), Some(S));
+        assert_eq!(slot.start(call, S, 1), None);
     }
 }

@@ -127,13 +127,13 @@ impl LoadedPlugin for Worker {
     }
 
     fn start(&self, calls: &mut Vec<Call>) -> bool {
-        self.conversation.start(calls);
-        // The worker nudges its own threads, and what it does not take is sent by the thread that waits for it.
-        false
+        self.conversation.start(calls)
     }
 
     fn nudge(&self) -> bool {
-        false
+        // The worker nudges its own threads, and what it does not take is sent by the thread that waits for it: this is
+        // for calls that wait for one that was given up.
+        self.conversation.send_ready()
     }
 
     fn abandoned(&self, probe: ProbeId) {

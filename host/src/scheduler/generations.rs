@@ -86,9 +86,12 @@ type Probes = BTreeMap<usize, (Arc<PlatformGuard>, Result<ProbeId, Arc<str>>)>;
 /// A generation that was succeeded.
 struct Draining {
     generation: Generation,
-    /// The calls under way in it: the platform's place, and the call's number.
-    calls: Vec<(usize, u64)>,
+    /// The calls under way in it.
+    calls: Calls,
 }
+
+/// Calls by the platform's place and their number.
+type Calls = Vec<(usize, u64)>;
 
 /// A check that waits for a generation.
 struct Held {
@@ -232,18 +235,8 @@ impl Driver {
     /// A check waits for the plugin's next generation, if one is or can be on its way; else it fails for what keeps it.
     pub(super) fn hold(&mut self, at: usize, platform: usize, sequence: u64, now: Duration) {
         self.renew(at, None, now);
-        let plugin = &mut self.plugins[at];
-        let guard = &self.platforms[platform].guard;
-        if plugin.next.is_none() {
-            guard.refuse(sequence, now, &plugin.guard.failure());
-            return;
-        }
-        plugin.held.push(Held {
-            platform,
-            sequence,
-            until: now + guard.settings().timeout,
-        });
         self.watch.begun(platform, sequence, now);
+        self.start_elsewhere(at, platform, sequence, now);
     }
 
     /// What was on its way is loaded, or could not be.
@@ -362,7 +355,7 @@ impl Driver {
 
     /// The plugin's calls go to this generation from now on.
     fn take_over(&mut self, at: usize, mut arrival: Arrival, now: Duration) {
-        self.retire(at);
+        let waiting = self.retire(at);
         for (place, platform) in self.platforms.of(at).filter(|(_, p)| !p.leaving) {
             platform.probe = match arrival.probes.remove(&place) {
                 Some((guard, probe)) if Arc::ptr_eq(&guard, &platform.guard) => probe.map(Some),
@@ -380,8 +373,10 @@ impl Driver {
         plugin
             .guard
             .took_over(arrival.birth, now, arrival.running, arrival.why);
-        for held in mem::take(&mut plugin.held) {
-            self.hand_over(held.platform, held.sequence, now);
+        let held = mem::take(&mut plugin.held);
+        let held = held.into_iter().map(|held| (held.platform, held.sequence));
+        for (place, sequence) in waiting.into_iter().chain(held) {
+            self.hand_over(place, sequence, now);
         }
         self.renew_again(at, now);
     }
@@ -408,22 +403,50 @@ impl Driver {
         }
     }
 
-    /// The generation that runs gets no further calls, and ends with the last one under way in it.
-    pub(super) fn retire(&mut self, at: usize) {
+    /// The generation that runs gets no further calls, and ends with the last one under way in it; answers the calls that
+    /// have not started.
+    fn retire(&mut self, at: usize) -> Calls {
         let Some(generation) = self.plugins[at].current.take() else {
-            return;
+            return Calls::new();
         };
-        let mut calls = Vec::new();
+        let (waiting, calls) = self.clear(at);
+        self.plugins[at].old.push(Draining { generation, calls });
+        waiting
+    }
+
+    /// Nothing of a plugin can be called for now: answers its calls that have not started, and those that have.
+    fn clear(&mut self, at: usize) -> (Calls, Calls) {
+        let (mut waiting, mut running) = (Calls::new(), Calls::new());
         self.watch.each(|place, sequence| {
-            let ours = self.platforms.get(place).is_some_and(|p| p.plugin == at);
-            if ours && progress(&self.platforms, place, sequence) != Progress::Over {
-                calls.push((place, sequence));
+            if self.platforms.get(place).is_some_and(|p| p.plugin == at) {
+                match progress(&self.platforms, place, sequence) {
+                    Progress::Waiting => waiting.push((place, sequence)),
+                    Progress::Running(_) => running.push((place, sequence)),
+                    Progress::Over => {}
+                }
             }
         });
         for (_, platform) in self.platforms.of(at) {
             platform.probe = Ok(None);
         }
-        self.plugins[at].old.push(Draining { generation, calls });
+        // Those are among the waiting ones, and name probes that are gone.
+        self.plugins[at].batch.clear();
+        (waiting, running)
+    }
+
+    /// Stops what runs of a plugin; its checks that have not started fail for the reason its guard gives.
+    pub(super) fn stop_plugin(&mut self, at: usize, now: Duration) {
+        for (place, sequence) in self.retire(at) {
+            self.refuse(at, place, sequence, now);
+        }
+    }
+
+    /// A check fails for what keeps its plugin from running.
+    fn refuse(&self, at: usize, place: usize, sequence: u64, now: Duration) {
+        if let Some(platform) = self.platforms.get(place) {
+            let failure = self.plugins[at].guard.failure();
+            platform.guard.refuse(sequence, now, &failure);
+        }
     }
 
     /// Ends what is drained and what has proved nothing in time, and lets go of checks that waited long enough.
@@ -474,9 +497,7 @@ impl Driver {
             return;
         }
         plugin.guard.ended(now, ended);
-        for (_, platform) in self.platforms.of(at) {
-            platform.probe = Ok(None);
-        }
+        let (waiting, _) = self.clear(at);
         let proving = |next: &mut Next| matches!(next, Next::Proving(_));
         match self.plugins[at].next.take_if(proving) {
             // Better than nothing, and it may well be the cure.
@@ -485,6 +506,27 @@ impl Driver {
                 self.take_over(at, arrival, now);
             }
             _ => self.renew(at, Some(RestartReason::Crash), now),
+        }
+        for (place, sequence) in waiting {
+            self.start_elsewhere(at, place, sequence, now);
+        }
+    }
+
+    /// A check that had not started when its generation ended goes to the next one.
+    fn start_elsewhere(&mut self, at: usize, place: usize, sequence: u64, now: Duration) {
+        let plugin = &mut self.plugins[at];
+        if plugin.current.is_some() {
+            self.hand_over(place, sequence, now);
+        } else if plugin.next.is_some()
+            && let Some(platform) = self.platforms.get(place)
+        {
+            plugin.held.push(Held {
+                platform: place,
+                sequence,
+                until: now + platform.guard.settings().timeout,
+            });
+        } else {
+            self.refuse(at, place, sequence, now);
         }
     }
 
@@ -536,7 +578,7 @@ impl Driver {
             }
             LibraryChange::Removed(reason) => {
                 plugin.guard.stopped(now, load_error(reason));
-                self.retire(at);
+                self.stop_plugin(at, now);
             }
         }
     }
@@ -558,12 +600,10 @@ impl Driver {
 
     /// Checks that waited for a generation fail for what keeps it.
     fn let_go_of_held(&mut self, at: usize, now: Duration, which: impl Fn(&Held) -> bool) {
-        let plugin = &mut self.plugins[at];
-        for held in plugin.held.extract_if(.., |held| which(held)) {
-            if let Some(platform) = self.platforms.get(held.platform) {
-                let failure = plugin.guard.failure();
-                platform.guard.refuse(held.sequence, now, &failure);
-            }
+        let held = &mut self.plugins[at].held;
+        let held: Vec<_> = held.extract_if(.., |held| which(held)).collect();
+        for held in held {
+            self.refuse(at, held.platform, held.sequence, now);
         }
     }
 }

@@ -63,7 +63,7 @@ impl Driver {
         for at in 0..self.plugins.len() {
             let used = self.platforms.staying().any(|(_, p)| p.plugin == at);
             if !used {
-                self.retire(at);
+                self.stop_plugin(at, now);
             }
         }
     }

@@ -1,13 +1,13 @@
 //! The breaker as Prometheus sees it.
 
-use crate::harness::Setup;
+use crate::harness::{IN_PROCESS, Setup};
 
 const BREAKER: &str =
     "[breaker]\nfailure_threshold = 3\nreset_timeout = \"2s\"\nmax_reset_timeout = \"2s\"";
 
 #[test]
 fn three_failures_open_it_for_the_reset_time_then_one_trial_decides() {
-    let setup = Setup::new().with(BREAKER);
+    let setup = Setup::new().with(BREAKER).with(IN_PROCESS);
     let count = setup.path("calls");
     let config = format!(
         r#"{{ check = {{ fault = "error", times = 4 }}, count_file = "{}" }}"#,

@@ -401,6 +401,9 @@ impl Metrics {
     }
 }
 
+/// For what a probe may not do in a worker: write to a file how often it was called.
+pub(crate) const IN_PROCESS: &str = "[plugin.fault]\nisolation = \"in-process\"";
+
 const LISTENING: &str = "listening on http://";
 
 /// How long anything may take on a busy machine before a test gives up on it.

@@ -1,6 +1,6 @@
 //! Plugins with a sin each: the host names it, counts it, and nobody else notices.
 
-use crate::harness::{Host, Metrics, Setup};
+use crate::harness::{Host, IN_PROCESS, Metrics, Setup};
 
 /// The bystander's checks go on at their pace, and each of them is healthy.
 #[track_caller]
@@ -22,9 +22,6 @@ fn the_bystander_is_unharmed(host: &Host) {
     );
     assert_eq!(after.checks("bystander", "failed"), 0.0);
 }
-
-/// For what a worker may not do: write files.
-const IN_PROCESS: &str = "[plugin.fault]\nisolation = \"in-process\"";
 
 fn with_bystander() -> Setup {
     Setup::new().platform("bystander", "fault", "{}")

@@ -189,11 +189,17 @@ impl Calls {
         Ok(under_way)
     }
 
-    /// Takes out all calls: those under way, and those that wait.
-    pub(super) fn take_all(&mut self) -> (Vec<UnderWay>, Vec<Call>) {
+    /// Takes out the calls under way, and forgets those that wait.
+    pub(super) fn take_all(&mut self) -> Vec<UnderWay> {
         let under_way = std::mem::take(&mut self.under_way).into_values();
         self.given_up = 0;
-        (under_way.collect(), self.waiting.drain(..).collect())
+        self.waiting.clear();
+        under_way.collect()
+    }
+
+    /// Whether calls wait for room.
+    pub(super) fn is_waiting(&self) -> bool {
+        !self.waiting.is_empty()
     }
 
     pub(super) fn is_known(&self, probe: ProbeId) -> bool {

@@ -16,7 +16,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    metrics::ErrorType,
     plugin::{
         Call, Caller, Ended, Failure, ProbeId, ProbeSpec,
         protocol::{self, Encoder, Unsent, messages::ToWorker},
@@ -116,27 +115,26 @@ impl Conversation {
         }
     }
 
-    /// Queues calls, and sends those that may start.
-    pub(super) fn start(&self, calls: &mut Vec<Call>) {
+    /// Queues calls, and sends those that may start; says whether some still wait.
+    pub(super) fn start(&self, calls: &mut Vec<Call>) -> bool {
         self.lock().calls.wait(calls.drain(..));
-        self.send_ready();
+        self.send_ready()
     }
 
-    /// Sends the calls that may start by now.
-    pub(super) fn send_ready(&self) {
+    /// Sends the calls that may start by now; says whether some still wait.
+    pub(super) fn send_ready(&self) -> bool {
         loop {
             let mut state = self.lock();
-            if let Phase::Over(failure) = &state.phase {
-                let failure = failure.clone();
-                let (_, waiting) = state.calls.take_all();
-                drop(state);
-                self.fail(waiting.iter().map(owner), &failure);
-                return;
+            if matches!(state.phase, Phase::Over(_)) {
+                // What was never started is its caller's to start elsewhere.
+                state.calls.take_all();
+                return false;
             }
             let ready = state.calls.ready();
+            let waiting = state.calls.is_waiting();
             drop(state);
             if ready.is_empty() {
-                return;
+                return waiting;
             }
             let now = self.clock.now();
             let starting: Vec<_> = ready
@@ -187,11 +185,11 @@ impl Conversation {
         self.lock().outgoing.len()
     }
 
-    /// There is no worker any more: ends all calls, and those that are still to come. Says whether the worker had been
-    /// asked to end.
+    /// There is no worker any more: ends all calls that were started, and forgets those that wait. Says whether the worker
+    /// had been asked to end.
     pub(super) fn conclude(&self, ended: &Ended) -> bool {
         let mut state = self.lock();
-        let (under_way, waiting) = state.calls.take_all();
+        let under_way = state.calls.take_all();
         let failure = |others: &str| {
             Failure::new(ended.kind, format!("its worker {}{others}", ended.message))
         };
@@ -209,11 +207,6 @@ impl Conversation {
             under_way.iter().map(|call| (&call.caller, call.sequence)),
             &failure,
         );
-        let unstarted = Failure::new(
-            ErrorType::Crash,
-            format!("its worker {}, before the call began", ended.message),
-        );
-        self.fail(waiting.iter().map(owner), &unstarted);
         asked
     }
 

@@ -140,7 +140,9 @@ impl Life {
                 return Cause::Stuck;
             }
             match self.turn(deadline) {
-                Ok(_) => self.conversation.send_ready(),
+                Ok(_) => {
+                    self.conversation.send_ready();
+                }
                 Err(cause) => return cause,
             }
         }
