@@ -4,7 +4,7 @@
 //!
 //! ```text
 //!  plugin dir ─► library ─► plugin (generation) ─► probe per platform
-//!                 │ vet: no code runs      │ load
+//!                 │ vet: no code runs      │ load: in a worker process, or in-process by opt-in
 //!                                           ▼
 //!  config ─► scheduler ── due ─► guard ── admitted ─► probe.check(deadline)
 //!               ▲                  │ breaker            │
@@ -19,7 +19,11 @@
 //! - Only [`plugin`] opens libraries, only private copies of vetted ones, and never closes them.
 //! - [`breaker`], [`stagger`] and [`schedule`] know nothing but the standard library, and read no clock: `now` is handed
 //!   in, as the time since the origin of the host's [`clock`].
-//! - At most one call per platform is under way. No check waits for another.
+//! - At most one call per platform is under way in a generation, and only a new library that proves itself beside the
+//!   running one makes a second. No check waits for another.
+//! - A worker is believed nothing: what it says is checked like what comes from a stranger. No byte of a library runs in
+//!   it before its sandbox is closed.
+//! - The scheduler never waits: not for a worker that does not read, not for a plugin that loads or ends.
 //! - An unhealthy report never trips a breaker; a refused call is neither success nor failure.
 //! - Every due check ends in exactly one count: a status, or a reason why it was skipped.
 //! - `/metrics` answers while every plugin hangs.

@@ -197,20 +197,27 @@ impl std::error::Error for LoadError {}
 /// The longest message of a report or a failure that is kept, in bytes; the rest is cut off.
 pub const MAX_MESSAGE: usize = 2048;
 
+/// Whether a character could do more to a log or a terminal than be seen: control characters, line separators, and those
+/// that turn the direction of text.
+fn is_harmful(c: char) -> bool {
+    c.is_control()
+        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Replaces `text` by a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes.
 fn set_message(text: &mut String, message: &[u8]) {
     text.clear();
     let cut = &message[..message.len().min(MAX_MESSAGE)];
     if message.len() <= MAX_MESSAGE
         && let Ok(clean) = str::from_utf8(cut)
-        && !clean.contains(char::is_control)
+        && !clean.contains(is_harmful)
     {
         text.push_str(clean);
         return;
     }
     for chunk in cut.utf8_chunks() {
         for c in chunk.valid().chars() {
-            if c.is_control() {
+            if is_harmful(c) {
                 text.extend(c.escape_default());
             } else {
                 text.push(c);
@@ -242,6 +249,7 @@ mod tests {
     fn messages_are_made_fit_for_log_and_metrics() {
         assert_eq!(message("all well, 3 µs".as_bytes()), "all well, 3 µs");
         assert_eq!(message(b"two\nlines\x1b[31m"), "two\\nlines\\u{1b}[31m");
+        assert_eq!(message("exe.\u{202e}gpj".as_bytes()), "exe.\\u{202e}gpj");
         assert_eq!(message(b"bad \xff byte"), "bad \u{fffd} byte");
         let long = message("ä".repeat(2000).as_bytes());
         assert!(long.ends_with("ä … (cut)"), "{}", &long[long.len() - 20..]);
