@@ -16,11 +16,7 @@ use std::{
 pub use self::setup::{
     LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Setup, Timing,
 };
-use self::{
-    generations::{Plugin, progress},
-    platforms::Platforms,
-    watch::Watch,
-};
+use self::{generations::progress, platforms::Platforms, plugin::Plugin, watch::Watch};
 use crate::{
     board::Board,
     guard::{Shared, Skip},
@@ -33,8 +29,11 @@ use crate::{
 mod generations;
 mod plan;
 mod platforms;
+mod plugin;
 mod proof;
+mod reasons;
 mod setup;
+mod waiting;
 mod watch;
 
 /// How the rest of the host talks to the scheduler.
@@ -324,8 +323,8 @@ impl Driver {
                 let platform = &platforms[at];
                 let plugin = &plugins[platform.plugin];
                 let stuck = || {
-                    if let (Some(loaded), Ok(Some(probe))) = (plugin.loaded(), &platform.probe) {
-                        loaded.abandoned(*probe);
+                    if let Ok(Some(probe)) = platform.probe {
+                        plugin.abandoned(at, sequence, probe);
                     }
                 };
                 platform.guard.expire(sequence, now, stuck);

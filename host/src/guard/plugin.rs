@@ -227,7 +227,10 @@ impl PluginGuard {
         inner.bury(now, true);
         inner.state = LoadState::Failed(LoadError {
             kind: ended.kind,
-            message: format!("its worker {}; a new one is being started", ended.message),
+            message: format!(
+                "its worker {}; a new one starts on the breaker's schedule",
+                ended.message
+            ),
             detail: None,
         });
     }

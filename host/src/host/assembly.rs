@@ -12,10 +12,12 @@ use std::{
 use crate::{
     board::Board,
     breaker,
-    config::{BreakerConfig, Config, PlatformConfig, PluginConfig, PluginSchema, ResourcesConfig},
+    config::{
+        self, BreakerConfig, Config, PlatformConfig, PluginConfig, PluginSchema, ResourcesConfig,
+    },
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
     library::{Catalog, Store},
-    metrics::ErrorType,
+    metrics::{ErrorType, Isolation},
     plugin::{
         LoadError,
         loader::{How, Loader},
@@ -237,7 +239,10 @@ impl Assembly {
 pub(crate) fn how(config: &Config, id: &str) -> How {
     let plugin = config.plugin(id);
     How {
-        isolation: plugin.isolation,
+        isolation: match plugin.isolation {
+            config::Isolation::Process => Isolation::Process,
+            config::Isolation::InProcess => Isolation::InProcess,
+        },
         call_threads: plugin.call_threads as usize,
         limits: plugin.limits,
         allow: plugin.allow,

@@ -14,7 +14,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config,
     library::{Catalog, Vetted},
     metrics::{ErrorType, Isolation},
 };
@@ -32,7 +31,7 @@ pub struct Loader {
 #[derive(Clone, Debug)]
 pub struct How {
     /// Where.
-    pub isolation: config::Isolation,
+    pub isolation: Isolation,
     /// How many of its calls may run at once.
     pub call_threads: usize,
     /// How much a worker may use.
@@ -110,7 +109,7 @@ impl Loader {
         let vetted = vetted.ok_or_else(|| self.not_found(id))?;
         let (isolation, held) = self.place(id, how.isolation, in_worker);
         let (plugin, confinement): (Arc<dyn LoadedPlugin>, _) = match isolation {
-            config::Isolation::Process => {
+            Isolation::Process => {
                 let policy = policy(&vetted, how)?;
                 let confinement = Confinement {
                     limits: policy.limits,
@@ -119,7 +118,7 @@ impl Loader {
                 let worker = self.start_worker(&vetted, how, policy, ended)?;
                 (Arc::new(worker), Some(Arc::new(confinement)))
             }
-            config::Isolation::InProcess => {
+            Isolation::InProcess => {
                 // What would kill or hang this process kills or hangs another one first.
                 drop(self.start_worker(&vetted, how, policy(&vetted, how)?, |_| {})?);
                 let record = self.record.as_ref();
@@ -130,10 +129,7 @@ impl Loader {
         Ok(Loaded {
             plugin,
             vetted,
-            isolation: match isolation {
-                config::Isolation::Process => Isolation::Process,
-                config::Isolation::InProcess => Isolation::InProcess,
-            },
+            isolation,
             held,
             confinement,
         })
@@ -158,12 +154,12 @@ impl Loader {
     fn place(
         &self,
         id: &str,
-        configured: config::Isolation,
+        configured: Isolation,
         in_worker: bool,
-    ) -> (config::Isolation, Option<String>) {
-        if configured == config::Isolation::InProcess && in_worker {
+    ) -> (Isolation, Option<String>) {
+        if configured == Isolation::InProcess && in_worker {
             let why = "too many of its calls got stuck inside the host; it goes back there when the host is restarted";
-            return (config::Isolation::Process, Some(why.to_owned()));
+            return (Isolation::Process, Some(why.to_owned()));
         }
         match &self.quarantine {
             Some(quarantine) => quarantine.isolation(id, configured),

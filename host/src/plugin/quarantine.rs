@@ -19,7 +19,7 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::record::{Record, Remains, Suspect};
-use crate::{config::Isolation, library::Store};
+use crate::{library::Store, metrics::Isolation};
 
 /// The quarantine of one state folder.
 #[derive(Clone, Debug)]

@@ -3,11 +3,8 @@
 use std::{collections::HashSet, mem, sync::Arc, time::Duration};
 
 use super::{
-    Driver, Plan, PlatformSetup, PluginSetup,
-    generations::{Plugin, progress},
-    key_of, platform_of,
-    platforms::Platform,
-    schedule,
+    Driver, Plan, PlatformSetup, PluginSetup, generations::progress, key_of, platform_of,
+    platforms::Platform, plugin::Plugin, schedule,
 };
 use crate::{guard::Progress, resources::Judge, schedule::Key};
 

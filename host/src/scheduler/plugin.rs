@@ -1,0 +1,178 @@
+//! A plugin as the driver knows it: the generation that is called, the one on its way, and those that are ending.
+
+use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
+
+use super::{LoadJob, proof::Proof};
+use crate::{
+    guard::{Birth, PlatformGuard, PluginGuard, Running},
+    metrics::{Isolation, RestartReason},
+    plugin::{Call, Ended, LoadedPlugin, ProbeId},
+};
+
+/// One plugin, as the driver knows it.
+pub(super) struct Plugin {
+    pub(super) guard: Arc<PluginGuard>,
+    pub(super) load: LoadJob,
+    pub(super) current: Option<Generation>,
+    /// The generation on its way.
+    pub(super) next: Option<Next>,
+    /// Another one is wanted once that has arrived.
+    pub(super) again: bool,
+    /// Why a generation is to take over that could not be started yet.
+    pub(super) owed: Option<RestartReason>,
+    /// Those whose last calls are ending.
+    pub(super) old: Vec<Draining>,
+    /// Checks that wait for a generation.
+    pub(super) held: Vec<Held>,
+    /// It got stuck inside the host too often, and has workers from then on.
+    pub(super) in_worker: bool,
+    /// The calls of this turn.
+    pub(super) batch: Vec<Call>,
+    pub(super) wants_nudge: bool,
+}
+
+/// One loaded instance of a plugin.
+pub(super) struct Generation {
+    pub(super) number: u64,
+    pub(super) plugin: Arc<dyn LoadedPlugin>,
+    pub(super) isolation: Isolation,
+}
+
+/// A generation on its way.
+pub(super) enum Next {
+    /// It is being loaded.
+    Loading(Loading),
+    /// It is loaded, and proves itself.
+    Proving(Proving),
+}
+
+pub(super) struct Loading {
+    pub(super) birth: Birth,
+    pub(super) why: Option<RestartReason>,
+    /// It ended before it was even known to be loaded.
+    pub(super) ended: Option<Ended>,
+}
+
+pub(super) struct Proving {
+    pub(super) arrival: Arrival,
+    pub(super) proof: Arc<Proof>,
+    pub(super) until: Duration,
+}
+
+/// A generation that can be called.
+pub(super) struct Arrival {
+    pub(super) birth: Birth,
+    pub(super) why: Option<RestartReason>,
+    pub(super) plugin: Arc<dyn LoadedPlugin>,
+    pub(super) running: Running,
+    pub(super) probes: Probes,
+}
+
+/// The probes of a generation by their platform's place, or why there is none.
+pub(super) type Probes = BTreeMap<usize, (Arc<PlatformGuard>, Result<ProbeId, Arc<str>>)>;
+
+/// A generation that was succeeded.
+pub(super) struct Draining {
+    pub(super) generation: Generation,
+    /// The calls under way in it.
+    pub(super) calls: Calls,
+}
+
+/// Calls by the platform's place and their number.
+pub(super) type Calls = Vec<(usize, u64)>;
+
+/// A check that waits for a generation.
+pub(super) struct Held {
+    pub(super) platform: usize,
+    pub(super) sequence: u64,
+    pub(super) until: Duration,
+}
+
+impl Plugin {
+    pub(super) fn new(guard: Arc<PluginGuard>, load: LoadJob) -> Self {
+        Self {
+            guard,
+            load,
+            current: None,
+            next: None,
+            again: false,
+            owed: None,
+            old: Vec::new(),
+            held: Vec::new(),
+            in_worker: false,
+            batch: Vec::new(),
+            wants_nudge: false,
+        }
+    }
+
+    /// Notes that nobody waits any more for a call, which is the one under way in this probe if it is not an older
+    /// generation's.
+    pub(super) fn abandoned(&self, place: usize, sequence: u64, probe: ProbeId) {
+        let is_old = |old: &Draining| old.calls.contains(&(place, sequence));
+        if let Some(current) = &self.current
+            && !self.old.iter().any(is_old)
+        {
+            current.plugin.abandoned(probe);
+        }
+    }
+
+    /// What can be called now.
+    pub(super) fn loaded(&self) -> Option<&Arc<dyn LoadedPlugin>> {
+        self.current.as_ref().map(|current| &current.plugin)
+    }
+
+    /// Hands over the calls of this turn, and wakes up what waits since the last one.
+    pub(super) fn dispatch(&mut self) {
+        if let Some(Next::Proving(proving)) = &self.next {
+            proving.arrival.plugin.nudge();
+        }
+        for old in &self.old {
+            old.generation.plugin.nudge();
+        }
+        let Some(current) = &self.current else {
+            return;
+        };
+        // What waited since the last turn gets more threads before more is queued behind it.
+        self.wants_nudge = self.wants_nudge && current.plugin.nudge();
+        if !self.batch.is_empty() {
+            self.wants_nudge |= current.plugin.start(&mut self.batch);
+        }
+    }
+
+    /// Whether the driver is to come back a tick later.
+    pub(super) fn wants_a_turn(&self) -> bool {
+        let proving = matches!(self.next, Some(Next::Proving(_)));
+        self.wants_nudge || proving || !self.old.is_empty()
+    }
+
+    /// Lets go of everything without waiting for it.
+    ///
+    /// What runs inside the host is forgotten instead of dropped: with the last owner go the probes, and an author's drop
+    /// that hangs must not hold up the host's end.
+    pub(super) fn leave(&mut self) {
+        let next = match self.next.take() {
+            Some(Next::Proving(proving)) => {
+                Some((proving.arrival.plugin, proving.arrival.running.isolation))
+            }
+            _ => None,
+        };
+        let old = self.old.drain(..).map(|old| old.generation);
+        let generations = self.current.take().into_iter().chain(old);
+        let generations = generations.map(|generation| (generation.plugin, generation.isolation));
+        for (plugin, isolation) in generations.chain(next) {
+            match isolation {
+                Isolation::Process => plugin.end(),
+                Isolation::InProcess => mem::forget(plugin),
+            }
+        }
+    }
+}
+
+impl Next {
+    pub(super) fn number(&self) -> u64 {
+        match self {
+            Self::Loading(loading) => loading.birth.number,
+            Self::Proving(proving) => proving.arrival.birth.number,
+        }
+    }
+}

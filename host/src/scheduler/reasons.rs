@@ -1,0 +1,111 @@
+//! What makes a new generation necessary: the end of the one that runs, calls that are stuck in it, a limit it exceeds, a
+//! change in the plugin folders.
+
+use std::time::Duration;
+
+use super::{
+    Driver, LibraryChange,
+    generations::load_error,
+    plugin::{Loading, Next, Proving},
+};
+use crate::{
+    metrics::{Isolation, RestartReason},
+    plugin::Ended,
+};
+
+impl Driver {
+    /// A generation ended without having been asked to; its calls have ended as failures by now.
+    pub(super) fn ended(&mut self, at: usize, number: u64, ended: &Ended) {
+        let now = self.shared.clock.now();
+        let plugin = &mut self.plugins[at];
+        plugin.old.retain(|old| old.generation.number != number);
+        match plugin.next.take_if(|next| next.number() == number) {
+            Some(Next::Loading(loading)) => {
+                let ended = Some(ended.clone());
+                plugin.next = Some(Next::Loading(Loading { ended, ..loading }));
+                return;
+            }
+            Some(Next::Proving(proving)) => {
+                let reason = format!("its worker {} during its first checks", ended.message);
+                plugin.guard.rejected(proving.arrival.birth, now, &reason);
+                self.renew_again(at, now);
+                return;
+            }
+            None => {}
+        }
+        if plugin
+            .current
+            .take_if(|current| current.number == number)
+            .is_none()
+        {
+            return;
+        }
+        plugin.guard.ended(now, ended);
+        let (waiting, _) = self.clear(at);
+        let proving = |next: &mut Next| matches!(next, Next::Proving(_));
+        match self.plugins[at].next.take_if(proving) {
+            // Better than nothing, and it may well be the cure.
+            Some(Next::Proving(Proving { mut arrival, .. })) => {
+                arrival.why = Some(RestartReason::Crash);
+                self.take_over(at, arrival, now);
+            }
+            _ => self.renew(at, Some(RestartReason::Crash), now),
+        }
+        for (place, sequence) in waiting {
+            self.start_elsewhere(at, place, sequence, now);
+        }
+    }
+
+    /// Calls are stuck: past the cap, or once one has been stuck `for_long`, a new generation takes over.
+    pub(super) fn consider_stuck(&mut self, at: usize, for_long: bool, now: Duration) {
+        let plugin = &mut self.plugins[at];
+        let Some(current) = &plugin.current else {
+            return;
+        };
+        if plugin.guard.is_quarantined() {
+            // What is stuck inside the host keeps its threads; the plugin's next calls are made elsewhere.
+            plugin.in_worker |= current.isolation == Isolation::InProcess;
+            self.renew(at, Some(RestartReason::Hang), now);
+        } else if for_long && current.isolation == Isolation::Process {
+            self.renew(at, Some(RestartReason::Hang), now);
+        }
+    }
+
+    /// A worker is to have a successor, such as for using more than its limits allow.
+    pub(super) fn succeed(&mut self, id: &str, number: u64, reason: RestartReason, what: &str) {
+        let now = self.shared.clock.now();
+        let Some(at) = self.plugin_place(id) else {
+            return;
+        };
+        let plugin = &self.plugins[at];
+        let current = plugin.current.as_ref();
+        if current.is_some_and(|current| current.number == number) && plugin.next.is_none() {
+            tracing::warn!(plugin = id, "its worker {what}; a new one is being started");
+            self.renew(at, Some(reason), now);
+        }
+    }
+
+    /// Something changed in the plugin folders.
+    pub(super) fn library_changed(&mut self, id: &str, change: &LibraryChange) {
+        let now = self.shared.clock.now();
+        let Some(at) = self.plugin_place(id) else {
+            return;
+        };
+        let plugin = &mut self.plugins[at];
+        match change {
+            LibraryChange::Arrived(library) => {
+                let running = plugin.guard.running();
+                if running.is_some_and(|running| running.vetted.sha256 == library.sha256) {
+                    return;
+                }
+                plugin.guard.forget_failures(now);
+                plugin.again = true;
+                self.renew_again(at, now);
+            }
+            LibraryChange::Removed(reason) => {
+                plugin.guard.stopped(now, load_error(reason));
+                self.stop_plugin(at, now);
+            }
+        }
+    }
+}

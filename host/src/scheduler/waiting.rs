@@ -1,0 +1,87 @@
+//! Checks that were begun and have not started: they wait while a generation is on its way, and go to the next one when
+//! theirs ends.
+
+use std::{sync::Arc, time::Duration};
+
+use super::{Driver, plugin::Held};
+use crate::{
+    metrics::ErrorType,
+    plugin::{Call, Failure},
+};
+
+impl Driver {
+    /// A check waits for the plugin's next generation, if one is or can be on its way; else it fails for what keeps it.
+    pub(super) fn hold(&mut self, at: usize, platform: usize, sequence: u64, now: Duration) {
+        self.renew(at, None, now);
+        self.watch.begun(platform, sequence, now);
+        self.start_elsewhere(at, platform, sequence, now);
+    }
+
+    /// Puts a call that was begun into its plugin's batch of this turn.
+    pub(super) fn hand_over(&mut self, at: usize, sequence: u64, now: Duration) {
+        let Some(platform) = self.platforms.get(at) else {
+            return;
+        };
+        match &platform.probe {
+            Ok(Some(probe)) => self.plugins[platform.plugin].batch.push(Call {
+                probe: *probe,
+                caller: Arc::clone(&platform.guard) as Arc<_>,
+                sequence,
+            }),
+            Ok(None) => {
+                let failure = self.plugins[platform.plugin].guard.failure();
+                platform.guard.refuse(sequence, now, &failure);
+            }
+            Err(reason) => {
+                let failure = Failure::new(ErrorType::Config, reason);
+                platform.guard.refuse(sequence, now, &failure);
+            }
+        }
+    }
+
+    /// A check that had not started when its generation ended goes to the next one.
+    pub(super) fn start_elsewhere(
+        &mut self,
+        at: usize,
+        place: usize,
+        sequence: u64,
+        now: Duration,
+    ) {
+        let plugin = &mut self.plugins[at];
+        if plugin.current.is_some() {
+            self.hand_over(place, sequence, now);
+        } else if plugin.next.is_some()
+            && let Some(platform) = self.platforms.get(place)
+        {
+            plugin.held.push(Held {
+                platform: place,
+                sequence,
+                until: now + platform.guard.settings().timeout,
+            });
+        } else {
+            self.refuse(at, place, sequence, now);
+        }
+    }
+
+    /// Checks that waited for a generation fail for what keeps it.
+    pub(super) fn let_go_of_held(
+        &mut self,
+        at: usize,
+        now: Duration,
+        which: impl Fn(&Held) -> bool,
+    ) {
+        let held = &mut self.plugins[at].held;
+        let held: Vec<_> = held.extract_if(.., |held| which(held)).collect();
+        for held in held {
+            self.refuse(at, held.platform, held.sequence, now);
+        }
+    }
+
+    /// A check fails for what keeps its plugin from running.
+    pub(super) fn refuse(&self, at: usize, place: usize, sequence: u64, now: Duration) {
+        if let Some(platform) = self.platforms.get(place) {
+            let failure = self.plugins[at].guard.failure();
+            platform.guard.refuse(sequence, now, &failure);
+        }
+    }
+}
