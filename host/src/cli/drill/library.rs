@@ -159,6 +159,33 @@ mod tests {
     }
 
     #[test]
+    fn a_library_with_another_id_and_name_says_so_and_the_rest_stays() {
+        let mut record = [0; Manifest::SIZE];
+        record[..8].copy_from_slice(MAGIC);
+        record[8..12].copy_from_slice(&288_u32.to_le_bytes());
+        record[18] = 1;
+        for (at, text) in [
+            (ID, &b"fault"[..]),
+            (96, b"1.2.3"),
+            (NAME, b"A longer name"),
+        ] {
+            record[at..at + text.len()].copy_from_slice(text);
+        }
+        // The magic alone, as it lies in programs that look for it, is no manifest.
+        let mut library = [b"before", MAGIC, b"between", &record[..], b"after"].concat();
+        identify(&mut library, "other", "Name").unwrap();
+        let manifest = Manifest::parse(&library[6 + 8 + 7..]).unwrap();
+        assert_eq!(
+            (manifest.id.as_str(), manifest.name.as_str()),
+            ("other", "Name")
+        );
+        assert_eq!(manifest.version, "1.2.3");
+        assert!(library.ends_with(b"after"));
+        assert!(identify(&mut library, "another", "Name").is_err());
+        assert!(identify(&mut b"nothing".to_vec(), "other", "Name").is_err());
+    }
+
+    #[test]
     fn a_library_without_an_order_and_one_with_two_are_told_apart_from_the_right_one() {
         for wrong in [
             &b"nothing"[..],

@@ -172,3 +172,45 @@ fn names(roster: &Roster) -> impl Iterator<Item = &str> {
 const AROUND: Duration = Duration::from_millis(300);
 /// How many losses are told in words.
 const MOST_WORDS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{super::Chance, sight::Stand},
+        *,
+    };
+    use crate::clock::Clock;
+
+    /// What is made of a check of the first innocent platform that starts so late, in seconds.
+    fn seen(late: f64) -> Innocents {
+        let roster = Roster::draw(60, &mut Chance(1));
+        let name = names(&roster).next().unwrap();
+        let canary = Canary::new(Clock::start());
+        let mut innocents = Innocents::of(&roster, &Counts::of_one(name, 0), Duration::ZERO);
+        for (slot, late) in [(1000.0, 0.0), (1001.0, late)] {
+            let stand = Stand {
+                next: slot + 1.0,
+                started: Some(slot + late),
+                interval: 1.0,
+                timeout: 0.5,
+                message: String::new(),
+            };
+            let glance = Glance::of_one(name, stand, slot + 0.5);
+            innocents.see(&roster, &glance, &canary);
+            innocents.see(&roster, &glance, &canary);
+        }
+        innocents
+    }
+
+    #[test]
+    fn a_check_that_starts_later_than_a_tenth_of_a_second_is_a_loss_if_the_machine_went_on() {
+        let late = seen(0.3);
+        assert_eq!((late.checks_seen, late.late, late.lost.len()), (1, 1, 1));
+        assert_eq!(late.latest_ms, 300.0);
+        let in_time = seen(0.05);
+        assert_eq!(
+            (in_time.checks_seen, in_time.late, in_time.lost.len()),
+            (1, 0, 0)
+        );
+    }
+}

@@ -110,7 +110,7 @@ impl Roster {
             plugin: plugin.to_owned(),
             role,
             seed,
-            has_breaker: matches!(role, Role::Sinner(_)) && seed % 5 == 0,
+            has_breaker: matches!(role, Role::Sinner(_)) && seed.is_multiple_of(5),
         });
     }
 
@@ -266,3 +266,59 @@ const STRUCK: usize = 2;
 const REPLACED: usize = 4;
 /// How many platforms each of those has.
 const PER_PLUGIN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn config(seed: u64) -> String {
+        Roster::draw(200, &mut Chance(seed)).config((PLACE, PLACE), true, 5)
+    }
+
+    #[test]
+    fn the_seed_decides_who_does_what() {
+        assert_eq!(config(1), config(1));
+        assert_ne!(config(1), config(2));
+    }
+
+    #[test]
+    fn most_are_innocent_and_no_plugin_has_both_them_and_others() {
+        for platforms in [60, 200, 1000] {
+            let roster = Roster::draw(platforms, &mut Chance(3));
+            assert_eq!(roster.members.len(), platforms);
+            let innocent = roster.members.iter().filter(|m| m.role.is_innocent());
+            assert!(innocent.count() * 2 > platforms);
+            let of = |innocent| roster.plugins_of(|role| role.is_innocent() == innocent);
+            let innocent: BTreeSet<_> = of(true).into_iter().collect();
+            assert!(innocent.is_disjoint(&of(false).into_iter().collect()));
+        }
+    }
+
+    #[test]
+    fn a_plugin_has_one_platform_at_most_whose_faults_end_the_worker() {
+        let roster = Roster::draw(200, &mut Chance(4));
+        let deadly = |role: Role| matches!(role, Role::Sinner(sin) if DEADLY.iter().any(|d| std::ptr::eq(d, sin)));
+        let members = roster.members.iter().filter(|m| deadly(m.role));
+        assert_eq!(roster.plugins_of(deadly).len(), members.count());
+    }
+
+    #[test]
+    fn the_config_is_toml_with_every_platform_in_it() {
+        let table: toml::Table = config(5).parse().unwrap();
+        assert_eq!(table["platform"].as_table().unwrap().len(), 200 + 5);
+    }
+
+    #[test]
+    fn ids_are_as_long_as_those_of_the_libraries_and_no_two_the_same() {
+        let roster = Roster::draw(200, &mut Chance(6));
+        let ids: BTreeSet<_> = roster.plugins.iter().map(|plugin| &plugin.id).collect();
+        assert_eq!(ids.len(), roster.plugins.len());
+        for plugin in &roster.plugins {
+            assert_eq!(plugin.id.len(), plugin.of.id().len(), "{}", plugin.id);
+        }
+    }
+
+    const PLACE: &str = "somewhere";
+}
