@@ -60,7 +60,7 @@ fn replacing_a_library_over_and_over_misses_no_slot_and_leaks_nothing() {
 fn replace(host: &Host, nth: u32) {
     let place = host.setup.plugin_dir().join(file());
     let bytes = ordered(&format!("build {nth}"));
-    if nth % 2 == 0 {
+    if nth.is_multiple_of(2) {
         fs::write(place, bytes).unwrap();
     } else {
         let new = host.setup.path("new.so");
