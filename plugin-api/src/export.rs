@@ -80,8 +80,8 @@ macro_rules! export_plugin {
         );
 
         #[allow(unsafe_code, reason = "a section of its own and an exported symbol are what a plugin consists of")]
-        #[cfg(not(any(windows, target_vendor = "apple")))]
         const _: () = {
+            #[cfg(not(any(windows, target_vendor = "apple")))]
             #[used]
             #[unsafe(link_section = ".note.conductor")]
             static MANIFEST: $crate::manifest::ElfNote = $crate::manifest::ElfNote::new(
@@ -89,25 +89,23 @@ macro_rules! export_plugin {
                     $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($($need),*)?],
                 ),
             );
-        };
 
-        #[allow(unsafe_code, reason = "a section of its own and an exported symbol are what a plugin consists of")]
-        #[cfg(any(windows, target_vendor = "apple"))]
-        const _: () = {
+            #[cfg(any(windows, target_vendor = "apple"))]
             #[used]
             #[cfg_attr(windows, unsafe(link_section = ".cndctr"))]
             #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__cndctr"))]
             static MANIFEST: $crate::manifest::Record = $crate::manifest::record(
                 $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($($need),*)?],
             );
-        };
 
-        #[allow(unsafe_code, reason = "a section of its own and an exported symbol are what a plugin consists of")]
-        const _: () = {
             struct Exported;
             impl $crate::__private::Exported for Exported {
                 type Probe = $probe;
-                const ID: &'static str = $id;
+                // The manifest's own bytes, so that a copy of the library can be given another id in one place.
+                #[cfg(not(any(windows, target_vendor = "apple")))]
+                const ID: &'static str = $crate::manifest::id(MANIFEST.record());
+                #[cfg(any(windows, target_vendor = "apple"))]
+                const ID: &'static str = $crate::manifest::id(&MANIFEST);
                 const VERSION: &'static str = ::core::env!("CARGO_PKG_VERSION");
             }
             // The name abi_stable looks for.

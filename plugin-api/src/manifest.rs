@@ -274,6 +274,28 @@ impl ElfNote {
             description: record,
         }
     }
+
+    #[doc(hidden)]
+    pub const fn record(&self) -> &Record {
+        &self.description
+    }
+}
+
+/// The id that a record was made with.
+///
+/// # Panics
+/// At compile time, where it is used: when the record was not made by [`record`].
+#[doc(hidden)]
+pub const fn id(record: &Record) -> &str {
+    let (_, from) = record.split_at(ID);
+    let mut length = 0;
+    while from[length] != 0 {
+        length += 1;
+    }
+    match str::from_utf8(from.split_at(length).0) {
+        Ok(id) => id,
+        Err(_) => panic!("a plugin id is ASCII"),
+    }
 }
 
 /// Whether `id` may name a plugin: 1–64 lower-case letters, digits and `-`, the first a letter.

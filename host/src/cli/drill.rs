@@ -23,6 +23,7 @@ use scene::Cast;
 use trial::Drill;
 
 mod account;
+mod campaign;
 mod canary;
 mod case;
 mod catalogue;
@@ -53,6 +54,12 @@ pub(super) struct Args {
     /// How many hosts run side by side; without it, three for each core
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
+    /// Instead: at least so many faults at random times, on one host with many platforms
+    #[arg(long, value_name = "NUMBER", conflicts_with_all = ["only", "isolation", "jobs"])]
+    campaign: Option<u64>,
+    /// How many platforms the host of a campaign has
+    #[arg(long, value_name = "NUMBER", default_value_t = 200, requires = "campaign", value_parser = clap::value_parser!(u16).range(60..=5000))]
+    platforms: u16,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -71,6 +78,9 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         maximum: Some(0),
     };
     let _ = setrlimit(Resource::Core, none);
+    if let Some(faults) = args.campaign {
+        return run_campaign(faults, args, &cast);
+    }
     let clock = Clock::start();
     let drill = Drill {
         cast,
@@ -86,6 +96,23 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     Ok(match report.fell_short {
         0 => Exit::Ok,
         _ => Exit::Unhealthy,
+    })
+}
+
+fn run_campaign(faults: u64, args: &Args, cast: &Cast) -> Result<Exit, CliError> {
+    let orders = campaign::Orders {
+        faults,
+        platforms: args.platforms.into(),
+        seed: args.seed,
+    };
+    let report = campaign::run(&orders, cast).map_err(CliError::Other)?;
+    print(&match args.output {
+        Output::Json => json(&report)?,
+        Output::Table => report.text(),
+    })?;
+    Ok(match report.short.is_empty() {
+        true => Exit::Ok,
+        false => Exit::Unhealthy,
     })
 }
 

@@ -14,6 +14,8 @@
 //! | `fault` | what goes wrong, see below |
 //! | `after` | so many calls go well first (default 0) |
 //! | `times` | so many calls go wrong then (default: all) |
+//! | `permille` | how many of a thousand such calls go wrong, drawn from `seed` and the tenth of a second it is (default: all) |
+//! | `seed` | see `permille` (default 0) |
 //! | `millis` | how long `sleep` takes (default 100); how long children and daemons live (default 10 minutes) |
 //! | `until_file` | `hang` ends when this file exists (default: never) |
 //! | `limit` | where a greedy fault stops, so that a host without limits does not take the machine along |

@@ -1,6 +1,10 @@
 //! One misdeed of a config: which fault, and to which calls it is done.
 
-use std::{panic, path::PathBuf};
+use std::{
+    panic,
+    path::PathBuf,
+    time::{SystemTime, UNIX_EPOCH},
+};
 
 use conductor_plugin_api::{Failure, Report, schemars, tracing};
 use schemars::JsonSchema;
@@ -17,6 +21,9 @@ pub(crate) struct Misdeed {
     #[serde(default)]
     after: u64,
     times: Option<u64>,
+    permille: Option<u64>,
+    #[serde(default)]
+    seed: u64,
     pub(crate) millis: Option<u64>,
     pub(crate) until_file: Option<PathBuf>,
     pub(crate) limit: Option<u64>,
@@ -91,7 +98,7 @@ impl Misdeed {
         let end = self
             .times
             .map_or(u64::MAX, |times| self.after.saturating_add(times));
-        if !(self.after..end).contains(&nth) {
+        if !(self.after..end).contains(&nth) || !self.strikes() {
             return Ok(None);
         }
         match self.fault {
@@ -132,6 +139,24 @@ impl Misdeed {
             }
         }
         Ok(None)
+    }
+
+    /// Whether chance wants it now.
+    ///
+    /// The draw is of the seed and the time, as a probe that was made anew would else repeat itself for ever.
+    fn strikes(&self) -> bool {
+        let Some(permille) = self.permille else {
+            return true;
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "a plugin has no clock but this, and chance needs no other"
+        )]
+        let now = SystemTime::now().duration_since(UNIX_EPOCH);
+        let tenths = now.map_or(0, |now| {
+            now.as_secs() * 10 + u64::from(now.subsec_millis() / 100)
+        });
+        draw(self.seed, tenths) % 1000 < permille
     }
 
     /// Does it in a call that has no report; what lies in one goes into a failure's message.
@@ -177,6 +202,14 @@ impl Misdeed {
         }
         Ok(())
     }
+}
+
+/// A number that looks like chance, and is the same for the same two (splitmix64).
+fn draw(seed: u64, nth: u64) -> u64 {
+    let mut mixed = seed.wrapping_add(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    mixed ^ (mixed >> 31)
 }
 
 /// A payload whose own drop panics.

@@ -8,6 +8,8 @@
 mod after_a_crash;
 mod author;
 mod breaker_over_the_wire;
+#[cfg(target_os = "linux")]
+mod campaign;
 mod changing_libraries;
 mod command_line;
 #[cfg(target_os = "linux")]
@@ -19,6 +21,8 @@ mod misbehaving_plugins;
 mod newcomer;
 mod prometheus;
 mod reload;
+#[cfg(target_os = "linux")]
+mod replacements;
 mod signatures;
 #[cfg(target_os = "linux")]
 mod workers;

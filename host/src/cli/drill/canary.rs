@@ -53,6 +53,13 @@ impl Canary {
         since.map(|(_, late)| *late).max().unwrap_or_default()
     }
 
+    /// The longest time the machine stood still of what ended between the two.
+    pub(super) fn worst_between(&self, start: Duration, end: Duration) -> Duration {
+        let stalls = self.stalls();
+        let within = stalls.iter().filter(|(at, _)| (start..=end).contains(at));
+        within.map(|(_, late)| *late).max().unwrap_or_default()
+    }
+
     fn stalls(&self) -> std::sync::MutexGuard<'_, Vec<(Duration, Duration)>> {
         self.stalls.lock().unwrap_or_else(PoisonError::into_inner)
     }

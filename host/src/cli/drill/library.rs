@@ -3,6 +3,7 @@
 //! The fault plugin's constructor reads its order from the file: a mark, and the name of a fault in 16 bytes padded with
 //! zeros. As built that is `none`; here another name is written into a copy.
 
+use conductor_plugin_api::manifest::Manifest;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 /// What is done to a copy of a library.
@@ -39,6 +40,28 @@ impl Patch {
             }
         }
     }
+}
+
+/// Gives a copy of a library another id, as long as its own, and another name: another plugin to the host, or another
+/// build of the same one.
+pub(super) fn identify(library: &mut [u8], id: &str, name: &str) -> Result<(), String> {
+    let starts = library.windows(MAGIC.len()).enumerate();
+    let found = starts
+        .filter(|(_, window)| *window == MAGIC)
+        .find_map(|(at, _)| {
+            let manifest = Manifest::parse(&library[at..]).ok()?;
+            Some((at, manifest.id.len()))
+        });
+    let (at, length) = found.ok_or("the library has no manifest; build it again")?;
+    if id.len() != length || name.len() >= NAME_SIZE {
+        return Err(format!("{id} is not as long as the library's own id"));
+    }
+    let place = at + ID;
+    library[place..place + length].copy_from_slice(id.as_bytes());
+    let place = &mut library[at + NAME..at + NAME + NAME_SIZE];
+    place.fill(0);
+    place[..name.len()].copy_from_slice(name.as_bytes());
+    Ok(())
 }
 
 fn give_order(library: &mut [u8], order: &str) -> Result<(), String> {
@@ -112,6 +135,12 @@ type Place = std::ops::Range<usize>;
 
 /// What stands before the order; `plugins/fault/src/load.rs` has the same.
 const MARK: &[u8] = b"conductor-fault:";
+/// The beginning of a manifest, where its id and its name stand in it, and how much room a name has; the room
+/// `manifest` of the plugin API says so.
+const MAGIC: &[u8] = b"CNDCTR\x1a\x01";
+const ID: usize = 32;
+const NAME: usize = 160;
+const NAME_SIZE: usize = 128;
 /// How long an order is.
 const ORDER: usize = 16;
 
@@ -127,6 +156,33 @@ mod tests {
             library,
             b"before conductor-fault:segfault\0\0\0\0\0\0\0\0 after"
         );
+    }
+
+    #[test]
+    fn a_library_with_another_id_and_name_says_so_and_the_rest_stays() {
+        let mut record = [0; Manifest::SIZE];
+        record[..8].copy_from_slice(MAGIC);
+        record[8..12].copy_from_slice(&288_u32.to_le_bytes());
+        record[18] = 1;
+        for (at, text) in [
+            (ID, &b"fault"[..]),
+            (96, b"1.2.3"),
+            (NAME, b"A longer name"),
+        ] {
+            record[at..at + text.len()].copy_from_slice(text);
+        }
+        // The magic alone, as it lies in programs that look for it, is no manifest.
+        let mut library = [b"before", MAGIC, b"between", &record[..], b"after"].concat();
+        identify(&mut library, "other", "Name").unwrap();
+        let manifest = Manifest::parse(&library[6 + 8 + 7..]).unwrap();
+        assert_eq!(
+            (manifest.id.as_str(), manifest.name.as_str()),
+            ("other", "Name")
+        );
+        assert_eq!(manifest.version, "1.2.3");
+        assert!(library.ends_with(b"after"));
+        assert!(identify(&mut library, "another", "Name").is_err());
+        assert!(identify(&mut b"nothing".to_vec(), "other", "Name").is_err());
     }
 
     #[test]

@@ -51,6 +51,11 @@ impl Cast {
             bystander: library(BYSTANDER)?,
         })
     }
+
+    /// The library of the faults, and that of the bystanders.
+    pub(super) fn libraries(&self) -> (&[u8], &[u8]) {
+        (&self.fault, &self.bystander)
+    }
 }
 
 /// A running host with one platform that goes wrong, one beside it, and two that are to notice nothing.
@@ -92,7 +97,6 @@ impl Scene {
         clock: Clock,
     ) -> Result<Self, String> {
         let mark = mark(case.number);
-        let config = folder.path().join("conductor.toml");
         let cannot = |e: std::io::Error| format!("cannot set the scene: {e}");
         let mut library = cast.fault.clone();
         if let Deed::Library(patch) = case.fault.deed {
@@ -101,13 +105,23 @@ impl Scene {
         let plugins = folder.path().join(PLUGINS);
         fs::write(plugins.join("fault.so"), library).map_err(cannot)?;
         fs::write(plugins.join("bystander.so"), &cast.bystander).map_err(cannot)?;
-        fs::write(&config, config_text(case, well, mark)).map_err(cannot)?;
+        fs::write(folder.path().join(CONFIG), config_text(case, well, mark)).map_err(cannot)?;
+        Self::launch(folder, cast, mark, clock)
+    }
+
+    /// Starts a host on a folder that has all it needs, and waits until it serves.
+    pub(super) fn launch(
+        folder: TempDir,
+        cast: &Cast,
+        mark: u64,
+        clock: Clock,
+    ) -> Result<Self, String> {
         let mut command = Command::new(&cast.program);
         command
             .args(["run", "--web.listen-address", "127.0.0.1:0"])
             .args(["--log.level", "info", "--log.format", "text"])
             .arg("--config.file")
-            .arg(&config)
+            .arg(folder.path().join(CONFIG))
             .env("NO_COLOR", "1")
             .env_remove("RUST_BACKTRACE")
             .stdin(Stdio::null())
@@ -168,7 +182,7 @@ impl Scene {
     }
 
     /// How a host died says more than what it does not answer, and comes a little later.
-    fn or_how_it_died(&mut self, error: String) -> String {
+    pub(super) fn or_how_it_died(&mut self, error: String) -> String {
         let start = self.clock.now();
         while self.clock.now() - start < DYING {
             if let Err(died) = self.is_alive() {
@@ -217,6 +231,16 @@ impl Scene {
     /// Sends the host a signal.
     pub(super) fn signal(&self, signal: Signal) -> Result<(), String> {
         send(self.host.id(), signal)
+    }
+
+    /// Where the host answers.
+    pub(super) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The file the host has its config from.
+    pub(super) fn config(&self) -> PathBuf {
+        self.folder.path().join(CONFIG)
     }
 
     /// The host's process.
@@ -271,7 +295,7 @@ pub(super) fn send(pid: u32, signal: Signal) -> Result<(), String> {
 }
 
 /// How long what a case leaves behind would live, in milliseconds: its own, so that it can be told from others.
-fn mark(number: usize) -> u64 {
+pub(super) fn mark(number: usize) -> u64 {
     let drill = u64::from(std::process::id() % 300) * 1000;
     300_000 + drill + u64::try_from(number % 1000).unwrap_or_default()
 }
@@ -350,7 +374,8 @@ const DYING: Duration = Duration::from_secs(1);
 /// How much of a log is kept, in bytes.
 const MOST_LOG: usize = 2 << 20;
 const LISTENING: &str = "listening on http://";
-const PLUGINS: &str = "plugins";
-const STATE: &str = "state";
+pub(super) const PLUGINS: &str = "plugins";
+pub(super) const STATE: &str = "state";
+pub(super) const CONFIG: &str = "conductor.toml";
 /// The plugin of those who must notice nothing.
 const BYSTANDER: &str = "disk";

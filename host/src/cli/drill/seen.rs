@@ -23,13 +23,10 @@ pub(super) struct Seen {
 impl Seen {
     /// Looks at the host that listens at `address`.
     pub(super) fn look(address: SocketAddr, now: Duration) -> Result<Self, String> {
-        let status = get(address, "/api/v1/status")?;
-        let status = serde_json::from_str(&status)
-            .map_err(|e| format!("/api/v1/status is not JSON any more: {e}"))?;
-        let metrics = get(address, "/metrics")?;
+        let status = status(address)?;
         Ok(Self {
             at: now,
-            series: parse(&metrics)?,
+            series: metrics(address)?,
             status,
         })
     }
@@ -120,6 +117,17 @@ impl Seen {
     pub(super) fn worker(&self) -> Option<u32> {
         self.plugin("pid").as_u64()?.try_into().ok()
     }
+}
+
+/// What the host's status says.
+pub(super) fn status(address: SocketAddr) -> Result<Value, String> {
+    let status = get(address, "/api/v1/status")?;
+    serde_json::from_str(&status).map_err(|e| format!("/api/v1/status is not JSON any more: {e}"))
+}
+
+/// Each sample of the host's metrics, by its series.
+pub(super) fn metrics(address: SocketAddr) -> Result<BTreeMap<String, f64>, String> {
+    parse(&get(address, "/metrics")?)
 }
 
 /// Reads Prometheus's text format, and refuses what Prometheus would refuse.

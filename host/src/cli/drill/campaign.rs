@@ -1,0 +1,395 @@
+//! `conductor drill --campaign N`: one host with many platforms, and at least N faults at random times.
+//!
+//! The host starts in peace and is measured. Then platforms of many plugins go wrong again and again, workers are killed
+//! and stopped, libraries replaced and the config reloaded, until N faults are counted by the host's own metrics. At last
+//! there is peace again, and the host must be as it was: nothing lost, nothing late, nothing left behind.
+//!
+//! The seed decides who does what and what happens in which order; how it falls together is the machine's.
+
+use std::{collections::BTreeMap, thread, time::Duration};
+
+use super::{
+    Chance,
+    canary::Canary,
+    leftovers::libraries_in,
+    scene::{Cast, PLUGINS, STATE, Scene, mark},
+};
+use crate::clock::Clock;
+use events::{Events, write_config};
+use holdings::{Holdings, memory};
+use innocents::Innocents;
+use ledger::{Ledger, since};
+pub(super) use report::Report;
+use report::Tally;
+use roster::{Role, Roster};
+use sight::{Counts, Glance};
+use sins::Counted;
+
+mod events;
+mod holdings;
+mod innocents;
+mod ledger;
+mod report;
+mod roster;
+mod sight;
+mod sins;
+
+/// What a campaign is to be.
+pub(super) struct Orders {
+    pub(super) faults: u64,
+    pub(super) platforms: usize,
+    pub(super) seed: u64,
+}
+
+/// Runs a campaign.
+///
+/// # Errors
+/// When it could not even begin; what fell short is in the report.
+pub(super) fn run(orders: &Orders, cast: &Cast) -> Result<Report, String> {
+    let clock = Clock::start();
+    let canary = Canary::new(clock);
+    thread::scope(|threads| {
+        threads.spawn(|| canary.sing());
+        let report = Campaign::begin(orders, cast, clock, &canary).map(Campaign::run);
+        canary.end();
+        report
+    })
+}
+
+struct Campaign<'a> {
+    orders: &'a Orders,
+    cast: &'a Cast,
+    clock: Clock,
+    canary: &'a Canary,
+    chance: Chance,
+    roster: Roster,
+    scene: Scene,
+    report: Report,
+}
+
+impl<'a> Campaign<'a> {
+    fn begin(
+        orders: &'a Orders,
+        cast: &'a Cast,
+        clock: Clock,
+        canary: &'a Canary,
+    ) -> Result<Self, String> {
+        let mut chance = Chance(orders.seed);
+        let roster = Roster::draw(orders.platforms, &mut chance);
+        let folder = Scene::folder()?;
+        roster.install(cast, &folder.path().join(PLUGINS))?;
+        let config = roster.config((PLUGINS, STATE), false, 0);
+        write_config(&folder.path().join(super::scene::CONFIG), &config)?;
+        let scene = Scene::launch(folder, cast, mark(0), clock)?;
+        let report = Report {
+            seed: orders.seed,
+            seconds: 0.0,
+            platforms: roster.members.len(),
+            faults: 0,
+            by_fault: BTreeMap::new(),
+            outside: events::Done::default(),
+            restarts: BTreeMap::new(),
+            host_deaths: 0,
+            due: 0,
+            innocents: Innocents::default(),
+            before: None,
+            after: None,
+            memory_warm_kib: 0,
+            memory_most_kib: 0,
+            memory_end_kib: 0,
+            machine_stall_ms: 0.0,
+            short: Vec::new(),
+        };
+        Ok(Self {
+            orders,
+            cast,
+            clock,
+            canary,
+            chance,
+            roster,
+            scene,
+            report,
+        })
+    }
+
+    fn run(mut self) -> Report {
+        let start = self.clock.now();
+        if let Err(reason) = self.through() {
+            self.report.short.push(reason);
+        }
+        if self.scene.is_alive().is_err() {
+            self.report.host_deaths += 1;
+        }
+        self.leave();
+        self.report.seconds = (self.clock.now() - start).as_secs_f64();
+        self.report.machine_stall_ms = self.canary.worst_since(start).as_secs_f64() * 1000.0;
+        self.report
+    }
+
+    /// The campaign itself; an error is what kept it from its end.
+    fn through(&mut self) -> Result<(), String> {
+        self.wait_for_all()?;
+        let before = self.holdings();
+        self.report.before = Some(before);
+        let wanted = (self.orders.faults / 100).max(LEAST_REPLACED);
+        let (roster, chance) = (&self.roster, &mut self.chance);
+        let mut events = Events::new(roster, self.cast, self.clock, wanted);
+        let mut look = Looking {
+            scene: &mut self.scene,
+            clock: self.clock,
+        };
+        events.reload(look.scene, true, 0)?;
+        thread::sleep(SETTLING);
+        let names = || roster.members.iter().map(|member| member.name.as_str());
+        let mut ledger = Ledger::of(names());
+        look.until(
+            "the platforms' slots are not where they must be",
+            |a, counts, b| ledger.open(a, counts, b),
+        )?;
+        let first = look.counts()?;
+        let start = self.clock.now();
+        let mut innocents = Innocents::of(roster, &first, start);
+        let mut counted_at = start;
+        let last = loop {
+            let glance = look.glance()?;
+            innocents.see(roster, &glance, self.canary);
+            events.go_on(look.scene, &glance, chance)?;
+            if self.clock.now() - counted_at >= COUNTING {
+                counted_at = self.clock.now();
+                let counts = look.counts()?;
+                innocents.count(&counts, counted_at, self.canary);
+                events.replace(look.scene, &counts, chance)?;
+                let faults = tally(roster, &first, &counts)
+                    .values()
+                    .map(|t| t.count)
+                    .sum::<u64>()
+                    + events.done.strikes();
+                self.report.faults = faults;
+                let used = memory(look.scene.host_pid());
+                self.report.memory_most_kib = self.report.memory_most_kib.max(used);
+                if self.report.memory_warm_kib == 0 && faults * 5 >= self.orders.faults {
+                    self.report.memory_warm_kib = used;
+                }
+                if faults >= self.orders.faults && events.all_replaced() {
+                    break counts;
+                }
+                if self.clock.now() - start > longest(self.orders.faults) {
+                    let replaced = events.done.replaced;
+                    self.report.short.push(format!(
+                        "only {faults} faults and {replaced} replacements in {} s",
+                        longest(self.orders.faults).as_secs()
+                    ));
+                    break counts;
+                }
+            }
+            thread::sleep(GLANCING);
+        };
+        events.end();
+        self.report.by_fault = tally(roster, &first, &last);
+        self.report.outside = events.done;
+        for reason in ["crash", "hang", "limit", "protocol", "replace"] {
+            self.report.restarts.insert(reason, last.restarts(reason));
+        }
+        look.until(
+            "the platforms' slots are not where they must be",
+            |a, counts, b| ledger.close(a, counts, b),
+        )?;
+        self.report.due = ledger.due();
+        self.report
+            .short
+            .extend(ledger.faults().into_iter().take(MOST_WORDS));
+        let (end, glance) = (look.counts()?, look.glance()?);
+        innocents.count(&end, self.clock.now(), self.canary);
+        innocents.settle(roster, &first, &end, &glance);
+        self.report.short.extend(innocents.lost.iter().cloned());
+        self.report.innocents = innocents;
+        if !end.reload_is_successful {
+            self.report
+                .short
+                .push("the last reload did not succeed".to_owned());
+        }
+        // Quiet again: what the host holds must be what it held before.
+        events.reload(look.scene, false, 0)?;
+        self.compare(&before)
+    }
+
+    /// Waits until every platform has reported twice.
+    fn wait_for_all(&mut self) -> Result<(), String> {
+        let roster = &self.roster;
+        let mut look = Looking {
+            scene: &mut self.scene,
+            clock: self.clock,
+        };
+        look.until(
+            "the platforms' first reports do not come",
+            |_, counts, _| {
+                roster.members.iter().all(|member| {
+                    let count = counts.platforms.get(&member.name);
+                    count.is_some_and(|count| count.ended("healthy") >= 2)
+                })
+            },
+        )
+    }
+
+    /// What the host holds in quiet: looks take a descriptor and a thread themselves.
+    fn holdings(&mut self) -> Holdings {
+        thread::sleep(SETTLING);
+        Holdings::of(&mut self.scene)
+    }
+
+    /// Waits until the host holds no more than before, threads that it keeps for a while among them.
+    fn compare(&mut self, before: &Holdings) -> Result<(), String> {
+        let start = self.clock.now();
+        let more = loop {
+            let after = self.holdings();
+            self.scene.is_alive()?;
+            self.report.after = Some(after);
+            self.report.memory_end_kib = after.memory_kib;
+            let more = after.more_than(before);
+            if more.is_none() || self.clock.now() - start > CALMING {
+                break more;
+            }
+        };
+        if let Some(more) = more {
+            self.report
+                .short
+                .push(format!("in quiet again, the host has {more}"));
+        }
+        let (warm, end) = (self.report.memory_warm_kib, self.report.memory_end_kib);
+        if warm > 0 && end > warm + (warm / 10).max(GROWTH_KIB) {
+            self.report.short.push(format!(
+                "the host's memory grew from {warm} KiB after a fifth of the faults to {end} KiB"
+            ));
+        }
+        Ok(())
+    }
+
+    /// Ends the host, and looks at what is left of it.
+    fn leave(&mut self) {
+        let is_well = self.scene.is_alive().is_ok();
+        if let Err(reason) = self.scene.stop() {
+            self.report.short.push(reason);
+            self.keep_the_log();
+        }
+        self.scene.kill();
+        let start = self.clock.now();
+        let mut left = self.scene.leftovers.alive().len();
+        while left > 0 && self.clock.now() - start < CLEAN {
+            thread::sleep(GLANCING);
+            left = self.scene.leftovers.alive().len();
+        }
+        if left > 0 {
+            self.report
+                .short
+                .push(format!("{left} processes are left behind"));
+        }
+        self.scene.leftovers.kill();
+        let copies = libraries_in(&self.scene.state());
+        if is_well && copies > 0 {
+            self.report
+                .short
+                .push(format!("{copies} private copies of libraries are left"));
+        }
+    }
+
+    /// What a host logged last before it died says more than that it did.
+    fn keep_the_log(&mut self) {
+        let log = self.scene.log();
+        let lines: Vec<_> = log.lines().rev().take(LAST_LINES).collect();
+        let lines: Vec<_> = lines.into_iter().rev().collect();
+        self.report
+            .short
+            .push(format!("its log ended so: {}", lines.join(" | ")));
+    }
+}
+
+/// Looks at the host, and says how it died if it did.
+struct Looking<'a> {
+    scene: &'a mut Scene,
+    clock: Clock,
+}
+
+impl Looking<'_> {
+    fn glance(&mut self) -> Result<Glance, String> {
+        let glance = Glance::take(self.scene.address(), self.clock);
+        glance.map_err(|error| self.scene.or_how_it_died(error))
+    }
+
+    fn counts(&mut self) -> Result<Counts, String> {
+        let counts = Counts::take(self.scene.address());
+        counts.map_err(|error| self.scene.or_how_it_died(error))
+    }
+
+    /// Looks until it is as wanted: a glance, the counts, and another glance.
+    fn until(
+        &mut self,
+        missing: &str,
+        mut wanted: impl FnMut(&Glance, &Counts, &Glance) -> bool,
+    ) -> Result<(), String> {
+        let start = self.clock.now();
+        loop {
+            let (before, counts, after) = (self.glance()?, self.counts()?, self.glance()?);
+            if wanted(&before, &counts, &after) {
+                return Ok(());
+            }
+            if self.clock.now() - start > PATIENCE {
+                return Err(format!("{missing}, after {} s", PATIENCE.as_secs()));
+            }
+            thread::sleep(LOOKING);
+        }
+    }
+}
+
+/// How many faults of each kind were counted between two looks.
+fn tally(roster: &Roster, start: &Counts, end: &Counts) -> BTreeMap<String, Tally> {
+    let mut tallies = BTreeMap::<String, Tally>::new();
+    for member in &roster.members {
+        let Role::Sinner(sin) = member.role else {
+            continue;
+        };
+        let (counted_by, count) = match sin.counted {
+            Counted::Failures(types) => (
+                format!("failures of type {}", types.join(", ")),
+                since(start, end, |count| count.failed(types)),
+            ),
+            Counted::Reports => (
+                "reports".to_owned(),
+                since(start, end, |count| {
+                    count.all_ended() - count.ended("failed")
+                }),
+            ),
+        };
+        let tally = tallies
+            .entry(format!("{}/{}", sin.stage, sin.fault))
+            .or_default();
+        tally.platforms += 1;
+        tally.count += count.get(member.name.as_str()).copied().unwrap_or_default();
+        tally.counted_by = counted_by;
+    }
+    tallies
+}
+
+/// How long a campaign may take at most: what ten thousand faults may, and a minute for few.
+fn longest(faults: u64) -> Duration {
+    Duration::from_millis(60_000 + faults * 48)
+}
+
+/// How many libraries are replaced at least; else one for each hundred faults.
+const LEAST_REPLACED: u64 = 8;
+/// How long it takes until what was asked of a host has settled.
+const SETTLING: Duration = Duration::from_millis(1500);
+/// Between two looks: at who started when, at what was counted, and at both together.
+const GLANCING: Duration = Duration::from_millis(150);
+const COUNTING: Duration = Duration::from_secs(1);
+const LOOKING: Duration = Duration::from_millis(70);
+/// How long anything may take before it is given up on.
+const PATIENCE: Duration = Duration::from_secs(60);
+/// How long a host keeps threads it has no use for, and more.
+const CALMING: Duration = Duration::from_secs(25);
+/// How long what a host leaves may take to be gone.
+const CLEAN: Duration = Duration::from_secs(5);
+/// How much a host's memory may move without having grown, in KiB: what an allocator keeps.
+const GROWTH_KIB: u64 = 8 << 10;
+/// How many accounts that do not balance are told in words.
+const MOST_WORDS: usize = 10;
+const LAST_LINES: usize = 5;

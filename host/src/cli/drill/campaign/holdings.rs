@@ -1,0 +1,120 @@
+//! What a host holds of its machine: descriptors, threads, processes, private copies and memory.
+
+use std::{fmt, fs};
+
+use serde::Serialize;
+
+use super::super::{leftovers::libraries_in, scene::Scene};
+
+/// What a host holds at one moment.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(super) struct Holdings {
+    pub(super) descriptors: usize,
+    pub(super) threads: u64,
+    /// Those that descend from it or lie about with its name on them.
+    pub(super) processes: usize,
+    pub(super) private_copies: usize,
+    pub(super) memory_kib: u64,
+}
+
+impl Holdings {
+    /// Those of a host that runs.
+    pub(super) fn of(scene: &mut Scene) -> Self {
+        let pid = scene.host_pid();
+        scene.leftovers.note();
+        let open = fs::read_dir(format!("/proc/{pid}/fd"));
+        Self {
+            descriptors: open.map_or(0, Iterator::count),
+            threads: status(pid, "Threads:"),
+            processes: scene.leftovers.alive().len(),
+            private_copies: libraries_in(&scene.state()),
+            memory_kib: memory(pid),
+        }
+    }
+
+    /// What there is more of than `before`, memory apart; nothing if there is nothing.
+    pub(super) fn more_than(&self, before: &Self) -> Option<String> {
+        let counts = [
+            ("descriptors", self.descriptors, before.descriptors),
+            ("processes", self.processes, before.processes),
+            ("private copies", self.private_copies, before.private_copies),
+        ];
+        let mut more: Vec<_> = counts
+            .iter()
+            .filter(|(_, now, before)| now > before)
+            .map(|(what, now, before)| format!("{now} {what} where it had {before}"))
+            .collect();
+        if self.threads > before.threads {
+            more.push(format!(
+                "{} threads where it had {}",
+                self.threads, before.threads
+            ));
+        }
+        (!more.is_empty()).then(|| more.join(", "))
+    }
+}
+
+impl fmt::Display for Holdings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "{} descriptors, {} threads, {} processes, {} private copies",
+            self.descriptors, self.threads, self.processes, self.private_copies
+        )
+    }
+}
+
+/// The resident memory of a process, in KiB.
+pub(super) fn memory(pid: u32) -> u64 {
+    status(pid, "VmRSS:")
+}
+
+/// A number of the kernel's on a process; 0 if it is gone.
+fn status(pid: u32, key: &str) -> u64 {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix(key));
+    let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    number.unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_there_is_more_of_is_said_and_what_there_is_less_of_is_not() {
+        let before = Holdings {
+            descriptors: 20,
+            threads: 30,
+            processes: 4,
+            private_copies: 4,
+            memory_kib: 1000,
+        };
+        let same = Holdings {
+            memory_kib: 2000,
+            descriptors: 19,
+            ..before
+        };
+        assert_eq!(same.more_than(&before), None);
+        for more in [
+            Holdings {
+                descriptors: 21,
+                ..before
+            },
+            Holdings {
+                threads: 31,
+                ..before
+            },
+            Holdings {
+                processes: 5,
+                ..before
+            },
+            Holdings {
+                private_copies: 5,
+                ..before
+            },
+        ] {
+            assert!(more.more_than(&before).unwrap().contains("where it had"));
+        }
+    }
+}

@@ -1,0 +1,216 @@
+//! What the platforms lost that had nothing to do with any fault.
+
+use std::{collections::HashMap, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    super::{
+        account::{EXCUSE, LATE},
+        canary::Canary,
+    },
+    roster::Roster,
+    sight::{Counts, Glance},
+};
+
+/// What was seen of the innocent platforms.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Innocents {
+    pub(super) platforms: usize,
+    /// Checks whose start was seen.
+    pub(super) checks_seen: u64,
+    /// How late after its slot a check started at most, in milliseconds.
+    pub(super) latest_ms: f64,
+    /// Checks that started too late while the machine itself stood still as long, and slots missed in such times.
+    pub(super) excused_late: u64,
+    pub(super) excused_missed: u64,
+    /// Those that nothing excuses, the first of them in words.
+    pub(super) late: u64,
+    pub(super) missed: u64,
+    pub(super) lost: Vec<String>,
+    #[serde(skip)]
+    started: HashMap<String, f64>,
+    #[serde(skip)]
+    missed_before: HashMap<String, u64>,
+    #[serde(skip)]
+    counted_at: Duration,
+}
+
+impl Innocents {
+    /// Nothing was seen of them yet, but what was counted until `at`.
+    pub(super) fn of(roster: &Roster, counts: &Counts, at: Duration) -> Self {
+        let mut innocents = Self {
+            platforms: names(roster).count(),
+            counted_at: at,
+            ..Self::default()
+        };
+        for name in names(roster) {
+            let missed = counts
+                .platforms
+                .get(name)
+                .map_or(0, |count| count.skipped("missed"));
+            innocents.missed_before.insert(name.to_owned(), missed);
+        }
+        innocents
+    }
+
+    /// Takes in when their last checks started.
+    pub(super) fn see(&mut self, roster: &Roster, glance: &Glance, canary: &Canary) {
+        for name in names(roster) {
+            let Some((stand, started)) = glance
+                .platforms
+                .get(name)
+                .and_then(|stand| Some((stand, stand.started?)))
+            else {
+                continue;
+            };
+            let known = self.started.insert(name.to_owned(), started);
+            if known.is_none_or(|known| (started - known).abs() < 0.01) {
+                continue;
+            }
+            self.checks_seen += 1;
+            let late = stand.lateness().unwrap_or_default();
+            self.latest_ms = self.latest_ms.max((late * 1000.0).round());
+            if late <= LATE {
+                continue;
+            }
+            let ago = Duration::try_from_secs_f64(glance.wall - started).unwrap_or_default();
+            let at = glance.at.saturating_sub(ago);
+            let around = (at.saturating_sub(AROUND), at + AROUND);
+            let stall = canary.worst_between(around.0, around.1);
+            if late <= LATE + stall.as_secs_f64() {
+                self.excused_late += 1;
+            } else {
+                self.late += 1;
+                self.lose(format!(
+                    "{name}: a check started {:.0} ms late, and the machine by {} ms at most",
+                    late * 1000.0,
+                    stall.as_millis()
+                ));
+            }
+        }
+    }
+
+    /// Takes in what was counted until `at`: slots are missed when the machine stands still at them.
+    pub(super) fn count(&mut self, counts: &Counts, at: Duration, canary: &Canary) {
+        let since = self.counted_at.saturating_sub(AROUND);
+        let stall = canary.worst_between(since, at + AROUND);
+        let mut lost = Vec::new();
+        for (name, before) in &mut self.missed_before {
+            let missed = counts
+                .platforms
+                .get(name)
+                .map_or(0, |count| count.skipped("missed"));
+            let new = missed.saturating_sub(std::mem::replace(before, missed));
+            if new == 0 {
+                continue;
+            }
+            if stall >= EXCUSE {
+                self.excused_missed += new;
+            } else {
+                self.missed += new;
+                lost.push(format!(
+                    "{name}: {new} slots were missed, and the machine was late by {} ms at most",
+                    stall.as_millis()
+                ));
+            }
+        }
+        self.counted_at = at;
+        lost.into_iter().for_each(|what| self.lose(what));
+    }
+
+    /// Takes in what was counted in all: nothing but healthy reports, and slots that were missed.
+    pub(super) fn settle(
+        &mut self,
+        roster: &Roster,
+        start: &Counts,
+        end: &Counts,
+        glance: &Glance,
+    ) {
+        for name in names(roster) {
+            let (Some(before), Some(after)) = (start.platforms.get(name), end.platforms.get(name))
+            else {
+                self.lose(format!("{name}: it is not in the metrics any more"));
+                continue;
+            };
+            let bad = after.all_ended() - after.ended("healthy") - before.all_ended()
+                + before.ended("healthy");
+            if bad > 0 {
+                let said = glance
+                    .platforms
+                    .get(name)
+                    .map_or("", |stand| &stand.message);
+                self.lose(format!(
+                    "{name}: {bad} checks did not find it healthy (last: {said})"
+                ));
+            }
+            let skipped = after.all_skipped() - after.skipped("missed") - before.all_skipped()
+                + before.skipped("missed");
+            if skipped > 0 {
+                self.lose(format!("{name}: {skipped} checks were skipped"));
+            }
+        }
+    }
+
+    /// More than a few of the same say no more than those.
+    fn lose(&mut self, what: String) {
+        if self.lost.len() < MOST_WORDS {
+            self.lost.push(what);
+        }
+    }
+}
+
+fn names(roster: &Roster) -> impl Iterator<Item = &str> {
+    let innocent = roster
+        .members
+        .iter()
+        .filter(|member| member.role.is_innocent());
+    innocent.map(|member| member.name.as_str())
+}
+
+/// How far from a check a stall of the machine may lie to be what made it late.
+const AROUND: Duration = Duration::from_millis(300);
+/// How many losses are told in words.
+const MOST_WORDS: usize = 10;
+
+#[cfg(test)]
+mod tests {
+    use super::{
+        super::{super::Chance, sight::Stand},
+        *,
+    };
+    use crate::clock::Clock;
+
+    /// What is made of a check of the first innocent platform that starts so late, in seconds.
+    fn seen(late: f64) -> Innocents {
+        let roster = Roster::draw(60, &mut Chance(1));
+        let name = names(&roster).next().unwrap();
+        let canary = Canary::new(Clock::start());
+        let mut innocents = Innocents::of(&roster, &Counts::of_one(name, 0), Duration::ZERO);
+        for (slot, late) in [(1000.0, 0.0), (1001.0, late)] {
+            let stand = Stand {
+                next: slot + 1.0,
+                started: Some(slot + late),
+                interval: 1.0,
+                timeout: 0.5,
+                message: String::new(),
+            };
+            let glance = Glance::of_one(name, stand, slot + 0.5);
+            innocents.see(&roster, &glance, &canary);
+            innocents.see(&roster, &glance, &canary);
+        }
+        innocents
+    }
+
+    #[test]
+    fn a_check_that_starts_later_than_a_tenth_of_a_second_is_a_loss_if_the_machine_went_on() {
+        let late = seen(0.3);
+        assert_eq!((late.checks_seen, late.late, late.lost.len()), (1, 1, 1));
+        assert_eq!(late.latest_ms, 300.0);
+        let in_time = seen(0.05);
+        assert_eq!(
+            (in_time.checks_seen, in_time.late, in_time.lost.len()),
+            (1, 0, 0)
+        );
+    }
+}

@@ -1,0 +1,200 @@
+//! Whether every due check of every platform was counted exactly once.
+//!
+//! From one moment to a later one, as many checks are due as slots of the platform's lattice lie between. The status
+//! names the next slot, and the metrics count what became of those before it. The two are read one after the other, so
+//! they are compared only where neither can have moved in between: no slot has passed meanwhile, and the last one lies so
+//! far back that its check has ended, or run into its deadline.
+
+use std::collections::{BTreeMap, HashMap};
+
+use super::sight::{Counts, Glance, Stand};
+
+/// The account of each platform.
+#[derive(Default)]
+pub(super) struct Ledger(BTreeMap<String, Line>);
+
+/// The account of one platform.
+#[derive(Default)]
+struct Line {
+    /// Where the lattice was first seen to go on.
+    first: f64,
+    /// The first count.
+    counted: u64,
+    /// Counted checks less slots, of each look so far: the same number every time, if each check is counted once.
+    opened: Vec<i64>,
+    closed: Vec<i64>,
+    /// Slots since the account was opened.
+    due: i64,
+}
+
+impl Ledger {
+    /// An account for each of these platforms.
+    pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
+        Self(
+            names
+                .map(|name| (name.to_owned(), Line::default()))
+                .collect(),
+        )
+    }
+
+    /// Takes in a look: the counts were read between the two glances. Says whether every account is open.
+    pub(super) fn open(&mut self, before: &Glance, counts: &Counts, after: &Glance) -> bool {
+        for (name, line) in &mut self.0 {
+            if let Some((next, interval, counted)) = mark(name, before, counts, after) {
+                if line.opened.is_empty() {
+                    (line.first, line.counted) = (next, counted);
+                }
+                line.opened.push(line.balance(next, interval, counted));
+            }
+        }
+        self.0.values().all(|line| line.opened.len() >= LOOKS)
+    }
+
+    /// Takes in a look at the end; says whether every account balances, or never will.
+    pub(super) fn close(&mut self, before: &Glance, counts: &Counts, after: &Glance) -> bool {
+        for (name, line) in &mut self.0 {
+            if !line.balances()
+                && let Some((next, interval, counted)) = mark(name, before, counts, after)
+            {
+                let balance = line.balance(next, interval, counted);
+                line.closed.push(balance);
+                line.due = whole(counted) - whole(line.counted) - balance;
+            }
+        }
+        let done = |line: &Line| line.balances() || line.closed.len() >= TRIES;
+        self.0.values().all(done)
+    }
+
+    /// How many checks were due in all.
+    pub(super) fn due(&self) -> i64 {
+        self.0.values().map(|line| line.due).sum()
+    }
+
+    /// What does not balance, in words.
+    pub(super) fn faults(&self) -> Vec<String> {
+        let faults = self.0.iter().filter(|(_, line)| !line.balances());
+        faults
+            .map(|(name, line)| match line.closed.last() {
+                None => format!("{name}: its slots do not go on where they lie"),
+                Some(balance) => format!(
+                    "{name}: {} checks were counted where {} were due",
+                    line.due + balance,
+                    line.due
+                ),
+            })
+            .collect()
+    }
+}
+
+impl Line {
+    /// Checks counted since the account was opened, less slots that have passed.
+    fn balance(&self, next: f64, interval: f64, counted: u64) -> i64 {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "as many slots as a campaign has are a small number"
+        )]
+        let slots = ((next - self.first) / interval).round() as i64;
+        whole(counted) - whole(self.counted) - slots
+    }
+
+    fn balances(&self) -> bool {
+        self.closed
+            .iter()
+            .any(|balance| self.opened.contains(balance))
+    }
+}
+
+/// The next slot, the interval and the count of a platform, where they belong together.
+fn mark(name: &str, before: &Glance, counts: &Counts, after: &Glance) -> Option<(f64, f64, u64)> {
+    let (stand, later) = (before.platforms.get(name)?, after.platforms.get(name)?);
+    let counted = counts.platforms.get(name)?.due();
+    let unmoved = (stand.next - later.next).abs() < stand.interval / 2.0;
+    (unmoved && is_over(stand, before.wall)).then_some((stand.next, stand.interval, counted))
+}
+
+/// Whether the check of the last slot is over, and the next one lies where it must: less than an interval ahead.
+fn is_over(stand: &Stand, now: f64) -> bool {
+    let since_slot = now - (stand.next - stand.interval);
+    (stand.timeout + SETTLED..stand.interval).contains(&since_slot)
+}
+
+fn whole(count: u64) -> i64 {
+    i64::try_from(count).unwrap_or(i64::MAX)
+}
+
+/// The names of platforms with what is counted of them between two looks.
+pub(super) fn since<'a>(
+    start: &'a Counts,
+    end: &'a Counts,
+    count: impl Fn(&super::sight::Count) -> u64 + 'a,
+) -> HashMap<&'a str, u64> {
+    let diffs = end.platforms.iter().map(move |(name, now)| {
+        let before = start.platforms.get(name).map_or(0, &count);
+        (name.as_str(), count(now).saturating_sub(before))
+    });
+    diffs.collect()
+}
+
+/// How many looks open an account: one may fall on a check that the host is late to give up on.
+const LOOKS: usize = 2;
+/// How many looks may not balance before the account never will.
+const TRIES: usize = 6;
+/// How long after its deadline a check is counted for certain on a machine that is not stalled, in seconds.
+const SETTLED: f64 = 0.06;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A platform with an interval of 1 s and a timeout of 0.5 s, `into` seconds after its `nth` slot.
+    fn glance(nth: f64, into: f64) -> Glance {
+        let stand = Stand {
+            next: 1000.0 + nth + 1.0,
+            started: None,
+            interval: 1.0,
+            timeout: 0.5,
+            message: String::new(),
+        };
+        Glance::of_one("a", stand, 1000.0 + nth + into)
+    }
+
+    fn ledger(slots: f64, counted: u64) -> Ledger {
+        let mut ledger = Ledger::of(["a"].into_iter());
+        let look = glance(0.0, 0.8);
+        for _ in 0..LOOKS {
+            ledger.open(&look, &Counts::of_one("a", 7), &look);
+        }
+        let look = glance(slots, 0.8);
+        for _ in 0..TRIES {
+            ledger.close(&look, &Counts::of_one("a", 7 + counted), &look);
+        }
+        ledger
+    }
+
+    #[test]
+    fn an_account_balances_when_each_slot_is_counted_once() {
+        let ledger = ledger(500.0, 500);
+        assert_eq!((ledger.faults(), ledger.due()), (vec![], 500));
+    }
+
+    #[test]
+    fn a_check_that_is_lost_or_counted_twice_is_told_of() {
+        for counted in [499, 501] {
+            let faults = ledger(500.0, counted).faults();
+            let expected = format!("a: {counted} checks were counted where 500 were due");
+            assert_eq!(faults, [expected]);
+        }
+    }
+
+    #[test]
+    fn nothing_is_compared_while_a_check_may_be_under_way_or_a_slot_passes() {
+        let counts = Counts::of_one("a", 1);
+        let quiet = glance(3.0, 0.8);
+        assert!(mark("a", &quiet, &counts, &quiet).is_some());
+        assert!(mark("a", &quiet, &counts, &glance(4.0, 0.1)).is_none());
+        let running = glance(3.0, 0.3);
+        assert!(mark("a", &running, &counts, &running).is_none());
+        let stopped = glance(3.0, 1.3);
+        assert!(mark("a", &stopped, &counts, &stopped).is_none());
+    }
+}

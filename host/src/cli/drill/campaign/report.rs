@@ -1,0 +1,130 @@
+//! What a campaign prints: how many faults of each kind, what the host did, and what anybody lost.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::{events::Done, holdings::Holdings, innocents::Innocents};
+use crate::cli::table;
+
+/// Everything a campaign found.
+#[derive(Serialize)]
+pub(in crate::cli::drill) struct Report {
+    pub(super) seed: u64,
+    pub(super) seconds: f64,
+    pub(super) platforms: usize,
+    /// Faults in all: those that were counted below, and strikes from outside.
+    pub(super) faults: u64,
+    pub(super) by_fault: BTreeMap<String, Tally>,
+    pub(super) outside: Done,
+    /// New generations, by reason.
+    pub(super) restarts: BTreeMap<&'static str, u64>,
+    pub(super) host_deaths: u32,
+    /// Checks that were due, of all platforms.
+    pub(super) due: i64,
+    pub(super) innocents: Innocents,
+    pub(super) before: Option<Holdings>,
+    pub(super) after: Option<Holdings>,
+    /// The host's memory after a fifth of the faults, at the most, and in quiet at the end, in KiB.
+    pub(super) memory_warm_kib: u64,
+    pub(super) memory_most_kib: u64,
+    pub(super) memory_end_kib: u64,
+    /// How long the machine itself stood still at most.
+    pub(super) machine_stall_ms: f64,
+    /// What fell short; nothing if nothing did.
+    pub(in crate::cli::drill) short: Vec<String>,
+}
+
+/// What was counted of one fault.
+#[derive(Debug, Default, Serialize)]
+pub(super) struct Tally {
+    pub(super) platforms: usize,
+    pub(super) count: u64,
+    /// What it was counted by.
+    pub(super) counted_by: String,
+}
+
+impl Report {
+    /// For people.
+    pub(in crate::cli::drill) fn text(&self) -> String {
+        let mut text = table(
+            ["FAULT", "PLATFORMS", "COUNT", "COUNTED BY"],
+            self.by_fault.iter().map(|(fault, tally)| {
+                [
+                    fault.clone(),
+                    tally.platforms.to_string(),
+                    tally.count.to_string(),
+                    tally.counted_by.clone(),
+                ]
+            }),
+        );
+        let mut line = |name: &str, what: String| text.push_str(&format!("{name:<14}{what}\n"));
+        let outside = &self.outside;
+        line(
+            "\nfrom outside",
+            format!(
+                "{} workers killed, {} sent a SIGSEGV, {} stopped for a while; {} libraries replaced, {} reloads",
+                outside.killed,
+                outside.crashed,
+                outside.stopped,
+                outside.replaced,
+                outside.reloaded
+            ),
+        );
+        line(
+            "faults",
+            format!(
+                "{} in {:.0} s over {} platforms",
+                self.faults, self.seconds, self.platforms
+            ),
+        );
+        let restarts = self
+            .restarts
+            .iter()
+            .map(|(reason, count)| format!("{count} {reason}"));
+        line("generations", restarts.collect::<Vec<_>>().join(", "));
+        line("host", format!("{} deaths", self.host_deaths));
+        line("checks", format!("{} were due, of all platforms", self.due));
+        let innocents = &self.innocents;
+        line(
+            "innocent",
+            format!(
+                "{} platforms, {} starts seen, the latest {} ms after its slot; {} later than that may be, {} slots missed \
+             ({} and {} more while the machine itself stood still)",
+                innocents.platforms,
+                innocents.checks_seen,
+                innocents.latest_ms,
+                innocents.late,
+                innocents.missed,
+                innocents.excused_late,
+                innocents.excused_missed
+            ),
+        );
+        for (name, holdings) in [("before", &self.before), ("after", &self.after)] {
+            if let Some(holdings) = holdings {
+                line(name, holdings.to_string());
+            }
+        }
+        line(
+            "memory",
+            format!(
+                "{} KiB after a fifth of the faults, {} KiB at the most, {} KiB at the end",
+                self.memory_warm_kib, self.memory_most_kib, self.memory_end_kib
+            ),
+        );
+        line(
+            "machine",
+            format!("stood still for {:.0} ms at most", self.machine_stall_ms),
+        );
+        for short in &self.short {
+            text.push_str(&format!("\nfell short: {short}"));
+        }
+        let verdict = if self.short.is_empty() {
+            "held"
+        } else {
+            "FELL SHORT"
+        };
+        text.push_str(&format!("\n{verdict}; seed {}\n", self.seed));
+        text
+    }
+}

@@ -1,0 +1,324 @@
+//! Who takes part in a campaign: the platforms, the plugins they are checked by, and the config that says so.
+
+use std::{fs, path::Path};
+
+use super::{
+    super::{Chance, library::identify, scene::Cast},
+    sins::{DEADLY, FAILING, LYING, SLOW, Sin},
+};
+
+/// Everybody who takes part.
+pub(super) struct Roster {
+    pub(super) members: Vec<Member>,
+    plugins: Vec<Plugin>,
+}
+
+/// One platform.
+pub(super) struct Member {
+    pub(super) name: String,
+    pub(super) plugin: String,
+    pub(super) role: Role,
+    /// Decides its chances.
+    seed: u64,
+    /// Whether its breaker opens after a few failures, as most do outside a campaign.
+    has_breaker: bool,
+}
+
+/// What a platform is there for.
+#[derive(Clone, Copy)]
+pub(super) enum Role {
+    /// Its plugin never misbehaves, and it must lose nothing.
+    Innocent,
+    /// The same, and its plugin's library is replaced while it runs.
+    Replaced,
+    /// Its plugin's worker is killed and stopped from outside.
+    Struck,
+    /// It does this.
+    Sinner(&'static Sin),
+}
+
+/// A copy of a bundled library under another id.
+struct Plugin {
+    id: String,
+    of: Library,
+}
+
+#[derive(Clone, Copy)]
+enum Library {
+    Fault,
+    Disk,
+}
+
+impl Roster {
+    /// So many platforms, with what they do drawn from `chance`.
+    pub(super) fn draw(platforms: usize, chance: &mut Chance) -> Self {
+        let mut roster = Self {
+            members: Vec::new(),
+            plugins: Vec::new(),
+        };
+        let sinning = (platforms / 12).clamp(2, DEADLY.len());
+        let mut deadly = shuffled(DEADLY, chance);
+        let mut slow = shuffled(SLOW, chance).into_iter().cycle();
+        let mut failing = shuffled(FAILING, chance).into_iter().cycle();
+        let mut lying = shuffled(LYING, chance).into_iter().cycle();
+        for _ in 0..sinning {
+            let plugin = roster.add_plugin(Library::Fault, "fs");
+            let sins = [deadly.pop(), slow.next(), failing.next(), lying.next()];
+            for sin in sins.into_iter().flatten() {
+                roster.add(&plugin, Role::Sinner(sin), chance);
+            }
+        }
+        for _ in 0..STRUCK {
+            let plugin = roster.add_plugin(Library::Fault, "fk");
+            for _ in 0..PER_PLUGIN {
+                roster.add(&plugin, Role::Struck, chance);
+            }
+        }
+        for _ in 0..REPLACED {
+            let plugin = roster.add_plugin(Library::Fault, "fr");
+            for _ in 0..PER_PLUGIN {
+                roster.add(&plugin, Role::Replaced, chance);
+            }
+        }
+        let innocent = [
+            roster.add_plugin(Library::Disk, "d"),
+            roster.add_plugin(Library::Fault, "fi"),
+            roster.add_plugin(Library::Disk, "d"),
+            roster.add_plugin(Library::Fault, "fi"),
+        ];
+        let mut next = innocent.iter().cycle();
+        while let Some(plugin) = next.next()
+            && roster.members.len() < platforms
+        {
+            roster.add(plugin, Role::Innocent, chance);
+        }
+        roster
+    }
+
+    fn add_plugin(&mut self, of: Library, prefix: &str) -> String {
+        // As long as the id of the library it is a copy of.
+        let digits = of.id().len() - prefix.len();
+        let id = format!("{prefix}{:0digits$}", self.plugins.len());
+        self.plugins.push(Plugin { id: id.clone(), of });
+        id
+    }
+
+    fn add(&mut self, plugin: &str, role: Role, chance: &mut Chance) {
+        let seed = chance.next();
+        self.members.push(Member {
+            name: format!("p{:03}-{}", self.members.len(), role.name()),
+            plugin: plugin.to_owned(),
+            role,
+            seed,
+            has_breaker: matches!(role, Role::Sinner(_)) && seed.is_multiple_of(5),
+        });
+    }
+
+    /// Puts every plugin's library into the folder.
+    pub(super) fn install(&self, cast: &Cast, folder: &Path) -> Result<(), String> {
+        for plugin in &self.plugins {
+            let library = plugin.library(cast, 0)?;
+            fs::write(folder.join(plugin.file()), library)
+                .map_err(|e| format!("cannot set the scene: {e}"))?;
+        }
+        Ok(())
+    }
+
+    /// The file of a plugin, and the library that goes there in its `nth` build, no two of which are the same.
+    pub(super) fn build(
+        &self,
+        id: &str,
+        cast: &Cast,
+        nth: usize,
+    ) -> Result<(String, Vec<u8>), String> {
+        let plugin = self.plugins.iter().find(|plugin| plugin.id == id);
+        let plugin = plugin.ok_or_else(|| format!("there is no plugin {id}"))?;
+        Ok((plugin.file(), plugin.library(cast, nth)?))
+    }
+
+    /// The ids of plugins with platforms of a role.
+    pub(super) fn plugins_of(&self, has_role: impl Fn(Role) -> bool) -> Vec<&str> {
+        let members = self.members.iter().filter(|member| has_role(member.role));
+        let mut ids: Vec<_> = members.map(|member| member.plugin.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        ids
+    }
+
+    /// The config: with everybody at peace, or with each as it is; `guests` is how many platforms come and go.
+    pub(super) fn config(&self, folders: (&str, &str), sins: bool, guests: usize) -> String {
+        let (plugins, state) = folders;
+        let mut text = format!(
+            "[host]\nplugin_dirs = [\"{plugins}\"]\nstate_dir = \"{state}\"\nisolation = \"process\"\n\
+             interval = \"1s\"\nstagger = \"5ms\"\ntimeout = \"500ms\"\nshutdown_grace = \"300ms\"\n\
+             metrics_log_after = \"1h\"\n\
+             [breaker]\nfailure_threshold = 1_000_000\nreset_timeout = \"300ms\"\nmax_reset_timeout = \"600ms\"\n\
+             [resources]\ndegraded_above = 100\nrecover_below = 99\ncritical_above = 100\n"
+        );
+        for id in self.plugins_of(|role| role.is_disturbed()) {
+            // One stuck call is enough to replace the worker, and what is greedy is met soon.
+            text.push_str(&format!(
+                "[plugin.{id}]\nstuck_limit = 1\nlimits = {{ memory = \"160MiB\", open_files = 64 }}\n"
+            ));
+        }
+        for member in &self.members {
+            text.push_str(&member.config(self.is_of_disk(&member.plugin), sins));
+        }
+        let hosts: Vec<_> = self.plugins.iter().rev().map(|p| p.id.as_str()).collect();
+        for (nth, plugin) in hosts.iter().cycle().take(guests).enumerate() {
+            text.push_str(&format!("[platform.guest-{nth}]\nplugin = \"{plugin}\"\n"));
+            if self.is_of_disk(plugin) {
+                text.push_str(DISK_CONFIG);
+            }
+        }
+        text
+    }
+
+    fn is_of_disk(&self, id: &str) -> bool {
+        let plugin = self.plugins.iter().find(|plugin| plugin.id == id);
+        plugin.is_some_and(|plugin| matches!(plugin.of, Library::Disk))
+    }
+}
+
+impl Member {
+    fn config(&self, is_of_disk: bool, sins: bool) -> String {
+        let Self { name, plugin, .. } = self;
+        let mut text = format!("[platform.{name}]\nplugin = \"{plugin}\"\n");
+        if self.role.is_disturbed() {
+            text.push_str("interval = \"600ms\"\ntimeout = \"150ms\"\n");
+        }
+        match self.role {
+            Role::Sinner(sin) if sins => {
+                text.push_str(&format!("config = {}\n", sin.config(self.seed)));
+            }
+            _ if is_of_disk => text.push_str(DISK_CONFIG),
+            _ => {}
+        }
+        if self.has_breaker {
+            text.push_str("breaker = { failure_threshold = 3 }\n");
+        }
+        text
+    }
+}
+
+impl Role {
+    /// Whether somebody else's faults may cost it nothing.
+    pub(super) fn is_innocent(self) -> bool {
+        matches!(self, Self::Innocent | Self::Replaced)
+    }
+
+    fn is_disturbed(self) -> bool {
+        !self.is_innocent()
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Innocent => "innocent",
+            Self::Replaced => "replaced",
+            Self::Struck => "struck",
+            Self::Sinner(sin) => sin.fault,
+        }
+    }
+}
+
+impl Plugin {
+    fn file(&self) -> String {
+        format!("{}.so", self.id)
+    }
+
+    fn library(&self, cast: &Cast, nth: usize) -> Result<Vec<u8>, String> {
+        let (fault, disk) = cast.libraries();
+        let mut library = match self.of {
+            Library::Fault => fault,
+            Library::Disk => disk,
+        }
+        .to_vec();
+        identify(
+            &mut library,
+            &self.id,
+            &format!("Build {nth} of {}", self.id),
+        )?;
+        Ok(library)
+    }
+}
+
+impl Library {
+    /// The id the library was built with.
+    fn id(self) -> &'static str {
+        match self {
+            Self::Fault => "fault",
+            Self::Disk => "disk",
+        }
+    }
+}
+
+fn shuffled(sins: &'static [Sin], chance: &mut Chance) -> Vec<&'static Sin> {
+    let mut sins: Vec<_> = sins.iter().map(|sin| (chance.next(), sin)).collect();
+    sins.sort_by_key(|(order, _)| *order);
+    sins.into_iter().map(|(_, sin)| sin).collect()
+}
+
+/// However full the disk is: it is not what is looked at.
+const DISK_CONFIG: &str =
+    "config = { path = \"/\", degraded_above = 100, unhealthy_above = 100 }\n";
+/// How many plugins are killed and stopped, and how many are replaced.
+const STRUCK: usize = 2;
+const REPLACED: usize = 4;
+/// How many platforms each of those has.
+const PER_PLUGIN: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn config(seed: u64) -> String {
+        Roster::draw(200, &mut Chance(seed)).config((PLACE, PLACE), true, 5)
+    }
+
+    #[test]
+    fn the_seed_decides_who_does_what() {
+        assert_eq!(config(1), config(1));
+        assert_ne!(config(1), config(2));
+    }
+
+    #[test]
+    fn most_are_innocent_and_no_plugin_has_both_them_and_others() {
+        for platforms in [60, 200, 1000] {
+            let roster = Roster::draw(platforms, &mut Chance(3));
+            assert_eq!(roster.members.len(), platforms);
+            let innocent = roster.members.iter().filter(|m| m.role.is_innocent());
+            assert!(innocent.count() * 2 > platforms);
+            let of = |innocent| roster.plugins_of(|role| role.is_innocent() == innocent);
+            let innocent: BTreeSet<_> = of(true).into_iter().collect();
+            assert!(innocent.is_disjoint(&of(false).into_iter().collect()));
+        }
+    }
+
+    #[test]
+    fn a_plugin_has_one_platform_at_most_whose_faults_end_the_worker() {
+        let roster = Roster::draw(200, &mut Chance(4));
+        let deadly = |role: Role| matches!(role, Role::Sinner(sin) if DEADLY.iter().any(|d| std::ptr::eq(d, sin)));
+        let members = roster.members.iter().filter(|m| deadly(m.role));
+        assert_eq!(roster.plugins_of(deadly).len(), members.count());
+    }
+
+    #[test]
+    fn the_config_is_toml_with_every_platform_in_it() {
+        let table: toml::Table = config(5).parse().unwrap();
+        assert_eq!(table["platform"].as_table().unwrap().len(), 200 + 5);
+    }
+
+    #[test]
+    fn ids_are_as_long_as_those_of_the_libraries_and_no_two_the_same() {
+        let roster = Roster::draw(200, &mut Chance(6));
+        let ids: BTreeSet<_> = roster.plugins.iter().map(|plugin| &plugin.id).collect();
+        assert_eq!(ids.len(), roster.plugins.len());
+        for plugin in &roster.plugins {
+            assert_eq!(plugin.id.len(), plugin.of.id().len(), "{}", plugin.id);
+        }
+    }
+
+    const PLACE: &str = "somewhere";
+}
