@@ -32,6 +32,13 @@ mod status;
 
 /// Runs the command the process was started with.
 pub fn main() -> ExitCode {
+    // For the host alone. Workers start often, and building the command line of all others costs each memory and time.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|name| name == "worker")
+    {
+        return worker::child_main();
+    }
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::run(args, &cli.global),
@@ -41,7 +48,6 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         #[cfg(target_os = "linux")]
         Command::Drill(args) => drill::run(&args),
-        Command::Worker { .. } => return worker::child_main(),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -83,12 +89,6 @@ enum Command {
     /// Run every fault of the fault plugin against hosts of its own on this machine
     #[cfg(target_os = "linux")]
     Drill(drill::Args),
-    /// Hold one plugin for a host, which starts its workers with this
-    #[command(hide = true)]
-    Worker {
-        /// The plugin, for those who look at the list of processes
-        plugin: Option<String>,
-    },
 }
 
 #[derive(Clone, clap::Args)]
