@@ -39,7 +39,7 @@ fn main() {
         (10_000, "1s", 6),
         (10_000, "5s", 10),
         (100_000, "5s", 10),
-        (100_000, "200ms", 6),
+        (100_000, "500ms", 6),
     ] {
         for isolation in ["process", "in-process"] {
             // Each in a process of its own, so that none inherits the memory of the one before.
