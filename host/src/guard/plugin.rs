@@ -181,6 +181,7 @@ impl PluginGuard {
         let mut inner = self.inner.lock();
         let sick = matches!(restart, Some(RestartReason::Hang | RestartReason::Limit));
         inner.bury(now, sick);
+        self.metrics.worker_gone();
         // A ticket from before a reset is stale, and what it says no longer counts.
         let _ = inner.loading.record(birth.loading, Outcome::Success, now);
         inner.state = LoadState::Loaded;
@@ -225,6 +226,7 @@ impl PluginGuard {
         tracing::error!(plugin = &*self.id, "its worker {}", ended.message);
         let mut inner = self.inner.lock();
         inner.bury(now, true);
+        self.metrics.worker_gone();
         inner.state = LoadState::Failed(LoadError {
             kind: ended.kind,
             message: format!(
@@ -240,6 +242,7 @@ impl PluginGuard {
         tracing::warn!(plugin = &*self.id, "stopped: {error}");
         let mut inner = self.inner.lock();
         inner.bury(now, false);
+        self.metrics.worker_gone();
         inner.state = LoadState::Failed(error);
     }
 

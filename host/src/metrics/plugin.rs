@@ -67,6 +67,12 @@ impl PluginMetrics {
             .store(cpu_seconds.to_bits(), Ordering::Relaxed);
     }
 
+    /// The worker is gone, and what it used with it.
+    pub fn worker_gone(&self) {
+        self.cpu_seconds
+            .store(f64::NAN.to_bits(), Ordering::Relaxed);
+    }
+
     /// What its worker uses, if it was seen.
     pub(super) fn worker_usage(&self) -> Option<(u64, f64)> {
         let cpu_seconds = f64::from_bits(self.cpu_seconds.load(Ordering::Relaxed));

@@ -37,6 +37,7 @@ pub(super) fn small_host() -> Metrics {
     http.call_stuck();
     http.call_stuck();
     http.worker_restarted(RestartReason::Hang);
+    http.worker_uses(9 << 20, 1.5);
     http.set_info(PluginInfo {
         version: "1.2.3".into(),
         api_version: "1.0.0".into(),
