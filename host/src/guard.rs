@@ -89,6 +89,8 @@ impl PlatformGuard {
     /// A guard with a closed breaker, before the first check.
     pub fn new(settings: PlatformSettings, plugin: Arc<PluginGuard>, shared: Arc<Shared>) -> Self {
         let metrics = shared.metrics.platform(&settings.name, plugin.id());
+        // The series may be those of a guard that a reload has put this one in the place of.
+        metrics.breaker(metrics::BreakerState::Closed);
         let seed = settings.name.bytes().fold(0, |seed: u64, byte| {
             seed.wrapping_mul(31).wrapping_add(byte.into())
         });

@@ -54,6 +54,9 @@ pub trait LoadedPlugin: Send + Sync {
         None
     }
 
+    /// Forgets the calls that it has not started, which are started elsewhere; those that run go on.
+    fn retire(&self);
+
     /// Ends it: probes are dropped, and a process of its own is gone soon after. Calls still under way end as failures.
     ///
     /// Does not wait for that.

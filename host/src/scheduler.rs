@@ -14,7 +14,8 @@ use std::{
 };
 
 pub use self::setup::{
-    LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Setup, Timing,
+    LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Refused, Setup,
+    Timing,
 };
 use self::{generations::progress, platforms::Platforms, plugin::Plugin, watch::Watch};
 use crate::{

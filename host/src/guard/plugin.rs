@@ -40,6 +40,7 @@ struct Inner {
     lives: Breaker,
     state: LoadState,
     running: Option<Life>,
+    last_taken: Option<Arc<Vetted>>,
     /// The number of the last generation that was started.
     last: u64,
     /// What the operator should know, while the plugin runs.
@@ -98,6 +99,7 @@ impl PluginGuard {
                 lives: Breaker::new(settings.more_patient(PATIENCE), 1),
                 state: LoadState::Waiting,
                 running: None,
+                last_taken: None,
                 last: 0,
                 note: None,
             }),
@@ -118,6 +120,11 @@ impl PluginGuard {
     pub fn running(&self) -> Option<Running> {
         let inner = self.inner.lock();
         inner.running.as_ref().map(|life| life.running.clone())
+    }
+
+    /// The library of the last generation that took over.
+    pub fn last_taken(&self) -> Option<Arc<Vetted>> {
+        self.inner.lock().last_taken.clone()
     }
 
     /// Goes by other settings from now on, as a reload brings them.
@@ -186,6 +193,7 @@ impl PluginGuard {
         let _ = inner.loading.record(birth.loading, Outcome::Success, now);
         inner.state = LoadState::Loaded;
         inner.note = None;
+        inner.last_taken = Some(Arc::clone(&running.vetted));
         inner.running = Some(Life {
             running,
             ticket: birth.life,
@@ -210,6 +218,13 @@ impl PluginGuard {
         let _ = inner.loading.record(birth.loading, Outcome::Ignored, now);
         let _ = inner.lives.record(birth.life, Outcome::Ignored, now);
         inner.refused(&self.id, error);
+    }
+
+    /// Records that a generation is not wanted any more that was on its way.
+    pub fn called_off(&self, birth: Birth, now: Duration) {
+        let mut inner = self.inner.lock();
+        let _ = inner.loading.record(birth.loading, Outcome::Ignored, now);
+        let _ = inner.lives.record(birth.life, Outcome::Ignored, now);
     }
 
     /// Records that a generation was started and did not prove itself; the one that runs goes on.
@@ -240,7 +255,9 @@ impl PluginGuard {
     /// Records that the plugin is no longer to run, such as when its library was taken away.
     pub fn stopped(&self, now: Duration, error: LoadError) {
         tracing::warn!(plugin = &*self.id, "stopped: {error}");
+        self.metrics.clear_info();
         let mut inner = self.inner.lock();
+        inner.last_taken = None;
         inner.bury(now, false);
         self.metrics.worker_gone();
         inner.state = LoadState::Failed(error);

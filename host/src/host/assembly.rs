@@ -23,7 +23,7 @@ use crate::{
         loader::{How, Loader},
     },
     resources::Limits,
-    scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Timing},
+    scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Refused, Timing},
 };
 
 /// Makes plans for the scheduler.
@@ -79,6 +79,8 @@ impl Assembly {
     pub(super) fn plan(&self, config: &Arc<Config>) -> Plan {
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *made);
+        // A plugin that no platform names for now keeps its guard, which the scheduler knows it by.
+        made.plugins.clone_from(&old.plugins);
         let plugins: Vec<_> = config
             .plugins_in_use()
             .into_iter()
@@ -193,13 +195,6 @@ impl Assembly {
                 self.shared.metrics.remove_platform(name, plugin);
             }
         }
-        for id in old
-            .plugins
-            .keys()
-            .filter(|id| !made.plugins.contains_key(*id))
-        {
-            self.shared.metrics.remove_plugin(id);
-        }
     }
 
     /// Loads a plugin, and holds its platforms' configs against its schema.
@@ -207,7 +202,7 @@ impl Assembly {
         let (config, id, loader) = (Arc::clone(config), id.to_owned(), self.loader.clone());
         let how = how(&config, &id);
         Arc::new(move |order| {
-            let loaded = loader.load(&id, &how, order.in_worker, order.ended)?;
+            let loaded = loader.load(&id, &how, order.in_worker, order.instead, order.ended)?;
             let description = loaded.plugin.description().clone();
             let schema =
                 PluginSchema::new(&id, &description.config_schema).map_err(|e| LoadError {
@@ -217,7 +212,17 @@ impl Assembly {
                 })?;
             let platforms = config.platforms.iter().filter(|p| p.plugin == id);
             let refused = platforms
-                .filter_map(|p| Some((p.name.clone(), refusal(&config, p, &schema)?)))
+                .filter_map(|p| {
+                    let reason = refusal(&config, p, &schema)?;
+                    let text = p.config.to_string().into();
+                    Some((
+                        p.name.clone(),
+                        Refused {
+                            config: text,
+                            reason,
+                        },
+                    ))
+                })
                 .collect();
             Ok(Ready {
                 refused,

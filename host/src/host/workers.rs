@@ -2,7 +2,7 @@
 //! that was replaced under its name, gets a successor.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError, Sender},
@@ -37,6 +37,7 @@ impl WorkerWatch {
                     Ok(meter) => Watching {
                         meter,
                         ledgers: HashMap::new(),
+                        asked: HashSet::new(),
                         clock,
                         scheduler,
                     },
@@ -60,6 +61,8 @@ struct Watching {
     meter: Meter,
     /// By process.
     ledgers: HashMap<u32, Ledger>,
+    /// Workers for which a successor was asked for: if it does not prove itself, asking again would not help.
+    asked: HashSet<u32>,
     clock: Clock,
     scheduler: Arc<Handle>,
 }
@@ -76,6 +79,7 @@ impl Watching {
             .collect();
         let pids: Vec<_> = workers.iter().map(|(_, _, pid, _)| *pid).collect();
         self.ledgers.retain(|pid, _| pids.contains(pid));
+        self.asked.retain(|pid| pids.contains(pid));
         let usages = self.meter.measure(&pids);
         for ((guard, generation, pid, running), usage) in workers.into_iter().zip(usages) {
             if let Some(usage) = usage {
@@ -99,9 +103,12 @@ impl Watching {
         let ledger = self.ledgers.entry(pid).or_default();
         let limits = &confinement.limits;
         let now = self.clock.now();
-        let renew = |reason, what: String| {
-            self.scheduler
-                .renew(guard.id().into(), generation, reason, what);
+        let asked = &mut self.asked;
+        let mut renew = |reason, what: String| {
+            if asked.insert(pid) {
+                self.scheduler
+                    .renew(guard.id().into(), generation, reason, what);
+            }
         };
         if let Some(what) = ledger.exceeded(now, usage, limits.memory, limits.cpu_percent) {
             renew(RestartReason::Limit, what);

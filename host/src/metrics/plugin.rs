@@ -89,6 +89,11 @@ impl PluginMetrics {
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(info);
     }
 
+    /// Nothing of the plugin is loaded any more.
+    pub fn clear_info(&self) {
+        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     pub(super) fn info(&self) -> Option<PluginInfo> {
         self.info
             .lock()

@@ -6,7 +6,10 @@
 
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError, RwLock},
+    sync::{
+        Arc, Mutex, PoisonError, RwLock, TryLockError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -120,6 +123,10 @@ impl LoadedPlugin for InProcess {
         self.threads.abandoned();
     }
 
+    fn retire(&self) {
+        self.threads.retain(|job| !matches!(job, Job::Check(_)));
+    }
+
     fn end(&self) {
         for cell in self.probes.remove_all() {
             self.threads.push([Job::Close(cell)]);
@@ -144,8 +151,10 @@ struct Places {
 
 struct Cell {
     spec: ProbeSpec,
-    /// Locked for as long as a call lasts. The guard admits one at a time, so nobody waits here.
+    /// Locked for as long as a call lasts. The guard admits one at a time, and nobody else waits here.
     probe: Mutex<Option<Probe>>,
+    /// Its platform is gone; a call that was stuck in it drops it when it returns.
+    closed: AtomicBool,
 }
 
 impl Probes {
@@ -153,6 +162,7 @@ impl Probes {
         let cell = Some(Arc::new(Cell {
             spec,
             probe: Mutex::new(None),
+            closed: AtomicBool::new(false),
         }));
         let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(free) = places.free.pop() {
@@ -207,7 +217,13 @@ impl Worker {
             return NOTHING;
         };
         let result = match self.probes.get(call.probe) {
-            Some(cell) => self.call(&cell, call, deadline),
+            Some(cell) => {
+                let result = self.call(&cell, call, deadline);
+                if cell.closed.load(Ordering::SeqCst) {
+                    self.close(&cell);
+                }
+                result
+            }
             None => Err(Failure::new(
                 ErrorType::Error,
                 "the probe was removed before its check",
@@ -262,11 +278,13 @@ impl Worker {
     }
 
     fn close(&mut self, cell: &Cell) -> Ran {
-        let probe = cell
-            .probe
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take();
+        cell.closed.store(true, Ordering::SeqCst);
+        let probe = match cell.probe.try_lock() {
+            Ok(mut probe) => probe.take(),
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
+            // A call is stuck in it, and a thread that waited for that would be stuck as well.
+            Err(TryLockError::WouldBlock) => None,
+        };
         let Some(probe) = probe else {
             return NOTHING;
         };

@@ -14,7 +14,7 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    library::{Catalog, Vetted},
+    library::{Catalog, Hash, Vetted},
     metrics::{ErrorType, Isolation},
 };
 
@@ -40,6 +40,15 @@ pub struct How {
     pub allow: Option<Vec<Need>>,
     /// Files and folders of the host's own, which no worker may read.
     pub hidden: Vec<PathBuf>,
+}
+
+/// A library that did not prove itself, and the one that runs in its place.
+#[derive(Clone, Debug)]
+pub struct Instead {
+    /// The hash of the one.
+    pub of: Hash,
+    /// The other.
+    pub take: Arc<Vetted>,
 }
 
 /// What the host still has to hold a worker to, once it runs.
@@ -93,7 +102,8 @@ impl Loader {
 
     /// Loads a plugin; `ended` is called if its worker ends later without having been asked to.
     ///
-    /// The folders are looked through again first, so that a library may arrive late, or be mended.
+    /// Where no library is known, the folders are looked through again first. Else that is left to whoever watches them: a
+    /// folder that does not answer must not keep a plugin from being started again.
     ///
     /// # Errors
     /// When no library has the id, or its library does not load.
@@ -102,11 +112,19 @@ impl Loader {
         id: &str,
         how: &How,
         in_worker: bool,
+        instead: Option<Instead>,
         ended: impl FnOnce(Ended) + Send + 'static,
     ) -> Result<Loaded, LoadError> {
-        self.catalog.scan();
-        let vetted = self.catalog.find(id);
+        let find = || self.catalog.find(id);
+        let vetted = find().or_else(|| {
+            self.catalog.scan();
+            find()
+        });
         let vetted = vetted.ok_or_else(|| self.not_found(id))?;
+        let vetted = match instead {
+            Some(Instead { of, take }) if vetted.sha256 == of => take,
+            _ => vetted,
+        };
         let (isolation, held) = self.place(id, how.isolation, in_worker);
         let (plugin, confinement): (Arc<dyn LoadedPlugin>, _) = match isolation {
             Isolation::Process => {
@@ -172,7 +190,7 @@ impl Loader {
     /// # Errors
     /// As [`load`](Self::load).
     pub fn describe(&self, id: &str, how: &How) -> Result<Description, LoadError> {
-        let loaded = self.load(id, how, true, |_| {})?;
+        let loaded = self.load(id, how, true, None, |_| {})?;
         let description = loaded.plugin.description().clone();
         loaded.plugin.end();
         Ok(description)

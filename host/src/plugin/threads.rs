@@ -108,6 +108,11 @@ impl<J: Send + 'static> Threads<J> {
         state.queue.is_empty() && state.threads - state.idle <= state.abandoned
     }
 
+    /// Keeps only those of the jobs that wait.
+    pub(super) fn retain(&self, which: impl FnMut(&J) -> bool) {
+        self.shared.lock().queue.retain(which);
+    }
+
     /// Notes that the host has given up on a job that is running.
     pub(super) fn abandoned(&self) {
         self.shared.lock().abandoned += 1;
@@ -168,7 +173,8 @@ impl<J: Send + 'static> Shared<J> {
                 state = self.lock();
                 state.usual = (state.usual * 7 + ran.took) / 8;
                 if ran.abandoned {
-                    state.abandoned -= 1;
+                    // Nobody need have told.
+                    state.abandoned = state.abandoned.saturating_sub(1);
                     if state.threads > self.limit + state.abandoned {
                         break;
                     }

@@ -144,6 +144,10 @@ impl LoadedPlugin for Worker {
         Some(self.pid)
     }
 
+    fn retire(&self) {
+        self.conversation.retire();
+    }
+
     fn end(&self) {
         self.conversation.end();
     }

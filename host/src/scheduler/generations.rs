@@ -22,7 +22,7 @@ use super::{
 use crate::{
     guard::{Birth, Progress},
     metrics::{ErrorType, RestartReason},
-    plugin::LoadError,
+    plugin::{LoadError, loader::Instead},
 };
 
 impl Driver {
@@ -59,6 +59,10 @@ impl Driver {
         let when_ended = self.commands.clone();
         let order = LoadOrder {
             in_worker: plugin.in_worker,
+            instead: plugin.rejected.and_then(|of| {
+                let take = plugin.guard.last_taken()?;
+                Some(Instead { of, take })
+            }),
             // Nobody listens any more once the host is stopping.
             ended: Box::new(move |ended| {
                 let _ = when_ended.send(Command::Ended(at, number, ended));
@@ -134,8 +138,9 @@ impl Driver {
         let mut checks = Vec::new();
         for (place, platform) in self.platforms.of(at).filter(|(_, p)| !p.leaving) {
             let settings = platform.guard.settings();
-            let probe = match ready.refused.get(&*settings.name) {
-                Some(reason) => Err(Arc::clone(reason)),
+            let refused = ready.refused.get(&*settings.name);
+            let probe = match refused.filter(|refused| refused.config == platform.config) {
+                Some(refused) => Err(Arc::clone(&refused.reason)),
                 None => Ok(ready.plugin.open(platform.spec())),
             };
             if let Ok(probe) = &probe {
@@ -150,21 +155,29 @@ impl Driver {
             running: ready.running,
             probes,
         };
-        if why != Some(RestartReason::Replace) || self.plugins[at].current.is_none() {
+        if !self.must_prove(at, &arrival) {
             self.take_over(at, arrival, now);
             return;
         }
         let (number, commands) = (arrival.birth.number, self.commands.clone());
-        let longest = checks.iter().map(|(_, _, timeout)| *timeout).max();
-        let (proof, mut calls) = Proof::start(&checks, move || {
+        let (proof, mut calls) = Proof::start(&checks, now + LONGEST_PROOF, move || {
             let _ = commands.send(Command::Proved(at, number));
         });
         arrival.plugin.start(&mut calls);
-        self.plugins[at].next = Some(Next::Proving(Proving {
-            arrival,
-            proof,
-            until: now + longest.unwrap_or_default(),
-        }));
+        self.plugins[at].next = Some(Next::Proving(Proving { arrival, proof }));
+    }
+
+    /// Whether a generation has to prove itself: it may be worse than the one that runs, and that one is not stuck.
+    fn must_prove(&self, at: usize, arrival: &Arrival) -> bool {
+        let plugin = &self.plugins[at];
+        let Some(running) = plugin.guard.running().filter(|_| plugin.current.is_some()) else {
+            return false;
+        };
+        match arrival.why {
+            Some(RestartReason::Hang) => false,
+            Some(RestartReason::Replace) => true,
+            _ => running.vetted.sha256 != arrival.running.vetted.sha256,
+        }
     }
 
     /// All checks of a proof have ended.
@@ -179,9 +192,12 @@ impl Driver {
 
     /// Takes the new generation if none of its checks failed where the running one's succeed.
     fn judge_proof(&mut self, at: usize, proving: Proving, now: Duration) {
-        let Proving { arrival, proof, .. } = proving;
+        let Proving { mut arrival, proof } = proving;
         let worse = arrival.probes.iter().filter_map(|(place, (guard, probe))| {
             let platform = self.platforms.get(*place)?;
+            if platform.leaving || !Arc::ptr_eq(guard, &platform.guard) {
+                return None;
+            }
             let failure = match probe {
                 Ok(_) => proof.failure(*place)?,
                 Err(reason) => format!("config: {reason}"),
@@ -190,7 +206,14 @@ impl Driver {
             succeeds.then(|| format!("{}: {failure}", guard.settings().name))
         });
         let worse: Vec<_> = worse.collect();
+        let stuck = proof.give_up();
         let [first, others @ ..] = worse.as_slice() else {
+            for place in stuck {
+                // Its call may never return; the platform's checks are not to wait for it.
+                if let Some((_, Ok(probe))) = arrival.probes.remove(&place) {
+                    arrival.plugin.abandoned(probe);
+                }
+            }
             self.take_over(at, arrival, now);
             return;
         };
@@ -202,7 +225,10 @@ impl Driver {
             "a check fails with version {} where it succeeds with the one that runs: {first}{more}",
             arrival.running.description.version
         );
-        self.plugins[at].guard.rejected(arrival.birth, now, &reason);
+        let plugin = &mut self.plugins[at];
+        plugin.rejected = Some(arrival.running.vetted.sha256);
+        plugin.owed = None;
+        plugin.guard.rejected(arrival.birth, now, &reason);
         arrival.plugin.end();
         self.renew_again(at, now);
     }
@@ -213,9 +239,20 @@ impl Driver {
         for (place, platform) in self.platforms.of(at).filter(|(_, p)| !p.leaving) {
             platform.probe = match arrival.probes.remove(&place) {
                 Some((guard, probe)) if Arc::ptr_eq(&guard, &platform.guard) => probe.map(Some),
-                // It came with a reload meanwhile.
-                _ => Ok(Some(arrival.plugin.open(platform.spec()))),
+                // It came with a reload meanwhile, or its first probe got stuck.
+                other => {
+                    if let Some((_, Ok(probe))) = other {
+                        arrival.plugin.close(probe);
+                    }
+                    Ok(Some(arrival.plugin.open(platform.spec())))
+                }
             };
+        }
+        for (_, probe) in arrival.probes.into_values() {
+            // Of platforms that have gone meanwhile.
+            if let Ok(probe) = probe {
+                arrival.plugin.close(probe);
+            }
         }
         let plugin = &mut self.plugins[at];
         plugin.current = Some(Generation {
@@ -242,6 +279,8 @@ impl Driver {
         let Some(generation) = self.plugins[at].current.take() else {
             return Calls::new();
         };
+        // Before it is looked what has started: it starts nothing from here on.
+        generation.plugin.retire();
         let (waiting, calls) = self.clear(at);
         self.plugins[at].old.push(Draining { generation, calls });
         waiting
@@ -288,9 +327,15 @@ impl Driver {
                 drained.generation.plugin.end();
             }
             self.let_go_of_held(at, now, |held| held.until <= now);
-            let overdue = |next: &mut Next| matches!(next, Next::Proving(p) if p.until <= now);
+            let overdue =
+                |next: &mut Next| matches!(next, Next::Proving(p) if p.proof.is_overdue(now));
             if let Some(Next::Proving(proving)) = self.plugins[at].next.take_if(overdue) {
                 self.judge_proof(at, proving, now);
+            }
+            let plugin = &self.plugins[at];
+            if plugin.owed.is_some() && plugin.current.is_some() && plugin.next.is_none() {
+                // A breaker, or a shortage of the host's, held it back.
+                self.renew(at, None, now);
             }
         }
     }
@@ -325,5 +370,7 @@ pub(super) fn load_error(message: &str) -> LoadError {
     }
 }
 
+/// How long the first checks of a new library may take in all, where they wait for each other.
+const LONGEST_PROOF: Duration = Duration::from_secs(300);
 /// How long the first checks wait for plugins that take their time to load.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -3,8 +3,12 @@
 use std::{collections::HashSet, mem, sync::Arc, time::Duration};
 
 use super::{
-    Driver, Plan, PlatformSetup, PluginSetup, generations::progress, key_of, platform_of,
-    platforms::Platform, plugin::Plugin, schedule,
+    Driver, Plan, PlatformSetup, PluginSetup,
+    generations::{load_error, progress},
+    key_of, platform_of,
+    platforms::Platform,
+    plugin::Plugin,
+    schedule,
 };
 use crate::{guard::Progress, resources::Judge, schedule::Key};
 
@@ -60,9 +64,20 @@ impl Driver {
         for at in 0..self.plugins.len() {
             let used = self.platforms.staying().any(|(_, p)| p.plugin == at);
             if !used {
-                self.stop_plugin(at, now);
+                self.let_go_of_plugin(at, now);
             }
         }
+    }
+
+    /// No platform names it any more.
+    fn let_go_of_plugin(&mut self, at: usize, now: Duration) {
+        let plugin = &self.plugins[at];
+        if plugin.current.is_some() {
+            let unused = load_error("no platform of the config names it");
+            plugin.guard.stopped(now, unused);
+        }
+        self.stop_plugin(at, now);
+        self.call_off(at, now);
     }
 
     pub(super) fn plugin_place(&self, id: &str) -> Option<usize> {

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 use super::{LoadJob, proof::Proof};
 use crate::{
     guard::{Birth, PlatformGuard, PluginGuard, Running},
+    library::Hash,
     metrics::{Isolation, RestartReason},
     plugin::{Call, Ended, LoadedPlugin, ProbeId},
 };
@@ -20,6 +21,8 @@ pub(super) struct Plugin {
     pub(super) again: bool,
     /// Why a generation is to take over that could not be started yet.
     pub(super) owed: Option<RestartReason>,
+    /// A library that did not prove itself; it is not loaded for another reason either.
+    pub(super) rejected: Option<Hash>,
     /// Those whose last calls are ending.
     pub(super) old: Vec<Draining>,
     /// Checks that wait for a generation.
@@ -56,7 +59,6 @@ pub(super) struct Loading {
 pub(super) struct Proving {
     pub(super) arrival: Arrival,
     pub(super) proof: Arc<Proof>,
-    pub(super) until: Duration,
 }
 
 /// A generation that can be called.
@@ -97,6 +99,7 @@ impl Plugin {
             next: None,
             again: false,
             owed: None,
+            rejected: None,
             old: Vec::new(),
             held: Vec::new(),
             in_worker: false,

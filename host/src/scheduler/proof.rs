@@ -15,22 +15,37 @@ use crate::plugin::{Call, Caller, Failure, ProbeId, Report, Waiting};
 pub(super) struct Proof(Mutex<Checks>);
 
 struct Checks {
-    /// Each platform's place, with the failure if its check came to one.
-    ended: BTreeMap<usize, Option<Failure>>,
-    wanted: usize,
+    /// By the platform's place.
+    states: BTreeMap<usize, State>,
+    /// When it is over whatever is still waiting.
+    latest: Duration,
+    given_up: bool,
     /// Called once, with the last check's end.
     done: Option<Box<dyn FnOnce() + Send>>,
 }
 
+/// How one check stands.
+enum State {
+    Waiting,
+    /// It runs, until this time.
+    Running(Duration),
+    /// It is over, with this failure if it came to one.
+    Ended(Option<Failure>),
+}
+
 impl Proof {
-    /// Makes the calls of a proof: one for each platform's place, probe and timeout. `done` is called when all have ended.
+    /// Makes the calls of a proof: one for each platform's place, probe and timeout. `done` is called when all have ended;
+    /// whoever looks finds it overdue at `latest`.
     pub(super) fn start(
         probes: &[(usize, ProbeId, Duration)],
+        latest: Duration,
         done: impl FnOnce() + Send + 'static,
     ) -> (Arc<Self>, Vec<Call>) {
+        let states = probes.iter().map(|&(place, ..)| (place, State::Waiting));
         let proof = Arc::new(Self(Mutex::new(Checks {
-            ended: BTreeMap::new(),
-            wanted: probes.len(),
+            states: states.collect(),
+            latest,
+            given_up: false,
             done: Some(Box::new(done)),
         })));
         let call = |&(platform, probe, timeout): &(usize, ProbeId, Duration)| Call {
@@ -46,15 +61,37 @@ impl Proof {
         (proof, calls)
     }
 
-    /// How the check of the platform at this place ended; one that is still under way has failed.
+    /// Whether it is over although not all checks have ended: each of them is past its deadline, or it takes too long in all.
+    pub(super) fn is_overdue(&self, now: Duration) -> bool {
+        let checks = self.lock();
+        let over = |state: &State| match state {
+            State::Waiting => false,
+            State::Running(deadline) => *deadline <= now,
+            State::Ended(_) => true,
+        };
+        now >= checks.latest || checks.states.values().all(over)
+    }
+
+    /// How the check of the platform at this place ended; one that has not is a failure.
     pub(super) fn failure(&self, platform: usize) -> Option<String> {
-        match self.lock().ended.get(&platform) {
-            Some(failure) => {
+        match self.lock().states.get(&platform) {
+            Some(State::Ended(failure)) => {
                 let failure = failure.as_ref()?;
                 Some(format!("{}: {failure}", failure.kind.label()))
             }
-            None => Some("timeout: no answer in time".to_owned()),
+            _ => Some("timeout: no answer in time".to_owned()),
         }
+    }
+
+    /// Nobody waits any more: answers the places of the checks that are running, and lets no further one start.
+    pub(super) fn give_up(&self) -> Vec<usize> {
+        let mut checks = self.lock();
+        checks.given_up = true;
+        let running = checks.states.iter();
+        running
+            .filter(|(_, state)| matches!(state, State::Running(_)))
+            .map(|(place, _)| *place)
+            .collect()
     }
 
     fn lock(&self) -> MutexGuard<'_, Checks> {
@@ -71,13 +108,27 @@ struct ProvingCall {
 
 impl Caller for ProvingCall {
     fn started(&self, _: u64, now: Duration) -> Option<Duration> {
-        Some(now + self.timeout)
+        let mut checks = self.proof.lock();
+        if checks.given_up {
+            return None;
+        }
+        let deadline = now + self.timeout;
+        checks
+            .states
+            .insert(self.platform, State::Running(deadline));
+        Some(deadline)
     }
 
     fn finished(&self, _: u64, _: Duration, result: Result<&Report, Failure>) -> Waiting {
         let mut checks = self.proof.lock();
-        checks.ended.insert(self.platform, result.err());
-        let done = match checks.ended.len() == checks.wanted {
+        if checks.given_up {
+            return Waiting::No;
+        }
+        checks
+            .states
+            .insert(self.platform, State::Ended(result.err()));
+        let ended = |state: &State| matches!(state, State::Ended(_));
+        let done = match checks.states.values().all(ended) {
             true => checks.done.take(),
             false => None,
         };
@@ -89,7 +140,7 @@ impl Caller for ProvingCall {
     }
 
     fn is_cancelled(&self, _: u64) -> bool {
-        false
+        self.proof.lock().given_up
     }
 }
 
@@ -106,7 +157,7 @@ mod tests {
         let counted = Arc::clone(&done);
         let second = Duration::from_secs(1);
         let probes = [(3, ProbeId(0), second), (5, ProbeId(1), second)];
-        let (proof, calls) = Proof::start(&probes, move || {
+        let (proof, calls) = Proof::start(&probes, 60 * second, move || {
             counted.fetch_add(1, Ordering::Relaxed);
         });
         assert_eq!(calls[0].caller.started(0, second), Some(2 * second));
@@ -118,5 +169,26 @@ mod tests {
         calls[0].caller.finished(0, second, Ok(&Report::empty()));
         assert_eq!(done.load(Ordering::Relaxed), 1);
         assert_eq!(proof.failure(3), None);
+    }
+
+    #[test]
+    fn a_check_is_late_by_its_own_time_and_not_by_what_it_waited_for_others() {
+        let second = Duration::from_secs(1);
+        let probes = [(0, ProbeId(0), second), (1, ProbeId(1), second)];
+        let (proof, calls) = Proof::start(&probes, 60 * second, || {});
+        calls[0].caller.started(0, second);
+        assert!(!proof.is_overdue(10 * second), "one still waits");
+        calls[1].caller.started(0, 10 * second);
+        assert!(!proof.is_overdue(10 * second));
+        calls[1]
+            .caller
+            .finished(0, 10 * second, Ok(&Report::empty()));
+        assert!(proof.is_overdue(10 * second), "and the other is stuck");
+        assert_eq!(proof.give_up(), [0]);
+        assert!(calls[0].caller.is_cancelled(0));
+        let late = calls[0]
+            .caller
+            .finished(0, 11 * second, Ok(&Report::empty()));
+        assert_eq!(late, Waiting::No);
     }
 }

@@ -27,6 +27,8 @@ impl Driver {
             }
             Some(Next::Proving(proving)) => {
                 let reason = format!("its worker {} during its first checks", ended.message);
+                plugin.rejected = Some(proving.arrival.running.vetted.sha256);
+                plugin.owed = None;
                 plugin.guard.rejected(proving.arrival.birth, now, &reason);
                 self.renew_again(at, now);
                 return;
@@ -80,7 +82,7 @@ impl Driver {
         let plugin = &self.plugins[at];
         let current = plugin.current.as_ref();
         if current.is_some_and(|current| current.number == number) && plugin.next.is_none() {
-            tracing::warn!(plugin = id, "its worker {what}; a new one is being started");
+            tracing::warn!(plugin = id, "its worker {what}; a new one is to take over");
             self.renew(at, Some(reason), now);
         }
     }
@@ -96,16 +98,37 @@ impl Driver {
             LibraryChange::Arrived(library) => {
                 let running = plugin.guard.running();
                 if running.is_some_and(|running| running.vetted.sha256 == library.sha256) {
+                    // Another one may be on its way that has been taken back.
+                    self.call_off(at, now);
                     return;
                 }
                 plugin.guard.forget_failures(now);
+                plugin.rejected = None;
                 plugin.again = true;
                 self.renew_again(at, now);
             }
             LibraryChange::Removed(reason) => {
                 plugin.guard.stopped(now, load_error(reason));
                 self.stop_plugin(at, now);
+                self.call_off(at, now);
             }
         }
+    }
+
+    /// Whatever generation is on its way is not wanted any more.
+    pub(super) fn call_off(&mut self, at: usize, now: Duration) {
+        let plugin = &mut self.plugins[at];
+        plugin.again = false;
+        plugin.owed = None;
+        match plugin.next.take() {
+            Some(Next::Proving(proving)) => {
+                plugin.guard.called_off(proving.arrival.birth, now);
+                proving.arrival.plugin.end();
+            }
+            // It ends when it turns out that nobody knows it.
+            Some(Next::Loading(loading)) => plugin.guard.called_off(loading.birth, now),
+            None => {}
+        }
+        self.let_go_of_held(at, now, |_| true);
     }
 }

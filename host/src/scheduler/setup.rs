@@ -6,7 +6,7 @@ use crate::{
     board::Board,
     guard::{PlatformGuard, PluginGuard, Running, Shared},
     library::Vetted,
-    plugin::{Ended, LoadError, LoadedPlugin},
+    plugin::{Ended, LoadError, LoadedPlugin, loader::Instead},
     resources::Limits,
 };
 
@@ -72,6 +72,8 @@ pub type LoadJob = Arc<dyn Fn(LoadOrder) -> Result<Ready, LoadError> + Send + Sy
 pub struct LoadOrder {
     /// Into a worker, whatever the config says: the plugin has got stuck inside the host too often.
     pub in_worker: bool,
+    /// The last new library did not prove itself: what to load if that is still what is found.
+    pub instead: Option<Instead>,
     /// Called if it ends without having been asked to, once its calls have ended.
     pub ended: Box<dyn FnOnce(Ended) + Send>,
 }
@@ -82,8 +84,16 @@ pub struct Ready {
     pub plugin: Arc<dyn LoadedPlugin>,
     /// What is known of it.
     pub running: Running,
-    /// Platforms whose config the plugin's schema refuses, by name, with the reason.
-    pub refused: BTreeMap<String, Arc<str>>,
+    /// Platforms whose config the plugin's schema refuses, by name.
+    pub refused: BTreeMap<String, Refused>,
+}
+
+/// A platform's config that its plugin's schema refuses.
+pub struct Refused {
+    /// The config as JSON text; a reload may have brought another one meanwhile.
+    pub config: Arc<str>,
+    /// Why it is refused.
+    pub reason: Arc<str>,
 }
 
 /// What was found in the plugin folders about one plugin.

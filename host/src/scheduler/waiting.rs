@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 
 use super::{Driver, plugin::Held};
 use crate::{
-    metrics::ErrorType,
+    metrics::{ErrorType, SkipReason},
     plugin::{Call, Failure},
 };
 
@@ -22,6 +22,10 @@ impl Driver {
         let Some(platform) = self.platforms.get(at) else {
             return;
         };
+        if platform.leaving {
+            platform.guard.withdraw(sequence, now, SkipReason::Shutdown);
+            return;
+        }
         match &platform.probe {
             Ok(Some(probe)) => self.plugins[platform.plugin].batch.push(Call {
                 probe: *probe,

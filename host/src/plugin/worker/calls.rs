@@ -195,8 +195,13 @@ impl Calls {
     pub(super) fn take_all(&mut self) -> Vec<UnderWay> {
         let under_way = std::mem::take(&mut self.under_way).into_values();
         self.given_up = 0;
-        self.waiting.clear();
+        self.forget_waiting();
         under_way.collect()
+    }
+
+    /// Forgets the calls that wait.
+    pub(super) fn forget_waiting(&mut self) {
+        self.waiting.clear();
     }
 
     /// Whether calls wait for room.

@@ -159,6 +159,11 @@ impl Conversation {
         }
     }
 
+    /// Forgets the calls that wait.
+    pub(super) fn retire(&self) {
+        self.lock().calls.forget_waiting();
+    }
+
     /// Asks the worker to end.
     pub(super) fn end(&self) {
         let mut state = self.lock();

@@ -112,12 +112,12 @@ impl Life {
         let deadline = self.clock.now() + timeout;
         loop {
             match self.turn(Some(deadline))? {
+                Heard::Loaded(schema) => return Ok(schema),
+                Heard::Refused(error) => return Err(Cause::Refused(error)),
                 Heard::Nothing if self.clock.now() >= deadline => {
                     return Err(Cause::LoadTimeout(timeout));
                 }
                 Heard::Nothing => {}
-                Heard::Loaded(schema) => return Ok(schema),
-                Heard::Refused(error) => return Err(Cause::Refused(error)),
             }
         }
     }
@@ -175,7 +175,9 @@ impl Life {
 
     /// Hears what the worker has sent; all of it, where nothing will come after.
     fn receive(&mut self, all: bool) -> Result<Heard, Cause> {
-        loop {
+        // One that never stops talking gets no further than others: its time limits are looked at in between.
+        let most = if all { LAST_WORDS } else { WORDS };
+        for _ in 0..most {
             let received = receive_now(self.conversation.socket(), &mut self.buffer)
                 .map_err(Cause::Unwatched)?;
             let bytes = match received {
@@ -189,6 +191,11 @@ impl Life {
             if !more || !matches!(heard, Heard::Nothing) {
                 return Ok(heard);
             }
+        }
+        match all {
+            // What talks on is no worker any more.
+            true => Err(Cause::Gone),
+            false => Ok(Heard::Nothing),
         }
     }
 
@@ -325,3 +332,7 @@ struct Happened {
 const END_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a worker whose socket is closed may take to be gone: the kernel takes a while for a big process.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+/// How many buffers of a worker's messages are read before anything else is looked at.
+const WORDS: usize = 4;
+/// How many of them are read of one that has ended: more than a socket holds.
+const LAST_WORDS: usize = 64;

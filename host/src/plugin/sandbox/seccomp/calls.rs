@@ -77,6 +77,10 @@ const CHANGING_FILES: &[i64] = &[
     libc::SYS_truncate,
     libc::SYS_unlinkat,
     libc::SYS_utimensat,
+    // setxattrat, removexattrat and file_setattr, which libc has no names for yet.
+    463,
+    466,
+    469,
 ];
 
 /// Memory that no limit of the process counts, and messages that reach other programs by it.
@@ -198,8 +202,15 @@ fn sockets(capabilities: &Capabilities) -> Result<[Refused; 2], BackendError> {
         vec![is(0, libc::AF_NETLINK)?],
         isnt(2, &[libc::NETLINK_ROUTE])?,
     ])?);
-    // A pair is a pipe within the process.
-    let pairs = vec![none_of(0, &[libc::AF_UNIX])?];
+    // A pair is a pipe within the process, as long as neither end can be connected anew: a datagram's can.
+    let mut pairs = vec![none_of(0, &[libc::AF_UNIX])?];
+    if !capabilities.unix_sockets {
+        for kind in 0..=KIND {
+            if ![libc::SOCK_STREAM, libc::SOCK_SEQPACKET].contains(&kind) {
+                pairs.push(all([vec![with_bits(1, KIND, kind)?]])?);
+            }
+        }
+    }
     Ok([(libc::SYS_socket, rules), (libc::SYS_socketpair, pairs)])
 }
 
@@ -304,7 +315,15 @@ fn single_arguments() -> Result<Vec<Refused>, BackendError> {
         ),
         (
             libc::SYS_mmap,
-            vec![all([vec![with_bits(3, shared, shared)?]])?],
+            vec![
+                all([vec![with_bits(3, shared, shared)?]])?,
+                // Counted as a stack, and so not at all.
+                all([vec![with_bits(
+                    3,
+                    libc::MAP_GROWSDOWN,
+                    libc::MAP_GROWSDOWN,
+                )?]])?,
+            ],
         ),
         (libc::SYS_personality, vec![none_of(0, &[0, query])?]),
     ])
