@@ -50,10 +50,18 @@ pub(super) fn run(orders: &Orders, cast: &Cast) -> Result<Report, String> {
     let canary = Canary::new(clock);
     thread::scope(|threads| {
         threads.spawn(|| canary.sing());
-        let report = Campaign::begin(orders, cast, clock, &canary).map(Campaign::run);
-        canary.end();
-        report
+        let _end = EndOfSong(&canary);
+        Campaign::begin(orders, cast, clock, &canary).map(Campaign::run)
     })
+}
+
+/// Ends the canary's thread whatever happens, as nobody comes out of the scope before.
+struct EndOfSong<'a>(&'a Canary);
+
+impl Drop for EndOfSong<'_> {
+    fn drop(&mut self) {
+        self.0.end();
+    }
 }
 
 struct Campaign<'a> {
@@ -130,7 +138,7 @@ impl<'a> Campaign<'a> {
     fn through(&mut self) -> Result<(), String> {
         self.wait_for_all()?;
         let before = self.holdings();
-        self.report.before = Some(before);
+        self.report.before = Some(before.clone());
         let wanted = (self.orders.faults / 100).max(LEAST_REPLACED);
         let (roster, chance) = (&self.roster, &mut self.chance);
         let mut events = Events::new(roster, self.cast, self.clock, wanted);
@@ -243,9 +251,9 @@ impl<'a> Campaign<'a> {
         let more = loop {
             let after = self.holdings();
             self.scene.is_alive()?;
-            self.report.after = Some(after);
             self.report.memory_end_kib = after.memory_kib;
             let more = after.more_than(before);
+            self.report.after = Some(after);
             if more.is_none() || self.clock.now() - start > CALMING {
                 break more;
             }
