@@ -1,16 +1,17 @@
 //! What a host holds of its machine: descriptors, threads, processes, private copies and memory.
 
-use std::{fmt, fs};
+use std::{collections::BTreeMap, fmt, fs};
 
 use serde::Serialize;
 
 use super::super::{leftovers::libraries_in, scene::Scene};
 
 /// What a host holds at one moment.
-#[derive(Clone, Copy, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub(super) struct Holdings {
     pub(super) descriptors: usize,
-    pub(super) threads: u64,
+    /// How many there are of each name.
+    pub(super) threads: BTreeMap<String, usize>,
     /// Those that descend from it or lie about with its name on them.
     pub(super) processes: usize,
     pub(super) private_copies: usize,
@@ -25,7 +26,7 @@ impl Holdings {
         let open = fs::read_dir(format!("/proc/{pid}/fd"));
         Self {
             descriptors: open.map_or(0, Iterator::count),
-            threads: status(pid, "Threads:"),
+            threads: threads(pid),
             processes: scene.leftovers.alive().len(),
             private_copies: libraries_in(&scene.state()),
             memory_kib: memory(pid),
@@ -44,11 +45,13 @@ impl Holdings {
             .filter(|(_, now, before)| now > before)
             .map(|(what, now, before)| format!("{now} {what} where it had {before}"))
             .collect();
-        if self.threads > before.threads {
-            more.push(format!(
-                "{} threads where it had {}",
-                self.threads, before.threads
-            ));
+        for (name, now) in &self.threads {
+            let before = before.threads.get(name).copied().unwrap_or_default();
+            if *now > before {
+                more.push(format!(
+                    "{now} threads called {name:?} where it had {before}"
+                ));
+            }
         }
         (!more.is_empty()).then(|| more.join(", "))
     }
@@ -59,7 +62,10 @@ impl fmt::Display for Holdings {
         write!(
             f,
             "{} descriptors, {} threads, {} processes, {} private copies",
-            self.descriptors, self.threads, self.processes, self.private_copies
+            self.descriptors,
+            self.threads.values().sum::<usize>(),
+            self.processes,
+            self.private_copies
         )
     }
 }
@@ -67,6 +73,19 @@ impl fmt::Display for Holdings {
 /// The resident memory of a process, in KiB.
 pub(super) fn memory(pid: u32) -> u64 {
     status(pid, "VmRSS:")
+}
+
+/// The threads of a process by their names.
+fn threads(pid: u32) -> BTreeMap<String, usize> {
+    let mut threads = BTreeMap::new();
+    let tasks = fs::read_dir(format!("/proc/{pid}/task"));
+    for task in tasks.into_iter().flatten().flatten() {
+        // One that has just ended has no name.
+        if let Ok(name) = fs::read_to_string(task.path().join("comm")) {
+            *threads.entry(name.trim_end().to_owned()).or_default() += 1;
+        }
+    }
+    threads
 }
 
 /// A number of the kernel's on a process; 0 if it is gone.
@@ -83,9 +102,10 @@ mod tests {
 
     #[test]
     fn what_there_is_more_of_is_said_and_what_there_is_less_of_is_not() {
+        let threads = |many| BTreeMap::from([("worker".to_owned(), many)]);
         let before = Holdings {
             descriptors: 20,
-            threads: 30,
+            threads: threads(30),
             processes: 4,
             private_copies: 4,
             memory_kib: 1000,
@@ -93,25 +113,25 @@ mod tests {
         let same = Holdings {
             memory_kib: 2000,
             descriptors: 19,
-            ..before
+            ..before.clone()
         };
         assert_eq!(same.more_than(&before), None);
         for more in [
             Holdings {
                 descriptors: 21,
-                ..before
+                ..before.clone()
             },
             Holdings {
-                threads: 31,
-                ..before
+                threads: threads(31),
+                ..before.clone()
             },
             Holdings {
                 processes: 5,
-                ..before
+                ..before.clone()
             },
             Holdings {
                 private_copies: 5,
-                ..before
+                ..before.clone()
             },
         ] {
             assert!(more.more_than(&before).unwrap().contains("where it had"));

@@ -10,7 +10,7 @@ use super::{
         canary::Canary,
     },
     roster::Roster,
-    sight::{Counts, Glance},
+    sight::{Count, Counts, Glance},
 };
 
 /// What was seen of the innocent platforms.
@@ -133,8 +133,8 @@ impl Innocents {
                 self.lose(format!("{name}: it is not in the metrics any more"));
                 continue;
             };
-            let bad = after.all_ended() - after.ended("healthy") - before.all_ended()
-                + before.ended("healthy");
+            let bad = |count: &Count| count.all_ended() - count.ended("healthy");
+            let bad = bad(after).saturating_sub(bad(before));
             if bad > 0 {
                 let said = glance
                     .platforms
@@ -144,8 +144,8 @@ impl Innocents {
                     "{name}: {bad} checks did not find it healthy (last: {said})"
                 ));
             }
-            let skipped = after.all_skipped() - after.skipped("missed") - before.all_skipped()
-                + before.skipped("missed");
+            let skipped = |count: &Count| count.all_skipped() - count.skipped("missed");
+            let skipped = skipped(after).saturating_sub(skipped(before));
             if skipped > 0 {
                 self.lose(format!("{name}: {skipped} checks were skipped"));
             }
@@ -200,6 +200,24 @@ mod tests {
             innocents.see(&roster, &glance, &canary);
         }
         innocents
+    }
+
+    #[test]
+    fn what_was_counted_before_the_faults_began_is_no_loss() {
+        let roster = Roster::draw(60, &mut Chance(1));
+        let name = names(&roster).next().unwrap();
+        let (before, after) = (Counts::of_one(name, 3), Counts::of_one(name, 9));
+        let mut innocents = Innocents::of(&roster, &before, Duration::ZERO);
+        let stand = Stand {
+            next: 0.0,
+            started: None,
+            interval: 1.0,
+            timeout: 0.5,
+            message: String::new(),
+        };
+        let glance = Glance::of_one(name, stand, 0.0);
+        innocents.settle(&roster, &before, &after, &glance);
+        assert!(!innocents.lost.iter().any(|lost| lost.starts_with(name)));
     }
 
     #[test]
