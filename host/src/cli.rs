@@ -17,6 +17,7 @@ use tracing_appender::non_blocking::WorkerGuard;
 use tracing_subscriber::filter::LevelFilter;
 
 use crate::{
+    allocator,
     config::{Config, ConfigError},
     plugin::worker,
 };
@@ -32,6 +33,7 @@ mod status;
 
 /// Runs the command the process was started with.
 pub fn main() -> ExitCode {
+    allocator::share_arenas();
     // For the host alone. Workers start often, and building the command line of all others costs each memory and time.
     if std::env::args_os()
         .nth(1)

@@ -31,6 +31,7 @@
 //!   [`scheduler`] → [`guard`] → [`breaker`] and [`plugin`]; [`plugin`] and
 //!   [`config`] → [`library`].
 
+mod allocator;
 pub mod board;
 pub mod breaker;
 pub mod cli;

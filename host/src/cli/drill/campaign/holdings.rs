@@ -76,12 +76,17 @@ pub(super) fn memory(pid: u32) -> u64 {
 }
 
 /// The threads of a process by their names.
+///
+/// Not those that tokio keeps for a while after a request or a reload: looking at the host makes some.
 fn threads(pid: u32) -> BTreeMap<String, usize> {
     let mut threads = BTreeMap::new();
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     for task in tasks.into_iter().flatten().flatten() {
         // One that has just ended has no name.
         if let Ok(name) = fs::read_to_string(task.path().join("comm")) {
+            if name.trim_end() == "tokio-rt-worker" {
+                continue;
+            }
             *threads.entry(name.trim_end().to_owned()).or_default() += 1;
         }
     }
