@@ -343,3 +343,47 @@ fn every_due_check_is_counted_exactly_once_whatever_becomes_of_it() {
         );
     }
 }
+
+#[test]
+#[cfg(target_os = "linux")]
+fn what_a_plugin_has_started_dies_with_a_host_that_is_killed() {
+    let mut host = Setup::new()
+        .with("[plugin.fault]\nallow = [\"run /usr/bin/sleep\", \"run /bin/sleep\"]")
+        .platform(
+            "sinner",
+            "fault",
+            r#"{ check = { fault = "children", limit = 3, times = 1 } }"#,
+        )
+        .start();
+    host.wait("children", |m| m.checks("sinner", "healthy") >= 1.0);
+    let worker = plugin(&host, "fault")["pid"].as_u64().unwrap();
+    assert!(group(worker) > 1, "{}", host.log());
+    host.signal("KILL");
+    host.wait_for_exit();
+    let start = std::time::Instant::now();
+    while group(worker) > 0 {
+        assert!(
+            start.elapsed() < crate::harness::PATIENCE,
+            "{} of the group are left",
+            group(worker)
+        );
+        std::thread::sleep(std::time::Duration::from_millis(20));
+    }
+}
+
+/// How many live processes are in a process group.
+#[cfg(target_os = "linux")]
+fn group(of: u64) -> usize {
+    let stats = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
+        let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
+        // Behind the name: state, parent, group.
+        let fields: Vec<_> = stat
+            .rsplit_once(") ")?
+            .1
+            .split(' ')
+            .map(str::to_owned)
+            .collect();
+        (fields[0] != "Z" && fields[2].parse() == Ok(of)).then_some(())
+    });
+    stats.count()
+}

@@ -92,6 +92,22 @@ fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
+/// Where the plugin may run programs, the host's death reaches this process as a signal that it passes on to its group: a
+/// KILL would end it alone, and leave them behind.
+#[cfg(target_os = "linux")]
+fn take_programs_along() {
+    // SAFETY: the handler makes one system call, which may be made anywhere.
+    let registered = unsafe {
+        signal_hook::low_level::register(libc::SIGHUP, || {
+            let _ = kill_current_process_group(Signal::KILL);
+        })
+    };
+    if registered.is_ok() {
+        // Else the KILL that was asked for stays.
+        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::HUP));
+    }
+}
+
 /// Undoes the handlers by which Rust's runtime tells a stack overflow from other faults. They swallow the first such
 /// signal that another process sends: a worker must die of it there and then, and be replaced.
 fn die_of_faults() {
@@ -103,7 +119,7 @@ fn die_of_faults() {
 
 fn work(socket: UnixStream) -> ! {
     die_of_faults();
-    // Whatever kills the host. What it starts after this it has to look after itself: the signal is not inherited.
+    // Whatever kills the host.
     #[cfg(target_os = "linux")]
     if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
         leave();
@@ -112,6 +128,10 @@ fn work(socket: UnixStream) -> ! {
     let Some(ToWorker::Hello(hello)) = receive(&socket, &mut decoder, None) else {
         leave();
     };
+    #[cfg(target_os = "linux")]
+    if !hello.policy.capabilities.run.is_empty() {
+        take_programs_along();
+    }
     if getppid().is_none_or(|parent| parent.as_raw_pid() != hello.host) {
         // The host died before this process had asked to die with it.
         leave();

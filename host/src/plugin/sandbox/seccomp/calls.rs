@@ -243,7 +243,7 @@ fn processes(runs: bool) -> Result<Vec<Refused>, BackendError> {
     Ok(calls)
 }
 
-/// A worker may end itself, as `abort` does, and nobody else.
+/// A worker may end itself, as `abort` does, and its process group, in which there are only its own children; nobody else.
 fn signals(own: u32) -> Result<Vec<Refused>, BackendError> {
     let to_others = [
         libc::SYS_kill,
@@ -256,7 +256,10 @@ fn signals(own: u32) -> Result<Vec<Refused>, BackendError> {
     #[cfg(not(target_env = "musl"))]
     calls.push((libc::SYS_tkill, Vec::new()));
     for call in to_others {
-        calls.push((call, vec![all([vec![other_than(0, own)?]])?]));
+        calls.push((
+            call,
+            vec![all([vec![other_than(0, own)?, other_than(0, 0)?]])?],
+        ));
     }
     Ok(calls)
 }
