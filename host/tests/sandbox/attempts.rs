@@ -15,7 +15,7 @@ use std::{
     net::{TcpListener, TcpStream, ToSocketAddrs as _, UdpSocket},
     os::unix::{
         fs::{PermissionsExt as _, symlink},
-        net::UnixStream,
+        net::{UnixDatagram, UnixStream},
     },
     path::Path,
     thread,
@@ -100,7 +100,7 @@ fn ordinary() -> Vec<Attempt> {
 }
 
 fn sockets(dir: &Path) -> Vec<Attempt> {
-    let socket = dir.join("socket");
+    let (socket, post_box) = (dir.join("socket"), dir.join("datagrams"));
     let made = |family: i32, kind: i32, protocol: i32| {
         move || {
             call(
@@ -120,6 +120,10 @@ fn sockets(dir: &Path) -> Vec<Attempt> {
         }),
         attempt("connect to a Unix socket", move || {
             UnixStream::connect(&socket).map(drop)
+        }),
+        attempt("send a datagram from a pair to a Unix socket", move || {
+            let (one, _other) = UnixDatagram::pair()?;
+            one.send_to(b"x", &post_box).map(drop)
         }),
         attempt(
             "ping",
@@ -301,6 +305,16 @@ fn limits() -> Vec<Attempt> {
             Box::new(|| {
                 let reserved = Vec::<u8>::new().try_reserve_exact(1 << 30);
                 if reserved.is_ok() { "ok" } else { "refused" }.to_owned()
+            }),
+        ),
+        (
+            "allocate 1 GiB as a stack that grows",
+            Box::new(|| {
+                let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_GROWSDOWN;
+                let (rights, nowhere) = (libc::PROT_READ | libc::PROT_WRITE, -1);
+                let wanted = [0, 1 << 30, rights.into(), flags.into(), nowhere, 0];
+                let made = call(libc::SYS_mmap, &wanted);
+                if made.is_ok() { "ok" } else { "refused" }.to_owned()
             }),
         ),
         (

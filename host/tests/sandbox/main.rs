@@ -8,7 +8,11 @@ mod child;
 use std::{
     fs,
     net::TcpListener,
-    os::unix::{fs::PermissionsExt as _, net::UnixListener, process::ExitStatusExt as _},
+    os::unix::{
+        fs::PermissionsExt as _,
+        net::{UnixDatagram, UnixListener},
+        process::ExitStatusExt as _,
+    },
     path::{Path, PathBuf},
 };
 
@@ -20,6 +24,7 @@ struct World {
     dir: tempfile::TempDir,
     tcp: TcpListener,
     _unix: UnixListener,
+    _datagrams: UnixDatagram,
 }
 
 impl World {
@@ -47,6 +52,7 @@ impl World {
         Self {
             tcp: TcpListener::bind("127.0.0.1:0").unwrap(),
             _unix: UnixListener::bind(at("socket")).unwrap(),
+            _datagrams: UnixDatagram::bind(at("datagrams")).unwrap(),
             dir,
         }
     }
@@ -147,11 +153,18 @@ fn unix_sockets_are_closed_until_they_are_declared() {
     world
         .outcomes(nothing())
         .assert_refused("connect to a Unix socket");
+    world
+        .outcomes(nothing())
+        .assert_refused("send a datagram from a pair to a Unix socket");
     let open = world.outcomes(Capabilities {
         unix_sockets: true,
         ..nothing()
     });
     assert_eq!(open.of("connect to a Unix socket"), "ok");
+    assert_eq!(
+        open.of("send a datagram from a pair to a Unix socket"),
+        "ok"
+    );
     open.assert_refused("connect over TCP");
 }
 
@@ -307,6 +320,10 @@ fn allocating_past_the_limit_fails_and_so_does_opening_files() {
     let outcomes = world.child(&policy).outcomes();
     assert_eq!(outcomes.lines, Vec::<String>::new());
     assert_eq!(outcomes.of("allocate 1 GiB at once"), "refused");
+    assert_eq!(
+        outcomes.of("allocate 1 GiB as a stack that grows"),
+        "refused"
+    );
     let pieces: u64 = outcomes.of("allocate 1 GiB in pieces").parse().unwrap();
     assert!((8..16).contains(&pieces), "{pieces} of 16 MiB");
     assert_eq!(outcomes.of("open files"), "EMFILE");
