@@ -114,13 +114,14 @@ impl Held {
         }
     }
 
-    /// No more than before; of memory, no more than an allocator may keep.
+    /// No more than before; of memory, no more than an allocator may keep: a few times the 10 MB that are read of a library,
+    /// where a leak of them would come to eight times as much.
     fn is_within(&self, before: &Self) -> bool {
         self.descriptors <= before.descriptors
             && self.threads <= before.threads
             && self.workers <= before.workers
             && self.private_copies <= before.private_copies
-            && self.memory_kib <= before.memory_kib + (8 << 10)
+            && self.memory_kib <= before.memory_kib + (32 << 10)
     }
 }
 
