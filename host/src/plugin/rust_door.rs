@@ -284,14 +284,19 @@ fn call_data<'a>(call: usize) -> Option<&'a CallData<'a>> {
 }
 
 extern "C" fn max_level(_plugin: usize) -> AbiLevel {
-    AbiLevel(match LevelFilter::current() {
+    AbiLevel(log_level())
+}
+
+/// The most detailed level this process logs, as plugins and workers are told it: 0 nothing, 1 errors, to 5 everything.
+pub(super) fn log_level() -> u8 {
+    match LevelFilter::current() {
         LevelFilter::OFF => 0,
         LevelFilter::ERROR => 1,
         LevelFilter::WARN => 2,
         LevelFilter::INFO => 3,
         LevelFilter::DEBUG => 4,
         LevelFilter::TRACE => 5,
-    })
+    }
 }
 
 extern "C" fn log(plugin: usize, call: usize, record: &AbiLogRecord<'_>) {

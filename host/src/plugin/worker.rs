@@ -14,8 +14,6 @@ use std::{
     io, os::unix::net::UnixStream, path::Path, sync::Arc, sync::mpsc, thread, time::Duration,
 };
 
-use tracing::level_filters::LevelFilter;
-
 use self::{
     conversation::Conversation,
     life::Life,
@@ -25,7 +23,7 @@ use self::{
 use super::{
     Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec,
     protocol::messages::{Hello, ManifestFacts, ToWorker},
-    sandbox,
+    rust_door, sandbox,
 };
 use crate::{clock::Clock, library::Vetted, metrics::ErrorType};
 
@@ -200,14 +198,7 @@ fn hello(vetted: &Vetted, settings: &Settings, clock: Clock) -> Hello {
             ..settings.policy.clone()
         },
         call_threads: u32::try_from(settings.call_threads).unwrap_or(u32::MAX),
-        log_level: match LevelFilter::current() {
-            LevelFilter::OFF => 0,
-            LevelFilter::ERROR => 1,
-            LevelFilter::WARN => 2,
-            LevelFilter::INFO => 3,
-            LevelFilter::DEBUG => 4,
-            LevelFilter::TRACE => 5,
-        },
+        log_level: rust_door::log_level(),
         clock: clock.anchor(),
     }
 }

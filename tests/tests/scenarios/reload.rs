@@ -146,3 +146,25 @@ fn a_reload_brings_plugins_and_times_that_nobody_used_before() {
         "a new lattice misses nothing"
     );
 }
+
+#[test]
+fn a_plugin_that_leaves_the_config_and_comes_back_is_looked_after_as_before() {
+    let disk = "\n[platform.d]\nplugin = \"disk\"\nconfig = { path = \"/\", degraded_above = 100, unhealthy_above = 100 }\n";
+    let host = Setup::new()
+        .platform("stays", "fault", "{}")
+        .with(disk)
+        .start();
+    host.wait("checks", |m| m.checks("d", "healthy") >= 3.0);
+    edit(&host, |text| text.replace(disk, ""));
+    host.signal("HUP");
+    host.wait("its end", |m| m.due("d") == 0.0);
+    edit(&host, |text| format!("{text}{disk}"));
+    host.signal("HUP");
+    host.wait("checks again", |m| m.checks("d", "healthy") >= 3.0);
+    let status = host.status();
+    let plugins = status["plugins"].as_array().unwrap();
+    let view = plugins.iter().find(|p| p["id"] == "disk").unwrap();
+    assert_eq!(view["state"], "loaded", "{view}");
+    assert_eq!(view["generation"], 2, "{view}");
+    assert!(view["pid"].is_u64(), "{view}");
+}
