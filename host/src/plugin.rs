@@ -6,10 +6,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
-use conductor_plugin_api::{Status, manifest::ApiVersion};
+use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
 
 use crate::metrics::ErrorType;
 
+pub mod call_data;
+pub mod door;
 pub mod in_process;
 mod layout;
 pub mod loader;
@@ -83,6 +85,8 @@ pub struct Description {
     pub api: ApiVersion,
     /// The JSON Schema of a platform's `config` table.
     pub config_schema: serde_json::Value,
+    /// Whether its checks go on by themselves once begun, and take no thread while they wait.
+    pub asynchronous: bool,
 }
 
 /// What it takes to create a probe.
@@ -149,6 +153,43 @@ impl Report {
             measurements: Vec::new(),
         }
     }
+
+    /// Takes in what a plugin says it found, made to keep the host's limits.
+    ///
+    /// # Errors
+    /// When the status is one this host does not know.
+    pub(crate) fn fill<'a>(
+        &mut self,
+        status: u8,
+        message: &[u8],
+        measurements: impl Iterator<Item = (&'a [u8], f64)>,
+    ) -> Result<(), Failure> {
+        self.status = match AbiStatus(status) {
+            AbiStatus::HEALTHY => Status::Healthy,
+            AbiStatus::DEGRADED => Status::Degraded,
+            AbiStatus::UNHEALTHY => Status::Unhealthy,
+            AbiStatus(other) => {
+                return Err(Failure::new(
+                    ErrorType::Protocol,
+                    format!(
+                        "the probe reported status {other}; known are 0 healthy, 1 degraded and 2 unhealthy"
+                    ),
+                ));
+            }
+        };
+        set_message(&mut self.message, message);
+        let mut filled = 0;
+        for (name, value) in measurements.take(MAX_MEASUREMENTS) {
+            if filled == self.measurements.len() {
+                self.measurements.push((String::new(), 0.0));
+            }
+            set_message(&mut self.measurements[filled].0, name);
+            self.measurements[filled].1 = value;
+            filled += 1;
+        }
+        self.measurements.truncate(filled);
+        Ok(())
+    }
 }
 
 /// Why a check could not report.
@@ -199,6 +240,9 @@ impl std::error::Error for LoadError {}
 
 /// The longest message of a report or a failure that is kept, in bytes; the rest is cut off.
 pub const MAX_MESSAGE: usize = 2048;
+
+/// More measurements of one report than this are not even looked at.
+const MAX_MEASUREMENTS: usize = 1000;
 
 /// Whether a character could do more to a log or a terminal than be seen: control characters, line separators, and those
 /// that turn the direction of text.

@@ -43,6 +43,8 @@ pub struct AbiPlugin {
     /// Makes a probe from its config as JSON text. Any thread.
     #[sabi(last_prefix_field)]
     pub create: extern "C" fn(config: RStr<'_>, call: &AbiCall) -> RResult<AbiProbeBox, AbiFailure>,
+    /// Whether its probes are to be asked to [`begin`](AbiProbe::begin) a check rather than to make it.
+    pub asynchronous: bool,
 }
 
 impl RootModule for AbiPluginRef {
@@ -61,6 +63,21 @@ pub trait AbiProbe: Send {
     /// Drops what the author wrote, and says if that failed; the last call before the drop.
     #[sabi(last_prefix_field)]
     fn close(&mut self, call: &AbiCall) -> RResult<(), AbiFailure>;
+
+    /// Begins a check that goes on by itself once this has returned, and ends with one
+    /// [`complete`](AbiHost::complete) of this call, from any thread; the call lives until then.
+    ///
+    /// Where this fails, the check is over, and nothing is to be completed. It must not wait for anything.
+    fn begin(&mut self, _call: &AbiCall) -> RResult<(), AbiFailure> {
+        RResult::RErr(AbiFailure {
+            kind: AbiFailureKind::ERROR,
+            message: RString::from("the probe makes its checks within the call"),
+            extra: RVec::new(),
+        })
+    }
+
+    /// Asks for the early end of a check that was begun; it is still to be completed. One that is over is ignored.
+    fn cancel(&mut self, _call: &AbiCall) {}
 }
 
 /// A probe as the host owns it.
@@ -82,6 +99,8 @@ pub struct AbiHost {
     /// The name of the platform the call is for; lives as long as the call.
     #[sabi(last_prefix_field)]
     pub platform: extern "C" fn(call: usize) -> RStr<'static>,
+    /// Ends a check that was [begun](AbiProbe::begin); the call is dead from here on.
+    pub complete: extern "C" fn(call: usize, result: RResult<AbiReport, AbiFailure>),
 }
 
 /// The host's functions with the value it knows the plugin by.
@@ -100,7 +119,7 @@ pub struct AbiHostHandle {
 pub struct AbiCall {
     /// The host that makes it.
     pub host: AbiHostHandle,
-    /// Opaque to the plugin; dead once the call has returned.
+    /// Opaque to the plugin; dead once the call has returned, or was completed if it was begun.
     pub call: usize,
 }
 

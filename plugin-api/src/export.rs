@@ -140,6 +140,7 @@ pub(crate) fn module<E: Exported>() -> AbiPluginRef {
         init,
         config_schema: config_schema::<E::Probe>,
         create: create::<E::Probe>,
+        asynchronous: false,
     }
     .leak_into_prefix()
 }

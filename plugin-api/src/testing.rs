@@ -32,11 +32,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use abi_stable::{prefix_type::PrefixTypeTrait, std_types::RStr};
+use abi_stable::{
+    prefix_type::PrefixTypeTrait,
+    std_types::{RResult, RStr},
+};
 
 use crate::{
     Context, Failure, Probe, Report,
-    abi::{AbiCall, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel, AbiLogRecord},
+    abi::{
+        AbiCall, AbiFailure, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel, AbiLogRecord, AbiReport,
+    },
 };
 
 /// A stand-in for the host: hands out contexts and keeps what the probe logs through them.
@@ -126,6 +131,7 @@ static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
         remaining_ns,
         is_cancelled,
         platform,
+        complete,
     }
     .leak_into_prefix()
 });
@@ -170,4 +176,8 @@ extern "C" fn is_cancelled(call: usize) -> bool {
 
 extern "C" fn platform(call: usize) -> RStr<'static> {
     RStr::from_str(&data(call).host.platform)
+}
+
+extern "C" fn complete(_: usize, _: RResult<AbiReport, AbiFailure>) {
+    // Nothing is begun here: checks are awaited on the test's own thread.
 }

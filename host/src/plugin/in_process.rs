@@ -15,15 +15,16 @@ use std::{
 
 use super::{
     Call, Description, Failure, LoadError, LoadedPlugin, ProbeId, ProbeSpec, Report, Waiting,
+    call_data::CallData,
+    door::{self, Door, Probe},
     record::{Phase, Record, Slot},
-    rust_door::{CallData, Door, Probe},
     threads::{Ran, Threads, Work},
 };
 use crate::{clock::Clock, library::Vetted, metrics::ErrorType};
 
 /// A library in this process, with its probes and the threads that call them.
 pub struct InProcess {
-    door: Arc<Door>,
+    door: Arc<dyn Door>,
     probes: Arc<Probes>,
     threads: Threads<Job>,
 }
@@ -67,10 +68,10 @@ impl InProcess {
         clock: Clock,
         slot: impl Fn() -> Slot + Send + Sync + 'static,
     ) -> Result<Self, LoadError> {
-        let door = {
+        let door: Arc<dyn Door> = {
             let mut slot = slot();
             let _in_call = slot.enter("", Phase::Load);
-            Arc::new(Door::open(path, origin, manifest, clock)?)
+            Arc::from(door::open(path, origin, manifest)?)
         };
         let probes = Arc::new(Probes::default());
         let worker = {
@@ -78,6 +79,7 @@ impl InProcess {
             move || Worker {
                 door: Arc::clone(&door),
                 probes: Arc::clone(&probes),
+                clock,
                 report: Report::empty(),
                 slot: slot(),
             }
@@ -152,7 +154,7 @@ struct Places {
 struct Cell {
     spec: ProbeSpec,
     /// Locked for as long as a call lasts. The guard admits one at a time, and nobody else waits here.
-    probe: Mutex<Option<Probe>>,
+    probe: Mutex<Option<Box<dyn Probe>>>,
     /// Its platform is gone; a call that was stuck in it drops it when it returns.
     closed: AtomicBool,
 }
@@ -195,8 +197,9 @@ impl Probes {
 
 /// What one thread works with.
 struct Worker {
-    door: Arc<Door>,
+    door: Arc<dyn Door>,
     probes: Arc<Probes>,
+    clock: Clock,
     report: Report,
     slot: Slot,
 }
@@ -212,7 +215,7 @@ impl Work<Job> for Worker {
 
 impl Worker {
     fn check(&mut self, call: &Call) -> Ran {
-        let started = self.door.clock().now();
+        let started = self.clock.now();
         let Some(deadline) = call.caller.started(call.sequence, started) else {
             return NOTHING;
         };
@@ -229,7 +232,7 @@ impl Worker {
                 "the probe was removed before its check",
             )),
         };
-        let ended = self.door.clock().now();
+        let ended = self.clock.now();
         let waiting = call
             .caller
             .finished(call.sequence, ended, result.map(|()| &self.report));
@@ -242,22 +245,22 @@ impl Worker {
     /// Creates the probe if there is none, and calls it.
     fn call(&mut self, cell: &Cell, call: &Call, deadline: Duration) -> Result<(), Failure> {
         let data = CallData {
-            platform: &cell.spec.platform,
+            platform: Arc::clone(&cell.spec.platform),
             deadline,
-            clock: self.door.clock(),
-            caller: Some((&*call.caller, call.sequence)),
+            clock: self.clock,
+            caller: Some((Arc::clone(&call.caller), call.sequence)),
         };
         let mut probe = cell.probe.lock().unwrap_or_else(PoisonError::into_inner);
         let live = match &mut *probe {
             Some(live) => live,
             empty => {
-                let _in_call = self.slot.enter(data.platform, Phase::Create);
+                let _in_call = self.slot.enter(&data.platform, Phase::Create);
                 empty.insert(self.door.create(&cell.spec, &data)?)
             }
         };
         let result = {
-            let _in_call = self.slot.enter(data.platform, Phase::Check);
-            self.door.check(live, &data, &mut self.report)
+            let _in_call = self.slot.enter(&data.platform, Phase::Check);
+            live.check(&data, &mut self.report)
         };
         if result.as_ref().is_err_and(|f| f.kind == ErrorType::Panic)
             && let Some(broken) = probe.take()
@@ -272,9 +275,9 @@ impl Worker {
         result
     }
 
-    fn drop_probe(&mut self, probe: Probe, data: &CallData<'_>) -> Result<(), Failure> {
-        let _in_call = self.slot.enter(data.platform, Phase::Drop);
-        self.door.close(probe, data)
+    fn drop_probe(&mut self, mut probe: Box<dyn Probe>, data: &CallData) -> Result<(), Failure> {
+        let _in_call = self.slot.enter(&data.platform, Phase::Drop);
+        probe.close(data)
     }
 
     fn close(&mut self, cell: &Cell) -> Ran {
@@ -288,11 +291,10 @@ impl Worker {
         let Some(probe) = probe else {
             return NOTHING;
         };
-        let clock = self.door.clock();
         let data = CallData {
-            platform: &cell.spec.platform,
-            deadline: clock.now() + CLOSE_TIMEOUT,
-            clock,
+            platform: Arc::clone(&cell.spec.platform),
+            deadline: self.clock.now() + CLOSE_TIMEOUT,
+            clock: self.clock,
             caller: None,
         };
         if let Err(failure) = self.drop_probe(probe, &data) {

@@ -7,7 +7,11 @@
     reason = "opening a library and giving it the address of the call under way cannot be checked by the compiler"
 )]
 
-use std::{mem::ManuallyDrop, path::Path, sync::LazyLock, time::Duration};
+use std::{
+    mem::ManuallyDrop,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
 
 use abi_stable::{
     StableAbi,
@@ -16,36 +20,33 @@ use abi_stable::{
     std_types::{RResult, RStr},
 };
 use conductor_plugin_api::{
-    Status,
     abi::{
         AbiCall, AbiFailure, AbiFailureKind, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel,
-        AbiLogRecord, AbiPluginRef, AbiProbeBox, AbiReport, AbiStatus,
+        AbiLogRecord, AbiPluginRef, AbiProbeBox, AbiReport,
     },
     manifest::{ApiVersion, Manifest},
 };
 use tracing::level_filters::LevelFilter;
 
-use super::{Caller, Description, Failure, LoadError, ProbeSpec, Report, layout, set_message};
-use crate::{clock::Clock, metrics::ErrorType};
+use super::{
+    Description, Failure, LoadError, ProbeSpec, Report,
+    call_data::{self, Begun, CallData},
+    door, layout, set_message,
+};
+use crate::metrics::ErrorType;
 
 /// A library that was opened and passed the ABI check.
-pub(super) struct Door {
+pub(super) struct RustDoor {
     module: AbiPluginRef,
     host: AbiHostHandle,
-    clock: Clock,
     description: Description,
 }
 
-impl Door {
+impl RustDoor {
     /// Opens the private copy at `path`, which `manifest` was read from; `origin` is where the operator put it.
     ///
     /// Runs the library's constructors: one that crashes or hangs takes this process with it.
-    pub(super) fn open(
-        path: &Path,
-        origin: &Path,
-        manifest: &Manifest,
-        clock: Clock,
-    ) -> Result<Self, LoadError> {
+    pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
         let file = origin.display();
         let error = |message: String| LoadError {
             kind: ErrorType::Load,
@@ -96,10 +97,10 @@ impl Door {
                     one_line(&e.to_string())
                 ))
             })?;
-        Self::start(module, manifest, clock).map_err(error)
+        Self::start(module, manifest).map_err(error)
     }
 
-    fn start(module: AbiPluginRef, manifest: &Manifest, clock: Clock) -> Result<Self, String> {
+    fn start(module: AbiPluginRef, manifest: &Manifest) -> Result<Self, String> {
         let (id, version) = (module.id().to_string(), module.version().to_string());
         if (&id, &version) != (&manifest.id, &manifest.version) {
             return Err(format!(
@@ -120,8 +121,9 @@ impl Door {
         Ok(Self {
             module,
             host,
-            clock,
             description: Description {
+                // Appended to the module: without it, all checks are made within their calls.
+                asynchronous: module.asynchronous().unwrap_or(false),
                 id,
                 version,
                 api: manifest.api,
@@ -129,62 +131,66 @@ impl Door {
             },
         })
     }
+}
 
-    pub(super) fn description(&self) -> &Description {
+impl door::Door for RustDoor {
+    fn description(&self) -> &Description {
         &self.description
     }
 
-    /// Creates a probe; part of the call it is created for.
-    pub(super) fn create(&self, spec: &ProbeSpec, call: &CallData<'_>) -> Result<Probe, Failure> {
-        let result = self.module.create()(RStr::from_str(&spec.config), &self.abi_call(call));
-        match result {
-            RResult::ROk(probe) => Ok(Probe(probe)),
-            RResult::RErr(error) => Err(failure(&error)),
-        }
-    }
-
-    /// Runs a check and writes what it found into `report`.
-    pub(super) fn check(
-        &self,
-        probe: &mut Probe,
-        call: &CallData<'_>,
-        report: &mut Report,
-    ) -> Result<(), Failure> {
-        match probe.0.check(&self.abi_call(call)) {
-            RResult::ROk(found) => take(report, &found),
-            RResult::RErr(error) => Err(failure(&error)),
-        }
-    }
-
-    /// Drops a probe inside the plugin's panic barrier.
-    pub(super) fn close(&self, mut probe: Probe, call: &CallData<'_>) -> Result<(), Failure> {
-        match probe.0.close(&self.abi_call(call)) {
-            RResult::ROk(()) => Ok(()),
-            RResult::RErr(error) => Err(failure(&error)),
-        }
-    }
-
-    pub(super) fn clock(&self) -> Clock {
-        self.clock
-    }
-
-    fn abi_call(&self, call: &CallData<'_>) -> AbiCall {
-        AbiCall {
+    fn create(&self, spec: &ProbeSpec, call: &CallData) -> Result<Box<dyn door::Probe>, Failure> {
+        let call = AbiCall {
             host: self.host,
-            call: std::ptr::from_ref(call).expose_provenance(),
+            call: call.address(),
+        };
+        match self.module.create()(RStr::from_str(&spec.config), &call) {
+            RResult::ROk(probe) => Ok(Box::new(Probe {
+                probe,
+                host: self.host,
+            })),
+            RResult::RErr(error) => Err(failure(&error)),
         }
     }
 }
 
 /// A probe, as the plugin owns it.
-pub(super) struct Probe(AbiProbeBox);
+struct Probe {
+    probe: AbiProbeBox,
+    host: AbiHostHandle,
+}
 
-/// What the host's functions know of the call under way; it stays on the calling thread's stack until the call is over.
-pub(super) struct CallData<'a> {
-    pub(super) platform: &'a str,
-    pub(super) deadline: Duration,
-    pub(super) clock: Clock,
-    pub(super) caller: Option<(&'a dyn Caller, u64)>,
+impl Probe {
+    fn call(&self, call: usize) -> AbiCall {
+        let host = self.host;
+        AbiCall { host, call }
+    }
+}
+
+impl door::Probe for Probe {
+    fn check(&mut self, call: &CallData, report: &mut Report) -> Result<(), Failure> {
+        match self.probe.check(&self.call(call.address())) {
+            RResult::ROk(found) => take(report, &found),
+            RResult::RErr(error) => Err(failure(&error)),
+        }
+    }
+
+    fn begin(&mut self, call: Begun) -> Result<(), Failure> {
+        match self.probe.begin(&self.call(call.0)) {
+            RResult::ROk(()) => Ok(()),
+            RResult::RErr(error) => Err(failure(&error)),
+        }
+    }
+
+    fn cancel(&mut self, call: Begun) {
+        self.probe.cancel(&self.call(call.0));
+    }
+
+    fn close(&mut self, call: &CallData) -> Result<(), Failure> {
+        match self.probe.close(&self.call(call.address())) {
+            RResult::ROk(()) => Ok(()),
+            RResult::RErr(error) => Err(failure(&error)),
+        }
+    }
 }
 
 /// What the host's functions know of the plugin that calls them.
@@ -207,30 +213,12 @@ unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error
 
 /// Copies a report into the host's, and refuses a status this host does not know.
 fn take(report: &mut Report, found: &AbiReport) -> Result<(), Failure> {
-    report.status = match found.status {
-        AbiStatus::HEALTHY => Status::Healthy,
-        AbiStatus::DEGRADED => Status::Degraded,
-        AbiStatus::UNHEALTHY => Status::Unhealthy,
-        AbiStatus(other) => {
-            return Err(Failure::new(
-                ErrorType::Protocol,
-                format!(
-                    "the probe reported status {other}; known are 0 healthy, 1 degraded and 2 unhealthy"
-                ),
-            ));
-        }
-    };
-    set_message(&mut report.message, found.message.as_bytes());
-    report.measurements.truncate(found.measurements.len());
-    for (at, measurement) in found.measurements.iter().take(MAX_MEASUREMENTS).enumerate() {
-        if at == report.measurements.len() {
-            report.measurements.push((String::new(), 0.0));
-        }
-        let (name, value) = &mut report.measurements[at];
-        set_message(name, measurement.name.as_bytes());
-        *value = measurement.value;
-    }
-    Ok(())
+    let measurements = found.measurements.iter();
+    report.fill(
+        found.status.0,
+        found.message.as_bytes(),
+        measurements.map(|measured| (measured.name.as_bytes(), measured.value)),
+    )
 }
 
 fn failure(error: &AbiFailure) -> Failure {
@@ -267,6 +255,7 @@ static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
         remaining_ns,
         is_cancelled,
         platform,
+        complete,
     }
     .leak_into_prefix()
 });
@@ -274,13 +263,6 @@ static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
 fn owner(plugin: usize) -> &'static Owner {
     // SAFETY: `plugin` is the address of the `Owner` that `Door::start` leaked; a plugin hands it back as it got it.
     unsafe { &*std::ptr::with_exposed_provenance(plugin) }
-}
-
-fn call_data<'a>(call: usize) -> Option<&'a CallData<'a>> {
-    let data = std::ptr::with_exposed_provenance::<CallData<'a>>(call);
-    // SAFETY: null outside a call; else the address of the `CallData` on the stack of the thread that is inside the
-    // call, where the API lends it to the plugin for just as long.
-    unsafe { data.as_ref() }
 }
 
 extern "C" fn max_level(_plugin: usize) -> AbiLevel {
@@ -308,7 +290,8 @@ extern "C" fn log(plugin: usize, call: usize, record: &AbiLogRecord<'_>) {
         set_message(&mut value, field.value.as_bytes());
         text.push_str(&format!(" {}={value}", one_line(field.name.as_str())));
     }
-    let platform = call_data(call).map(|data| data.platform);
+    let platform = call_data::with(call, |data| Arc::clone(&data.platform));
+    let platform = platform.as_deref();
     // The macros want the level as a constant.
     macro_rules! emit {
         ($level:ident) => {
@@ -325,21 +308,28 @@ extern "C" fn log(plugin: usize, call: usize, record: &AbiLogRecord<'_>) {
 }
 
 extern "C" fn remaining_ns(call: usize) -> u64 {
-    let remaining = call_data(call).map_or(Duration::ZERO, |data| {
-        data.deadline.saturating_sub(data.clock.now())
-    });
+    let remaining = call_data::with(call, CallData::remaining).unwrap_or_default();
     u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX)
 }
 
 extern "C" fn is_cancelled(call: usize) -> bool {
-    call_data(call)
-        .and_then(|data| data.caller)
-        .is_some_and(|(caller, sequence)| caller.is_cancelled(sequence))
+    call_data::with(call, CallData::is_cancelled).unwrap_or(false)
 }
 
 extern "C" fn platform(call: usize) -> RStr<'static> {
-    call_data(call).map_or(RStr::from_str(""), |data| RStr::from_str(data.platform))
+    RStr::from_str(call_data::platform(call))
 }
 
-/// More measurements of one report than this are not even looked at.
-pub(super) const MAX_MEASUREMENTS: usize = 1000;
+extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
+    let Some((_data, end)) = call_data::take(call) else {
+        tracing::warn!("a plugin completed a check that was over, or that it was not asked for");
+        return;
+    };
+    end(match result {
+        RResult::ROk(found) => {
+            let mut report = Report::empty();
+            take(&mut report, &found).map(|()| report)
+        }
+        RResult::RErr(error) => Err(failure(&error)),
+    });
+}

@@ -16,6 +16,7 @@ use std::{
 
 use self::{
     conversation::Conversation,
+    hearing::Traits,
     life::Life,
     output::Output,
     process::{Group, Process},
@@ -91,7 +92,10 @@ impl Worker {
             .name(format!("{} worker", vetted.manifest.id))
             .spawn(move || life.live(load_timeout, &tell, ended))
             .map_err(|e| error("no thread can be started for its worker", &e))?;
-        let config_schema = told
+        let Traits {
+            config_schema,
+            asynchronous,
+        } = told
             .recv()
             .map_err(|e| error("the thread of its worker is gone", &e))?
             .map_err(|refused| LoadError {
@@ -104,6 +108,7 @@ impl Worker {
                 version: vetted.manifest.version.clone(),
                 api: vetted.manifest.api,
                 config_schema,
+                asynchronous,
             },
             pid,
             conversation,

@@ -137,6 +137,8 @@ pub enum FromWorker<S> {
     Loaded {
         /// The JSON Schema of a platform's `config` table.
         schema: S,
+        /// Whether its checks take no thread while they wait.
+        asynchronous: bool,
         /// What the kernel cannot hold the worker to.
         unconfined: Vec<S>,
     },

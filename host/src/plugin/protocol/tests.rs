@@ -62,6 +62,7 @@ fn some_messages() -> Vec<Said> {
     vec![
         FromWorker::Loaded {
             schema: "{}".to_owned(),
+            asynchronous: true,
             unconfined: Vec::new(),
         },
         FromWorker::Answers(vec![answer(0, Ok(found)), answer(u64::MAX, Err(failed))]),

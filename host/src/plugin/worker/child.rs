@@ -143,7 +143,12 @@ fn work(socket: UnixStream) -> ! {
     match load(&hello, clock) {
         Ok((plugin, unconfined)) => {
             let schema = plugin.description().config_schema.to_string();
-            let told = outlet.say(&FromWorker::Loaded { schema, unconfined });
+            let asynchronous = plugin.description().asynchronous;
+            let told = outlet.say(&FromWorker::Loaded {
+                schema,
+                asynchronous,
+                unconfined,
+            });
             if let Err(unsent) = told {
                 let message = format!("its config schema {unsent}; make it shorter");
                 refuse(&outlet, LoadError::load(&message));

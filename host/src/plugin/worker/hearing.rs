@@ -6,15 +6,12 @@ use std::{
     time::Duration,
 };
 
-use conductor_plugin_api::Status;
-
 use super::{conversation::Conversation, limiter::Limiter};
 use crate::{
     metrics::ErrorType,
     plugin::{
         Failure, LoadError, Report,
         protocol::messages::{Answer, Failed, Found, FromWorker},
-        rust_door::MAX_MEASUREMENTS,
         set_message,
     },
 };
@@ -29,12 +26,21 @@ pub(super) struct Hearing {
     report: Report,
 }
 
+/// What the host cannot read from a library without running it.
+#[derive(Debug)]
+pub(super) struct Traits {
+    /// The JSON Schema of a platform's `config` table.
+    pub(super) config_schema: serde_json::Value,
+    /// Whether its checks take no thread while they wait.
+    pub(super) asynchronous: bool,
+}
+
 /// What a message means for the worker's life.
 pub(super) enum Heard {
     /// It goes on.
     Nothing,
-    /// The library is loaded; the schema of its platforms' configs.
-    Loaded(serde_json::Value),
+    /// The library is loaded.
+    Loaded(Traits),
     /// The library is not loaded.
     Refused(LoadError),
 }
@@ -77,12 +83,19 @@ impl Hearing {
             FromWorker::Loaded { .. } | FromWorker::Refused { .. } if self.loaded => {
                 Err("said twice whether its library is loaded".to_owned())
             }
-            FromWorker::Loaded { schema, unconfined } => {
-                let schema = serde_json::from_str(schema)
+            FromWorker::Loaded {
+                schema,
+                asynchronous,
+                unconfined,
+            } => {
+                let config_schema = serde_json::from_str(schema)
                     .map_err(|e| format!("sent a config schema that is not JSON: {e}"))?;
                 self.loaded = true;
                 unconfined.into_iter().for_each(say_once);
-                Ok(Heard::Loaded(schema))
+                Ok(Heard::Loaded(Traits {
+                    config_schema,
+                    asynchronous,
+                }))
             }
             FromWorker::Refused {
                 kind,
@@ -162,19 +175,11 @@ impl Hearing {
 /// # Errors
 /// What no worker sends.
 fn take(report: &mut Report, found: &Found<&str>, call: u64) -> Result<(), String> {
-    report.status = match found.status {
-        0 => Status::Healthy,
-        1 => Status::Degraded,
-        2 => Status::Unhealthy,
-        other => return Err(format!("answered call {call} with status {other}")),
-    };
-    set_message(&mut report.message, found.message.as_bytes());
-    report.measurements.clear();
-    let measured = found.measurements.iter().take(MAX_MEASUREMENTS);
+    let measured = found.measurements.iter();
+    let measured = measured.map(|(name, value)| (name.as_bytes(), *value));
     report
-        .measurements
-        .extend(measured.map(|(name, value)| (line(name), *value)));
-    Ok(())
+        .fill(found.status, found.message.as_bytes(), measured)
+        .map_err(|_| format!("answered call {call} with status {}", found.status))
 }
 
 /// The failure of a call, which cannot be of a type that only the host can tell.

@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
     conversation::{Conversation, MAX_UNSENT, Phase},
-    hearing::{Heard, Hearing},
+    hearing::{Heard, Hearing, Traits},
     output::Output,
     process::{Process, describe},
     socket::{Received, receive_now},
@@ -85,13 +85,13 @@ impl Life {
     pub(super) fn live(
         mut self,
         load_timeout: Duration,
-        loaded: &mpsc::Sender<Result<serde_json::Value, LoadError>>,
+        loaded: &mpsc::Sender<Result<Traits, LoadError>>,
         ended: impl FnOnce(Ended),
     ) {
         // Who loads waits for this.
         match self.load(load_timeout) {
-            Ok(schema) => {
-                let _ = loaded.send(Ok(schema));
+            Ok(traits) => {
+                let _ = loaded.send(Ok(traits));
             }
             Err(cause) => {
                 let error = self.not_loaded(cause);
@@ -108,11 +108,11 @@ impl Life {
     }
 
     /// Waits for the worker to load its library.
-    fn load(&mut self, timeout: Duration) -> Result<serde_json::Value, Cause> {
+    fn load(&mut self, timeout: Duration) -> Result<Traits, Cause> {
         let deadline = self.clock.now() + timeout;
         loop {
             match self.turn(Some(deadline))? {
-                Heard::Loaded(schema) => return Ok(schema),
+                Heard::Loaded(traits) => return Ok(traits),
                 Heard::Refused(error) => return Err(Cause::Refused(error)),
                 Heard::Nothing if self.clock.now() >= deadline => {
                     return Err(Cause::LoadTimeout(timeout));

@@ -24,7 +24,7 @@ struct Fake {
     output: Option<PipeWriter>,
     encoder: Encoder,
     decoder: Decoder,
-    loaded: Receiver<Result<serde_json::Value, LoadError>>,
+    loaded: Receiver<Result<Traits, LoadError>>,
     ended: Receiver<Ended>,
     log: Log,
 }
@@ -189,6 +189,7 @@ impl io::Write for Log {
 fn loaded(schema: &str) -> FromWorker<String> {
     FromWorker::Loaded {
         schema: schema.to_owned(),
+        asynchronous: false,
         unconfined: Vec::new(),
     }
 }
