@@ -1,9 +1,10 @@
 //! Where everything that can be looked at hangs: the source of `/api/v1/status`.
 
 use std::{
+    collections::HashMap,
     path::PathBuf,
     sync::{
-        Arc, Mutex, PoisonError, RwLock,
+        Arc, Mutex, PoisonError, RwLock, RwLockReadGuard,
         atomic::{AtomicBool, Ordering},
     },
 };
@@ -12,7 +13,8 @@ use crate::{
     guard::{PlatformGuard, PluginGuard, Shared},
     library::Catalog,
     resources::{Judgement, Sample},
-    state::{HostView, PlatformView, RefusedView, StatusView},
+    state::{HostView, LineView, PlatformDetail, PlatformView, RefusedView, StatusView},
+    tail::Tail,
 };
 
 /// What is shown to whoever looks.
@@ -20,6 +22,7 @@ pub struct Board {
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
     disk_paths: Vec<PathBuf>,
+    tail: Tail,
     guards: RwLock<Guards>,
     resources: Mutex<Resources>,
     ready: AtomicBool,
@@ -28,6 +31,7 @@ pub struct Board {
 #[derive(Default)]
 struct Guards {
     platforms: Vec<Arc<PlatformGuard>>,
+    by_name: HashMap<Arc<str>, usize>,
     plugins: Vec<Arc<PluginGuard>>,
 }
 
@@ -40,11 +44,17 @@ struct Resources {
 
 impl Board {
     /// An empty board.
-    pub fn new(shared: Arc<Shared>, catalog: Arc<Catalog>, disk_paths: Vec<PathBuf>) -> Self {
+    pub fn new(
+        shared: Arc<Shared>,
+        catalog: Arc<Catalog>,
+        disk_paths: Vec<PathBuf>,
+        tail: Tail,
+    ) -> Self {
         Self {
             shared,
             catalog,
             disk_paths,
+            tail,
             guards: RwLock::default(),
             resources: Mutex::new(Resources {
                 mode: "normal",
@@ -54,10 +64,18 @@ impl Board {
         }
     }
 
-    /// Hangs up what there is to look after, platforms by name and plugins by id.
+    /// Hangs up what there is to look after, platforms in the config's order and plugins by id.
     pub fn hang_up(&self, platforms: Vec<Arc<PlatformGuard>>, plugins: Vec<Arc<PluginGuard>>) {
-        *self.guards.write().unwrap_or_else(PoisonError::into_inner) =
-            Guards { platforms, plugins };
+        let names = platforms.iter().enumerate();
+        let by_name: HashMap<_, _> = names
+            .map(|(place, guard)| (Arc::clone(&guard.settings().name), place))
+            .collect();
+        self.tail.retain(|name| by_name.contains_key(name));
+        *self.guards.write().unwrap_or_else(PoisonError::into_inner) = Guards {
+            platforms,
+            by_name,
+            plugins,
+        };
     }
 
     /// The filesystems whose fill the resource monitor watches.
@@ -68,11 +86,6 @@ impl Board {
     /// The first checks are about to start.
     pub fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
-    }
-
-    /// Whether checks are being made.
-    pub fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
     }
 
     /// Shows the latest sample and what was made of it.
@@ -90,19 +103,25 @@ impl Board {
 
     /// Each platform.
     pub fn platforms(&self) -> Vec<PlatformView> {
-        let platforms = self
-            .guards
-            .read()
-            .unwrap_or_else(PoisonError::into_inner)
-            .platforms
-            .clone();
+        let platforms = self.guards().platforms.clone();
         platforms.iter().map(|guard| guard.view()).collect()
+    }
+
+    /// The guard of a platform.
+    pub fn guard(&self, name: &str) -> Option<Arc<PlatformGuard>> {
+        let guards = self.guards();
+        let place = guards.by_name.get(name)?;
+        guards.platforms.get(*place).cloned()
     }
 
     /// The guard of each plugin.
     pub fn plugins(&self) -> Vec<Arc<PluginGuard>> {
-        let guards = self.guards.read().unwrap_or_else(PoisonError::into_inner);
-        guards.plugins.clone()
+        self.guards().plugins.clone()
+    }
+
+    /// Whether checks are being made.
+    pub fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
     }
 
     /// Everything.
@@ -121,6 +140,27 @@ impl Board {
                 })
                 .collect(),
         }
+    }
+
+    /// A platform with what has become of its last checks.
+    pub fn platform(&self, name: &str) -> Option<PlatformDetail> {
+        let guard = self.guard(name)?;
+        let lines = self.tail.lines(name).into_iter();
+        Some(PlatformDetail {
+            platform: guard.view(),
+            history: guard.history(),
+            log: lines
+                .map(|line| LineView {
+                    at: line.at,
+                    level: line.level.as_str().to_ascii_lowercase(),
+                    text: line.text,
+                })
+                .collect(),
+        })
+    }
+
+    fn guards(&self) -> RwLockReadGuard<'_, Guards> {
+        self.guards.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn host(&self) -> HostView {

@@ -14,12 +14,15 @@ use clap::{Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 use tracing_appender::non_blocking::WorkerGuard;
-use tracing_subscriber::filter::LevelFilter;
+use tracing_subscriber::{
+    filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::{
     allocator,
     config::{Config, ConfigError},
     plugin::worker,
+    tail::Tail,
 };
 
 mod client;
@@ -209,7 +212,9 @@ impl Global {
     ///
     /// A thread writes it, and lines that it cannot take are lost: a terminal that was stopped, or a reader that is gone,
     /// must not hold up the checks.
-    fn start_log(&self) -> WorkerGuard {
+    ///
+    /// `tail` is told the lines about each platform as well.
+    fn start_log(&self, tail: Tail) -> WorkerGuard {
         let level = match self.log_level {
             LogLevel::Error => LevelFilter::ERROR,
             LogLevel::Warn => LevelFilter::WARN,
@@ -226,8 +231,8 @@ impl Global {
         let builder = builder
             .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
         match self.log_format {
-            LogFormat::Text => builder.with_target(false).init(),
-            LogFormat::Json => builder.json().init(),
+            LogFormat::Text => builder.with_target(false).finish().with(tail).init(),
+            LogFormat::Json => builder.json().finish().with(tail).init(),
         }
         guard
     }

@@ -27,10 +27,11 @@ pub use self::{
 };
 use crate::{
     breaker::{Breaker, Outcome, Settings, State, Transition},
+    history::{History, Past},
     metrics::{self, ErrorType, PlatformMetrics, SkipReason},
     plugin::{Caller, Failure, Report, Waiting},
     schedule::Priority,
-    state::{BreakerView, Health, PlatformView, View},
+    state::{BreakerOrder, BreakerView, Health, PastView, PlatformView, View},
 };
 
 mod locked;
@@ -72,6 +73,28 @@ pub struct PlatformGuard {
 struct Inner {
     slot: Slot,
     view: View,
+    history: History,
+}
+
+impl Inner {
+    /// Takes in what came of a check; answers how the platform was doing before, if that changed.
+    fn ended(
+        &mut self,
+        result: Result<&Report, &Failure>,
+        now: Duration,
+        took: Duration,
+    ) -> Option<Health> {
+        let change = match result {
+            Ok(report) => self.view.reported(report, now, took),
+            Err(failure) => self.view.failed(failure, now, took),
+        };
+        self.history.note(Past {
+            ended: now,
+            took,
+            health: self.view.health,
+        });
+        change
+    }
 }
 
 /// How a call that is under way stands, as the scheduler's watch sees it.
@@ -107,6 +130,7 @@ impl PlatformGuard {
             inner: Locked::new(Inner {
                 slot,
                 view: View::default(),
+                history: History::default(),
             }),
         }
     }
@@ -192,7 +216,7 @@ impl PlatformGuard {
         };
         stuck();
         let quarantined = self.plugin.call_stuck(generation);
-        let change = inner.view.failed(&failure, now, timeout);
+        let change = inner.ended(Err(&failure), now, timeout);
         drop(inner);
         self.announce(transition, now);
         self.count(Err(&failure), timeout, now);
@@ -234,6 +258,36 @@ impl PlatformGuard {
         self.next.store(nanos, Ordering::Relaxed);
     }
 
+    /// Does what an operator wants of the breaker.
+    pub fn order(&self, order: BreakerOrder, now: Duration) {
+        let transition = self.inner.lock().slot.order(order, now);
+        let (platform, plugin) = (&*self.settings.name, self.plugin.id());
+        tracing::info!(platform, plugin, "an operator {}", order.told());
+        self.announce(transition, now);
+    }
+
+    /// Takes over what an operator wants of the breaker of the guard in whose place a reload puts this one.
+    pub fn succeed(&self, before: &Self) {
+        let held = before.inner.lock().slot.held();
+        if let Some(order) = held {
+            let now = self.shared.clock.now();
+            let transition = self.inner.lock().slot.order(order, now);
+            self.announce(transition, now);
+        }
+    }
+
+    /// The last checks, the latest first.
+    pub fn history(&self) -> Vec<PastView> {
+        let past: Vec<_> = self.inner.lock().history.latest_first().collect();
+        past.into_iter()
+            .map(|past| PastView {
+                ended: self.shared.unix_seconds(past.ended),
+                duration: past.took.as_secs_f64(),
+                status: past.health,
+            })
+            .collect()
+    }
+
     /// What the status page and the API show.
     pub fn view(&self) -> PlatformView {
         let inner = self.inner.lock();
@@ -242,16 +296,21 @@ impl PlatformGuard {
         drop(inner);
         let settings = &self.settings;
         let at = |time: Duration| self.shared.unix_seconds(time);
+        let now = self.shared.clock.now();
+        let age = view.last_check.map(|(ended, _)| now.saturating_sub(ended));
         let next = Duration::from_nanos(self.next.load(Ordering::Relaxed));
         PlatformView {
             name: settings.name.to_string(),
             plugin: self.plugin.id().to_owned(),
+            generation: self.plugin.generation(),
             status: view.health,
             message: view.message,
             error_type: view.error_type.map(|kind| kind.label().to_owned()),
             since: view.last_check.map(|_| at(view.since)),
             last_check: view.last_check.map(|(ended, _)| at(ended)),
             last_duration: view.last_check.map(|(_, took)| took.as_secs_f64()),
+            age: age.map(|age| age.as_secs_f64()),
+            stale: age.is_some_and(|age| age > 2 * settings.interval + settings.timeout),
             next_check: (!next.is_zero()).then(|| at(next)),
             interval: settings.interval.as_secs_f64(),
             timeout: settings.timeout.as_secs_f64(),
@@ -290,10 +349,7 @@ impl PlatformGuard {
             }
             Finished::Unknown => return Waiting::Yes,
         };
-        let change = match result {
-            Ok(report) => inner.view.reported(report, now, took),
-            Err(failure) => inner.view.failed(failure, now, took),
-        };
+        let change = inner.ended(result, now, took);
         drop(inner);
         // The breaker's state first: who sees the count sees what it did.
         self.announce(transition, now);

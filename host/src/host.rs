@@ -12,6 +12,7 @@ use std::{
 
 use self::{
     assembly::Assembly,
+    operator::Operator,
     serving::{Served, log_samples, serve},
     workers::WorkerWatch,
 };
@@ -26,13 +27,15 @@ use crate::{
     metrics::{Metrics, log::LogFallback},
     plugin::{loader::Loader, quarantine::Quarantine, record::Record},
     scheduler::{self, Handle, LibraryChange, Setup},
-    server::Surface,
+    server::{Control, Source, Surface},
     state::StatusView,
+    tail::Tail,
 };
 
 pub(crate) use self::assembly::how;
 
 mod assembly;
+mod operator;
 mod serving;
 mod workers;
 
@@ -50,18 +53,18 @@ pub struct Host {
 }
 
 impl Host {
-    /// Builds and starts everything the config asks for.
+    /// Builds and starts everything the config asks for; `tail` is what the log's lines are kept in.
     ///
     /// # Errors
     /// When the host cannot work at all: it has no place for private copies, or gets no thread. A plugin or a platform
     /// that cannot work stops nobody; it is shown as failing.
-    pub fn start(config: &Arc<Config>) -> Result<Self, String> {
+    pub fn start(config: &Arc<Config>, tail: Tail) -> Result<Self, String> {
         let Parts {
             assembly,
             shared,
             board,
             record,
-        } = Parts::of(config)?;
+        } = Parts::of(config, tail)?;
         let setup = Setup {
             shared: Arc::clone(&shared),
             board: Arc::clone(&board),
@@ -167,6 +170,8 @@ pub struct Doors {
     pub read_config: ReadConfig,
     /// Each message asks for a reload.
     pub reloads: mpsc::Receiver<()>,
+    /// The last lines of the log about each platform, as whoever set the log up keeps them.
+    pub tail: Tail,
 }
 
 /// Reads the config, or says all that is wrong with it.
@@ -185,29 +190,35 @@ pub async fn run(
     let config = Arc::clone(config);
     let metrics_log_after = config.host.metrics_log_after;
     // Reads whole folders, which may lie on a disk that does not answer.
-    let start = tokio::task::spawn_blocking(move || Host::start(&config));
+    let start = tokio::task::spawn_blocking(move || Host::start(&config, doors.tail));
     let host = tokio::select! {
         host = start => Arc::new(host.map_err(|e| format!("cannot start: {e}"))??),
         () = &mut shutdown => return Ok(()),
     };
     let served = Arc::new(Served::new(host.shared.clock));
     let (stop_serving, stopped) = tokio::sync::watch::channel(());
-    let reload: Reload = {
-        let (host, read) = (Arc::clone(&host), doors.read_config);
-        Arc::new(move || host.reload(&read))
+    let operator = Arc::new(Operator {
+        host: Arc::clone(&host),
+        read_config: doors.read_config,
+    });
+    let surface = Surface {
+        metrics: host.metrics().clone(),
+        source: Arc::clone(&host.board) as Arc<dyn Source>,
+        scraped: {
+            let served = Arc::clone(&served);
+            Arc::new(move || served.scraped())
+        },
+        control: doors
+            .enable_lifecycle
+            .then(|| Arc::clone(&operator) as Arc<dyn Control>),
     };
-    let serving = tokio::spawn(serve(
-        doors.address,
-        host.surface(&served, doors.enable_lifecycle.then(|| Arc::clone(&reload))),
-        Arc::clone(&served),
-        stopped,
-    ));
+    let serving = tokio::spawn(serve(doors.address, surface, Arc::clone(&served), stopped));
     let logging = tokio::spawn(log_samples(
         LogFallback::new(metrics_log_after),
         host.metrics().clone(),
         served,
     ));
-    let reloading = tokio::spawn(reload_when_asked(doors.reloads, reload));
+    let reloading = tokio::spawn(reload_when_asked(doors.reloads, operator));
     tokio::select! {
         // Before anything that may wait: whoever asked may lose patience.
         () = &mut shutdown => host.leaving(),
@@ -226,14 +237,12 @@ pub async fn run(
     Ok(())
 }
 
-type Reload = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
-
 /// Reloads once for each time it is asked.
-async fn reload_when_asked(mut asked: mpsc::Receiver<()>, reload: Reload) {
+async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator>) {
     while asked.recv().await.is_some() {
-        let reload = Arc::clone(&reload);
+        let operator = Arc::clone(&operator);
         // What came of it is logged and counted where it happens.
-        let _ = tokio::task::spawn_blocking(move || reload()).await;
+        let _ = tokio::task::spawn_blocking(move || operator.reload()).await;
     }
 }
 
@@ -242,7 +251,7 @@ async fn reload_when_asked(mut asked: mpsc::Receiver<()>, reload: Reload) {
 /// # Errors
 /// As [`Host::start`].
 pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
-    let parts = Parts::of(config)?;
+    let parts = Parts::of(config, Tail::default())?;
     let plan = parts.assembly.plan(config);
     scheduler::check_once(Setup {
         shared: parts.shared,
@@ -270,27 +279,6 @@ pub fn loader(config: &Config, clock: Clock) -> Result<Loader, Refusal> {
     Ok(Loader::new(Arc::new(catalog), clock))
 }
 
-impl Host {
-    fn surface(&self, served: &Arc<Served>, reload: Option<Reload>) -> Surface {
-        let (status, ready, served) = (
-            Arc::clone(&self.board),
-            Arc::clone(&self.board),
-            Arc::clone(served),
-        );
-        Surface {
-            metrics: self.metrics().clone(),
-            status: Arc::new(move || {
-                // The view has no map with keys that are not text, and nothing else can fail.
-                serde_json::to_string(&status.status())
-                    .unwrap_or_else(|e| format!("{{\"error\":\"{e}\"}}"))
-            }),
-            ready: Arc::new(move || ready.is_ready()),
-            scraped: Arc::new(move || served.scraped()),
-            reload,
-        }
-    }
-}
-
 /// What lives as long as the host.
 struct Parts {
     assembly: Assembly,
@@ -300,7 +288,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(config: &Config) -> Result<Self, String> {
+    fn of(config: &Config, tail: Tail) -> Result<Self, String> {
         let clock = Clock::start();
         let loader = loader(config, clock).map_err(|refusal| refusal.to_string())?;
         let (quarantine, record) =
@@ -311,6 +299,7 @@ impl Parts {
             Arc::clone(&shared),
             Arc::clone(loader.catalog()),
             disk_paths(config.host.state_dir.as_deref()),
+            tail,
         ));
         Ok(Self {
             assembly: Assembly::new(Arc::clone(&shared), Arc::clone(&board), loader),

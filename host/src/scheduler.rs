@@ -17,7 +17,12 @@ pub use self::setup::{
     LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Refused, Setup,
     Timing,
 };
-use self::{generations::progress, platforms::Platforms, plugin::Plugin, watch::Watch};
+use self::{
+    generations::progress,
+    platforms::{Platform, Platforms},
+    plugin::Plugin,
+    watch::Watch,
+};
 use crate::{
     board::Board,
     guard::{Shared, Skip},
@@ -25,6 +30,7 @@ use crate::{
     plugin::{Ended, LoadError},
     resources::{Judge, Limits, Sample, sample::Sampler},
     schedule::{Due, Key, Mode, Schedule, Start, runs_at},
+    state::CheckNow,
 };
 
 mod generations;
@@ -59,6 +65,8 @@ enum Command {
     Library(String, LibraryChange),
     /// The config changed.
     Follow(Box<Plan>),
+    /// An operator wants a check of this platform now, and to be told whether there is one.
+    CheckNow(String, Sender<CheckNow>),
 }
 
 /// Starts the scheduler on a thread of its own.
@@ -99,6 +107,15 @@ impl Handle {
         let _ = self
             .commands
             .send(Command::Renew(plugin, generation, reason, what));
+    }
+
+    /// Begins a check of this platform now, if its guard lets it.
+    pub fn check_now(&self, platform: &str) -> CheckNow {
+        let (tell, told) = channel();
+        let _ = self
+            .commands
+            .send(Command::CheckNow(platform.to_owned(), tell));
+        told.recv().unwrap_or(CheckNow::Unknown)
     }
 
     /// Whether the scheduler has ended, which it never does by itself.
@@ -291,9 +308,15 @@ impl Driver {
 
     /// Begins one platform's check, if its guard lets it.
     fn begin(&mut self, at: usize, slot_time: Duration, now: Duration) {
+        // What is skipped was counted by the guard.
+        let _ = self.try_begin(at, slot_time, now);
+    }
+
+    fn try_begin(&mut self, at: usize, slot_time: Duration, now: Duration) -> Result<(), Skip> {
         let platform = &self.platforms[at];
         let plugin = platform.plugin;
-        match platform.guard.begin(slot_time, now) {
+        let begun = platform.guard.begin(slot_time, now);
+        match begun {
             Ok(sequence) if self.plugins[plugin].current.is_some() => {
                 self.hand_over(at, sequence, now);
                 self.watch.begun(at, sequence, now);
@@ -305,6 +328,23 @@ impl Driver {
             }
             Err(Skip::Saturated) => self.consider_stuck(plugin, false, now),
             Err(Skip::Overlap | Skip::BreakerOpen) => {}
+        }
+        begun.map(|_| ())
+    }
+
+    fn check_now(&mut self, name: &str) -> CheckNow {
+        let named = |platform: &Platform| &*platform.guard.settings().name == name;
+        let found = {
+            let mut staying = self.platforms.staying();
+            staying.find_map(|(at, platform)| named(platform).then_some(at))
+        };
+        let Some(at) = found else {
+            return CheckNow::Unknown;
+        };
+        let now = self.shared.clock.now();
+        match self.try_begin(at, now, now) {
+            Ok(()) => CheckNow::Begun,
+            Err(skip) => CheckNow::Skipped(skip.reason()),
         }
     }
 
@@ -392,6 +432,9 @@ impl Driver {
             }
             Command::Library(id, change) => self.library_changed(&id, &change),
             Command::Follow(plan) => self.follow(*plan),
+            Command::CheckNow(name, tell) => {
+                let _ = tell.send(self.check_now(&name));
+            }
         }
     }
 

@@ -2,13 +2,12 @@
 //!
 //! It serves while everything else is stuck, and no client can hurt the checks: header size, time and the
 //! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
-//! `/api/v1/status`) is made on a thread of its own, one at a time. So is the one thing a client can ask the
-//! host to do, a reload, where the operator allows it.
+//! the JSON) is made on a thread of its own, one at a time. So is what a client can ask the host to do, where the
+//! operator allows it.
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
@@ -17,34 +16,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tower::ServiceExt as _;
 
-use crate::metrics::Metrics;
-
+mod api;
 mod connections;
+mod control;
 mod offload;
-mod reload;
 mod routes;
 #[cfg(feature = "prometheus")]
 mod scrape;
+mod surface;
 #[cfg(test)]
 mod tests;
 
-use connections::{Busy, Connections};
+pub use surface::{Control, Source, Surface};
 
-/// What the server shows, given by the rooms that know.
-#[derive(Clone)]
-pub struct Surface {
-    /// Shown at `/metrics`.
-    pub metrics: Metrics,
-    /// The JSON text shown at `/api/v1/status`; called on a thread that may block.
-    pub status: Arc<dyn Fn() -> String + Send + Sync>,
-    /// Whether `/-/ready` answers 200; called on the server's own threads, so it must be quick.
-    pub ready: Arc<dyn Fn() -> bool + Send + Sync>,
-    /// Called each time `/metrics` was read to its end; must be quick.
-    pub scraped: Arc<dyn Fn() + Send + Sync>,
-    /// Reads the config again and applies it, or says in text for people why not; called on a thread that may block, one
-    /// call at a time. None where `--web.enable-lifecycle` was not given: `/-/reload` then answers 403.
-    pub reload: Option<Arc<dyn Fn() -> Result<(), String> + Send + Sync>>,
-}
+use connections::{Busy, Connections};
 
 /// A listening server that does not serve yet.
 pub struct Server {

@@ -9,7 +9,7 @@ use conductor_plugin_api::Status;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    metrics::{ErrorType, MEASUREMENT_NAME_BYTES, MEASUREMENTS},
+    metrics::{ErrorType, MEASUREMENT_NAME_BYTES, MEASUREMENTS, SkipReason},
     plugin::{Failure, LoadError, Report},
 };
 
@@ -184,6 +184,9 @@ pub struct PlatformView {
     pub name: String,
     /// The plugin it is checked by.
     pub plugin: String,
+    /// The plugin's generation that is called; 0 while none is.
+    #[serde(default)]
+    pub generation: u64,
     /// How it is doing.
     pub status: Health,
     /// The last report's or failure's message.
@@ -196,6 +199,12 @@ pub struct PlatformView {
     pub last_check: Option<f64>,
     /// How long it took.
     pub last_duration: Option<f64>,
+    /// How long ago it ended.
+    #[serde(default)]
+    pub age: Option<f64>,
+    /// Whether that is more than two intervals and a timeout ago: nobody should go by its result.
+    #[serde(default)]
+    pub stale: bool,
     /// When the next check is due.
     pub next_check: Option<f64>,
     /// Seconds between two checks.
@@ -210,6 +219,85 @@ pub struct PlatformView {
     pub labels: BTreeMap<String, String>,
     /// What the last report measured.
     pub measurements: BTreeMap<String, f64>,
+}
+
+/// One platform with what has become of its last checks: the content of `/api/v1/platforms/NAME`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PlatformDetail {
+    /// What is known of each platform.
+    #[serde(flatten)]
+    pub platform: PlatformView,
+    /// Its last checks, the latest first, at most 60. Times of older ones are rounded a little.
+    pub history: Vec<PastView>,
+    /// The last lines of the log about it, the oldest first.
+    pub log: Vec<LineView>,
+}
+
+/// A check that is over.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct PastView {
+    /// When it ended.
+    pub ended: f64,
+    /// How long it took.
+    pub duration: f64,
+    /// How the platform was doing by it.
+    pub status: Health,
+}
+
+/// A line of the log.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct LineView {
+    /// When it was written.
+    pub at: f64,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// What it says.
+    pub text: String,
+}
+
+/// What an operator can want of a platform's breaker.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BreakerOrder {
+    /// Let no check through until it is released or reset.
+    Open,
+    /// Let every check through, whatever becomes of it, until it is released or reset.
+    Close,
+    /// Go by the checks again: one held open lets a trial through first.
+    Release,
+    /// Be closed, and know of no past failure.
+    Reset,
+}
+
+impl BreakerOrder {
+    /// Each, with its name in the API and on the command line.
+    pub const ALL: [(&'static str, Self); 4] = [
+        ("open", Self::Open),
+        ("close", Self::Close),
+        ("release", Self::Release),
+        ("reset", Self::Reset),
+    ];
+
+    /// What was done, as in "an operator …".
+    pub(crate) fn told(self) -> &'static str {
+        match self {
+            Self::Open => "holds the breaker open: no checks until it is released or reset",
+            Self::Close => "holds the breaker closed: checks go on whatever becomes of them",
+            Self::Release => "released the breaker: it goes by the checks again",
+            Self::Reset => "reset the breaker",
+        }
+    }
+}
+
+/// What becomes of a check that an operator asks for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum CheckNow {
+    /// It has begun, beside the ones of the schedule, which stay where they are.
+    Begun,
+    /// There is none, for this reason; it is counted as skipped.
+    Skipped(SkipReason),
+    /// There is no such platform, or the scheduler is about to leave.
+    Unknown,
 }
 
 /// A platform's circuit breaker.

@@ -13,7 +13,7 @@
 
 use std::{env, fmt::Write as _, path::Path, process::Command, sync::Arc, thread, time::Duration};
 
-use conductor::{clock::Clock, config::Config, host::Host, metrics, plugin::worker};
+use conductor::{clock::Clock, config::Config, host::Host, metrics, plugin::worker, tail::Tail};
 
 use machine::{Used, children, memory};
 
@@ -70,7 +70,7 @@ fn measure(isolation: &str, platforms: usize, interval: &str, seconds: usize, bu
     let config = Arc::new(Config::parse(text, "bench.toml", folder.path()).unwrap());
     let before = memory("self", &["Pss"]);
     let clock = Clock::start();
-    let host = Host::start(&config).unwrap();
+    let host = Host::start(&config, Tail::default()).unwrap();
     while !host.board().is_ready() || host.checks_ended() == 0 {
         thread::sleep(Duration::from_millis(1));
     }

@@ -10,6 +10,7 @@ use crate::{
     host::{self, Doors, ReadConfig},
     plugin::sandbox,
     state::{Health, PlatformView},
+    tail::Tail,
 };
 
 #[derive(clap::Args)]
@@ -26,7 +27,8 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
-    let log = global.start_log();
+    let tail = Tail::default();
+    let log = global.start_log(tail.clone());
     if let Err(error) = sandbox::protect_host() {
         tracing::warn!("this process is not closed to others of its user: {error}");
     }
@@ -34,7 +36,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     let result = if args.once {
         once(&config)
     } else {
-        watch(&config, &args, global)
+        watch(&config, &args, global, tail)
     };
     let exit = match &result {
         Ok(exit) => *exit,
@@ -60,7 +62,7 @@ fn once(config: &Arc<Config>) -> Result<Exit, CliError> {
     })
 }
 
-fn watch(config: &Arc<Config>, args: &Args, global: &Global) -> Result<Exit, CliError> {
+fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
     // One thread serves HTTP, so that a flood of requests cannot take the other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -72,6 +74,7 @@ fn watch(config: &Arc<Config>, args: &Args, global: &Global) -> Result<Exit, Cli
             address: args.address,
             enable_lifecycle: args.enable_lifecycle,
             read_config: read_config(global),
+            tail,
             reloads: asked_to_reload().map_err(|e| format!("cannot listen to signals: {e}"))?,
         };
         host::run(config, doors, asked).await

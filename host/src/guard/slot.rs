@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::{
     breaker::{Breaker, Outcome, State, Ticket, Transition},
     metrics::SkipReason,
+    state::BreakerOrder,
 };
 
 /// At most one call under way, or one that is stuck.
@@ -54,7 +55,7 @@ pub enum Skip {
 
 impl Skip {
     /// How it is counted.
-    pub(super) fn reason(self) -> SkipReason {
+    pub fn reason(self) -> SkipReason {
         match self {
             Self::Overlap | Self::Stuck(_) => SkipReason::Overlap,
             Self::Saturated => SkipReason::Saturated,
@@ -195,6 +196,24 @@ impl Slot {
 
     pub(super) fn is_forced(&self) -> bool {
         self.breaker.is_forced()
+    }
+
+    /// What an operator wants of the breaker for as long as he does not take it back.
+    pub(super) fn held(&self) -> Option<BreakerOrder> {
+        self.is_forced().then(|| match self.breaker_state() {
+            State::Closed => BreakerOrder::Close,
+            State::Open { .. } | State::HalfOpen => BreakerOrder::Open,
+        })
+    }
+
+    /// Does what an operator wants of the breaker.
+    pub(super) fn order(&mut self, order: BreakerOrder, now: Duration) -> Option<Transition> {
+        match order {
+            BreakerOrder::Open => self.breaker.force_open(),
+            BreakerOrder::Close => self.breaker.force_closed(),
+            BreakerOrder::Release => self.breaker.unforce(now),
+            BreakerOrder::Reset => self.breaker.reset(now),
+        }
     }
 
     /// A stale ticket changes nothing; an operator may have reset the breaker while the call ran.

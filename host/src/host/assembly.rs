@@ -154,18 +154,7 @@ impl Assembly {
             .filter(|known| is_same(&known.config, platform));
         let guard = match known {
             Some(known) => Arc::clone(&known.guard),
-            None => Arc::new(PlatformGuard::new(
-                PlatformSettings {
-                    name: platform.name.as_str().into(),
-                    interval: platform.interval,
-                    timeout: platform.timeout,
-                    priority: platform.priority.into(),
-                    breaker: breaker_settings(&platform.breaker),
-                    labels: platform.labels.clone(),
-                },
-                Arc::clone(plugin),
-                Arc::clone(&self.shared),
-            )),
+            None => self.new_guard(platform, plugin, old),
         };
         let refused = plugin.running().and_then(|running| {
             let schema = PluginSchema::new(&platform.plugin, &running.description.config_schema);
@@ -181,6 +170,27 @@ impl Assembly {
             config: platform.config.to_string().into(),
             refused,
         }
+    }
+
+    fn new_guard(
+        &self,
+        platform: &PlatformConfig,
+        plugin: &Arc<PluginGuard>,
+        old: &Made,
+    ) -> Arc<PlatformGuard> {
+        let settings = PlatformSettings {
+            name: platform.name.as_str().into(),
+            interval: platform.interval,
+            timeout: platform.timeout,
+            priority: platform.priority.into(),
+            breaker: breaker_settings(&platform.breaker),
+            labels: platform.labels.clone(),
+        };
+        let guard = PlatformGuard::new(settings, Arc::clone(plugin), Arc::clone(&self.shared));
+        if let Some(before) = old.platforms.get(&platform.name) {
+            guard.succeed(&before.guard);
+        }
+        Arc::new(guard)
     }
 
     /// Takes what the new config no longer names out of the metrics.

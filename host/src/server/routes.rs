@@ -1,13 +1,13 @@
 //! What is served where.
+use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 
 use super::offload::Offload;
-use super::{Limits, Surface, reload};
+use super::{Limits, Surface, api, control};
 
 /// All routes over what they show.
 pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
@@ -15,15 +15,15 @@ pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
         surface,
         #[cfg(feature = "prometheus")]
         scrapes: super::scrape::Scrapes::new(limits),
-        statuses: Offload::new(limits.turn_time),
-        reloads: Offload::new(limits.turn_time),
+        looks: Offload::new(limits.turn_time),
+        controls: Offload::new(limits.turn_time),
     };
     Router::new()
         .route("/", get(index))
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
-        .route("/api/v1/status", get(status))
+        .nest("/api/v1", api::routes())
         .route(RELOAD, post(reload))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
@@ -34,12 +34,14 @@ pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
 }
 
 #[derive(Clone)]
-struct Shown {
-    surface: Surface,
+pub(super) struct Shown {
+    pub(super) surface: Surface,
     #[cfg(feature = "prometheus")]
     scrapes: super::scrape::Scrapes,
-    statuses: Offload,
-    reloads: Offload,
+    /// At what costs more than a copy.
+    pub(super) looks: Offload,
+    /// At what changes something.
+    pub(super) controls: Offload,
 }
 
 async fn index() -> String {
@@ -51,7 +53,7 @@ async fn healthy() -> &'static str {
 }
 
 async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
-    if (shown.surface.ready)() {
+    if shown.surface.source.is_ready() {
         (StatusCode::OK, "Conductor is ready.\n")
     } else {
         let text = "Conductor is not ready: it is starting or shutting down.\n";
@@ -59,31 +61,11 @@ async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn status(State(shown): State<Shown>) -> Response {
-    let Some(text) = shown.statuses.start(move || (shown.surface.status)()).await else {
-        return busy();
-    };
-    match text.await {
-        Ok(text) => ([(header::CONTENT_TYPE, "application/json")], text).into_response(),
-        Err(error) => {
-            tracing::error!("the status could not be put together: {error}");
-            let error = serde_json::json!({ "error": "the status could not be put together; see the host's log" });
-            (StatusCode::INTERNAL_SERVER_ERROR, Json(error)).into_response()
-        }
-    }
-}
-
 async fn reload(State(shown): State<Shown>, headers: HeaderMap) -> Response {
-    let Some(reload) = shown.surface.reload else {
-        return reload::not_enabled();
-    };
-    if let Err(refusal) = reload::may_ask(&headers) {
-        return refusal;
-    }
-    match shown.reloads.start(move || reload()).await {
-        Some(result) => reload::answer(result.await),
-        None => busy(),
-    }
+    api::control(&shown, &headers, |control| {
+        control::reloaded(control.reload())
+    })
+    .await
 }
 
 #[cfg(feature = "prometheus")]
@@ -111,8 +93,8 @@ async fn not_found() -> (StatusCode, String) {
     )
 }
 
-async fn not_allowed(method: Method, uri: Uri) -> (StatusCode, String) {
-    let instead = if uri.path() == RELOAD {
+async fn not_allowed(method: Method) -> (StatusCode, String) {
+    let instead = if method == Method::GET || method == Method::HEAD {
         "POST"
     } else {
         "GET or HEAD"
@@ -135,7 +117,7 @@ async fn refuse_large_body(limit: u64, request: Request, next: Next) -> Response
     response
 }
 
-fn busy() -> Response {
+pub(super) fn busy() -> Response {
     let text = "Too many ask for this at once: try again later.\n";
     (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
 }
@@ -147,5 +129,8 @@ const ROUTES: &str = "\
 /-/healthy      200 while the host runs
 /-/ready        200 while the host watches platforms, 503 before and after
 /-/reload       POST: reads the config again (with --web.enable-lifecycle)
-/api/v1/status  all platforms and plugins as JSON
+/api/v1/status  everything as JSON
+/api/v1/platforms, /api/v1/platforms/NAME, /api/v1/plugins  parts of it
+/api/v1/platforms/NAME/check  POST: checks it now (with --web.enable-lifecycle)
+/api/v1/platforms/NAME/breaker/open, …/close, …/release, …/reset  POST (with --web.enable-lifecycle)
 ";

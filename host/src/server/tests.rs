@@ -2,14 +2,18 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
 use std::thread::JoinHandle;
 
 use tokio::sync::oneshot;
 
 use super::*;
+use crate::{
+    metrics::Metrics,
+    state::{BreakerOrder, CheckNow, PlatformDetail, StatusView},
+};
 
-mod reload;
+mod control;
 
 #[test]
 fn each_route_answers() {
@@ -23,8 +27,22 @@ fn each_route_answers() {
             "/api/v1/status",
             200,
             "application/json",
-            "{\"platforms\":0}",
+            "\"platforms\":[]",
         ),
+        ("/api/v1/platforms", 200, "application/json", "[]"),
+        (
+            "/api/v1/platforms/shop",
+            200,
+            "application/json",
+            "\"history\":[{\"ended\":2.0",
+        ),
+        (
+            "/api/v1/platforms/nobody",
+            404,
+            "text/plain",
+            "No platform is called nobody.",
+        ),
+        ("/api/v1/plugins", 200, "application/json", "[]"),
         ("/nothing", 404, "text/plain", "/-/healthy"),
     ] {
         let answer = server.get(path);
@@ -200,7 +218,7 @@ fn idle_connections_do_not_push_out_one_that_has_a_request() {
     let _idle: Vec<TcpStream> = (0..20).map(|_| server.connect()).collect();
     assert!(server.get("/-/healthy").starts_with("HTTP/1.1 200 "));
     held.release();
-    assert!(read_to_end(&mut waiting).contains("{\"platforms\":0}"));
+    assert!(read_to_end(&mut waiting).contains("\"platforms\":[]"));
 }
 
 #[test]
@@ -324,7 +342,7 @@ fn a_shutdown_lets_a_running_request_end_and_takes_no_other() {
     }
     assert!(TcpStream::connect(server.address).is_err());
     held.release();
-    assert!(read_to_end(&mut running).contains("{\"platforms\":0}"));
+    assert!(read_to_end(&mut running).contains("\"platforms\":[]"));
     server.join();
 }
 
@@ -429,6 +447,22 @@ impl Drop for Held {
     }
 }
 
+impl Source for Host {
+    fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::SeqCst)
+    }
+
+    fn status(&self) -> StatusView {
+        self.gate.pass();
+        assert!(!self.panics.load(Ordering::SeqCst), "asked to panic");
+        serde_json::from_str(EMPTY).unwrap()
+    }
+
+    fn platform(&self, name: &str) -> Option<PlatformDetail> {
+        (name == "shop").then(|| serde_json::from_str(PLATFORM).unwrap())
+    }
+}
+
 impl Host {
     fn scrapes(&self) -> usize {
         self.scrapes.load(Ordering::SeqCst)
@@ -444,19 +478,14 @@ impl Host {
     }
 
     fn surface(&self) -> Surface {
-        let (status, ready, scraped) = (self.clone(), self.clone(), self.clone());
+        let scraped = self.clone();
         Surface {
             metrics: self.metrics.clone(),
-            status: Arc::new(move || {
-                status.gate.pass();
-                assert!(!status.panics.load(Ordering::SeqCst), "asked to panic");
-                "{\"platforms\":0}".into()
-            }),
-            ready: Arc::new(move || ready.ready.load(Ordering::SeqCst)),
+            source: Arc::new(self.clone()),
             scraped: Arc::new(move || {
                 scraped.scrapes.fetch_add(1, Ordering::SeqCst);
             }),
-            reload: None,
+            control: None,
         }
     }
 
@@ -548,3 +577,14 @@ fn read_to_end(stream: &mut TcpStream) -> String {
 
 /// Longer than anything here takes; a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A host without platforms.
+const EMPTY: &str = r#"{
+    "host": { "version": "1.2.3", "started": 1.0, "mode": "normal", "checks_in_flight": 0 },
+    "platforms": [], "plugins": [], "refused": []
+}"#;
+const PLATFORM: &str = r#"{
+    "name": "shop", "plugin": "http", "status": "healthy", "message": "200 OK", "interval": 5.0, "timeout": 4.0,
+    "priority": "normal", "breaker": { "state": "closed", "forced": false }, "labels": {}, "measurements": {},
+    "history": [{ "ended": 2.0, "duration": 0.5, "status": "healthy" }], "log": []
+}"#;

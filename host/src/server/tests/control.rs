@@ -1,6 +1,7 @@
-//! Reloads over HTTP: who may ask, and what they are told.
+//! What clients may ask the host to do: who may, and what they are told.
 
 use super::*;
+use crate::metrics::SkipReason;
 
 #[test]
 fn a_reload_is_answered_with_what_became_of_it() {
@@ -8,7 +9,7 @@ fn a_reload_is_answered_with_what_became_of_it() {
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
     let server = host.serve_with(Limits::default(), move |surface| {
-        surface.reload = Some(Arc::new(move || {
+        surface.control = Some(reloading(move || {
             match count.fetch_add(1, Ordering::SeqCst) {
                 0 => Ok(()),
                 1 => Err("conductor.toml:3: unknown key".to_owned()),
@@ -52,7 +53,7 @@ fn a_page_of_another_origin_cannot_reload() {
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
     let server = host.serve_with(Limits::default(), move |surface| {
-        surface.reload = Some(Arc::new(move || {
+        surface.control = Some(reloading(move || {
             count.fetch_add(1, Ordering::SeqCst);
             Ok(())
         }));
@@ -98,7 +99,7 @@ fn reloads_run_one_at_a_time_and_hold_up_nothing_else() {
             ..Limits::default()
         },
         move |surface| {
-            surface.reload = Some(Arc::new(move || {
+            surface.control = Some(reloading(move || {
                 let now = running.fetch_add(1, Ordering::SeqCst) + 1;
                 seen.fetch_max(now, Ordering::SeqCst);
                 gate.pass();
@@ -125,4 +126,63 @@ fn reloads_run_one_at_a_time_and_hold_up_nothing_else() {
 /// A request for a reload with further headers.
 fn post(host: &str, headers: &str) -> String {
     format!("POST /-/reload HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n")
+}
+
+#[test]
+fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
+    let server = Host::default().serve_with(Limits::default(), |surface| {
+        surface.control = Some(reloading(|| Ok(())));
+    });
+    let to = |path: &str| {
+        server.ask(&format!(
+            "POST /api/v1/platforms/{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+        ))
+    };
+    for (path, status, text) in [
+        ("shop/check", 202, "A check of shop has begun."),
+        ("busy/check", 409, "its breaker is open"),
+        ("nobody/check", 404, "No platform is called nobody."),
+        (
+            "shop/breaker/open",
+            200,
+            "shop: an operator holds the breaker open",
+        ),
+        ("shop/breaker/reset", 200, "reset the breaker"),
+        ("nobody/breaker/open", 404, "No platform is called nobody."),
+        ("shop/breaker/explode", 404, "open, close, release or reset"),
+        ("%1b[31m/check", 404, "No platform is called \\u{1b}[31m."),
+    ] {
+        let answer = to(path);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(text),
+            "{path}: {answer}"
+        );
+    }
+    for path in ["shop/check", "shop/breaker/open"] {
+        let answer = server.get(&format!("/api/v1/platforms/{path}"));
+        assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    }
+}
+
+/// A host that reloads like this, and knows a platform `shop`, and `busy`, whose breaker is open.
+fn reloading(reload: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Arc<dyn Control> {
+    struct Fake<F>(F);
+    impl<F: Fn() -> Result<(), String> + Send + Sync> Control for Fake<F> {
+        fn reload(&self) -> Result<(), String> {
+            (self.0)()
+        }
+
+        fn check_now(&self, platform: &str) -> CheckNow {
+            match platform {
+                "shop" => CheckNow::Begun,
+                "busy" => CheckNow::Skipped(SkipReason::BreakerOpen),
+                _ => CheckNow::Unknown,
+            }
+        }
+
+        fn order_breaker(&self, platform: &str, _: BreakerOrder) -> bool {
+            platform == "shop"
+        }
+    }
+    Arc::new(Fake(reload))
 }

@@ -1,0 +1,176 @@
+//! The last checks of a platform, for whoever wants to see how it has been doing.
+//!
+//! There may be 100 000 platforms, so a check takes four bytes: how long it took is kept to within 0.4 %, and when it ended
+//! to within 0.1 % of the time since the one before (what is lost by one is made up for by the next).
+
+use std::{collections::VecDeque, time::Duration};
+
+use crate::state::Health;
+
+/// The last checks of one platform, the oldest first.
+#[derive(Debug, Default)]
+pub struct History {
+    checks: VecDeque<Entry>,
+    /// When the last one ended, as the entries have it.
+    last: Duration,
+}
+
+/// One check that is over.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Past {
+    /// When it ended.
+    pub ended: Duration,
+    /// How long it took.
+    pub took: Duration,
+    /// What came of it: never `Waiting`.
+    pub health: Health,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Entry {
+    /// Milliseconds from the end of the check before.
+    gap: Gap,
+    /// Microseconds, with the health in the highest two bits.
+    took_and_health: u16,
+}
+
+impl History {
+    /// Notes a check, and forgets the oldest where there are more than are kept.
+    pub fn note(&mut self, past: Past) {
+        if self.checks.len() == CHECKS {
+            self.checks.pop_front();
+        }
+        let gap = Gap::new(past.ended.saturating_sub(self.last).as_millis());
+        let took = Took::new(past.took.as_micros());
+        self.last += Duration::from_millis(gap.value());
+        self.checks.push_back(Entry {
+            gap,
+            took_and_health: took.0 | (bits(past.health) << HEALTH_SHIFT),
+        });
+    }
+
+    /// The checks, the latest first.
+    pub fn latest_first(&self) -> impl Iterator<Item = Past> {
+        let mut ended = self.last;
+        self.checks.iter().rev().map(move |entry| {
+            let took: Took = Rough(entry.took_and_health & Took::GREATEST);
+            let past = Past {
+                ended,
+                took: Duration::from_micros(took.value()),
+                health: HEALTHS[usize::from(entry.took_and_health >> HEALTH_SHIFT)],
+            };
+            ended = ended.saturating_sub(Duration::from_millis(entry.gap.value()));
+            past
+        })
+    }
+}
+
+/// A number in `WIDTH` bits: exact below `2 << BITS`, and to within one in `1 << BITS` above.
+#[derive(Clone, Copy, Debug)]
+struct Rough<const BITS: u32, const WIDTH: u32>(u16);
+
+type Gap = Rough<10, 16>;
+type Took = Rough<8, HEALTH_SHIFT>;
+
+impl<const BITS: u32, const WIDTH: u32> Rough<BITS, WIDTH> {
+    const GREATEST: u16 = u16::MAX >> (16 - WIDTH);
+
+    /// The nearest below `value`, or the greatest there is.
+    fn new(value: u128) -> Self {
+        let exponent = (128 - value.leading_zeros()).saturating_sub(BITS + 1);
+        let code = (u128::from(exponent) << BITS) + (value >> exponent);
+        Self(u16::try_from(code).map_or(Self::GREATEST, |code| code.min(Self::GREATEST)))
+    }
+
+    fn value(self) -> u64 {
+        let code = u64::from(self.0);
+        let exponent = (code >> BITS).saturating_sub(1);
+        (code - (exponent << BITS)) << exponent
+    }
+}
+
+fn bits(health: Health) -> u16 {
+    let place = HEALTHS.iter().position(|known| *known == health);
+    // A check that is over leaves nobody waiting.
+    u16::try_from(place.unwrap_or(0)).unwrap_or(0)
+}
+
+const HEALTHS: [Health; 4] = [
+    Health::Failing,
+    Health::Unhealthy,
+    Health::Degraded,
+    Health::Healthy,
+];
+
+/// How many checks of a platform are kept.
+pub const CHECKS: usize = 60;
+/// Below the two bits of the health.
+const HEALTH_SHIFT: u32 = 14;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn past(ended: Duration, took: Duration) -> Past {
+        Past {
+            ended,
+            took,
+            health: Health::Degraded,
+        }
+    }
+
+    #[test]
+    fn the_last_sixty_are_kept_latest_first() {
+        let mut history = History::default();
+        for n in 0..100 {
+            history.note(past(Duration::from_secs(n), Duration::from_micros(n)));
+        }
+        let kept: Vec<_> = history.latest_first().collect();
+        assert_eq!(kept.len(), CHECKS);
+        for (n, kept) in (0..100).rev().zip(&kept) {
+            assert_eq!(kept.took, Duration::from_micros(n));
+            assert_eq!(kept.health, Health::Degraded);
+            let off = kept.ended.abs_diff(Duration::from_secs(n));
+            assert!(off < Duration::from_millis(1), "{off:?}");
+        }
+    }
+
+    #[test]
+    fn every_health_a_check_can_leave_comes_back() {
+        let mut history = History::default();
+        for health in HEALTHS {
+            history.note(Past {
+                health,
+                ..past(Duration::ZERO, Duration::ZERO)
+            });
+        }
+        let kept: Vec<_> = history.latest_first().map(|past| past.health).collect();
+        assert_eq!(kept.into_iter().rev().collect::<Vec<_>>(), HEALTHS);
+    }
+
+    #[test]
+    fn times_are_near_and_what_is_lost_does_not_add_up() {
+        let mut history = History::default();
+        let (gap, took) = (
+            Duration::from_millis(3_599_999),
+            Duration::from_micros(123_457),
+        );
+        for n in 1..=1000 {
+            history.note(past(gap * n, took));
+            let latest = history.latest_first().next().unwrap();
+            let (late, off) = (gap * n - latest.ended, took - latest.took);
+            assert!(late < gap / 1000, "{late:?} of {gap:?}");
+            assert!(off < took / 250, "{off:?} of {took:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_too_long_to_be_told_is_told_as_the_longest() {
+        for greatest in [Gap::new(u128::MAX).value(), Took::new(u128::MAX).value()] {
+            assert!(greatest > 1 << 50, "{greatest}");
+        }
+        let once: Vec<_> = (0..20_000).map(|n| Gap::new(n).value()).collect();
+        assert!(once.is_sorted());
+        assert!(once.iter().zip(0..).all(|(near, n)| n - near <= n >> 10));
+    }
+}

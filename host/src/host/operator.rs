@@ -1,0 +1,48 @@
+//! What an operator can ask a running host to do, over HTTP and by signal.
+
+use std::sync::Arc;
+
+use super::{Host, ReadConfig};
+use crate::{
+    board::Board,
+    server::{Control, Source},
+    state::{BreakerOrder, CheckNow, PlatformDetail, StatusView},
+};
+
+/// A running host, as an operator deals with it.
+pub(super) struct Operator {
+    pub(super) host: Arc<Host>,
+    pub(super) read_config: ReadConfig,
+}
+
+impl Control for Operator {
+    fn reload(&self) -> Result<(), String> {
+        self.host.reload(&self.read_config)
+    }
+
+    fn check_now(&self, platform: &str) -> CheckNow {
+        self.host.scheduler.check_now(platform)
+    }
+
+    fn order_breaker(&self, platform: &str, order: BreakerOrder) -> bool {
+        let guard = self.host.board.guard(platform);
+        if let Some(guard) = &guard {
+            guard.order(order, self.host.shared.clock.now());
+        }
+        guard.is_some()
+    }
+}
+
+impl Source for Board {
+    fn is_ready(&self) -> bool {
+        self.is_ready()
+    }
+
+    fn status(&self) -> StatusView {
+        self.status()
+    }
+
+    fn platform(&self, name: &str) -> Option<PlatformDetail> {
+        self.platform(name)
+    }
+}

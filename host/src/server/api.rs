@@ -1,0 +1,120 @@
+//! `/api/v1`: what the host knows as JSON, and what it can be asked to do.
+
+use axum::{
+    extract::{Path, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use serde::Serialize;
+
+use super::{
+    control::{self, no_such_platform},
+    routes::{Shown, busy},
+    surface::{Control, Source},
+};
+use crate::state::BreakerOrder;
+
+pub(super) fn routes() -> axum::Router<Shown> {
+    axum::Router::new()
+        .route("/status", get(status))
+        .route("/platforms", get(platforms))
+        .route("/platforms/{name}", get(platform))
+        .route("/plugins", get(plugins))
+        .route("/platforms/{name}/check", post(check))
+        .route("/platforms/{name}/breaker/{order}", post(breaker))
+}
+
+async fn status(State(shown): State<Shown>) -> Response {
+    json(&shown, |source| Some(source.status())).await
+}
+
+async fn platforms(State(shown): State<Shown>) -> Response {
+    json(&shown, |source| Some(source.status().platforms)).await
+}
+
+async fn plugins(State(shown): State<Shown>) -> Response {
+    json(&shown, |source| Some(source.status().plugins)).await
+}
+
+async fn platform(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
+    let asked = name.clone();
+    let answer = json(&shown, move |source| source.platform(&asked)).await;
+    match answer.status() {
+        StatusCode::NOT_FOUND => no_such_platform(&name),
+        _ => answer,
+    }
+}
+
+async fn check(
+    State(shown): State<Shown>,
+    Path(name): Path<String>,
+    headers: HeaderMap,
+) -> Response {
+    control(&shown, &headers, move |control| {
+        control::checked(&name, control.check_now(&name))
+    })
+    .await
+}
+
+async fn breaker(
+    State(shown): State<Shown>,
+    Path((name, order)): Path<(String, String)>,
+    headers: HeaderMap,
+) -> Response {
+    let Some((_, order)) = BreakerOrder::ALL
+        .into_iter()
+        .find(|(name, _)| *name == order)
+    else {
+        let text = "A breaker can be told to open, close, release or reset.\n";
+        return (StatusCode::NOT_FOUND, text).into_response();
+    };
+    control(&shown, &headers, move |control| {
+        control::ordered(&name, order, control.order_breaker(&name, order))
+    })
+    .await
+}
+
+/// Makes something of the host's, where clients may and this one may.
+pub(super) async fn control(
+    shown: &Shown,
+    headers: &HeaderMap,
+    act: impl FnOnce(&dyn Control) -> Response + Send + 'static,
+) -> Response {
+    let Some(control) = shown.surface.control.clone() else {
+        return control::not_enabled();
+    };
+    if let Err(refusal) = control::may_ask(headers) {
+        return refusal;
+    }
+    match shown.controls.start(move || act(&*control)).await {
+        Some(acting) => acting
+            .await
+            .unwrap_or_else(|error| control::broke_off(&error)),
+        None => busy(),
+    }
+}
+
+/// Shows something of the host's as JSON; 404 where there is nothing of the kind.
+async fn json<T: Serialize + Send + 'static>(
+    shown: &Shown,
+    look: impl FnOnce(&dyn Source) -> Option<T> + Send + 'static,
+) -> Response {
+    let source = shown.surface.source.clone();
+    let made = move || look(&*source).map(|found| serde_json::to_string(&found));
+    let Some(text) = shown.looks.start(made).await else {
+        return busy();
+    };
+    let why = match text.await {
+        Ok(None) => return StatusCode::NOT_FOUND.into_response(),
+        Ok(Some(Ok(text))) => {
+            return ([(header::CONTENT_TYPE, "application/json")], text).into_response();
+        }
+        Ok(Some(Err(error))) => error.to_string(),
+        Err(error) => error.to_string(),
+    };
+    tracing::error!("the status could not be put together: {why}");
+    let text = r#"{"error":"the status could not be put together; see the host's log"}"#;
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (StatusCode::INTERNAL_SERVER_ERROR, json, text).into_response()
+}

@@ -1,0 +1,93 @@
+//! Who may ask the host to do something, and what they are told.
+//!
+//! A page in the operator's browser can send a POST to any host it can reach, without being able to read the answer. So
+//! whatever a browser marks as coming from another site's page is refused; `curl` and others send no such marks.
+use axum::http::{HeaderMap, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use tokio::task::JoinError;
+
+use crate::{
+    metrics::SkipReason,
+    state::{BreakerOrder, CheckNow},
+};
+
+/// Refuses a request that a page of another origin sent.
+#[expect(
+    clippy::result_large_err,
+    reason = "a refusal is a response like any other, and there are few of them"
+)]
+pub(super) fn may_ask(headers: &HeaderMap) -> Result<(), Response> {
+    let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or(""));
+    // Another port of the same name is `same-site`, and another program.
+    let site = text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
+    // Behind a proxy that speaks TLS the scheme differs; the rest has to be what the browser asked for.
+    let own = text(header::HOST.as_str()).unwrap_or("");
+    let origin = text(header::ORIGIN.as_str()).is_none_or(|origin| {
+        origin
+            .split_once("://")
+            .is_some_and(|(_, authority)| authority.eq_ignore_ascii_case(own))
+    });
+    if site && origin {
+        return Ok(());
+    }
+    let text = "A page of another site may not do this: send the request without a browser, or from this host's own pages (a proxy in between must pass on the Host header).\n";
+    Err((StatusCode::FORBIDDEN, text).into_response())
+}
+
+/// Where the operator has not allowed it.
+pub(super) fn not_enabled() -> Response {
+    let text = "This is not enabled: start the host with --web.enable-lifecycle. It reads its config again at a SIGHUP, too.\n";
+    (StatusCode::FORBIDDEN, text).into_response()
+}
+
+/// What became of a reload.
+pub(super) fn reloaded(result: Result<(), String>) -> Response {
+    match result {
+        Ok(()) => "The config was reloaded.\n".into_response(),
+        Err(message) => {
+            let text = format!("{}\n", message.trim_end());
+            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+        }
+    }
+}
+
+/// What was asked for has panicked.
+pub(super) fn broke_off(error: &JoinError) -> Response {
+    tracing::error!("what a client asked for broke off: {error}");
+    let text = "It broke off, which is a bug of the host's; see its log.\n";
+    (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+}
+
+/// What became of a check that was asked for.
+pub(super) fn checked(platform: &str, check: CheckNow) -> Response {
+    match check {
+        CheckNow::Begun => {
+            let text = format!("A check of {platform} has begun.\n");
+            (StatusCode::ACCEPTED, text).into_response()
+        }
+        CheckNow::Skipped(reason) => {
+            let why = match reason {
+                SkipReason::BreakerOpen => "its breaker is open; reset it first",
+                SkipReason::Overlap => "the one before is still under way",
+                _ => "its plugin has too many calls that wait or are stuck",
+            };
+            let text = format!("There is no check of {platform} now: {why}.\n");
+            (StatusCode::CONFLICT, text).into_response()
+        }
+        CheckNow::Unknown => no_such_platform(platform),
+    }
+}
+
+/// What became of an order to a breaker.
+pub(super) fn ordered(platform: &str, order: BreakerOrder, done: bool) -> Response {
+    if done {
+        format!("{platform}: an operator {}.\n", order.told()).into_response()
+    } else {
+        no_such_platform(platform)
+    }
+}
+
+pub(super) fn no_such_platform(name: &str) -> Response {
+    let text = format!("No platform is called {}.\n", name.escape_debug());
+    (StatusCode::NOT_FOUND, text).into_response()
+}

@@ -1,0 +1,48 @@
+//! What the server shows and does, told by the rooms that know.
+
+use std::sync::Arc;
+
+use crate::{
+    metrics::Metrics,
+    state::{BreakerOrder, CheckNow, PlatformDetail, StatusView},
+};
+
+/// What the server shows, given by the rooms that know.
+#[derive(Clone)]
+pub struct Surface {
+    /// Shown at `/metrics`.
+    pub metrics: Metrics,
+    /// Shown everywhere else.
+    pub source: Arc<dyn Source>,
+    /// Called each time `/metrics` was read to its end; must be quick.
+    pub scraped: Arc<dyn Fn() + Send + Sync>,
+    /// What clients may ask the host to do. None where `--web.enable-lifecycle` was not given: they get a 403 then.
+    pub control: Option<Arc<dyn Control>>,
+}
+
+/// Who knows how everything is doing.
+pub trait Source: Send + Sync {
+    /// Whether `/-/ready` answers 200; called on the server's own threads, so it must be quick.
+    fn is_ready(&self) -> bool;
+
+    /// Everything; called on a thread that may block.
+    fn status(&self) -> StatusView;
+
+    /// One platform with its last checks; called on a thread that may block.
+    fn platform(&self, name: &str) -> Option<PlatformDetail>;
+}
+
+/// Who does what clients may ask for; called on a thread that may block.
+pub trait Control: Send + Sync {
+    /// Reads the config again and applies it; one call at a time.
+    ///
+    /// # Errors
+    /// Why not, in text for people.
+    fn reload(&self) -> Result<(), String>;
+
+    /// Checks a platform now.
+    fn check_now(&self, platform: &str) -> CheckNow;
+
+    /// Does this to a platform's breaker; `false` when there is no such platform.
+    fn order_breaker(&self, platform: &str, order: BreakerOrder) -> bool;
+}
