@@ -16,6 +16,8 @@ mod families;
 mod histogram;
 mod labels;
 pub mod log;
+#[cfg(feature = "prometheus")]
+pub mod openmetrics;
 mod platform;
 mod plugin;
 #[cfg(feature = "prometheus")]

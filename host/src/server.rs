@@ -19,6 +19,8 @@ use tower::ServiceExt as _;
 mod api;
 mod connections;
 mod control;
+#[cfg(feature = "prometheus")]
+mod negotiation;
 mod offload;
 mod routes;
 #[cfg(feature = "prometheus")]

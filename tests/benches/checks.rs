@@ -13,7 +13,14 @@
 
 use std::{env, fmt::Write as _, path::Path, process::Command, sync::Arc, thread, time::Duration};
 
-use conductor::{clock::Clock, config::Config, host::Host, metrics, plugin::worker, tail::Tail};
+use conductor::{
+    clock::Clock,
+    config::Config,
+    host::Host,
+    metrics::{self, prometheus::Format},
+    plugin::worker,
+    tail::Tail,
+};
 
 use machine::{Used, children, memory};
 
@@ -127,7 +134,7 @@ fn scrape(host: &Host) {
     let clock = Clock::start();
     let mut text = Vec::new();
     let (start, before) = (clock.now(), Used::with(&[]));
-    metrics::prometheus::render(host.metrics(), &mut text).unwrap();
+    metrics::prometheus::render(host.metrics(), Format::Text, &mut text).unwrap();
     let (took, spent) = (clock.now() - start, Used::with(&[]).since(before).own);
     let series = text
         .split(|&b| b == b'\n')

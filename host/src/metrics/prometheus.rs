@@ -1,4 +1,4 @@
-//! The metrics in Prometheus's text format.
+//! The metrics in Prometheus's text format, or in OpenMetrics.
 //!
 //! The `prometheus` crate's own metric types merge different series, because their label hash has no
 //! separator: `("disk1", "2")` and `("disk", "12")` would be one. So only its `Registry`, its process
@@ -12,12 +12,33 @@ use ::prometheus::core::{Collector, Desc};
 use ::prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
-use ::prometheus::{Encoder, Registry, TextEncoder};
+use ::prometheus::{Registry, TextEncoder};
 
+use super::openmetrics::{self, OpenMetrics};
 use super::{FAMILIES, Family, Kind, Metrics, Sample, Value};
 
 #[cfg(test)]
 mod tests;
+
+/// A format that a scraper can ask for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Format {
+    /// Prometheus's text format, 0.0.4.
+    Text,
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+}
+
+impl Format {
+    /// The content type of what [`render`] writes in it.
+    #[must_use]
+    pub fn content_type(self) -> &'static str {
+        match self {
+            Self::Text => "text/plain; version=0.0.4; charset=utf-8",
+            Self::OpenMetrics => openmetrics::CONTENT_TYPE,
+        }
+    }
+}
 
 /// Writes all metrics, and on Linux those of the process, to `out`, in writes of some hundred kilobytes at most.
 ///
@@ -25,14 +46,24 @@ mod tests;
 ///
 /// # Errors
 /// When `out` refuses a write; nothing more is written then.
-pub fn render(metrics: &Metrics, out: &mut dyn Write) -> io::Result<()> {
+pub fn render(metrics: &Metrics, format: Format, out: &mut dyn Write) -> io::Result<()> {
+    if format == Format::Text {
+        return render_text(metrics, &mut |text| out.write_all(text.as_bytes()));
+    }
+    let mut out = OpenMetrics(out);
+    render_text(metrics, &mut |text| out.write_lines(text))?;
+    out.end()
+}
+
+/// Hands out the text format, some hundred kilobytes of whole lines at a time.
+fn render_text(metrics: &Metrics, out: Out<'_>) -> io::Result<()> {
     let tray = Tray::default();
     let registry = Registry::new();
     registry
         .register(Box::new(tray.clone()))
         .map_err(io::Error::other)?;
     let snapshot = metrics.snapshot();
-    let mut text = Vec::new();
+    let mut text = String::new();
     for family in &FAMILIES {
         let mut samples = family.samples(&snapshot).map(metric_of(family)).peekable();
         let mut first = true;
@@ -40,14 +71,17 @@ pub fn render(metrics: &Metrics, out: &mut dyn Write) -> io::Result<()> {
             tray.put(page(family, samples.by_ref().take(PAGE).collect()));
             text.clear();
             TextEncoder::new()
-                .encode(&registry.gather(), &mut text)
+                .encode_utf8(&registry.gather(), &mut text)
                 .map_err(io::Error::other)?;
-            out.write_all(if first { &text } else { without_header(&text) })?;
+            out(if first { &text } else { without_header(&text) })?;
             first = false;
         }
     }
     write_process(out)
 }
+
+/// Takes a piece of the text.
+type Out<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
 
 /// The collector of our samples: gives away the page that was last put into it.
 #[derive(Clone, Default)]
@@ -72,20 +106,20 @@ impl Collector for Tray {
 }
 
 #[cfg(target_os = "linux")]
-fn write_process(out: &mut dyn Write) -> io::Result<()> {
+fn write_process(out: Out<'_>) -> io::Result<()> {
     let registry = Registry::new();
-    let mut text = Vec::new();
+    let mut text = String::new();
     registry
         .register(Box::new(
             ::prometheus::process_collector::ProcessCollector::for_self(),
         ))
-        .and_then(|()| TextEncoder::new().encode(&registry.gather(), &mut text))
+        .and_then(|()| TextEncoder::new().encode_utf8(&registry.gather(), &mut text))
         .map_err(io::Error::other)?;
-    out.write_all(&text)
+    out(&text)
 }
 
 #[cfg(not(target_os = "linux"))]
-fn write_process(_: &mut dyn Write) -> io::Result<()> {
+fn write_process(_: Out<'_>) -> io::Result<()> {
     Ok(())
 }
 
@@ -150,10 +184,9 @@ fn bucket((upper_bound, cumulative_count): (f64, u64)) -> Bucket {
 }
 
 /// A page without its HELP and TYPE lines, which a family may have only once.
-fn without_header(page: &[u8]) -> &[u8] {
-    let ends = page.iter().enumerate().filter(|(_, byte)| **byte == b'\n');
-    let start = ends.map(|(end, _)| end + 1).nth(1).unwrap_or(page.len());
-    &page[start..]
+fn without_header(page: &str) -> &str {
+    let mut ends = page.match_indices('\n').map(|(end, _)| end + 1);
+    &page[ends.nth(1).unwrap_or(page.len())..]
 }
 
 /// How many samples of a metric are encoded at a time: about 1 MB of the crate's model.

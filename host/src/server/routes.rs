@@ -6,6 +6,8 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+#[cfg(feature = "prometheus")]
+use super::negotiation::Wanted;
 use super::offload::Offload;
 use super::{Limits, Surface, api, control};
 
@@ -69,15 +71,23 @@ async fn reload(State(shown): State<Shown>, headers: HeaderMap) -> Response {
 }
 
 #[cfg(feature = "prometheus")]
-async fn metrics(State(shown): State<Shown>) -> Response {
-    let content_type = [(
-        header::CONTENT_TYPE,
-        "text/plain; version=0.0.4; charset=utf-8",
-    )];
-    match shown.scrapes.body(shown.surface).await {
-        Some(body) => (content_type, body).into_response(),
-        None => busy(),
+async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> Response {
+    let wanted = Wanted::by(&headers);
+    let Some(body) = shown.scrapes.body(shown.surface, wanted).await else {
+        return busy();
+    };
+    let kind = [
+        (header::CONTENT_TYPE, wanted.format.content_type()),
+        (header::VARY, "accept, accept-encoding"),
+    ];
+    let mut response = (kind, body).into_response();
+    if wanted.gzip {
+        let gzip = HeaderValue::from_static("gzip");
+        response
+            .headers_mut()
+            .insert(header::CONTENT_ENCODING, gzip);
     }
+    response
 }
 
 #[cfg(not(feature = "prometheus"))]
@@ -125,7 +135,7 @@ pub(super) fn busy() -> Response {
 const RELOAD: &str = "/-/reload";
 
 const ROUTES: &str = "\
-/metrics        metrics in Prometheus's text format
+/metrics        metrics in Prometheus's text format, or in OpenMetrics if asked for
 /-/healthy      200 while the host runs
 /-/ready        200 while the host watches platforms, 503 before and after
 /-/reload       POST: reads the config again (with --web.enable-lifecycle)

@@ -6,10 +6,12 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes};
+use flate2::{Compression, write::GzEncoder};
 use hyper::body::Frame;
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
+use super::negotiation::Wanted;
 use super::offload::Offload;
 use super::{Limits, Surface};
 use crate::metrics::{Metrics, prometheus};
@@ -33,7 +35,7 @@ impl Scrapes {
     /// None if other renderings took too long.
     ///
     /// A rendering that fits into [`CHUNKS`] does not wait for its client, and so does not keep others waiting.
-    pub(super) async fn body(&self, surface: Surface) -> Option<Body> {
+    pub(super) async fn body(&self, surface: Surface, wanted: Wanted) -> Option<Body> {
         let (sender, chunks) = mpsc::channel(CHUNKS);
         let client = Client {
             sender,
@@ -41,7 +43,9 @@ impl Scrapes {
             runtime: Handle::current(),
         };
         let metrics = surface.metrics;
-        self.turns.start(move || client.render(&metrics)).await?;
+        self.turns
+            .start(move || client.render(&metrics, wanted))
+            .await?;
         Some(Body::new(Rendering {
             chunks,
             scraped: surface.scraped,
@@ -63,13 +67,18 @@ struct Client {
 }
 
 impl Client {
-    fn render(self, metrics: &Metrics) {
+    fn render(self, metrics: &Metrics, wanted: Wanted) {
         let mut out = BufWriter::with_capacity(CHUNK_BYTES, self);
+        let rendered = if wanted.gzip {
+            // What is sent most often is close by; a better compression would cost more than it saves.
+            let mut zipped = GzEncoder::new(&mut out, Compression::fast());
+            prometheus::render(metrics, wanted.format, &mut zipped)
+                .and_then(|()| zipped.finish().map(|_| ()))
+        } else {
+            prometheus::render(metrics, wanted.format, &mut out)
+        };
         // The one way this fails is that the client has gone or does not read, which concerns nobody else.
-        if prometheus::render(metrics, &mut out)
-            .and_then(|()| out.flush())
-            .is_ok()
-        {
+        if rendered.and_then(|()| out.flush()).is_ok() {
             let _ = out.get_ref().send(Chunk::End);
         }
     }

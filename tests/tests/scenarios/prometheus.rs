@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{PATIENCE, Setup};
+use crate::harness::{Host, PATIENCE, Setup, workspace};
 
 /// Says that the program is missing; in CI that is a failure.
 fn is_installed(program: &str) -> bool {
@@ -70,75 +70,183 @@ fn a_real_prometheus_scrapes_the_host() {
         return;
     }
     let host = Setup::new().platform("shop", "fault", "{}").start();
-    let folder = tempfile::tempdir().unwrap();
-    let config = folder.path().join("prometheus.yml");
-    let target = host.address;
-    fs::write(
-        &config,
-        format!("scrape_configs:\n- job_name: conductor\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{target}']\n"),
-    )
-    .unwrap();
-    let port = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let _prometheus = Kill(
-        Command::new("prometheus")
+    let prometheus = Prometheus::beside(&host);
+    prometheus.wait_for("up{job=\"conductor\"} == 1");
+    for expression in [
+        "health_check_total{platform=\"shop\",status=\"healthy\"} >= 2",
+        "conductor_platform_up{platform=\"shop\"} == 1",
+        "circuit_breaker_state{platform=\"shop\"} == 0",
+    ] {
+        prometheus.wait_for(expression);
+    }
+}
+
+#[test]
+fn the_alert_rules_pass_their_tests() {
+    if !is_installed("promtool") {
+        return;
+    }
+    let folder = workspace().join("packaging/prometheus");
+    for arguments in [
+        ["check", "rules", "conductor.rules.yml"],
+        ["test", "rules", "conductor.rules.test.yml"],
+        ["check", "config", "prometheus.yml"],
+    ] {
+        let output = Command::new("promtool")
+            .args(arguments)
+            .current_dir(&folder)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned()
+            + &String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{arguments:?}: {said}");
+    }
+    let rules = fs::read_to_string(folder.join("conductor.rules.yml")).unwrap();
+    let tests = fs::read_to_string(folder.join("conductor.rules.test.yml")).unwrap();
+    for alert in rules
+        .lines()
+        .filter_map(|line| line.split_once("- alert: "))
+    {
+        let fires = format!("alertname: {}\n        exp_alerts:\n", alert.1);
+        assert!(tests.contains(&fires), "no test sees {} fire", alert.1);
+    }
+}
+
+#[test]
+fn every_query_of_the_dashboard_and_every_metric_of_the_rules_is_there() {
+    if !is_installed("prometheus") {
+        return;
+    }
+    let host = Setup::new()
+        .platform("shop", "fault", "{}")
+        .platform("failing", "fault", r#"{ check = { fault = "error" } }"#)
+        .platform("crashing", "fault", r#"{ check = { fault = "abort" } }"#)
+        .platform("disk", "disk", "{ path = \"/\" }")
+        .start();
+    let prometheus = Prometheus::beside(&host);
+    let dashboard = workspace().join("packaging/grafana/conductor.json");
+    let dashboard: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(dashboard).unwrap()).unwrap();
+    let mut expressions = Vec::new();
+    find(&dashboard, "expr", &mut expressions);
+    assert!(expressions.len() > 25, "{expressions:#?}");
+    for variable in ["instance", "plugin", "platform"] {
+        expressions = expressions
+            .into_iter()
+            .map(|expression| expression.replace(&format!("${variable}"), ".*"))
+            .collect();
+    }
+    for expression in &expressions {
+        // Bars of a range that needs two scrapes; what Grafana makes of it depends on the width of the panel.
+        prometheus.wait_for(&expression.replace("$__rate_interval", "30s"));
+    }
+    let rules = fs::read_to_string(workspace().join("packaging/prometheus/conductor.rules.yml"));
+    let rules = rules.unwrap();
+    let text = host.get("/metrics").1;
+    let words = rules.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+    let metrics = words.filter(|word| {
+        ["conductor_", "health_check_", "circuit_", "plugin_failure"]
+            .iter()
+            .any(|start| word.starts_with(start))
+    });
+    for metric in metrics {
+        assert!(
+            text.contains(&format!("\n{metric}")),
+            "{metric} is not served"
+        );
+    }
+}
+
+/// What stands under `key`, anywhere in it.
+fn find(value: &serde_json::Value, key: &str, found: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(fields) => {
+            for (name, field) in fields {
+                match field.as_str() {
+                    Some(text) if name == key => found.push(text.to_owned()),
+                    _ => find(field, key, found),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => {
+            for item in items {
+                find(item, key, found);
+            }
+        }
+        _ => {}
+    }
+}
+
+/// A real Prometheus that scrapes a host each second.
+struct Prometheus {
+    port: u16,
+    _folder: tempfile::TempDir,
+    _process: Kill,
+}
+
+impl Prometheus {
+    fn beside(host: &Host) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let config = folder.path().join("prometheus.yml");
+        let target = host.address;
+        fs::write(
+            &config,
+            format!("scrape_configs:\n- job_name: conductor\n  scrape_interval: 1s\n  static_configs:\n  - targets: ['{target}']\n"),
+        )
+        .unwrap();
+        let free = TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = free.local_addr().unwrap().port();
+        drop(free);
+        let data = folder.path().join("data");
+        let process = Command::new("prometheus")
             .arg(format!("--config.file={}", config.display()))
-            .arg(format!(
-                "--storage.tsdb.path={}",
-                folder.path().join("data").display()
-            ))
+            .arg(format!("--storage.tsdb.path={}", data.display()))
             .arg(format!("--web.listen-address=127.0.0.1:{port}"))
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()
-            .unwrap(),
-    );
-    assert_eq!(
-        query(port, "up%7Bjob%3D%22conductor%22%7D", |value| value >= 1.0),
-        1.0
-    );
-    query(
-        port,
-        "health_check_total%7Bplatform%3D%22shop%22%2Cstatus%3D%22healthy%22%7D",
-        |value| value >= 2.0,
-    );
-    query(
-        port,
-        "conductor_platform_up%7Bplatform%3D%22shop%22%7D",
-        |value| value >= 1.0,
-    );
-    query(
-        port,
-        "circuit_breaker_state%7Bplatform%3D%22shop%22%7D",
-        |value| value == 0.0,
-    );
-}
-
-/// Asks Prometheus until it has the series with a value as wanted.
-fn query(port: u16, query: &str, wanted: impl Fn(f64) -> bool) -> f64 {
-    let start = Instant::now();
-    let mut last = String::new();
-    while start.elapsed() < PATIENCE {
-        if let Ok(mut stream) = TcpStream::connect(("127.0.0.1", port)) {
-            let request = format!("GET /api/v1/query?query={query} HTTP/1.0\r\nHost: x\r\n\r\n");
-            stream.write_all(request.as_bytes()).unwrap();
-            last.clear();
-            let _ = stream.read_to_string(&mut last);
-            let body = last.split_once("\r\n\r\n").map_or("", |(_, body)| body);
-            let answer: serde_json::Value = serde_json::from_str(body).unwrap_or_default();
-            let value = answer["data"]["result"][0]["value"][1]
-                .as_str()
-                .and_then(|v| v.parse().ok());
-            if let Some(value) = value.filter(|value| wanted(*value)) {
-                return value;
-            }
+            .unwrap();
+        Self {
+            port,
+            _folder: folder,
+            _process: Kill(process),
         }
-        thread::sleep(Duration::from_millis(200));
     }
-    panic!("Prometheus never answered {query} as wanted: {last}");
+
+    /// Asks until the expression has a result.
+    #[track_caller]
+    fn wait_for(&self, expression: &str) {
+        let start = Instant::now();
+        let mut last = String::new();
+        while start.elapsed() < PATIENCE {
+            if let Some(answer) = self.query(expression) {
+                assert_eq!(answer["status"], "success", "{expression}: {answer}");
+                if answer["data"]["result"]
+                    .as_array()
+                    .is_some_and(|r| !r.is_empty())
+                {
+                    return;
+                }
+                last = answer.to_string();
+            }
+            thread::sleep(Duration::from_millis(200));
+        }
+        panic!("Prometheus never had a result for {expression}: {last}");
+    }
+
+    /// Nothing while it does not answer yet.
+    fn query(&self, expression: &str) -> Option<serde_json::Value> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        let escaped: String = expression
+            .bytes()
+            .map(|byte| format!("%{byte:02x}"))
+            .collect();
+        let request = format!("GET /api/v1/query?query={escaped} HTTP/1.0\r\nHost: x\r\n\r\n");
+        stream.write_all(request.as_bytes()).ok()?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).ok()?;
+        serde_json::from_str(answer.split_once("\r\n\r\n")?.1).ok()
+    }
 }
 
 struct Kill(Child);

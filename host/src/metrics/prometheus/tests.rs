@@ -3,14 +3,14 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use super::render;
+use super::{Format, render};
 use crate::metrics::tests::small_host;
 use crate::metrics::{FAMILIES, Metrics, Outcome};
 
 /// The text without the figures of this process, which differ from run to run.
 fn text(metrics: &Metrics) -> String {
     let mut out = Vec::new();
-    render(metrics, &mut out).unwrap();
+    render(metrics, Format::Text, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     let ours = |line: &&str| !line.trim_start_matches("# HELP ").starts_with("process_");
     let ours = |line: &&str| ours(line) && !line.starts_with("# TYPE process_");
@@ -81,7 +81,7 @@ fn a_family_of_many_pages_has_one_header_and_each_series_once() {
 #[cfg(target_os = "linux")]
 fn the_process_is_shown_too() {
     let mut out = Vec::new();
-    render(&Metrics::new(), &mut out).unwrap();
+    render(&Metrics::new(), Format::Text, &mut out).unwrap();
     let text = String::from_utf8(out).unwrap();
     assert!(text.contains("\nprocess_resident_memory_bytes "), "{text}");
     assert!(text.contains("\nprocess_open_fds "), "{text}");
@@ -98,6 +98,6 @@ fn a_reader_that_has_gone_ends_the_rendering() {
             Ok(())
         }
     }
-    let error = render(&small_host(), &mut Gone).unwrap_err();
+    let error = render(&small_host(), Format::OpenMetrics, &mut Gone).unwrap_err();
     assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
 }
