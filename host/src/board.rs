@@ -101,6 +101,12 @@ impl Board {
         }
     }
 
+    /// How the machine is doing: `normal`, `degraded` or `critical`.
+    pub fn mode(&self) -> &'static str {
+        let resources = self.resources.lock();
+        resources.unwrap_or_else(PoisonError::into_inner).mode
+    }
+
     /// Each platform.
     pub fn platforms(&self) -> Vec<PlatformView> {
         let platforms = self.guards().platforms.clone();

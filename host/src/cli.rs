@@ -18,6 +18,8 @@ use tracing_subscriber::{
     filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
 
+#[cfg(target_os = "linux")]
+use crate::journal::{Journal, Socket};
 use crate::{
     allocator,
     config::{Config, ConfigError},
@@ -29,6 +31,7 @@ mod client;
 mod config;
 #[cfg(target_os = "linux")]
 mod drill;
+mod generate;
 mod plugin;
 mod run;
 mod schedule;
@@ -51,6 +54,8 @@ pub fn main() -> ExitCode {
         Command::Plugin { command } => plugin::run(&command, &cli.global),
         Command::Schedule(args) => schedule::run(&args, &cli.global),
         Command::Status(args) => status::run(&args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::ManPages(args) => generate::man_pages(&args),
         #[cfg(target_os = "linux")]
         Command::Drill(args) => drill::run(&args),
     };
@@ -91,6 +96,11 @@ enum Command {
     Schedule(schedule::Args),
     /// Show what a running host knows
     Status(status::Args),
+    /// Print a script that completes these commands in a shell
+    Completions(generate::Completions),
+    /// Write man pages of all commands
+    #[command(hide = true)]
+    ManPages(generate::ManPages),
     /// Run every fault of the fault plugin against hosts of its own on this machine
     #[cfg(target_os = "linux")]
     Drill(drill::Args),
@@ -141,6 +151,9 @@ enum LogFormat {
     Text,
     /// One JSON object a line
     Json,
+    /// To systemd's journal, with PLATFORM, PLUGIN and PRIORITY as fields; as text to standard error where there is none
+    #[cfg(target_os = "linux")]
+    Journal,
 }
 
 /// Form of a command's output.
@@ -222,6 +235,19 @@ impl Global {
             LogLevel::Debug => LevelFilter::DEBUG,
             LogLevel::Trace => LevelFilter::TRACE,
         };
+        #[cfg(target_os = "linux")]
+        let no_journal = match self.log_format {
+            LogFormat::Journal => match Socket::open() {
+                Ok(journal) => {
+                    let (writer, guard) = tracing_appender::non_blocking(journal);
+                    let subscriber = tracing_subscriber::registry().with(level);
+                    subscriber.with(Journal(writer)).with(tail).init();
+                    return guard;
+                }
+                Err(error) => Some(error),
+            },
+            LogFormat::Text | LogFormat::Json => None,
+        };
         let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
         let builder = tracing_subscriber::fmt()
             .with_max_level(level)
@@ -231,8 +257,14 @@ impl Global {
         let builder = builder
             .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
         match self.log_format {
-            LogFormat::Text => builder.with_target(false).finish().with(tail).init(),
             LogFormat::Json => builder.json().finish().with(tail).init(),
+            _ => builder.with_target(false).finish().with(tail).init(),
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(error) = no_journal {
+            tracing::warn!(
+                "the log goes to standard error: systemd's journal cannot be reached: {error}"
+            );
         }
         guard
     }

@@ -13,7 +13,7 @@ use std::{
 use self::{
     assembly::Assembly,
     operator::Operator,
-    serving::{Served, log_samples, serve},
+    serving::{Port, Served, log_samples, serve},
     workers::WorkerWatch,
 };
 use tokio::sync::mpsc;
@@ -37,6 +37,8 @@ pub(crate) use self::assembly::how;
 mod assembly;
 mod operator;
 mod serving;
+#[cfg(target_os = "linux")]
+mod systemd;
 mod workers;
 
 /// A host that checks platforms, with nobody looking at it yet.
@@ -164,6 +166,8 @@ impl Host {
 pub struct Doors {
     /// Where to serve.
     pub address: SocketAddr,
+    /// The port that is to be served instead, where whoever started this process has opened it already.
+    pub listener: Option<std::net::TcpListener>,
     /// Whether `POST /-/reload` is allowed.
     pub enable_lifecycle: bool,
     /// Reads the config again.
@@ -212,13 +216,19 @@ pub async fn run(
             .enable_lifecycle
             .then(|| Arc::clone(&operator) as Arc<dyn Control>),
     };
-    let serving = tokio::spawn(serve(doors.address, surface, Arc::clone(&served), stopped));
+    let port = Port {
+        address: doors.address,
+        opened: doors.listener,
+    };
+    let serving = tokio::spawn(serve(port, surface, Arc::clone(&served), stopped));
     let logging = tokio::spawn(log_samples(
         LogFallback::new(metrics_log_after),
         host.metrics().clone(),
         served,
     ));
     let reloading = tokio::spawn(reload_when_asked(doors.reloads, operator));
+    #[cfg(target_os = "linux")]
+    let informing = tokio::spawn(systemd::keep_informed(Arc::clone(&host)));
     tokio::select! {
         // Before anything that may wait: whoever asked may lose patience.
         () = &mut shutdown => host.leaving(),
@@ -228,6 +238,11 @@ pub async fn run(
         }
     }
     tracing::info!("stopping");
+    #[cfg(target_os = "linux")]
+    {
+        informing.abort();
+        systemd::leaving();
+    }
     reloading.abort();
     // Waits for calls; the runtime goes on serving meanwhile, so that whoever looks can see it.
     let _ = tokio::task::spawn_blocking(move || host.stop()).await;

@@ -40,6 +40,8 @@ pub mod config;
 pub mod guard;
 pub mod history;
 pub mod host;
+#[cfg(target_os = "linux")]
+mod journal;
 pub mod library;
 pub mod metrics;
 pub mod plugin;

@@ -67,6 +67,8 @@ enum Command {
     Follow(Box<Plan>),
     /// An operator wants a check of this platform now, and to be told whether there is one.
     CheckNow(String, Sender<CheckNow>),
+    /// Somebody wants a sign of life.
+    Answer(Sender<()>),
 }
 
 /// Starts the scheduler on a thread of its own.
@@ -116,6 +118,13 @@ impl Handle {
             .commands
             .send(Command::CheckNow(platform.to_owned(), tell));
         told.recv().unwrap_or(CheckNow::Unknown)
+    }
+
+    /// Whether its loop goes round once more within this time.
+    pub fn goes_round_within(&self, patience: Duration) -> bool {
+        let (tell, told) = channel();
+        let _ = self.commands.send(Command::Answer(tell));
+        told.recv_timeout(patience).is_ok()
     }
 
     /// Whether the scheduler has ended, which it never does by itself.
@@ -432,6 +441,10 @@ impl Driver {
             }
             Command::Library(id, change) => self.library_changed(&id, &change),
             Command::Follow(plan) => self.follow(*plan),
+            Command::Answer(tell) => {
+                // Who has stopped waiting by now has drawn the conclusion.
+                let _ = tell.send(());
+            }
             Command::CheckNow(name, tell) => {
                 let _ = tell.send(self.check_now(&name));
             }

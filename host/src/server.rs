@@ -57,6 +57,18 @@ impl Server {
         })
     }
 
+    /// Takes over a listener that is open already, as from systemd.
+    ///
+    /// # Errors
+    /// When it cannot be used by this process's runtime.
+    pub fn on(listener: std::net::TcpListener) -> io::Result<Self> {
+        listener.set_nonblocking(true)?;
+        Ok(Self {
+            listener: TcpListener::from_std(listener)?,
+            limits: Limits::default(),
+        })
+    }
+
     /// The same server with other limits.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {

@@ -72,6 +72,7 @@ fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Resu
         let asked = asked_to_stop().map_err(|e| format!("cannot listen to signals: {e}"))?;
         let doors = Doors {
             address: args.address,
+            listener: handed_over()?,
             enable_lifecycle: args.enable_lifecycle,
             read_config: read_config(global),
             tail,
@@ -82,6 +83,29 @@ fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Resu
     runtime.shutdown_background();
     result.map_err(CliError::Other)?;
     Ok(Exit::Ok)
+}
+
+/// The port that systemd has opened for this process (socket activation), if it has.
+#[cfg(unix)]
+fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
+    let mut passed = listenfd::ListenFd::from_env();
+    if passed.len() > 1 {
+        return Err(format!(
+            "systemd passes {} sockets, this host serves one; leave a single ListenStream= in its .socket unit",
+            passed.len()
+        ));
+    }
+    if passed.len() == 0 {
+        return Ok(None);
+    }
+    passed
+        .take_tcp_listener(0)
+        .map_err(|e| format!("the socket that systemd passes is no TCP port: {e}"))
+}
+
+#[cfg(not(unix))]
+fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
+    Ok(None)
 }
 
 /// Reads the config anew, from where it was read the first time.

@@ -1,6 +1,7 @@
 //! Showing the host to whoever looks: the server once its port is free, and the log while nobody can or does scrape.
 
 use std::{
+    io,
     net::SocketAddr,
     sync::{
         Arc,
@@ -46,16 +47,32 @@ impl Served {
     }
 }
 
+/// What is to be served on.
+pub(super) struct Port {
+    pub(super) address: SocketAddr,
+    /// Where it was opened by whoever started this process.
+    pub(super) opened: Option<std::net::TcpListener>,
+}
+
+impl Port {
+    async fn bind(&mut self) -> io::Result<Server> {
+        match self.opened.take() {
+            Some(listener) => Server::on(listener),
+            None => Server::bind(self.address).await,
+        }
+    }
+}
+
 /// Serves as soon as the port is free, until `stopped` closes.
 pub(super) async fn serve(
-    address: SocketAddr,
+    mut port: Port,
     surface: Surface,
     served: Arc<Served>,
     mut stopped: tokio::sync::watch::Receiver<()>,
 ) {
     let mut said = false;
     let server = loop {
-        match Server::bind(address).await {
+        match port.bind().await {
             Ok(server) => break server,
             Err(error) => {
                 if !said {
@@ -74,7 +91,7 @@ pub(super) async fn serve(
     };
     match server.local_addr() {
         Ok(address) => tracing::info!("listening on http://{address}"),
-        Err(error) => tracing::warn!("listening on {address}: {error}"),
+        Err(error) => tracing::warn!("listening on {}: {error}", port.address),
     }
     served
         .bound

@@ -1,0 +1,118 @@
+//! Telling systemd how the host is doing: ready, a line of status, and a sign of life for its watchdog.
+//!
+//! The sign is given only where the scheduler's own loop has just gone round: a host whose checks stand still is started anew,
+//! however well its other threads do. Without systemd nobody is told, and nothing is done for it.
+
+use std::{env, sync::Arc, time::Duration};
+
+use sd_notify::NotifyState;
+
+use super::Host;
+use crate::state::{Health, PlatformView};
+
+/// Tells systemd how the host is doing, for as long as this is polled.
+pub(super) async fn keep_informed(host: Arc<Host>) {
+    if env::var_os("NOTIFY_SOCKET").is_none() {
+        return;
+    }
+    let watchdog = sd_notify::watchdog_enabled();
+    // Twice in the time that systemd waits, and often enough for the line of status to be worth reading.
+    let period = watchdog.map_or(PERIOD, |patience| PERIOD.min(patience / 3));
+    let mut is_ready = false;
+    let mut said = String::new();
+    loop {
+        let asked = Arc::clone(&host);
+        // A scheduler that does not answer is waited for by a thread that nobody else needs.
+        let looked = tokio::task::spawn_blocking(move || {
+            let goes_round = asked.scheduler.goes_round_within(period);
+            (goes_round, asked.board.platforms(), asked.board.mode())
+        });
+        let Ok((goes_round, platforms, mode)) = looked.await else {
+            return;
+        };
+        if goes_round {
+            let status = status(&platforms, mode);
+            let mut news = Vec::new();
+            if !is_ready && host.board.is_ready() {
+                is_ready = true;
+                news.push(NotifyState::Ready);
+            }
+            if watchdog.is_some() {
+                news.push(NotifyState::Watchdog);
+            }
+            if status != said {
+                news.push(NotifyState::Status(&status));
+            }
+            tell(&news);
+            said = status;
+        }
+        tokio::time::sleep(if is_ready { period } else { STARTING }).await;
+    }
+}
+
+/// The host is about to leave.
+pub(super) fn leaving() {
+    tell(&[NotifyState::Stopping]);
+}
+
+fn tell(news: &[NotifyState<'_>]) {
+    if !news.is_empty()
+        && let Err(error) = sd_notify::notify(news)
+    {
+        tracing::debug!("systemd could not be told: {error}");
+    }
+}
+
+/// The line that `systemctl status` shows.
+fn status(platforms: &[PlatformView], mode: &str) -> String {
+    let mut text = format!("{} platforms", platforms.len());
+    let mut join = ": ";
+    for health in [
+        Health::Failing,
+        Health::Unhealthy,
+        Health::Degraded,
+        Health::Waiting,
+        Health::Healthy,
+    ] {
+        let count = platforms.iter().filter(|p| p.status == health).count();
+        if count > 0 {
+            text.push_str(&format!("{join}{count} {health}"));
+            join = ", ";
+        }
+    }
+    if mode != "normal" {
+        text.push_str(&format!("; the machine is {mode}"));
+    }
+    text
+}
+
+/// How often systemd is told.
+const PERIOD: Duration = Duration::from_secs(5);
+/// The same until the host is ready.
+const STARTING: Duration = Duration::from_millis(50);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_line_of_status_has_the_worst_first() {
+        let platform = |status: &str| -> PlatformView {
+            serde_json::from_value(serde_json::json!({
+                "name": "p", "plugin": "q", "status": status, "message": "", "interval": 1.0, "timeout": 1.0,
+                "priority": "normal", "breaker": { "state": "closed", "forced": false },
+                "labels": {}, "measurements": {},
+            }))
+            .unwrap()
+        };
+        let platforms = ["healthy", "failing", "healthy"].map(platform);
+        assert_eq!(
+            status(&platforms, "normal"),
+            "3 platforms: 1 failing, 2 healthy"
+        );
+        assert_eq!(
+            status(&[], "critical"),
+            "0 platforms; the machine is critical"
+        );
+    }
+}
