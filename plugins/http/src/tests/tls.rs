@@ -150,7 +150,9 @@ fn the_systems_cas_are_trusted_and_not_ours() {
     let address = Authority::new().server("127.0.0.1", 2040);
     let host = TestHost::new("shop").timeout(MINUTE);
     match host.create_async::<Http>(&json!({"url": format!("https://{address}/")}).to_string()) {
-        Ok(mut probe) => assert_unhealthy(&host.check_async(&mut probe).unwrap(), "not trusted here"),
+        Ok(mut probe) => {
+            assert_unhealthy(&host.check_async(&mut probe).unwrap(), "not trusted here")
+        }
         // A machine without any, such as a bare container.
         Err(failure) => assert!(
             failure.message().contains("no CA certificates"),
@@ -228,7 +230,10 @@ fn a_ca_file_that_cannot_be_used_is_a_config_failure() {
         (broken, "not sound PEM"),
     ] {
         let config = json!({"url": "https://shop.example/", "ca_file": file}).to_string();
-        let failure = TestHost::new("shop").create_async::<Http>(&config).err().unwrap();
+        let failure = TestHost::new("shop")
+            .create_async::<Http>(&config)
+            .err()
+            .unwrap();
         assert_eq!(failure.kind(), FailureKind::Config);
         assert!(
             failure.message().starts_with("key `ca_file`: "),
