@@ -14,6 +14,8 @@ fn ten_thousand_checks_of_a_dead_network_wait_at_once_and_each_ends_once_as_a_ti
     // As long as the interval, so that the first is not over when the last begins.
     let mut setup = waiters("")
         .host("interval = \"10s\"\nstagger = \"500ms\"\ntimeout = \"10s\"")
+        // One timeout each, and then a quiet time to count them in.
+        .with("[breaker]\nfailure_threshold = 1\nreset_timeout = \"5m\"")
         .with("[plugin.waiter]\ncall_threads = 4")
         .platform("teller", "waiter", "{ act = \"tell\" }")
         .with("interval = \"1s\"\ntimeout = \"1s\"")
@@ -49,18 +51,18 @@ fn ten_thousand_checks_of_a_dead_network_wait_at_once_and_each_ends_once_as_a_ti
     let waiter = find(&platforms, "plugins", "id", "waiter");
     assert_eq!(waiter["generation"], 1, "{waiter}");
     assert_eq!(waiter["quarantined"], false, "{waiter}");
-    let metrics = host.metrics();
     let of = [("plugin", "waiter")];
     let failed = [("plugin", "waiter"), ("status", "failed")];
     let timeouts = [("plugin", "waiter"), ("error_type", "timeout")];
-    let timeouts = metrics.sum("plugin_failure_total", &timeouts);
-    assert_eq!(metrics.sum("health_check_total", &failed), timeouts);
+    let metrics = host.wait("a failed check for each timeout, and none stuck", |m| {
+        m.sum("health_check_total", &failed) == m.sum("plugin_failure_total", &timeouts)
+            && m.sum("conductor_stuck_calls", &of) == 0.0
+    });
+    let of_any_type = metrics.sum("plugin_failure_total", &of);
+    assert_eq!(metrics.sum("plugin_failure_total", &timeouts), of_any_type);
     assert_eq!(metrics.sum("conductor_worker_restarts_total", &of), 0.0);
     assert_eq!(metrics.checks("bystander", "failed"), 0.0);
     assert!(metrics.checks("bystander", "healthy") >= 8.0);
-    host.wait("the end of all that was given up", |m| {
-        m.sum("conductor_stuck_calls", &of) == 0.0
-    });
 }
 
 #[test]
