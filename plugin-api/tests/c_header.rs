@@ -1,4 +1,5 @@
 //! The C header, as C and C++ compilers see it: it compiles without a word, and says what the Rust side says.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
     fmt::Write as _,
