@@ -9,6 +9,8 @@ mod after_a_crash;
 mod author;
 mod breaker_over_the_wire;
 #[cfg(target_os = "linux")]
+mod c_plugins;
+#[cfg(target_os = "linux")]
 mod campaign;
 mod changing_libraries;
 mod command_line;
