@@ -19,6 +19,31 @@
 //! let mut probe = host.create::<Always>("null").unwrap();
 //! assert_eq!(host.check(&mut probe).unwrap().message(), "shop is there");
 //! ```
+//!
+//! An asynchronous probe is run the same way, in a plain `#[test]`: the library's own runtime is there for it.
+//!
+#![cfg_attr(feature = "tokio", doc = "```")]
+#![cfg_attr(not(feature = "tokio"), doc = "```ignore")]
+//! use conductor_plugin_api::{AsyncProbe, Context, Failure, FailureKind, Report, schemars, testing::TestHost};
+//! use std::time::Duration;
+//!
+//! #[derive(serde::Deserialize, schemars::JsonSchema)]
+//! struct Never;
+//! impl AsyncProbe for Never {
+//!     type Config = Self;
+//!     fn create(config: Self, _: &Context<'_>) -> Result<Self, Failure> {
+//!         Ok(config)
+//!     }
+//!     async fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {
+//!         std::future::pending().await
+//!     }
+//! }
+//!
+//! let host = TestHost::new("shop").timeout(Duration::from_millis(20));
+//! let mut probe = host.create_async::<Never>("null").unwrap();
+//! let failure = host.check_async(&mut probe).unwrap_err();
+//! assert_eq!(failure.kind(), FailureKind::Timeout);
+//! ```
 #![expect(
     unsafe_code,
     reason = "the host's functions get the address of their data as a number"
@@ -37,6 +62,10 @@ use abi_stable::{
     std_types::{RResult, RStr},
 };
 
+use serde::de::DeserializeOwned;
+
+#[cfg(feature = "tokio")]
+use crate::{AsyncProbe, asynchronous};
 use crate::{
     Context, Failure, Probe, Report,
     abi::{
@@ -52,6 +81,8 @@ pub struct TestHost {
     platform: String,
     timeout: Duration,
     cancelled: AtomicBool,
+    #[cfg(feature = "tokio")]
+    cancel: tokio::sync::Notify,
     log: Mutex<Vec<String>>,
 }
 
@@ -62,6 +93,8 @@ impl TestHost {
             platform: platform.to_owned(),
             timeout: Duration::from_secs(4),
             cancelled: AtomicBool::new(false),
+            #[cfg(feature = "tokio")]
+            cancel: tokio::sync::Notify::new(),
             log: Mutex::default(),
         }
     }
@@ -78,8 +111,7 @@ impl TestHost {
     /// # Errors
     /// What the probe's `create` says, or what is wrong with the config.
     pub fn create<P: Probe>(&self, config: &str) -> Result<P, Failure> {
-        let config =
-            serde_json::from_str(config).map_err(|error| Failure::config(error.to_string()))?;
+        let config = read(config)?;
         self.call(|context| P::create(config, context))
     }
 
@@ -91,9 +123,47 @@ impl TestHost {
         self.call(|context| probe.check(context))
     }
 
-    /// Makes `is_cancelled` answer yes from now on.
+    /// Creates an asynchronous probe from its config as JSON text, as the host would.
+    ///
+    /// # Errors
+    /// What the probe's `create` says, or what is wrong with the config.
+    #[cfg(feature = "tokio")]
+    pub fn create_async<P: AsyncProbe>(&self, config: &str) -> Result<P, Failure> {
+        let config = read(config)?;
+        let _runtime = asynchronous::runtime()?.enter();
+        self.call(|context| P::create(config, context))
+    }
+
+    /// Runs one check of an asynchronous probe: to its end, to the timeout, or until [`cancel`](Self::cancel) is called
+    /// on another thread.
+    ///
+    /// # Errors
+    /// What the probe's `check` says; that the time was up, or that the check was cancelled.
+    ///
+    /// # Panics
+    /// Within another runtime, such as in a `#[tokio::test]`: write a plain `#[test]`.
+    #[cfg(feature = "tokio")]
+    pub fn check_async<P: AsyncProbe>(&self, probe: &mut P) -> Result<Report, Failure> {
+        let runtime = asynchronous::runtime()?;
+        let cancelled = async {
+            let mut cancelled = std::pin::pin!(self.cancel.notified());
+            cancelled.as_mut().enable();
+            if !self.cancelled.load(Ordering::SeqCst) {
+                cancelled.await;
+            }
+        };
+        self.call(|context| {
+            runtime.block_on(async {
+                asynchronous::wait(probe.check(context), context, cancelled).await
+            })
+        })
+    }
+
+    /// Makes `is_cancelled` answer yes from now on, and ends asynchronous checks.
     pub fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.cancelled.store(true, Ordering::SeqCst);
+        #[cfg(feature = "tokio")]
+        self.cancel.notify_waiters();
     }
 
     /// The lines logged through contexts so far.
@@ -122,6 +192,10 @@ impl TestHost {
             call: (&raw const call).expose_provenance(),
         }))
     }
+}
+
+fn read<C: DeserializeOwned>(config: &str) -> Result<C, Failure> {
+    serde_json::from_str(config).map_err(|error| Failure::config(error.to_string()))
 }
 
 static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {

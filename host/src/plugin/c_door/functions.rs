@@ -125,13 +125,12 @@ unsafe extern "C" fn complete(call: *const c::Call) {
         );
         return;
     }
-    let (Some(outcome), Some((_data, end))) = (calls::finish(name), call_data::take(name.number()))
-    else {
+    let (Some(outcome), Some(begun)) = (calls::finish(name), call_data::take(name.number())) else {
         tracing::warn!("a plugin completed a check that was over, or that it was not asked for");
         return;
     };
     let mut report = Report::empty();
-    end(outcome.fill(&mut report).map(|()| report));
+    begun.end(outcome.fill(&mut report).map(|()| report));
 }
 
 unsafe extern "C" fn config_string(
