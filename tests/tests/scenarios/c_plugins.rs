@@ -111,7 +111,8 @@ fn inspect_tells_what_a_c_library_is() {
     for fact in [
         "door c",
         "panics none",
-        "id file-age",
+        "panics none",
+        "plugin file-age",
         "version 1.0.0",
         "name Age of a file",
     ] {
