@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-use super::source::{self, Language};
+use super::source;
 use crate::harness::{Setup, workspace};
 
 #[test]
