@@ -9,7 +9,7 @@
 
 use std::{
     ffi::{CStr, CString, c_char, c_void},
-    mem::{ManuallyDrop, offset_of},
+    mem::ManuallyDrop,
     path::Path,
     ptr,
     sync::Arc,
@@ -20,7 +20,11 @@ use conductor_plugin_api::{
     manifest::{ApiVersion, Manifest},
 };
 
-use self::{calls::Name, config::Config};
+use self::{
+    calls::Name,
+    config::Config,
+    exported::{Entries, is_null, read},
+};
 use super::{
     Description, Failure, LoadError, ProbeSpec, Report,
     call_data::{Begun, CallData},
@@ -31,6 +35,7 @@ use crate::metrics::ErrorType;
 
 mod calls;
 mod config;
+mod exported;
 mod functions;
 
 /// A library that was opened and whose structs fit.
@@ -218,91 +223,6 @@ impl door::Probe for Probe {
         outcome.failure().map_or(Ok(()), Err)
     }
 }
-
-type Create = unsafe extern "C" fn(*const c::Call, *const c_char) -> *mut c_void;
-type OnProbe = unsafe extern "C" fn(*mut c_void, *const c::Call);
-
-/// The functions of a plugin.
-#[derive(Clone, Copy)]
-struct Entries {
-    create: Create,
-    destroy: OnProbe,
-    /// Not null where `begin` is.
-    check: Option<OnProbe>,
-    begin: Option<OnProbe>,
-    cancel: Option<OnProbe>,
-}
-
-impl Entries {
-    fn of(plugin: &c::Plugin) -> Result<Self, String> {
-        if plugin.check.is_none() && plugin.begin.is_none() {
-            return Err(is_null("check"));
-        }
-        Ok(Self {
-            create: plugin.create.ok_or_else(|| is_null("create"))?,
-            destroy: plugin.destroy.ok_or_else(|| is_null("destroy"))?,
-            check: plugin.check,
-            begin: plugin.begin,
-            cancel: plugin.cancel,
-        })
-    }
-}
-
-fn is_null(member: &str) -> String {
-    format!(
-        "`{member}` of its `{}` is NULL, which only `begin` and `cancel` may be; give it one and rebuild it",
-        c::SYMBOL
-    )
-}
-
-/// Copies the members that the library has; those it does not have are null.
-///
-/// # Safety
-/// `exported` is null or points to as many bytes as the number it begins with, and to four at least.
-unsafe fn read(exported: *const c::Plugin) -> Result<c::Plugin, String> {
-    let symbol = c::SYMBOL;
-    if exported.is_null() || !exported.is_aligned() {
-        return Err(format!("its `{symbol}` lies where no such struct can lie"));
-    }
-    // SAFETY: the caller says that these bytes are there.
-    let says = unsafe { exported.cast::<u32>().read() };
-    let size = usize::try_from(says).unwrap_or(usize::MAX);
-    if size < MANDATORY || size % align_of::<c::Plugin>() != 0 {
-        return Err(format!(
-            "its `{symbol}` says it has {says} bytes, where at least {MANDATORY} are needed: `size` is sizeof(conductor_plugin_t)"
-        ));
-    }
-    let mut plugin = c::Plugin {
-        size: says,
-        reserved: 0,
-        id: ptr::null(),
-        version: ptr::null(),
-        host: ptr::null_mut(),
-        config_schema: ptr::null(),
-        create: None,
-        check: None,
-        destroy: None,
-        begin: None,
-        cancel: None,
-    };
-    // SAFETY: both sides have as many bytes; members are pointers that may be null, of which the alignment of `size` leaves
-    // none half copied.
-    unsafe {
-        exported
-            .cast::<u8>()
-            .copy_to_nonoverlapping((&raw mut plugin).cast(), size.min(size_of::<c::Plugin>()));
-    }
-    if plugin.reserved != 0 {
-        return Err(format!(
-            "its `{symbol}` has {} in the member `reserved`, which is 0 in this version of the API",
-            plugin.reserved
-        ));
-    }
-    Ok(plugin)
-}
-
-/// Bytes of the members that every plugin has.
-const MANDATORY: usize = offset_of!(c::Plugin, begin);
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,8 @@
 //! What the host makes of a library's struct, and of calls that are over.
 
-use std::{sync::mpsc, time::Duration};
+use std::{mem::offset_of, sync::mpsc, time::Duration};
 
-use super::*;
+use super::{exported::MANDATORY, *};
 use crate::{clock::Clock, plugin::call_data};
 
 unsafe extern "C" fn create(_: *const c::Call, _: *const c_char) -> *mut c_void {
