@@ -153,6 +153,13 @@ fn a_check_that_is_cancelled_ends_and_the_cancelling_of_another_leaves_it_alone(
     let (call, other) = (Begun::new(MINUTE), Begun::new(MINUTE));
     call.begin(&mut probe).unwrap();
     probe.cancel(&other.call);
+    // Had it been woken, it would have had its turn by now.
+    let (mut fence, _alive) = actor("sleep");
+    for _ in 0..20 {
+        let call = Begun::new(MINUTE);
+        call.begin(&mut fence).unwrap();
+        call.end().unwrap();
+    }
     call.is_over_not();
     probe.cancel(&call.call);
     let failure = call.end().unwrap_err();
