@@ -5,7 +5,7 @@ use std::{fs, process::ExitCode};
 use crate::{
     harness::workspace,
     toolchain::Toolchain,
-    tree::{Tree, succeeded},
+    tree::{self, succeeded},
 };
 
 /// The minor versions that were frozen, oldest first.
@@ -36,7 +36,7 @@ pub(crate) fn freeze(again: bool) -> ExitCode {
         }
         fs::remove_dir_all(&root).unwrap();
     }
-    Tree::write(&root, &["plugin-api"], &|_, text| text);
+    tree::write(&root, "", &["plugin-api"], &|_, text| text);
     // Takes what the two do not need out of the lock file.
     let output = Toolchain::this()
         .cargo(&root)

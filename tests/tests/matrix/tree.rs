@@ -6,10 +6,12 @@ use std::{
     fs,
     path::{Path, PathBuf},
     process::{Command, Output},
+    time::SystemTime,
 };
 
 use crate::{
     harness::{artifacts, workspace},
+    next::replace,
     toolchain::Toolchain,
 };
 
@@ -40,7 +42,7 @@ impl Tree {
     /// One below `target/matrix` with these of the workspace's folders, changed by `change`, and the plugin.
     pub(crate) fn new(name: &str, folders: &[&str], change: Change<'_>) -> Self {
         let root = matrix().join("trees").join(name);
-        Self::write(&root, folders, change);
+        write(&root, name, folders, change);
         Self(root)
     }
 
@@ -49,38 +51,31 @@ impl Tree {
         Self::new("today", &["plugin-api"], &|_, text| text)
     }
 
-    /// One that was written before.
-    pub(crate) fn at(root: &Path) -> Self {
-        Self(root.to_owned())
-    }
-
-    /// Writes the sources of a tree to `root`.
-    pub(crate) fn write(root: &Path, folders: &[&str], change: Change<'_>) {
-        let members: Vec<_> = folders.iter().map(|folder| format!("{folder:?}")).collect();
-        let manifest = fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
-        let manifest: String = manifest
+    /// A version that was frozen, out of its own sources.
+    pub(crate) fn frozen(version: &str) -> Self {
+        let name = &format!("frozen-{version}");
+        let root = matrix().join("trees").join(name);
+        let golden = workspace().join("tests/golden").join(version);
+        let folders = ["plugin-api", "plugin"];
+        let manifest = fs::read_to_string(golden.join("Cargo.toml")).unwrap();
+        let own = manifest
             .lines()
-            .map(|line| match line {
-                _ if line.starts_with("members = ") => {
-                    format!("members = [{}, \"plugin\"]\n", members.join(", "))
-                }
-                _ if line.starts_with("exclude = ") || line.starts_with("conductor = ") => {
-                    String::new()
-                }
-                _ => format!("{line}\n"),
-            })
-            .collect();
-        keep(
-            &root.join("Cargo.toml"),
-            change("Cargo.toml", manifest).as_bytes(),
-        );
+            .filter(|line| !line.starts_with("members = "));
+        let own: Vec<_> = own.map(|line| format!("{line}\n")).collect();
+        let own = own
+            .concat()
+            .replacen("[workspace]\n", &members(name, &folders), 1);
+        keep(&root.join("Cargo.toml"), in_folder(name, &own).as_bytes());
+        fs::copy(golden.join("Cargo.lock"), root.join("Cargo.lock")).unwrap();
         for folder in folders {
-            copy(&workspace().join(folder), root, folder, change);
+            copy(
+                &golden.join(folder),
+                &root.join(name),
+                folder,
+                &|_, text| text,
+            );
         }
-        let plugin = workspace().join("tests/tests/matrix/plugin");
-        copy(&plugin, root, "plugin", change);
-        // The versions the host is built with; cargo takes out what is not needed.
-        fs::copy(workspace().join("Cargo.lock"), root.join("Cargo.lock")).unwrap();
+        Self(root)
     }
 
     /// Builds the plugin, and answers where its library is.
@@ -92,6 +87,11 @@ impl Tree {
 
     /// Builds the plugin with arguments for its compiler.
     pub(crate) fn try_build(&self, build: &Build<'_>, arguments: &[&str]) -> Output {
+        // A library for C has the same name whatever it was built from: what is there may be of another tree.
+        let name = self.0.file_name().unwrap();
+        let source = self.0.join(name).join("plugin/src/lib.rs");
+        let source = fs::File::options().append(true).open(source).unwrap();
+        source.set_modified(SystemTime::now()).unwrap();
         let mut cargo = self.cargo(build);
         cargo.args(["rustc", "--package", "crossing", "--lib"]);
         self.finish(&mut cargo, build);
@@ -136,9 +136,7 @@ impl Tree {
         let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
         let built = self.folder(build).join(format!("{prefix}{name}{suffix}"));
         // The next build of the same profile replaces it.
-        let kept = self.0.parent().unwrap().join("built");
-        fs::create_dir_all(&kept).unwrap();
-        let place = kept.join(format!("{prefix}{name}{suffix}"));
+        let place = self.0.join(format!("{prefix}{name}{suffix}"));
         fs::copy(built, &place).unwrap();
         place
     }
@@ -158,6 +156,55 @@ impl Tree {
     fn target(&self, build: &Build<'_>) -> PathBuf {
         matrix().join(build.toolchain.name)
     }
+}
+
+/// Writes the sources of a workspace with these of this one's folders, and the plugin, in a folder `inner`.
+///
+/// Cargo knows packages by their place in a workspace: had they the same one in all of them, it would take what was built
+/// from one for the others.
+pub(crate) fn write(root: &Path, inner: &str, folders: &[&str], change: Change<'_>) {
+    let manifest = fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+    let all = [folders, &["plugin"]].concat();
+    let manifest: String = manifest
+        .lines()
+        .filter(|line| {
+            let ours = ["members = ", "exclude = ", "conductor = "];
+            !ours.iter().any(|start| line.starts_with(start))
+        })
+        .map(|line| match line {
+            "[workspace]" => members(inner, &all),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let manifest = in_folder(inner, &change("Cargo.toml", manifest));
+    keep(&root.join("Cargo.toml"), manifest.as_bytes());
+    let place = root.join(inner);
+    for folder in folders {
+        copy(&workspace().join(folder), &place, folder, change);
+    }
+    let plugin = workspace().join("tests/tests/matrix/plugin");
+    copy(&plugin, &place, "plugin", change);
+    // The versions the host is built with; cargo takes out what is not needed.
+    fs::copy(workspace().join("Cargo.lock"), root.join("Cargo.lock")).unwrap();
+}
+
+/// The beginning of a manifest of a workspace with these packages.
+fn members(inner: &str, folders: &[&str]) -> String {
+    let members: Vec<_> = folders
+        .iter()
+        .map(|folder| format!("{:?}", Path::new(inner).join(folder)))
+        .collect();
+    format!("[workspace]\nmembers = [{}]\n", members.join(", "))
+}
+
+/// A manifest whose API lies in a folder `inner`.
+fn in_folder(inner: &str, manifest: &str) -> String {
+    let api = Path::new(inner).join("plugin-api");
+    replace(
+        manifest,
+        "conductor-plugin-api = { path = \"plugin-api\"",
+        &format!("conductor-plugin-api = {{ path = {api:?}"),
+    )
 }
 
 /// Where everything of the matrix is.
