@@ -190,7 +190,7 @@ fn method_removed(file: &str, text: String) -> String {
             let text = replace(&text, CLOSE, "");
             replace(&text, CHECK, &format!("{PREFIX_ENDS}{CHECK}"))
         }
-        "plugin-api/src/export.rs" => {
+        _ if file.starts_with("plugin-api/src/") => {
             let mut text = text;
             let method = "\n    fn close(&mut self, call: &AbiCall)";
             while let Some((before, after)) = text.split_once(method) {
