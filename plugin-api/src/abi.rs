@@ -1,14 +1,37 @@
 //! Everything that crosses between host and plugin. **Append only.**
 //!
 //! The slice of `abi_stable` used here is narrow: layout-checked structs, prefix types, one trait object, and the
-//! `R…` copies of `String`, `Vec`, `str` and `Result`. Three rules keep old plugins working:
+//! `R…` copies of `String`, `Vec`, `str` and `Result`.
 //!
-//! - Prefix types ([`AbiPlugin`], [`AbiHost`]) and [`AbiProbe`] grow by fields and methods *after* the one marked
-//!   `last_prefix_field`; who reads such a field gets an `Option`.
-//! - Structs passed by value can never grow ("host has 80 bytes, plugin has 112"): [`AbiReport`] and [`AbiFailure`]
-//!   carry a key/value slot instead.
-//! - Open sets ([`AbiStatus`], [`AbiFailureKind`], [`AbiLevel`]) are integers with constants; an unknown value is
-//!   legal to receive.
+//! # Version policy
+//! This crate's version is the ABI's. Since 1.0 is final, all that a released version has stays for the life of its major
+//! version: names, types, order and meaning of fields, methods and parameters, and the values of constants. Every host of
+//! a major version works with every plugin of it, whichever is older. A new *minor* version is what appends, a new *patch*
+//! version leaves this room alone, and a new *major* version would lose every plugin there is.
+//!
+//! # What may be appended, and how
+//! | what | how | who reads it |
+//! |---|---|---|
+//! | a field of [`AbiPlugin`] | at the end, after `last_prefix_field`, which stays where it is | the host gets an `Option`: `None` from an older plugin |
+//! | a function of [`AbiHost`] | the same | the plugin gets an `Option`: `None` from an older host |
+//! | a method of [`AbiProbe`] | at the end, with a body | of an older plugin, the host runs that body |
+//! | a word on a report or a failure | a key of [`AbiReport::extra`] or [`AbiFailure::extra`] | unknown keys are passed over |
+//! | a status, a kind, a level | one more constant of [`AbiStatus`], [`AbiFailureKind`], [`AbiLevel`] | an unknown value is legal to receive |
+//! | a field of the [manifest](crate::manifest) | behind the last one, and its size raised | a record that ends before it does without |
+//!
+//! Structs passed by value can never grow ("host has 80 bytes, plugin has 112"). What is appended, the side that has it
+//! must be able to do without, as the other may be older. Then the minor version is raised, the changelog says under "ABI"
+//! what either side does without it, and `tests/golden/freeze` keeps the new version beside the earlier ones.
+//!
+//! # What guards it
+//! | what fails | what it means |
+//! |---|---|
+//! | `what_earlier_versions_froze_is_unchanged` | something frozen was changed: take it back and append |
+//! | `what_was_appended_is_part_of_a_new_minor_version` | something was appended: raise the minor version and freeze it |
+//! | a row of the matrix, of a frozen plugin | it is refused, or does not work, though its layout is unchanged: a meaning was |
+//! | a row of the matrix, of the next minor version | what is appended would not get along one way or the other |
+//! | the matrix's pinned refusals | a change that must be refused passes, or is refused in other words |
+//! | a host, with "this host expects" | a plugin in the field was built from an API that is none of the released ones |
 #![expect(
     unsafe_code,
     reason = "the derives of abi_stable expand to unsafe impls"

@@ -84,7 +84,14 @@ fn explain(errors: &AbiInstabilityErrors, host_is_expected: bool) -> String {
             }
             AbiInstability::Name(ExpectedFound { expected, found }) => {
                 let (host, plugin) = sides(expected, found);
-                format!("`{place}` is a `{plugin}` where this host expects a `{host}`")
+                match field_of(deepest) {
+                    Some((holder, field)) => format!(
+                        "the field `{field}` of `{holder}` is of type `{plugin}`, this host expects `{host}`"
+                    ),
+                    None => {
+                        format!("`{place}` is a `{plugin}` where this host expects a `{host}`")
+                    }
+                }
             }
             AbiInstability::MismatchedPrefixSize(ExpectedFound { expected, found }) => {
                 let (host, plugin) = sides(expected, found);
@@ -108,9 +115,24 @@ fn explain(errors: &AbiInstabilityErrors, host_is_expected: bool) -> String {
 /// The type or function the difference is in.
 fn place(error: &AbiInstabilityError, errors: &AbiInstabilityErrors) -> String {
     match error.stack_trace.last().map(|sides| sides.expected) {
-        Some(TLFieldOrFunction::Field(field)) => clean(field.layout().name()),
+        Some(TLFieldOrFunction::Field(field)) => match field.layout().name() {
+            // What abi_stable makes of the only trait there is; authors know it by its own name.
+            "VTable" => "AbiProbe".to_owned(),
+            name => clean(name),
+        },
         Some(TLFieldOrFunction::Function(function)) => clean(&function.to_string()),
         None => clean(errors.interface.name()),
+    }
+}
+
+/// The field the difference is in, after the type that has it.
+fn field_of(error: &AbiInstabilityError) -> Option<(String, String)> {
+    let mut innermost = error.stack_trace.iter().rev().map(|sides| sides.expected);
+    match (innermost.next()?, innermost.next()?) {
+        (TLFieldOrFunction::Field(field), TLFieldOrFunction::Field(holder)) => {
+            Some((clean(holder.layout().name()), clean(field.name())))
+        }
+        _ => None,
     }
 }
 

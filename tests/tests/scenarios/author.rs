@@ -44,41 +44,6 @@ fn the_readmes_fifteen_lines_are_a_plugin_that_a_running_host_checks() {
     host.wait_for_log("failing: error: No such file or directory");
 }
 
-#[test]
-fn a_newer_plugin_works_on_this_host() {
-    let folder = tempfile::tempdir().unwrap();
-    let newer = build_variant(folder.path(), "newer", newer_api);
-    let setup = Setup::new();
-    setup.install(&newer);
-    let host = setup.platform("p", "newer", "{}").start();
-    host.wait("its report", |m| m.checks("p", "healthy") >= 3.0);
-    let plugins = host.status()["plugins"].clone();
-    assert_eq!(plugins[0]["api_version"], "1.1.0", "{plugins}");
-}
-
-#[test]
-fn plugins_of_another_compiler_work_on_this_host() {
-    let Some(nightly) = toolchain("nightly") else {
-        eprintln!("skipped: there is no nightly Rust on this machine");
-        return;
-    };
-    let folder = tempfile::tempdir().unwrap();
-    let source = readme_block("rust", "export_plugin!");
-    let manifest = readme_block("toml", "crate-type");
-    let library = build(
-        folder.path(),
-        "file_size",
-        &manifest,
-        &source,
-        &workspace().join("plugin-api"),
-        Some(&nightly),
-    );
-    let setup = Setup::without_plugins();
-    setup.install(&library);
-    let host = setup.platform("p", "file-size", "{ path = \"/\" }").start();
-    host.wait("its report", |m| m.checks("p", "healthy") >= 3.0);
-}
-
 /// A plugin without config whose copy of the API was changed by `change`, with the id `id`.
 ///
 /// The copy is patched in by its path, so it is the same package to everybody but the layout check.
@@ -131,21 +96,6 @@ pub(crate) fn build_variant(folder: &Path, id: &str, change: impl Fn(String) -> 
         &api,
         None,
     )
-}
-
-/// The API one minor version on: a field and a method appended, and the version raised.
-pub(crate) fn newer_api(text: String) -> String {
-    text.replace("version = \"1.0.0\"", "version = \"1.1.0\"")
-        .replace(
-            "    pub create: extern \"C\" fn(config: RStr<'_>, call: &AbiCall) -> RResult<AbiProbeBox, AbiFailure>,\n",
-            "    pub create: extern \"C\" fn(config: RStr<'_>, call: &AbiCall) -> RResult<AbiProbeBox, AbiFailure>,\n    /// New.\n    pub news: extern \"C\" fn() -> u64,\n",
-        )
-        .replace(
-            "    fn close(&mut self, call: &AbiCall) -> RResult<(), AbiFailure>;\n",
-            "    fn close(&mut self, call: &AbiCall) -> RResult<(), AbiFailure>;\n    /// New.\n    fn news(&self) -> u64 { 7 }\n",
-        )
-        .replace("        create: create::<E::Probe>,\n", "        create: create::<E::Probe>,\n        news,\n")
-        .replace("extern \"C\" fn constructor<", "extern \"C\" fn news() -> u64 { 7 }\n\nextern \"C\" fn constructor<")
 }
 
 /// Builds an author's crate in `folder`, whose manifest names the API as the README does, against the one at `api`.
@@ -216,17 +166,6 @@ fn readme_block(language: &str, word: &str) -> String {
 
 /// Where the README says the API lies.
 pub(crate) const API_PATH: &str = "../conductor/plugin-api";
-
-fn toolchain(name: &str) -> Option<String> {
-    let output = Command::new("rustup")
-        .args(["which", "--toolchain", name, "cargo"])
-        .output()
-        .ok()?;
-    output
-        .status
-        .success()
-        .then(|| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-}
 
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();

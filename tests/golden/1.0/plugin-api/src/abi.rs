@@ -1,0 +1,275 @@
+//! Everything that crosses between host and plugin. **Append only.**
+//!
+//! The slice of `abi_stable` used here is narrow: layout-checked structs, prefix types, one trait object, and the
+//! `R…` copies of `String`, `Vec`, `str` and `Result`.
+//!
+//! # Version policy
+//! This crate's version is the ABI's. Since 1.0 is final, all that a released version has stays for the life of its major
+//! version: names, types, order and meaning of fields, methods and parameters, and the values of constants. Every host of
+//! a major version works with every plugin of it, whichever is older. A new *minor* version is what appends, a new *patch*
+//! version leaves this room alone, and a new *major* version would lose every plugin there is.
+//!
+//! # What may be appended, and how
+//! | what | how | who reads it |
+//! |---|---|---|
+//! | a field of [`AbiPlugin`] | at the end, after `last_prefix_field`, which stays where it is | the host gets an `Option`: `None` from an older plugin |
+//! | a function of [`AbiHost`] | the same | the plugin gets an `Option`: `None` from an older host |
+//! | a method of [`AbiProbe`] | at the end, with a body | of an older plugin, the host runs that body |
+//! | a word on a report or a failure | a key of [`AbiReport::extra`] or [`AbiFailure::extra`] | unknown keys are passed over |
+//! | a status, a kind, a level | one more constant of [`AbiStatus`], [`AbiFailureKind`], [`AbiLevel`] | an unknown value is legal to receive |
+//! | a field of the [manifest](crate::manifest) | behind the last one, and its size raised | a record that ends before it does without |
+//!
+//! Structs passed by value can never grow ("host has 80 bytes, plugin has 112"). What is appended, the side that has it
+//! must be able to do without, as the other may be older. Then the minor version is raised, the changelog says under "ABI"
+//! what either side does without it, and `tests/golden/freeze` keeps the new version beside the earlier ones.
+//!
+//! # What guards it
+//! | what fails | what it means |
+//! |---|---|
+//! | `what_earlier_versions_froze_is_unchanged` | something frozen was changed: take it back and append |
+//! | `what_was_appended_is_part_of_a_new_minor_version` | something was appended: raise the minor version and freeze it |
+//! | a row of the matrix, of a frozen plugin | it is refused, or does not work, though its layout is unchanged: a meaning was |
+//! | a row of the matrix, of the next minor version | what is appended would not get along one way or the other |
+//! | the matrix's pinned refusals | a change that must be refused passes, or is refused in other words |
+//! | a host, with "this host expects" | a plugin in the field was built from an API that is none of the released ones |
+#![expect(
+    unsafe_code,
+    reason = "the derives of abi_stable expand to unsafe impls"
+)]
+#![expect(
+    non_local_definitions,
+    unused_qualifications,
+    reason = "in what the derives of abi_stable expand to"
+)]
+
+use abi_stable::{
+    StableAbi, declare_root_module_statics,
+    library::RootModule,
+    package_version_strings, sabi_trait,
+    sabi_types::VersionStrings,
+    std_types::{RBox, RResult, RSlice, RStr, RString, RVec},
+};
+
+/// The module a library exports: how the host gets at the plugin.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = AbiPluginRef, prefix_fields = AbiPluginPrefix)))]
+pub struct AbiPlugin {
+    /// The plugin's id; the same as in the manifest.
+    pub id: RStr<'static>,
+    /// The plugin's version; the same as in the manifest.
+    pub version: RStr<'static>,
+    /// Called once, before everything else: keeps the host's functions, takes panics and `tracing` events.
+    pub init: extern "C" fn(AbiHostHandle),
+    /// The JSON Schema of the config, as JSON text.
+    pub config_schema: extern "C" fn() -> RString,
+    /// Makes a probe from its config as JSON text. Any thread.
+    #[sabi(last_prefix_field)]
+    pub create: extern "C" fn(config: RStr<'_>, call: &AbiCall) -> RResult<AbiProbeBox, AbiFailure>,
+    /// Whether its probes are to be asked to [`begin`](AbiProbe::begin) a check rather than to make it.
+    pub asynchronous: bool,
+}
+
+impl RootModule for AbiPluginRef {
+    declare_root_module_statics! {AbiPluginRef}
+    const BASE_NAME: &'static str = "conductor_plugin";
+    const NAME: &'static str = "conductor_plugin";
+    const VERSION_STRINGS: VersionStrings = package_version_strings!();
+}
+
+/// A probe: one call at a time, from any thread.
+#[sabi_trait]
+pub trait AbiProbe: Send {
+    /// Looks at the platform once.
+    fn check(&mut self, call: &AbiCall) -> RResult<AbiReport, AbiFailure>;
+
+    /// Drops what the author wrote, and says if that failed; the last call before the drop.
+    #[sabi(last_prefix_field)]
+    fn close(&mut self, call: &AbiCall) -> RResult<(), AbiFailure>;
+
+    /// Begins a check that goes on by itself once this has returned, and ends with one
+    /// [`complete`](AbiHost::complete) of this call, from any thread; the call lives until then.
+    ///
+    /// Where this fails, the check is over, and nothing is to be completed. It must not wait for anything.
+    fn begin(&mut self, _call: &AbiCall) -> RResult<(), AbiFailure> {
+        RResult::RErr(AbiFailure {
+            kind: AbiFailureKind::ERROR,
+            message: RString::from("the probe makes its checks within the call"),
+            extra: RVec::new(),
+        })
+    }
+
+    /// Asks for the early end of a check that was begun; it is still to be completed. One that is over is ignored.
+    fn cancel(&mut self, _call: &AbiCall) {}
+}
+
+/// A probe as the host owns it.
+pub type AbiProbeBox = AbiProbe_TO<'static, RBox<()>>;
+
+/// The functions the host lends to its plugins; all may be called from any thread.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = AbiHostRef, prefix_fields = AbiHostPrefix)))]
+pub struct AbiHost {
+    /// The most detailed level the host's log keeps.
+    pub max_level: extern "C" fn(plugin: usize) -> AbiLevel,
+    /// Writes a line to the host's log; `call` is that of the call under way on this thread, or 0.
+    pub log: extern "C" fn(plugin: usize, call: usize, record: &AbiLogRecord<'_>),
+    /// Nanoseconds until the call's deadline, 0 when it has passed.
+    pub remaining_ns: extern "C" fn(call: usize) -> u64,
+    /// Whether the host has given up on the call.
+    pub is_cancelled: extern "C" fn(call: usize) -> bool,
+    /// The name of the platform the call is for; lives as long as the call.
+    #[sabi(last_prefix_field)]
+    pub platform: extern "C" fn(call: usize) -> RStr<'static>,
+    /// Ends a check that was [begun](AbiProbe::begin); the call is dead from here on.
+    pub complete: extern "C" fn(call: usize, result: RResult<AbiReport, AbiFailure>),
+}
+
+/// The host's functions with the value it knows the plugin by.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct AbiHostHandle {
+    /// Lives as long as the process.
+    pub functions: AbiHostRef,
+    /// Opaque to the plugin.
+    pub plugin: usize,
+}
+
+/// One call from the host, for as long as it lasts.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct AbiCall {
+    /// The host that makes it.
+    pub host: AbiHostHandle,
+    /// Opaque to the plugin; dead once the call has returned, or was completed if it was begun.
+    pub call: usize,
+}
+
+/// What a check found.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct AbiReport {
+    /// How the platform is doing.
+    pub status: AbiStatus,
+    /// One line for people.
+    pub message: RString,
+    /// In the order they were added.
+    pub measurements: RVec<AbiMeasurement>,
+    /// What later versions have to say.
+    pub extra: RVec<AbiPair>,
+}
+
+/// Why a probe could not report.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct AbiFailure {
+    /// What sort of failure.
+    pub kind: AbiFailureKind,
+    /// What went wrong, for people.
+    pub message: RString,
+    /// What later versions have to say.
+    pub extra: RVec<AbiPair>,
+}
+
+/// A named number.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct AbiMeasurement {
+    /// With the unit last, as Prometheus names them.
+    pub name: RString,
+    /// In that unit.
+    pub value: f64,
+}
+
+/// A growth slot's entry.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct AbiPair {
+    /// Which extension.
+    pub key: RString,
+    /// Its content.
+    pub value: RString,
+}
+
+/// A line for the host's log.
+#[repr(C)]
+#[derive(StableAbi)]
+pub struct AbiLogRecord<'a> {
+    /// How important.
+    pub level: AbiLevel,
+    /// The module it comes from.
+    pub target: RStr<'a>,
+    /// The text.
+    pub message: RStr<'a>,
+    /// Structured fields.
+    pub fields: RSlice<'a, AbiField<'a>>,
+}
+
+/// A structured field of a log line.
+#[repr(C)]
+#[derive(Clone, Copy, StableAbi)]
+pub struct AbiField<'a> {
+    /// Its name.
+    pub name: RStr<'a>,
+    /// Its value as text.
+    pub value: RStr<'a>,
+}
+
+/// How a platform is doing; an open set.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, StableAbi)]
+pub struct AbiStatus(pub u8);
+
+impl AbiStatus {
+    /// It does what it should.
+    pub const HEALTHY: Self = Self(0);
+    /// It works, but somebody should look at it.
+    pub const DEGRADED: Self = Self(1);
+    /// It does not do what it is for.
+    pub const UNHEALTHY: Self = Self(2);
+}
+
+/// What sort of failure; an open set, an unknown one counts as `ERROR`.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, StableAbi)]
+pub struct AbiFailureKind(pub u8);
+
+impl AbiFailureKind {
+    /// The probe said so.
+    pub const ERROR: Self = Self(0);
+    /// The barrier caught a panic.
+    pub const PANIC: Self = Self(1);
+    /// The config cannot work.
+    pub const CONFIG: Self = Self(2);
+    /// The probe gave up at its deadline.
+    pub const TIMEOUT: Self = Self(3);
+}
+
+/// How important a log line is; an open set, an unknown one counts as `ERROR`.
+#[repr(transparent)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, StableAbi)]
+pub struct AbiLevel(pub u8);
+
+impl AbiLevel {
+    /// Something failed.
+    pub const ERROR: Self = Self(1);
+    /// Something looks wrong.
+    pub const WARN: Self = Self(2);
+    /// Something changed.
+    pub const INFO: Self = Self(3);
+    /// For whoever looks for a fault.
+    pub const DEBUG: Self = Self(4);
+    /// Everything.
+    pub const TRACE: Self = Self(5);
+}
+
+#[cfg(test)]
+mod tests {
+    use abi_stable::library::ROOT_MODULE_LOADER_NAME;
+
+    #[test]
+    fn the_export_macro_uses_the_symbol_abi_stable_looks_for() {
+        assert_eq!(ROOT_MODULE_LOADER_NAME, crate::export::ROOT_SYMBOL);
+    }
+}

@@ -1,0 +1,96 @@
+//! What the host lends to a probe for the length of one call.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use abi_stable::std_types::RStr;
+
+use crate::abi::{AbiCall, AbiLevel, AbiLogRecord};
+
+/// The call under way: whom it is for, how long it may take, and where its log goes.
+///
+/// It lives as long as the call and cannot be kept. What outlives a call (a thread of the plugin's own) logs through
+/// [`tracing`], which then carries the plugin's name without a platform.
+pub struct Context<'a> {
+    call: &'a AbiCall,
+}
+
+impl<'a> Context<'a> {
+    #[doc(hidden)]
+    pub fn new(call: &'a AbiCall) -> Self {
+        Self { call }
+    }
+
+    /// The platform's name in the host's config.
+    pub fn platform(&self) -> &str {
+        let name: RStr<'_> = self.call.host.functions.platform()(self.call.call);
+        name.as_str()
+    }
+
+    /// How long the call may still take; zero once the deadline has passed.
+    pub fn remaining(&self) -> Duration {
+        Duration::from_nanos(self.call.host.functions.remaining_ns()(self.call.call))
+    }
+
+    /// When the call must be over.
+    ///
+    /// The host stops waiting at this instant and counts a timeout. A probe that gives up a little earlier can say what
+    /// it was waiting for.
+    pub fn deadline(&self) -> Instant {
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the deadline is handed in as a remaining time, so that no clock's value crosses"
+        )]
+        let now = Instant::now();
+        now + self.remaining()
+    }
+
+    /// Whether the host has given up on this call; long loops should look at it.
+    pub fn is_cancelled(&self) -> bool {
+        self.call.host.functions.is_cancelled()(self.call.call)
+    }
+
+    /// Writes a line to the host's log, with plugin and platform; [`tracing`]'s macros do the same.
+    pub fn log(&self, level: Level, message: &str) {
+        let level = match level {
+            Level::Error => AbiLevel::ERROR,
+            Level::Warn => AbiLevel::WARN,
+            Level::Info => AbiLevel::INFO,
+            Level::Debug => AbiLevel::DEBUG,
+            Level::Trace => AbiLevel::TRACE,
+        };
+        let record = AbiLogRecord {
+            level,
+            target: RStr::from_str("plugin"),
+            message: RStr::from_str(message),
+            fields: [].as_slice().into(),
+        };
+        self.call.host.functions.log()(self.call.host.plugin, self.call.call, &record);
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("platform", &self.platform())
+            .field("remaining", &self.remaining())
+            .finish()
+    }
+}
+
+/// How important a log line is.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something looks wrong.
+    Warn,
+    /// Something changed.
+    Info,
+    /// For whoever looks for a fault.
+    Debug,
+    /// Everything.
+    Trace,
+}

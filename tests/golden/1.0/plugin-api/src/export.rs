@@ -1,0 +1,310 @@
+//! From an author's [`Probe`] to the module a library exports.
+#![expect(
+    unsafe_code,
+    reason = "the library header is built from a constructor by an unsafe function"
+)]
+
+use std::sync::OnceLock;
+
+use abi_stable::{
+    library::{__call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult},
+    prefix_type::PrefixTypeTrait,
+    sabi_trait::TD_Opaque,
+    std_types::{RErr, ROk, RResult, RStr, RString, RVec},
+};
+use schemars::generate::SchemaSettings;
+use serde_json::Value;
+
+use crate::{
+    Context, Failure, FailureKind, Probe, Report, Status,
+    abi::{
+        AbiCall, AbiFailure, AbiFailureKind, AbiHostHandle, AbiLevel, AbiLogRecord, AbiMeasurement,
+        AbiPlugin, AbiPluginRef, AbiProbe, AbiProbe_TO, AbiProbeBox, AbiReport, AbiStatus,
+    },
+    logging, panic_barrier,
+};
+
+/// Makes a shared library out of a [`Probe`](crate::Probe).
+///
+/// `id` is what platforms name in the host's config: 1–64 lower-case letters, digits and `-`, the first a letter. The
+/// plugin's version is the crate's. `name`, for people, is the id where it is not given. Use it once per library, in a
+/// crate of type `cdylib`.
+///
+/// `needs`, after the others, is what the plugin cannot do without of what is closed to plugins in a process of their
+/// own: `needs: ["network", "read /etc/x.conf", "run /usr/bin/psql"]`; see [`Need`](crate::manifest::Need) for what
+/// there is. Without it a plugin may look up names, send UDP, start threads, ask for the fill of filesystems, and read
+/// `/proc`, `/sys`, `/usr`, the CAs and the time zones. The operator sees the needs, and may open less or more.
+///
+/// ```
+/// use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, schemars};
+///
+/// #[derive(serde::Deserialize, schemars::JsonSchema)]
+/// struct FileSize {
+///     path: std::path::PathBuf,
+/// }
+/// impl Probe for FileSize {
+///     type Config = Self;
+///     fn create(config: Self, _: &Context<'_>) -> Result<Self, Failure> {
+///         Ok(config)
+///     }
+///     fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {
+///         Ok(Report::healthy(format!("{} bytes", std::fs::metadata(&self.path)?.len())))
+///     }
+/// }
+/// export_plugin! { id: "file-size", probe: FileSize }
+/// ```
+///
+/// A need of another form does not compile:
+///
+/// ```compile_fail
+/// # use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin};
+/// # struct Nothing;
+/// # impl Probe for Nothing {
+/// #     type Config = ();
+/// #     fn create((): (), _: &Context<'_>) -> Result<Self, Failure> { Ok(Self) }
+/// #     fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> { Ok(Report::healthy("")) }
+/// # }
+/// export_plugin! { id: "nothing", probe: Nothing, needs: ["read relative/path"] }
+/// ```
+#[macro_export]
+macro_rules! export_plugin {
+    (id: $id:literal, probe: $probe:ty $(, needs: [$($need:literal),* $(,)?])? $(,)?) => {
+        $crate::export_plugin! { id: $id, probe: $probe, name: $id $(, needs: [$($need),*])? }
+    };
+    (
+        id: $id:literal, probe: $probe:ty, name: $name:literal $(, needs: [$($need:literal),* $(,)?])? $(,)?
+    ) => {
+        #[cfg(panic = "abort")]
+        ::core::compile_error!(
+            "a plugin must be built with panic = \"unwind\": with \"abort\" its first panic would end the host"
+        );
+
+        #[allow(unsafe_code, reason = "a section of its own and an exported symbol are what a plugin consists of")]
+        const _: () = {
+            #[cfg(not(any(windows, target_vendor = "apple")))]
+            #[used]
+            #[unsafe(link_section = ".note.conductor")]
+            static MANIFEST: $crate::manifest::ElfNote = $crate::manifest::ElfNote::new(
+                $crate::manifest::record(
+                    $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($($need),*)?],
+                ),
+            );
+
+            #[cfg(any(windows, target_vendor = "apple"))]
+            #[used]
+            #[cfg_attr(windows, unsafe(link_section = ".cndctr"))]
+            #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__cndctr"))]
+            static MANIFEST: $crate::manifest::Record = $crate::manifest::record(
+                $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($($need),*)?],
+            );
+
+            struct Exported;
+            impl $crate::__private::Exported for Exported {
+                type Probe = $probe;
+                // The manifest's own bytes, so that a copy of the library can be given another id in one place.
+                #[cfg(not(any(windows, target_vendor = "apple")))]
+                const ID: &'static str = $crate::manifest::id(MANIFEST.record());
+                #[cfg(any(windows, target_vendor = "apple"))]
+                const ID: &'static str = $crate::manifest::id(&MANIFEST);
+                const VERSION: &'static str = ::core::env!("CARGO_PKG_VERSION");
+            }
+            // The name abi_stable looks for.
+            #[unsafe(no_mangle)]
+            static _1as_0lib_1header_0root_bmodule_bloader: $crate::__private::LibHeader =
+                $crate::__private::header::<Exported>();
+        };
+    };
+}
+
+/// What [`export_plugin!`](crate::export_plugin) knows of a plugin.
+pub trait Exported: 'static {
+    /// The author's probe.
+    type Probe: Probe;
+    /// The plugin's id.
+    const ID: &'static str;
+    /// The plugin's version.
+    const VERSION: &'static str;
+}
+
+/// The header of the library that exports `E`.
+pub const fn header<E: Exported>() -> LibHeader {
+    // SAFETY: `constructor` makes an `AbiPluginRef`, which is the module named here.
+    unsafe { LibHeader::from_constructor::<AbiPluginRef>(constructor::<E>, CheckTypeLayout::Yes) }
+}
+
+/// The module of `E`.
+pub(crate) fn module<E: Exported>() -> AbiPluginRef {
+    AbiPlugin {
+        id: RStr::from_str(E::ID),
+        version: RStr::from_str(E::VERSION),
+        init,
+        config_schema: config_schema::<E::Probe>,
+        create: create::<E::Probe>,
+        asynchronous: false,
+    }
+    .leak_into_prefix()
+}
+
+extern "C" fn constructor<E: Exported>() -> RootModuleResult {
+    __call_root_module_loader(module::<E>)
+}
+
+extern "C" fn init(host: AbiHostHandle) {
+    // A panic here would have to be one of the standard library's own; there is nobody yet to tell.
+    let _ = panic_barrier::catch(|| {
+        if HOST.set(host).is_ok() {
+            panic_barrier::install_hook(log_outside_a_call);
+            logging::install(host);
+        }
+        Ok(())
+    });
+}
+
+extern "C" fn config_schema<P: Probe>() -> RString {
+    panic_barrier::catch(|| Ok(schema::<P>().to_string()))
+        .unwrap_or_else(|failure| format!("the schema could not be made: {failure}"))
+        .into()
+}
+
+extern "C" fn create<P: Probe>(
+    config: RStr<'_>,
+    call: &AbiCall,
+) -> RResult<AbiProbeBox, AbiFailure> {
+    let result = logging::within(call, || {
+        panic_barrier::catch(|| {
+            let mut json = serde_json::Deserializer::from_str(config.as_str());
+            let config = serde_path_to_error::deserialize(&mut json).map_err(|error| {
+                let (key, reason) = (error.path().to_string(), error.inner().to_string());
+                // serde_json closes with its place in a text the operator never wrote.
+                let reason = reason.split(" at line ").next().unwrap_or(&reason);
+                Failure::config(match key.as_str() {
+                    "." => format!("config: {reason}"),
+                    _ => format!("config key `{key}`: {reason}"),
+                })
+            })?;
+            P::create(config, &Context::new(call))
+        })
+    });
+    match result {
+        Ok(probe) => ROk(AbiProbe_TO::from_value(Guarded(Some(probe)), TD_Opaque)),
+        Err(failure) => RErr(failure.into()),
+    }
+}
+
+/// The schema of a probe's config; keys it does not name are not allowed.
+pub(crate) fn schema<P: Probe>() -> Value {
+    let mut schema = SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<P::Config>()
+        .to_value();
+    if let Some(object) = schema.as_object_mut()
+        && object.contains_key("properties")
+        && !object.contains_key("unevaluatedProperties")
+    {
+        object
+            .entry("additionalProperties")
+            .or_insert(Value::Bool(false));
+    }
+    schema
+}
+
+/// An author's probe behind the barrier; empty once it was closed.
+struct Guarded<P: Probe>(Option<P>);
+
+impl<P: Probe> AbiProbe for Guarded<P> {
+    fn check(&mut self, call: &AbiCall) -> RResult<AbiReport, AbiFailure> {
+        let result = logging::within(call, || {
+            panic_barrier::catch(|| match &mut self.0 {
+                Some(probe) => probe.check(&Context::new(call)),
+                None => Err(Failure::new("the host called a probe that it had closed")),
+            })
+        });
+        match result {
+            Ok(report) => ROk(report.into()),
+            Err(failure) => RErr(failure.into()),
+        }
+    }
+
+    fn close(&mut self, call: &AbiCall) -> RResult<(), AbiFailure> {
+        let probe = self.0.take();
+        let result = logging::within(call, || {
+            panic_barrier::catch(|| {
+                drop(probe);
+                Ok(())
+            })
+        });
+        match result {
+            Ok(()) => ROk(()),
+            Err(failure) => RErr(failure.into()),
+        }
+    }
+}
+
+impl<P: Probe> Drop for Guarded<P> {
+    fn drop(&mut self) {
+        let probe = self.0.take();
+        let dropped = panic_barrier::catch(|| {
+            drop(probe);
+            Ok(())
+        });
+        if let Err(failure) = dropped {
+            log_outside_a_call(failure.message());
+        }
+    }
+}
+
+impl From<Report> for AbiReport {
+    fn from(report: Report) -> Self {
+        Self {
+            status: match report.status {
+                Status::Healthy => AbiStatus::HEALTHY,
+                Status::Degraded => AbiStatus::DEGRADED,
+                Status::Unhealthy => AbiStatus::UNHEALTHY,
+            },
+            message: report.message.into(),
+            measurements: report
+                .measurements
+                .into_iter()
+                .map(|(name, value)| AbiMeasurement {
+                    name: name.into(),
+                    value,
+                })
+                .collect(),
+            extra: RVec::new(),
+        }
+    }
+}
+
+impl From<Failure> for AbiFailure {
+    fn from(failure: Failure) -> Self {
+        Self {
+            kind: match failure.kind {
+                FailureKind::Error => AbiFailureKind::ERROR,
+                FailureKind::Panic => AbiFailureKind::PANIC,
+                FailureKind::Config => AbiFailureKind::CONFIG,
+                FailureKind::Timeout => AbiFailureKind::TIMEOUT,
+            },
+            message: failure.message.into(),
+            extra: RVec::new(),
+        }
+    }
+}
+
+fn log_outside_a_call(message: &str) {
+    if let Some(host) = HOST.get() {
+        let record = AbiLogRecord {
+            level: AbiLevel::ERROR,
+            target: RStr::from_str("plugin"),
+            message: RStr::from_str(message),
+            fields: [].as_slice().into(),
+        };
+        host.functions.log()(host.plugin, 0, &record);
+    }
+}
+
+/// The host that initialised this library.
+static HOST: OnceLock<AbiHostHandle> = OnceLock::new();
+
+/// The symbol [`export_plugin!`](crate::export_plugin) exports.
+#[cfg(test)]
+pub(crate) const ROOT_SYMBOL: &str = "_1as_0lib_1header_0root_bmodule_bloader";

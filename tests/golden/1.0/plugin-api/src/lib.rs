@@ -1,0 +1,64 @@
+//! Write a probe for the Conductor host: a trait, one macro, and a shared library comes out.
+//!
+//! A *plugin* is a kind of probe with an id, such as `http`. The host creates one *probe* per *platform* of its config
+//! and calls it at fixed times. Fifteen lines make a plugin:
+//!
+//! ```
+//! use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, schemars};
+//!
+//! #[derive(serde::Deserialize, schemars::JsonSchema)]
+//! struct FileSize {
+//!     path: std::path::PathBuf,
+//! }
+//! impl Probe for FileSize {
+//!     type Config = Self;
+//!     fn create(config: Self, _: &Context<'_>) -> Result<Self, Failure> {
+//!         Ok(config)
+//!     }
+//!     fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {
+//!         Ok(Report::healthy(format!("{} bytes", std::fs::metadata(&self.path)?.len())))
+//!     }
+//! }
+//! export_plugin! { id: "file-size", probe: FileSize }
+//! ```
+//!
+//! Its `Cargo.toml` has `[lib] crate-type = ["cdylib"]` and depends on this crate and on serde. Put the library that
+//! `cargo build` makes into one of the host's `plugin_dirs`, and name it in a platform:
+//!
+//! ```toml
+//! [platform.backup]
+//! plugin = "file-size"
+//! config = { path = "/var/backups/latest.tar" }
+//! ```
+//!
+//! # What the host promises
+//! - A *failure* (an `Err`, a panic, a timeout) feeds the platform's circuit breaker; a [`Report`], however bad, does not.
+//! - At most one call into a probe is under way at a time. Calls come from different threads.
+//! - A panic in `create`, `check` or drop is caught on the plugin's side and becomes a failure with file and line.
+//!   For that, plugins must be built with `panic = "unwind"`; the macro refuses anything else.
+//! - `tracing` events come out in the host's log with the plugin's and the platform's name.
+//!
+//! # Versions
+//! This crate's version is that of the ABI. Within one major version every plugin works with every host: an older plugin
+//! on a newer host, and a newer plugin on an older one. What may be appended, and how, is written in [`abi`].
+
+pub mod abi;
+mod context;
+mod export;
+mod logging;
+pub mod manifest;
+mod panic_barrier;
+mod probe;
+pub mod testing;
+
+pub use context::{Context, Level};
+pub use probe::{Failure, FailureKind, Probe, Report, Status};
+pub use schemars;
+pub use tracing;
+
+/// For the macro's use only; changes without notice.
+#[doc(hidden)]
+pub mod __private {
+    pub use crate::export::{Exported, header};
+    pub use abi_stable::library::LibHeader;
+}

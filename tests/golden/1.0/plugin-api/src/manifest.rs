@@ -1,0 +1,433 @@
+//! The record inside a library that says what it is, readable without running the library.
+//!
+//! It is 800 bytes without pointers, little-endian on every architecture, and lies in a section of its own: an ELF note
+//! (section `.note.conductor`, owner `Conductor`, type 1), `.cndctr` in PE files, `__DATA,__cndctr` in Mach-O files.
+//!
+//! | offset | bytes | content |
+//! |---|---|---|
+//! | 0 | 8 | magic, `CNDCTR` `0x1a` `0x01` |
+//! | 8 | 4 | size of the whole record in bytes; later versions append and raise it |
+//! | 12 | 2 | API major version the library was built for |
+//! | 14 | 2 | API minor version |
+//! | 16 | 2 | API patch version, for people |
+//! | 18 | 1 | door: 1 = Rust, 2 = C |
+//! | 19 | 1 | flags: bit 0 = panics unwind |
+//! | 20 | 12 | zero |
+//! | 32 | 64 | plugin id, zero-padded |
+//! | 96 | 64 | plugin version, zero-padded |
+//! | 160 | 128 | name for people, zero-padded |
+//! | 288 | 512 | what the plugin [needs](Need), a line each, zero-padded; a record that ends before it needs nothing |
+
+mod needs;
+
+use std::fmt;
+
+pub use needs::{Need, NotANeed, is_valid_need};
+
+/// What a manifest says.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Manifest {
+    /// The API version the library was built for.
+    pub api: ApiVersion,
+    /// How the host talks to the library.
+    pub door: Door,
+    /// Whether a panic in the library unwinds, so that the barrier can catch it.
+    pub panics_unwind: bool,
+    /// What platforms call the plugin by: 1–64 lower-case letters, digits and `-`, the first a letter.
+    pub id: String,
+    /// The plugin's own version, as semver wants it.
+    pub version: String,
+    /// The plugin's name for people.
+    pub name: String,
+    /// What it needs beyond what every plugin may do.
+    pub needs: Vec<Need>,
+}
+
+/// A version of the plugin API.
+#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct ApiVersion {
+    /// Differs where plugins and hosts cannot work together.
+    pub major: u16,
+    /// Rises with each appended field or method.
+    pub minor: u16,
+    /// For people; never compared.
+    pub patch: u16,
+}
+
+/// How the host talks to a library.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Door {
+    /// Through the layout-checked Rust module of [`abi`](crate::abi).
+    Rust,
+    /// Through the C header.
+    C,
+}
+
+/// What is wrong with a manifest.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ManifestError {
+    /// Fewer bytes than the record needs.
+    TooShort {
+        /// Bytes found.
+        found: usize,
+    },
+    /// The magic is another one.
+    Magic,
+    /// The record says that it is longer than the section, or shorter than version 1.0's.
+    Size {
+        /// What the record says, in bytes.
+        says: u32,
+        /// How many bytes there are.
+        found: usize,
+    },
+    /// No door of that number is known.
+    Door(u8),
+    /// A text field is not UTF-8, has control characters, is empty, or (the id) has other characters than allowed.
+    Text {
+        /// Which field.
+        field: &'static str,
+        /// What it holds, escaped.
+        found: String,
+    },
+    /// A line of the needs is none.
+    Need {
+        /// The line, escaped.
+        found: String,
+    },
+}
+
+impl Manifest {
+    /// Bytes of the shortest record, which ends with the name.
+    pub const SIZE: usize = 288;
+    /// Bytes of the record as this version writes it.
+    pub const FULL_SIZE: usize = 800;
+    /// The section it lies in, in ELF files.
+    pub const ELF_SECTION: &'static str = ".note.conductor";
+    /// The note's owner name in ELF files, without its closing zero.
+    pub const ELF_OWNER: &'static str = "Conductor";
+    /// The section it lies in, in PE files.
+    pub const PE_SECTION: &'static str = ".cndctr";
+    /// The section it lies in, in Mach-O files (segment `__DATA`).
+    pub const MACHO_SECTION: &'static str = "__cndctr";
+
+    /// Reads a manifest out of the bytes of its section (of the note's description, in ELF files).
+    ///
+    /// # Errors
+    /// See [`ManifestError`]; any bytes at all are safe to pass.
+    pub fn parse(bytes: &[u8]) -> Result<Self, ManifestError> {
+        let Some(record) = bytes.first_chunk::<{ Self::SIZE }>() else {
+            return Err(ManifestError::TooShort { found: bytes.len() });
+        };
+        if record[..8] != MAGIC {
+            return Err(ManifestError::Magic);
+        }
+        let says = u32::from_le_bytes([record[8], record[9], record[10], record[11]]);
+        let size = usize::try_from(says).unwrap_or(usize::MAX);
+        if !(Self::SIZE..=bytes.len()).contains(&size) {
+            return Err(ManifestError::Size {
+                says,
+                found: bytes.len(),
+            });
+        }
+        let needs = &bytes[NEEDS..size.min(Self::FULL_SIZE)];
+        let id = text("id", &record[ID..VERSION])?;
+        if !is_valid_id(id.as_bytes()) {
+            return Err(ManifestError::Text {
+                field: "id",
+                found: id,
+            });
+        }
+        Ok(Self {
+            api: ApiVersion {
+                major: u16::from_le_bytes([record[12], record[13]]),
+                minor: u16::from_le_bytes([record[14], record[15]]),
+                patch: u16::from_le_bytes([record[16], record[17]]),
+            },
+            door: match record[18] {
+                1 => Door::Rust,
+                2 => Door::C,
+                other => return Err(ManifestError::Door(other)),
+            },
+            panics_unwind: record[19] & 1 != 0,
+            id,
+            version: text("version", &record[VERSION..NAME])?,
+            name: text("name", &record[NAME..])?,
+            needs: needs::parse(needs).map_err(|found| ManifestError::Need { found })?,
+        })
+    }
+}
+
+impl ApiVersion {
+    /// The version of this crate.
+    pub const CURRENT: Self = Self {
+        major: number(env!("CARGO_PKG_VERSION_MAJOR")),
+        minor: number(env!("CARGO_PKG_VERSION_MINOR")),
+        patch: number(env!("CARGO_PKG_VERSION_PATCH")),
+    };
+}
+
+impl fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}.{}", self.major, self.minor, self.patch)
+    }
+}
+
+impl fmt::Display for ManifestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooShort { found } => write!(
+                f,
+                "its manifest has {found} bytes, {} are needed",
+                Manifest::SIZE
+            ),
+            Self::Magic => f.write_str("its manifest does not begin with the manifest's magic"),
+            Self::Size { says, found } => write!(
+                f,
+                "its manifest says it has {says} bytes, but {found} are there and at least {} are needed",
+                Manifest::SIZE
+            ),
+            Self::Door(door) => write!(
+                f,
+                "its manifest asks for door {door}, known are 1 (Rust) and 2 (C)"
+            ),
+            Self::Text { field: "id", found } => write!(
+                f,
+                "its manifest has the id \"{found}\", an id is 1–64 lower-case letters, digits and \"-\", the first a letter"
+            ),
+            Self::Text { field, found } => write!(
+                f,
+                "its manifest has the {field} \"{found}\", which is empty, no UTF-8 or has control characters"
+            ),
+            Self::Need { found } => {
+                write!(f, "its manifest has the need \"{found}\"; {NotANeed}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for ManifestError {}
+
+/// A manifest as it lies in the library; made by [`export_plugin!`](crate::export_plugin).
+#[doc(hidden)]
+pub type Record = [u8; Manifest::FULL_SIZE];
+
+/// The record of a Rust plugin.
+///
+/// # Panics
+/// At compile time, where it is used: when the id or a need is not legal or a text is too long for its field.
+#[doc(hidden)]
+pub const fn record(
+    id: &str,
+    version: &str,
+    name: &str,
+    panics_unwind: bool,
+    needs: &[&str],
+) -> Record {
+    assert!(
+        is_valid_id(id.as_bytes()),
+        "a plugin id is 1–64 lower-case letters, digits and '-', the first a letter"
+    );
+    assert!(
+        !name.is_empty() && name.len() <= NEEDS - NAME,
+        "a plugin's name has 1–128 bytes"
+    );
+    assert!(
+        version.len() <= NAME - VERSION,
+        "a plugin's version has at most 64 bytes"
+    );
+    let mut record = [0; Manifest::FULL_SIZE];
+    put(&mut record, 0, &MAGIC);
+    put(&mut record, 8, &SIZE_FIELD.to_le_bytes());
+    put(&mut record, 12, &ApiVersion::CURRENT.major.to_le_bytes());
+    put(&mut record, 14, &ApiVersion::CURRENT.minor.to_le_bytes());
+    put(&mut record, 16, &ApiVersion::CURRENT.patch.to_le_bytes());
+    record[18] = 1;
+    record[19] = panics_unwind as u8;
+    put(&mut record, ID, id.as_bytes());
+    put(&mut record, VERSION, version.as_bytes());
+    put(&mut record, NAME, name.as_bytes());
+    put(&mut record, NEEDS, &needs::lines::<NEEDS_SIZE>(needs));
+    record
+}
+
+/// The record wrapped as an ELF note.
+#[doc(hidden)]
+#[repr(C, align(4))]
+pub struct ElfNote {
+    name_size: u32,
+    description_size: u32,
+    kind: u32,
+    name: [u8; 12],
+    description: Record,
+}
+
+impl ElfNote {
+    #[doc(hidden)]
+    pub const fn new(record: Record) -> Self {
+        let mut name = [0; 12];
+        put(&mut name, 0, Manifest::ELF_OWNER.as_bytes());
+        Self {
+            name_size: 10,
+            description_size: SIZE_FIELD,
+            kind: 1,
+            name,
+            description: record,
+        }
+    }
+
+    #[doc(hidden)]
+    pub const fn record(&self) -> &Record {
+        &self.description
+    }
+}
+
+/// The id that a record was made with.
+///
+/// # Panics
+/// At compile time, where it is used: when the record was not made by [`record`].
+#[doc(hidden)]
+pub const fn id(record: &Record) -> &str {
+    let (_, from) = record.split_at(ID);
+    let mut length = 0;
+    while from[length] != 0 {
+        length += 1;
+    }
+    match str::from_utf8(from.split_at(length).0) {
+        Ok(id) => id,
+        Err(_) => panic!("a plugin id is ASCII"),
+    }
+}
+
+/// Whether `id` may name a plugin: 1–64 lower-case letters, digits and `-`, the first a letter.
+pub const fn is_valid_id(id: &[u8]) -> bool {
+    if id.is_empty() || id.len() > VERSION - ID || !id[0].is_ascii_lowercase() {
+        return false;
+    }
+    let mut at = 0;
+    while at < id.len() {
+        if !(id[at].is_ascii_lowercase() || id[at].is_ascii_digit() || id[at] == b'-') {
+            return false;
+        }
+        at += 1;
+    }
+    true
+}
+
+fn text(field: &'static str, bytes: &[u8]) -> Result<String, ManifestError> {
+    let end = bytes.iter().position(|&b| b == 0).unwrap_or(bytes.len());
+    let bytes = &bytes[..end];
+    match str::from_utf8(bytes) {
+        Ok(text) if !text.is_empty() && !text.contains(char::is_control) => Ok(text.to_owned()),
+        _ => Err(ManifestError::Text {
+            field,
+            found: bytes.escape_ascii().to_string(),
+        }),
+    }
+}
+
+const fn put<const N: usize>(record: &mut [u8; N], offset: usize, bytes: &[u8]) {
+    let mut at = 0;
+    while at < bytes.len() {
+        record[offset + at] = bytes[at];
+        at += 1;
+    }
+}
+
+const fn number(digits: &str) -> u16 {
+    let digits = digits.as_bytes();
+    let mut value = 0;
+    let mut at = 0;
+    while at < digits.len() {
+        value = value * 10 + (digits[at] - b'0') as u16;
+        at += 1;
+    }
+    value
+}
+
+const MAGIC: [u8; 8] = *b"CNDCTR\x1a\x01";
+const SIZE_FIELD: u32 = 800;
+const ID: usize = 32;
+const VERSION: usize = 96;
+const NAME: usize = 160;
+const NEEDS: usize = Manifest::SIZE;
+const NEEDS_SIZE: usize = Manifest::FULL_SIZE - NEEDS;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_recorded_is_read_back() {
+        let record = record(
+            "my-plugin2",
+            "1.2.3-rc.1",
+            "My plugin ü",
+            true,
+            &["network", "read /x"],
+        );
+        let manifest = Manifest::parse(&record).unwrap();
+        assert_eq!(manifest.api, ApiVersion::CURRENT);
+        assert_eq!(manifest.api.to_string(), env!("CARGO_PKG_VERSION"));
+        assert_eq!(manifest.door, Door::Rust);
+        assert!(manifest.panics_unwind);
+        assert_eq!(manifest.id, "my-plugin2");
+        assert_eq!(manifest.version, "1.2.3-rc.1");
+        assert_eq!(manifest.name, "My plugin ü");
+        let read = Need::Read("/x".to_owned());
+        assert_eq!(manifest.needs, [Need::Network, read]);
+    }
+
+    #[test]
+    fn a_longer_record_of_a_later_version_is_read() {
+        let mut bytes = record("x", "1.0.0", "x", true, &[]).to_vec();
+        bytes[8..12].copy_from_slice(&820u32.to_le_bytes());
+        bytes.extend([7; 20]);
+        assert_eq!(Manifest::parse(&bytes).unwrap().id, "x");
+        assert_eq!(
+            Manifest::parse(&bytes[..810]).unwrap_err(),
+            ManifestError::Size {
+                says: 820,
+                found: 810
+            }
+        );
+    }
+
+    #[test]
+    fn a_record_without_the_field_of_needs_needs_nothing() {
+        let mut bytes = record("x", "1.0.0", "x", true, &["network"])[..Manifest::SIZE].to_vec();
+        bytes[8..12].copy_from_slice(&288u32.to_le_bytes());
+        let manifest = Manifest::parse(&bytes).unwrap();
+        assert_eq!((manifest.id.as_str(), manifest.needs), ("x", Vec::new()));
+    }
+
+    #[test]
+    fn each_damage_is_named() {
+        let good = record("x", "1.0.0", "x", true, &[]);
+        let damaged = |at: usize, byte: u8| {
+            let mut bytes = good;
+            bytes[at] = byte;
+            Manifest::parse(&bytes).unwrap_err().to_string()
+        };
+        assert_eq!(
+            Manifest::parse(&good[..100]).unwrap_err().to_string(),
+            "its manifest has 100 bytes, 288 are needed"
+        );
+        assert!(damaged(0, b'c').contains("magic"));
+        assert!(damaged(18, 9).contains("door 9"));
+        assert!(damaged(ID, b'X').contains("the id \"X\""));
+        assert!(damaged(VERSION, 0xff).contains("the version \"\\xff.0.0\""));
+        assert!(damaged(NAME, 0).contains("the name \"\""));
+        assert!(damaged(NEEDS, b'?').contains("the need \"?\"; a need is `network`"));
+    }
+
+    #[test]
+    fn ids_are_checked() {
+        for good in ["a", "http", "my-db2"] {
+            assert!(is_valid_id(good.as_bytes()), "{good}");
+        }
+        let long = "a".repeat(65);
+        for bad in ["", "2a", "-a", "A", "a_b", "a.b", "ä", &long] {
+            assert!(!is_valid_id(bad.as_bytes()), "{bad}");
+        }
+    }
+}

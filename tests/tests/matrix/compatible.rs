@@ -1,0 +1,179 @@
+//! What must get along: the plugins of other compilers, profiles, allocators and versions of the API.
+
+use std::path::PathBuf;
+
+use crate::{
+    Row,
+    crossing::{crosses, crosses_to},
+    freeze,
+    harness::workspace,
+    next,
+    toolchain::Toolchain,
+    tree::{Build, Profile, Tree, succeeded},
+};
+
+pub(crate) fn rows() -> Vec<Row> {
+    let mut rows = of_compilers();
+    rows.extend(of_allocators());
+    rows.extend(of_versions());
+    rows
+}
+
+fn of_compilers() -> Vec<Row> {
+    type Find = fn() -> Result<Toolchain, String>;
+    let this: Find = || Ok(Toolchain::this());
+    let plain = [
+        ("this compiler", this, ""),
+        ("nightly", Toolchain::nightly, ""),
+        (
+            "nightly with random layouts",
+            Toolchain::nightly,
+            "-Zrandomize-layout",
+        ),
+        ("Debian's own compiler", Toolchain::debian, ""),
+    ];
+    let profiles = [(Profile::Debug, "debug"), (Profile::Release, "release")];
+    let mut rows: Vec<Row> = Vec::new();
+    for (compiler, find, flags) in plain {
+        for (profile, build) in profiles {
+            rows.push(row(
+                &format!("a plugin of {compiler}, {build}"),
+                move || {
+                    let toolchain = &find()?;
+                    let features = "";
+                    let library = Tree::today().build(&Build {
+                        toolchain,
+                        profile,
+                        features,
+                        flags,
+                    });
+                    crosses(&library, &[]);
+                    Ok(())
+                },
+            ));
+        }
+    }
+    rows.push(row("a plugin optimised as a whole and stripped", || {
+        crosses(&built(&Tree::today(), Profile::LtoStripped, ""), &[]);
+        Ok(())
+    }));
+    rows.push(row(
+        "a host of nightly with a plugin of this compiler",
+        || {
+            let toolchain = &Toolchain::nightly()?;
+            let host = Tree::new("today-host", &["plugin-api", "host"], &|_, text| text);
+            let host = host.build_host(&debug(toolchain, ""));
+            crosses_to(&host, &built(&Tree::today(), Profile::Debug, ""), &[]);
+            Ok(())
+        },
+    ));
+    rows
+}
+
+fn of_allocators() -> Vec<Row> {
+    let plugin = row("a plugin with another allocator", || {
+        let library = built(&Tree::today(), Profile::Debug, "other-allocator");
+        crosses(&library, &[]);
+        Ok(())
+    });
+    let host = row(
+        "a host with another allocator, and both with one of their own",
+        || {
+            for features in ["", "other-allocator"] {
+                let library = built(&Tree::today(), Profile::Debug, features);
+                crosses_to(&host_with_another_allocator(), &library, &[]);
+            }
+            Ok(())
+        },
+    );
+    vec![plugin, host]
+}
+
+fn of_versions() -> Vec<Row> {
+    let mut rows = Vec::new();
+    for version in freeze::frozen() {
+        let kept = version.clone();
+        let golden = move || built(&Tree::frozen(&kept), Profile::Debug, "");
+        let of_today = golden.clone();
+        rows.push(row(&format!("the frozen plugin of {version}"), move || {
+            crosses(&of_today(), &[]);
+            Ok(())
+        }));
+        rows.push(row(
+            &format!("the frozen plugin of {version} on a host of the next minor"),
+            move || {
+                crosses_to(&next_host(), &golden(), &next::OF_AN_OLD_PLUGIN);
+                Ok(())
+            },
+        ));
+    }
+    rows.push(row("a plugin of the next minor", || {
+        let library = built(&next::plugin(), Profile::Debug, "next");
+        crosses(&library, &[next::OF_AN_OLD_HOST]);
+        Ok(())
+    }));
+    rows.push(row(
+        "a plugin of the next minor on a host of the next minor",
+        || {
+            let library = built(&next::plugin(), Profile::Debug, "next");
+            let [module, probe] = next::OF_A_NEW_PLUGIN;
+            crosses_to(
+                &next_host(),
+                &library,
+                &[module, probe, next::OF_A_NEW_HOST],
+            );
+            Ok(())
+        },
+    ));
+    rows
+}
+
+fn next_host() -> PathBuf {
+    next::host().build_host(&debug(&Toolchain::this(), ""))
+}
+
+fn host_with_another_allocator() -> PathBuf {
+    let name = "host_with_another_allocator";
+    let target = crate::harness::artifacts().parent().unwrap();
+    let output = Toolchain::this()
+        .cargo(workspace())
+        .args([
+            "build",
+            "--package",
+            "conductor-tests",
+            "--features",
+            "matrix",
+        ])
+        .args(["--example", name, "--target-dir"])
+        .arg(target)
+        .output()
+        .unwrap();
+    succeeded(&output);
+    target.join("debug/examples").join(name)
+}
+
+fn built(tree: &Tree, profile: Profile, features: &str) -> PathBuf {
+    let toolchain = &Toolchain::this();
+    let flags = "";
+    tree.build(&Build {
+        toolchain,
+        profile,
+        features,
+        flags,
+    })
+}
+
+pub(crate) fn debug<'a>(toolchain: &'a Toolchain, features: &'a str) -> Build<'a> {
+    let profile = Profile::Debug;
+    let flags = "";
+    Build {
+        toolchain,
+        profile,
+        features,
+        flags,
+    }
+}
+
+pub(crate) fn row(name: &str, run: impl Fn() -> Result<(), String> + 'static) -> Row {
+    (name.to_owned(), Box::new(run))
+}

@@ -1,0 +1,60 @@
+//! The versions of the API that are kept, and how one is added to them.
+
+use std::{fs, process::ExitCode};
+
+use crate::{
+    harness::workspace,
+    toolchain::Toolchain,
+    tree::{self, succeeded},
+};
+
+/// The minor versions that were frozen, oldest first.
+pub(crate) fn frozen() -> Vec<String> {
+    let entries = fs::read_dir(workspace().join("tests/golden")).unwrap();
+    let mut versions: Vec<_> = entries
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.starts_with(|c: char| c.is_ascii_digit()))
+        .collect();
+    versions.sort_by_key(|version| {
+        let minor = version.split('.').nth(1).unwrap_or_default();
+        minor.parse::<u32>().unwrap_or_default()
+    });
+    versions
+}
+
+/// Keeps the sources of the API as they are, with the plugin of the matrix; over what was kept before only if told so.
+pub(crate) fn freeze(again: bool) -> ExitCode {
+    let version = version();
+    let root = workspace().join("tests/golden").join(&version);
+    if root.exists() {
+        if !again {
+            println!(
+                "API {version} is frozen: tests/golden/{version} is there. What has grown since needs another minor version \
+                 in plugin-api/Cargo.toml. Before {version} is released, `tests/golden/freeze again` freezes it anew."
+            );
+            return ExitCode::FAILURE;
+        }
+        fs::remove_dir_all(&root).unwrap();
+    }
+    tree::write(&root, "", &["plugin-api"], &|_, text| text);
+    // Takes what the two do not need out of the lock file.
+    let output = Toolchain::this()
+        .cargo(&root)
+        .args(["metadata", "--format-version", "1"])
+        .output()
+        .unwrap();
+    succeeded(&output);
+    println!("frozen: tests/golden/{version}");
+    ExitCode::SUCCESS
+}
+
+/// Major and minor version of the API.
+fn version() -> String {
+    let manifest = fs::read_to_string(workspace().join("plugin-api/Cargo.toml")).unwrap();
+    let line = manifest
+        .lines()
+        .find_map(|line| line.strip_prefix("version = \""))
+        .unwrap();
+    let version = line.split('"').next().unwrap();
+    version.rsplit_once('.').unwrap().0.to_owned()
+}

@@ -1,0 +1,10 @@
+//! The host with an allocator that gets along with no other; the matrix loads plugins into it.
+
+#[path = "plugin/src/allocator.rs"]
+mod allocator;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    conductor::cli::main()
+}

@@ -1,0 +1,250 @@
+//! A workspace of its own with a copy of the plugin API and the plugin of the matrix in it, and its builds.
+//!
+//! Copies keep what did not change, so that what is built from them is built again only when it has to be.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Output},
+    time::SystemTime,
+};
+
+use crate::{
+    harness::{artifacts, workspace},
+    next::replace,
+    toolchain::Toolchain,
+};
+
+/// What is done to the text of a file; it is given the path, such as `plugin-api/src/abi.rs`.
+pub(crate) type Change<'a> = &'a dyn Fn(&str, String) -> String;
+
+/// A workspace that is not this one.
+pub(crate) struct Tree(PathBuf);
+
+/// How a library is built.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Profile {
+    Debug,
+    Release,
+    /// Optimised as a whole, and without symbols.
+    LtoStripped,
+}
+
+/// One build of a tree's plugin.
+pub(crate) struct Build<'a> {
+    pub(crate) toolchain: &'a Toolchain,
+    pub(crate) profile: Profile,
+    pub(crate) features: &'a str,
+    pub(crate) flags: &'a str,
+}
+
+impl Tree {
+    /// One below `target/matrix` with these of the workspace's folders, changed by `change`, and the plugin.
+    pub(crate) fn new(name: &str, folders: &[&str], change: Change<'_>) -> Self {
+        let root = matrix().join("trees").join(name);
+        write(&root, name, folders, change);
+        Self(root)
+    }
+
+    /// The API as it is.
+    pub(crate) fn today() -> Self {
+        Self::new("today", &["plugin-api"], &|_, text| text)
+    }
+
+    /// A version that was frozen, out of its own sources.
+    pub(crate) fn frozen(version: &str) -> Self {
+        let name = &format!("frozen-{version}");
+        let root = matrix().join("trees").join(name);
+        let golden = workspace().join("tests/golden").join(version);
+        let folders = ["plugin-api", "plugin"];
+        let manifest = fs::read_to_string(golden.join("Cargo.toml")).unwrap();
+        let own = manifest
+            .lines()
+            .filter(|line| !line.starts_with("members = "));
+        let own: Vec<_> = own.map(|line| format!("{line}\n")).collect();
+        let own = own
+            .concat()
+            .replacen("[workspace]\n", &members(name, &folders), 1);
+        keep(&root.join("Cargo.toml"), in_folder(name, &own).as_bytes());
+        fs::copy(golden.join("Cargo.lock"), root.join("Cargo.lock")).unwrap();
+        for folder in folders {
+            copy(
+                &golden.join(folder),
+                &root.join(name),
+                folder,
+                &|_, text| text,
+            );
+        }
+        Self(root)
+    }
+
+    /// Builds the plugin, and answers where its library is.
+    pub(crate) fn build(&self, build: &Build<'_>) -> PathBuf {
+        let output = self.try_build(build, &[]);
+        succeeded(&output);
+        self.find(build, "crossing")
+    }
+
+    /// Builds the plugin with arguments for its compiler.
+    pub(crate) fn try_build(&self, build: &Build<'_>, arguments: &[&str]) -> Output {
+        // A library for C has the same name whatever it was built from: what is there may be of another tree.
+        let name = self.0.file_name().unwrap();
+        let source = self.0.join(name).join("plugin/src/lib.rs");
+        let source = fs::File::options().append(true).open(source).unwrap();
+        source.set_modified(SystemTime::now()).unwrap();
+        let mut cargo = self.cargo(build);
+        cargo.args(["rustc", "--package", "crossing", "--lib"]);
+        self.finish(&mut cargo, build);
+        cargo
+            .args(["--features", build.features, "--"])
+            .args(arguments);
+        cargo.output().unwrap()
+    }
+
+    /// Builds the host of this tree.
+    pub(crate) fn build_host(&self, build: &Build<'_>) -> PathBuf {
+        let mut cargo = self.cargo(build);
+        cargo.args(["build", "--package", "conductor", "--bin", "conductor"]);
+        self.finish(&mut cargo, build);
+        succeeded(&cargo.output().unwrap());
+        let name = format!("conductor{}", std::env::consts::EXE_SUFFIX);
+        self.folder(build).join(name)
+    }
+
+    fn cargo(&self, build: &Build<'_>) -> Command {
+        let mut cargo = build.toolchain.cargo(&self.0);
+        cargo.env("RUSTFLAGS", build.flags);
+        if build.profile == Profile::LtoStripped {
+            cargo.env("CARGO_PROFILE_RELEASE_LTO", "true");
+            cargo.env("CARGO_PROFILE_RELEASE_STRIP", "symbols");
+        }
+        cargo
+    }
+
+    fn finish(&self, cargo: &mut Command, build: &Build<'_>) {
+        cargo.arg("--target-dir").arg(self.target(build));
+        if build.profile != Profile::Debug {
+            cargo.arg("--release");
+        }
+        if !build.flags.is_empty() {
+            // The flags are for the plugin then, and what runs while it is built is built once for all flags.
+            cargo.args(["--target", &build.toolchain.target()]);
+        }
+    }
+
+    fn find(&self, build: &Build<'_>, name: &str) -> PathBuf {
+        let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+        let built = self.folder(build).join(format!("{prefix}{name}{suffix}"));
+        // The next build of the same profile replaces it.
+        let place = self.0.join(format!("{prefix}{name}{suffix}"));
+        fs::copy(built, &place).unwrap();
+        place
+    }
+
+    fn folder(&self, build: &Build<'_>) -> PathBuf {
+        let mut folder = self.target(build);
+        if !build.flags.is_empty() {
+            folder.push(build.toolchain.target());
+        }
+        folder.join(match build.profile {
+            Profile::Debug => "debug",
+            Profile::Release | Profile::LtoStripped => "release",
+        })
+    }
+
+    /// One for all trees of a toolchain, or each would compile abi_stable again.
+    fn target(&self, build: &Build<'_>) -> PathBuf {
+        matrix().join(build.toolchain.name)
+    }
+}
+
+/// Writes the sources of a workspace with these of this one's folders, and the plugin, in a folder `inner`.
+///
+/// Cargo knows packages by their place in a workspace: had they the same one in all of them, it would take what was built
+/// from one for the others.
+pub(crate) fn write(root: &Path, inner: &str, folders: &[&str], change: Change<'_>) {
+    let manifest = fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
+    let all = [folders, &["plugin"]].concat();
+    let manifest: String = manifest
+        .lines()
+        .filter(|line| {
+            let ours = ["members = ", "exclude = ", "conductor = "];
+            !ours.iter().any(|start| line.starts_with(start))
+        })
+        .map(|line| match line {
+            "[workspace]" => members(inner, &all),
+            _ => format!("{line}\n"),
+        })
+        .collect();
+    let manifest = in_folder(inner, &change("Cargo.toml", manifest));
+    keep(&root.join("Cargo.toml"), manifest.as_bytes());
+    let place = root.join(inner);
+    for folder in folders {
+        copy(&workspace().join(folder), &place, folder, change);
+    }
+    let plugin = workspace().join("tests/tests/matrix/plugin");
+    copy(&plugin, &place, "plugin", change);
+    // The versions the host is built with; cargo takes out what is not needed.
+    fs::copy(workspace().join("Cargo.lock"), root.join("Cargo.lock")).unwrap();
+}
+
+/// The beginning of a manifest of a workspace with these packages.
+fn members(inner: &str, folders: &[&str]) -> String {
+    let members: Vec<_> = folders
+        .iter()
+        .map(|folder| format!("{:?}", Path::new(inner).join(folder)))
+        .collect();
+    format!("[workspace]\nmembers = [{}]\n", members.join(", "))
+}
+
+/// A manifest whose API lies in a folder `inner`.
+fn in_folder(inner: &str, manifest: &str) -> String {
+    let api = Path::new(inner).join("plugin-api");
+    replace(
+        manifest,
+        "conductor-plugin-api = { path = \"plugin-api\"",
+        &format!("conductor-plugin-api = {{ path = {api:?}"),
+    )
+}
+
+/// Where everything of the matrix is.
+pub(crate) fn matrix() -> PathBuf {
+    artifacts().parent().unwrap().join("matrix")
+}
+
+#[track_caller]
+pub(crate) fn succeeded(output: &Output) {
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+}
+
+/// Copies a folder into `root` as `name`, changed by `change`; build products and what tests it are not in it.
+fn copy(from: &Path, root: &Path, name: &str, change: Change<'_>) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let name = format!("{name}/{}", entry.file_name().into_string().unwrap());
+        if entry.file_type().unwrap().is_dir() {
+            if !(name.ends_with("/target") || name == "plugin-api/tests" || name == "host/tests") {
+                copy(&entry.path(), root, &name, change);
+            }
+            continue;
+        }
+        let bytes = fs::read(entry.path()).unwrap();
+        match String::from_utf8(bytes) {
+            Ok(text) => keep(&root.join(&name), change(&name, text).as_bytes()),
+            Err(no_text) => keep(&root.join(&name), no_text.as_bytes()),
+        }
+    }
+}
+
+/// Writes a file, unless it is there and the same.
+fn keep(path: &Path, content: &[u8]) {
+    if fs::read(path).is_ok_and(|there| there == content) {
+        return;
+    }
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    fs::write(path, content).unwrap();
+}
