@@ -27,7 +27,7 @@ use crate::{
     metrics::{Metrics, log::LogFallback},
     plugin::{loader::Loader, quarantine::Quarantine, record::Record},
     scheduler::{self, Handle, LibraryChange, Setup},
-    server::{Control, Source, Surface},
+    server::{Control, Security, Source, Surface},
     state::StatusView,
     tail::Tail,
 };
@@ -70,6 +70,7 @@ impl Host {
             board: Arc::clone(&board),
             plan: assembly.plan(config),
         };
+        warn_of(config);
         let now = shared.clock.now();
         shared.metrics.config_loaded(shared.unix_seconds(now));
         let scheduler = scheduler::start(setup)
@@ -100,6 +101,7 @@ impl Host {
         let metrics = self.metrics();
         match read() {
             Ok(config) => {
+                warn_of(&config);
                 self.assembly.look_for_libraries(&config);
                 self.scheduler.follow(self.assembly.plan(&config));
                 metrics.config_loaded(self.shared.unix_seconds(self.shared.clock.now()));
@@ -166,6 +168,8 @@ pub struct Doors {
     pub address: SocketAddr,
     /// Whether `POST /-/reload` is allowed.
     pub enable_lifecycle: bool,
+    /// Who is served.
+    pub security: Security,
     /// Reads the config again.
     pub read_config: ReadConfig,
     /// Each message asks for a reload.
@@ -212,7 +216,13 @@ pub async fn run(
             .enable_lifecycle
             .then(|| Arc::clone(&operator) as Arc<dyn Control>),
     };
-    let serving = tokio::spawn(serve(doors.address, surface, Arc::clone(&served), stopped));
+    let serving = tokio::spawn(serve(
+        doors.address,
+        surface,
+        doors.security,
+        Arc::clone(&served),
+        stopped,
+    ));
     let logging = tokio::spawn(log_samples(
         LogFallback::new(metrics_log_after),
         host.metrics().clone(),
@@ -307,6 +317,13 @@ impl Parts {
             board,
             record,
         })
+    }
+}
+
+/// Says what in a config should be put right.
+fn warn_of(config: &Config) {
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
 }
 

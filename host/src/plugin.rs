@@ -90,12 +90,21 @@ pub struct Description {
 }
 
 /// What it takes to create a probe.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ProbeSpec {
     /// The platform it is for.
     pub platform: Arc<str>,
-    /// The platform's config as JSON text.
+    /// The platform's config as JSON text, with secrets in it.
     pub config: Arc<str>,
+}
+
+/// Leaves out the config, which may hold secrets.
+impl fmt::Debug for ProbeSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProbeSpec")
+            .field("platform", &self.platform)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A probe within one loaded plugin.
