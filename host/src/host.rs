@@ -26,6 +26,7 @@ use crate::{
     library::{Catalog, Changes, PluginChange, Refusal, Store, Watch},
     metrics::{Metrics, log::LogFallback},
     plugin::{loader::Loader, quarantine::Quarantine, record::Record},
+    redaction,
     scheduler::{self, Handle, LibraryChange, Setup},
     server::{Control, Security, Source, Surface},
     state::StatusView,
@@ -70,7 +71,7 @@ impl Host {
             board: Arc::clone(&board),
             plan: assembly.plan(config),
         };
-        warn_of(config);
+        take_in(config);
         let now = shared.clock.now();
         shared.metrics.config_loaded(shared.unix_seconds(now));
         let scheduler = scheduler::start(setup)
@@ -101,7 +102,7 @@ impl Host {
         let metrics = self.metrics();
         match read() {
             Ok(config) => {
-                warn_of(&config);
+                take_in(&config);
                 self.assembly.look_for_libraries(&config);
                 self.scheduler.follow(self.assembly.plan(&config));
                 metrics.config_loaded(self.shared.unix_seconds(self.shared.clock.now()));
@@ -262,6 +263,7 @@ async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator
 /// As [`Host::start`].
 pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
     let parts = Parts::of(config, Tail::default())?;
+    take_in(config);
     let plan = parts.assembly.plan(config);
     scheduler::check_once(Setup {
         shared: parts.shared,
@@ -320,8 +322,9 @@ impl Parts {
     }
 }
 
-/// Says what in a config should be put right.
-fn warn_of(config: &Config) {
+/// Says what in a config should be put right, and keeps its secrets out of what plugins say from now on.
+fn take_in(config: &Config) {
+    redaction::learn(config.platforms.iter().flat_map(|p| p.secrets.texts()));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -43,6 +43,7 @@ pub mod host;
 pub mod library;
 pub mod metrics;
 pub mod plugin;
+pub mod redaction;
 pub mod resources;
 pub mod schedule;
 pub mod scheduler;

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
 
-use crate::metrics::ErrorType;
+use crate::{metrics::ErrorType, redaction};
 
 pub mod call_data;
 pub mod door;
@@ -260,9 +260,12 @@ fn is_harmful(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Replaces `text` by a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes.
+/// Replaces `text` by a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes, without secrets.
 fn set_message(text: &mut String, message: &[u8]) {
     text.clear();
+    // Before it is cut, which would leave a part of one.
+    let redacted = redaction::redact(message);
+    let message = redacted.as_deref().unwrap_or(message);
     let cut = &message[..message.len().min(MAX_MESSAGE)];
     if message.len() <= MAX_MESSAGE
         && let Ok(clean) = str::from_utf8(cut)

@@ -11,9 +11,10 @@ use serde_json::Value;
 
 use super::elements::{self, duration, size};
 use super::error::{ConfigError, Fault};
-use super::secrets::{REDACTED, Secrets};
+use super::secrets::Secrets;
 use super::spans::{Place, bare_or_quoted, pointer};
 use super::wording::{listed, nearest, shorten};
+use crate::redaction::REDACTED;
 
 /// A plugin's schema for the `config` tables of its platforms, ready to check them.
 #[derive(Debug)]
@@ -206,7 +207,7 @@ impl View<'_> {
         let hidden = self.is_secret(error);
         let found = match error.instance().as_ref() {
             Value::Array(_) | Value::Object(_) => describe(error.instance()),
-            _ if hidden => "a secret of another form".to_owned(),
+            _ if hidden => REDACTED.to_owned(),
             value => describe(value),
         };
         match error.kind() {

@@ -9,22 +9,20 @@ use std::fs::{self, File};
 use std::io::{self, Read as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 
 use serde_json::Value;
 
 use super::error::Fault;
 use super::spans::Place;
 
-/// Which values of one platform's config hold secrets, and where those came from; holds no secret itself but to find it
-/// in text, and shows none.
+/// Which values of one platform's config hold secrets, and where those came from. Its Debug shows none.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
     /// Paths of values inside `config`.
     paths: Vec<Vec<String>>,
     /// The files they were read from.
     pub files: Vec<PathBuf>,
-    texts: Arc<Vec<String>>,
+    texts: Vec<String>,
 }
 
 /// Looks up the secrets of one platform's config.
@@ -43,19 +41,9 @@ impl Secrets {
         self.paths.iter().any(|secret| secret.starts_with(path))
     }
 
-    /// The text with every secret of some length in it replaced: a plugin may put its config into what it says.
-    ///
-    /// None if there is none in it.
-    #[must_use]
-    pub fn redact(&self, text: &str) -> Option<String> {
-        let mut redacted = None;
-        for secret in self.texts.iter() {
-            let text = redacted.as_deref().unwrap_or(text);
-            if text.contains(secret) {
-                redacted = Some(text.replace(secret, REDACTED));
-            }
-        }
-        redacted
+    /// The secrets themselves, to be taken out of what plugins say.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(String::as_str)
     }
 }
 
@@ -85,13 +73,7 @@ impl<'a> Lookup<'a> {
         let mut path = base.to_vec();
         // The table itself is never a secret: a plugin may well have a key that is called `file`.
         self.inside(config, &mut path, base.len());
-        let mut found = std::mem::take(&mut self.found);
-        // The longest first, lest one that is part of another leave the rest of that one to be read.
-        let texts = Arc::make_mut(&mut found.texts);
-        texts.retain(|text| text.len() >= SHORTEST_REDACTED);
-        texts.sort_by_key(|text| std::cmp::Reverse(text.len()));
-        texts.dedup();
-        found
+        std::mem::take(&mut self.found)
     }
 
     fn inside(&mut self, value: &mut Value, path: &mut Vec<String>, depth: usize) {
@@ -168,7 +150,7 @@ impl<'a> Lookup<'a> {
                 }
                 Ok(secret) => {
                     expanded.push_str(&secret);
-                    Arc::make_mut(&mut self.found.texts).push(secret);
+                    self.found.texts.push(secret);
                 }
                 Err(error) => {
                     let what = match error {
@@ -208,7 +190,7 @@ impl<'a> Lookup<'a> {
             );
             self.warnings.push((self.places.value_at(path), warning));
         }
-        Arc::make_mut(&mut self.found.texts).push(secret.clone());
+        self.found.texts.push(secret.clone());
         self.found.files.push(file);
         Some((secret, true))
     }
@@ -283,9 +265,3 @@ fn is_name(name: &str) -> bool {
 
 /// In bytes; a chain of certificates fits.
 const LARGEST_SECRET: u64 = 64 << 10;
-
-/// What stands in the place of a secret.
-pub(super) const REDACTED: &str = "(a secret)";
-
-/// Shorter secrets are not looked for in text: they would be found in words that have nothing to do with them.
-const SHORTEST_REDACTED: usize = 8;

@@ -25,6 +25,11 @@ pub(super) fn build(
     folder: &Path,
     files: &mut Files,
 ) -> Result<(WebConfig, Remarks), Vec<Fault>> {
+    if !values.is_object() {
+        let fault = Fault::new("this is not a web config: it has no keys")
+            .help("its keys are `tls_server_config`, `http_server_config`, `basic_auth_users`, `rate_limit`");
+        return Err(vec![fault.at(places.value.clone())]);
+    }
     let faults = SCHEMA.faults(&values, &[], &Secrets::default(), || places);
     if !faults.is_empty() {
         return Err(faults);
@@ -48,6 +53,7 @@ pub(super) fn build(
         remarks: Vec::new(),
     };
     if check.faults.is_empty() {
+        check.remarks.sort_by_key(|(place, _)| place.start);
         Ok((config, check.remarks))
     } else {
         Err(check.faults)
@@ -80,6 +86,10 @@ impl Check<'_> {
     pub(super) fn remark(&mut self, path: &[&str], message: impl Into<String>) {
         let place = self.places.value_at(&spans::path(path));
         self.remarks.push((place, message.into()));
+    }
+
+    pub(super) fn has_faults(&self) -> bool {
+        !self.faults.is_empty()
     }
 
     /// Whether the file has the key at `path`.

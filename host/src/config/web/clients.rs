@@ -22,7 +22,7 @@ use x509_cert::ext::pkix::{SubjectAltName, name::GeneralName};
 
 use super::build::Check;
 use super::schema::Tls;
-use super::tls::{TABLE, pem};
+use super::tls::{TABLE, given_as, pem};
 
 /// How clients' certificates are looked at.
 pub(super) struct Clients {
@@ -109,8 +109,9 @@ fn signed(
         builder.allow_unauthenticated()
     };
     let built = builder.build().map_err(|_| {
+        let key = given_as(check, "client_ca");
         check.refuse(
-            &[TABLE, "client_ca_file"],
+            &[TABLE, &key],
             "the CA for clients holds no CA certificate",
             "it must hold PEM blocks of -----BEGIN CERTIFICATE-----",
         );

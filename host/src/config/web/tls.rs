@@ -34,7 +34,9 @@ pub(super) fn build(tls: &Tls, check: &mut Check<'_>) -> Option<Built> {
     let chain = chain(&certificate?, check)?;
     let key = private_key(&key?, check)?;
     let clients = clients?;
-
+    if check.has_faults() {
+        return None;
+    }
     let builder = ServerConfig::builder_with_provider(provider)
         .with_protocol_versions(&versions)
         .map_err(|_| {
@@ -97,18 +99,18 @@ pub(super) fn pem(
         (None, Some(name)) => check.file(&[TABLE, &file_key], name),
         (None, None) => {
             let message = format!("{TABLE} lacks the key `{file_key}`");
-            check.refuse(
-                &[TABLE],
-                message,
-                "TLS takes both cert_file and key_file; without TLS, remove the whole table",
-            );
+            let help = match key {
+                "client_ca" => "name the file with the CAs that sign clients' certificates",
+                _ => "TLS takes both cert_file and key_file; without TLS, remove the whole table",
+            };
+            check.refuse(&[TABLE], message, help);
             None
         }
     }
 }
 
 /// The key that the PEM of a part stands under, for messages.
-fn given_as(check: &Check<'_>, key: &str) -> String {
+pub(super) fn given_as(check: &Check<'_>, key: &str) -> String {
     let file_key = format!("{key}_file");
     if check.has(&[TABLE, &file_key]) {
         file_key
