@@ -136,6 +136,18 @@ struct Global {
     log_format: LogFormat,
 }
 
+#[derive(Clone, clap::Args)]
+struct WebConfigFile {
+    /// TLS and passwords of the HTTP server, in the format of Prometheus's own (exporter-toolkit's)
+    #[arg(
+        id = "web_config_file",
+        long = "web.config.file",
+        value_name = "FILE",
+        env = "CONDUCTOR_WEB_CONFIG_FILE"
+    )]
+    file: Option<PathBuf>,
+}
+
 #[derive(Clone, Copy, ValueEnum)]
 enum LogLevel {
     Error,

@@ -7,11 +7,13 @@
 mod elements;
 mod error;
 mod schema;
+mod secrets;
 mod source;
 mod spans;
 mod syntax;
 #[cfg(test)]
 mod tests;
+pub mod web;
 mod wording;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -26,6 +28,7 @@ pub use elements::resources::ResourcesConfig;
 pub use elements::trust::TrustConfig;
 pub use error::ConfigError;
 pub use schema::{PluginSchema, json_schema};
+pub use secrets::Secrets;
 pub use source::{Location, MAX_BYTES, Source};
 
 use crate::library::Policy;
@@ -54,6 +57,8 @@ pub struct Config {
     pub is_builtin: bool,
     /// Where libraries are pinned, if they are: `plugins.lock` beside the file; none for the compiled-in default.
     pub lock_file: Option<PathBuf>,
+    /// What does not keep it from being used and should be put right, as `file:line:column: …`.
+    pub warnings: Vec<String>,
     /// The file this came from, for messages that point into it.
     pub source: Arc<Source>,
 }
@@ -100,6 +105,7 @@ impl Config {
                 trust: parts.trust,
                 plugins: parts.plugins,
                 platforms: parts.platforms,
+                warnings: parts.warnings,
                 is_builtin: false,
                 lock_file: Some(base_dir.join("plugins.lock")),
                 source,
@@ -173,7 +179,9 @@ impl Config {
         schema: &PluginSchema,
     ) -> Result<(), ConfigError> {
         let base = spans::path(&["platform", &platform.name, "config"]);
-        let faults = schema.faults(&platform.config, &base, || self.source.places());
+        let faults = schema.faults(&platform.config, &base, &platform.secrets, || {
+            self.source.places()
+        });
         ConfigError::unless_empty(&self.source, faults)
     }
 

@@ -26,8 +26,9 @@ use crate::{
     library::{Catalog, Changes, PluginChange, Refusal, Store, Watch},
     metrics::{Metrics, log::LogFallback},
     plugin::{loader::Loader, quarantine::Quarantine, record::Record},
+    redaction,
     scheduler::{self, Handle, LibraryChange, Setup},
-    server::{Control, Source, Surface},
+    server::{Control, Security, Source, Surface},
     state::StatusView,
     tail::Tail,
 };
@@ -72,6 +73,7 @@ impl Host {
             board: Arc::clone(&board),
             plan: assembly.plan(config),
         };
+        take_in(config);
         let now = shared.clock.now();
         shared.metrics.config_loaded(shared.unix_seconds(now));
         let scheduler = scheduler::start(setup)
@@ -102,6 +104,7 @@ impl Host {
         let metrics = self.metrics();
         match read() {
             Ok(config) => {
+                take_in(&config);
                 self.assembly.look_for_libraries(&config);
                 self.scheduler.follow(self.assembly.plan(&config));
                 metrics.config_loaded(self.shared.unix_seconds(self.shared.clock.now()));
@@ -170,6 +173,8 @@ pub struct Doors {
     pub listener: Option<std::net::TcpListener>,
     /// Whether `POST /-/reload` is allowed.
     pub enable_lifecycle: bool,
+    /// Who is served.
+    pub security: Security,
     /// Reads the config again.
     pub read_config: ReadConfig,
     /// Each message asks for a reload.
@@ -220,7 +225,13 @@ pub async fn run(
         address: doors.address,
         opened: doors.listener,
     };
-    let serving = tokio::spawn(serve(port, surface, Arc::clone(&served), stopped));
+    let serving = tokio::spawn(serve(
+        port,
+        surface,
+        doors.security,
+        Arc::clone(&served),
+        stopped,
+    ));
     let logging = tokio::spawn(log_samples(
         LogFallback::new(metrics_log_after),
         host.metrics().clone(),
@@ -267,6 +278,7 @@ async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator
 /// As [`Host::start`].
 pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
     let parts = Parts::of(config, Tail::default())?;
+    take_in(config);
     let plan = parts.assembly.plan(config);
     scheduler::check_once(Setup {
         shared: parts.shared,
@@ -322,6 +334,14 @@ impl Parts {
             board,
             record,
         })
+    }
+}
+
+/// Says what in a config should be put right, and keeps its secrets out of what plugins say from now on.
+fn take_in(config: &Config) {
+    redaction::learn(config.platforms.iter().flat_map(|p| p.secrets.texts()));
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
     }
 }
 

@@ -45,6 +45,7 @@ mod journal;
 pub mod library;
 pub mod metrics;
 pub mod plugin;
+pub mod redaction;
 pub mod resources;
 pub mod schedule;
 pub mod scheduler;

@@ -8,7 +8,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
 
-use crate::metrics::ErrorType;
+use crate::{metrics::ErrorType, redaction};
 
 mod c_door;
 pub mod call_data;
@@ -91,12 +91,21 @@ pub struct Description {
 }
 
 /// What it takes to create a probe.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct ProbeSpec {
     /// The platform it is for.
     pub platform: Arc<str>,
-    /// The platform's config as JSON text.
+    /// The platform's config as JSON text, with secrets in it.
     pub config: Arc<str>,
+}
+
+/// Leaves out the config, which may hold secrets.
+impl fmt::Debug for ProbeSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ProbeSpec")
+            .field("platform", &self.platform)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A probe within one loaded plugin.
@@ -252,9 +261,12 @@ fn is_harmful(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// Replaces `text` by a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes.
+/// Replaces `text` by a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes, without secrets.
 fn set_message(text: &mut String, message: &[u8]) {
     text.clear();
+    // Before it is cut, which would leave a part of one.
+    let redacted = redaction::redact(message);
+    let message = redacted.as_deref().unwrap_or(message);
     let cut = &message[..message.len().min(MAX_MESSAGE)];
     if message.len() <= MAX_MESSAGE
         && let Ok(clean) = str::from_utf8(cut)

@@ -3,17 +3,21 @@
 //! It serves while everything else is stuck, and no client can hurt the checks: header size, time and the
 //! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
 //! the JSON) is made on a thread of its own, one at a time. So is what a client can ask the host to do, where the
-//! operator allows it.
+//! operator allows it. Who gets in at all is the web config's to say ([`Security`]), for every route alike.
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::rustls::ServerConfig;
 use tower::ServiceExt as _;
 
 mod api;
@@ -25,10 +29,12 @@ mod offload;
 mod routes;
 #[cfg(feature = "prometheus")]
 mod scrape;
+mod security;
 mod surface;
 #[cfg(test)]
 mod tests;
 
+pub use security::Security;
 pub use surface::{Control, Source, Surface};
 
 use connections::{Busy, Connections};
@@ -37,6 +43,7 @@ use connections::{Busy, Connections};
 pub struct Server {
     listener: TcpListener,
     limits: Limits,
+    security: Security,
 }
 
 impl Server {
@@ -54,6 +61,7 @@ impl Server {
         Ok(Self {
             listener,
             limits: Limits::default(),
+            security: Security::default(),
         })
     }
 
@@ -66,7 +74,14 @@ impl Server {
         Ok(Self {
             listener: TcpListener::from_std(listener)?,
             limits: Limits::default(),
+            security: Security::default(),
         })
+    }
+
+    /// The same server for those alone whom `security` lets in.
+    #[must_use]
+    pub fn with_security(self, security: Security) -> Self {
+        Self { security, ..self }
     }
 
     /// The same server with other limits.
@@ -91,6 +106,7 @@ impl Server {
             service: Service {
                 routes: routes::routes(surface, self.limits),
                 limits: self.limits,
+                security: self.security,
                 closing,
             },
             connections: &connections,
@@ -110,7 +126,8 @@ impl Server {
 pub struct Limits {
     /// The longest request line with all headers, in bytes; at least 8192.
     pub header_bytes: usize,
-    /// How long a client may take to send them, counted from the connection or the last response.
+    /// How long a client may take to send them, counted from the connection or the last response. A TLS handshake may
+    /// take as long before that.
     pub header_time: Duration,
     /// The longest body of a request, in bytes. No route reads one.
     pub body_bytes: u64,
@@ -182,23 +199,53 @@ impl Accepting<'_> {
 struct Service {
     routes: axum::Router,
     limits: Limits,
+    security: Security,
     closing: watch::Receiver<bool>,
 }
 
 impl Service {
-    async fn serve(self, stream: TcpStream, busy: Busy) {
+    /// Serves a connection, with TLS where that is asked for. What is not a request yet counts as idle: it goes first
+    /// when connections run short.
+    async fn serve(mut self, stream: TcpStream, busy: Busy) {
+        let _ = stream.set_nodelay(true);
+        let Some(tls) = self.security.current().await.tls.clone() else {
+            return self.serve_requests(stream, busy).await;
+        };
+        let handshake = tokio::time::timeout(self.limits.header_time, shake_hands(tls, stream));
+        let shaken = tokio::select! {
+            shaken = handshake => shaken,
+            _ = self.closing.changed() => return,
+        };
+        match shaken {
+            Ok(Ok(stream)) => self.serve_requests(stream, busy).await,
+            Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
+            Err(_) => {}
+        }
+    }
+
+    /// Answers what comes over a stream, whatever carries it.
+    async fn serve_requests(
+        self,
+        stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+        busy: Busy,
+    ) {
         let Self {
             routes,
             limits,
+            security,
             mut closing,
         } = self;
-        let _ = stream.set_nodelay(true);
         let requests = busy.clone();
         let service = hyper::service::service_fn(move |request| {
             let request_ends = requests.begin();
-            let routes = routes.clone();
+            let (routes, security) = (routes.clone(), security.clone());
             async move {
-                let response = routes.oneshot(request).await?;
+                let config = security.current().await;
+                let mut response = match security.admit(&config, &request, limits.turn_time).await {
+                    Ok(()) => routes.oneshot(request).await?,
+                    Err(refusal) => *refusal,
+                };
+                security::add_headers(&config, &mut response);
                 Ok::<_, Infallible>(response.map(|body| request_ends.with(body)))
             }
         });
@@ -230,6 +277,44 @@ impl Service {
             }
         }
     }
+}
+
+/// Answers the requests that come over one stream, which somebody else has accepted, until it ends.
+///
+/// As [`Server::serve`] does with each of its connections, but for what needs a network: limits on their number, and TLS.
+pub async fn serve_stream(
+    surface: Surface,
+    limits: Limits,
+    security: Security,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) {
+    // Kept, so that the connection is not told to close.
+    let (_open, closing) = watch::channel(false);
+    let service = Service {
+        routes: routes::routes(surface, limits),
+        limits,
+        security,
+        closing,
+    };
+    let connections = Connections::default();
+    connections.spawn(move |busy| service.serve_requests(stream, busy));
+    connections.all_ended().await;
+}
+
+/// Begins TLS on a connection. Whoever speaks plain HTTP is told so in a way that they understand.
+async fn shake_hands(
+    tls: Arc<ServerConfig>,
+    mut stream: TcpStream,
+) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
+    let mut first = [0];
+    let seen = stream.peek(&mut first).await?;
+    // TLS begins with the number of a kind of record, HTTP with the name of a method.
+    if seen == 1 && first[0].is_ascii_alphabetic() {
+        stream.write_all(security::NOT_TLS).await?;
+        stream.shutdown().await?;
+        return Err(io::Error::other("the client speaks plain HTTP"));
+    }
+    TlsAcceptor::from(tls).accept(stream).await
 }
 
 /// Ends after `time`, or never.

@@ -1,11 +1,13 @@
 //! `conductor config default|check|schema`.
 
+use std::path::Path;
+
 use clap::Subcommand;
 
 use super::{CliError, Exit, Global, print};
 use crate::{
     clock::Clock,
-    config::{self, PluginSchema},
+    config::{self, PluginSchema, web::WebConfig},
     host,
 };
 
@@ -13,8 +15,9 @@ use crate::{
 pub(super) enum Command {
     /// Print the default config, with every key explained; a good start for one's own
     Default,
-    /// Validate the config, each platform's `config` table by its plugin's schema included
-    Check,
+    /// Validate the config, each platform's `config` table by its plugin's schema included, and the web config if one is
+    /// named
+    Check(super::WebConfigFile),
     /// Print the JSON Schema of the config, for editors
     Schema,
 }
@@ -23,13 +26,17 @@ pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> 
     match command {
         Command::Default => print(config::DEFAULT_TEXT)?,
         Command::Schema => print(&format!("{:#}\n", config::json_schema()))?,
-        Command::Check => return check(global),
+        Command::Check(web) => return check(global, web),
     }
     Ok(Exit::Ok)
 }
 
-fn check(global: &Global) -> Result<Exit, CliError> {
+fn check(global: &Global, web: &super::WebConfigFile) -> Result<Exit, CliError> {
     let config = global.config()?;
+    let web_config = web.file.as_deref().map(check_web).transpose()?;
+    for warning in config.warnings.iter().chain(web_config.iter().flatten()) {
+        eprintln!("warning: {warning}");
+    }
     let loader = host::loader(&config, Clock::start())
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
     let libraries = loader.catalog().libraries();
@@ -63,4 +70,9 @@ fn check(global: &Global) -> Result<Exit, CliError> {
         ))?;
     }
     Ok(exit)
+}
+
+/// Reads a web config; answers what there is to remark on.
+fn check_web(file: &Path) -> Result<Vec<String>, CliError> {
+    Ok(WebConfig::read(file).outcome?.remarks)
 }

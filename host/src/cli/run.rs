@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     host::{self, Doors, ReadConfig},
     plugin::sandbox,
+    server::Security,
     state::{Health, PlatformView},
     tail::Tail,
 };
@@ -21,6 +22,8 @@ pub(super) struct Args {
     /// Where to serve metrics and status
     #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
     address: SocketAddr,
+    #[command(flatten)]
+    web: super::WebConfigFile,
     /// Let POST /-/reload read the config again
     #[arg(long = "web.enable-lifecycle", env = "CONDUCTOR_WEB_ENABLE_LIFECYCLE", value_parser = clap::builder::FalseyValueParser::new())]
     enable_lifecycle: bool,
@@ -63,6 +66,10 @@ fn once(config: &Arc<Config>) -> Result<Exit, CliError> {
 }
 
 fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
+    let security = match &args.web.file {
+        Some(file) => Security::read(file)?,
+        None => Security::default(),
+    };
     // One thread serves HTTP, so that a flood of requests cannot take the other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -74,6 +81,7 @@ fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Resu
             address: args.address,
             listener: handed_over()?,
             enable_lifecycle: args.enable_lifecycle,
+            security,
             read_config: read_config(global),
             tail,
             reloads: asked_to_reload().map_err(|e| format!("cannot listen to signals: {e}"))?,

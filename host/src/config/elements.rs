@@ -20,7 +20,9 @@ use serde_json::Value;
 
 use super::error::Fault;
 use super::schema;
+use super::secrets::{Lookup, Secrets};
 use super::source::Source;
+use super::spans::{self, Place};
 use super::syntax;
 use breaker::BreakerConfig;
 use check::Check;
@@ -67,6 +69,7 @@ pub(super) struct Parts {
     pub(super) trust: TrustConfig,
     pub(super) plugins: BTreeMap<String, PluginConfig>,
     pub(super) platforms: Vec<PlatformConfig>,
+    pub(super) warnings: Vec<String>,
 }
 
 /// Reads the settings from a file, or says all that is wrong with it.
@@ -83,6 +86,8 @@ pub(super) fn read(source: &Source, base_dir: &Path) -> Result<Parts, Vec<Fault>
     if !drop_platforms(&mut values, &misshapen) {
         return Err(faults);
     }
+    let (mut secrets, found) = look_up_secrets(&mut values, base_dir, &places);
+    faults.extend(found.faults);
     let written = match serde_json::from_value::<Written>(values) {
         Ok(written) => written,
         Err(error) => {
@@ -90,7 +95,14 @@ pub(super) fn read(source: &Source, base_dir: &Path) -> Result<Parts, Vec<Fault>
             return Err(faults);
         }
     };
-    let parts = written.resolve(source, base_dir, Check::new(&places, &mut faults));
+    let mut parts = written.resolve(source, base_dir, Check::new(&places, &mut faults));
+    for platform in &mut parts.platforms {
+        platform.secrets = secrets.remove(&platform.name).unwrap_or_default();
+    }
+    let warnings = found.warnings.into_iter();
+    parts.warnings = warnings
+        .map(|(place, text)| format!("{}: {text}", source.location(place.start)))
+        .collect();
     if faults.is_empty() {
         Ok(parts)
     } else {
@@ -140,8 +152,29 @@ impl Written {
                 .into_iter()
                 .map(|(_, platform)| platform)
                 .collect(),
+            warnings: Vec::new(),
         }
     }
+}
+
+/// Puts secrets where platforms' configs ask for them; answers which there are, by platform.
+fn look_up_secrets<'a>(
+    values: &mut Value,
+    base_dir: &'a Path,
+    places: &'a Place,
+) -> (BTreeMap<String, Secrets>, Lookup<'a>) {
+    let mut lookup = Lookup::new(base_dir, places);
+    let platforms = values.get_mut("platform").and_then(Value::as_object_mut);
+    let secrets = platforms
+        .into_iter()
+        .flatten()
+        .filter_map(|(name, platform)| {
+            let base = spans::path(&["platform", name, "config"]);
+            let config = platform.get_mut("config")?;
+            Some((name.clone(), lookup.resolve(config, &base)))
+        })
+        .collect();
+    (secrets, lookup)
 }
 
 /// Takes the platforms out that have a mistake of shape, so that the others can be checked further; false if a

@@ -11,8 +11,10 @@ use serde_json::Value;
 
 use super::elements::{self, duration, size};
 use super::error::{ConfigError, Fault};
+use super::secrets::Secrets;
 use super::spans::{Place, bare_or_quoted, pointer};
 use super::wording::{listed, nearest, shorten};
+use crate::redaction::REDACTED;
 
 /// A plugin's schema for the `config` tables of its platforms, ready to check them.
 #[derive(Debug)]
@@ -47,11 +49,13 @@ impl PluginSchema {
         })
     }
 
-    /// What is wrong with `config`, which stands at `base`; the places are asked for only if something is.
+    /// What is wrong with `config`, which stands at `base` and holds `secrets`; the places are asked for only if
+    /// something is.
     pub(super) fn faults<'a>(
         &self,
         config: &Value,
         base: &[String],
+        secrets: &Secrets,
         places: impl FnOnce() -> &'a Place,
     ) -> Vec<Fault> {
         if self.validator.is_valid(config) {
@@ -61,6 +65,7 @@ impl PluginSchema {
             schema: &self.schema,
             places: places(),
             base,
+            secrets,
         };
         self.validator
             .iter_errors(config)
@@ -79,10 +84,13 @@ pub fn json_schema() -> Value {
 
 /// What is wrong with the whole file's shape, and the paths of the values concerned.
 pub(super) fn own_faults(values: &Value, places: &Place) -> (Vec<Fault>, Vec<Vec<String>>) {
+    // Whatever stands for a secret was not looked up yet.
+    let secrets = Secrets::default();
     let view = View {
         schema: &OWN.schema,
         places,
         base: &[],
+        secrets: &secrets,
     };
     let mut faults = Vec::new();
     let mut paths = Vec::new();
@@ -118,6 +126,7 @@ struct View<'a> {
     schema: &'a Value,
     places: &'a Place,
     base: &'a [String],
+    secrets: &'a Secrets,
 }
 
 impl View<'_> {
@@ -195,7 +204,12 @@ impl View<'_> {
     fn message(&self, error: &ValidationError<'_>) -> String {
         let path = self.path(error);
         let (table, name) = (self.table(&path), self.places.name(&path));
-        let found = describe(error.instance());
+        let hidden = self.is_secret(error);
+        let found = match error.instance().as_ref() {
+            Value::Array(_) | Value::Object(_) => describe(error.instance()),
+            _ if hidden => REDACTED.to_owned(),
+            value => describe(value),
+        };
         match error.kind() {
             Kind::Required { property } => {
                 format!(
@@ -203,7 +217,7 @@ impl View<'_> {
                     property.as_str().unwrap_or_default()
                 )
             }
-            _ if self.is_duration(error) && error.instance().is_string() => {
+            _ if self.is_duration(error) && error.instance().is_string() && !hidden => {
                 format!(
                     "{name}: {} is not a duration",
                     shorten(&error.instance().to_string())
@@ -224,12 +238,18 @@ impl View<'_> {
                 let forms: Vec<String> = context
                     .iter()
                     .filter_map(|form| form.first())
-                    .map(|error| shorten(&error.to_string()))
+                    .map(|error| told(error, hidden))
                     .collect();
                 format!("{name} fits none of its forms: {}", forms.join("; "))
             }
-            _ => format!("{name}: {}", shorten(&error.to_string())),
+            _ => format!("{name}: {}", told(error, hidden)),
         }
+    }
+
+    /// Whether the value that the error is about is a secret or holds one.
+    fn is_secret(&self, error: &ValidationError<'_>) -> bool {
+        let path: Vec<_> = pointer(error.instance_path().as_str()).collect();
+        self.secrets.are_in(&path)
     }
 
     fn help(&self, path: &[String], error: &ValidationError<'_>) -> Option<String> {
@@ -246,6 +266,7 @@ impl View<'_> {
         }
         let choices = self.choices(error);
         if let Some(text) = error.instance().as_str()
+            && !self.is_secret(error)
             && let Some(near) = nearest(text, choices.iter().filter_map(|choice| choice.as_str()))
         {
             return Some(format!("did you mean {near:?}?"));
@@ -312,6 +333,15 @@ impl View<'_> {
             name if name.is_empty() => "the file".to_owned(),
             name => name,
         }
+    }
+}
+
+/// What the validator says, without the value if that is not to be shown.
+fn told(error: &ValidationError<'_>, hidden: bool) -> String {
+    if hidden {
+        shorten(&error.masked_with(REDACTED).to_string())
+    } else {
+        shorten(&error.to_string())
     }
 }
 

@@ -47,6 +47,10 @@ impl Source {
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = &path.display().to_string();
         let bytes = read_bounded(path).map_err(|error| unreadable(name, error))?;
+        Self::from_bytes(name, bytes)
+    }
+
+    pub(super) fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, ConfigError> {
         if bytes.len() > MAX_BYTES {
             return Err(too_large(name));
         }
@@ -155,7 +159,7 @@ impl fmt::Display for Location {
 }
 
 /// Reads at most one byte more than allowed, and never from a pipe or a device, which could keep the host waiting.
-fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
     let metadata = fs::metadata(path)?;
     if metadata.is_dir() {
         return Err(io::ErrorKind::IsADirectory.into());

@@ -4,6 +4,7 @@ mod files;
 mod mistakes;
 mod plugin_schemas;
 mod properties;
+mod secrets;
 
 use std::path::Path;
 use std::time::Duration;

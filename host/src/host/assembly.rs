@@ -270,9 +270,14 @@ fn hidden(config: &Config) -> Vec<PathBuf> {
     let state = config.host.state_dir.clone();
     let state = state.unwrap_or_else(Store::default_base);
     let config_file = (!config.is_builtin).then(|| PathBuf::from(config.source.name()));
+    let secrets = config
+        .platforms
+        .iter()
+        .flat_map(|p| p.secrets.files.clone());
     [Some(state), config_file, config.lock_file.clone()]
         .into_iter()
         .flatten()
+        .chain(secrets)
         .collect()
 }
 

@@ -13,7 +13,7 @@ use std::{
 use crate::{
     clock::Clock,
     metrics::{Metrics, log::LogFallback},
-    server::{Server, Surface},
+    server::{Security, Server, Surface},
 };
 
 /// Whether and when somebody scraped.
@@ -67,6 +67,7 @@ impl Port {
 pub(super) async fn serve(
     mut port: Port,
     surface: Surface,
+    security: Security,
     served: Arc<Served>,
     mut stopped: tokio::sync::watch::Receiver<()>,
 ) {
@@ -90,7 +91,12 @@ pub(super) async fn serve(
         }
     };
     match server.local_addr() {
-        Ok(address) => tracing::info!("listening on http://{address}"),
+        Ok(address) => {
+            tracing::info!("listening on {}://{address}", security.scheme());
+            if let Some(exposure) = security.exposure(address, surface.control.is_some()) {
+                tracing::warn!("{exposure}");
+            }
+        }
         Err(error) => tracing::warn!("listening on {}: {error}", port.address),
     }
     served
@@ -99,7 +105,7 @@ pub(super) async fn serve(
     let end = async move {
         let _ = stopped.changed().await;
     };
-    server.serve(surface, end).await;
+    server.with_security(security).serve(surface, end).await;
 }
 
 /// Writes samples to the log while nobody can or does scrape them.

@@ -14,6 +14,8 @@ use crate::{
 };
 
 mod control;
+mod corpus;
+mod security;
 
 #[test]
 fn each_route_answers() {
@@ -405,6 +407,7 @@ struct Host {
     panics: Arc<AtomicBool>,
     scrapes: Arc<AtomicUsize>,
     gate: Arc<Gate>,
+    security: Security,
 }
 
 /// Holds back statuses while it is closed.
@@ -496,6 +499,7 @@ impl Host {
     fn serve_with(&self, limits: Limits, change: impl FnOnce(&mut Surface)) -> Running {
         let mut surface = self.surface();
         change(&mut surface);
+        let security = self.security.clone();
         let (address_sender, address) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
@@ -510,7 +514,8 @@ impl Host {
                 let shutdown = async {
                     let _ = stopped.await;
                 };
-                server.with_limits(limits).serve(surface, shutdown).await;
+                let server = server.with_limits(limits).with_security(security);
+                server.serve(surface, shutdown).await;
             });
             runtime.shutdown_background();
         });

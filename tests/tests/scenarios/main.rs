@@ -27,6 +27,8 @@ mod prometheus;
 mod reload;
 #[cfg(target_os = "linux")]
 mod replacements;
+mod secrets;
 mod signatures;
+mod web_config;
 #[cfg(target_os = "linux")]
 mod workers;

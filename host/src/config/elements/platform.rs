@@ -1,6 +1,7 @@
 //! `[platform.<name>]`: one watched thing.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::time::Duration;
 
 use schemars::JsonSchema;
@@ -11,10 +12,11 @@ use super::breaker::{self, BreakerConfig};
 use super::check::Check;
 use super::duration::{self, LONGEST, SHORTEST, given};
 use super::host::HostConfig;
+use crate::config::secrets::Secrets;
 use crate::config::source::Location;
 
 /// One watched thing, with the defaults filled in.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct PlatformConfig {
     /// 1–64 ASCII letters, digits, `_`, `-` and `.`; unique in the file.
     pub name: String,
@@ -30,10 +32,23 @@ pub struct PlatformConfig {
     pub breaker: BreakerConfig,
     /// Names and values of the operator's own; the names are letters, digits and `_`.
     pub labels: BTreeMap<String, String>,
-    /// What its plugin reads: always an object, empty if the file has none.
+    /// What its plugin reads: always an object, empty if the file has none. Secrets stand in it, so it is not to be shown.
     pub config: Value,
+    /// Which values of `config` are secrets.
+    pub secrets: Secrets,
     /// Where the platform's name stands in the file.
     pub location: Location,
+}
+
+/// Leaves out `config`, which may hold secrets.
+impl fmt::Debug for PlatformConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("PlatformConfig")
+            .field("name", &self.name)
+            .field("plugin", &self.plugin)
+            .field("location", &self.location)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How important a platform's checks are when the machine is short of resources.
@@ -86,7 +101,8 @@ pub(in crate::config) struct Written {
     #[schemars(extend("propertyNames" = label_rule()))]
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    /// What the plugin reads: see the plugin's own schema.
+    /// What the plugin reads: see the plugin's own schema. `${NAME}` in a text stands for a variable of the host's
+    /// environment, and `{ file = "path" }` in place of a text for what the file holds; `$${` is a plain `${`.
     #[serde(default)]
     config: Map<String, Value>,
 }
@@ -119,6 +135,7 @@ impl Written {
                 .resolve(breaker, &mut check.table(&["breaker"])),
             labels: self.labels,
             config: Value::Object(self.config),
+            secrets: Secrets::default(),
             location,
         }
     }

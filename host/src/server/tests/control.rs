@@ -165,7 +165,9 @@ fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
 }
 
 /// A host that reloads like this, and knows a platform `shop`, and `busy`, whose breaker is open.
-fn reloading(reload: impl Fn() -> Result<(), String> + Send + Sync + 'static) -> Arc<dyn Control> {
+pub(super) fn reloading(
+    reload: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+) -> Arc<dyn Control> {
     struct Fake<F>(F);
     impl<F: Fn() -> Result<(), String> + Send + Sync> Control for Fake<F> {
         fn reload(&self) -> Result<(), String> {

@@ -1,0 +1,142 @@
+//! Any bytes at all may come from an HTTP client, in any pieces: they are answered or cut off, and nobody gets in without
+//! a password where one is asked for.
+#![no_main]
+
+use std::{
+    cell::RefCell,
+    sync::{Arc, LazyLock},
+    time::Duration,
+};
+
+use conductor::{
+    metrics::Metrics,
+    server::{Control, Limits, Security, Source, Surface, serve_stream},
+    state::{BreakerOrder, CheckNow, PlatformDetail, StatusView},
+};
+use libfuzzer_sys::fuzz_target;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split},
+    runtime::{Builder, Runtime},
+};
+
+fuzz_target!(|bytes: &[u8]| {
+    let Some((&how, stream)) = bytes.split_first() else {
+        return;
+    };
+    let guarded = how & 1 == 1;
+    let size = usize::from(how >> 1).max(1);
+    let answer = RUNTIME.with_borrow(|runtime| runtime.block_on(exchange(stream, size, guarded)));
+    assert!(answer.is_empty() || answer.starts_with(b"HTTP/1."));
+    if guarded {
+        assert!(!contains(&answer, MARK), "somebody got in");
+    }
+});
+
+/// Sends the bytes in pieces, and answers all that comes back until the server has ended.
+async fn exchange(stream: &[u8], size: usize, guarded: bool) -> Vec<u8> {
+    let surface = Surface {
+        metrics: Metrics::new(),
+        source: Arc::new(Host),
+        scraped: Arc::new(|| {}),
+        control: Some(Arc::new(Host)),
+    };
+    let security = if guarded {
+        GUARDED.clone()
+    } else {
+        Security::default()
+    };
+    let (client, server) = duplex(1 << 20);
+    let serving = tokio::spawn(serve_stream(surface, Limits::default(), security, server));
+    let (mut reader, mut writer) = split(client);
+    let reading = tokio::spawn(async move {
+        let mut answer = Vec::new();
+        let _ = reader.read_to_end(&mut answer).await;
+        answer
+    });
+    for piece in stream.chunks(size) {
+        // The server may have closed by now.
+        if writer.write_all(piece).await.is_err() {
+            break;
+        }
+        tokio::task::yield_now().await;
+    }
+    let _ = writer.shutdown().await;
+    let ended = tokio::time::timeout(Duration::from_secs(20), serving).await;
+    ended
+        .expect("the connection never ends")
+        .expect("it panicked");
+    reading.await.expect("it reads")
+}
+
+fn contains(text: &[u8], word: &[u8]) -> bool {
+    text.windows(word.len()).any(|part| part == word)
+}
+
+/// A host with one platform, which does whatever it is told.
+struct Host;
+
+impl Source for Host {
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn status(&self) -> StatusView {
+        serde_json::from_str(STATUS).expect("it is a status")
+    }
+
+    fn platform(&self, name: &str) -> Option<PlatformDetail> {
+        (name == "shop").then(|| serde_json::from_str(PLATFORM).expect("it is a platform"))
+    }
+}
+
+impl Control for Host {
+    fn reload(&self) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn check_now(&self, platform: &str) -> CheckNow {
+        match platform {
+            "shop" => CheckNow::Begun,
+            _ => CheckNow::Unknown,
+        }
+    }
+
+    fn order_breaker(&self, platform: &str, _: BreakerOrder) -> bool {
+        platform == "shop"
+    }
+}
+
+thread_local! {
+    static RUNTIME: RefCell<Runtime> = RefCell::new(
+        Builder::new_current_thread().enable_all().build().expect("a runtime"),
+    );
+}
+
+/// The hash is that of a long random password that was thrown away.
+static GUARDED: LazyLock<Security> = LazyLock::new(|| {
+    let file = std::env::temp_dir().join(format!("conductor-fuzz-{}.yml", std::process::id()));
+    std::fs::write(&file, WEB_CONFIG).expect("a web config");
+    Security::read(&file).expect("it is sound")
+});
+
+const WEB_CONFIG: &str = "\
+basic_auth_users:
+  alice: $2b$04$QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi
+http_server_config:
+  headers:
+    X-Frame-Options: deny
+";
+
+/// Stands in whatever the host shows.
+const MARK: &[u8] = b"1.2.3-marked";
+
+const STATUS: &str = r#"{
+    "host": { "version": "1.2.3-marked", "started": 1.0, "mode": "normal", "checks_in_flight": 0 },
+    "platforms": [], "plugins": [], "refused": []
+}"#;
+
+const PLATFORM: &str = r#"{
+    "name": "shop", "plugin": "http", "status": "healthy", "message": "1.2.3-marked", "interval": 5.0, "timeout": 4.0,
+    "priority": "normal", "breaker": { "state": "closed", "forced": false }, "labels": {}, "measurements": {},
+    "history": [{ "ended": 2.0, "duration": 0.5, "status": "healthy" }], "log": []
+}"#;

@@ -1,0 +1,267 @@
+//! Secrets in platforms' configs: `${NAME}` for a variable of the environment, `{ file = "path" }` for what a file holds.
+//!
+//! They are looked up whenever the config is read, and go to the plugin and nowhere else: a message about a value with a
+//! secret in it says so in place of the value.
+
+use std::env::{self, VarError};
+use std::fmt;
+use std::fs::{self, File};
+use std::io::{self, Read as _};
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+
+use serde_json::Value;
+
+use super::error::Fault;
+use super::spans::Place;
+
+/// Which values of one platform's config hold secrets, and where those came from. Its Debug shows none.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Secrets {
+    /// Paths of values inside `config`.
+    paths: Vec<Vec<String>>,
+    /// The files they were read from.
+    pub files: Vec<PathBuf>,
+    texts: Vec<String>,
+}
+
+/// Looks up the secrets of one platform's config.
+pub(super) struct Lookup<'a> {
+    pub(super) base_dir: &'a Path,
+    pub(super) places: &'a Place,
+    pub(super) faults: Vec<Fault>,
+    /// What does not keep the config from being used: place and text.
+    pub(super) warnings: Vec<(Range<usize>, String)>,
+    found: Secrets,
+}
+
+impl Secrets {
+    /// Whether the value at `path`, or anything inside it, is a secret.
+    pub(super) fn are_in(&self, path: &[String]) -> bool {
+        self.paths.iter().any(|secret| secret.starts_with(path))
+    }
+
+    /// The secrets themselves, to be taken out of what plugins say.
+    pub fn texts(&self) -> impl Iterator<Item = &str> {
+        self.texts.iter().map(String::as_str)
+    }
+}
+
+impl fmt::Debug for Secrets {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Secrets")
+            .field("paths", &self.paths)
+            .field("files", &self.files)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a> Lookup<'a> {
+    pub(super) fn new(base_dir: &'a Path, places: &'a Place) -> Self {
+        Self {
+            base_dir,
+            places,
+            faults: Vec::new(),
+            warnings: Vec::new(),
+            found: Secrets::default(),
+        }
+    }
+
+    /// Puts secrets in the place of what stands for them in the `config` table that stands at `base` in the file.
+    pub(super) fn resolve(&mut self, config: &mut Value, base: &[String]) -> Secrets {
+        self.found = Secrets::default();
+        let mut path = base.to_vec();
+        // The table itself is never a secret: a plugin may well have a key that is called `file`.
+        self.inside(config, &mut path, base.len());
+        std::mem::take(&mut self.found)
+    }
+
+    fn inside(&mut self, value: &mut Value, path: &mut Vec<String>, depth: usize) {
+        match value {
+            Value::Object(table) => {
+                for (key, value) in table {
+                    path.push(key.clone());
+                    self.value(value, path, depth);
+                    path.pop();
+                }
+            }
+            Value::Array(list) => {
+                for (index, value) in list.iter_mut().enumerate() {
+                    path.push(index.to_string());
+                    self.value(value, path, depth);
+                    path.pop();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn value(&mut self, value: &mut Value, path: &mut Vec<String>, depth: usize) {
+        let resolved = match value {
+            Value::String(text) if text.contains("${") => self.expand(text, path),
+            Value::Object(table) if table.len() == 1 => match table.get("file") {
+                Some(Value::String(name)) => self.file(name, path),
+                _ => return self.inside(value, path, depth),
+            },
+            _ => return self.inside(value, path, depth),
+        };
+        match resolved {
+            Some((text, is_secret)) => {
+                *value = Value::String(text);
+                if is_secret {
+                    self.found.paths.push(path[depth..].to_vec());
+                }
+            }
+            // The mistake was noted; whatever stands there now must not be taken for the value.
+            None => *value = Value::Null,
+        }
+    }
+
+    /// The text with its variables replaced, and whether there was one.
+    fn expand(&mut self, text: &str, path: &[String]) -> Option<(String, bool)> {
+        let (mut expanded, mut rest, mut is_secret) = (String::new(), text, false);
+        while let Some(at) = rest.find("${") {
+            if rest[..at].ends_with('$') {
+                expanded.push_str(&rest[..at]);
+                expanded.push('{');
+                rest = &rest[at + 2..];
+                continue;
+            }
+            expanded.push_str(&rest[..at]);
+            let inner = &rest[at + 2..];
+            let name = inner.split_once('}').map(|(name, _)| name);
+            let Some(name) = name.filter(|name| is_name(name)) else {
+                let message = format!(
+                    "{}: a `${{` that names no variable of the environment",
+                    self.places.name(path)
+                );
+                let help = "write ${NAME}, of letters, digits and `_`; where the text itself is meant, write $${";
+                self.refuse(path, message, help);
+                return None;
+            };
+            match env::var(name) {
+                Ok(secret) if secret.is_empty() => {
+                    let message = format!(
+                        "{}: the environment's variable {name} is empty",
+                        self.places.name(path)
+                    );
+                    self.refuse(path, message, set_it(name));
+                    return None;
+                }
+                Ok(secret) => {
+                    expanded.push_str(&secret);
+                    self.found.texts.push(secret);
+                }
+                Err(error) => {
+                    let what = match error {
+                        VarError::NotPresent => "is not set",
+                        VarError::NotUnicode(_) => "is not UTF-8",
+                    };
+                    let message = format!(
+                        "{}: the environment's variable {name} {what}",
+                        self.places.name(path)
+                    );
+                    self.refuse(path, message, set_it(name));
+                    return None;
+                }
+            }
+            is_secret = true;
+            rest = &inner[name.len() + 1..];
+        }
+        expanded.push_str(rest);
+        Some((expanded, is_secret))
+    }
+
+    fn file(&mut self, name: &str, path: &[String]) -> Option<(String, bool)> {
+        let file = self.base_dir.join(name);
+        let shown = file.display();
+        let secret = match read_secret(&file) {
+            Ok(secret) => secret,
+            Err((why, help)) => {
+                let message = format!("{}: the file {shown} {why}", self.places.name(path));
+                self.refuse(path, message, help);
+                return None;
+            }
+        };
+        if is_world_readable(&file) {
+            let warning = format!(
+                "{}: every user of this machine can read the secret in {shown}: take that right away with `chmod o-r`",
+                self.places.name(path)
+            );
+            self.warnings.push((self.places.value_at(path), warning));
+        }
+        self.found.texts.push(secret.clone());
+        self.found.files.push(file);
+        Some((secret, true))
+    }
+
+    fn refuse(&mut self, path: &[String], message: String, help: impl Into<String>) {
+        let place = self.places.value_at(path);
+        self.faults.push(Fault::new(message).help(help).at(place));
+    }
+}
+
+/// Whether the users of this machine other than owner and group can read the file, as far as its own mode goes.
+pub(super) fn is_world_readable(file: &Path) -> bool {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
+    }
+    #[cfg(not(unix))]
+    {
+        let _ = file;
+        false
+    }
+}
+
+fn set_it(name: &str) -> String {
+    format!(
+        "set {name} for the host before it starts (with systemd: EnvironmentFile=), or use {{ file = \"…\" }}"
+    )
+}
+
+/// What the file holds without the newline at its end, or what is wrong with it and what to do.
+fn read_secret(file: &Path) -> Result<String, (String, String)> {
+    let help = |help: &str| help.to_owned();
+    let cannot = |error: io::Error| {
+        let cure = match error.kind() {
+            io::ErrorKind::NotFound => help("paths are relative to the folder of the config"),
+            _ => help("the user the host runs as must be able to read it"),
+        };
+        (format!("cannot be read: {error}"), cure)
+    };
+    // A pipe or a device could keep the host waiting.
+    if !fs::metadata(file).map_err(cannot)?.is_file() {
+        let why = "is a folder, a pipe or a device, not a file".to_owned();
+        return Err((why, help("name the file that holds the secret")));
+    }
+    let mut bytes = Vec::new();
+    let opened = File::open(file).map_err(cannot)?;
+    opened
+        .take(LARGEST_SECRET + 1)
+        .read_to_end(&mut bytes)
+        .map_err(cannot)?;
+    if bytes.len() as u64 > LARGEST_SECRET {
+        let why = format!("is larger than {LARGEST_SECRET} bytes");
+        return Err((why, help("is this the secret?")));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|_| ("is not UTF-8".to_owned(), help("save it as UTF-8")))?;
+    let secret = text.trim_end_matches(['\r', '\n']);
+    if secret.is_empty() {
+        return Err(("is empty".to_owned(), help("write the secret into it")));
+    }
+    Ok(secret.to_owned())
+}
+
+fn is_name(name: &str) -> bool {
+    let mut letters = name.bytes();
+    letters
+        .next()
+        .is_some_and(|first| first.is_ascii_alphabetic() || first == b'_')
+        && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
+}
+
+/// In bytes; a chain of certificates fits.
+const LARGEST_SECRET: u64 = 64 << 10;

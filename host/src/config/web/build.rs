@@ -1,0 +1,227 @@
+//! From what is written to what the server goes by: each key checked for what it means, with the place of each mistake.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::ops::Range;
+use std::path::Path;
+use std::time::Duration;
+
+use axum::http::{HeaderName, HeaderValue};
+use bcrypt::HashParts;
+use serde_json::Value;
+
+use super::files::Files;
+use super::schema::{Http, Rate, SCHEMA, Written, says_yes};
+use super::{RateLimit, WebConfig, tls};
+use crate::config::elements::duration;
+use crate::config::error::Fault;
+use crate::config::secrets::Secrets;
+use crate::config::spans::{self, Place};
+
+/// The config and what is to be remarked on, or all that is wrong.
+pub(super) fn build(
+    values: Value,
+    places: &Place,
+    folder: &Path,
+    files: &mut Files,
+) -> Result<(WebConfig, Remarks), Vec<Fault>> {
+    if !values.is_object() {
+        let fault = Fault::new("this is not a web config: it has no keys")
+            .help("its keys are `tls_server_config`, `http_server_config`, `basic_auth_users`, `rate_limit`");
+        return Err(vec![fault.at(places.value.clone())]);
+    }
+    let faults = SCHEMA.faults(&values, &[], &Secrets::default(), || places);
+    if !faults.is_empty() {
+        return Err(faults);
+    }
+    let written: Written = serde_json::from_value(values)
+        .map_err(|error| vec![Fault::new(format!("it does not fit its schema: {error}"))])?;
+    let mut check = Check {
+        places,
+        folder,
+        files,
+        faults: Vec::new(),
+        remarks: Vec::new(),
+    };
+    let tls = tls::build(&written.tls_server_config, &mut check);
+    let config = WebConfig {
+        verifies_clients: tls.as_ref().is_some_and(|tls| tls.verifies_clients),
+        tls: tls.map(|tls| tls.config),
+        headers: headers(&written.http_server_config, &mut check),
+        users: users(written.basic_auth_users, &mut check),
+        rate_limit: rate_limit(&written.rate_limit, &mut check),
+        remarks: Vec::new(),
+    };
+    if check.faults.is_empty() {
+        check.remarks.sort_by_key(|(place, _)| place.start);
+        Ok((config, check.remarks))
+    } else {
+        Err(check.faults)
+    }
+}
+
+/// Places, and what there is to say about them.
+pub(super) type Remarks = Vec<(Range<usize>, String)>;
+
+/// Collects what is wrong, and reads the files that are named.
+pub(super) struct Check<'a> {
+    places: &'a Place,
+    folder: &'a Path,
+    files: &'a mut Files,
+    faults: Vec<Fault>,
+    remarks: Remarks,
+}
+
+impl Check<'_> {
+    pub(super) fn refuse(
+        &mut self,
+        path: &[&str],
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) {
+        let place = self.places.value_at(&spans::path(path));
+        self.faults.push(Fault::new(message).help(help).at(place));
+    }
+
+    pub(super) fn remark(&mut self, path: &[&str], message: impl Into<String>) {
+        let place = self.places.value_at(&spans::path(path));
+        self.remarks.push((place, message.into()));
+    }
+
+    pub(super) fn has_faults(&self) -> bool {
+        !self.faults.is_empty()
+    }
+
+    /// Whether the file has the key at `path`.
+    pub(super) fn has(&self, path: &[&str]) -> bool {
+        self.places.exact_key(&spans::path(path)).is_some()
+    }
+
+    /// The content of a file that the value at `path` names; a mistake if it cannot be read.
+    pub(super) fn file(&mut self, path: &[&str], name: &str) -> Option<Vec<u8>> {
+        let file = self.folder.join(name);
+        match self.files.read(&file) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                let key = path.last().unwrap_or(&"");
+                let help = match error.kind() {
+                    io::ErrorKind::NotFound => "paths are relative to the folder of the web config",
+                    _ => "the user the host runs as must be able to read it",
+                };
+                let message = format!("{key}: {} cannot be read: {error}", file.display());
+                self.refuse(path, message, help);
+                None
+            }
+        }
+    }
+
+    /// Remarks on a file with a secret in it that everybody on this machine can read.
+    pub(super) fn private_file(&mut self, path: &[&str], name: &str) {
+        let file = self.folder.join(name);
+        if crate::config::secrets::is_world_readable(&file) {
+            let message = format!(
+                "every user of this machine can read {}: take that right away with `chmod o-r`",
+                file.display()
+            );
+            self.remark(path, message);
+        }
+    }
+}
+
+fn headers(http: &Http, check: &mut Check<'_>) -> Vec<(HeaderName, HeaderValue)> {
+    if http.http2.as_deref().is_some_and(says_yes) {
+        let remark = "this server speaks HTTP/1.1 alone; clients that could speak HTTP/2 use it all the same";
+        check.remark(&["http_server_config", "http2"], remark);
+    }
+    let mut headers = Vec::new();
+    for (name, value) in &http.headers {
+        // The toolkit leaves out what is blank.
+        if value.is_empty() {
+            continue;
+        }
+        match (name.parse(), value.parse()) {
+            (Ok(name), Ok(value)) => headers.push((name, value)),
+            _ => check.refuse(
+                &["http_server_config", "headers", name],
+                format!("{name} cannot have this value: it is not one line of ASCII"),
+                "write it as it is to be sent",
+            ),
+        }
+    }
+    headers
+}
+
+fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<String, String> {
+    for (name, hash) in &users {
+        let path = ["basic_auth_users", name.as_str()];
+        if name.contains(':') {
+            let message = format!("{name:?} can never log in: a client ends the name at the colon");
+            check.refuse(&path, message, "choose a name without a colon");
+        }
+        // The hash itself is not shown: weak ones can be guessed from.
+        match hash.parse::<HashParts>() {
+            Err(_) => check.refuse(
+                &path,
+                format!("what stands for {name:?} is not a bcrypt hash"),
+                "make one with `htpasswd -nBC 10 \"\"`, and write what follows the colon",
+            ),
+            Ok(parts) if !COSTS.contains(&parts.get_cost()) => check.refuse(
+                &path,
+                format!(
+                    "the hash of {name:?} has a cost of {}, out of range",
+                    parts.get_cost()
+                ),
+                format!(
+                    "choose from {} to {}: each step doubles the time that a login takes, 10 takes a tenth of a second or less",
+                    COSTS.start(),
+                    COSTS.end()
+                ),
+            ),
+            Ok(_) => {}
+        }
+    }
+    users
+}
+
+fn rate_limit(rate: &Rate, check: &mut Check<'_>) -> Option<RateLimit> {
+    let interval = match rate.interval.as_deref() {
+        None | Some("0") => Duration::ZERO,
+        Some(text) => duration::parse(text).unwrap_or_else(|why| {
+            let message = format!("rate_limit.interval is not a duration: {why}");
+            check.refuse(
+                &["rate_limit", "interval"],
+                message,
+                "write it like 1s or 100ms",
+            );
+            Duration::ZERO
+        }),
+    };
+    let burst = match rate.burst.as_deref() {
+        None => 0,
+        Some(text) => text.parse().unwrap_or_else(|_| {
+            let message = "rate_limit.burst must be a whole number";
+            check.refuse(
+                &["rate_limit", "burst"],
+                message,
+                "write it like 20, without quotes",
+            );
+            1
+        }),
+    };
+    if interval.is_zero() {
+        return None;
+    }
+    if burst == 0 {
+        let message = "rate_limit without a burst lets no request through";
+        check.refuse(
+            &["rate_limit"],
+            message,
+            "give burst, the number of requests that may come at once",
+        );
+        return None;
+    }
+    Some(RateLimit { interval, burst })
+}
+
+/// bcrypt's own least, and what still takes seconds, not minutes.
+const COSTS: std::ops::RangeInclusive<u32> = 4..=16;

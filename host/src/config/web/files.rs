@@ -1,0 +1,70 @@
+//! The files that a web config consists of, and whether they are still what they were.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest as _, Sha256};
+
+use crate::config::error::{ConfigError, Fault};
+use crate::config::source::{read_bounded, unreadable as unreadable_config};
+
+/// Reads files, and remembers what it found.
+#[derive(Default)]
+pub(super) struct Files {
+    seen: Vec<PathBuf>,
+    content: Sha256,
+}
+
+/// The files that something was made of, and a digest of all they held.
+///
+/// Content is compared, not times: a file that was replaced twice within one tick of the clock is noticed too.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Inputs {
+    files: Vec<PathBuf>,
+    digest: [u8; 32],
+}
+
+impl Files {
+    pub(super) fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
+        let content = read_bounded(path);
+        match &content {
+            Ok(bytes) => {
+                self.content.update((bytes.len() as u64).to_le_bytes());
+                self.content.update(bytes);
+            }
+            Err(error) => self.content.update(error.to_string()),
+        }
+        self.seen.push(path.to_owned());
+        content
+    }
+
+    pub(super) fn into_inputs(self) -> Inputs {
+        Inputs {
+            files: self.seen,
+            digest: self.content.finalize().into(),
+        }
+    }
+}
+
+impl Inputs {
+    /// Whether reading the same files again would find the same; reads them.
+    #[must_use]
+    pub fn are_unchanged(&self) -> bool {
+        let mut files = Files::default();
+        for file in &self.files {
+            // What could not be read is part of what was found.
+            let _ = files.read(file);
+        }
+        files.into_inputs() == *self
+    }
+}
+
+/// Why the web config itself cannot be read.
+pub(super) fn unreadable(name: &str, error: io::Error) -> ConfigError {
+    if error.kind() != io::ErrorKind::NotFound {
+        return unreadable_config(name, error);
+    }
+    let fault = Fault::new("there is no such web config")
+        .help("name the file with --web.config.file; an empty one means neither TLS nor passwords");
+    ConfigError::of_file(name, fault, Some(error))
+}

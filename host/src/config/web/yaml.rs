@@ -1,0 +1,183 @@
+//! Turns the web config's text into JSON values and the places they stand at, or says where it is not what is understood.
+//!
+//! Every scalar becomes a string, as it is written: the schema knows which are meant to be numbers or yes and no, and a
+//! header whose value is `0` or a user called `123` need no quotes then. A key without a value counts as not given.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
+use serde_json::{Map, Value};
+
+use crate::config::error::Fault;
+use crate::config::spans::{Inside, Place, bare_or_quoted};
+use crate::config::wording::shorten;
+
+/// The text's values, and where they stand; an empty text is an empty mapping.
+pub(super) fn parse(text: &str) -> Result<(Value, Place), Vec<Fault>> {
+    let start = if text.starts_with(BYTE_ORDER_MARK) {
+        BYTE_ORDER_MARK.len_utf8()
+    } else {
+        0
+    };
+    let offsets = text[start..].char_indices().map(|(at, _)| start + at);
+    let mut reading = Reading {
+        parser: Parser::new_from_str(&text[start..]),
+        offsets: offsets.chain([text.len()]).collect(),
+        faults: Vec::new(),
+    };
+    let found = reading.document();
+    match found {
+        Ok(found) if reading.faults.is_empty() => Ok(found),
+        Ok(_) => Err(reading.faults),
+        Err(fault) => {
+            reading.faults.push(fault);
+            Err(reading.faults)
+        }
+    }
+}
+
+struct Reading<'a> {
+    parser: Parser<'a, StrInput<'a>>,
+    /// Where each character begins, in bytes; and the end.
+    offsets: Vec<usize>,
+    /// What is wrong and does not keep the rest from being read.
+    faults: Vec<Fault>,
+}
+
+type Found = (Value, Place);
+
+impl<'a> Reading<'a> {
+    fn document(&mut self) -> Result<Found, Fault> {
+        let mut root = None;
+        loop {
+            let (event, place) = self.next()?;
+            match event {
+                Event::StreamEnd => break,
+                Event::StreamStart | Event::DocumentEnd | Event::Nothing => {}
+                Event::DocumentStart(_) if root.is_some() => {
+                    return Err(Fault::new("there is a second document")
+                        .help("remove the line `---` and what follows it")
+                        .at(place));
+                }
+                Event::DocumentStart(_) => {}
+                event => root = Some(self.value(event, place, 0)?),
+            }
+        }
+        let empty = || (Value::Object(Map::new()), Place::default());
+        match root {
+            Some((Value::Null, _)) | None => Ok(empty()),
+            Some(found) => Ok(found),
+        }
+    }
+
+    fn value(
+        &mut self,
+        event: Event<'a>,
+        place: Range<usize>,
+        depth: usize,
+    ) -> Result<Found, Fault> {
+        if depth > DEEPEST {
+            return Err(Fault::new("this is nested too deep").at(place));
+        }
+        match event {
+            Event::Scalar(text, style, 0, None) => {
+                let none = style == ScalarStyle::Plain && NOTHING.contains(&text.as_ref());
+                let value = if none {
+                    Value::Null
+                } else {
+                    Value::from(text.as_ref())
+                };
+                Ok((value, at(place, Inside::Nothing)))
+            }
+            Event::SequenceStart(0, None) => self.sequence(place, depth),
+            Event::MappingStart(0, None) => self.mapping(place, depth),
+            _ => Err(
+                Fault::new("anchors, aliases and tags are not understood here")
+                    .help("write the value out")
+                    .at(place),
+            ),
+        }
+    }
+
+    fn sequence(&mut self, start: Range<usize>, depth: usize) -> Result<Found, Fault> {
+        let (mut values, mut places) = (Vec::new(), Vec::new());
+        loop {
+            let (event, place) = self.next()?;
+            if matches!(event, Event::SequenceEnd) {
+                return Ok((Value::Array(values), at(start, Inside::List(places))));
+            }
+            let (value, place) = self.value(event, place, depth + 1)?;
+            values.push(value);
+            places.push(place);
+        }
+    }
+
+    fn mapping(&mut self, start: Range<usize>, depth: usize) -> Result<Found, Fault> {
+        let (mut values, mut places) = (Map::new(), BTreeMap::<String, Place>::new());
+        loop {
+            let (event, key_place) = self.next()?;
+            let key = match event {
+                Event::MappingEnd => {
+                    return Ok((Value::Object(values), at(start, Inside::Table(places))));
+                }
+                Event::Scalar(key, _, 0, None) => key.into_owned(),
+                _ => return Err(Fault::new("this cannot be a key").at(key_place)),
+            };
+            let (event, place) = self.next()?;
+            let (value, place) = self.value(event, place, depth + 1)?;
+            if let Some(first) = places.get(&key) {
+                let fault = Fault::new(format!("{} is given twice", bare_or_quoted(&key)));
+                let fault = fault.help("keep one of the two").at(key_place);
+                self.faults.push(fault.first(Some(first.key.clone())));
+                continue;
+            }
+            let place = Place {
+                key: key_place,
+                ..place
+            };
+            places.insert(key.clone(), place);
+            if !value.is_null() {
+                values.insert(key, value);
+            }
+        }
+    }
+
+    fn next(&mut self) -> Result<(Event<'a>, Range<usize>), Fault> {
+        match self.parser.next_event() {
+            Some(Ok((event, span))) => Ok((event, self.place(span))),
+            Some(Err(error)) => {
+                let at = self.offset(error.marker().index());
+                let message = format!("not YAML: {}", shorten(error.info()));
+                Err(Fault::new(message).at(at..at))
+            }
+            None => Ok((Event::StreamEnd, 0..0)),
+        }
+    }
+
+    fn place(&self, span: Span) -> Range<usize> {
+        let start = self.offset(span.start.index());
+        start..self.offset(span.end.index()).max(start)
+    }
+
+    fn offset(&self, character: usize) -> usize {
+        let last = self.offsets.len() - 1;
+        self.offsets[character.min(last)]
+    }
+}
+
+fn at(value: Range<usize>, inside: Inside) -> Place {
+    Place {
+        key: 0..0,
+        value,
+        inside,
+    }
+}
+
+const BYTE_ORDER_MARK: char = '\u{feff}';
+
+/// How YAML spells that there is no value.
+const NOTHING: [&str; 5] = ["", "~", "null", "Null", "NULL"];
+
+/// The format needs three levels.
+const DEEPEST: usize = 16;

@@ -1,0 +1,248 @@
+//! Who gets in: TLS, passwords and the rate of requests, as the web config of the moment has it.
+//!
+//! The web config and the files it names are looked at for each connection and each request, off the server's thread, and
+//! never by two at a time. A look that finds nothing new costs reading them; one that takes too long, on a disk that does
+//! not answer, is not waited for. A file with a mistake in it changes nothing and is told once.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
+use axum::response::{IntoResponse as _, Response};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use tokio::sync::Semaphore;
+
+use crate::config::ConfigError;
+use crate::config::web::{Inputs, Reading, WebConfig};
+
+use passwords::{Passwords, Verdict};
+use rate::Bucket;
+
+mod passwords;
+mod rate;
+
+/// Who gets in. The default lets everybody in, over plain HTTP.
+#[derive(Clone, Default)]
+pub struct Security {
+    shared: Option<Arc<Shared>>,
+}
+
+struct Shared {
+    file: PathBuf,
+    /// What holds now.
+    current: Mutex<Arc<WebConfig>>,
+    /// What it was made of, or what the newest attempt was made of that failed.
+    inputs: Mutex<Inputs>,
+    /// One look at a time.
+    turns: Arc<Semaphore>,
+    /// How many looks have begun.
+    looks: AtomicU64,
+    passwords: Passwords,
+    bucket: Mutex<Bucket>,
+}
+
+impl Security {
+    /// As the web config at `path` says, now and whenever it changes.
+    ///
+    /// # Errors
+    /// For every mistake in it, and in the files that it names.
+    pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        let Reading { inputs, outcome } = WebConfig::read(path);
+        let config = outcome?;
+        remark(&config);
+        let shared = Shared {
+            file: path.to_owned(),
+            current: Mutex::new(Arc::new(config)),
+            inputs: Mutex::new(inputs),
+            turns: Arc::new(Semaphore::new(1)),
+            looks: AtomicU64::new(0),
+            passwords: Passwords::default(),
+            bucket: Mutex::default(),
+        };
+        Ok(Self {
+            shared: Some(Arc::new(shared)),
+        })
+    }
+
+    /// How the server is reached: `http` or `https`.
+    #[must_use]
+    pub fn scheme(&self) -> &'static str {
+        match self.now().tls {
+            Some(_) => "https",
+            None => "http",
+        }
+    }
+
+    /// What an operator should know who serves at `address`; `controls` says that clients may change something.
+    #[must_use]
+    pub fn exposure(&self, address: SocketAddr, controls: bool) -> Option<String> {
+        if address.ip().is_loopback() {
+            return None;
+        }
+        let config = self.now();
+        if !config.asks_who() {
+            let act = if controls {
+                ", and can make the host read its config again, check platforms and hold their breakers open or closed (--web.enable-lifecycle)"
+            } else {
+                ""
+            };
+            return Some(format!(
+                "whoever can reach {address} can see every platform with its messages, log lines and metrics{act}: ask for passwords or certificates with --web.config.file, or listen on 127.0.0.1"
+            ));
+        }
+        config.tls.is_none().then(|| {
+            format!("passwords for {address} travel in the clear: add tls_server_config to the web config")
+        })
+    }
+
+    /// What holds at this moment, after a look at the files.
+    pub(super) async fn current(&self) -> Arc<WebConfig> {
+        if let Some(shared) = &self.shared {
+            let _ = tokio::time::timeout(LONGEST_LOOK, look(shared)).await;
+        }
+        self.now()
+    }
+
+    /// Lets a request in, or says why not.
+    pub(super) async fn admit<B>(
+        &self,
+        config: &WebConfig,
+        request: &Request<B>,
+        patience: Duration,
+    ) -> Result<(), Box<Response>> {
+        let Some(shared) = &self.shared else {
+            return Ok(());
+        };
+        if !lock(&shared.bucket).takes(config.rate_limit) {
+            let text = "Too many requests: this host answers only so many (rate_limit in its web config).\n";
+            return refuse(StatusCode::TOO_MANY_REQUESTS, text);
+        }
+        if config.users.is_empty() {
+            return Ok(());
+        }
+        let Some((name, password)) = credentials(request.headers()) else {
+            return unauthorized();
+        };
+        match shared
+            .passwords
+            .check(&config.users, name, password, patience)
+            .await
+        {
+            Verdict::Right => Ok(()),
+            Verdict::Wrong => unauthorized(),
+            Verdict::Unknown => {
+                let text = "Too many log in at once: try again later.\n";
+                refuse(StatusCode::SERVICE_UNAVAILABLE, text)
+            }
+        }
+    }
+
+    fn now(&self) -> Arc<WebConfig> {
+        match &self.shared {
+            Some(shared) => Arc::clone(&lock(&shared.current)),
+            None => Arc::default(),
+        }
+    }
+}
+
+/// Gives a response the headers that all carry, unless it has its own.
+pub(super) fn add_headers(config: &WebConfig, response: &mut Response) {
+    for (name, value) in &config.headers {
+        response
+            .headers_mut()
+            .entry(name)
+            .or_insert_with(|| value.clone());
+    }
+}
+
+/// Returns once a look at the files that began after this call has ended.
+async fn look(shared: &Arc<Shared>) {
+    let begun = shared.looks.load(Ordering::SeqCst);
+    let Ok(turn) = Arc::clone(&shared.turns).acquire_owned().await else {
+        return;
+    };
+    if shared.looks.load(Ordering::SeqCst) > begun {
+        return;
+    }
+    let shared = Arc::clone(shared);
+    let looking = tokio::task::spawn_blocking(move || {
+        // Held by the look, not by who waits for it: one that hangs keeps all others away.
+        let _turn = turn;
+        shared.looks.fetch_add(1, Ordering::SeqCst);
+        shared.look();
+    });
+    let _ = looking.await;
+}
+
+impl Shared {
+    fn look(&self) {
+        let mut inputs = lock(&self.inputs);
+        if inputs.are_unchanged() {
+            return;
+        }
+        let reading = WebConfig::read(&self.file);
+        *inputs = reading.inputs;
+        match reading.outcome {
+            Ok(config) => {
+                tracing::info!("the web config was read again");
+                remark(&config);
+                *lock(&self.current) = Arc::new(config);
+            }
+            Err(error) => tracing::error!(
+                "the web config was not read again, the old one stays: {}",
+                error.to_plain()
+            ),
+        }
+    }
+}
+
+fn remark(config: &WebConfig) {
+    for remark in &config.remarks {
+        tracing::warn!("{remark}");
+    }
+}
+
+/// Name and password of a request.
+fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
+    let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, encoded) = text.split_once(' ')?;
+    if !scheme.eq_ignore_ascii_case("basic") {
+        return None;
+    }
+    let decoded = String::from_utf8(STANDARD.decode(encoded.trim()).ok()?).ok()?;
+    let (name, password) = decoded.split_once(':')?;
+    Some((name.to_owned(), password.to_owned()))
+}
+
+fn unauthorized() -> Result<(), Box<Response>> {
+    let text = "Unauthorized: this host asks for a name and a password.\n";
+    let mut response = (StatusCode::UNAUTHORIZED, text).into_response();
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, CHALLENGE);
+    Err(Box::new(response))
+}
+
+fn refuse(status: StatusCode, text: &'static str) -> Result<(), Box<Response>> {
+    let mut response = (status, text).into_response();
+    let soon = HeaderValue::from_static("1");
+    response.headers_mut().insert(header::RETRY_AFTER, soon);
+    Err(Box::new(response))
+}
+
+/// What a client gets that speaks HTTP where TLS is spoken; the connection ends with it.
+pub(super) const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\r\nThis host speaks TLS: use https.\n";
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+const CHALLENGE: HeaderValue =
+    HeaderValue::from_static("Basic realm=\"Conductor\", charset=\"UTF-8\"");
+
+/// A disk that takes longer to answer is not waited for.
+const LONGEST_LOOK: Duration = Duration::from_secs(1);

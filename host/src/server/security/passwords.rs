@@ -1,0 +1,270 @@
+//! Whether a password is right. To find out takes bcrypt a tenth of a second or more of CPU: on a thread of its own, one
+//! at a time, after everything else on this machine, and only for what was not asked before.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::thread;
+use std::time::Duration;
+
+use bcrypt::HashParts;
+use sha2::{Digest as _, Sha256};
+use tokio::sync::oneshot;
+
+/// Whether a name and a password go together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Verdict {
+    Right,
+    Wrong,
+    /// Too many ask.
+    Unknown,
+}
+
+/// Checks passwords, and remembers what came of it.
+#[derive(Default)]
+pub(super) struct Passwords {
+    known: Mutex<Known>,
+    jobs: OnceLock<Option<SyncSender<Job>>>,
+}
+
+impl Passwords {
+    /// Checks one against the hashes of `users`; waits `patience` for its turn.
+    ///
+    /// Somebody unknown takes as long as a user whose password is wrong.
+    pub(super) async fn check(
+        &self,
+        users: &BTreeMap<String, String>,
+        name: String,
+        password: String,
+        patience: Duration,
+    ) -> Verdict {
+        let user = users.get(&name);
+        let hash = user.cloned().unwrap_or_else(|| nobodys_hash(users));
+        let key = self.known().key(&name, &hash, &password);
+        if let Some(right) = self.known().get(&key) {
+            return verdict(right);
+        }
+        let (answer, answered) = oneshot::channel();
+        let job = Job {
+            password,
+            hash,
+            answer,
+        };
+        let jobs = self.jobs.get_or_init(start);
+        if jobs.as_ref().is_none_or(|jobs| jobs.try_send(job).is_err()) {
+            return Verdict::Unknown;
+        }
+        match tokio::time::timeout(patience, answered).await {
+            Ok(Ok(fits)) => {
+                let right = fits && user.is_some();
+                self.known().put(key, right);
+                verdict(right)
+            }
+            _ => Verdict::Unknown,
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn verdict(right: bool) -> Verdict {
+    if right {
+        Verdict::Right
+    } else {
+        Verdict::Wrong
+    }
+}
+
+/// A password to hold against a hash.
+struct Job {
+    password: String,
+    hash: String,
+    answer: oneshot::Sender<bool>,
+}
+
+/// Starts the thread. It ends with whoever sends it jobs; without it nobody can log in anew.
+fn start() -> Option<SyncSender<Job>> {
+    let (sender, jobs) = sync_channel(LONGEST_QUEUE);
+    let thread = thread::Builder::new().name("passwords".to_owned());
+    match thread.spawn(move || work(&jobs)) {
+        Ok(_) => Some(sender),
+        Err(error) => {
+            tracing::error!("nobody can log in: there is no thread to check passwords: {error}");
+            None
+        }
+    }
+}
+
+fn work(jobs: &Receiver<Job>) {
+    // On Linux this is the thread's alone. A flood of wrong passwords must not take CPU from the checks.
+    #[cfg(target_os = "linux")]
+    let _ = rustix::process::nice(LAST_IN_LINE);
+    for job in jobs {
+        // The client may have left.
+        if job.answer.is_closed() {
+            continue;
+        }
+        let fits = bcrypt::verify(&job.password, &job.hash).unwrap_or(false);
+        let _ = job.answer.send(fits);
+    }
+}
+
+/// A hash of the costliest kind the users have, which fits no password that anybody is going to send.
+fn nobodys_hash(users: &BTreeMap<String, String>) -> String {
+    let costs = users.values().filter_map(|hash| hash.parse().ok());
+    let most = costs.map(|parts: HashParts| parts.get_cost()).max();
+    format!("$2b${:02}${NOBODY}", most.unwrap_or(10))
+}
+
+/// What was found, by digests that nobody can make who does not know the salt.
+struct Known {
+    salt: [u8; 32],
+    /// Apart from each other, so that wrong passwords, of which there is no end, never push out a right one.
+    right: Recent,
+    wrong: Recent,
+}
+
+type Key = [u8; 32];
+
+/// The last few keys.
+#[derive(Default)]
+struct Recent(VecDeque<Key>);
+
+impl Default for Known {
+    fn default() -> Self {
+        Self {
+            salt: salt(),
+            right: Recent::default(),
+            wrong: Recent::default(),
+        }
+    }
+}
+
+impl Known {
+    /// The hash is part of it: a password that was changed is asked for anew.
+    fn key(&self, name: &str, hash: &str, password: &str) -> Key {
+        let mut digest = Sha256::new_with_prefix(self.salt);
+        for part in [name, hash, password] {
+            digest.update((part.len() as u64).to_le_bytes());
+            digest.update(part);
+        }
+        digest.finalize().into()
+    }
+
+    fn get(&self, key: &Key) -> Option<bool> {
+        if self.right.0.contains(key) {
+            return Some(true);
+        }
+        self.wrong.0.contains(key).then_some(false)
+    }
+
+    fn put(&mut self, key: Key, right: bool) {
+        let recent = if right {
+            &mut self.right
+        } else {
+            &mut self.wrong
+        };
+        if recent.0.contains(&key) {
+            return;
+        }
+        if recent.0.len() == MOST_KNOWN {
+            recent.0.pop_front();
+        }
+        recent.0.push_back(key);
+    }
+}
+
+/// Random, from the keys that the standard library draws for each of its hash maps.
+fn salt() -> [u8; 32] {
+    use std::hash::{BuildHasher as _, RandomState};
+    let mut digest = Sha256::new();
+    for round in 0..4_u8 {
+        digest.update(RandomState::new().hash_one(round).to_le_bytes());
+    }
+    digest.finalize().into()
+}
+
+/// So many wait at most; those behind are told to come back.
+const LONGEST_QUEUE: usize = 64;
+
+/// Of right ones, and of wrong ones.
+const MOST_KNOWN: usize = 128;
+
+#[cfg(target_os = "linux")]
+const LAST_IN_LINE: i32 = 19;
+
+/// Salt and digest of a hash, as exporter-toolkit has them for the same purpose.
+const NOBODY: &str = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn users() -> BTreeMap<String, String> {
+        let hash = |password| bcrypt::hash(password, 4).unwrap();
+        [("alice", "wonder"), ("bob", "builder")]
+            .map(|(name, password)| (name.to_owned(), hash(password)))
+            .into()
+    }
+
+    fn ask(passwords: &Passwords, users: &BTreeMap<String, String>, who: (&str, &str)) -> Verdict {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .unwrap();
+        let patience = Duration::from_secs(60);
+        runtime.block_on(passwords.check(users, who.0.to_owned(), who.1.to_owned(), patience))
+    }
+
+    #[test]
+    fn only_a_users_own_password_is_right_the_second_time_too() {
+        let (passwords, users) = (Passwords::default(), users());
+        for _ in 0..2 {
+            assert_eq!(ask(&passwords, &users, ("alice", "wonder")), Verdict::Right);
+            for wrong in [
+                ("alice", "builder"),
+                ("alice", ""),
+                ("bob", "wonder"),
+                ("nobody", "wonder"),
+                ("", ""),
+                ("alicew", "onder"),
+            ] {
+                assert_eq!(ask(&passwords, &users, wrong), Verdict::Wrong, "{wrong:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_password_that_was_changed_is_not_remembered() {
+        let (passwords, mut users) = (Passwords::default(), users());
+        assert_eq!(ask(&passwords, &users, ("alice", "wonder")), Verdict::Right);
+        users.insert("alice".to_owned(), bcrypt::hash("other", 4).unwrap());
+        assert_eq!(ask(&passwords, &users, ("alice", "wonder")), Verdict::Wrong);
+        assert_eq!(ask(&passwords, &users, ("alice", "other")), Verdict::Right);
+        users.remove("alice");
+        assert_eq!(ask(&passwords, &users, ("alice", "other")), Verdict::Wrong);
+    }
+
+    #[test]
+    fn wrong_passwords_never_push_out_a_right_one() {
+        let mut known = Known::default();
+        let right = known.key("alice", "hash", "wonder");
+        known.put(right, true);
+        for wrong in 0..1000 {
+            let key = known.key("alice", "hash", &wrong.to_string());
+            known.put(key, false);
+        }
+        assert_eq!(known.get(&right), Some(true));
+        assert_eq!(known.wrong.0.len(), MOST_KNOWN);
+    }
+
+    #[test]
+    fn somebody_unknown_takes_the_time_of_the_costliest_hash() {
+        let mut users = users();
+        users.insert("carol".to_owned(), bcrypt::hash("x", 6).unwrap());
+        let parts: HashParts = nobodys_hash(&users).parse().unwrap();
+        assert_eq!(parts.get_cost(), 6);
+    }
+}

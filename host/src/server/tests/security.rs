@@ -1,0 +1,226 @@
+//! Who gets in: passwords, the rate of requests, and a web config that changes under the server's feet.
+
+use std::path::PathBuf;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use rcgen::{CertificateParams, KeyPair};
+
+use super::*;
+
+/// A web config on disk.
+struct File {
+    folder: tempfile::TempDir,
+}
+
+impl File {
+    fn new(text: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let file = Self { folder };
+        file.write(text);
+        file
+    }
+
+    fn path(&self) -> PathBuf {
+        self.folder.path().join("web.yml")
+    }
+
+    fn write(&self, text: &str) {
+        std::fs::write(self.path(), text).unwrap();
+    }
+
+    fn host(&self) -> Host {
+        Host {
+            security: Security::read(&self.path()).unwrap(),
+            ..Host::default()
+        }
+    }
+}
+
+fn user(name: &str, password: &str) -> String {
+    format!(
+        "basic_auth_users:\n  {name}: {}\n",
+        bcrypt::hash(password, 4).unwrap()
+    )
+}
+
+fn login(who: &str) -> String {
+    format!("authorization: Basic {}\r\n", STANDARD.encode(who))
+}
+
+fn get(path: &str, headers: &str) -> String {
+    format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n")
+}
+
+fn status(answer: &str) -> u16 {
+    let code = answer.split(' ').nth(1);
+    code.and_then(|code| code.parse().ok()).unwrap_or_default()
+}
+
+#[test]
+fn every_route_asks_for_a_name_and_a_password() {
+    let server = File::new(&user("alice", "wonder:land"))
+        .host()
+        .serve(Limits::default());
+    let right = login("alice:wonder:land");
+    for path in ["/", "/metrics", "/-/healthy", "/api/v1/status", "/nothing"] {
+        let refused = server.ask(&get(path, ""));
+        assert_eq!(status(&refused), 401, "{refused}");
+        assert!(
+            refused.contains("www-authenticate: Basic realm=\"Conductor\""),
+            "{refused}"
+        );
+        assert!(!refused.contains("healthy"), "{refused}");
+        let answer = server.ask(&get(path, &right));
+        assert!([200, 404, 501].contains(&status(&answer)), "{answer}");
+    }
+    for wrong in [
+        "authorization: Basic\r\n".to_owned(),
+        "authorization: Basic !!!\r\n".to_owned(),
+        format!("authorization: Basic {}\r\n", STANDARD.encode("alice")),
+        format!(
+            "authorization: Basic {}\r\n",
+            STANDARD.encode(b"alice:\xff")
+        ),
+        "authorization: Bearer alice:wonder:land\r\n".to_owned(),
+        login("alice:wonder"),
+        login("Alice:wonder:land"),
+        login("nobody:wonder:land"),
+        login(":"),
+    ] {
+        let refused = server.ask(&get("/-/healthy", &wrong));
+        assert_eq!(status(&refused), 401, "{wrong}: {refused}");
+    }
+    let lower = right.replace("Basic", "basic");
+    assert_eq!(status(&server.ask(&get("/-/healthy", &lower))), 200);
+}
+
+#[test]
+fn a_change_of_state_takes_a_password_and_an_origin_of_ones_own() {
+    let server = File::new(&user("alice", "wonder"))
+        .host()
+        .serve_with(Limits::default(), |surface| {
+            surface.control = Some(control::reloading(|| Ok(())))
+        });
+    let post = |headers: &str| {
+        let request = format!(
+            "POST /-/reload HTTP/1.1\r\nhost: host:9750\r\nconnection: close\r\n{headers}\r\n"
+        );
+        status(&server.ask(&request))
+    };
+    let right = login("alice:wonder");
+    assert_eq!(post(""), 401);
+    assert_eq!(post("origin: https://host:9750\r\n"), 401);
+    assert_eq!(post(&right), 200);
+    assert_eq!(post(&format!("{right}origin: https://host:9750\r\n")), 200);
+    // A browser sends the password along with what a page of another site asks for.
+    assert_eq!(post(&format!("{right}origin: https://host:9751\r\n")), 403);
+    assert_eq!(
+        post(&format!("{right}origin: https://evil.example\r\n")),
+        403
+    );
+    assert_eq!(post(&format!("{right}sec-fetch-site: cross-site\r\n")), 403);
+    let get = server.ask(&get("/-/reload", &right));
+    assert_eq!(status(&get), 405, "{get}");
+}
+
+#[test]
+fn a_changed_file_holds_from_the_next_request_on_and_a_broken_one_never() {
+    let file = File::new("");
+    let server = file.host().serve(Limits::default());
+    let mut kept = server.connect();
+    let mut ask = |headers: &str| {
+        let request = format!("HEAD /-/healthy HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+        kept.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            kept.read_exact(&mut byte).unwrap();
+            answer.push(byte[0]);
+        }
+        status(&String::from_utf8(answer).unwrap())
+    };
+    assert_eq!(ask(""), 200);
+    file.write(&user("alice", "wonder"));
+    assert_eq!(ask(""), 401);
+    assert_eq!(ask(&login("alice:wonder")), 200);
+    file.write("basic_auth_users: oops\n");
+    assert_eq!(ask(""), 401, "a mistake opens no door");
+    assert_eq!(ask(&login("alice:wonder")), 200);
+    std::fs::remove_file(file.path()).unwrap();
+    assert_eq!(ask(""), 401, "nor does a file that is gone");
+    file.write(&user("bob", "builder"));
+    assert_eq!(ask(&login("alice:wonder")), 401);
+    assert_eq!(ask(&login("bob:builder")), 200);
+    file.write("\n");
+    assert_eq!(ask(""), 200);
+}
+
+#[test]
+fn the_headers_asked_for_come_with_every_response() {
+    let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    Strict-Transport-Security: max-age=1\n";
+    let file = File::new(&format!("{headers}{}", user("a", "b")));
+    let server = file.host().serve(Limits::default());
+    for request in [
+        get("/", ""),
+        get("/", &login("a:b")),
+        get("/no", &login("a:b")),
+    ] {
+        let answer = server.ask(&request);
+        assert!(answer.contains("x-frame-options: deny\r\n"), "{answer}");
+        assert!(answer.contains("strict-transport-security: max-age=1\r\n"));
+    }
+}
+
+#[test]
+fn more_requests_than_the_rate_allows_are_told_to_come_back() {
+    let file = File::new("rate_limit:\n  interval: 1h\n  burst: 3\n");
+    let server = file.host().serve(Limits::default());
+    let answers: Vec<_> = (0..5).map(|_| server.get("/-/healthy")).collect();
+    let codes: Vec<_> = answers.iter().map(|answer| status(answer)).collect();
+    assert_eq!(codes, [200, 200, 200, 429, 429]);
+    assert!(answers[4].contains("retry-after: 1"), "{}", answers[4]);
+}
+
+#[test]
+fn half_a_handshake_is_cut_and_plain_http_is_told_to_use_https() {
+    let file = File::new("");
+    let key = KeyPair::generate().unwrap();
+    let params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+    let put = |name, text: String| std::fs::write(file.folder.path().join(name), text).unwrap();
+    put("server.crt", params.self_signed(&key).unwrap().pem());
+    put("server.key", key.serialize_pem());
+    file.write("tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n");
+    let server = file.host().serve(Limits {
+        header_time: Duration::from_millis(200),
+        ..Limits::default()
+    });
+    // Nothing, and the beginning of a TLS record that never ends.
+    for start in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
+        let mut slow = server.connect();
+        slow.write_all(start).unwrap();
+        assert_eq!(read_to_end(&mut slow), "");
+    }
+    let answer = server.get("/-/healthy");
+    assert_eq!(status(&answer), 400, "{answer}");
+    assert!(answer.contains("use https"), "{answer}");
+}
+
+#[test]
+fn an_open_door_to_the_network_is_warned_of() {
+    let open = Security::default();
+    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
+    let everywhere = address("0.0.0.0:9750");
+    assert_eq!(open.exposure(address("127.0.0.1:9750"), true), None);
+    assert_eq!(open.exposure(address("[::1]:9750"), true), None);
+    let sees = open.exposure(everywhere, false).unwrap();
+    assert!(
+        sees.contains("can see every platform") && !sees.contains("lifecycle"),
+        "{sees}"
+    );
+    let acts = open.exposure(everywhere, true).unwrap();
+    assert!(acts.contains("--web.enable-lifecycle"), "{acts}");
+    let asking = Security::read(&File::new(&user("a", "b")).path()).unwrap();
+    let clear = asking.exposure(everywhere, true).unwrap();
+    assert!(clear.contains("in the clear"), "{clear}");
+}

@@ -1,0 +1,64 @@
+//! Secrets in the config: the plugin gets them, and nobody else gets to see them.
+
+use std::fs;
+
+use crate::harness::Setup;
+
+const SECRET: &str = "hunter2-hunter2";
+
+#[test]
+fn a_secret_reaches_the_plugin_and_is_shown_nowhere() {
+    // The plugin repeats its config in what it says.
+    let path = r#"{ path = "/no/${CONDUCTOR_TEST_SECRET}/there" }"#;
+    let setup = Setup::new().platform("a", "disk", path);
+    let mut command = setup.command(&["run", "--web.listen-address", "127.0.0.1:0"]);
+    let child = command
+        .env("CONDUCTOR_TEST_SECRET", SECRET)
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut host = crate::harness::Host::adopt(child, setup);
+    host.find_address();
+    host.wait("failures", |m| m.checks("a", "failed") >= 1.0);
+    for path in [
+        "/api/v1/status",
+        "/api/v1/platforms",
+        "/api/v1/platforms/a",
+        "/api/v1/plugins",
+        "/metrics",
+        "/",
+    ] {
+        let (_, body) = host.get(path);
+        assert!(!body.contains(SECRET), "{path}: {body}");
+    }
+    let message = host.status()["platforms"][0]["message"].clone();
+    let message = message.as_str().unwrap();
+    assert!(message.contains("/no/(a secret)/there"), "{message}");
+    assert!(!host.log().contains(SECRET), "{}", host.log());
+}
+
+#[test]
+fn a_secret_that_does_not_fit_is_not_shown_and_a_new_one_holds_from_a_reload_on() {
+    let setup = Setup::new().platform("a", "fault", r#"{ status = { file = "status" } }"#);
+    fs::write(setup.path("status"), SECRET).unwrap();
+    let check = setup.command(&["config", "check"]).output().unwrap();
+    let said = String::from_utf8_lossy(&check.stdout).into_owned()
+        + &String::from_utf8_lossy(&check.stderr);
+    assert_eq!(check.status.code(), Some(3), "{said}");
+    assert!(
+        said.contains("platform.a.config.status must be one of"),
+        "{said}"
+    );
+    assert!(!said.contains("hunter"), "{said}");
+
+    fs::write(setup.path("status"), "degraded\n").unwrap();
+    let host = setup.start();
+    host.wait("reports", |m| m.checks("a", "degraded") >= 1.0);
+    fs::write(host.setup.path("status"), "healthy\n").unwrap();
+    host.signal("HUP");
+    host.wait("the new secret", |m| m.checks("a", "healthy") >= 1.0);
+    fs::remove_file(host.setup.path("status")).unwrap();
+    host.signal("HUP");
+    host.wait_for_log("the file");
+    host.wait_for_log("the config was not reloaded, the old one stays");
+}
