@@ -25,10 +25,13 @@ use crate::{
     tail::Tail,
 };
 
+mod breaker;
+mod check;
 mod client;
 mod config;
 #[cfg(target_os = "linux")]
 mod drill;
+mod maintenance;
 mod plugin;
 mod run;
 mod schedule;
@@ -51,6 +54,9 @@ pub fn main() -> ExitCode {
         Command::Plugin { command } => plugin::run(&command, &cli.global),
         Command::Schedule(args) => schedule::run(&args, &cli.global),
         Command::Status(args) => status::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Breaker(args) => breaker::run(&args),
+        Command::Maintenance { command } => maintenance::run(&command),
         #[cfg(target_os = "linux")]
         Command::Drill(args) => drill::run(&args),
     };
@@ -91,6 +97,15 @@ enum Command {
     Schedule(schedule::Args),
     /// Show what a running host knows
     Status(status::Args),
+    /// Have a running host check platforms now, and wait for what is found
+    Check(check::Args),
+    /// Hold the breakers of platforms open or closed, release or reset them
+    Breaker(breaker::Args),
+    /// Start and end maintenance of platforms on a running host
+    Maintenance {
+        #[command(subcommand)]
+        command: maintenance::Command,
+    },
     /// Run every fault of the fault plugin against hosts of its own on this machine
     #[cfg(target_os = "linux")]
     Drill(drill::Args),

@@ -19,6 +19,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use elements::breaker::BreakerConfig;
+pub(crate) use elements::duration::{LONGEST as LONGEST_DURATION, parse as parse_duration};
 pub use elements::host::HostConfig;
 pub use elements::platform::{PlatformConfig, Priority};
 pub use elements::plugin::{Isolation, PluginConfig};
@@ -29,6 +30,7 @@ pub use schema::{PluginSchema, json_schema};
 pub use source::{Location, MAX_BYTES, Source};
 
 use crate::library::Policy;
+use crate::maintenance::Window;
 use error::Fault;
 use wording::{listed, nearest};
 
@@ -50,6 +52,8 @@ pub struct Config {
     pub plugins: BTreeMap<String, PluginConfig>,
     /// What to watch, in the order of the file; never empty.
     pub platforms: Vec<PlatformConfig>,
+    /// When people work on platforms.
+    pub maintenance: Vec<Window>,
     /// Whether this is the compiled-in default, whose plugins lie among the libraries of the program's own folder.
     pub is_builtin: bool,
     /// Where libraries are pinned, if they are: `plugins.lock` beside the file; none for the compiled-in default.
@@ -100,6 +104,7 @@ impl Config {
                 trust: parts.trust,
                 plugins: parts.plugins,
                 platforms: parts.platforms,
+                maintenance: parts.maintenance,
                 is_builtin: false,
                 lock_file: Some(base_dir.join("plugins.lock")),
                 source,

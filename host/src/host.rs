@@ -12,6 +12,7 @@ use std::{
 
 use self::{
     assembly::Assembly,
+    calendar::Calendar,
     operator::Operator,
     serving::{Served, log_samples, serve},
     workers::WorkerWatch,
@@ -32,9 +33,10 @@ use crate::{
     tail::Tail,
 };
 
-pub(crate) use self::assembly::how;
+pub(crate) use self::{assembly::how, calendar::view as window_view};
 
 mod assembly;
+mod calendar;
 mod operator;
 mod serving;
 mod workers;
@@ -45,6 +47,7 @@ pub struct Host {
     /// Look after plugin folders and workers until the host stops.
     watch: Mutex<Option<(Watch, WorkerWatch)>>,
     assembly: Assembly,
+    calendar: Arc<Calendar>,
     board: Arc<Board>,
     shared: Arc<Shared>,
     record: Option<Arc<Record>>,
@@ -70,6 +73,10 @@ impl Host {
             board: Arc::clone(&board),
             plan: assembly.plan(config),
         };
+        let (calendar, wake) = Calendar::new(shared.clock, Arc::clone(&board));
+        let calendar = Arc::new(calendar);
+        calendar.follow(&config.maintenance);
+        calendar.watch(wake);
         let now = shared.clock.now();
         shared.metrics.config_loaded(shared.unix_seconds(now));
         let scheduler = scheduler::start(setup)
@@ -84,6 +91,7 @@ impl Host {
             scheduler,
             watch: Mutex::new(Some((watch, workers))),
             assembly,
+            calendar,
             board,
             shared,
             record,
@@ -101,7 +109,9 @@ impl Host {
         match read() {
             Ok(config) => {
                 self.assembly.look_for_libraries(&config);
-                self.scheduler.follow(self.assembly.plan(&config));
+                let plan = self.assembly.plan(&config);
+                self.calendar.follow(&config.maintenance);
+                self.scheduler.follow(plan);
                 metrics.config_loaded(self.shared.unix_seconds(self.shared.clock.now()));
                 tracing::info!(
                     "the config was reloaded: {} platforms",
@@ -253,6 +263,9 @@ async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator
 pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
     let parts = Parts::of(config, Tail::default())?;
     let plan = parts.assembly.plan(config);
+    Calendar::new(parts.shared.clock, Arc::clone(&parts.board))
+        .0
+        .follow(&config.maintenance);
     scheduler::check_once(Setup {
         shared: parts.shared,
         board: Arc::clone(&parts.board),

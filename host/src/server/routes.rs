@@ -131,6 +131,7 @@ const ROUTES: &str = "\
 /-/reload       POST: reads the config again (with --web.enable-lifecycle)
 /api/v1/status  everything as JSON
 /api/v1/platforms, /api/v1/platforms/NAME, /api/v1/plugins  parts of it
+/api/v1/maintenance  maintenance windows; POST starts one, POST …/end ends it (with --web.enable-lifecycle)
 /api/v1/platforms/NAME/check  POST: checks it now (with --web.enable-lifecycle)
 /api/v1/platforms/NAME/breaker/open, …/close, …/release, …/reset  POST (with --web.enable-lifecycle)
 ";
