@@ -36,6 +36,7 @@ mod plugin;
 mod run;
 mod schedule;
 mod status;
+mod top;
 
 /// Runs the command the process was started with.
 pub fn main() -> ExitCode {
@@ -54,6 +55,7 @@ pub fn main() -> ExitCode {
         Command::Plugin { command } => plugin::run(&command, &cli.global),
         Command::Schedule(args) => schedule::run(&args, &cli.global),
         Command::Status(args) => status::run(&args),
+        Command::Top(args) => top::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Breaker(args) => breaker::run(&args),
         Command::Maintenance { command } => maintenance::run(&command),
@@ -97,6 +99,8 @@ enum Command {
     Schedule(schedule::Args),
     /// Show what a running host knows
     Status(status::Args),
+    /// Watch a running host in this terminal
+    Top(top::Args),
     /// Have a running host check platforms now, and wait for what is found
     Check(check::Args),
     /// Hold the breakers of platforms open or closed, release or reset them

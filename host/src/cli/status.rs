@@ -103,7 +103,8 @@ fn narrowed(body: &[u8], left: &StatusView) -> Result<String, CliError> {
 /// The status for people, worst first.
 pub(super) fn text(status: &StatusView) -> String {
     let mut platforms = status.platforms.clone();
-    platforms.sort_by(|a, b| (a.status, &a.name).cmp(&(b.status, &b.name)));
+    // What people work on is no news.
+    platforms.sort_by_key(|p| (is_failing(p) && !is_bad(p), p.status, p.name.clone()));
     let mut text = table(HEADER, rows(&platforms));
     for plugin in &status.plugins {
         let told = [&plugin.error, &plugin.note, &plugin.held_in_worker];

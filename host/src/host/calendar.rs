@@ -79,7 +79,9 @@ impl Calendar {
                 return Err(OrderError::NoSuchPlatform(text.clone()));
             }
         }
-        let now = self.now();
+        // From whole seconds on: nobody asked for more digits.
+        let now = Timestamp::from_second(self.now().as_second());
+        let now = now.map_err(|error| OrderError::Invalid(error.to_string()))?;
         let until = now.checked_add(length);
         let until = until.map_err(|error| OrderError::Invalid(error.to_string()))?;
         let times = Times::once(now, until);
