@@ -22,6 +22,8 @@ use self::address::Address;
 use super::{CliError, DEFAULT_ADDRESS};
 
 mod address;
+#[cfg(test)]
+mod tests;
 mod trust;
 
 /// Which host to ask, and as whom.
@@ -249,17 +251,3 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 const BODY_LIMIT: usize = 512 << 20;
 /// Of what a stranger may say, in characters.
 const LONGEST_SAID: usize = 1000;
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_cannot_leave_its_place_in_the_path() {
-        assert_eq!(platform_path("db-1.eu"), "/api/v1/platforms/db-1.eu");
-        assert_eq!(
-            platform_path("a/../b?c"),
-            "/api/v1/platforms/a%2F..%2Fb%3Fc"
-        );
-    }
-}

@@ -69,6 +69,11 @@ impl Calendar {
     /// Starts a window for each platform or pattern of the order, in the place of one of the same name.
     pub(super) fn start(&self, order: &MaintenanceOrder) -> Result<String, OrderError> {
         let length = order.length().map_err(OrderError::Invalid)?;
+        // It is shown in terminals.
+        if order.reason.chars().any(char::is_control) || order.reason.len() > LONGEST_REASON {
+            let why = format!("the reason is one line of at most {LONGEST_REASON} bytes");
+            return Err(OrderError::Invalid(why));
+        }
         if order.platforms.is_empty() {
             return Err(OrderError::Invalid("it names no platform".to_owned()));
         }
@@ -87,6 +92,10 @@ impl Calendar {
         let times = Times::once(now, until);
         let times = times.ok_or_else(|| OrderError::Invalid("it is too short".to_owned()))?;
         let mut inner = self.inner();
+        if inner.windows.len() + order.platforms.len() > MOST_WINDOWS {
+            let why = format!("there would be more than {MOST_WINDOWS} windows: end some first");
+            return Err(OrderError::Invalid(why));
+        }
         for text in &order.platforms {
             remove(&mut inner, text);
             inner.windows.push(Window {
@@ -100,13 +109,6 @@ impl Calendar {
                 times: times.clone(),
                 origin: Origin::Operator,
             });
-        }
-        if inner.windows.len() > MOST_WINDOWS {
-            for text in &order.platforms {
-                remove(&mut inner, text);
-            }
-            let why = format!("there are more than {MOST_WINDOWS} windows: end some first");
-            return Err(OrderError::Invalid(why));
         }
         self.apply(&mut inner);
         Ok(format!(
@@ -158,8 +160,12 @@ impl Calendar {
         if is_due {
             self.apply(&mut inner);
         }
-        let due = inner.due?;
-        let left = Duration::try_from(due.duration_since(now)).unwrap_or_default();
+        if inner.windows.is_empty() {
+            return None;
+        }
+        let left = inner.due.map_or(LONGEST_SLEEP, |due| {
+            Duration::try_from(due.duration_since(now)).unwrap_or_default()
+        });
         Some(left.min(LONGEST_SLEEP))
     }
 
@@ -260,6 +266,9 @@ pub(crate) fn view(window: &Window, now: Timestamp) -> WindowView {
 
 /// The sleep does not see a suspend pass, nor the wall clock being set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// In bytes.
+const LONGEST_REASON: usize = 500;
 
 /// Each costs a look at every platform whenever one begins or ends.
 const MOST_WINDOWS: usize = 1000;

@@ -1,6 +1,6 @@
 //! What is served where.
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -27,6 +27,10 @@ pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
         .route(RELOAD, post(reload))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
+        // For bodies that do not say how long they are.
+        .layer(DefaultBodyLimit::max(
+            usize::try_from(limits.body_bytes).unwrap_or(usize::MAX),
+        ))
         .layer(middleware::from_fn(move |request, next| {
             refuse_large_body(limits.body_bytes, request, next)
         }))

@@ -245,6 +245,11 @@ fn maintenance_is_started_and_ended_by_what_the_body_says() {
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     let answer = to("", &" ".repeat(70_000), "");
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let chunk = format!("11170\r\n{}\r\n0\r\n\r\n", " ".repeat(0x11170));
+    let answer = server.ask(&format!(
+        "POST /api/v1/maintenance HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{chunk}"
+    ));
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     let answer = server.get("/api/v1/maintenance/end");
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
     let answer = server.get("/api/v1/maintenance");
