@@ -13,7 +13,9 @@ use crate::{
     guard::{PlatformGuard, PluginGuard, Shared},
     library::Catalog,
     resources::{Judgement, Sample},
-    state::{HostView, LineView, PlatformDetail, PlatformView, RefusedView, StatusView},
+    state::{
+        HostView, LineView, PlatformDetail, PlatformView, RefusedView, StatusView, WindowView,
+    },
     tail::Tail,
 };
 
@@ -25,6 +27,7 @@ pub struct Board {
     tail: Tail,
     guards: RwLock<Guards>,
     resources: Mutex<Resources>,
+    windows: Mutex<Vec<WindowView>>,
     ready: AtomicBool,
 }
 
@@ -60,6 +63,7 @@ impl Board {
                 mode: "normal",
                 ..Resources::default()
             }),
+            windows: Mutex::default(),
             ready: AtomicBool::new(false),
         }
     }
@@ -109,8 +113,33 @@ impl Board {
 
     /// Each platform.
     pub fn platforms(&self) -> Vec<PlatformView> {
-        let platforms = self.guards().platforms.clone();
+        let platforms = self.platform_guards();
         platforms.iter().map(|guard| guard.view()).collect()
+    }
+
+    /// The guard of each platform.
+    pub fn platform_guards(&self) -> Vec<Arc<PlatformGuard>> {
+        self.guards().platforms.clone()
+    }
+
+    /// The name of each platform.
+    pub fn names(&self) -> Vec<Arc<str>> {
+        let guards = self.guards();
+        let guards = guards.platforms.iter();
+        guards
+            .map(|guard| Arc::clone(&guard.settings().name))
+            .collect()
+    }
+
+    /// Shows the maintenance windows as they stand.
+    pub fn set_windows(&self, windows: Vec<WindowView>) {
+        *self.windows.lock().unwrap_or_else(PoisonError::into_inner) = windows;
+    }
+
+    /// The maintenance windows.
+    pub fn windows(&self) -> Vec<WindowView> {
+        let windows = self.windows.lock();
+        windows.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The guard of a platform.

@@ -27,15 +27,19 @@ use crate::{
     tail::Tail,
 };
 
+mod breaker;
+mod check;
 mod client;
 mod config;
 #[cfg(target_os = "linux")]
 mod drill;
 mod generate;
+mod maintenance;
 mod plugin;
 mod run;
 mod schedule;
 mod status;
+mod top;
 
 /// Runs the command the process was started with.
 pub fn main() -> ExitCode {
@@ -56,6 +60,10 @@ pub fn main() -> ExitCode {
         Command::Status(args) => status::run(&args),
         Command::Completions(args) => generate::completions(&args),
         Command::ManPages(args) => generate::man_pages(&args),
+        Command::Top(args) => top::run(&args),
+        Command::Check(args) => check::run(&args),
+        Command::Breaker(args) => breaker::run(&args),
+        Command::Maintenance { command } => maintenance::run(&command),
         #[cfg(target_os = "linux")]
         Command::Drill(args) => drill::run(&args),
     };
@@ -101,6 +109,17 @@ enum Command {
     /// Write man pages of all commands
     #[command(hide = true)]
     ManPages(generate::ManPages),
+    /// Watch a running host in this terminal
+    Top(top::Args),
+    /// Have a running host check platforms now, and wait for what is found
+    Check(check::Args),
+    /// Hold the breakers of platforms open or closed, release or reset them
+    Breaker(breaker::Args),
+    /// Start and end maintenance of platforms on a running host
+    Maintenance {
+        #[command(subcommand)]
+        command: maintenance::Command,
+    },
     /// Run every fault of the fault plugin against hosts of its own on this machine
     #[cfg(target_os = "linux")]
     Drill(drill::Args),

@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use elements::breaker::BreakerConfig;
+pub(crate) use elements::duration::{LONGEST as LONGEST_DURATION, parse as parse_duration};
 pub use elements::host::HostConfig;
 pub use elements::platform::{PlatformConfig, Priority};
 pub use elements::plugin::{Isolation, PluginConfig};
@@ -32,6 +33,7 @@ pub use secrets::Secrets;
 pub use source::{Location, MAX_BYTES, Source};
 
 use crate::library::Policy;
+use crate::maintenance::Window;
 use error::Fault;
 use wording::{listed, nearest};
 
@@ -53,6 +55,8 @@ pub struct Config {
     pub plugins: BTreeMap<String, PluginConfig>,
     /// What to watch, in the order of the file; never empty.
     pub platforms: Vec<PlatformConfig>,
+    /// When people work on platforms.
+    pub maintenance: Vec<Window>,
     /// Whether this is the compiled-in default, whose plugins lie among the libraries of the program's own folder.
     pub is_builtin: bool,
     /// Where libraries are pinned, if they are: `plugins.lock` beside the file; none for the compiled-in default.
@@ -106,6 +110,7 @@ impl Config {
                 plugins: parts.plugins,
                 platforms: parts.platforms,
                 warnings: parts.warnings,
+                maintenance: parts.maintenance,
                 is_builtin: false,
                 lock_file: Some(base_dir.join("plugins.lock")),
                 source,

@@ -8,8 +8,8 @@
 use std::{
     collections::BTreeMap,
     sync::{
-        Arc,
-        atomic::{AtomicU64, Ordering},
+        Arc, PoisonError, RwLock,
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -28,10 +28,11 @@ pub use self::{
 use crate::{
     breaker::{Breaker, Outcome, Settings, State, Transition},
     history::{History, Past},
+    maintenance::{Checks, InForce},
     metrics::{self, ErrorType, PlatformMetrics, SkipReason},
     plugin::{Caller, Failure, Report, Waiting},
     schedule::Priority,
-    state::{BreakerOrder, BreakerView, Health, PastView, PlatformView, View},
+    state::{BreakerOrder, BreakerView, Health, MaintenanceView, PastView, PlatformView, View},
 };
 
 mod locked;
@@ -65,6 +66,9 @@ pub struct PlatformGuard {
     plugin: Arc<PluginGuard>,
     metrics: Arc<PlatformMetrics>,
     shared: Arc<Shared>,
+    /// The maintenance window in force; whether it pauses checks stands beside it, for each start.
+    maintenance: RwLock<Option<Arc<InForce>>>,
+    paused: AtomicBool,
     /// When the next check is due, in nanoseconds; the scheduler's word, for the status page.
     next: AtomicU64,
     inner: Locked<Inner>,
@@ -126,6 +130,8 @@ impl PlatformGuard {
             plugin,
             metrics,
             shared,
+            maintenance: RwLock::default(),
+            paused: AtomicBool::new(false),
             next: AtomicU64::new(0),
             inner: Locked::new(Inner {
                 slot,
@@ -258,6 +264,45 @@ impl PlatformGuard {
         self.next.store(nanos, Ordering::Relaxed);
     }
 
+    /// Takes in which maintenance window is in force; what changed is logged.
+    pub fn set_maintenance(&self, now: Option<Arc<InForce>>) {
+        let paused = now.as_ref().is_some_and(|w| w.checks == Checks::Pause);
+        self.paused.store(paused, Ordering::Relaxed);
+        self.metrics.maintenance(now.is_some());
+        let mut shown = self
+            .maintenance
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *shown, now.clone());
+        drop(shown);
+        let name = |window: &Option<Arc<InForce>>| window.as_ref().map(|w| Arc::clone(&w.name));
+        if name(&before) == name(&now) {
+            return;
+        }
+        // For many platforms at once: the windows themselves are logged where they are judged.
+        let (platform, plugin) = (&*self.settings.name, self.plugin.id());
+        match now {
+            Some(window) => tracing::debug!(platform, plugin, "maintenance {}", window.name),
+            None => tracing::debug!(platform, plugin, "maintenance is over"),
+        }
+    }
+
+    /// Whether maintenance keeps the schedule from starting checks.
+    pub fn is_paused(&self) -> bool {
+        self.paused.load(Ordering::Relaxed)
+    }
+
+    fn maintenance_view(&self) -> Option<MaintenanceView> {
+        let shown = self.maintenance.read();
+        let window = shown.unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(MaintenanceView {
+            name: window.name.to_string(),
+            reason: window.reason.to_string(),
+            until: window.until,
+            checks: window.checks.name().to_owned(),
+        })
+    }
+
     /// Does what an operator wants of the breaker.
     pub fn order(&self, order: BreakerOrder, now: Duration) {
         let transition = self.inner.lock().slot.order(order, now);
@@ -266,8 +311,11 @@ impl PlatformGuard {
         self.announce(transition, now);
     }
 
-    /// Takes over what an operator wants of the breaker of the guard in whose place a reload puts this one.
+    /// Takes over maintenance, and what an operator wants of the breaker, of the guard in whose place a reload puts this one.
     pub fn succeed(&self, before: &Self) {
+        let maintenance = before.maintenance.read();
+        let maintenance = maintenance.unwrap_or_else(PoisonError::into_inner).clone();
+        self.set_maintenance(maintenance);
         let held = before.inner.lock().slot.held();
         if let Some(order) = held {
             let now = self.shared.clock.now();
@@ -323,6 +371,7 @@ impl PlatformGuard {
                 },
                 forced,
             },
+            maintenance: self.maintenance_view(),
             labels: settings.labels.clone(),
             measurements: view.measurements.into_iter().collect(),
         }

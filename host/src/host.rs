@@ -12,6 +12,7 @@ use std::{
 
 use self::{
     assembly::Assembly,
+    calendar::Calendar,
     operator::Operator,
     serving::{Port, Served, log_samples, serve},
     workers::WorkerWatch,
@@ -33,9 +34,10 @@ use crate::{
     tail::Tail,
 };
 
-pub(crate) use self::assembly::how;
+pub(crate) use self::{assembly::how, calendar::view as window_view};
 
 mod assembly;
+mod calendar;
 mod operator;
 mod serving;
 #[cfg(target_os = "linux")]
@@ -48,6 +50,7 @@ pub struct Host {
     /// Look after plugin folders and workers until the host stops.
     watch: Mutex<Option<(Watch, WorkerWatch)>>,
     assembly: Assembly,
+    calendar: Arc<Calendar>,
     board: Arc<Board>,
     shared: Arc<Shared>,
     record: Option<Arc<Record>>,
@@ -74,6 +77,10 @@ impl Host {
             plan: assembly.plan(config),
         };
         take_in(config);
+        let (calendar, wake) = Calendar::new(shared.clock, Arc::clone(&board));
+        let calendar = Arc::new(calendar);
+        calendar.follow(&config.maintenance);
+        calendar.watch(wake);
         let now = shared.clock.now();
         shared.metrics.config_loaded(shared.unix_seconds(now));
         let scheduler = scheduler::start(setup)
@@ -88,6 +95,7 @@ impl Host {
             scheduler,
             watch: Mutex::new(Some((watch, workers))),
             assembly,
+            calendar,
             board,
             shared,
             record,
@@ -106,7 +114,9 @@ impl Host {
             Ok(config) => {
                 take_in(&config);
                 self.assembly.look_for_libraries(&config);
-                self.scheduler.follow(self.assembly.plan(&config));
+                let plan = self.assembly.plan(&config);
+                self.calendar.follow(&config.maintenance);
+                self.scheduler.follow(plan);
                 metrics.config_loaded(self.shared.unix_seconds(self.shared.clock.now()));
                 tracing::info!(
                     "the config was reloaded: {} platforms",
@@ -280,6 +290,9 @@ pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
     let parts = Parts::of(config, Tail::default())?;
     take_in(config);
     let plan = parts.assembly.plan(config);
+    Calendar::new(parts.shared.clock, Arc::clone(&parts.board))
+        .0
+        .follow(&config.maintenance);
     scheduler::check_once(Setup {
         shared: parts.shared,
         board: Arc::clone(&parts.board),

@@ -19,6 +19,7 @@
 //! - Only [`plugin`] opens libraries, only private copies of vetted ones, and never closes them.
 //! - [`breaker`], [`stagger`] and [`schedule`] know nothing but the standard library, and read no clock: `now` is handed
 //!   in, as the time since the origin of the host's [`clock`].
+//! - [`maintenance`] reads no clock either, and is asked only when a window begins or ends: never for a check.
 //! - At most one call per platform is under way in a generation, and only a new library that proves itself beside the
 //!   running one makes a second. No check waits for another.
 //! - A worker is believed nothing: what it says is checked like what comes from a stranger. No byte of a library runs in
@@ -43,7 +44,9 @@ pub mod host;
 #[cfg(target_os = "linux")]
 mod journal;
 pub mod library;
+pub mod maintenance;
 pub mod metrics;
+pub mod pattern;
 pub mod plugin;
 pub mod redaction;
 pub mod resources;

@@ -228,7 +228,12 @@ impl Driver {
         let now = self.shared.clock.now();
         let all: Vec<_> = self.platforms.staying().map(|(at, _)| at).collect();
         for at in all {
-            self.begin(at, now, now);
+            let guard = &self.platforms[at].guard;
+            if guard.is_paused() {
+                guard.skip(SkipReason::Maintenance, 1);
+            } else {
+                self.begin(at, now, now);
+            }
         }
         while self.shared.in_flight() > 0 {
             self.dispatch();
@@ -302,7 +307,9 @@ impl Driver {
         };
         let settings = guard.settings();
         guard.set_next(slot_time + settings.interval);
-        if runs_at(
+        if guard.is_paused() {
+            guard.skip(SkipReason::Maintenance, 1);
+        } else if runs_at(
             settings.priority,
             self.stretch,
             tick,

@@ -129,7 +129,7 @@ pub struct Limits {
     /// How long a client may take to send them, counted from the connection or the last response. A TLS handshake may
     /// take as long before that.
     pub header_time: Duration,
-    /// The longest body of a request, in bytes. No route reads one.
+    /// The longest body of a request, in bytes.
     pub body_bytes: u64,
     /// How long a request may take from its header to the last byte of the response.
     pub request_time: Duration,

@@ -9,6 +9,8 @@ use conductor_plugin_api::Status;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    config,
+    maintenance::Checks,
     metrics::{ErrorType, MEASUREMENT_NAME_BYTES, MEASUREMENTS, SkipReason},
     plugin::{Failure, LoadError, Report},
 };
@@ -215,6 +217,9 @@ pub struct PlatformView {
     pub priority: String,
     /// The circuit breaker.
     pub breaker: BreakerView,
+    /// The maintenance window in force, if there is one.
+    #[serde(default)]
+    pub maintenance: Option<MaintenanceView>,
     /// For grouping.
     pub labels: BTreeMap<String, String>,
     /// What the last report measured.
@@ -255,6 +260,42 @@ pub struct LineView {
     pub text: String,
 }
 
+/// A maintenance window that is in force for a platform.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct MaintenanceView {
+    /// Its name.
+    pub name: String,
+    /// Why it is there, as whoever made it says; may be empty.
+    pub reason: String,
+    /// When it ends.
+    pub until: f64,
+    /// What becomes of checks meanwhile: `go-on` or `pause`.
+    pub checks: String,
+}
+
+/// A maintenance window, in force or not: an item of `/api/v1/maintenance`.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct WindowView {
+    /// Its name.
+    pub name: String,
+    /// Why it is there.
+    pub reason: String,
+    /// Who made it: `config`, or `operator` for one that was started by command and goes with the host.
+    pub origin: String,
+    /// The platforms it is for, by name; all if empty, as far as they have the labels.
+    pub platforms: Vec<String>,
+    /// The labels they have.
+    pub labels: BTreeMap<String, String>,
+    /// When it is in force, for people.
+    pub times: String,
+    /// What becomes of checks meanwhile: `go-on` or `pause`.
+    pub checks: String,
+    /// When it ends, while it is in force.
+    pub in_force_until: Option<f64>,
+    /// When that changes next; absent once it is over for good.
+    pub next_change: Option<f64>,
+}
+
 /// What an operator can want of a platform's breaker.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -287,6 +328,68 @@ impl BreakerOrder {
             Self::Reset => "reset the breaker",
         }
     }
+}
+
+/// Maintenance that an operator starts now.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceOrder {
+    /// The platforms it is for, by name or with wildcards; each becomes a window of that name.
+    pub platforms: Vec<String>,
+    /// For how long, such as `2h`.
+    #[serde(rename = "for")]
+    pub length: String,
+    /// Why, for whoever looks.
+    #[serde(default)]
+    pub reason: String,
+    /// What becomes of checks meanwhile.
+    #[serde(default)]
+    pub checks: Checks,
+}
+
+impl MaintenanceOrder {
+    /// For how long.
+    ///
+    /// # Errors
+    /// When it is no duration, or one that nobody can mean.
+    pub fn length(&self) -> Result<Duration, String> {
+        maintenance_length(&self.length)
+    }
+}
+
+/// Reads how long a maintenance is to last.
+///
+/// # Errors
+/// When it is no duration, or one that nobody can mean.
+pub fn maintenance_length(text: &str) -> Result<Duration, String> {
+    let length = config::parse_duration(text)
+        .map_err(|why| format!("{text:?} is not a duration such as \"2h\" or \"1h 30m\": {why}"))?;
+    if (Duration::from_secs(1)..=config::LONGEST_DURATION).contains(&length) {
+        Ok(length)
+    } else {
+        Err(format!("{text:?} is out of range: choose from 1s to 1year"))
+    }
+}
+
+/// The end of maintenance that operators started.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct MaintenanceEnd {
+    /// The windows, by name: what they were started for.
+    pub platforms: Vec<String>,
+}
+
+/// Why an order cannot be followed; nothing has changed then.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum OrderError {
+    /// No platform is called so, or matches it.
+    NoSuchPlatform(String),
+    /// No window is called so.
+    NoSuchWindow(String),
+    /// The window is the config's, which is changed there.
+    OfConfig(String),
+    /// It makes no sense, for this reason.
+    Invalid(String),
 }
 
 /// What becomes of a check that an operator asks for.

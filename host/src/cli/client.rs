@@ -1,65 +1,253 @@
-//! Asks a running host over its HTTP API.
+//! Asks a running host over its HTTP API, here or on another machine.
+//!
+//! What went wrong is told with the address that was tried and the cure.
 
-use std::time::Duration;
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use axum::{
+    body::{Body, to_bytes},
+    http::{Method, StatusCode, header},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use hyper::{Request, client::conn::http1};
 use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+};
+use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
-use super::CliError;
-use crate::state::StatusView;
+use self::address::Address;
+use super::{CliError, DEFAULT_ADDRESS};
 
-/// What the host at `address` knows: as it sent it, and as this program understands it.
-pub(super) fn status(address: &str) -> Result<(Vec<u8>, StatusView), CliError> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-        .map_err(|e| CliError::Other(format!("cannot start: {e}")))?;
-    let body = runtime.block_on(async {
-        tokio::time::timeout(TIMEOUT, get(address, "/api/v1/status"))
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
-    });
-    let body = body.map_err(|e| {
-        CliError::Other(format!(
-            "cannot ask the host at {address}: {e}; is `conductor run` running there? (--web.listen-address names another)"
-        ))
-    })?;
-    let status = serde_json::from_slice(&body).map_err(|e| {
-        CliError::Other(format!(
-            "{address} does not answer as a Conductor host does: {e}"
-        ))
-    })?;
-    Ok((body, status))
+mod address;
+#[cfg(test)]
+mod tests;
+mod trust;
+
+/// Which host to ask, and as whom.
+#[derive(Clone, Debug, clap::Args)]
+pub(super) struct Remote {
+    /// The host's address: an URL, or HOST:PORT [default: the one of --web.listen-address, 127.0.0.1:9750]
+    #[arg(
+        long,
+        alias = "web.listen-address",
+        value_name = "URL",
+        env = "CONDUCTOR_ADDRESS",
+        hide_env_values = true
+    )]
+    address: Option<String>,
+    /// Trust the CA certificates of this file, instead of this system's, in a host that speaks HTTPS
+    #[arg(long, value_name = "FILE", env = "CONDUCTOR_CA_FILE")]
+    ca_file: Option<PathBuf>,
+    /// The user, where the host wants one
+    #[arg(long, env = "CONDUCTOR_USER")]
+    user: Option<String>,
+    /// The file that holds the user's password; or set CONDUCTOR_PASSWORD
+    #[arg(long, value_name = "FILE", requires = "user")]
+    password_file: Option<PathBuf>,
 }
 
-/// A GET request's body.
-async fn get(address: &str, path: &str) -> Result<Vec<u8>, String> {
-    let stream = tokio::net::TcpStream::connect(address)
-        .await
-        .map_err(|e| e.to_string())?;
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| e.to_string())?;
-    tokio::spawn(connection);
-    let request = Request::get(path)
-        .header("host", address)
-        .body(axum::body::Body::empty())
-        .map_err(|e| e.to_string())?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|e| e.to_string())?;
-    let status = response.status();
-    if !status.is_success() {
-        return Err(format!("it answered {status}"));
+/// A host that can be asked.
+pub(super) struct Client {
+    address: Address,
+    tls: Option<Arc<ClientConfig>>,
+    authorization: Option<String>,
+    runtime: tokio::runtime::Runtime,
+}
+
+/// What a host answered.
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) body: Vec<u8>,
+}
+
+impl Client {
+    /// A client of this host, which is not asked anything yet.
+    pub(super) fn open(remote: &Remote) -> Result<Self, CliError> {
+        let written = remote.address.clone();
+        // A host that was told its address by the environment is found where it listens.
+        let written = written.or_else(|| std::env::var("CONDUCTOR_WEB_LISTEN_ADDRESS").ok());
+        let written = written.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
+        let address = Address::parse(&written).map_err(CliError::Other)?;
+        let tls = address
+            .https
+            .then(|| trust::config(remote.ca_file.as_deref()));
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|e| CliError::Other(format!("cannot start: {e}")))?;
+        Ok(Self {
+            address,
+            tls: tls.transpose().map_err(CliError::Other)?,
+            authorization: authorization(remote).map_err(CliError::Other)?,
+            runtime,
+        })
     }
-    let body = axum::body::Body::new(response.into_body());
-    let bytes = axum::body::to_bytes(body, BODY_LIMIT)
-        .await
-        .map_err(|e| e.to_string())?;
-    Ok(bytes.to_vec())
+
+    /// The host's address as an URL.
+    pub(super) fn address(&self) -> String {
+        self.address.to_string()
+    }
+
+    /// What there is at a path: as the host sent it, and as this program understands it.
+    pub(super) fn look<T: DeserializeOwned>(&self, path: &str) -> Result<(Vec<u8>, T), CliError> {
+        let answer = self.ask(Method::GET, path, String::new())?;
+        let body = self.accepted(answer)?;
+        let value = serde_json::from_slice(&body).map_err(|e| {
+            CliError::Other(format!(
+                "{} does not answer as a Conductor host does: {e}",
+                self.address
+            ))
+        })?;
+        Ok((body, value))
+    }
+
+    /// Has the host do something; answers what it says it did.
+    pub(super) fn order(&self, path: &str, body: &str) -> Result<String, CliError> {
+        let answer = self.ask(Method::POST, path, body.to_owned())?;
+        let body = self.accepted(answer)?;
+        Ok(String::from_utf8_lossy(&body).into_owned())
+    }
+
+    /// Asks, and answers whatever the host says.
+    pub(super) fn ask(&self, method: Method, path: &str, body: String) -> Result<Answer, CliError> {
+        let asked = self.runtime.block_on(async {
+            tokio::time::timeout(TIMEOUT, self.exchange(method, path, body))
+                .await
+                .unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
+        });
+        asked.map_err(|why| {
+            CliError::Other(format!("cannot ask the host at {}: {why}", self.address))
+        })
+    }
+
+    /// The body of an answer that is a success; else what the host says is wrong.
+    pub(super) fn accepted(&self, answer: Answer) -> Result<Vec<u8>, CliError> {
+        let Answer { status, body } = answer;
+        if status.is_success() {
+            return Ok(body);
+        }
+        let said = String::from_utf8_lossy(&body);
+        let said: String = said
+            .trim()
+            .chars()
+            .filter(|c| !c.is_control())
+            .take(LONGEST_SAID)
+            .collect();
+        Err(CliError::Other(match status {
+            StatusCode::UNAUTHORIZED if self.authorization.is_some() => {
+                format!("{} does not know this user and password", self.address)
+            }
+            StatusCode::UNAUTHORIZED => format!(
+                "{} wants a user and a password: give --user and --password-file, or CONDUCTOR_USER and CONDUCTOR_PASSWORD",
+                self.address
+            ),
+            // With the cure: the host's own words name the flag, the platform or the rule.
+            _ if !said.is_empty() && !said.starts_with('<') => said,
+            _ => format!(
+                "{} answered {status}; is it a Conductor host?",
+                self.address
+            ),
+        }))
+    }
+
+    async fn exchange(&self, method: Method, path: &str, body: String) -> Result<Answer, String> {
+        let Address { host, port, .. } = &self.address;
+        let connecting = TcpStream::connect((host.as_str(), *port));
+        let stream = connecting.await.map_err(|e| {
+            format!("{e}; is `conductor run` running there? (--address names another)")
+        })?;
+        let _ = stream.set_nodelay(true);
+        match &self.tls {
+            None => self.send(stream, method, path, body).await,
+            Some(config) => {
+                let name = trust::server_name(host)?;
+                let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream);
+                let stream = stream.await.map_err(|e| trust::explain(&e))?;
+                self.send(stream, method, path, body).await
+            }
+        }
+    }
+
+    async fn send<S>(
+        &self,
+        stream: S,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<Answer, String>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|e| e.to_string())?;
+        tokio::spawn(connection);
+        let mut request = Request::builder()
+            .method(method)
+            .uri(format!("{}{path}", self.address.base))
+            .header(header::HOST, self.address.authority())
+            .header(header::CONNECTION, "close");
+        if !body.is_empty() {
+            request = request.header(header::CONTENT_TYPE, "application/json");
+        }
+        if let Some(authorization) = &self.authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
+        }
+        let request = request.body(Body::from(body)).map_err(|e| e.to_string())?;
+        let response = sender.send_request(request).await.map_err(|e| {
+            let hint = if self.address.https {
+                ""
+            } else {
+                " (does it speak https?)"
+            };
+            format!("{e}{hint}")
+        })?;
+        let status = response.status();
+        let bytes = to_bytes(Body::new(response.into_body()), BODY_LIMIT)
+            .await
+            .map_err(|e| e.to_string())?;
+        Ok(Answer {
+            status,
+            body: bytes.to_vec(),
+        })
+    }
+}
+
+/// A platform's path in the API, whatever it is called.
+pub(super) fn platform_path(name: &str) -> String {
+    let mut path = "/api/v1/platforms/".to_owned();
+    for byte in name.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => path.push(byte.into()),
+            _ => path.push_str(&format!("%{byte:02X}")),
+        }
+    }
+    path
+}
+
+/// The header that says who asks.
+fn authorization(remote: &Remote) -> Result<Option<String>, String> {
+    let Some(user) = &remote.user else {
+        return Ok(None);
+    };
+    let password = match &remote.password_file {
+        Some(file) => std::fs::read_to_string(file)
+            .map_err(|e| format!("cannot read the password file {}: {e}", file.display()))?
+            .trim_end_matches(['\r', '\n'])
+            .to_owned(),
+        None => std::env::var("CONDUCTOR_PASSWORD").map_err(|_| {
+            "--user needs a password: give --password-file, or set CONDUCTOR_PASSWORD".to_owned()
+        })?,
+    };
+    let pair = STANDARD.encode(format!("{user}:{password}"));
+    Ok(Some(format!("Basic {pair}")))
 }
 
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A host of 100 000 platforms answers with some 50 MB.
 const BODY_LIMIT: usize = 512 << 20;
+/// Of what a stranger may say, in characters.
+const LONGEST_SAID: usize = 1000;

@@ -10,7 +10,6 @@ use crate::{
     host::{self, Doors, ReadConfig},
     plugin::sandbox,
     server::Security,
-    state::{Health, PlatformView},
     tail::Tail,
 };
 
@@ -57,12 +56,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
 fn once(config: &Arc<Config>) -> Result<Exit, CliError> {
     let status = host::check_once(config).map_err(CliError::Other)?;
     print(&status::text(&status))?;
-    let bad = |p: &PlatformView| matches!(p.status, Health::Failing | Health::Unhealthy);
-    Ok(if status.platforms.iter().any(bad) {
-        Exit::Unhealthy
-    } else {
-        Exit::Ok
-    })
+    Ok(status::exit(&status))
 }
 
 fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {

@@ -4,10 +4,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{CliError, Exit, Global, Output, json, print, table};
+use super::{CliError, Exit, Global, Output, json, maintenance, print, table};
 use crate::{
+    clock::Clock,
     config::Config,
+    host,
     schedule::{Key, Planned, Schedule, ScheduleError},
+    state::WindowView,
 };
 
 #[derive(clap::Args)]
@@ -19,7 +22,12 @@ pub(super) struct Args {
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     let config = global.config()?;
-    let summary = summarise(&config).map_err(|e| CliError::Other(e.to_string()))?;
+    let clock = Clock::start();
+    let now = clock.wall(clock.now());
+    let now = now
+        .try_into()
+        .map_err(|e| CliError::Other(format!("the clock of this machine: {e}")))?;
+    let summary = summarise(&config, now).map_err(|e| CliError::Other(e.to_string()))?;
     match args.output {
         Output::Table => print(&text(&summary))?,
         Output::Json => print(&json(&summary)?)?,
@@ -36,6 +44,8 @@ struct Summary {
     /// The most starts within any 100 ms, and what an even spread would have.
     peak_per_100ms: u64,
     ideal_per_100ms: u64,
+    /// When people work on platforms.
+    maintenance: Vec<WindowView>,
     /// What cannot fit.
     warnings: Vec<String>,
 }
@@ -51,7 +61,7 @@ struct Line {
     offset_seconds: f64,
 }
 
-fn summarise(config: &Config) -> Result<Summary, ScheduleError> {
+fn summarise(config: &Config, now: jiff::Timestamp) -> Result<Summary, ScheduleError> {
     let host = &config.host;
     let mut schedule = Schedule::new(Duration::ZERO, host.tick, host.stagger)?;
     let intervals = config.platforms.iter().map(|platform| platform.interval);
@@ -79,6 +89,7 @@ fn summarise(config: &Config) -> Result<Summary, ScheduleError> {
             ));
         }
     }
+    let windows = config.maintenance.iter();
     Ok(Summary {
         starts: plan
             .entries()
@@ -93,6 +104,9 @@ fn summarise(config: &Config) -> Result<Summary, ScheduleError> {
         checks_per_second: plan.starts_per_second(),
         peak_per_100ms: peak.count,
         ideal_per_100ms: peak.ideal,
+        maintenance: windows
+            .map(|window| host::window_view(window, now))
+            .collect(),
         warnings,
     })
 }
@@ -113,6 +127,10 @@ fn text(summary: &Summary) -> String {
         "\n{:.1} starts a second, at most {} in any 100 ms (an even spread has {})\n",
         summary.checks_per_second, summary.peak_per_100ms, summary.ideal_per_100ms
     ));
+    if !summary.maintenance.is_empty() {
+        text.push('\n');
+        text.push_str(&maintenance::text(&summary.maintenance));
+    }
     for warning in &summary.warnings {
         text.push_str(&format!("warning: {warning}\n"));
     }

@@ -5,6 +5,7 @@ mod check;
 pub(super) mod duration;
 pub(super) mod host;
 mod limits;
+mod maintenance;
 pub(super) mod platform;
 pub(super) mod plugin;
 pub(super) mod resources;
@@ -24,6 +25,7 @@ use super::secrets::{Lookup, Secrets};
 use super::source::Source;
 use super::spans::{self, Place};
 use super::syntax;
+use crate::maintenance::Window;
 use breaker::BreakerConfig;
 use check::Check;
 use host::HostConfig;
@@ -59,6 +61,10 @@ pub(super) struct Written {
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
     platform: BTreeMap<String, platform::Written>,
+    /// When people work on platforms, by a name for each window.
+    #[serde(default)]
+    #[schemars(extend("propertyNames" = platform::name_rule()))]
+    maintenance: BTreeMap<String, maintenance::Written>,
 }
 
 /// The settings that a file comes to.
@@ -70,6 +76,7 @@ pub(super) struct Parts {
     pub(super) plugins: BTreeMap<String, PluginConfig>,
     pub(super) platforms: Vec<PlatformConfig>,
     pub(super) warnings: Vec<String>,
+    pub(super) maintenance: Vec<Window>,
 }
 
 /// Reads the settings from a file, or says all that is wrong with it.
@@ -142,16 +149,21 @@ impl Written {
             })
             .collect();
         platforms.sort_by_key(|(at, _)| *at);
+        let platforms: Vec<_> = platforms
+            .into_iter()
+            .map(|(_, platform)| platform)
+            .collect();
+        let maintenance = self.maintenance.into_iter().filter_map(|(name, window)| {
+            window.resolve(&name, &platforms, &mut check.table(&["maintenance", &name]))
+        });
         Parts {
+            maintenance: maintenance.collect(),
             host,
             breaker,
             resources,
             trust,
             plugins,
-            platforms: platforms
-                .into_iter()
-                .map(|(_, platform)| platform)
-                .collect(),
+            platforms,
             warnings: Vec::new(),
         }
     }

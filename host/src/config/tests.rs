@@ -1,6 +1,7 @@
 //! What reading a configuration promises, beyond its messages.
 
 mod files;
+mod maintenance;
 mod mistakes;
 mod plugin_schemas;
 mod properties;

@@ -6,7 +6,10 @@ use super::{Host, ReadConfig};
 use crate::{
     board::Board,
     server::{Control, Source},
-    state::{BreakerOrder, CheckNow, PlatformDetail, StatusView},
+    state::{
+        BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
+        StatusView, WindowView,
+    },
 };
 
 /// A running host, as an operator deals with it.
@@ -31,6 +34,14 @@ impl Control for Operator {
         }
         guard.is_some()
     }
+
+    fn start_maintenance(&self, order: &MaintenanceOrder) -> Result<String, OrderError> {
+        self.host.calendar.start(order)
+    }
+
+    fn end_maintenance(&self, end: &MaintenanceEnd) -> Result<String, OrderError> {
+        self.host.calendar.end(&end.platforms)
+    }
 }
 
 impl Source for Board {
@@ -44,5 +55,9 @@ impl Source for Board {
 
     fn platform(&self, name: &str) -> Option<PlatformDetail> {
         self.platform(name)
+    }
+
+    fn maintenance(&self) -> Vec<WindowView> {
+        self.windows()
     }
 }

@@ -8,7 +8,7 @@ use super::labels::Resource;
 use super::{PlatformMetrics, PluginMetrics, Shared};
 
 /// Every metric of the host, in the order they are shown.
-pub static FAMILIES: [Family; 21] = [
+pub static FAMILIES: [Family; 22] = [
     Family {
         name: "health_check_total",
         help: "Checks that ran, by what became of them.",
@@ -70,6 +70,13 @@ pub static FAMILIES: [Family; 21] = [
                     .flat_map(|up| one(p, Value::Number(up.into())))
             })
         },
+    },
+    Family {
+        name: "conductor_platform_maintenance",
+        help: "1 while a maintenance window is in force for the platform, else 0.",
+        kind: Kind::Gauge,
+        labels: &["platform", "plugin"],
+        samples: |of| each_platform(of, |p| one(p, Value::Number(p.maintenance_value().into()))),
     },
     Family {
         name: "conductor_checks_skipped_total",

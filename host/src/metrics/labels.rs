@@ -85,6 +85,8 @@ labels! {
         Degraded = "degraded",
         /// The host was shutting down.
         Shutdown = "shutdown",
+        /// A maintenance window pauses the platform's checks.
+        Maintenance = "maintenance",
     }
 
     /// A resource of the machine.

@@ -1,5 +1,5 @@
 //! The series of one platform.
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -49,6 +49,7 @@ pub struct PlatformMetrics {
     measurements: Mutex<Vec<Measurement>>,
     breaker: AtomicU8,
     up: AtomicU8,
+    maintenance: AtomicBool,
 }
 
 impl PlatformMetrics {
@@ -66,6 +67,7 @@ impl PlatformMetrics {
             measurements: Mutex::default(),
             breaker: AtomicU8::new(BreakerState::Closed as u8),
             up: AtomicU8::new(UNKNOWN),
+            maintenance: AtomicBool::new(false),
         }
     }
 
@@ -96,6 +98,11 @@ impl PlatformMetrics {
     /// Sets the state of the platform's breaker without counting a transition.
     pub fn breaker(&self, state: BreakerState) {
         self.breaker.store(state as u8, Ordering::Relaxed);
+    }
+
+    /// Sets whether a maintenance window is in force for the platform.
+    pub fn maintenance(&self, in_force: bool) {
+        self.maintenance.store(in_force, Ordering::Relaxed);
     }
 
     /// Counts a transition of the platform's breaker, and sets its state.
@@ -136,6 +143,10 @@ impl PlatformMetrics {
 
     pub(super) fn breaker_value(&self) -> u8 {
         self.breaker.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn maintenance_value(&self) -> u8 {
+        self.maintenance.load(Ordering::Relaxed).into()
     }
 
     pub(super) fn up_value(&self) -> Option<u8> {

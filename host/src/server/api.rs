@@ -1,19 +1,20 @@
 //! `/api/v1`: what the host knows as JSON, and what it can be asked to do.
 
 use axum::{
+    body::Bytes,
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     control::{self, no_such_platform},
     routes::{Shown, busy},
     surface::{Control, Source},
 };
-use crate::state::BreakerOrder;
+use crate::state::{BreakerOrder, OrderError};
 
 pub(super) fn routes() -> axum::Router<Shown> {
     axum::Router::new()
@@ -21,6 +22,8 @@ pub(super) fn routes() -> axum::Router<Shown> {
         .route("/platforms", get(platforms))
         .route("/platforms/{name}", get(platform))
         .route("/plugins", get(plugins))
+        .route("/maintenance", get(windows).post(start_maintenance))
+        .route("/maintenance/end", post(end_maintenance))
         .route("/platforms/{name}/check", post(check))
         .route("/platforms/{name}/breaker/{order}", post(breaker))
 }
@@ -35,6 +38,10 @@ async fn platforms(State(shown): State<Shown>) -> Response {
 
 async fn plugins(State(shown): State<Shown>) -> Response {
     json(&shown, |source| Some(source.status().plugins)).await
+}
+
+async fn windows(State(shown): State<Shown>) -> Response {
+    json(&shown, |source| Some(source.maintenance())).await
 }
 
 async fn platform(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
@@ -71,6 +78,39 @@ async fn breaker(
     };
     control(&shown, &headers, move |control| {
         control::ordered(&name, order, control.order_breaker(&name, order))
+    })
+    .await
+}
+
+async fn start_maintenance(
+    State(shown): State<Shown>,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    arrange(&shown, &headers, &body, |control, order| {
+        control.start_maintenance(order)
+    })
+    .await
+}
+
+async fn end_maintenance(State(shown): State<Shown>, headers: HeaderMap, body: Bytes) -> Response {
+    arrange(&shown, &headers, &body, |control, end| {
+        control.end_maintenance(end)
+    })
+    .await
+}
+
+/// Follows an order about maintenance that the body holds as JSON.
+async fn arrange<T: DeserializeOwned + Send + 'static>(
+    shown: &Shown,
+    headers: &HeaderMap,
+    body: &Bytes,
+    act: impl FnOnce(&dyn Control, &T) -> Result<String, OrderError> + Send + 'static,
+) -> Response {
+    let order = serde_json::from_slice::<T>(body)
+        .map_err(|error| OrderError::Invalid(format!("the body is not the JSON wanted: {error}")));
+    control(shown, headers, move |control| {
+        control::arranged(order.and_then(|order| act(control, &order)))
     })
     .await
 }

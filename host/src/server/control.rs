@@ -8,7 +8,7 @@ use tokio::task::JoinError;
 
 use crate::{
     metrics::SkipReason,
-    state::{BreakerOrder, CheckNow},
+    state::{BreakerOrder, CheckNow, OrderError},
 };
 
 /// Refuses a request that a page of another origin sent.
@@ -85,6 +85,30 @@ pub(super) fn ordered(platform: &str, order: BreakerOrder, done: bool) -> Respon
     } else {
         no_such_platform(platform)
     }
+}
+
+/// What became of an order about maintenance.
+pub(super) fn arranged(result: Result<String, OrderError>) -> Response {
+    let (status, text) = match result {
+        Ok(text) => (StatusCode::OK, text),
+        Err(OrderError::NoSuchPlatform(name)) => return no_such_platform(&name),
+        Err(OrderError::NoSuchWindow(name)) => (
+            StatusCode::NOT_FOUND,
+            format!(
+                "No operator has started a maintenance of {}; GET /api/v1/maintenance lists them.",
+                name.escape_debug()
+            ),
+        ),
+        Err(OrderError::OfConfig(name)) => (
+            StatusCode::CONFLICT,
+            format!(
+                "The maintenance {} is the config's: change it there, and have it reloaded.",
+                name.escape_debug()
+            ),
+        ),
+        Err(OrderError::Invalid(why)) => (StatusCode::BAD_REQUEST, format!("Refused: {why}.")),
+    };
+    (status, format!("{text}\n")).into_response()
 }
 
 pub(super) fn no_such_platform(name: &str) -> Response {

@@ -1,6 +1,6 @@
 //! What is served where.
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
@@ -29,6 +29,10 @@ pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
         .route(RELOAD, post(reload))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
+        // For bodies that do not say how long they are.
+        .layer(DefaultBodyLimit::max(
+            usize::try_from(limits.body_bytes).unwrap_or(usize::MAX),
+        ))
         .layer(middleware::from_fn(move |request, next| {
             refuse_large_body(limits.body_bytes, request, next)
         }))
@@ -141,6 +145,7 @@ const ROUTES: &str = "\
 /-/reload       POST: reads the config again (with --web.enable-lifecycle)
 /api/v1/status  everything as JSON
 /api/v1/platforms, /api/v1/platforms/NAME, /api/v1/plugins  parts of it
+/api/v1/maintenance  maintenance windows; POST starts one, POST …/end ends it (with --web.enable-lifecycle)
 /api/v1/platforms/NAME/check  POST: checks it now (with --web.enable-lifecycle)
 /api/v1/platforms/NAME/breaker/open, …/close, …/release, …/reset  POST (with --web.enable-lifecycle)
 ";

@@ -4,7 +4,10 @@ use std::sync::Arc;
 
 use crate::{
     metrics::Metrics,
-    state::{BreakerOrder, CheckNow, PlatformDetail, StatusView},
+    state::{
+        BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
+        StatusView, WindowView,
+    },
 };
 
 /// What the server shows, given by the rooms that know.
@@ -30,6 +33,9 @@ pub trait Source: Send + Sync {
 
     /// One platform with its last checks; called on a thread that may block.
     fn platform(&self, name: &str) -> Option<PlatformDetail>;
+
+    /// The maintenance windows; called on a thread that may block.
+    fn maintenance(&self) -> Vec<WindowView>;
 }
 
 /// Who does what clients may ask for; called on a thread that may block.
@@ -45,4 +51,16 @@ pub trait Control: Send + Sync {
 
     /// Does this to a platform's breaker; `false` when there is no such platform.
     fn order_breaker(&self, platform: &str, order: BreakerOrder) -> bool;
+
+    /// Starts maintenance; answers what was done, in text for people.
+    ///
+    /// # Errors
+    /// Why not.
+    fn start_maintenance(&self, order: &MaintenanceOrder) -> Result<String, OrderError>;
+
+    /// Ends maintenance that was started so; answers what was done, in text for people.
+    ///
+    /// # Errors
+    /// Why not.
+    fn end_maintenance(&self, end: &MaintenanceEnd) -> Result<String, OrderError>;
 }

@@ -10,7 +10,10 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     metrics::Metrics,
-    state::{BreakerOrder, CheckNow, PlatformDetail, StatusView},
+    state::{
+        BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
+        StatusView, WindowView,
+    },
 };
 
 mod control;
@@ -463,6 +466,10 @@ impl Source for Host {
 
     fn platform(&self, name: &str) -> Option<PlatformDetail> {
         (name == "shop").then(|| serde_json::from_str(PLATFORM).unwrap())
+    }
+
+    fn maintenance(&self) -> Vec<WindowView> {
+        Vec::new()
     }
 }
 

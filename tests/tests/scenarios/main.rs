@@ -23,6 +23,7 @@ mod harness;
 mod misbehaving_files;
 mod misbehaving_plugins;
 mod newcomer;
+mod operators;
 mod prometheus;
 mod reload;
 #[cfg(target_os = "linux")]

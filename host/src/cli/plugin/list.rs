@@ -6,12 +6,16 @@ use serde::Serialize;
 
 use super::quarantine;
 use crate::{
-    cli::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, client, json, print, table},
+    cli::{
+        CliError, Exit, Global, Output,
+        client::{Client, Remote},
+        json, print, table,
+    },
     clock::Clock,
     host,
     library::Vetted,
     plugin::LoadError,
-    state::PluginView,
+    state::{PluginView, StatusView},
 };
 
 #[derive(clap::Args)]
@@ -22,9 +26,8 @@ pub(in crate::cli) struct Args {
     /// Print all there is to say about a library whose ABI does not fit
     #[arg(long)]
     verbose: bool,
-    /// The host to ask how it fares with them
-    #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
-    address: String,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 /// One line of the list.
@@ -55,7 +58,9 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
         BTreeMap::new()
     });
     // No host is no mistake: the list is as good without one.
-    let running = client::status(&args.address).map_or_else(|_| Vec::new(), |(_, s)| s.plugins);
+    let running = Client::open(&args.remote)
+        .and_then(|client| client.look::<StatusView>("/api/v1/status"))
+        .map_or_else(|_| Vec::new(), |(_, status)| status.plugins);
     let mut plugins: Vec<Listed> = Vec::new();
     for library in loader.catalog().libraries() {
         let id = &library.manifest.id;

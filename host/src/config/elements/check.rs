@@ -42,6 +42,23 @@ impl<'a> Check<'a> {
         self.places.name(&self.path_to(&[key]))
     }
 
+    /// The table's own full name, as in `platform.shop`.
+    pub(super) fn own_name(&self) -> String {
+        self.places.name(&self.path)
+    }
+
+    /// Whether the file has the key at this path from its root.
+    pub(super) fn file_has(&self, path: &[&str]) -> bool {
+        let path: Vec<_> = path.iter().map(|key| (*key).to_owned()).collect();
+        self.places.exact_key(&path).is_some()
+    }
+
+    /// Refuses the whole table.
+    pub(super) fn refuse_table(&mut self, message: impl Into<String>, help: impl Into<String>) {
+        let place = self.place();
+        self.faults.push(Fault::new(message).help(help).at(place));
+    }
+
     pub(super) fn refuse(
         &mut self,
         key: &str,

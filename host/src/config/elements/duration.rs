@@ -11,7 +11,7 @@ use serde::{Deserialize, Deserializer, de};
 pub(in crate::config) struct Written(Duration);
 
 /// Reads a duration, or says what is wrong with it.
-pub(in crate::config) fn parse(text: &str) -> Result<Duration, String> {
+pub(crate) fn parse(text: &str) -> Result<Duration, String> {
     // The bounds also keep humantime's sum far from an overflow, on which it panics.
     let too_long = |run: &str| run.len() > MOST_DIGITS;
     if text.len() > MOST_BYTES || text.split(|c: char| !c.is_ascii_digit()).any(too_long) {
@@ -26,7 +26,7 @@ pub(in crate::config) fn parse(text: &str) -> Result<Duration, String> {
 pub(in crate::config) const FORMAT: &str = "conductor-duration";
 
 /// The longest duration that any key takes, a year: what is longer is a slip.
-pub(super) const LONGEST: Duration = Duration::from_secs(31_557_600);
+pub(crate) const LONGEST: Duration = Duration::from_secs(31_557_600);
 
 /// The shortest that a check's times may be: the shortest tick.
 pub(super) const SHORTEST: Duration = Duration::from_millis(1);

@@ -153,7 +153,7 @@ pub(super) fn name_rule() -> Value {
 pub(super) const PLUGIN_ID: &str = "^[a-z][a-z0-9-]*$";
 
 /// The schema of a label's name, a subset of Prometheus's that leaves out the names it keeps for itself.
-fn label_rule() -> Value {
+pub(super) fn label_rule() -> Value {
     json!({
         "pattern": "^_?[A-Za-z][A-Za-z0-9_]*$",
         "not": { "enum": RESERVED_LABELS },

@@ -164,6 +164,101 @@ fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
     }
 }
 
+#[test]
+fn maintenance_is_started_and_ended_by_what_the_body_says() {
+    let server = Host::default().serve_with(Limits::default(), |surface| {
+        surface.control = Some(reloading(|| Ok(())));
+    });
+    let to = |path: &str, body: &str, headers: &str| {
+        server.ask(&format!(
+            "POST /api/v1/maintenance{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
+    };
+    for (path, body, status, text) in [
+        ("", r#"{"platforms":["shop"],"for":"2h"}"#, 200, "started"),
+        (
+            "",
+            r#"{"platforms":["shop"],"for":"2h","checks":"pause"}"#,
+            200,
+            "started",
+        ),
+        (
+            "",
+            r#"{"platforms":["nobody"],"for":"2h"}"#,
+            404,
+            "No platform is called nobody.",
+        ),
+        (
+            "",
+            r#"{"platforms":["shop"],"for":"2"}"#,
+            400,
+            "is not a duration",
+        ),
+        (
+            "",
+            r#"{"platforms":["shop"],"for":"2000000000y"}"#,
+            400,
+            "is not a duration",
+        ),
+        (
+            "",
+            r#"{"platforms":["shop"],"for":"2y"}"#,
+            400,
+            "out of range",
+        ),
+        (
+            "",
+            r#"{"platforms":["shop"],"for":"2h","until":"x"}"#,
+            400,
+            "unknown field `until`",
+        ),
+        (
+            "",
+            r#"{"platforms":["shop"],"for":"2h","checks":"stop"}"#,
+            400,
+            "unknown variant `stop`",
+        ),
+        ("", "for=2h", 400, "is not the JSON wanted"),
+        ("/end", r#"{"platforms":["shop"]}"#, 200, "ended"),
+        (
+            "/end",
+            r#"{"platforms":["weekly"]}"#,
+            409,
+            "change it there",
+        ),
+        (
+            "/end",
+            r#"{"platforms":["\u001b"]}"#,
+            404,
+            "a maintenance of \\u{1b}",
+        ),
+    ] {
+        let answer = to(path, body, "");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")) && answer.contains(text),
+            "{path} {body}: {answer}"
+        );
+    }
+    let body = r#"{"platforms":["shop"],"for":"2h"}"#;
+    let answer = to("", body, "origin: http://evil.example\r\n");
+    assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
+    let answer = to("", &" ".repeat(70_000), "");
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let chunk = format!("11170\r\n{}\r\n0\r\n\r\n", " ".repeat(0x11170));
+    let answer = server.ask(&format!(
+        "POST /api/v1/maintenance HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{chunk}"
+    ));
+    assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
+    let answer = server.get("/api/v1/maintenance/end");
+    assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
+    let answer = server.get("/api/v1/maintenance");
+    assert!(
+        answer.starts_with("HTTP/1.1 200 ") && answer.ends_with("[]"),
+        "{answer}"
+    );
+}
+
 /// A host that reloads like this, and knows a platform `shop`, and `busy`, whose breaker is open.
 pub(super) fn reloading(
     reload: impl Fn() -> Result<(), String> + Send + Sync + 'static,
@@ -184,6 +279,22 @@ pub(super) fn reloading(
 
         fn order_breaker(&self, platform: &str, _: BreakerOrder) -> bool {
             platform == "shop"
+        }
+
+        fn start_maintenance(&self, order: &MaintenanceOrder) -> Result<String, OrderError> {
+            order.length().map_err(OrderError::Invalid)?;
+            match &*order.platforms[0] {
+                "shop" => Ok("started".to_owned()),
+                other => Err(OrderError::NoSuchPlatform(other.to_owned())),
+            }
+        }
+
+        fn end_maintenance(&self, end: &MaintenanceEnd) -> Result<String, OrderError> {
+            match &*end.platforms[0] {
+                "shop" => Ok("ended".to_owned()),
+                "weekly" => Err(OrderError::OfConfig("weekly".to_owned())),
+                other => Err(OrderError::NoSuchWindow(other.to_owned())),
+            }
         }
     }
     Arc::new(Fake(reload))

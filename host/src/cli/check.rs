@@ -1,0 +1,99 @@
+//! `conductor check`: checks platforms now, and waits for what is found.
+
+use std::{thread, time::Duration};
+
+use axum::http::{Method, StatusCode};
+
+use super::{
+    CliError, Exit,
+    client::{Client, Remote, platform_path},
+    print,
+    status::{is_bad, rows},
+    table,
+};
+use crate::{clock::Clock, state::PlatformDetail};
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    /// Platforms, by name
+    #[arg(required = true, value_name = "PLATFORM")]
+    platforms: Vec<String>,
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
+    let client = Client::open(&args.remote)?;
+    let clock = Clock::start();
+    let mut exit = Exit::Ok;
+    let mut begun = Vec::new();
+    // All at once: they take as long as the slowest.
+    for platform in &args.platforms {
+        let asked = clock.now();
+        match begin(&client, platform) {
+            Ok(()) => begun.push((platform, asked)),
+            Err(error) => {
+                exit = error.exit();
+                error.print();
+            }
+        }
+    }
+    let mut found = Vec::new();
+    for (platform, asked) in begun {
+        match result(&client, platform, asked, clock) {
+            Ok(detail) => found.push(detail.platform),
+            Err(error) => {
+                exit = error.exit();
+                error.print();
+            }
+        }
+    }
+    if found.iter().any(is_bad) {
+        exit = Exit::Unhealthy;
+    }
+    if !found.is_empty() {
+        print(&table(super::status::HEADER, rows(&found)))?;
+    }
+    Ok(exit)
+}
+
+/// Has a check begin; one that is under way serves as well.
+fn begin(client: &Client, platform: &str) -> Result<(), CliError> {
+    let path = format!("{}/check", platform_path(platform));
+    let answer = client.ask(Method::POST, &path, String::new())?;
+    let under_way = answer.status == StatusCode::CONFLICT
+        && String::from_utf8_lossy(&answer.body).contains("still under way");
+    if under_way {
+        return Ok(());
+    }
+    client.accepted(answer).map(|_| ())
+}
+
+/// What the first check to end after `asked` has found.
+fn result(
+    client: &Client,
+    platform: &str,
+    asked: Duration,
+    clock: Clock,
+) -> Result<PlatformDetail, CliError> {
+    loop {
+        let (_, detail) = client.look::<PlatformDetail>(&platform_path(platform))?;
+        let waited = clock.now().saturating_sub(asked);
+        // By how long ago it ended, as the clocks of two machines differ.
+        let age = detail.platform.age;
+        if age.is_some_and(|age| age <= waited.as_secs_f64()) {
+            return Ok(detail);
+        }
+        if waited.as_secs_f64() > detail.platform.timeout + PATIENCE.as_secs_f64() {
+            return Err(CliError::Other(format!(
+                "{platform}: no result within {}; its plugin may be short of threads, or not be loaded (`conductor status` tells)",
+                humantime::format_duration(Duration::from_secs(waited.as_secs()))
+            )));
+        }
+        thread::sleep(PERIOD);
+    }
+}
+
+/// How much longer than its timeout a check may take to show: it may wait for a thread, or for its plugin.
+const PATIENCE: Duration = Duration::from_secs(10);
+const PERIOD: Duration = Duration::from_millis(50);

@@ -1,0 +1,134 @@
+//! Where a host is, as an operator writes it: `http://host:port/base`, `https://…` or `host:port`.
+
+use std::fmt;
+
+use axum::http::Uri;
+
+/// Where a host is.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Address {
+    pub(super) https: bool,
+    /// A name or an address, without brackets.
+    pub(super) host: String,
+    pub(super) port: u16,
+    /// What stands before the API's own paths, behind a proxy: empty, or beginning with `/`.
+    pub(super) base: String,
+}
+
+impl Address {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let wrong = |why: &str| {
+            format!(
+                "{text:?} is not a host's address: {why}; write it like http://127.0.0.1:9750, or 127.0.0.1:9750"
+            )
+        };
+        let has_scheme = text.contains("://");
+        let url = if has_scheme {
+            text.to_owned()
+        } else {
+            format!("http://{text}")
+        };
+        let uri: Uri = url.parse().map_err(|e| wrong(&format!("{e}")))?;
+        let https = match uri.scheme_str() {
+            Some("http") => false,
+            Some("https") => true,
+            _ => return Err(wrong("it is neither http nor https")),
+        };
+        let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
+        if authority.as_str().contains('@') {
+            return Err("an address holds no user and password, which others could see: give --user and --password-file".to_owned());
+        }
+        if uri.query().is_some() {
+            return Err(wrong("it has a query"));
+        }
+        let host = authority
+            .host()
+            .trim_start_matches('[')
+            .trim_end_matches(']');
+        if host.is_empty() {
+            return Err(wrong("it has no host"));
+        }
+        let usual = match (has_scheme, https) {
+            (false, _) => OUR_PORT,
+            (true, false) => 80,
+            (true, true) => 443,
+        };
+        let port = authority.port_u16();
+        if port.is_none()
+            && authority
+                .as_str()
+                .ends_with(|c: char| c == ':' || c.is_ascii_digit())
+            && authority
+                .as_str()
+                .rsplit_once(':')
+                .is_some_and(|(_, port)| !port.ends_with(']'))
+        {
+            return Err(wrong("its port is not one"));
+        }
+        Ok(Self {
+            https,
+            host: host.to_owned(),
+            port: port.unwrap_or(usual),
+            base: uri.path().trim_end_matches('/').to_owned(),
+        })
+    }
+
+    /// Host and port, as the header has them.
+    pub(super) fn authority(&self) -> String {
+        if self.host.contains(':') {
+            format!("[{}]:{}", self.host, self.port)
+        } else {
+            format!("{}:{}", self.host, self.port)
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.https { "https" } else { "http" };
+        write!(f, "{scheme}://{}{}", self.authority(), self.base)
+    }
+}
+
+/// The one a host listens on unless it is told otherwise.
+const OUR_PORT: u16 = 9750;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_are_urls_or_host_and_port() {
+        for (text, shown) in [
+            ("127.0.0.1:9750", "http://127.0.0.1:9750"),
+            ("watch.example", "http://watch.example:9750"),
+            ("[::1]:9000", "http://[::1]:9000"),
+            ("http://watch.example", "http://watch.example:80"),
+            ("https://watch.example/", "https://watch.example:443"),
+            ("https://[::1]", "https://[::1]:443"),
+            (
+                "https://proxy.example:8443/conductor/",
+                "https://proxy.example:8443/conductor",
+            ),
+        ] {
+            let parsed = Address::parse(text).map(|address| address.to_string());
+            assert_eq!(parsed.as_deref(), Ok(shown), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_address_is_refused_with_the_reason() {
+        for (text, why) in [
+            ("ftp://x", "neither http nor https"),
+            ("http://me:secret@x", "--password-file"),
+            ("http://", "is not a host's address"),
+            ("", "is not a host's address"),
+            ("x:99999", "its port is not one"),
+            ("http://x/?a=b", "query"),
+        ] {
+            let error = Address::parse(text).unwrap_err();
+            assert!(error.contains(why), "{text}: {error}");
+            assert!(!error.contains("secret"), "{error}");
+        }
+    }
+}

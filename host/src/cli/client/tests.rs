@@ -1,0 +1,205 @@
+//! The client against servers of the test's, each of which answers once.
+
+use std::{
+    io::{Read, Write},
+    net::TcpListener,
+    path::Path,
+    sync::Arc,
+    thread::JoinHandle,
+};
+
+use rcgen::{CertifiedKey, generate_simple_self_signed};
+use tokio_rustls::rustls::{
+    ServerConfig, ServerConnection, StreamOwned,
+    crypto::ring,
+    pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer},
+};
+
+use super::*;
+
+#[test]
+fn a_name_cannot_leave_its_place_in_the_path() {
+    assert_eq!(platform_path("db-1.eu"), "/api/v1/platforms/db-1.eu");
+    assert_eq!(
+        platform_path("a/../b?c"),
+        "/api/v1/platforms/a%2F..%2Fb%3Fc"
+    );
+}
+
+#[test]
+fn a_host_that_speaks_https_is_asked_where_its_ca_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, asked, ca) = serve_https(folder.path(), "200 OK", "[1]");
+    let password = folder.path().join("password");
+    std::fs::write(&password, "pass:word\n").unwrap();
+    let client = Client::open(&Remote {
+        address: Some(format!("https://localhost:{port}/base/")),
+        ca_file: Some(ca),
+        user: Some("me".to_owned()),
+        password_file: Some(password),
+    });
+    let (_, found) = client.unwrap().look::<Vec<u8>>("/api/v1/x").unwrap();
+    assert_eq!(found, [1]);
+    let asked = asked.join().unwrap();
+    assert!(
+        asked.starts_with("GET /base/api/v1/x HTTP/1.1\r\n"),
+        "{asked}"
+    );
+    // me:pass:word
+    assert!(
+        asked.contains("authorization: Basic bWU6cGFzczp3b3Jk\r\n"),
+        "{asked}"
+    );
+}
+
+#[test]
+fn a_host_whose_ca_is_not_trusted_is_told_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (port, asked, _) = serve_https(folder.path(), "200 OK", "[1]");
+    let (_, _, other) = serve_https(&folder.path().join("other"), "200 OK", "");
+    let client = Client::open(&Remote {
+        ca_file: Some(other),
+        ..remote(&format!("https://localhost:{port}"))
+    });
+    let error = error(client.unwrap().look::<Vec<u8>>("/api/v1/x"));
+    assert!(error.contains("--ca-file"), "{error}");
+    assert_eq!(asked.join().unwrap(), "");
+}
+
+#[test]
+fn what_is_missing_to_ask_is_told_before_anybody_is_asked() {
+    let open = |remote| error(Client::open(&remote));
+    let lone_user = Remote {
+        password_file: Some("/nowhere/password".into()),
+        user: Some("me".to_owned()),
+        ..remote("localhost")
+    };
+    assert!(open(lone_user).contains("cannot read the password file /nowhere/password"));
+    let no_ca = Remote {
+        ca_file: Some("/nowhere/ca.pem".into()),
+        ..remote("https://localhost")
+    };
+    assert!(open(no_ca).contains("the CA file /nowhere/ca.pem"));
+}
+
+#[test]
+fn answers_that_are_none_of_a_hosts_are_told_with_who_answered_and_the_cure() {
+    for (status, body, wanted) in [
+        (
+            "401 Unauthorized",
+            "Unauthorized",
+            "--user and --password-file",
+        ),
+        (
+            "403 Forbidden",
+            "This is not enabled: start it with --web.enable-lifecycle.",
+            "This is not enabled",
+        ),
+        (
+            "404 Not Found",
+            "<html>nginx</html>",
+            "is it a Conductor host?",
+        ),
+        (
+            "200 OK",
+            "<html>hello</html>",
+            "does not answer as a Conductor host does",
+        ),
+        ("500 Oops", "\u{1b}[31mred", "[31mred"),
+    ] {
+        let (port, asked) = serve(status, body);
+        let client = Client::open(&remote(&format!("127.0.0.1:{port}"))).unwrap();
+        let error = error(client.look::<Vec<u8>>("/api/v1/x"));
+        assert!(error.contains(wanted), "{status}: {error}");
+        assert!(!error.contains('\u{1b}'), "{error:?}");
+        asked.join().unwrap();
+    }
+}
+
+#[test]
+fn who_does_not_speak_https_is_named_as_such() {
+    let (port, _asked) = serve("200 OK", "[]");
+    let folder = tempfile::tempdir().unwrap();
+    let (_, _, ca) = serve_https(folder.path(), "200 OK", "");
+    let client = Client::open(&Remote {
+        ca_file: Some(ca),
+        ..remote(&format!("https://127.0.0.1:{port}"))
+    });
+    let error = error(client.unwrap().look::<Vec<u8>>("/api/v1/x"));
+    assert!(error.contains("does not speak https"), "{error}");
+}
+
+fn remote(address: &str) -> Remote {
+    Remote {
+        address: Some(address.to_owned()),
+        ca_file: None,
+        user: None,
+        password_file: None,
+    }
+}
+
+fn error<T>(result: Result<T, CliError>) -> String {
+    match result {
+        Ok(_) => panic!("it should have failed"),
+        Err(CliError::Other(message)) => message,
+        Err(CliError::Config(error)) => error.to_plain(),
+    }
+}
+
+/// Answers once; the thread answers what was asked.
+fn serve(status: &str, body: &str) -> (u16, JoinHandle<String>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answer = answer(status, body);
+    let thread = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        exchange(stream, &answer)
+    });
+    (port, thread)
+}
+
+/// Answers once over TLS, as `localhost`; beside the thread the file of its CA.
+fn serve_https(folder: &Path, status: &str, body: &str) -> (u16, JoinHandle<String>, PathBuf) {
+    std::fs::create_dir_all(folder).unwrap();
+    let CertifiedKey { cert, signing_key } =
+        generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+    let ca = folder.join("ca.pem");
+    std::fs::write(&ca, cert.pem()).unwrap();
+    let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(signing_key.serialize_der()));
+    let builder = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let config = builder
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![cert.der().clone()], key)
+        .unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let answer = answer(status, body);
+    let thread = std::thread::spawn(move || {
+        let (stream, _) = listener.accept().unwrap();
+        let tls = ServerConnection::new(Arc::new(config)).unwrap();
+        exchange(StreamOwned::new(tls, stream), &answer)
+    });
+    (port, thread, ca)
+}
+
+fn answer(status: &str, body: &str) -> String {
+    let length = body.len();
+    format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
+}
+
+/// Reads a request to the end of its head, and answers it; nothing where there is none.
+fn exchange(mut stream: impl Read + Write, answer: &str) -> String {
+    let mut asked = Vec::new();
+    let mut byte = [0];
+    while !asked.ends_with(b"\r\n\r\n") {
+        match stream.read(&mut byte) {
+            Ok(1) => asked.push(byte[0]),
+            _ => return String::new(),
+        }
+    }
+    let _ = stream.write_all(answer.as_bytes());
+    let _ = stream.flush();
+    String::from_utf8_lossy(&asked).into_owned()
+}

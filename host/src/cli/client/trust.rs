@@ -1,0 +1,63 @@
+//! Whom to trust of the hosts that speak HTTPS.
+
+use std::{io, path::Path, sync::Arc};
+
+use tokio_rustls::rustls::{
+    CertificateError, ClientConfig, Error, RootCertStore,
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+
+/// Trust in the CAs of a file, or in those of this system.
+pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
+    let (certificates, from) = match ca_file {
+        Some(file) => (read(file)?, file.display().to_string()),
+        None => (
+            rustls_native_certs::load_native_certs().certs,
+            "this system (on Debian: install ca-certificates)".to_owned(),
+        ),
+    };
+    let mut roots = RootCertStore::empty();
+    let (added, _) = roots.add_parsable_certificates(certificates);
+    if added == 0 {
+        return Err(format!(
+            "there is no CA certificate to trust in {from}; --ca-file names a file of them"
+        ));
+    }
+    let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
+    let builder = builder
+        .with_safe_default_protocol_versions()
+        .map_err(|e| format!("cannot do TLS here: {e}"))?;
+    Ok(Arc::new(
+        builder.with_root_certificates(roots).with_no_client_auth(),
+    ))
+}
+
+/// The name that the host's certificate must be for.
+pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, String> {
+    ServerName::try_from(host.to_owned())
+        .map_err(|_| format!("{host} is not a name that a certificate can be for"))
+}
+
+/// Why the handshake failed, with the cure where there is one.
+pub(super) fn explain(error: &io::Error) -> String {
+    let inner = error
+        .get_ref()
+        .and_then(|inner| inner.downcast_ref::<Error>());
+    match inner {
+        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+            "its certificate is from an issuer that is not trusted here: name its CA with --ca-file"
+                .to_owned()
+        }
+        Some(Error::InvalidMessage(_)) => "it does not speak https (write http://)".to_owned(),
+        _ => error.to_string(),
+    }
+}
+
+fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
+    let refuse = |why: String| format!("the CA file {}: {why}", file.display());
+    let pem = std::fs::read(file).map_err(|e| refuse(e.to_string()))?;
+    CertificateDer::pem_slice_iter(&pem)
+        .collect::<Result<_, _>>()
+        .map_err(|e| refuse(format!("not sound PEM: {e}")))
+}

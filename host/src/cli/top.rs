@@ -1,0 +1,159 @@
+//! `conductor top`: a running host in a terminal, here or on another machine.
+//!
+//! Three threads: one reads keys, one [asks the host](link), and this one takes in what both tell and draws.
+//! [`state`] is what is known and how events change it, [`view`] how it looks; neither knows a terminal or a clock.
+
+use std::{
+    io::{self, IsTerminal as _},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    },
+    thread,
+    time::Duration,
+};
+
+use jiff::tz::TimeZone;
+use ratatui::{
+    DefaultTerminal,
+    crossterm::event::{self, Event as Input, KeyEventKind},
+};
+
+use self::{
+    link::Link,
+    state::{Command, Event, State},
+};
+use super::{
+    CliError, Exit,
+    client::{Client, Remote},
+};
+use crate::clock::Clock;
+
+mod keys;
+mod link;
+mod rows;
+mod state;
+#[cfg(test)]
+mod tests;
+mod view;
+
+#[derive(clap::Args)]
+pub(super) struct Args {
+    #[command(flatten)]
+    remote: Remote,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
+    if !io::stdout().is_terminal() {
+        return Err(CliError::Other(
+            "standard output is not a terminal; `conductor status` prints the same for scripts"
+                .to_owned(),
+        ));
+    }
+    let client = Client::open(&args.remote)?;
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let mut state = State::new(client.address(), TimeZone::system(), !no_color);
+    let failed = |what: &str, e: io::Error| CliError::Other(format!("{what}: {e}"));
+    let asked_to_stop = asked_to_stop().map_err(|e| failed("cannot listen to signals", e))?;
+    let clock = Clock::start();
+    let (tell, events) = mpsc::channel();
+    let link =
+        Link::start(client, clock, tell.clone()).map_err(|e| failed("cannot start a thread", e))?;
+    // From here on a panic of any thread gives the terminal back first.
+    let mut terminal = ratatui::try_init().map_err(|e| failed("cannot use this terminal", e))?;
+    let _restored = Restored;
+    read_keys(tell).map_err(|e| failed("cannot start a thread", e))?;
+    show(
+        &mut terminal,
+        &mut state,
+        &events,
+        &link,
+        clock,
+        &asked_to_stop,
+    )
+    .map_err(|e| failed("cannot draw", e))?;
+    Ok(Exit::Ok)
+}
+
+/// Takes events in and draws, until there is a reason to leave.
+fn show(
+    terminal: &mut DefaultTerminal,
+    state: &mut State,
+    events: &Receiver<Event>,
+    link: &Link,
+    clock: Clock,
+    asked_to_stop: &AtomicBool,
+) -> io::Result<()> {
+    while !asked_to_stop.load(Ordering::Relaxed) && !link.is_over() {
+        terminal.draw(|frame| view::draw(frame, state))?;
+        let first = match events.recv_timeout(TICK) {
+            Ok(event) => Some(event),
+            Err(RecvTimeoutError::Timeout) => None,
+            Err(RecvTimeoutError::Disconnected) => return Ok(()),
+        };
+        state.now = clock.now();
+        // Whatever waits is taken in before the next picture: keys are never behind.
+        for event in first.into_iter().chain(events.try_iter()) {
+            match state.update(event) {
+                Some(Command::Quit) => return Ok(()),
+                Some(Command::Ask(ask)) => link.ask(ask),
+                None => {}
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Tells of each key and each change of the terminal's size.
+fn read_keys(tell: Sender<Event>) -> io::Result<()> {
+    let read = move || {
+        loop {
+            let told = match event::read() {
+                Ok(Input::Key(key)) if key.kind != KeyEventKind::Release => {
+                    tell.send(Event::Key(key))
+                }
+                Ok(Input::Resize(..)) => tell.send(Event::Resized),
+                Ok(_) => Ok(()),
+                // The terminal is gone.
+                Err(_) => {
+                    let _ = tell.send(Event::NoMoreKeys);
+                    return;
+                }
+            };
+            if told.is_err() {
+                return;
+            }
+        }
+    };
+    let thread = thread::Builder::new().name("keys".to_owned());
+    thread.spawn(read).map(drop)
+}
+
+/// Gives the terminal back, however this ends.
+struct Restored;
+
+impl Drop for Restored {
+    fn drop(&mut self) {
+        ratatui::restore();
+    }
+}
+
+/// Set by any of the signals that would end the process with the terminal as it is.
+#[cfg(unix)]
+fn asked_to_stop() -> io::Result<Arc<AtomicBool>> {
+    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
+    let asked = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGQUIT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&asked))?;
+    }
+    Ok(asked)
+}
+
+#[cfg(not(unix))]
+fn asked_to_stop() -> io::Result<Arc<AtomicBool>> {
+    Ok(Arc::default())
+}
+
+/// How often the times shown move on, and signals are looked for.
+const TICK: Duration = Duration::from_millis(250);

@@ -1,0 +1,122 @@
+//! Asks the host, on a thread of its own: once a second how everything is, and whatever the operator wants of it.
+
+use std::{
+    io,
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    thread,
+    time::Duration,
+};
+
+use super::state::{Ask, Event, Order};
+use crate::{
+    cli::{
+        CliError,
+        client::{Client, platform_path},
+    },
+    clock::Clock,
+    state::{PlatformDetail, StatusView},
+};
+
+/// The thread that asks the host.
+pub(super) struct Link {
+    asks: Sender<Ask>,
+    thread: thread::JoinHandle<()>,
+}
+
+impl Link {
+    pub(super) fn start(client: Client, clock: Clock, tell: Sender<Event>) -> io::Result<Self> {
+        let (asks, asked) = mpsc::channel();
+        let asking = Asking {
+            client,
+            clock,
+            tell,
+            looked_at: None,
+        };
+        let thread = thread::Builder::new()
+            .name("ask the host".to_owned())
+            .spawn(move || asking.run(&asked))?;
+        Ok(Self { asks, thread })
+    }
+
+    /// Has the host asked, before its turn would come.
+    pub(super) fn ask(&self, ask: Ask) {
+        let _ = self.asks.send(ask);
+    }
+
+    /// Whether the thread has ended, which it never does by itself.
+    pub(super) fn is_over(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+struct Asking {
+    client: Client,
+    clock: Clock,
+    tell: Sender<Event>,
+    /// The platform whose details are shown.
+    looked_at: Option<String>,
+}
+
+impl Asking {
+    fn run(mut self, asked: &Receiver<Ask>) {
+        loop {
+            let begun = self.clock.now();
+            if self.look().is_err() {
+                return;
+            }
+            // A host that takes long to answer is not asked all the time.
+            let took = self.clock.now().saturating_sub(begun);
+            let mut ask = match asked.recv_timeout(PERIOD.max(took * 4)) {
+                Ok(ask) => Some(ask),
+                Err(RecvTimeoutError::Timeout) => None,
+                Err(RecvTimeoutError::Disconnected) => return,
+            };
+            while let Some(next) = ask {
+                match next {
+                    Ask::LookAt(name) => self.looked_at = name,
+                    Ask::Do(order) => {
+                        let _ = self.tell.send(Event::Told(self.order(&order)));
+                    }
+                }
+                ask = asked.try_recv().ok();
+            }
+        }
+    }
+
+    /// Tells how everything is; an error when nobody listens any more.
+    fn look(&self) -> Result<(), mpsc::SendError<Event>> {
+        let (body, status) = match self.client.look::<StatusView>("/api/v1/status") {
+            Ok(found) => found,
+            Err(error) => return self.tell.send(Event::Gone(message(error))),
+        };
+        drop(body);
+        self.tell.send(Event::Status(Box::new(status)))?;
+        let Some(name) = &self.looked_at else {
+            return Ok(());
+        };
+        let detail = self.client.look::<PlatformDetail>(&platform_path(name));
+        match detail {
+            Ok((_, detail)) => self.tell.send(Event::Detail(Box::new(detail))),
+            // A reload may have taken it away, which the list shows.
+            Err(_) => Ok(()),
+        }
+    }
+
+    fn order(&self, order: &Order) -> String {
+        let path = format!("{}/{}", platform_path(&order.platform), order.what.path());
+        match self.client.order(&path, "") {
+            Ok(said) => said.trim().to_owned(),
+            Err(error) => message(error),
+        }
+    }
+}
+
+fn message(error: CliError) -> String {
+    match error {
+        CliError::Other(message) => message,
+        CliError::Config(error) => error.to_plain(),
+    }
+}
+
+/// How often the host is asked.
+const PERIOD: Duration = Duration::from_secs(1);

@@ -1,0 +1,94 @@
+//! Which platforms are listed, and in what order.
+
+use std::cmp::Ordering;
+
+use crate::state::{Health, PlatformView};
+
+/// The order of the list.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Sort {
+    /// The worst first.
+    #[default]
+    Status,
+    /// By name.
+    Name,
+    /// What took longest first.
+    Duration,
+    /// What changed last first.
+    Since,
+}
+
+impl Sort {
+    pub(super) const ALL: [(char, Self); 4] = [
+        ('1', Self::Status),
+        ('2', Self::Name),
+        ('3', Self::Duration),
+        ('4', Self::Since),
+    ];
+
+    /// The one after it, and the first after the last.
+    pub(super) fn next(self) -> Self {
+        let at = Self::ALL.iter().position(|(_, sort)| *sort == self);
+        Self::ALL[(at.unwrap_or(0) + 1) % Self::ALL.len()].1
+    }
+
+    fn compare(self, a: &PlatformView, b: &PlatformView) -> Ordering {
+        let descending = |a: Option<f64>, b: Option<f64>| {
+            let value = |x: Option<f64>| x.unwrap_or(f64::NEG_INFINITY);
+            value(b).total_cmp(&value(a))
+        };
+        let first = match self {
+            // What people work on is no news.
+            Self::Status => (a.maintenance.is_some() && !is_well(a), a.status)
+                .cmp(&(b.maintenance.is_some() && !is_well(b), b.status)),
+            Self::Name => Ordering::Equal,
+            Self::Duration => descending(a.last_duration, b.last_duration),
+            Self::Since => descending(a.since, b.since),
+        };
+        first.then_with(|| a.name.cmp(&b.name))
+    }
+}
+
+/// What the list is narrowed to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Filter {
+    /// What a platform's name, plugin, message or label has to contain, in any case.
+    pub(super) text: String,
+    /// Only what is unhealthy or failing.
+    pub(super) only_failing: bool,
+}
+
+impl Filter {
+    fn takes(&self, platform: &PlatformView, text: &str) -> bool {
+        if self.only_failing && !is_failing(platform) {
+            return false;
+        }
+        let has = |field: &str| field.to_lowercase().contains(text);
+        text.is_empty()
+            || [&platform.name, &platform.plugin, &platform.message]
+                .into_iter()
+                .any(|f| has(f))
+            || platform
+                .labels
+                .iter()
+                .any(|(k, v)| has(&format!("{k}={v}")))
+    }
+}
+
+/// The places of the platforms to list, in order.
+pub(super) fn listed(platforms: &[PlatformView], filter: &Filter, sort: Sort) -> Vec<usize> {
+    let text = filter.text.to_lowercase();
+    let mut rows: Vec<_> = (0..platforms.len())
+        .filter(|at| filter.takes(&platforms[*at], &text))
+        .collect();
+    rows.sort_by(|a, b| sort.compare(&platforms[*a], &platforms[*b]));
+    rows
+}
+
+pub(super) fn is_failing(platform: &PlatformView) -> bool {
+    matches!(platform.status, Health::Failing | Health::Unhealthy)
+}
+
+fn is_well(platform: &PlatformView) -> bool {
+    platform.status == Health::Healthy
+}

@@ -1,0 +1,141 @@
+//! Times, amounts and states in words that fit a column.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::{
+    cli::top::state::{Gone, State},
+    state::{BreakerView, Health, PlatformView},
+};
+
+/// A status by its shape, for whoever sees no colours.
+pub(super) fn mark(health: Health) -> char {
+    match health {
+        Health::Failing => '✗',
+        Health::Unhealthy => '!',
+        Health::Degraded => '~',
+        Health::Waiting => '·',
+        Health::Healthy => '✓',
+    }
+}
+
+/// How the machine is that the host runs on.
+pub(super) fn machine(state: &State) -> String {
+    let Some(seen) = &state.seen else {
+        return format!("waiting for the first answer of {}", state.address);
+    };
+    let host = &seen.status.host;
+    let mut text = format!(
+        "{} ({}), machine {}",
+        state.address, host.version, host.mode
+    );
+    let parts = [
+        ("cpu", host.cpu_percent),
+        ("memory", host.memory_percent),
+        ("disk", host.disk_percent),
+    ];
+    for (name, percent) in parts {
+        if let Some(percent) = percent {
+            text.push_str(&format!("  {name} {percent:.0} %"));
+        }
+    }
+    if let Some(reason) = &host.mode_reason {
+        text.push_str(&format!("  ({reason})"));
+    }
+    let unloaded = seen
+        .status
+        .plugins
+        .iter()
+        .filter(|p| p.state == "failed")
+        .count();
+    if unloaded > 0 {
+        text.push_str(&format!("  {unloaded} plugins not loaded"));
+    }
+    text
+}
+
+/// For how long, and since what time of day the host has not answered.
+pub(super) fn gone(state: &State, gone: &Gone) -> (String, String) {
+    let ago = state.now.saturating_sub(gone.since);
+    let seen = state.seen.as_ref();
+    // By the host's clock, which is the one its times are shown in.
+    let since = seen
+        .and_then(|seen| {
+            let after = gone.since.saturating_sub(seen.at);
+            Some(seen.host_time? + after.as_secs_f64())
+        })
+        .map_or_else(|| "the start".to_owned(), |at| clock(state, at));
+    (span(ago.as_secs_f64()), since)
+}
+
+/// A moment as the clocks of this machine show it.
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a moment that no calendar has is none at all"
+)]
+pub(super) fn clock(state: &State, unix_seconds: f64) -> String {
+    let at = Timestamp::from_second(unix_seconds as i64).unwrap_or(Timestamp::UNIX_EPOCH);
+    let shown = at.to_zoned_datetime(state.zone.clone());
+    shown.strftime("%H:%M:%S").to_string()
+}
+
+/// A stretch of time in its largest unit, or its largest two.
+pub(super) fn span(seconds: f64) -> String {
+    let whole = Duration::try_from_secs_f64(seconds)
+        .unwrap_or_default()
+        .as_secs();
+    match whole {
+        0..60 => format!("{whole}s"),
+        60..3600 => format!("{}m{:02}s", whole / 60, whole % 60),
+        3600..86_400 => format!("{}h{:02}m", whole / 3600, whole % 3600 / 60),
+        _ => format!("{}d{:02}h", whole / 86_400, whole % 86_400 / 3600),
+    }
+}
+
+/// How long a check took.
+pub(super) fn took(seconds: Option<f64>) -> String {
+    match seconds {
+        None => String::new(),
+        Some(seconds) if seconds < 0.001 => format!("{:.0}µs", seconds * 1e6),
+        Some(seconds) if seconds < 10.0 => format!("{:.0}ms", seconds * 1e3),
+        Some(seconds) => format!("{seconds:.0}s"),
+    }
+}
+
+/// For how long a platform has been as it is.
+pub(super) fn since(state: &State, platform: &PlatformView) -> String {
+    let ago = state.host_time().zip(platform.since);
+    ago.map_or_else(String::new, |(now, since)| span(now - since))
+}
+
+/// The breaker's state, and whether an operator holds it.
+pub(super) fn breaker(breaker: &BreakerView) -> String {
+    let held = if breaker.forced { " held" } else { "" };
+    format!("{}{held}", breaker.state)
+}
+
+/// What the last check said, behind what to know before going by it.
+pub(super) fn message(state: &State, platform: &PlatformView) -> String {
+    let mut text = String::new();
+    if let Some(window) = &platform.maintenance {
+        let paused = if window.checks == "pause" {
+            ", paused"
+        } else {
+            ""
+        };
+        text.push_str(&format!("[maintenance{paused}] "));
+    }
+    if platform.stale {
+        let age = platform.age.map_or_else(String::new, |age| {
+            let more = state
+                .seen
+                .as_ref()
+                .map_or(0.0, |seen| state.now.saturating_sub(seen.at).as_secs_f64());
+            format!(" {}", span(age + more))
+        });
+        text.push_str(&format!("[stale{age}] "));
+    }
+    text.push_str(&platform.message);
+    text
+}

@@ -1,0 +1,250 @@
+//! `[maintenance.<name>]`: when people work on platforms.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::check::Check;
+use super::platform::{self, PlatformConfig};
+use crate::config::wording::nearest;
+use crate::maintenance::{self, Origin, Scope, Span, SpanError, Times, Window, Zone};
+use crate::pattern::Pattern;
+
+/// `[maintenance.<name>]`, as it is written.
+#[derive(Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(
+    rename = "Maintenance",
+    description = "When people work on platforms. It takes platforms or labels or both, and from with until, or daily, or weekly."
+)]
+pub(in crate::config) struct Written {
+    /// The platforms it is for, by name; `*` stands for any letters, `?` for one.
+    #[schemars(inner(length(min = 1, max = 64)))]
+    #[serde(default)]
+    platforms: Vec<String>,
+    /// The labels that the platforms it is for have.
+    #[schemars(extend("propertyNames" = platform::label_rule()))]
+    #[serde(default)]
+    labels: BTreeMap<String, String>,
+    /// When it begins, if it comes once: date and time with the offset from UTC (RFC 3339).
+    #[serde(default)]
+    from: Option<String>,
+    /// When it ends, if it comes once.
+    #[serde(default)]
+    until: Option<String>,
+    /// The times of each day at which it comes, such as "02:00-04:00".
+    #[serde(default)]
+    daily: Vec<String>,
+    /// The times of each week at which it comes, such as "Sat 02:00-04:00" or "Mon-Fri 22:00-06:00".
+    #[serde(default)]
+    weekly: Vec<String>,
+    /// The time zone of `daily` and `weekly`: an IANA name such as "Europe/Berlin", or "local" for this machine's.
+    #[schemars(with = "String", extend("default" = "local"))]
+    #[serde(default)]
+    timezone: Option<String>,
+    /// What becomes of checks meanwhile: they go on, or none is begun.
+    #[schemars(with = "Checks", extend("default" = "go-on"))]
+    #[serde(default)]
+    checks: Checks,
+    /// Why, for whoever looks.
+    #[serde(default)]
+    reason: String,
+}
+
+/// What becomes of checks, as it is written.
+#[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+enum Checks {
+    /// They go on.
+    #[default]
+    GoOn,
+    /// None is begun by the schedule.
+    Pause,
+}
+
+impl Written {
+    /// The window, unless its times are wrong, which is told.
+    pub(super) fn resolve(
+        self,
+        name: &str,
+        platforms: &[PlatformConfig],
+        check: &mut Check<'_>,
+    ) -> Option<Window> {
+        self.check_scope(platforms, check);
+        let times = self.times(check)?;
+        Some(Window {
+            name: name.into(),
+            reason: self.reason.into(),
+            checks: match self.checks {
+                Checks::GoOn => maintenance::Checks::GoOn,
+                Checks::Pause => maintenance::Checks::Pause,
+            },
+            scope: Scope {
+                platforms: self
+                    .platforms
+                    .iter()
+                    .map(|text| Pattern::new(text))
+                    .collect(),
+                labels: self.labels,
+            },
+            times,
+            origin: Origin::Config,
+        })
+    }
+
+    /// A slip in a name would otherwise be noticed when people are woken up.
+    fn check_scope(&self, platforms: &[PlatformConfig], check: &mut Check<'_>) {
+        if self.platforms.is_empty() && self.labels.is_empty() {
+            let message = format!("{} is for no platform", check.own_name());
+            let help = "add platforms = [\"…\"] or labels = { … }; platforms = [\"*\"] is for all";
+            check.refuse_table(message, help);
+        }
+        for (at, text) in self.platforms.iter().enumerate() {
+            let pattern = Pattern::new(text);
+            if !pattern.is_name() || check.file_has(&["platform", text]) {
+                continue;
+            }
+            let message = format!(
+                "{}[{at}]: there is no platform {text:?}",
+                check.name("platforms")
+            );
+            let known = platforms.iter().map(|platform| platform.name.as_str());
+            let help = match nearest(text, known) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "name one of the file's, or several by `*`, as in \"db-*\"".to_owned(),
+            };
+            check.refuse("platforms", message, help);
+        }
+    }
+
+    fn times(&self, check: &mut Check<'_>) -> Option<Times> {
+        let once = self.from.is_some() || self.until.is_some();
+        let again = !self.daily.is_empty() || !self.weekly.is_empty();
+        match (once, again) {
+            (true, false) => self.once(check),
+            (false, true) => self.again(check),
+            (true, true) => {
+                let key = if self.weekly.is_empty() {
+                    "daily"
+                } else {
+                    "weekly"
+                };
+                let message = format!(
+                    "{} stands beside from and until: a window comes once, or again and again",
+                    check.name(key)
+                );
+                check.refuse(key, message, "make two windows of it");
+                None
+            }
+            (false, false) => {
+                let message = format!("{} has no time", check.own_name());
+                let help = "add from and until, or weekly = [\"Sat 02:00-04:00\"], or daily = [\"02:00-04:00\"]";
+                check.refuse_table(message, help);
+                None
+            }
+        }
+    }
+
+    fn once(&self, check: &mut Check<'_>) -> Option<Times> {
+        if self.timezone.is_some() {
+            let message = format!(
+                "{} is for daily and weekly: from and until have an offset of their own",
+                check.name("timezone")
+            );
+            check.refuse("timezone", message, "remove it");
+        }
+        let (from, until) = match (&self.from, &self.until) {
+            (Some(from), Some(until)) => {
+                (moment("from", from, check), moment("until", until, check))
+            }
+            (from, _) => {
+                let (given, missing) = if from.is_some() {
+                    ("from", "until")
+                } else {
+                    ("until", "from")
+                };
+                let message = format!("{} has `{given}` without `{missing}`", check.own_name());
+                check.refuse(given, message, format!("add {missing}"));
+                return None;
+            }
+        };
+        let (from, until) = (from?, until?);
+        let times = Times::once(from, until);
+        if times.is_none() {
+            let message = format!("{} is {until}, not after from", check.name("until"));
+            check.refuse("until", message, "a window ends after it begins");
+        }
+        times
+    }
+
+    fn again(&self, check: &mut Check<'_>) -> Option<Times> {
+        let daily = spans("daily", &self.daily, Span::daily, "02:00-04:00", check);
+        let weekly = spans(
+            "weekly",
+            &self.weekly,
+            Span::weekly,
+            "Sat 02:00-04:00",
+            check,
+        );
+        let zone = match &self.timezone {
+            None => Zone::local(),
+            Some(name) => zone(name, check)?,
+        };
+        let all = daily?.into_iter().chain(weekly?).collect();
+        Some(Times::again(all, zone))
+    }
+}
+
+/// A moment as RFC 3339 writes it.
+fn moment(key: &str, text: &str, check: &mut Check<'_>) -> Option<Timestamp> {
+    match text.parse() {
+        Ok(moment) => Some(moment),
+        Err(error) => {
+            let message = format!("{}: {text:?} is no moment: {error}", check.name(key));
+            let help = "write date, time and offset from UTC, such as 2026-12-31T22:00:00+01:00, or Z for UTC";
+            check.refuse(key, message, help);
+            None
+        }
+    }
+}
+
+fn spans(
+    key: &str,
+    written: &[String],
+    read: impl Fn(&str) -> Result<Span, SpanError>,
+    example: &str,
+    check: &mut Check<'_>,
+) -> Option<Vec<Span>> {
+    let mut all_right = true;
+    let mut spans = Vec::new();
+    for (at, text) in written.iter().enumerate() {
+        match read(text) {
+            Ok(span) => spans.push(span),
+            Err(error) => {
+                all_right = false;
+                let message = format!("{}[{at}]: {text:?}: {error}", check.name(key));
+                check.refuse(key, message, format!("write it like {example:?}"));
+            }
+        }
+    }
+    all_right.then_some(spans)
+}
+
+fn zone(name: &str, check: &mut Check<'_>) -> Option<Zone> {
+    match Zone::named(name) {
+        Ok(zone) => Some(zone),
+        Err(_) => {
+            let message = format!("{}: there is no time zone {name:?}", check.name("timezone"));
+            let known = maintenance::zone_names();
+            let help = match nearest(name, known.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "write an IANA name such as \"Europe/Berlin\", or \"UTC\" or \"local\""
+                    .to_owned(),
+            };
+            check.refuse("timezone", message, help);
+            None
+        }
+    }
+}

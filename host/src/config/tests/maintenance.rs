@@ -1,0 +1,138 @@
+//! `[maintenance.<name>]`: what it is read to, and mistakes in it.
+
+use insta::assert_snapshot;
+
+use super::*;
+use crate::maintenance::Checks;
+
+/// A file with two platforms and a window of these lines.
+fn file(lines: &str) -> String {
+    format!(
+        "[platform.db-1]\nplugin = \"tcp\"\n[platform.shop]\nplugin = \"http\"\n[maintenance.night]\n{lines}\n"
+    )
+}
+
+fn mistakes(lines: &str) -> String {
+    match parse(&file(lines)) {
+        Ok(_) => "no mistake".to_owned(),
+        Err(error) => error.to_plain(),
+    }
+}
+
+#[test]
+fn windows_are_read_with_their_defaults() {
+    let config = read(&file("platforms = [\"*\"]\ndaily = [\"02:00-04:00\"]"));
+    let window = &config.maintenance[0];
+    assert_eq!(&*window.name, "night");
+    assert_eq!((window.checks, &*window.reason), (Checks::GoOn, ""));
+    assert_eq!(window.times.describe(), "02:00-04:00 (local)");
+
+    let config = read(&file(
+        "labels = { team = \"a\" }\nchecks = \"pause\"\nreason = \"patches\"\nfrom = 2026-12-31T22:00:00+01:00\nuntil = \"2027-01-01T06:00:00Z\"",
+    ));
+    let window = &config.maintenance[0];
+    assert_eq!((window.checks, &*window.reason), (Checks::Pause, "patches"));
+    let times = "2026-12-31T21:00:00Z to 2027-01-01T06:00:00Z";
+    assert_eq!(window.times.describe(), times);
+}
+
+#[test]
+fn the_windows_of_the_default_file_can_be_taken_out_of_their_comments() {
+    let start = DEFAULT_TEXT.find("# [maintenance.patching]").unwrap();
+    let end = DEFAULT_TEXT.find("# What to watch").unwrap();
+    let lines: Vec<_> = DEFAULT_TEXT[start..end]
+        .lines()
+        .map(|line| line.trim_start_matches(['#', ' ']))
+        .collect();
+    let config = read(&file(&format!(
+        "platforms = [\"*\"]\ndaily = [\"02:00-04:00\"]\n{}",
+        lines.join("\n")
+    )));
+    let names: Vec<_> = config.maintenance.iter().map(|w| &*w.name).collect();
+    assert_eq!(names, ["move", "night", "patching"]);
+}
+
+#[test]
+fn who_and_when_have_to_be_said() {
+    assert_snapshot!(mistakes(""), @r#"
+    conductor.toml:5:14: maintenance.night is for no platform
+      help: add platforms = ["…"] or labels = { … }; platforms = ["*"] is for all
+    conductor.toml:5:14: maintenance.night has no time
+      help: add from and until, or weekly = ["Sat 02:00-04:00"], or daily = ["02:00-04:00"]
+    "#);
+    assert_snapshot!(mistakes("platforms = [\"shop\"]\nfrom = 2026-12-31T22:00:00Z"), @r"
+    conductor.toml:7:8: maintenance.night has `from` without `until`
+      help: add until
+    ");
+    assert_snapshot!(mistakes("platforms = [\"shop\"]\nuntil = 2026-12-31T22:00:00Z"), @r"
+    conductor.toml:7:9: maintenance.night has `until` without `from`
+      help: add from
+    ");
+    assert_snapshot!(mistakes("platforms = [\"shop\"]\ndaily = [\"02:00-04:00\"]\nuntil = 2026-12-31T22:00:00Z"), @r"
+    conductor.toml:7:9: maintenance.night.daily stands beside from and until: a window comes once, or again and again
+      help: make two windows of it
+    ");
+}
+
+#[test]
+fn slips_in_names_are_told_before_somebody_is_woken_up() {
+    assert_snapshot!(mistakes("platforms = [\"shop\", \"db1\", \"nothing-like-it\", \"none-*\"]\ndaily = [\"02:00-04:00\"]"), @r#"
+    conductor.toml:6:13: maintenance.night.platforms[1]: there is no platform "db1"
+      help: did you mean "db-1"?
+    conductor.toml:6:13: maintenance.night.platforms[2]: there is no platform "nothing-like-it"
+      help: name one of the file's, or several by `*`, as in "db-*"
+    "#);
+    assert_snapshot!(mistakes("platform = [\"shop\"]\ndaily = [\"02:00-04:00\"]"), @r"
+    conductor.toml:6:1: maintenance.night has no key `platform`
+      help: did you mean `platforms`?
+    ");
+    assert_snapshot!(mistakes("platforms = [\"shop\"]\ndaily = [\"02:00-04:00\"]\ntimezone = \"Europe/Berln\""), @r#"
+    conductor.toml:8:12: maintenance.night.timezone: there is no time zone "Europe/Berln"
+      help: did you mean "Europe/Berlin"?
+    "#);
+    assert_snapshot!(mistakes("platforms = [\"shop\"]\ndaily = [\"02:00-04:00\"]\ntimezone = \"Atlantis\""), @r#"
+    conductor.toml:8:12: maintenance.night.timezone: there is no time zone "Atlantis"
+      help: write an IANA name such as "Europe/Berlin", or "UTC" or "local"
+    "#);
+    assert_snapshot!(mistakes("platforms = [\"shop\"]\ndaily = [\"02:00-04:00\"]\nchecks = \"paused\""), @r#"
+    conductor.toml:8:10: maintenance.night.checks must be one of "go-on", "pause", not the string "paused"
+      help: did you mean "pause"?
+    "#);
+}
+
+#[test]
+fn times_that_are_none() {
+    assert_snapshot!(mistakes("platforms = [\"shop\"]\nweekly = [\"Sta 02:00-04:00\", \"02:00-04:00\", \"Sat 02:00-25:00\"]\ndaily = [\"2-4\"]"), @r#"
+    conductor.toml:7:10: maintenance.night.weekly[0]: "Sta 02:00-04:00": "Sta" is not a day of the week: write Mon, Tue, Wed, Thu, Fri, Sat, Sun
+      help: write it like "Sat 02:00-04:00"
+    conductor.toml:7:10: maintenance.night.weekly[1]: "02:00-04:00": it lacks a day or a time
+      help: write it like "Sat 02:00-04:00"
+    conductor.toml:7:10: maintenance.night.weekly[2]: "Sat 02:00-25:00": "25:00" is not a time of day
+      help: write it like "Sat 02:00-04:00"
+    conductor.toml:8:9: maintenance.night.daily[0]: "2-4": "2" is not a time of day
+      help: write it like "02:00-04:00"
+    "#);
+    assert_snapshot!(mistakes("platforms = [\"shop\"]\nfrom = 2026-12-31T22:00:00\nuntil = \"tomorrow\""), @r#"
+    conductor.toml:7:8: maintenance.night.from: "2026-12-31T22:00:00" is no moment: failed to find offset component, which is required for parsing a timestamp
+      help: write date, time and offset from UTC, such as 2026-12-31T22:00:00+01:00, or Z for UTC
+    conductor.toml:8:9: maintenance.night.until: "tomorrow" is no moment: failed to parse four digit integer as year: invalid digit, expected 0-9 but got t
+      help: write date, time and offset from UTC, such as 2026-12-31T22:00:00+01:00, or Z for UTC
+    "#);
+    assert_snapshot!(mistakes("platforms = [\"shop\"]\nfrom = 2026-12-31T22:00:00Z\nuntil = 2026-12-31T22:00:00Z\ntimezone = \"UTC\""), @r"
+    conductor.toml:8:9: maintenance.night.until is 2026-12-31T22:00:00Z, not after from
+      help: a window ends after it begins
+    conductor.toml:9:12: maintenance.night.timezone is for daily and weekly: from and until have an offset of their own
+      help: remove it
+    ");
+    assert_snapshot!(mistakes("platforms = [\"shop\"]\ndaily = \"02:00-04:00\""), @r#"
+    conductor.toml:7:9: maintenance.night.daily must be a list, not the string "02:00-04:00"
+    "#);
+}
+
+#[test]
+fn a_platform_with_a_mistake_is_no_unknown_one() {
+    let text = file("platforms = [\"shop\"]\ndaily = [\"02:00-04:00\"]").replace("\"http\"", "3");
+    assert_snapshot!(parse(&text).unwrap_err().to_plain(), @r"
+    conductor.toml:4:10: platform.shop.plugin must be a string, not the number 3
+    ");
+}

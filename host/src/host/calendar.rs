@@ -1,0 +1,274 @@
+//! The maintenance windows of a running host: those of its config and those that operators start, applied to the
+//! platforms as the time comes.
+//!
+//! Windows are judged when one begins or ends, when the config changes and when an operator has one started or ended,
+//! by a thread of its own or by whoever brings the change. A check that starts reads one flag of its guard.
+
+use std::{
+    collections::BTreeSet,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
+    },
+    thread,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+
+use crate::{
+    board::Board,
+    clock::Clock,
+    maintenance::{self, Origin, Scope, Times, Window},
+    pattern::Pattern,
+    state::{MaintenanceOrder, OrderError, WindowView},
+};
+
+/// The windows of a running host.
+pub(super) struct Calendar {
+    clock: Clock,
+    board: Arc<Board>,
+    inner: Mutex<Inner>,
+    /// Wakes up the thread that waits for the next change.
+    changed: SyncSender<()>,
+}
+
+#[derive(Default)]
+struct Inner {
+    windows: Vec<Window>,
+    /// Those in force when they were last judged.
+    in_force: BTreeSet<(&'static str, Arc<str>)>,
+    /// When they were last judged, and are to be again.
+    judged: Option<Timestamp>,
+    due: Option<Timestamp>,
+}
+
+impl Calendar {
+    /// Without a window; what is returned beside it wakes up whoever [waits](Self::watch) for changes.
+    pub(super) fn new(clock: Clock, board: Arc<Board>) -> (Self, Receiver<()>) {
+        let (changed, wake) = mpsc::sync_channel(1);
+        let calendar = Self {
+            clock,
+            board,
+            inner: Mutex::default(),
+            changed,
+        };
+        (calendar, wake)
+    }
+
+    /// Goes by the windows of another config from now on; those of operators stay.
+    ///
+    /// To be called once the platforms of that config hang on the board, and before their checks start.
+    pub(super) fn follow(&self, config: &[Window]) {
+        let mut inner = self.inner();
+        inner.windows.retain(|w| w.origin == Origin::Operator);
+        inner.windows.extend(config.iter().cloned());
+        self.apply(&mut inner);
+    }
+
+    /// Starts a window for each platform or pattern of the order, in the place of one of the same name.
+    pub(super) fn start(&self, order: &MaintenanceOrder) -> Result<String, OrderError> {
+        let length = order.length().map_err(OrderError::Invalid)?;
+        // It is shown in terminals.
+        if order.reason.chars().any(char::is_control) || order.reason.len() > LONGEST_REASON {
+            let why = format!("the reason is one line of at most {LONGEST_REASON} bytes");
+            return Err(OrderError::Invalid(why));
+        }
+        if order.platforms.is_empty() {
+            return Err(OrderError::Invalid("it names no platform".to_owned()));
+        }
+        for text in &order.platforms {
+            let pattern = Pattern::new(text);
+            let mut platforms = self.board.names().into_iter();
+            if !platforms.any(|name| pattern.matches(&name)) {
+                return Err(OrderError::NoSuchPlatform(text.clone()));
+            }
+        }
+        // From whole seconds on: nobody asked for more digits.
+        let now = Timestamp::from_second(self.now().as_second());
+        let now = now.map_err(|error| OrderError::Invalid(error.to_string()))?;
+        let until = now.checked_add(length);
+        let until = until.map_err(|error| OrderError::Invalid(error.to_string()))?;
+        let times = Times::once(now, until);
+        let times = times.ok_or_else(|| OrderError::Invalid("it is too short".to_owned()))?;
+        let mut inner = self.inner();
+        if inner.windows.len() + order.platforms.len() > MOST_WINDOWS {
+            let why = format!("there would be more than {MOST_WINDOWS} windows: end some first");
+            return Err(OrderError::Invalid(why));
+        }
+        for text in &order.platforms {
+            remove(&mut inner, text);
+            inner.windows.push(Window {
+                name: text.as_str().into(),
+                reason: order.reason.as_str().into(),
+                checks: order.checks,
+                scope: Scope {
+                    platforms: vec![Pattern::new(text)],
+                    ..Scope::default()
+                },
+                times: times.clone(),
+                origin: Origin::Operator,
+            });
+        }
+        self.apply(&mut inner);
+        Ok(format!(
+            "Maintenance of {} for {}.",
+            order.platforms.join(", "),
+            humantime::format_duration(length)
+        ))
+    }
+
+    /// Ends windows that operators have started; none of them if one is not there.
+    pub(super) fn end(&self, names: &[String]) -> Result<String, OrderError> {
+        let mut inner = self.inner();
+        for name in names {
+            let is_it = |w: &&Window| *w.name == **name;
+            let mut found = inner.windows.iter().filter(is_it);
+            match found.clone().any(|w| w.origin == Origin::Operator) {
+                true => {}
+                false if found.next().is_some() => return Err(OrderError::OfConfig(name.clone())),
+                false => return Err(OrderError::NoSuchWindow(name.clone())),
+            }
+        }
+        for name in names {
+            remove(&mut inner, name);
+        }
+        self.apply(&mut inner);
+        Ok(format!("Maintenance of {} has ended.", names.join(", ")))
+    }
+
+    /// Judges the windows as their time comes, on a thread of its own, until the calendar is gone.
+    pub(super) fn watch(self: &Arc<Self>, wake: Receiver<()>) {
+        let calendar = Arc::downgrade(self);
+        let spawned = thread::Builder::new()
+            .name("maintenance".to_owned())
+            .spawn(move || watch(&calendar, &wake));
+        if let Err(error) = spawned {
+            tracing::error!(
+                "maintenance neither begins nor ends by itself: there is no thread for it: {error}"
+            );
+        }
+    }
+
+    /// Judges the windows if their time has come; answers how long to wait, if there is anything to wait for.
+    fn turn(&self) -> Option<Duration> {
+        let now = self.now();
+        let mut inner = self.inner();
+        // A wall clock that was set back makes what was judged later wrong.
+        let is_due =
+            inner.due.is_some_and(|due| due <= now) || inner.judged.is_some_and(|at| at > now);
+        if is_due {
+            self.apply(&mut inner);
+        }
+        if inner.windows.is_empty() {
+            return None;
+        }
+        let left = inner.due.map_or(LONGEST_SLEEP, |due| {
+            Duration::try_from(due.duration_since(now)).unwrap_or_default()
+        });
+        Some(left.min(LONGEST_SLEEP))
+    }
+
+    /// Sets what holds for each platform now.
+    fn apply(&self, inner: &mut Inner) {
+        let now = self.now();
+        inner
+            .windows
+            .retain(|w| w.origin == Origin::Config || !w.times.is_over(now));
+        let judgement = maintenance::judge(&inner.windows, now);
+        for guard in self.board.platform_guards() {
+            let settings = guard.settings();
+            guard.set_maintenance(judgement.of(&settings.name, &settings.labels));
+        }
+        inner.due = judgement.next_change;
+        inner.judged = Some(now);
+        self.board
+            .set_windows(inner.windows.iter().map(|w| view(w, now)).collect());
+        log_changes(inner, now);
+        // One that wakes up already needs no second word.
+        let _ = self.changed.try_send(());
+    }
+
+    fn now(&self) -> Timestamp {
+        let now = self.clock.wall(self.clock.now());
+        // A clock that shows the year 10000 is no reason to fall.
+        Timestamp::try_from(now).unwrap_or(Timestamp::MAX)
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn watch(calendar: &Weak<Calendar>, wake: &Receiver<()>) {
+    loop {
+        let Some(wait) = calendar.upgrade().map(|calendar| calendar.turn()) else {
+            return;
+        };
+        let woken = match wait {
+            Some(wait) => wake.recv_timeout(wait),
+            None => wake.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        };
+        if woken == Err(RecvTimeoutError::Disconnected) {
+            return;
+        }
+    }
+}
+
+/// Takes out the window of this name that an operator has started.
+fn remove(inner: &mut Inner, name: &str) {
+    inner
+        .windows
+        .retain(|w| w.origin == Origin::Config || *w.name != *name);
+}
+
+fn log_changes(inner: &mut Inner, now: Timestamp) {
+    let mut in_force = BTreeSet::new();
+    for window in &inner.windows {
+        let Some(until) = window.times.at(now).in_force_until else {
+            continue;
+        };
+        let key = (window.origin.name(), Arc::clone(&window.name));
+        if !inner.in_force.contains(&key) {
+            let checks = match window.checks {
+                maintenance::Checks::GoOn => "go on",
+                maintenance::Checks::Pause => "are paused",
+            };
+            tracing::info!(
+                "maintenance {} is in force until {until}: checks {checks}",
+                window.name
+            );
+        }
+        in_force.insert(key);
+    }
+    for (_, name) in inner.in_force.difference(&in_force) {
+        tracing::info!("maintenance {name} is over");
+    }
+    inner.in_force = in_force;
+}
+
+/// A window as the API shows it.
+pub(crate) fn view(window: &Window, now: Timestamp) -> WindowView {
+    let found = window.times.at(now);
+    let platforms = window.scope.platforms.iter();
+    WindowView {
+        name: window.name.to_string(),
+        reason: window.reason.to_string(),
+        origin: window.origin.name().to_owned(),
+        platforms: platforms.map(|pattern| pattern.text().to_owned()).collect(),
+        labels: window.scope.labels.clone(),
+        times: window.times.describe(),
+        checks: window.checks.name().to_owned(),
+        in_force_until: found.in_force_until.map(maintenance::seconds),
+        next_change: found.next_change.map(maintenance::seconds),
+    }
+}
+
+/// The sleep does not see a suspend pass, nor the wall clock being set.
+const LONGEST_SLEEP: Duration = Duration::from_secs(1);
+
+/// In bytes.
+const LONGEST_REASON: usize = 500;
+
+/// Each costs a look at every platform whenever one begins or ends.
+const MOST_WINDOWS: usize = 1000;

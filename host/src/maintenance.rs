@@ -1,0 +1,240 @@
+//! Maintenance windows: times at which people work on platforms, so that nobody need be woken up for them.
+//!
+//! This room judges and does nothing else: it reads no clock, and whoever asks hands the time in. What is in force is
+//! shown beside a platform's health and does not change it; a window may also have its checks paused.
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+
+pub use self::{
+    times::{Now, Times},
+    weekly::{Span, SpanError},
+    zone::{Zone, names as zone_names},
+};
+use crate::pattern::Pattern;
+
+mod times;
+mod weekly;
+mod zone;
+
+/// A maintenance window.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Window {
+    /// What it is called; unique among those of its origin.
+    pub name: Arc<str>,
+    /// Why, for whoever looks.
+    pub reason: Arc<str>,
+    /// What becomes of checks.
+    pub checks: Checks,
+    /// Which platforms.
+    pub scope: Scope,
+    /// When.
+    pub times: Times,
+    /// Who made it.
+    pub origin: Origin,
+}
+
+/// What becomes of checks while a window is in force.
+#[derive(Clone, Copy, Debug, Default, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Checks {
+    /// They go on.
+    #[default]
+    GoOn,
+    /// None is begun by the schedule; each that was due counts as skipped.
+    Pause,
+}
+
+impl Checks {
+    /// Its name in the config and the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::GoOn => "go-on",
+            Self::Pause => "pause",
+        }
+    }
+}
+
+/// Who made a window.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Origin {
+    /// The config has it.
+    Config,
+    /// An operator asked for it while the host ran.
+    Operator,
+}
+
+impl Origin {
+    /// Its name in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Config => "config",
+            Self::Operator => "operator",
+        }
+    }
+}
+
+/// Which platforms a window is for: those of one of the names that have all of the labels.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Scope {
+    /// Their names; any if there is none.
+    pub platforms: Vec<Pattern>,
+    /// Labels they have, with these values.
+    pub labels: BTreeMap<String, String>,
+}
+
+impl Scope {
+    /// Whether a platform is among them.
+    #[must_use]
+    pub fn has(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
+        let named = self.platforms.is_empty() || self.platforms.iter().any(|p| p.matches(name));
+        named && self.labels.iter().all(|(k, v)| labels.get(k) == Some(v))
+    }
+}
+
+/// What is in force for a platform.
+#[derive(Clone, Debug, PartialEq)]
+pub struct InForce {
+    /// The window's name.
+    pub name: Arc<str>,
+    /// Why.
+    pub reason: Arc<str>,
+    /// What becomes of checks.
+    pub checks: Checks,
+    /// When it ends, in seconds since 1970.
+    pub until: f64,
+}
+
+/// What all windows come to at one moment.
+pub struct Judgement<'a> {
+    in_force: Vec<(&'a Scope, Arc<InForce>)>,
+    /// When this may change.
+    pub next_change: Option<Timestamp>,
+}
+
+/// Judges all windows at once.
+pub fn judge<'a>(windows: impl IntoIterator<Item = &'a Window>, now: Timestamp) -> Judgement<'a> {
+    let mut in_force = Vec::new();
+    let mut next_change: Option<Timestamp> = None;
+    for window in windows {
+        let found = window.times.at(now);
+        if let Some(until) = found.in_force_until {
+            let what = InForce {
+                name: Arc::clone(&window.name),
+                reason: Arc::clone(&window.reason),
+                checks: window.checks,
+                until: seconds(until),
+            };
+            in_force.push((&window.scope, Arc::new(what)));
+        }
+        next_change = [next_change, found.next_change].into_iter().flatten().min();
+    }
+    // What has the most to say comes first: a pause, then what lasts longest.
+    in_force.sort_by(|(_, a), (_, b)| {
+        let weight = |found: &InForce| (found.checks, found.until);
+        weight(b)
+            .partial_cmp(&weight(a))
+            .unwrap_or(std::cmp::Ordering::Equal)
+    });
+    Judgement {
+        in_force,
+        next_change,
+    }
+}
+
+impl Judgement<'_> {
+    /// What is in force for a platform: of several, one that pauses its checks, and else the one that lasts longest.
+    #[must_use]
+    pub fn of(&self, platform: &str, labels: &BTreeMap<String, String>) -> Option<Arc<InForce>> {
+        let mut found = self.in_force.iter();
+        let (_, what) = found.find(|(scope, _)| scope.has(platform, labels))?;
+        Some(Arc::clone(what))
+    }
+}
+
+/// Seconds since 1970.
+#[must_use]
+pub fn seconds(at: Timestamp) -> f64 {
+    at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
+}
+
+/// A moment as this machine's clocks show it, for people.
+#[must_use]
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a moment that no calendar has is none at all"
+)]
+pub fn local_time(unix_seconds: f64) -> String {
+    match Timestamp::from_second(unix_seconds as i64) {
+        Ok(at) => {
+            let shown = at.to_zoned_datetime(jiff::tz::TimeZone::system());
+            shown.strftime("%a %Y-%m-%d %H:%M %Z").to_string()
+        }
+        Err(_) => "never".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn window(name: &str, platforms: &[&str], checks: Checks, until: &str) -> Window {
+        Window {
+            name: name.into(),
+            reason: "why".into(),
+            checks,
+            scope: Scope {
+                platforms: platforms.iter().map(|p| Pattern::new(p)).collect(),
+                labels: BTreeMap::new(),
+            },
+            times: Times::once(at("2026-01-01T00:00:00Z"), at(until)).unwrap(),
+            origin: Origin::Config,
+        }
+    }
+
+    #[test]
+    fn a_pause_comes_before_a_window_that_lasts_longer_and_the_longest_first_among_equals() {
+        let windows = [
+            window("long", &["*"], Checks::GoOn, "2026-01-09T00:00:00Z"),
+            window("short", &["*"], Checks::GoOn, "2026-01-05T00:00:00Z"),
+            window("pause", &["db*"], Checks::Pause, "2026-01-03T00:00:00Z"),
+        ];
+        let none = BTreeMap::new();
+        let found = judge(&windows, at("2026-01-02T00:00:00Z"));
+        assert_eq!(&*found.of("db1", &none).unwrap().name, "pause");
+        assert_eq!(&*found.of("shop", &none).unwrap().name, "long");
+        assert_eq!(found.next_change, Some(at("2026-01-03T00:00:00Z")));
+        let found = judge(&windows, at("2026-01-03T00:00:00Z"));
+        assert_eq!(&*found.of("db1", &none).unwrap().name, "long");
+        let found = judge(&windows, at("2026-01-09T00:00:00Z"));
+        assert_eq!((found.of("db1", &none), found.next_change), (None, None));
+    }
+
+    #[test]
+    fn a_scope_wants_one_of_the_names_and_all_of_the_labels() {
+        let labels = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            let owned = pairs
+                .iter()
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+            owned.collect()
+        };
+        let mut scope = Scope {
+            platforms: vec![Pattern::new("db-*"), Pattern::new("shop")],
+            labels: labels(&[("team", "a")]),
+        };
+        assert!(scope.has("shop", &labels(&[("team", "a"), ("city", "x")])));
+        assert!(!scope.has("shop", &labels(&[("team", "b")])));
+        assert!(!scope.has("other", &labels(&[("team", "a")])));
+        scope.platforms.clear();
+        assert!(scope.has("other", &labels(&[("team", "a")])));
+        assert!(!scope.has("other", &labels(&[])));
+    }
+}

@@ -1,0 +1,283 @@
+//! When a window is in force: once, or again and again.
+
+use jiff::{Timestamp, ToSpan as _};
+
+use super::{weekly::Span, zone::Zone};
+
+/// When a window is in force.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Times(Kind);
+
+#[derive(Clone, Debug, PartialEq)]
+enum Kind {
+    Once { from: Timestamp, until: Timestamp },
+    Again { spans: Vec<Span>, zone: Zone },
+}
+
+/// How a window stands at one moment.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Now {
+    /// When it ends, if it is in force.
+    pub in_force_until: Option<Timestamp>,
+    /// The next moment at which this may be otherwise; none if it never will be.
+    pub next_change: Option<Timestamp>,
+}
+
+impl Times {
+    /// From one moment on, until just before another.
+    ///
+    /// Nothing if it would end before it begins.
+    #[must_use]
+    pub fn once(from: Timestamp, until: Timestamp) -> Option<Self> {
+        (from < until).then_some(Self(Kind::Once { from, until }))
+    }
+
+    /// At each of these times, as the clocks of a zone show them; together, where they meet.
+    #[must_use]
+    pub fn again(spans: Vec<Span>, zone: Zone) -> Self {
+        Self(Kind::Again { spans, zone })
+    }
+
+    /// How it stands.
+    #[must_use]
+    pub fn at(&self, now: Timestamp) -> Now {
+        match &self.0 {
+            Kind::Once { from, until } => Now {
+                in_force_until: (*from <= now && now < *until).then_some(*until),
+                next_change: [*from, *until].into_iter().find(|change| *change > now),
+            },
+            Kind::Again { spans, zone } => again(spans, zone, now),
+        }
+    }
+
+    /// Whether it is over for good.
+    #[must_use]
+    pub fn is_over(&self, now: Timestamp) -> bool {
+        matches!(self.0, Kind::Once { until, .. } if until <= now)
+    }
+
+    /// When, for people.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match &self.0 {
+            Kind::Once { from, until } => format!("{from} to {until}"),
+            Kind::Again { spans, zone } => {
+                let spans: Vec<_> = spans.iter().map(ToString::to_string).collect();
+                format!("{} ({})", spans.join(", "), zone.name())
+            }
+        }
+    }
+}
+
+fn again(spans: &[Span], zone: &Zone, now: Timestamp) -> Now {
+    let mut stretches = around(spans, zone, now);
+    stretches.sort_unstable();
+    let mut until = None;
+    for (begins, ends) in &stretches {
+        let reached = until.unwrap_or(now);
+        if *begins <= reached && *ends > reached {
+            until = Some(*ends);
+        }
+    }
+    // One that lasts all week has no end in sight: it is looked at again before the stretches run out.
+    let begins = stretches.iter().map(|(begins, _)| *begins);
+    Now {
+        in_force_until: until,
+        next_change: until.or_else(|| begins.filter(|begins| *begins > now).min()),
+    }
+}
+
+/// All that begin from the day before yesterday on, for two weeks and a day.
+fn around(spans: &[Span], zone: &Zone, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
+    let today = zone.clock(now).date();
+    (-2..=AHEAD)
+        .filter_map(|days| today.checked_add(days.days()).ok())
+        .flat_map(|date| spans.iter().filter_map(move |span| span.on(date, zone)))
+        .collect()
+}
+
+/// In days. A week has them all once, and what the clocks skip in one is there in the next.
+const AHEAD: i32 = 15;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    fn weekly(spans: &[&str], zone: &str) -> Times {
+        let spans = spans
+            .iter()
+            .map(|span| Span::weekly(span).unwrap())
+            .collect();
+        Times::again(spans, Zone::named(zone).unwrap())
+    }
+
+    /// Until when it is in force, and when that changes next, as text.
+    fn look(times: &Times, now: &str) -> (Option<String>, Option<String>) {
+        let found = times.at(at(now));
+        let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        (text(found.in_force_until), text(found.next_change))
+    }
+
+    #[test]
+    fn once_means_from_its_beginning_until_just_before_its_end() {
+        let times = Times::once(at("2026-01-02T00:00:00Z"), at("2026-01-03T00:00:00Z")).unwrap();
+        for (now, in_force, next) in [
+            (
+                "2026-01-01T23:59:59.999Z",
+                false,
+                Some("2026-01-02T00:00:00Z"),
+            ),
+            ("2026-01-02T00:00:00Z", true, Some("2026-01-03T00:00:00Z")),
+            (
+                "2026-01-02T23:59:59.999Z",
+                true,
+                Some("2026-01-03T00:00:00Z"),
+            ),
+            ("2026-01-03T00:00:00Z", false, None),
+        ] {
+            let found = times.at(at(now));
+            assert_eq!(found.in_force_until.is_some(), in_force, "{now}");
+            assert_eq!(found.next_change, next.map(at), "{now}");
+            assert_eq!(times.is_over(at(now)), next.is_none(), "{now}");
+        }
+        assert_eq!(
+            Times::once(at("2026-01-02T00:00:00Z"), at("2026-01-02T00:00:00Z")),
+            None
+        );
+    }
+
+    #[test]
+    fn a_weekly_window_comes_on_its_days_and_goes_on_past_midnight() {
+        let times = weekly(&["Sat 22:00-02:00"], "UTC");
+        // 2026-11-21 is a Saturday.
+        for (now, until, next) in [
+            ("2026-11-21T21:59:59Z", None, "2026-11-21T22:00:00Z"),
+            (
+                "2026-11-21T22:00:00Z",
+                Some("2026-11-22T02:00:00Z"),
+                "2026-11-22T02:00:00Z",
+            ),
+            (
+                "2026-11-22T01:59:59Z",
+                Some("2026-11-22T02:00:00Z"),
+                "2026-11-22T02:00:00Z",
+            ),
+            ("2026-11-22T02:00:00Z", None, "2026-11-28T22:00:00Z"),
+        ] {
+            let expected = (until.map(str::to_owned), Some(next.to_owned()));
+            assert_eq!(look(&times, now), expected, "{now}");
+        }
+    }
+
+    #[test]
+    fn spans_that_meet_are_one_window() {
+        let times = weekly(
+            &["Fri 22:00-24:00", "Sat-Sun 00:00-24:00", "Mon 00:00-06:00"],
+            "UTC",
+        );
+        let monday = Some("2026-11-23T06:00:00Z".to_owned());
+        assert_eq!(look(&times, "2026-11-20T22:00:00Z").0, monday);
+        assert_eq!(
+            look(&times, "2026-11-22T12:00:00Z"),
+            (monday.clone(), monday)
+        );
+        let (in_force, next) = look(&times, "2026-11-23T06:00:00Z");
+        assert_eq!(
+            (in_force, next.as_deref()),
+            (None, Some("2026-11-27T22:00:00Z"))
+        );
+    }
+
+    #[test]
+    fn one_that_never_ends_is_always_in_force() {
+        let times = weekly(&["Mon-Sun 00:00-24:00"], "Europe/Berlin");
+        for now in [
+            "2026-03-29T01:00:00Z",
+            "2026-10-25T01:00:00Z",
+            "2026-07-01T00:00:00Z",
+        ] {
+            let found = times.at(at(now));
+            assert!(
+                found.in_force_until.is_some_and(|until| until > at(now)),
+                "{now}"
+            );
+        }
+    }
+
+    /// In Berlin the clocks go from 02:00 to 03:00 at 2026-03-29T01:00Z.
+    #[test]
+    fn what_the_clocks_skip_begins_when_they_are_moved_and_ends_as_if_they_had_not_been() {
+        for (span, begins, ends) in [
+            (
+                "Sun 01:00-04:00",
+                "2026-03-29T00:00:00Z",
+                "2026-03-29T02:00:00Z",
+            ),
+            (
+                "Sun 02:30-03:30",
+                "2026-03-29T01:00:00Z",
+                "2026-03-29T01:30:00Z",
+            ),
+            (
+                "Sun 02:00-03:30",
+                "2026-03-29T01:00:00Z",
+                "2026-03-29T01:30:00Z",
+            ),
+            (
+                "Sun 01:00-02:30",
+                "2026-03-29T00:00:00Z",
+                "2026-03-29T01:30:00Z",
+            ),
+            (
+                "Sun 02:10-02:50",
+                "2026-03-29T01:00:00Z",
+                "2026-03-29T01:50:00Z",
+            ),
+        ] {
+            let times = weekly(&[span], "Europe/Berlin");
+            let before = look(&times, "2026-03-28T12:00:00Z");
+            assert_eq!(before, (None, Some(begins.to_owned())), "{span}");
+            assert_eq!(look(&times, begins).0.as_deref(), Some(ends), "{span}");
+            assert_eq!(look(&times, ends).0, None, "{span}");
+        }
+    }
+
+    /// In Berlin the clocks go from 03:00 back to 02:00 at 2026-10-25T01:00Z.
+    #[test]
+    fn what_the_clocks_show_twice_begins_at_the_first_and_ends_at_the_second() {
+        for (span, begins, ends) in [
+            (
+                "Sun 02:30-02:45",
+                "2026-10-25T00:30:00Z",
+                "2026-10-25T01:45:00Z",
+            ),
+            (
+                "Sun 02:00-04:00",
+                "2026-10-25T00:00:00Z",
+                "2026-10-25T03:00:00Z",
+            ),
+            (
+                "Sun 01:00-03:00",
+                "2026-10-24T23:00:00Z",
+                "2026-10-25T02:00:00Z",
+            ),
+        ] {
+            let times = weekly(&[span], "Europe/Berlin");
+            let before = look(&times, "2026-10-24T12:00:00Z");
+            assert_eq!(before, (None, Some(begins.to_owned())), "{span}");
+            assert_eq!(look(&times, begins).0.as_deref(), Some(ends), "{span}");
+        }
+    }
+
+    #[test]
+    fn local_days_are_those_of_the_zone() {
+        // Saturday begins in Auckland while it is Friday in UTC.
+        let times = weekly(&["Sat 00:00-01:00"], "Pacific/Auckland");
+        let found = look(&times, "2026-11-20T10:00:00Z");
+        assert_eq!(found, (None, Some("2026-11-20T11:00:00Z".to_owned())));
+    }
+}

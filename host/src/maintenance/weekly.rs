@@ -1,0 +1,220 @@
+//! Times of a week or a day, as operators write them: `Sat 02:00-04:00`, `Mon-Fri 22:00-06:00`, `02:00-04:00`.
+
+use std::fmt;
+
+use jiff::civil::{Date, DateTime, Time};
+
+use super::zone::Zone;
+
+/// A stretch of time on certain days. One whose end is not after its beginning goes on into the next day.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Span {
+    /// For each weekday from Monday on, whether it begins on it.
+    days: [bool; 7],
+    /// In minutes since midnight.
+    from: u16,
+    /// Up to 24:00.
+    until: u16,
+}
+
+/// What is wrong with a span.
+#[derive(Debug, Eq, PartialEq)]
+pub struct SpanError(String);
+
+impl fmt::Display for SpanError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Span {
+    /// Reads `02:00-04:00`, which is each day.
+    ///
+    /// # Errors
+    /// When it is not of that form.
+    pub fn daily(text: &str) -> Result<Self, SpanError> {
+        let (from, until) = times(text.trim())?;
+        Ok(Self {
+            days: [true; 7],
+            from,
+            until,
+        })
+    }
+
+    /// Reads `Sat 02:00-04:00` or `Mon-Fri 22:00-06:00`.
+    ///
+    /// # Errors
+    /// When it is not of that form.
+    pub fn weekly(text: &str) -> Result<Self, SpanError> {
+        let (days, times_text) = text
+            .trim()
+            .split_once(char::is_whitespace)
+            .ok_or_else(|| SpanError("it lacks a day or a time".to_owned()))?;
+        let (first, last) = days.split_once('-').unwrap_or((days, days));
+        let (first, last) = (day(first)?, day(last)?);
+        let mut of_week = [false; 7];
+        let mut at = first;
+        loop {
+            of_week[at] = true;
+            if at == last {
+                break;
+            }
+            at = (at + 1) % 7;
+        }
+        let (from, until) = times(times_text.trim())?;
+        Ok(Self {
+            days: of_week,
+            from,
+            until,
+        })
+    }
+
+    /// Begin and end of the one that begins on this day, if there is one; none where the clocks skip all of it.
+    pub(super) fn on(&self, date: Date, zone: &Zone) -> Option<(jiff::Timestamp, jiff::Timestamp)> {
+        let weekday = usize::try_from(date.weekday().to_monday_zero_offset()).ok()?;
+        if !self.days[weekday] {
+            return None;
+        }
+        let last_day = if self.until <= self.from {
+            date.tomorrow().ok()?
+        } else {
+            date
+        };
+        let begins = zone.begins(shown(date, self.from)?)?;
+        let ends = zone.ends(shown(last_day, self.until)?)?;
+        (begins < ends).then_some((begins, ends))
+    }
+}
+
+impl fmt::Display for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.days != [true; 7] {
+            let on = |at: usize| self.days[at % 7];
+            let first = (0..7).find(|at| on(*at) && !on(at + 6)).unwrap_or(0);
+            let many = (0..7).take_while(|more| on(first + more)).count();
+            f.write_str(DAYS[first])?;
+            if many > 1 {
+                write!(f, "-{}", DAYS[(first + many - 1) % 7])?;
+            }
+            f.write_str(" ")?;
+        }
+        let clock = |minutes: u16| format!("{:02}:{:02}", minutes / 60, minutes % 60);
+        write!(f, "{}-{}", clock(self.from), clock(self.until))
+    }
+}
+
+/// What the clocks show so many minutes after midnight; 24:00 is the next midnight.
+fn shown(date: Date, minutes: u16) -> Option<DateTime> {
+    if minutes == MINUTES_PER_DAY {
+        return Some(date.tomorrow().ok()?.to_datetime(Time::midnight()));
+    }
+    let hour = i8::try_from(minutes / 60).ok()?;
+    let minute = i8::try_from(minutes % 60).ok()?;
+    Some(date.to_datetime(Time::new(hour, minute, 0, 0).ok()?))
+}
+
+fn times(text: &str) -> Result<(u16, u16), SpanError> {
+    let (from, until) = text
+        .split_once('-')
+        .ok_or_else(|| SpanError(format!("{text:?} lacks the `-` between two times")))?;
+    let (from, until) = (clock(from.trim())?, clock(until.trim())?);
+    if from == MINUTES_PER_DAY {
+        return Err(SpanError(
+            "it begins at 24:00: write 00:00, of the day after".to_owned(),
+        ));
+    }
+    if from == until {
+        return Err(SpanError(
+            "it ends when it begins: for all day, write 00:00-24:00".to_owned(),
+        ));
+    }
+    Ok((from, until))
+}
+
+fn clock(text: &str) -> Result<u16, SpanError> {
+    let wrong = || SpanError(format!("{text:?} is not a time of day"));
+    let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
+    let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
+    if !(1..=2).contains(&hour.len()) || minute.len() != 2 || !digits(hour) || !digits(minute) {
+        return Err(wrong());
+    }
+    let hour: u16 = hour.parse().map_err(|_| wrong())?;
+    let minute: u16 = minute.parse().map_err(|_| wrong())?;
+    let minutes = hour * 60 + minute;
+    if minute >= 60 || minutes > MINUTES_PER_DAY {
+        return Err(wrong());
+    }
+    Ok(minutes)
+}
+
+/// Which day of the week, from Monday on: by its first three letters or its whole name.
+fn day(text: &str) -> Result<usize, SpanError> {
+    let written = text.to_ascii_lowercase();
+    let found = NAMES
+        .iter()
+        .position(|name| *name == written || (written.len() == 3 && name.starts_with(&written)));
+    found.ok_or_else(|| {
+        SpanError(format!(
+            "{text:?} is not a day of the week: write {}",
+            DAYS.join(", ")
+        ))
+    })
+}
+
+const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];
+
+const NAMES: [&str; 7] = [
+    "monday",
+    "tuesday",
+    "wednesday",
+    "thursday",
+    "friday",
+    "saturday",
+    "sunday",
+];
+
+const MINUTES_PER_DAY: u16 = 24 * 60;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_read_and_shown_alike() {
+        for text in [
+            "Sat 02:00-04:00",
+            "Mon-Fri 22:00-06:00",
+            "Fri-Mon 00:00-24:00",
+            "Sun 23:59-00:01",
+        ] {
+            assert_eq!(Span::weekly(text).unwrap().to_string(), text);
+        }
+        assert_eq!(
+            Span::weekly("saturday 2:00 - 4:00").unwrap().to_string(),
+            "Sat 02:00-04:00"
+        );
+        assert_eq!(
+            Span::daily("02:00-04:00").unwrap().to_string(),
+            "02:00-04:00"
+        );
+    }
+
+    #[test]
+    fn what_is_no_span_is_refused_with_what_is_wrong() {
+        for (text, why) in [
+            ("Sat", "lacks a day or a time"),
+            ("Sta 02:00-04:00", "not a day"),
+            ("S 02:00-04:00", "not a day"),
+            ("Sat 02:00", "lacks the `-`"),
+            ("Sat 02:00-04:60", "not a time"),
+            ("Sat 02:00-24:01", "not a time"),
+            ("Sat 24:00-04:00", "begins at 24:00"),
+            ("Sat 02:00-02:00", "ends when it begins"),
+            ("Sat +2:00-04:00", "not a time"),
+            ("Sat 2-4", "not a time"),
+        ] {
+            let error = Span::weekly(text).unwrap_err().to_string();
+            assert!(error.contains(why), "{text}: {error}");
+        }
+    }
+}
