@@ -25,4 +25,6 @@ mod reload;
 mod replacements;
 mod signatures;
 #[cfg(target_os = "linux")]
+#[cfg(target_os = "linux")]
+mod validator;
 mod workers;
