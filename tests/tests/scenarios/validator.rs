@@ -358,7 +358,7 @@ const CONFIGS: [(&str, &str); 26] = [
         "^(config/creates|check/ends|time)",
     ),
     (
-        "{check={fault='sleep',millis=6000}}",
+        "{check={fault='sleep',millis=7000}}",
         "^(config/creates|check/ends|time)",
     ),
 ];

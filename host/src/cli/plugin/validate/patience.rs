@@ -104,6 +104,12 @@ fn cancel(subject: &Subject) -> Verdict {
         Some(end) => {
             let ms = end.took.as_millis();
             let found = format!("a check that was given up at 200 ms{at} is over after {ms} ms");
+            if end.took > within + MARGIN {
+                return Verdict::failed(
+                    format!("{found}, with a deadline of 4 s"),
+                    "honour the deadline, and ask Context::is_cancelled() where you wait in a loop",
+                );
+            }
             if asynchronous {
                 return Verdict::failed(
                     found,
