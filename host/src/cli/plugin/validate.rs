@@ -39,6 +39,8 @@ mod child;
 #[cfg(target_os = "linux")]
 mod configs;
 #[cfg(target_os = "linux")]
+mod fuzz;
+#[cfg(target_os = "linux")]
 mod growth;
 #[cfg(target_os = "linux")]
 mod load;

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 #[cfg(target_os = "linux")]
-use super::{behaviour, configs, growth, load, patience, stress, subject::Subject};
+use super::{behaviour, configs, fuzz, growth, load, patience, stress, subject::Subject};
 use super::{
     file::{self, Facts},
     verdict::Verdict,
@@ -137,6 +137,7 @@ pub(super) fn all() -> Vec<&'static Test> {
         behaviour::TESTS,
         patience::TESTS,
         growth::TESTS,
+        fuzz::TESTS,
         stress::TESTS,
     ];
     #[cfg(not(target_os = "linux"))]
