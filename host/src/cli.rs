@@ -51,6 +51,13 @@ pub fn main() -> ExitCode {
     {
         return worker::child_main();
     }
+    // For the validator alone.
+    if std::env::args_os()
+        .nth(1)
+        .is_some_and(|name| name == "plugin-test")
+    {
+        return plugin::test_main();
+    }
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::run(args, &cli.global),

@@ -6,6 +6,7 @@
 
 mod elements;
 mod error;
+mod inline;
 mod schema;
 mod secrets;
 mod source;
@@ -28,6 +29,7 @@ pub use elements::plugin::{Isolation, PluginConfig};
 pub use elements::resources::ResourcesConfig;
 pub use elements::trust::TrustConfig;
 pub use error::ConfigError;
+pub use inline::InlineConfig;
 pub use schema::{PluginSchema, json_schema};
 pub use secrets::Secrets;
 pub use source::{Location, MAX_BYTES, Source};

@@ -20,6 +20,7 @@ mod catalog;
 mod changes;
 mod image;
 mod inspection;
+pub mod linkage;
 mod manifest;
 mod mounts;
 mod pins;

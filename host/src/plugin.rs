@@ -14,6 +14,7 @@ mod c_door;
 pub mod call_data;
 pub mod door;
 pub mod in_process;
+pub(crate) mod irregular;
 mod layout;
 pub mod loader;
 pub mod protocol;
@@ -27,6 +28,9 @@ pub mod worker;
 #[cfg(not(unix))]
 #[path = "plugin/worker/elsewhere.rs"]
 pub mod worker;
+
+#[cfg(target_os = "linux")]
+pub(crate) use rust_door::{newer, open_only};
 
 /// One loaded instance of a plugin: a generation.
 pub trait LoadedPlugin: Send + Sync {
@@ -169,6 +173,20 @@ impl Report {
     /// # Errors
     /// When the status is one this host does not know.
     pub(crate) fn fill<'a>(
+        &mut self,
+        status: u8,
+        message: &[u8],
+        measurements: impl Iterator<Item = (&'a [u8], f64)>,
+    ) -> Result<(), Failure> {
+        if irregular::is_observed() {
+            let measurements: Vec<_> = measurements.collect();
+            irregular::note(status, message, &measurements);
+            return self.take(status, message, measurements.into_iter());
+        }
+        self.take(status, message, measurements)
+    }
+
+    fn take<'a>(
         &mut self,
         status: u8,
         message: &[u8],

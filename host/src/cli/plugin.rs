@@ -1,4 +1,4 @@
-//! `conductor plugin list|inspect|pin|clear`.
+//! `conductor plugin list|inspect|run|validate|pin|clear`.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,12 @@ use crate::{
     plugin::quarantine::Quarantine,
 };
 
+mod desk;
 mod list;
+mod run;
+mod validate;
+
+pub(super) use validate::child_main as test_main;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -34,6 +39,10 @@ pub(super) enum Command {
         #[arg(value_name = "NAME")]
         id: String,
     },
+    /// Run a library's probe once or several times, as a host would
+    Run(run::Args),
+    /// Test a library: whether it can be loaded, behaves, and withstands
+    Validate(validate::Args),
     /// Show what is known of a library file without running it
     ///
     /// `needs` is what the plugin asks for beyond what every plugin in a process of its own may do: `network` opens TCP
@@ -54,6 +63,8 @@ pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> 
     match command {
         Command::List(args) => list::run(args, global),
         Command::Inspect { file, output } => inspect(file, *output, global),
+        Command::Run(args) => run::run(args, global),
+        Command::Validate(args) => validate::run(args),
         Command::Pin => pin(global),
         Command::Clear { id } => clear(id, global),
     }

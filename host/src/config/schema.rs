@@ -49,6 +49,12 @@ impl PluginSchema {
         })
     }
 
+    /// Whether `config` keeps to it.
+    #[must_use]
+    pub fn takes(&self, config: &Value) -> bool {
+        self.validator.is_valid(config)
+    }
+
     /// What is wrong with `config`, which stands at `base` and holds `secrets`; the places are asked for only if
     /// something is.
     pub(super) fn faults<'a>(

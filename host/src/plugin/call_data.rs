@@ -56,6 +56,16 @@ impl BegunCall {
 pub struct Begun(pub(super) usize);
 
 impl CallData {
+    /// A call of a platform's that may take until `deadline`, and that nobody gives up.
+    pub(crate) fn new(platform: &str, deadline: Duration, clock: Clock) -> Self {
+        Self {
+            platform: platform.into(),
+            deadline,
+            clock,
+            caller: None,
+        }
+    }
+
     /// Its name while the calling thread waits for it.
     pub(super) fn address(&self) -> usize {
         std::ptr::from_ref(self).expose_provenance()

@@ -71,7 +71,7 @@ impl InProcess {
     }
 
     /// Loads the private copy at `path` of a library whose manifest was read, see [`load`](Self::load).
-    pub(super) fn open_copy(
+    pub(crate) fn open_copy(
         path: &Path,
         origin: &Path,
         manifest: &conductor_plugin_api::manifest::Manifest,
@@ -118,7 +118,7 @@ impl InProcess {
     }
 
     /// Whether nothing is waiting or running, calls that were given up aside.
-    pub(super) fn is_idle(&self) -> bool {
+    pub(crate) fn is_idle(&self) -> bool {
         self.in_flight.load(Ordering::SeqCst) == 0 && self.threads.is_idle()
     }
 }

@@ -35,6 +35,9 @@ use super::{
 };
 use crate::metrics::ErrorType;
 
+#[cfg(target_os = "linux")]
+pub(crate) mod newer;
+
 /// A library that was opened and passed the ABI check.
 pub(super) struct RustDoor {
     module: AbiPluginRef,
@@ -198,6 +201,15 @@ struct Owner {
     id: String,
 }
 
+/// Opens the library at `path` for good and does nothing else with it; for whoever wants to know what that alone does.
+#[cfg(target_os = "linux")]
+pub(crate) fn open_only(path: &Path) -> Result<(), String> {
+    // SAFETY: as in `RustDoor::open`.
+    let library = unsafe { open_now(path) }.map_err(|e| chain(&e))?;
+    std::mem::forget(library);
+    Ok(())
+}
+
 /// Opens a library with all its symbols bound, for nobody else to see.
 ///
 /// # Safety
@@ -257,6 +269,10 @@ pub(super) fn one_line(text: &str) -> String {
 }
 
 static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
+    #[cfg(target_os = "linux")]
+    if newer::is_wanted() {
+        return newer::functions();
+    }
     AbiHost {
         max_level,
         log,

@@ -42,6 +42,8 @@ mod spawner;
 mod tests;
 
 pub use self::{child::child_main, spawner::use_program};
+#[cfg(target_os = "linux")]
+pub(crate) use self::{child::die_of_faults, process::describe as describe_end};
 
 /// How a worker is to be run.
 #[derive(Clone, Debug)]

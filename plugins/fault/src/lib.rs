@@ -62,13 +62,23 @@ use misdeed::Misdeed;
 
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
+#[schemars(example = Obedient {})]
 struct Config {
+    /// What to do as the probe is created.
     create: Option<Misdeed>,
+    /// What to do in a check.
     check: Option<Misdeed>,
+    /// What to do as the probe is dropped.
     drop: Option<Misdeed>,
+    /// What a check that goes well reports.
     status: Status,
+    /// A file that gets a line per call, with the call's name.
     count_file: Option<PathBuf>,
 }
+
+/// The config that asks for no fault, as an example.
+#[derive(serde::Serialize)]
+struct Obedient {}
 
 #[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -90,6 +100,8 @@ impl Probe for Faulty {
 
     fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
         count(config.count_file.as_deref(), "create")?;
+        #[cfg(target_os = "linux")]
+        load::leak();
         if let Some(misdeed) = &config.create {
             misdeed.commit_without_report()?;
         }

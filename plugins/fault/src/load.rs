@@ -2,16 +2,18 @@
 //!
 //! The library reads its order from 32 bytes of its own: a mark, and the name of a fault. As built, that is `none`, and
 //! nothing happens. Whoever wants a library that misbehaves as it is loaded writes another name into a copy of the file:
-//! `abort`, `exit`, `hang` or `segfault`, padded with zeros. One with `checks` loads, and each of its checks fails.
+//! `abort`, `exit`, `hang` or `segfault`, padded with zeros. Those that go on are heard or felt in the whole process:
+//! `stdout`, `stderr`, `thread`, `environment`, `chdir`, `umask`, `locale`, `signals`, `descriptor`. One with `checks` loads,
+//! and each of its checks fails; with `leak-memory`, `leak-files` or `leak-threads`, each of its probes leaves some behind.
 #![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
     reason = "a constructor is a section of its own, and an order in the file is read past the compiler"
 )]
 
-use std::{ptr, thread, time::Duration};
+use std::{fs::File, mem, ptr, thread, time::Duration};
 
-use crate::death;
+use crate::{death, vandalism};
 
 #[used]
 #[unsafe(link_section = ".init_array")]
@@ -25,6 +27,15 @@ extern "C" fn constructor() {
             thread::sleep(Duration::from_secs(1));
         },
         b"segfault" => death::write_to_null(),
+        b"stdout" => println!("printed as its library was ordered"),
+        b"stderr" => eprintln!("printed as its library was ordered"),
+        b"thread" => drop(thread::spawn(|| thread::sleep(Duration::from_secs(600)))),
+        b"environment" => vandalism::change_environment(),
+        b"chdir" => drop(vandalism::change_directory()),
+        b"umask" => vandalism::change_umask(),
+        b"locale" => vandalism::change_locale(),
+        b"signals" => vandalism::ignore_all_signals(),
+        b"descriptor" => mem::forget(File::open("/dev/null")),
         _ => {}
     }
 }
@@ -32,6 +43,16 @@ extern "C" fn constructor() {
 /// Whether the library was ordered to fail each check.
 pub(crate) fn checks_fail() -> bool {
     name(&order()) == b"checks"
+}
+
+/// Leaves behind in a probe's creation what the library was ordered to.
+pub(crate) fn leak() {
+    match name(&order()) {
+        b"leak-memory" => mem::forget(vec![1_u8; 64 << 10]),
+        b"leak-files" => mem::forget(File::open("/dev/null")),
+        b"leak-threads" => drop(thread::spawn(|| thread::sleep(Duration::from_secs(600)))),
+        _ => {}
+    }
 }
 
 fn order() -> Order {

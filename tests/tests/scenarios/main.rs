@@ -30,6 +30,8 @@ mod reload;
 mod replacements;
 mod secrets;
 mod signatures;
-mod web_config;
 #[cfg(target_os = "linux")]
+#[cfg(target_os = "linux")]
+mod validator;
+mod web_config;
 mod workers;

@@ -111,7 +111,7 @@ fn take_programs_along() {
 
 /// Undoes the handlers by which Rust's runtime tells a stack overflow from other faults. They swallow the first such
 /// signal that another process sends: a worker must die of it there and then, and be replaced.
-fn die_of_faults() {
+pub(crate) fn die_of_faults() {
     for signal in [libc::SIGSEGV, libc::SIGBUS] {
         // SAFETY: the default is no function that could be wrong, and nobody in this process relies on the handlers.
         unsafe { libc::signal(signal, libc::SIG_DFL) };

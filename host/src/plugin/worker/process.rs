@@ -132,7 +132,7 @@ impl Drop for Process {
 }
 
 /// How a process ended, as in "was killed by signal 11 (SIGSEGV)".
-pub(super) fn describe(status: Option<ExitStatus>) -> String {
+pub(crate) fn describe(status: Option<ExitStatus>) -> String {
     let Some(status) = status else {
         return "ended".to_owned();
     };

@@ -1,0 +1,184 @@
+//! Where a command's calls into a plugin start from and come back to: the part that the guard has in a host.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    clock::Clock,
+    metrics::ErrorType,
+    plugin::{Call, Caller, Failure, LoadedPlugin, ProbeId, Report, Waiting},
+};
+
+/// The calls of a command into one plugin.
+pub(super) struct Desk {
+    pub(super) plugin: Box<dyn LoadedPlugin>,
+    calls: Arc<Calls>,
+}
+
+/// What became of a call.
+#[derive(Clone, Debug)]
+pub(super) struct End {
+    /// From its start to its end.
+    pub(super) took: Duration,
+    pub(super) result: Result<Report, Failure>,
+}
+
+impl End {
+    /// Its panic, if it was one.
+    pub(super) fn panic(&self) -> Option<&Failure> {
+        let failure = self.result.as_ref().err()?;
+        (failure.kind == ErrorType::Panic).then_some(failure)
+    }
+}
+
+struct Calls {
+    clock: Clock,
+    open: Mutex<HashMap<u64, Open>>,
+    next: AtomicU64,
+    ended: Condvar,
+}
+
+struct Open {
+    probe: ProbeId,
+    within: Duration,
+    started: Option<Duration>,
+    given_up: bool,
+    end: Option<End>,
+}
+
+impl Desk {
+    pub(super) fn new(plugin: impl LoadedPlugin + 'static, clock: Clock) -> Self {
+        Self {
+            plugin: Box::new(plugin),
+            calls: Arc::new(Calls {
+                clock,
+                open: Mutex::default(),
+                next: AtomicU64::new(0),
+                ended: Condvar::new(),
+            }),
+        }
+    }
+
+    /// Starts a check of each of the probes, each with so much time from its start.
+    pub(super) fn start(&self, probes: &[ProbeId], within: Duration) -> Vec<u64> {
+        let mut sequences = Vec::new();
+        let mut calls = Vec::new();
+        {
+            let mut open = self.calls.lock();
+            for &probe in probes {
+                let sequence = self.calls.next.fetch_add(1, Ordering::Relaxed);
+                let call = Open {
+                    probe,
+                    within,
+                    started: None,
+                    given_up: false,
+                    end: None,
+                };
+                open.insert(sequence, call);
+                sequences.push(sequence);
+                calls.push(Call {
+                    probe,
+                    caller: Arc::clone(&self.calls) as Arc<dyn Caller>,
+                    sequence,
+                });
+            }
+        }
+        self.plugin.start(&mut calls);
+        sequences
+    }
+
+    /// One check, waited for until `margin` after its deadline; `None` when it is not back by then.
+    pub(super) fn check(&self, probe: ProbeId, within: Duration, margin: Duration) -> Option<End> {
+        let calls = self.start(&[probe], within);
+        self.wait(&calls, within + margin).pop().flatten()
+    }
+
+    /// The ends of calls, as far as they end within `patience`; each is told once.
+    pub(super) fn wait(&self, sequences: &[u64], patience: Duration) -> Vec<Option<End>> {
+        let until = self.calls.clock.now() + patience;
+        let mut open = self.calls.lock();
+        loop {
+            let is_open =
+                |sequence: &u64| open.get(sequence).is_some_and(|call| call.end.is_none());
+            if !sequences.iter().any(is_open) || self.calls.clock.now() >= until {
+                break;
+            }
+            let woken = self.calls.ended.wait_timeout(open, TICK);
+            drop(woken.unwrap_or_else(PoisonError::into_inner));
+            self.plugin.nudge();
+            open = self.calls.lock();
+        }
+        let end = |sequence: &u64| match open.get(sequence)?.end {
+            Some(_) => open.remove(sequence)?.end,
+            None => None,
+        };
+        sequences.iter().map(end).collect()
+    }
+
+    /// Whether a call has begun.
+    pub(super) fn has_begun(&self, sequence: u64) -> bool {
+        let open = self.calls.lock();
+        open.get(&sequence)
+            .is_some_and(|call| call.started.is_some())
+    }
+
+    /// Gives a call up, as the host does when it no longer waits.
+    pub(super) fn give_up(&self, sequence: u64) {
+        let mut open = self.calls.lock();
+        let Some(call) = open.get_mut(&sequence) else {
+            return;
+        };
+        // Only one that runs has a thread that is not to be counted on.
+        if call.started.is_some() && call.end.is_none() {
+            call.given_up = true;
+            let probe = call.probe;
+            drop(open);
+            self.plugin.abandoned(probe);
+        }
+    }
+}
+
+impl Calls {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Open>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Caller for Calls {
+    fn started(&self, sequence: u64, now: Duration) -> Option<Duration> {
+        let mut open = self.lock();
+        let call = open.get_mut(&sequence)?;
+        call.started = Some(now);
+        Some(now + call.within)
+    }
+
+    fn finished(&self, sequence: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting {
+        let mut open = self.lock();
+        let Some(call) = open.get_mut(&sequence) else {
+            return Waiting::No;
+        };
+        call.end = Some(End {
+            took: now.saturating_sub(call.started.unwrap_or(now)),
+            result: result.cloned(),
+        });
+        self.ended.notify_all();
+        if call.given_up {
+            Waiting::No
+        } else {
+            Waiting::Yes
+        }
+    }
+
+    fn is_cancelled(&self, sequence: u64) -> bool {
+        self.lock().get(&sequence).is_some_and(|call| call.given_up)
+    }
+}
+
+/// How often calls that wait behind others are given more threads.
+const TICK: Duration = Duration::from_millis(10);

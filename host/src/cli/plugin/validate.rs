@@ -1,0 +1,204 @@
+//! `conductor plugin validate`: what a host and an operator may expect of a plugin, tested.
+//!
+//! Level 1 reads the file and runs nothing. Every other test runs in a process of its own, this same program started
+//! again, in the sandbox a worker would have: so a crash is the end of one test, and is told apart as CRASHED. What it
+//! takes to run one is in [`process`] on this side and [`child`] on the other; the tests are in a file per theme.
+
+use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use regex::Regex;
+
+use self::{
+    catalogue::Test,
+    file::Facts,
+    report::{OfFile, OfTest, Report},
+    verdict::Status,
+};
+use crate::{
+    cli::{CliError, Exit, Output, json, print},
+    clock::Clock,
+    config::InlineConfig,
+};
+
+mod catalogue;
+mod file;
+mod report;
+mod verdict;
+
+#[cfg(target_os = "linux")]
+mod process;
+#[cfg(not(target_os = "linux"))]
+#[path = "validate/elsewhere.rs"]
+mod process;
+
+#[cfg(target_os = "linux")]
+mod behaviour;
+#[cfg(target_os = "linux")]
+mod child;
+#[cfg(target_os = "linux")]
+mod configs;
+#[cfg(target_os = "linux")]
+mod fuzz;
+#[cfg(target_os = "linux")]
+mod growth;
+#[cfg(target_os = "linux")]
+mod load;
+#[cfg(target_os = "linux")]
+mod machine;
+#[cfg(target_os = "linux")]
+mod patience;
+#[cfg(target_os = "linux")]
+mod stress;
+#[cfg(target_os = "linux")]
+mod subject;
+
+pub(in crate::cli) use process::child_main;
+
+#[derive(clap::Args)]
+#[command(after_help = AFTER_HELP)]
+pub(in crate::cli) struct Args {
+    /// The libraries
+    #[arg(required_unless_present = "list", value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// A platform's config that works here, as JSON or as in conductor.toml: '{ url = "…" }'
+    ///
+    /// Without it the examples and defaults of the plugin's own schema are tried, and the first that creates a probe is
+    /// used throughout.
+    #[arg(long, value_name = "CONFIG")]
+    config: Option<String>,
+    /// Form of the output
+    #[arg(long, default_value = "table")]
+    output: Output,
+    /// Run only the tests whose id matches
+    #[arg(long, value_name = "REGEX")]
+    test: Option<Regex>,
+    /// How much to ask: 1 reads the file, 2 loads it, 3 uses it, 4 strains it, which takes minutes
+    #[arg(long, default_value = "3", value_parser = clap::value_parser!(u8).range(1..=4))]
+    strictness: u8,
+    /// What the mutated configs of level 4 are drawn from; the same number gives the same ones
+    #[arg(long, default_value = "1")]
+    seed: u64,
+    /// Print only the tests that failed or crashed, and the summary
+    #[arg(long)]
+    only_failed: bool,
+    /// Print the catalogue of tests, and run none
+    #[arg(long)]
+    list: bool,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
+    let selected = |test: &&Test| {
+        let matches = |regex: &Regex| regex.is_match(test.id);
+        test.level <= args.strictness && args.test.as_ref().is_none_or(matches)
+    };
+    if args.list {
+        let all = catalogue::all();
+        print(&match args.output {
+            Output::Table => report::listed(&all),
+            Output::Json => json(&all)?,
+        })?;
+        return Ok(Exit::Ok);
+    }
+    let tests: Vec<&Test> = catalogue::all().into_iter().filter(selected).collect();
+    if tests.is_empty() {
+        return Err(CliError::Other(format!(
+            "no test of level {} or below has such an id; --list prints them all",
+            args.strictness
+        )));
+    }
+    let config = args
+        .config
+        .as_deref()
+        .map(InlineConfig::parse)
+        .transpose()?;
+    let config = config.map(InlineConfig::into_value);
+    let bar = progress(args, tests.len() * args.files.len());
+    let mut report = Report::new(args.strictness, args.seed);
+    for file in &args.files {
+        let job = Job {
+            tests: &tests,
+            config: config.as_ref(),
+            seed: args.seed,
+            bar: &bar,
+        };
+        report.files.push(job.of_file(file));
+    }
+    bar.finish_and_clear();
+    let failed = report.has_failures();
+    print(&match args.output {
+        Output::Table => report.table(args.only_failed),
+        Output::Json => json(&report.shown(args.only_failed))?,
+    })?;
+    Ok(if failed { Exit::Unhealthy } else { Exit::Ok })
+}
+
+/// What is done to each file.
+struct Job<'a> {
+    tests: &'a [&'static Test],
+    config: Option<&'a serde_json::Value>,
+    seed: u64,
+    bar: &'a ProgressBar,
+}
+
+impl Job<'_> {
+    fn of_file(&self, file: &std::path::Path) -> OfFile {
+        let facts = Facts::read(file);
+        let name = file.file_name().unwrap_or_default().to_string_lossy();
+        let clock = Clock::start();
+        let mut of_file = OfFile::new(&facts);
+        let mut scene = None;
+        let mut blocked: Option<String> = None;
+        // The whole of level 1 counts, also where only some of it was asked for.
+        let on_file = |test: &&Test| test.on_file().is_some();
+        let refused = catalogue::all()
+            .into_iter()
+            .filter(on_file)
+            .find_map(|test| {
+                let verdict = test.on_file()?(&facts);
+                (verdict.status == Status::Failed).then_some(test.id)
+            });
+        for test in self.tests {
+            self.bar.set_message(format!("{name} {}", test.id));
+            let begun = clock.now();
+            let of_test = if let Some(look) = test.on_file() {
+                OfTest::new(test, look(&facts))
+            } else if let Some(rule) = refused {
+                OfTest::skipped(test, &format!("did not pass level 1 ({rule})"))
+            } else if let Some(why) = &blocked {
+                OfTest::skipped(test, why)
+            } else {
+                match process::Scene::prepared(&mut scene, file) {
+                    Ok(scene) => scene.run(test, self.config, self.seed),
+                    Err(why) => OfTest::skipped(test, &why),
+                }
+            };
+            if of_test.blocks {
+                blocked = Some(format!("{} {}", test.id, of_test.verdict.status.past()));
+            }
+            of_file.tests.push(of_test.took(clock.now() - begun));
+            self.bar.inc(1);
+        }
+        of_file
+    }
+}
+
+fn progress(args: &Args, length: usize) -> ProgressBar {
+    let wanted = matches!(args.output, Output::Table) && std::io::stderr().is_terminal();
+    if !wanted {
+        return ProgressBar::hidden();
+    }
+    let bar = ProgressBar::new(u64::try_from(length).unwrap_or(u64::MAX));
+    if let Ok(style) = ProgressStyle::with_template("{bar:30} {pos}/{len} {elapsed} {msg}") {
+        bar.set_style(style);
+    }
+    bar.enable_steady_tick(Duration::from_millis(200));
+    bar
+}
+
+const AFTER_HELP: &str = "\
+Exit codes: 0 no test failed or crashed, 1 some did, 2 usage, 3 config
+
+With --output json: {\"format\": 1, \"strictness\", \"seed\", \"files\": [{\"file\", \"plugin\", \"version\", \"summary\": {\"passed\", \
+\"warning\", \"failed\", \"skipped\", \"crashed\"}, \"tests\": [{\"id\", \"level\", \"status\": one of the five, \"found\", \"cure\", \
+\"seconds\", \"output\": what the plugin printed}]}]}; keys are only ever added.";

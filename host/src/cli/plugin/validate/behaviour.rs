@@ -1,0 +1,338 @@
+//! Level 3: what checks report, and who may make them.
+
+use std::{collections::BTreeSet, thread, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    catalogue::Test,
+    machine::Machine,
+    subject::{Subject, go_on, spec, told},
+    verdict::Verdict,
+};
+use crate::{
+    cli::plugin::desk::{Desk, End},
+    metrics::ErrorType,
+    plugin::{Failure, ProbeId, Report, irregular},
+};
+
+/// A loaded plugin with a config that creates probes.
+pub(super) struct Bench {
+    pub(super) desk: Desk,
+    pub(super) config: Value,
+}
+
+impl Bench {
+    /// With threads for so many calls at once.
+    pub(super) fn new(subject: &Subject, threads: usize) -> Result<Self, Verdict> {
+        let config = subject.good_config(&*subject.door()?)?;
+        let desk = Desk::new(subject.plugin(threads)?, subject.clock);
+        subject.doing(format!("checking with {config}"));
+        Ok(Self { desk, config })
+    }
+
+    /// Announces a probe.
+    pub(super) fn open(&self) -> ProbeId {
+        self.desk.plugin.open(spec(&self.config.to_string()))
+    }
+
+    /// One check that has to come back; what does not, and what panics, is another test's business.
+    pub(super) fn check(&self, probe: ProbeId) -> Result<End, Verdict> {
+        match self.desk.check(probe, CHECK, MARGIN) {
+            None => Err(not_back()),
+            Some(end) => match end.panic() {
+                Some(panic) => Err(Verdict::failed(
+                    format!("the check ends in {}", told(panic)),
+                    "return a Failure for what it could not find out",
+                )),
+                None => Ok(end),
+            },
+        }
+    }
+}
+
+/// What a test says whose check is not back; the test of deadlines says that it should be.
+fn not_back() -> Verdict {
+    Verdict::skipped("a check was not back at its deadline, see time/deadline")
+}
+
+fn checks(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 1));
+    let end = go_on!(bench.check(bench.open()));
+    match end.result {
+        Ok(report) => Verdict::passed(format!("{:?}: {}", report.status, report.message)),
+        Err(failure) if subject.is_config_given() => Verdict::warning(
+            format!("the check fails with the given config: {failure}"),
+            "give a config that works here, so that its reports can be judged",
+        ),
+        Err(failure) => Verdict::passed(format!("a failure: {failure}")),
+    }
+}
+
+fn report_legal(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 1));
+    let probe = bench.open();
+    let mut reported = 0;
+    let mut failure = None;
+    for _ in 0..3 {
+        match go_on!(bench.check(probe)).result {
+            Ok(_) => reported += 1,
+            Err(failed) => failure = Some(failed),
+        }
+    }
+    let found = irregular::seen();
+    if !found.is_empty() {
+        return Verdict::failed(
+            format!("it reported {}", found.join(", ")),
+            "keep messages to one line of UTF-8, name measurements as Prometheus does, leave out values that are not finite",
+        );
+    }
+    match failure {
+        Some(failure) if reported == 0 => Verdict::skipped(format!(
+            "no check reported ({failure}); give a --config that works here"
+        )),
+        _ => Verdict::passed(""),
+    }
+}
+
+fn repeatable(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 1));
+    let probe = bench.open();
+    let mut names: Option<BTreeSet<String>> = None;
+    let mut reported = 0;
+    for nth in 1..=10 {
+        match go_on!(bench.check(probe)).result {
+            Err(failure) if reported > 0 => {
+                return Verdict::failed(
+                    format!(
+                        "check {nth} of one probe failed after {reported} went well: {failure}"
+                    ),
+                    "leave nothing behind in a check that the next one trips over",
+                );
+            }
+            Err(_) => {}
+            Ok(report) => {
+                reported += 1;
+                let found: BTreeSet<String> = report
+                    .measurements
+                    .into_iter()
+                    .map(|(name, _)| name)
+                    .collect();
+                let expected = names.get_or_insert_with(|| found.clone());
+                if let Some(name) = found.symmetric_difference(expected).next() {
+                    return Verdict::warning(
+                        format!("the measurement {name:?} is in some reports and not in others"),
+                        "a series that comes and goes is hard to alert on: measure the same each time, where it can be known",
+                    );
+                }
+            }
+        }
+    }
+    match reported {
+        0 => Verdict::skipped("no check reported; give a --config that works here"),
+        _ => Verdict::passed(""),
+    }
+}
+
+fn concurrent(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, PROBES));
+    let alone = go_on!(bench.check(bench.open()));
+    let probes: Vec<ProbeId> = (0..PROBES).map(|_| bench.open()).collect();
+    for _ in 0..5 {
+        let calls = bench.desk.start(&probes, CHECK);
+        for end in bench.desk.wait(&calls, CHECK + MARGIN) {
+            let Some(end) = end else {
+                return match alone.result {
+                    Ok(_) => Verdict::failed(
+                        format!(
+                            "checks of {PROBES} probes at once are not back at their deadlines, where one alone is"
+                        ),
+                        "let probes share no lock that is held while they wait",
+                    ),
+                    Err(_) => not_back(),
+                };
+            };
+            if let Some(panic) = end.panic() {
+                return Verdict::failed(
+                    format!(
+                        "with {PROBES} probes at once a check ends in {}",
+                        told(panic)
+                    ),
+                    "share nothing between probes, or share it safely",
+                );
+            }
+            // An address that is only an example may be looked up for as long as it likes.
+            if let (true, Ok(_), Err(failure)) =
+                (subject.is_config_given(), &alone.result, &end.result)
+            {
+                return Verdict::warning(
+                    format!("a probe alone reports, one of {PROBES} at once fails: {failure}"),
+                    "share nothing between probes; where it is the platform that takes no more, say so in the report",
+                );
+            }
+        }
+    }
+    Verdict::passed("")
+}
+
+fn other_thread(subject: &Subject) -> Verdict {
+    // One that does not come back would take this test's thread along.
+    let bench = go_on!(Bench::new(subject, 1));
+    go_on!(bench.check(bench.open()));
+    let door = go_on!(subject.door());
+    let (door, config) = (&*door, &*bench.config.to_string());
+    let blocking = !door.description().asynchronous;
+    let panicked = |doing: &str, failure: &Failure| {
+        Verdict::failed(
+            format!(
+                "{doing} on another thread than before failed: {}",
+                told(failure)
+            ),
+            "keep nothing in thread-locals between calls: each may come from another thread",
+        )
+    };
+    subject.doing("creating a probe on a thread of its own");
+    let created = elsewhere(|| subject.create(door, config));
+    let Some(Ok(mut probe)) = created else {
+        return Verdict::failed(
+            "no probe can be created on another thread",
+            "keep nothing in thread-locals between calls: each may come from another thread",
+        );
+    };
+    if blocking {
+        subject.doing("checking on another thread than it was created on");
+        let checked = elsewhere(|| {
+            let mut report = Report::empty();
+            probe.check(&subject.call(CHECK), &mut report)
+        });
+        if let Some(Err(failure)) = checked
+            && failure.kind == ErrorType::Panic
+        {
+            return panicked("a check", &failure);
+        }
+    }
+    subject.doing("dropping a probe on another thread than it was used on");
+    match elsewhere(|| subject.close(probe)) {
+        Some(Err(failure)) => panicked("a drop", &failure),
+        _ => Verdict::passed(""),
+    }
+}
+
+/// Does it on a thread that is there for nothing else.
+fn elsewhere<T: Send>(what: impl FnOnce() -> T + Send) -> Option<T> {
+    thread::scope(|scope| scope.spawn(what).join().ok())
+}
+
+fn drop_while_checking(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 4));
+    let alone = go_on!(bench.check(bench.open()));
+    for _ in 0..20 {
+        let probe = bench.open();
+        let calls = bench.desk.start(&[probe], CHECK);
+        bench.desk.plugin.close(probe);
+        match bench.desk.wait(&calls, CHECK + MARGIN).pop().flatten() {
+            None => return not_back(),
+            Some(end) => {
+                if let Some(panic) = end.panic() {
+                    return Verdict::failed(
+                        format!(
+                            "a check whose probe was dropped meanwhile ends in {}",
+                            told(panic)
+                        ),
+                        "let the drop end what the check has started",
+                    );
+                }
+            }
+        }
+    }
+    match go_on!(bench.check(bench.open())).result {
+        Err(failure) if alone.result.is_ok() => Verdict::failed(
+            format!("after probes were dropped during checks, a new one fails: {failure}"),
+            "let probes share nothing that the drop of one takes away",
+        ),
+        _ => Verdict::passed(""),
+    }
+}
+
+fn leaves_process(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 1));
+    let probe = bench.open();
+    let before = Machine::now();
+    for _ in 0..3 {
+        go_on!(bench.check(probe));
+    }
+    let damage = before.damage(&Machine::now());
+    if damage.is_empty() {
+        return Verdict::passed("");
+    }
+    Verdict::failed(
+        format!("a check {}", damage.join(", ")),
+        "leave the process as it is: it is shared with other probes, and with other plugins where the operator wants that",
+    )
+}
+
+fn no_noise(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 1));
+    let probe = bench.open();
+    for _ in 0..3 {
+        go_on!(bench.check(probe));
+    }
+    bench.desk.plugin.close(probe);
+    Verdict::passed("")
+}
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new(
+        3,
+        "check/ends",
+        "A check ends with a report or a failure, without a panic or a crash.",
+        checks,
+    )
+    .gate(),
+    Test::new(
+        3,
+        "check/report-legal",
+        "Reports are UTF-8 on one line, of a known status, with finite values under legal names, within the host's limits.",
+        report_legal,
+    ),
+    Test::new(
+        3,
+        "check/repeatable",
+        "Ten checks of one probe go as well as the first, and measure the same.",
+        repeatable,
+    ),
+    Test::new(3, "check/quiet", "Checks print nothing.", no_noise).quiet(),
+    Test::new(
+        3,
+        "check/leaves-process",
+        "Checks leave environment, working directory, signals, umask, locale and descriptors of others as they are.",
+        leaves_process,
+    ),
+    Test::new(
+        3,
+        "threads/concurrent",
+        "Eight probes are checked at once as well as one.",
+        concurrent,
+    )
+    .within(60),
+    Test::new(
+        3,
+        "threads/any",
+        "A probe is created on one thread, checked on a second and dropped on a third.",
+        other_thread,
+    ),
+    Test::new(
+        3,
+        "threads/drop-while-checking",
+        "A probe may be dropped while it is checked, and others do not suffer.",
+        drop_while_checking,
+    )
+    .within(60),
+];
+
+/// Probes at once.
+const PROBES: usize = 8;
+/// What a check is given.
+pub(super) const CHECK: Duration = Duration::from_secs(2);
+/// How late a check may be on a busy machine.
+pub(super) const MARGIN: Duration = Duration::from_secs(2);

@@ -1,0 +1,177 @@
+//! The catalogue: what every test is called, asks, and may take.
+
+use std::time::Duration;
+
+use serde::{Serialize, Serializer};
+
+#[cfg(target_os = "linux")]
+use super::{behaviour, configs, fuzz, growth, load, patience, stress, subject::Subject};
+use super::{
+    file::{self, Facts},
+    verdict::Verdict,
+};
+
+/// One test.
+#[derive(Serialize)]
+pub(super) struct Test {
+    /// Stays the same in later versions.
+    pub(super) id: &'static str,
+    pub(super) level: u8,
+    /// What it asks, in one sentence.
+    pub(super) about: &'static str,
+    /// How long it may take.
+    #[serde(rename = "limit_seconds", serialize_with = "seconds")]
+    pub(super) limit: Duration,
+    #[serde(skip)]
+    pub(super) how: How,
+}
+
+/// How a test is run.
+pub(super) enum How {
+    /// By reading the file.
+    File(fn(&Facts) -> Verdict),
+    /// In a process of its own.
+    #[cfg(target_os = "linux")]
+    Process(InProcess),
+}
+
+/// A test in a process of its own.
+#[cfg(target_os = "linux")]
+#[derive(Clone, Copy)]
+pub(super) struct InProcess {
+    pub(super) run: fn(&Subject) -> Verdict,
+    /// Whatever the plugin prints meanwhile is a failure.
+    pub(super) is_quiet: bool,
+    /// The other tests make no sense where this one fails.
+    pub(super) is_gate: bool,
+    /// That its process dies is to be known, and not a failure: a worker's end is one check's.
+    pub(super) may_die: bool,
+}
+
+impl Test {
+    pub(super) const fn on_file(&self) -> Option<fn(&Facts) -> Verdict> {
+        match self.how {
+            How::File(look) => Some(look),
+            #[cfg(target_os = "linux")]
+            How::Process(_) => None,
+        }
+    }
+
+    /// A test that reads the file.
+    pub(super) const fn file(
+        id: &'static str,
+        about: &'static str,
+        look: fn(&Facts) -> Verdict,
+    ) -> Self {
+        Self {
+            id,
+            level: 1,
+            about,
+            limit: Duration::from_secs(10),
+            how: How::File(look),
+        }
+    }
+}
+
+#[cfg(target_os = "linux")]
+impl Test {
+    /// A test that runs the library.
+    pub(super) const fn new(
+        level: u8,
+        id: &'static str,
+        about: &'static str,
+        run: fn(&Subject) -> Verdict,
+    ) -> Self {
+        Self {
+            id,
+            level,
+            about,
+            limit: Duration::from_secs(20),
+            how: How::Process(InProcess {
+                run,
+                is_quiet: false,
+                is_gate: false,
+                may_die: false,
+            }),
+        }
+    }
+
+    /// The same, with more time or less.
+    pub(super) const fn within(mut self, seconds: u64) -> Self {
+        self.limit = Duration::from_secs(seconds);
+        self
+    }
+
+    /// The same, and what is printed meanwhile fails it.
+    pub(super) const fn quiet(mut self) -> Self {
+        if let How::Process(process) = &mut self.how {
+            process.is_quiet = true;
+        }
+        self
+    }
+
+    /// The same, and where its process dies that is a warning.
+    pub(super) const fn may_die(mut self) -> Self {
+        if let How::Process(process) = &mut self.how {
+            process.may_die = true;
+        }
+        self
+    }
+
+    /// The same, and where it fails the others are skipped.
+    pub(super) const fn gate(mut self) -> Self {
+        if let How::Process(process) = &mut self.how {
+            process.is_gate = true;
+        }
+        self
+    }
+}
+
+/// Every test, in the order they run.
+pub(super) fn all() -> Vec<&'static Test> {
+    #[cfg(target_os = "linux")]
+    let themes = [
+        file::TESTS,
+        load::TESTS,
+        configs::TESTS,
+        behaviour::TESTS,
+        patience::TESTS,
+        growth::TESTS,
+        fuzz::TESTS,
+        stress::TESTS,
+    ];
+    #[cfg(not(target_os = "linux"))]
+    let themes = [file::TESTS];
+    themes.into_iter().flatten().collect()
+}
+
+/// The test of an id.
+#[cfg(target_os = "linux")]
+pub(super) fn find(id: &str) -> Option<&'static Test> {
+    all().into_iter().find(|test| test.id == id)
+}
+
+fn seconds<S: Serializer>(time: &Duration, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_u64(time.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn every_test_has_an_id_of_its_own_and_says_in_a_sentence_what_it_asks() {
+        let all = all();
+        let ids: BTreeSet<&str> = all.iter().map(|test| test.id).collect();
+        assert_eq!(ids.len(), all.len());
+        for test in all {
+            assert!(test.id.split_once('/').is_some(), "{}", test.id);
+            assert!((1..=4).contains(&test.level), "{}", test.id);
+            let sentence =
+                test.about.ends_with('.') && !test.about.trim_end_matches('.').contains(". ");
+            assert!(sentence, "{}: {}", test.id, test.about);
+        }
+    }
+}

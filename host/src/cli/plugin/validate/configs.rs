@@ -1,0 +1,372 @@
+//! Level 3: which configs create a probe, and how the others are refused.
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    catalogue::Test,
+    subject::{NO_EXAMPLE, Subject, go_on, told},
+    verdict::Verdict,
+};
+use crate::{
+    metrics::ErrorType,
+    plugin::{Failure, door::Door},
+};
+
+/// The configs to try: the validator's, or what the examples and defaults of the plugin's schema come to.
+pub(super) fn candidates(subject: &Subject, door: &dyn Door) -> Vec<Value> {
+    match &subject.order.config {
+        Some(config) => vec![config.clone()],
+        None => of_schema(&door.description().config_schema),
+    }
+}
+
+/// Whole examples first, then one that has what is required and nothing else, for each example of that.
+fn of_schema(schema: &Value) -> Vec<Value> {
+    let mut found: Vec<Value> = examples(schema, schema);
+    found.retain(Value::is_object);
+    let required = schema["required"].as_array();
+    let keys: Vec<&str> = required
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let values: Option<Vec<(&str, Vec<Value>)>> = keys
+        .into_iter()
+        .map(|key| {
+            let values = examples(schema, &schema["properties"][key]);
+            (!values.is_empty()).then_some((key, values))
+        })
+        .collect();
+    let Some(values) = values else {
+        return found;
+    };
+    let rounds = values
+        .iter()
+        .map(|(_, values)| values.len())
+        .max()
+        .unwrap_or(1);
+    for round in 0..rounds {
+        let pick = |(key, values): &(&str, Vec<Value>)| {
+            let value = values[round.min(values.len() - 1)].clone();
+            ((*key).to_owned(), value)
+        };
+        let config = Value::Object(values.iter().map(pick).collect());
+        if !found.contains(&config) {
+            found.push(config);
+        }
+    }
+    found
+}
+
+/// The values that a part of the schema gives.
+fn examples(root: &Value, part: &Value) -> Vec<Value> {
+    if let Some(Value::Array(examples)) = part.get("examples") {
+        return examples.clone();
+    }
+    if let Some(value) = part.get("default").or_else(|| part.get("const")) {
+        return vec![value.clone()];
+    }
+    if let Some(Value::Array(values)) = part.get("enum") {
+        return values.iter().take(1).cloned().collect();
+    }
+    let target = part.get("$ref").and_then(Value::as_str);
+    let target = target.and_then(|target| root.pointer(target.strip_prefix('#')?));
+    match target {
+        // A type that holds itself must not be followed for ever.
+        Some(target) if target.get("$ref").is_none() => examples(root, target),
+        _ => Vec::new(),
+    }
+}
+
+fn creates(subject: &Subject) -> Verdict {
+    let door = go_on!(subject.door());
+    let schema = go_on!(subject.schema(&*door));
+    let candidates = candidates(subject, &*door);
+    if candidates.is_empty() {
+        return Verdict::skipped(NO_EXAMPLE);
+    }
+    for config in &candidates {
+        if !schema.takes(config) {
+            return Verdict::failed(
+                format!("its own schema refuses {config}"),
+                "correct the example, or the schema",
+            );
+        }
+        subject.doing(format!("creating a probe with {config}"));
+        match subject.create(&*door, &config.to_string()) {
+            Ok(probe) => {
+                subject.doing("dropping a probe");
+                if let Err(failure) = subject.close(probe) {
+                    return Verdict::failed(
+                        format!("dropping a probe failed: {}", told(&failure)),
+                        "drop must not panic: what it cannot do is lost anyway",
+                    );
+                }
+            }
+            Err(failure)
+                if failure.kind == ErrorType::Config || failure.kind == ErrorType::Panic =>
+            {
+                return Verdict::failed(
+                    format!("create refuses {config}: {}", told(&failure)),
+                    if subject.is_config_given() {
+                        "give a --config that it takes"
+                    } else {
+                        "correct the example, or give a --config that works here"
+                    },
+                );
+            }
+            Err(failure) => {
+                return Verdict::warning(
+                    format!("create fails with {config}: {failure}"),
+                    "leave what may fail to the first check, or give a --config that works here",
+                );
+            }
+        }
+    }
+    let count = candidates.len();
+    Verdict::passed(match count {
+        1 => format!("{}", candidates[0]),
+        _ => format!("{count} configs"),
+    })
+}
+
+/// What to try, and the keys of which a refusal must name one.
+type Attempt = (Value, Vec<String>);
+
+fn empty(subject: &Subject) -> Verdict {
+    refuses(subject, |schema, _| {
+        let required = schema["required"].as_array().into_iter().flatten();
+        let keys = required.filter_map(|key| Some(key.as_str()?.to_owned()));
+        vec![(json!({}), keys.collect())]
+    })
+}
+
+fn garbage(subject: &Subject) -> Verdict {
+    refuses(subject, |schema, good| {
+        let mut attempts: Vec<Attempt> = [
+            json!(null),
+            json!([]),
+            json!("text"),
+            json!(-1.5e300),
+            json!([[{}]]),
+        ]
+        .map(|value| (value, Vec::new()))
+        .into();
+        for key in schema["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key)
+        {
+            for value in [
+                json!(null),
+                json!(true),
+                json!(-1),
+                json!([{}]),
+                json!({ "a": [] }),
+                json!("\u{0}\u{202e}\u{1f600}"),
+            ] {
+                attempts.push((with(good, key, value), vec![key.clone()]));
+            }
+        }
+        attempts.push((with(good, "no_such_key_\u{1f600}", json!(1)), Vec::new()));
+        attempts
+    })
+}
+
+fn huge(subject: &Subject) -> Verdict {
+    refuses(subject, |schema, good| {
+        let text = "x".repeat(4 << 20);
+        let many: Map<String, Value> = (0..100_000)
+            .map(|n| (format!("key{n}"), json!(n)))
+            .collect();
+        let mut attempts: Vec<Attempt> = vec![(Value::Object(many), Vec::new())];
+        for key in schema["properties"]
+            .as_object()
+            .into_iter()
+            .flatten()
+            .map(|(key, _)| key)
+        {
+            attempts.push((with(good, key, json!(text)), Vec::new()));
+            attempts.push((with(good, key, json!(vec![0; 100_000])), vec![key.clone()]));
+            attempts.push((with(good, key, json!(u64::MAX)), vec![key.clone()]));
+        }
+        attempts
+    })
+}
+
+fn deep(subject: &Subject) -> Verdict {
+    let door = go_on!(subject.door());
+    let properties = door.description().config_schema["properties"].clone();
+    let first = properties
+        .as_object()
+        .and_then(|all| all.keys().next().cloned());
+    let key = first.unwrap_or_else(|| "key".to_owned());
+    for depth in [100, 10_000, 200_000] {
+        for (open, close) in [("[", "]"), ("{\"a\":", "}")] {
+            let inner = format!("{}1{}", open.repeat(depth), close.repeat(depth));
+            let config = format!("{{{}:{inner}}}", Value::from(key.clone()));
+            subject.doing(format!(
+                "creating a probe with a config {depth} levels deep"
+            ));
+            match subject.create(&*door, &config) {
+                Ok(probe) => drop(subject.close(probe)),
+                Err(failure) => {
+                    if failure.kind == ErrorType::Panic {
+                        return Verdict::failed(
+                            format!("a config {depth} levels deep ends in {}", told(&failure)),
+                            NO_PANIC,
+                        );
+                    }
+                }
+            }
+        }
+    }
+    Verdict::passed("")
+}
+
+/// Tries configs that no schema of sense takes, and judges how they are refused.
+fn refuses(subject: &Subject, attempts: impl Fn(&Value, &Value) -> Vec<Attempt>) -> Verdict {
+    let door = go_on!(subject.door());
+    let schema = go_on!(subject.schema(&*door));
+    let good = subject.good_config(&*door).unwrap_or_else(|_| json!({}));
+    let mut refused = 0;
+    for (config, keys) in attempts(&door.description().config_schema, &good) {
+        // What the schema takes is no garbage, and what to do with it is the probe's business.
+        if schema.takes(&config) {
+            continue;
+        }
+        let shown = shorten(&config.to_string());
+        subject.doing(format!("creating a probe with {shown}"));
+        match subject.create(&*door, &config.to_string()) {
+            Ok(probe) => {
+                // The host holds it against the schema first, so it never comes here.
+                let _ = subject.close(probe);
+            }
+            Err(failure) => {
+                refused += 1;
+                if let Some(verdict) = bad_refusal(&failure, &shown, &keys) {
+                    return verdict;
+                }
+            }
+        }
+    }
+    Verdict::passed(match refused {
+        0 => "nothing that its schema lets through".to_owned(),
+        refused => format!("{refused} refused"),
+    })
+}
+
+fn bad_refusal(failure: &Failure, shown: &str, keys: &[String]) -> Option<Verdict> {
+    if failure.kind == ErrorType::Panic {
+        return Some(Verdict::failed(
+            format!("{shown} ends in {}", told(failure)),
+            NO_PANIC,
+        ));
+    }
+    if !keys.is_empty()
+        && !keys
+            .iter()
+            .any(|key| failure.message.contains(key.as_str()))
+    {
+        return Some(Verdict::failed(
+            format!("{shown} is refused without the name of its key: {failure}"),
+            "name the key, the rule and the cure: Failure::config(\"key `x`: …\")",
+        ));
+    }
+    (failure.kind != ErrorType::Config).then(|| {
+        Verdict::warning(
+            format!("{shown} is refused, but not as a mistake of the config: {failure}"),
+            "use Failure::config (in C, the failure kind of that name), so that the operator looks there",
+        )
+    })
+}
+
+/// `good` with another value of `key`.
+pub(super) fn with(good: &Value, key: &str, value: Value) -> Value {
+    let mut config = good.clone();
+    if let Some(table) = config.as_object_mut() {
+        table.insert(key.to_owned(), value);
+    }
+    config
+}
+
+/// Text short enough for a line.
+pub(super) fn shorten(text: &str) -> String {
+    match text.char_indices().nth(120) {
+        Some((at, _)) => format!("{}…", &text[..at]),
+        None => text.to_owned(),
+    }
+}
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new(
+        3,
+        "config/creates",
+        "A probe can be created from each example of its schema, or from --config.",
+        creates,
+    )
+    .gate(),
+    Test::new(
+        3,
+        "config/empty",
+        "An empty config creates a probe, or is refused with an error that names the missing key.",
+        empty,
+    ),
+    Test::new(
+        3,
+        "config/garbage",
+        "Configs of wrong types are refused with an error that names the key, and without a panic.",
+        garbage,
+    ),
+    Test::new(
+        3,
+        "config/huge",
+        "Configs of megabytes are refused or taken without a panic.",
+        huge,
+    )
+    .within(60),
+    Test::new(
+        3,
+        "config/deep",
+        "Configs nested thousands of levels deep are refused without a panic or a crash.",
+        deep,
+    ),
+];
+
+const NO_PANIC: &str =
+    "refuse it: return Failure::config(\"key `x`: …\") (in C, a failure of that kind)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn configs_come_from_whole_examples_and_from_those_of_what_is_required() {
+        let schema = json!({
+            "examples": [{ "url": "http://a", "method": "GET" }, 3],
+            "required": ["url", "method"],
+            "properties": {
+                "url": { "type": "string", "examples": ["http://b", "http://c"] },
+                "method": { "$ref": "#/$defs/Method" },
+                "optional": { "default": 1 },
+            },
+            "$defs": { "Method": { "enum": ["GET", "HEAD"] } },
+        });
+        let found = of_schema(&schema);
+        let expected = [
+            ("http://a", "GET"),
+            ("http://b", "GET"),
+            ("http://c", "GET"),
+        ]
+        .map(|(url, method)| json!({ "url": url, "method": method }));
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_is_required_and_has_no_example_gives_no_config() {
+        let schema = json!({ "required": ["url"], "properties": { "url": { "type": "string" } } });
+        assert_eq!(of_schema(&schema), [json!(null); 0]);
+        assert_eq!(of_schema(&json!({ "type": "object" })), [json!({})]);
+    }
+}

@@ -1,0 +1,188 @@
+//! Level 4: configs that nobody would write.
+
+use serde_json::{Value, json};
+
+use super::{
+    catalogue::Test,
+    configs::shorten,
+    subject::{Subject, go_on, told},
+    verdict::Verdict,
+};
+use crate::metrics::ErrorType;
+
+fn fuzz(subject: &Subject) -> Verdict {
+    let door = go_on!(subject.door());
+    let good = subject.good_config(&*door).unwrap_or_else(|_| json!({}));
+    let properties = door.description().config_schema["properties"].clone();
+    let keys: Vec<String> = properties
+        .as_object()
+        .into_iter()
+        .flatten()
+        .map(|(key, _)| key.clone())
+        .collect();
+    let mut chance = Chance(subject.order.seed);
+    for nth in 0..FUZZED {
+        let config = mutated(&good, &keys, &mut chance);
+        let shown = shorten(&config.to_string());
+        subject.doing(format!(
+            "creating a probe with {config} (seed {}, config {nth})",
+            subject.order.seed
+        ));
+        let result = match subject.create(&*door, &config.to_string()) {
+            Ok(probe) => subject.close(probe),
+            Err(failure) => Err(failure),
+        };
+        if let Err(failure) = result
+            && failure.kind == ErrorType::Panic
+        {
+            return Verdict::failed(
+                format!(
+                    "config {nth} of seed {} ends in {}: {shown}",
+                    subject.order.seed,
+                    told(&failure)
+                ),
+                "refuse it in create; reproduce it with --seed, or with plugin run --config",
+            );
+        }
+    }
+    Verdict::passed(format!("{FUZZED} configs of seed {}", subject.order.seed))
+}
+
+/// A config with one to three values changed.
+fn mutated(good: &Value, keys: &[String], chance: &mut Chance) -> Value {
+    let mut config = good.clone();
+    let Some(table) = config.as_object_mut() else {
+        return config;
+    };
+    for _ in 0..=chance.below(3) {
+        let known = keys.get(chance.below(keys.len().max(1)));
+        let key = known.cloned().unwrap_or_else(|| "key".to_owned());
+        if chance.below(8) == 0 {
+            table.remove(&key);
+            continue;
+        }
+        let old = table.get(&key).cloned().unwrap_or(Value::Null);
+        table.insert(key, changed(old, chance, 0));
+    }
+    config
+}
+
+fn changed(old: Value, chance: &mut Chance, depth: usize) -> Value {
+    match (old, chance.below(3)) {
+        (Value::String(text), 0 | 1) => json!(changed_text(&text, chance)),
+        (Value::Array(mut list), 0 | 1) if !list.is_empty() => {
+            let at = chance.below(list.len());
+            list[at] = changed(list[at].take(), chance, depth + 1);
+            json!(list)
+        }
+        (Value::Object(mut table), 0 | 1) if !table.is_empty() => {
+            let at = chance.below(table.len());
+            if let Some((_, value)) = table.iter_mut().nth(at) {
+                *value = changed(value.take(), chance, depth + 1);
+            }
+            Value::Object(table)
+        }
+        _ if depth < 4 && chance.below(4) == 0 => {
+            json!([changed(Value::Null, chance, depth + 1), { "a": changed(Value::Null, chance, depth + 1) }])
+        }
+        _ => odd(chance),
+    }
+}
+
+fn changed_text(text: &str, chance: &mut Chance) -> String {
+    let mut chars: Vec<char> = text.chars().collect();
+    let odd = [
+        '\0',
+        '\n',
+        '"',
+        '%',
+        ':',
+        '/',
+        '[',
+        ']',
+        '@',
+        '\u{202e}',
+        '\u{1f600}',
+        '9',
+        '-',
+    ];
+    for _ in 0..=chance.below(4) {
+        let at = chance.below(chars.len() + 1);
+        match chance.below(4) {
+            0 if at < chars.len() => drop(chars.remove(at)),
+            1 => chars.truncate(at),
+            2 => {
+                let again: Vec<char> = chars[..at].to_vec();
+                chars.extend(again);
+            }
+            _ => chars.insert(at, odd[chance.below(odd.len())]),
+        }
+    }
+    chars.into_iter().take(10_000).collect()
+}
+
+fn odd(chance: &mut Chance) -> Value {
+    let odd = [
+        json!(null),
+        json!(true),
+        json!(0),
+        json!(-1),
+        json!(u64::MAX),
+        json!(i64::MIN),
+        json!(1e308),
+        json!(0.1),
+        json!(""),
+        json!("a\u{0}b"),
+        json!("x".repeat(5000)),
+        json!("http://[::1"),
+        json!("../../../etc/passwd"),
+        json!([]),
+        json!({}),
+    ];
+    odd[chance.below(odd.len())].clone()
+}
+
+/// Numbers that look like chance, and are the same for the same seed (splitmix64).
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, limit: usize) -> usize {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^= mixed >> 31;
+        let limit = u64::try_from(limit).unwrap_or(u64::MAX).max(1);
+        usize::try_from(mixed % limit).unwrap_or_default()
+    }
+}
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new(
+        4,
+        "stress/fuzz",
+        "A thousand configs that were mutated at random create a probe or are refused, without a panic or a crash.",
+        fuzz,
+    )
+    .within(120),
+];
+
+const FUZZED: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_seed_gives_the_same_configs_and_another_others() {
+        let keys = ["url".to_owned(), "n".to_owned()];
+        let good = json!({ "url": "http://x", "n": [1, { "a": 2 }] });
+        let configs = |seed| {
+            let mut chance = Chance(seed);
+            let next = |_| mutated(&good, &keys, &mut chance).to_string();
+            (0..50).map(next).collect::<Vec<_>>()
+        };
+        assert_eq!(configs(7), configs(7));
+        assert_ne!(configs(7), configs(8));
+    }
+}

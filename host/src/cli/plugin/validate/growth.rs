@@ -1,0 +1,141 @@
+//! Level 3: what probes leave behind when they are gone.
+
+use std::{thread, time::Duration};
+
+use super::{
+    behaviour::Bench,
+    catalogue::Test,
+    machine::{descriptors, memory_kib, threads},
+    subject::{Subject, go_on, told},
+    verdict::Verdict,
+};
+
+/// What this process has of what can leak.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Holdings {
+    pub(super) memory_kib: u64,
+    pub(super) descriptors: usize,
+    pub(super) threads: usize,
+}
+
+impl Holdings {
+    pub(super) fn now() -> Self {
+        Self {
+            memory_kib: memory_kib(),
+            descriptors: descriptors().len(),
+            threads: threads(),
+        }
+    }
+
+    /// What there is more of in `after`, as a phrase; up to `slack_kib` of memory is the allocator's.
+    pub(super) fn growth(&self, after: &Self, slack_kib: u64) -> Option<String> {
+        let mut grown = Vec::new();
+        let memory = after.memory_kib.saturating_sub(self.memory_kib);
+        if memory > slack_kib {
+            grown.push(format!("{memory} KiB of memory"));
+        }
+        for (what, before, after) in [
+            ("descriptors", self.descriptors, after.descriptors),
+            ("threads", self.threads, after.threads),
+        ] {
+            // One or two can be a cache that is filled at some point.
+            if after > before + 2 {
+                grown.push(format!("{} {what}", after - before));
+            }
+        }
+        (!grown.is_empty()).then(|| grown.join(", "))
+    }
+}
+
+fn churn(subject: &Subject) -> Verdict {
+    let door = go_on!(subject.door());
+    let config = go_on!(subject.good_config(&*door)).to_string();
+    let round = |count: usize| {
+        for nth in 0..count {
+            let probe = subject.create(&*door, &config);
+            if let Err(failure) = probe.and_then(|probe| subject.close(probe)) {
+                return Err(Verdict::failed(
+                    format!(
+                        "after {nth} probes were created and dropped, the next fails: {}",
+                        told(&failure)
+                    ),
+                    "let a drop take back all that create took",
+                ));
+            }
+        }
+        Ok(Holdings::now())
+    };
+    subject.doing("creating and dropping 1000 probes");
+    // What is made once and kept is no leak, so the second half is what counts.
+    go_on!(round(CHURN / 2));
+    settle(threads());
+    let before = Holdings::now();
+    go_on!(round(CHURN / 2));
+    settle(before.threads);
+    match before.growth(&Holdings::now(), SLACK_KIB) {
+        Some(grown) => Verdict::failed(
+            format!("creating and dropping {} probes leaves {grown}", CHURN / 2),
+            "let a drop take back all that create took; a thread that was started has to be ended and joined",
+        ),
+        None => Verdict::passed(""),
+    }
+}
+
+fn joins_threads(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 1));
+    // A runtime that all probes share is there after the first; so are the threads that make the calls.
+    let first = bench.open();
+    go_on!(bench.check(first));
+    bench.desk.plugin.close(first);
+    settle(0);
+    let before = threads();
+    for _ in 0..8 {
+        let probe = bench.open();
+        go_on!(bench.check(probe));
+        bench.desk.plugin.close(probe);
+    }
+    settle(before);
+    let after = threads();
+    // Those of the calls may have become one more meanwhile.
+    if after > before + 2 {
+        return Verdict::failed(
+            format!(
+                "{} threads are left of 8 probes that were dropped",
+                after - before
+            ),
+            "end and join in drop what was started: a thread that lives on may run code of a probe that is gone",
+        );
+    }
+    Verdict::passed("")
+}
+
+/// Gives threads that are about to end a while for it, until there are no more than `wanted`.
+fn settle(wanted: usize) {
+    for _ in 0..30 {
+        if threads() <= wanted {
+            return;
+        }
+        thread::sleep(Duration::from_millis(10));
+    }
+}
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new(
+        3,
+        "leaks/churn",
+        "A thousand probes that are created and dropped leave no memory, descriptors or threads.",
+        churn,
+    )
+    .within(60),
+    Test::new(
+        3,
+        "leaks/threads",
+        "A probe that is dropped takes its threads along.",
+        joins_threads,
+    )
+    .within(60),
+];
+
+const CHURN: usize = 1000;
+/// Two KiB a probe.
+const SLACK_KIB: u64 = 1024;

@@ -1,0 +1,180 @@
+//! Level 2: what loading the library does to the process that loads it.
+
+use std::time::Duration;
+
+use super::{
+    catalogue::Test,
+    machine::Machine,
+    subject::{Subject, go_on},
+    verdict::Verdict,
+};
+use crate::{
+    config::PluginSchema,
+    metrics::ErrorType,
+    plugin::{LoadError, open_only},
+};
+
+fn opens(subject: &Subject) -> Verdict {
+    subject.doing("opening it");
+    match open_only(&subject.order.path) {
+        Ok(()) => Verdict::passed(""),
+        Err(why) => Verdict::failed(
+            format!("the loader refuses it: {why}"),
+            "link it with all it needs; a library that opens elsewhere may need what its manifest does not declare",
+        ),
+    }
+}
+
+fn layout(subject: &Subject) -> Verdict {
+    match subject.load(&subject.order.path) {
+        Ok(_) => Verdict::passed(""),
+        Err(error) if error.kind == ErrorType::Abi => refused(&error),
+        Err(error) => Verdict::skipped(error.message),
+    }
+}
+
+fn manifest(subject: &Subject) -> Verdict {
+    match subject.load(&subject.order.path) {
+        Ok(door) => {
+            let description = door.description();
+            Verdict::passed(format!("{} {}", description.id, description.version))
+        }
+        Err(error) => refused(&error),
+    }
+}
+
+fn refused(error: &LoadError) -> Verdict {
+    // The message ends with what to do.
+    let (found, cure) = error
+        .message
+        .rsplit_once("; ")
+        .unwrap_or((&error.message, ""));
+    Verdict::failed(found, cure)
+}
+
+fn quick(subject: &Subject) -> Verdict {
+    let begun = subject.clock.now();
+    go_on!(subject.door());
+    let took = subject.clock.now() - begun;
+    if took > QUICK {
+        return Verdict::warning(
+            format!("takes {} ms", took.as_millis()),
+            "leave what takes time to the first check, and what a constructor does undone; a busy machine or a debug build makes it slower",
+        );
+    }
+    Verdict::passed(format!("{:.1} ms", took.as_secs_f64() * 1000.0))
+}
+
+fn constructor_quiet(subject: &Subject) -> Verdict {
+    let before = Machine::now();
+    go_on!(subject.door());
+    let changes = before.changes(&Machine::now());
+    if changes.is_empty() {
+        return Verdict::passed("");
+    }
+    Verdict::failed(
+        format!("loading it {}", changes.join(", ")),
+        "leave the process as it is: it is shared with other plugins where the operator wants that",
+    )
+}
+
+fn twice(subject: &Subject) -> Verdict {
+    for _ in 0..2 {
+        go_on!(subject.door());
+    }
+    Verdict::passed("")
+}
+
+fn two_copies(subject: &Subject) -> Verdict {
+    let first = go_on!(subject.door());
+    let second = match subject.load(&subject.order.second) {
+        Ok(door) => door,
+        Err(error) => {
+            return Verdict::failed(
+                format!(
+                    "a second copy of it does not load beside the first: {}",
+                    error.message
+                ),
+                "a host has two generations side by side while it replaces a plugin: share nothing by name",
+            );
+        }
+    };
+    let (first, second) = (first.description(), second.description());
+    if (&first.id, &first.config_schema) != (&second.id, &second.config_schema) {
+        return Verdict::failed(
+            "two copies of it say different things of themselves",
+            "let id and schema depend on nothing but the source",
+        );
+    }
+    Verdict::passed("")
+}
+
+fn schema(subject: &Subject) -> Verdict {
+    let door = go_on!(subject.door());
+    let description = door.description();
+    if let Err(error) = PluginSchema::new(&description.id, &description.config_schema) {
+        return Verdict::failed(
+            error.to_plain(),
+            "it has to be a JSON Schema that refers to nothing outside itself",
+        );
+    }
+    let properties = description.config_schema["properties"].as_object();
+    let silent = properties
+        .into_iter()
+        .flatten()
+        .find(|(_, schema)| schema.get("description").is_none() && schema.get("$ref").is_none());
+    match silent {
+        Some((key, _)) => Verdict::warning(
+            format!("the config's key `{key}` has no description"),
+            "say in a doc comment what it is for: it is all that operators see of it",
+        ),
+        None => Verdict::passed(""),
+    }
+}
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new(
+        2,
+        "load/opens",
+        "The loader opens it with every symbol resolved at once, in the sandbox that its manifest asks for.",
+        opens,
+    )
+    .within(10)
+    .gate(),
+    Test::new(
+        2,
+        "load/layout",
+        "What crosses the border has the layout that this host knows.",
+        layout,
+    )
+    .within(10)
+    .gate(),
+    Test::new(
+        2,
+        "load/manifest",
+        "It says the same of itself once loaded as in its manifest.",
+        manifest,
+    )
+    .within(10)
+    .gate(),
+    Test::new(2, "load/quick", "Loading takes less than 100 ms.", quick).within(10),
+    Test::new(
+        2,
+        "load/constructor-quiet",
+        "Loading prints nothing, starts no thread, and leaves descriptors, environment, working directory, signals, umask and locale as they are.",
+        constructor_quiet,
+    )
+    .within(10)
+    .quiet(),
+    Test::new(2, "load/twice", "It can be opened twice in one process.", twice).within(10),
+    Test::new(
+        2,
+        "load/two-copies",
+        "Two copies of it live side by side in one process.",
+        two_copies,
+    )
+    .within(10),
+    Test::new(2, "load/schema", "Its config schema is valid, and describes each key.", schema).within(10),
+];
+
+const QUICK: Duration = Duration::from_millis(100);

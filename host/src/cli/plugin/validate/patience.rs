@@ -1,0 +1,221 @@
+//! Level 3: whether calls come back when they have to, from a platform that does not answer.
+
+use std::{net::SocketAddr, time::Duration};
+
+use serde_json::Value;
+
+use super::{
+    behaviour::{Bench, MARGIN},
+    catalogue::Test,
+    subject::{Subject, go_on, spec, told},
+    verdict::Verdict,
+};
+use crate::{cli::plugin::desk::Desk, plugin::ProbeId};
+
+/// A probe of a platform that takes connections and never answers; of the config as it is, where that has no address.
+fn silent(subject: &Subject) -> Result<(Bench, ProbeId, bool), Verdict> {
+    let mut bench = Bench::new(subject, 2)?;
+    let Ok(address) = subject.black_hole.local_addr() else {
+        return Err(Verdict::skipped("no port can be had on loopback"));
+    };
+    let (mut config, mut replaced) = (bench.config.clone(), false);
+    replace_addresses(&mut config, address, &mut replaced);
+    if replaced {
+        // A config that is refused for where it leads is no use here.
+        subject.doing(format!("creating a probe with {config}"));
+        let door = subject.door()?;
+        match subject.create(&*door, &config.to_string()) {
+            Ok(probe) => {
+                let _ = subject.close(probe);
+                bench.config = config;
+            }
+            Err(_) => replaced = false,
+        }
+    }
+    subject.doing(format!("checking with {}", bench.config));
+    let probe = bench.desk.plugin.open(spec(&bench.config.to_string()));
+    Ok((bench, probe, replaced))
+}
+
+fn deadline(subject: &Subject) -> Verdict {
+    let (bench, probe, replaced) = go_on!(silent(subject));
+    let at = whereto(replaced);
+    let within = Duration::from_secs(1);
+    match bench.desk.check(probe, within, Duration::from_secs(4)) {
+        None => Verdict::failed(
+            format!("a check with a deadline of 1 s{at} is not back after 5 s"),
+            "give every wait the time that is left, Context::remaining(), connecting and looking up names included",
+        ),
+        Some(end) => {
+            let ms = end.took.as_millis();
+            if let Some(panic) = end.panic() {
+                return Verdict::failed(
+                    format!("a check{at} ends in {}", told(panic)),
+                    "return a report or a Failure",
+                );
+            }
+            if end.took > within + MARGIN {
+                return Verdict::failed(
+                    format!("a check with a deadline of 1 s{at} took {ms} ms"),
+                    "give every wait the time that is left, Context::remaining(), connecting and looking up names included",
+                );
+            }
+            Verdict::passed(format!("back after {ms} ms{at}"))
+        }
+    }
+}
+
+fn cancel(subject: &Subject) -> Verdict {
+    let (bench, probe, replaced) = go_on!(silent(subject));
+    let at = whereto(replaced);
+    let within = Duration::from_secs(4);
+    let calls = bench.desk.start(&[probe], within);
+    let early = bench
+        .desk
+        .wait(&calls, Duration::from_millis(200))
+        .pop()
+        .flatten();
+    if early.is_some() {
+        return Verdict::passed(format!("over before it could be given up{at}"));
+    }
+    give_up(&bench.desk, calls[0]);
+    let asynchronous = bench.desk.plugin.description().asynchronous;
+    let soon = bench
+        .desk
+        .wait(&calls, Duration::from_millis(1500))
+        .pop()
+        .flatten();
+    if let Some(end) = soon {
+        let ms = end.took.as_millis();
+        return match end.panic() {
+            Some(panic) => Verdict::failed(
+                format!("a check that was given up ends in {}", told(panic)),
+                "return a Failure",
+            ),
+            None => Verdict::passed(format!("over after {ms} ms, given up at 200 ms{at}")),
+        };
+    }
+    let late = bench.desk.wait(&calls, within + MARGIN).pop().flatten();
+    match late {
+        None => Verdict::failed(
+            format!("a check that was given up at 200 ms{at} is not over 1 s after its deadline"),
+            "honour the deadline, and ask Context::is_cancelled() where you wait in a loop",
+        ),
+        Some(end) => {
+            let ms = end.took.as_millis();
+            let found = format!("a check that was given up at 200 ms{at} is over after {ms} ms");
+            if end.took > within + MARGIN {
+                return Verdict::failed(
+                    format!("{found}, with a deadline of 4 s"),
+                    "honour the deadline, and ask Context::is_cancelled() where you wait in a loop",
+                );
+            }
+            if asynchronous {
+                return Verdict::failed(
+                    found,
+                    "let go of everything when the check's future is dropped",
+                );
+            }
+            Verdict::warning(
+                found,
+                "ask Context::is_cancelled() while waiting, or leave it: it keeps a thread until its deadline",
+            )
+        }
+    }
+}
+
+/// As soon as it runs; one that was not started yet has no thread to give up.
+fn give_up(desk: &Desk, call: u64) {
+    while !desk.has_begun(call) {
+        desk.plugin.nudge();
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    desk.give_up(call);
+}
+
+fn whereto(replaced: bool) -> &'static str {
+    if replaced {
+        " of a platform that never answers"
+    } else {
+        ""
+    }
+}
+
+/// Has every address in the config lead to `to`.
+fn replace_addresses(config: &mut Value, to: SocketAddr, replaced: &mut bool) {
+    match config {
+        Value::String(text) => {
+            if let Some(new) = elsewhere(text, to) {
+                *text = new;
+                *replaced = true;
+            }
+        }
+        Value::Array(all) => all
+            .iter_mut()
+            .for_each(|one| replace_addresses(one, to, replaced)),
+        Value::Object(all) => all
+            .values_mut()
+            .for_each(|one| replace_addresses(one, to, replaced)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => {}
+    }
+}
+
+/// A URL or a `host:port` with another host and port; `None` where the text is neither.
+fn elsewhere(text: &str, to: SocketAddr) -> Option<String> {
+    if let Some((scheme, rest)) = text.split_once("://") {
+        let is_scheme = !scheme.is_empty()
+            && scheme
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c));
+        let path = rest.find(['/', '?', '#']).map_or("", |at| &rest[at..]);
+        return is_scheme.then(|| format!("{scheme}://{to}{path}"));
+    }
+    let (host, port) = text.rsplit_once(':')?;
+    let is_port = port.parse::<u16>().is_ok_and(|port| port > 0);
+    let is_host = !host.is_empty()
+        && host
+            .chars()
+            .all(|c| c.is_alphanumeric() || "-._[]:".contains(c));
+    (is_port && is_host).then(|| to.to_string())
+}
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new(
+        3,
+        "time/deadline",
+        "A check is back by its deadline, also from a platform that takes connections and never answers.",
+        deadline,
+    ),
+    Test::new(
+        3,
+        "time/cancel",
+        "A check that is given up ends soon, or by its deadline where it blocks.",
+        cancel,
+    ),
+];
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn addresses_are_found_wherever_they_stand_and_nothing_else_is() {
+        let to = SocketAddr::from(([127, 0, 0, 1], 9));
+        let mut config = json!({
+            "url": "https://shop.example:8443/health?x=1", "bare": "http://a",
+            "nested": [{ "address": "db.example:5432" }, "[::1]:22"],
+            "time": "12:30:99999", "path": "/a:1/b", "text": "note: this", "number": 5432,
+        });
+        let mut replaced = false;
+        replace_addresses(&mut config, to, &mut replaced);
+        let expected = json!({
+            "url": "https://127.0.0.1:9/health?x=1", "bare": "http://127.0.0.1:9",
+            "nested": [{ "address": "127.0.0.1:9" }, "127.0.0.1:9"],
+            "time": "12:30:99999", "path": "/a:1/b", "text": "note: this", "number": 5432,
+        });
+        assert_eq!(config, expected);
+        assert!(replaced);
+    }
+}

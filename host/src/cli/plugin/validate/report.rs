@@ -1,0 +1,186 @@
+//! What the validator found, for people and programs.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde::Serialize;
+
+use super::{
+    catalogue::Test,
+    file::Facts,
+    verdict::{Status, Verdict},
+};
+use crate::cli::table;
+
+/// Everything that was found.
+#[derive(Serialize)]
+pub(super) struct Report {
+    format: u8,
+    strictness: u8,
+    seed: u64,
+    pub(super) files: Vec<OfFile>,
+}
+
+/// What was found of one file.
+#[derive(Serialize)]
+pub(super) struct OfFile {
+    file: String,
+    plugin: Option<String>,
+    version: Option<String>,
+    summary: BTreeMap<&'static str, usize>,
+    pub(super) tests: Vec<OfTest>,
+}
+
+/// What one test found.
+#[derive(Serialize)]
+pub(super) struct OfTest {
+    id: &'static str,
+    level: u8,
+    #[serde(flatten)]
+    pub(super) verdict: Verdict,
+    seconds: f64,
+    /// What the plugin printed meanwhile.
+    output: String,
+    /// The tests after it make no sense.
+    #[serde(skip)]
+    pub(super) blocks: bool,
+}
+
+impl Report {
+    pub(super) fn new(strictness: u8, seed: u64) -> Self {
+        Self {
+            format: 1,
+            strictness,
+            seed,
+            files: Vec::new(),
+        }
+    }
+
+    pub(super) fn has_failures(&self) -> bool {
+        let mut tests = self.files.iter().flat_map(|file| &file.tests);
+        tests.any(|test| test.verdict.status.is_bad())
+    }
+
+    /// The same with summaries, and without the tests that need not be shown.
+    pub(super) fn shown(mut self, only_failed: bool) -> Self {
+        for file in &mut self.files {
+            file.summary = file.count();
+            file.tests
+                .retain(|test| !only_failed || test.verdict.status.is_bad());
+        }
+        self
+    }
+
+    pub(super) fn table(self, only_failed: bool) -> String {
+        let (strictness, seed) = (self.strictness, self.seed);
+        let mut text = String::new();
+        for file in self.shown(only_failed).files {
+            text.push_str(&format!("{}\n", file.file));
+            for test in &file.tests {
+                text.push_str(&test.line());
+            }
+            let counts = Status::ALL.map(|status| {
+                let count = file.summary.get(status.name()).copied().unwrap_or_default();
+                format!("{count} {}", status.name())
+            });
+            text.push_str(&format!(
+                "{} (strictness {strictness}, seed {seed})\n\n",
+                counts.join(", ")
+            ));
+        }
+        text
+    }
+}
+
+impl OfFile {
+    pub(super) fn new(facts: &Facts) -> Self {
+        let manifest = facts.inspection.manifest.as_ref();
+        Self {
+            file: facts.inspection.file.display().to_string(),
+            plugin: manifest.map(|manifest| manifest.id.clone()),
+            version: manifest.map(|manifest| manifest.version.clone()),
+            summary: BTreeMap::new(),
+            tests: Vec::new(),
+        }
+    }
+
+    fn count(&self) -> BTreeMap<&'static str, usize> {
+        let count = |status: Status| {
+            let of = self
+                .tests
+                .iter()
+                .filter(|test| test.verdict.status == status);
+            (status.name(), of.count())
+        };
+        Status::ALL.map(count).into()
+    }
+}
+
+impl OfTest {
+    pub(super) fn new(test: &Test, verdict: Verdict) -> Self {
+        Self {
+            id: test.id,
+            level: test.level,
+            verdict,
+            seconds: 0.0,
+            output: String::new(),
+            blocks: false,
+        }
+    }
+
+    pub(super) fn skipped(test: &Test, why: &str) -> Self {
+        Self::new(test, Verdict::skipped(why))
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn printed(self, output: String) -> Self {
+        Self { output, ..self }
+    }
+
+    #[cfg(target_os = "linux")]
+    pub(super) fn blocking(self, blocks: bool) -> Self {
+        Self { blocks, ..self }
+    }
+
+    pub(super) fn took(self, time: Duration) -> Self {
+        // More digits than that are noise.
+        let seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
+        Self { seconds, ..self }
+    }
+
+    fn line(&self) -> String {
+        let Verdict {
+            status,
+            found,
+            cure,
+        } = &self.verdict;
+        let told = match (&**found, &**cure) {
+            (found, "") => found.to_owned(),
+            (found, cure) => format!("{found}; {cure}"),
+        };
+        let mut line = format!("{status:<8} {:<30} {told}", self.id);
+        line.truncate(line.trim_end().len());
+        line.push('\n');
+        if status.is_bad() {
+            for printed in self.output.lines().take(MAX_LINES) {
+                line.push_str(&format!("         | {printed}\n"));
+            }
+        }
+        line
+    }
+}
+
+/// The catalogue as a table.
+pub(super) fn listed(tests: &[&Test]) -> String {
+    let row = |test: &&Test| {
+        [
+            test.level.to_string(),
+            test.id.to_owned(),
+            format!("{} s", test.limit.as_secs()),
+            test.about.to_owned(),
+        ]
+    };
+    table(["LEVEL", "TEST", "LIMIT", "ASKS"], tests.iter().map(row))
+}
+
+/// Of what a plugin printed during a test that failed.
+const MAX_LINES: usize = 20;

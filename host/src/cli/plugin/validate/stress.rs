@@ -1,0 +1,315 @@
+//! Level 4: what the probe does when it is short of something, or has too much to do.
+
+use std::{
+    sync::atomic::{AtomicBool, Ordering},
+    thread,
+    time::Duration,
+};
+
+use conductor_plugin_api::manifest::ApiVersion;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use super::{
+    behaviour::{Bench, CHECK, MARGIN},
+    catalogue::Test,
+    growth::Holdings,
+    machine,
+    subject::{Subject, go_on, told},
+    verdict::Verdict,
+};
+use crate::plugin::{ProbeId, newer};
+
+fn low_memory(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 1));
+    let probe = bench.open();
+    go_on!(bench.check(probe));
+    // Its panic barrier can catch a panic over this, but Rust's own answer to a failed allocation is to abort.
+    if let Err(verdict) = limit(Resource::As, machine::address_space() + (8 << 20)) {
+        return verdict;
+    }
+    subject.doing(
+        "checking with 8 MiB of memory left, which a process that aborts over it does not survive",
+    );
+    for _ in 0..5 {
+        match bench.desk.check(probe, CHECK, MARGIN) {
+            None => {
+                return Verdict::failed(
+                    "with 8 MiB of memory left a check is not back at its deadline",
+                    "return a Failure where something cannot be had",
+                );
+            }
+            Some(end) => {
+                if let Some(panic) = end.panic() {
+                    return Verdict::warning(
+                        format!("with 8 MiB of memory left a check ends in {}", told(panic)),
+                        "return a Failure where something cannot be had",
+                    );
+                }
+            }
+        }
+    }
+    Verdict::passed("")
+}
+
+fn no_descriptors(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 1));
+    let probe = bench.open();
+    let alone = go_on!(bench.check(probe));
+    if let Err(verdict) = limit(Resource::Nofile, 0) {
+        return verdict;
+    }
+    subject.doing("checking without a free descriptor");
+    for _ in 0..5 {
+        match bench.desk.check(probe, CHECK, MARGIN) {
+            None => {
+                return Verdict::failed(
+                    "without a free descriptor a check is not back at its deadline",
+                    "return a Failure where a socket or file cannot be had, and do not try again in a loop",
+                );
+            }
+            Some(end) => {
+                if let Some(panic) = end.panic() {
+                    return Verdict::failed(
+                        format!("without a free descriptor a check ends in {}", told(panic)),
+                        "return a Failure where a socket or file cannot be had",
+                    );
+                }
+            }
+        }
+    }
+    if let Err(verdict) = limit(Resource::Nofile, 256) {
+        return verdict;
+    }
+    let after = go_on!(bench.check(probe));
+    match (alone.result, after.result) {
+        (Ok(_), Err(failure)) => Verdict::failed(
+            format!("once there are descriptors again, the check fails: {failure}"),
+            "leave nothing behind in a check that failed",
+        ),
+        _ => Verdict::passed(""),
+    }
+}
+
+/// Sets a soft limit of this process.
+fn limit(resource: Resource, to: u64) -> Result<(), Verdict> {
+    let maximum = getrlimit(resource).maximum;
+    let limit = Rlimit {
+        current: Some(to),
+        maximum,
+    };
+    setrlimit(resource, limit)
+        .map_err(|e| Verdict::skipped(format!("the limit cannot be set: {e}")))
+}
+
+fn signals(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 1));
+    let probe = bench.open();
+    let alone = go_on!(bench.check(probe));
+    if !machine::let_signals_interrupt() {
+        return Verdict::skipped("no signal handler can be set");
+    }
+    subject.doing("checking while signals interrupt every system call");
+    let stopped = AtomicBool::new(false);
+    let ends = thread::scope(|scope| {
+        scope.spawn(|| {
+            while !stopped.load(Ordering::Relaxed) {
+                machine::interrupt_the_others();
+                thread::sleep(Duration::from_micros(500));
+            }
+        });
+        let ends: Vec<_> = (0..20)
+            .map(|_| bench.desk.check(probe, CHECK, MARGIN))
+            .collect();
+        stopped.store(true, Ordering::Relaxed);
+        ends
+    });
+    for end in ends {
+        let Some(end) = end else {
+            return Verdict::failed(
+                "while signals come in, a check is not back at its deadline",
+                "reckon with what is left of the deadline after each interruption",
+            );
+        };
+        if let Some(panic) = end.panic() {
+            return Verdict::failed(
+                format!("while signals come in, a check ends in {}", told(panic)),
+                "try a call again that was interrupted (EINTR)",
+            );
+        }
+        if let (Ok(_), Err(failure)) = (&alone.result, &end.result) {
+            return Verdict::failed(
+                format!("while signals come in, a check fails that went well without: {failure}"),
+                "try a call again that was interrupted (EINTR)",
+            );
+        }
+    }
+    Verdict::passed("")
+}
+
+fn in_flight(subject: &Subject) -> Verdict {
+    let asynchronous = go_on!(subject.door()).description().asynchronous;
+    let (probes, at_once) = if asynchronous { (10_000, 8) } else { (640, 64) };
+    let bench = go_on!(Bench::new(subject, at_once));
+    let alone = go_on!(bench.check(bench.open()));
+    let probes: Vec<ProbeId> = (0..probes).map(|_| bench.open()).collect();
+    let count = probes.len();
+    let before = Holdings::now();
+    subject.doing(format!("checking {count} probes at once"));
+    let within = Duration::from_secs(10);
+    let calls = bench.desk.start(&probes, within);
+    let ends = bench.desk.wait(&calls, Duration::from_secs(60));
+    let threads = machine::threads();
+    let back = ends.iter().flatten().count();
+    if back < count {
+        return match alone.result {
+            Ok(_) => Verdict::failed(
+                format!(
+                    "of {count} checks at once {} do not come back",
+                    count - back
+                ),
+                "complete every check that was begun, at its deadline at the latest",
+            ),
+            Err(_) => {
+                Verdict::skipped("a check alone fails already; give a --config that works here")
+            }
+        };
+    }
+    if let Some(panic) = ends.iter().flatten().find_map(|end| end.panic().cloned()) {
+        return Verdict::failed(
+            format!("one of {count} checks at once ends in {}", told(&panic)),
+            "share nothing between probes, or share it safely",
+        );
+    }
+    if asynchronous && threads > before.threads + 64 {
+        return Verdict::warning(
+            format!(
+                "{count} checks at once take {} threads",
+                threads - before.threads
+            ),
+            "leave nothing that blocks to a pool of threads",
+        );
+    }
+    let failed = ends
+        .iter()
+        .flatten()
+        .filter(|end| end.result.is_err())
+        .count();
+    Verdict::passed(format!("{count} checks, {failed} of them failures"))
+}
+
+fn soak(subject: &Subject) -> Verdict {
+    let bench = go_on!(Bench::new(subject, 4));
+    let probes: Vec<ProbeId> = (0..4).map(|_| bench.open()).collect();
+    let begun = subject.clock.now();
+    let mut rounds = 0_u64;
+    let mut halfway = None;
+    while subject.clock.now() - begun < SOAK {
+        let calls = bench.desk.start(&probes, CHECK);
+        for end in bench.desk.wait(&calls, CHECK + MARGIN) {
+            match end {
+                None => {
+                    return Verdict::skipped(
+                        "a check was not back at its deadline, see time/deadline",
+                    );
+                }
+                Some(end) => {
+                    if let Some(panic) = end.panic() {
+                        return Verdict::failed(
+                            format!("after {rounds} rounds a check ends in {}", told(panic)),
+                            "return a Failure",
+                        );
+                    }
+                }
+            }
+        }
+        rounds += 1;
+        if halfway.is_none() && subject.clock.now() - begun > SOAK / 2 {
+            halfway = Some((rounds, Holdings::now()));
+        }
+    }
+    let Some((earlier, before)) = halfway else {
+        return Verdict::skipped("the machine is too busy for a second half");
+    };
+    let after = Holdings::now();
+    let checks = (rounds - earlier) * 4;
+    let per_hour = after.memory_kib.saturating_sub(before.memory_kib) * 120;
+    match before.growth(&after, 2048) {
+        Some(grown) => Verdict::failed(
+            format!("{checks} checks within 30 s leave {grown} ({per_hour} KiB an hour)"),
+            "let go in each check of what it took",
+        ),
+        None => Verdict::passed(format!("{} checks; {per_hour} KiB an hour", rounds * 4)),
+    }
+}
+
+fn newer_host(subject: &Subject) -> Verdict {
+    if subject.order.manifest.c_door {
+        return Verdict::skipped("a C plugin is told the size of what it is lent");
+    }
+    newer::lend();
+    let bench = go_on!(Bench::new(subject, 1));
+    let probe = bench.open();
+    for _ in 0..3 {
+        go_on!(bench.check(probe));
+    }
+    Verdict::passed("")
+}
+
+fn older_host(_: &Subject) -> Verdict {
+    match ApiVersion::CURRENT.minor {
+        0 => Verdict::skipped("API 1.0 is the first: there is no older host"),
+        _ => Verdict::skipped("this validator cannot lend the functions of an older host"),
+    }
+}
+
+pub(super) const TESTS: &[Test] = &[
+    Test::new(
+        4,
+        "stress/low-memory",
+        "With 8 MiB of memory left a check fails or goes well, and does not abort.",
+        low_memory,
+    )
+    .may_die(),
+    Test::new(
+        4,
+        "stress/no-descriptors",
+        "Without a free descriptor a check fails or goes well, and once there are some again it goes well.",
+        no_descriptors,
+    )
+    .within(30),
+    Test::new(
+        4,
+        "stress/signals",
+        "Signals that interrupt system calls change no result.",
+        signals,
+    )
+    .within(60),
+    Test::new(
+        4,
+        "stress/in-flight",
+        "Ten thousand checks are in flight at once, or 64 at a time where they block, and all come back.",
+        in_flight,
+    )
+    .within(120),
+    Test::new(
+        4,
+        "stress/newer-host",
+        "A host that is one minor of the API newer can use it.",
+        newer_host,
+    ),
+    Test::new(
+        4,
+        "stress/older-host",
+        "A host that is one minor of the API older can use it.",
+        older_host,
+    ),
+    Test::new(
+        4,
+        "stress/soak",
+        "A minute of checks without a pause leaves no memory, descriptors or threads.",
+        soak,
+    )
+    .within(90),
+];
+
+const SOAK: Duration = Duration::from_secs(60);

@@ -1,0 +1,161 @@
+//! What a test works with: the library, its configs, and ways to call it.
+
+use std::{
+    io::Write as _,
+    net::TcpListener,
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use serde_json::Value;
+
+use super::{
+    child::{Order, Said},
+    configs,
+    verdict::Verdict,
+};
+use crate::{
+    clock::Clock,
+    config::PluginSchema,
+    metrics::ErrorType,
+    plugin::{
+        Failure, LoadError, ProbeSpec,
+        call_data::CallData,
+        door::{self, Door, Probe},
+        in_process::InProcess,
+        record::Slot,
+    },
+};
+
+/// A library under test.
+pub(super) struct Subject {
+    pub(super) order: Order,
+    pub(super) clock: Clock,
+    /// Takes connections and never answers.
+    pub(super) black_hole: TcpListener,
+    pub(super) talk: Mutex<UnixStream>,
+}
+
+impl Subject {
+    /// Tells the validator something; one that is gone takes this process with it.
+    pub(super) fn say(&self, what: &Said) {
+        let mut talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Ok(line) = serde_json::to_string(what) {
+            let _ = talk.write_all(format!("{line}\n").as_bytes());
+        }
+    }
+
+    /// Says what comes now, in case this process does not survive it; as in "loading it".
+    pub(super) fn doing(&self, what: impl Into<String>) {
+        self.say(&Said::Doing(what.into()));
+    }
+
+    /// Loads the private copy at `path`.
+    pub(super) fn load(&self, path: &Path) -> Result<Box<dyn Door>, LoadError> {
+        self.doing("loading it");
+        let manifest = self.order.manifest.manifest();
+        door::open(path, Path::new(&self.order.origin), &manifest)
+    }
+
+    /// Its door, for a test that is about something else.
+    pub(super) fn door(&self) -> Result<Box<dyn Door>, Verdict> {
+        self.load(&self.order.path)
+            .map_err(|error| Verdict::skipped(format!("it does not load: {}", error.message)))
+    }
+
+    /// The library as a host has it, with threads for so many calls.
+    pub(super) fn plugin(&self, threads: usize) -> Result<InProcess, Verdict> {
+        self.doing("loading it");
+        InProcess::open_copy(
+            &self.order.path,
+            Path::new(&self.order.origin),
+            &self.order.manifest.manifest(),
+            threads,
+            self.clock,
+            Slot::unrecorded,
+        )
+        .map_err(|error| Verdict::skipped(format!("it does not load: {}", error.message)))
+    }
+
+    /// Its config schema.
+    pub(super) fn schema(&self, door: &dyn Door) -> Result<PluginSchema, Verdict> {
+        let description = door.description();
+        PluginSchema::new(&description.id, &description.config_schema)
+            .map_err(|error| Verdict::skipped(error.to_plain()))
+    }
+
+    /// Creates a probe; with a deadline that nobody should need.
+    pub(super) fn create(&self, door: &dyn Door, config: &str) -> Result<Box<dyn Probe>, Failure> {
+        let call = self.call(CREATE);
+        door.create(&spec(config), &call)
+    }
+
+    /// Drops a probe.
+    pub(super) fn close(&self, mut probe: Box<dyn Probe>) -> Result<(), Failure> {
+        probe.close(&self.call(CREATE))
+    }
+
+    pub(super) fn call(&self, within: Duration) -> CallData {
+        CallData::new(PLATFORM, self.clock.now() + within, self.clock)
+    }
+
+    /// A config that creates a probe: the validator's, or the first of the schema's examples that does.
+    pub(super) fn good_config(&self, door: &dyn Door) -> Result<Value, Verdict> {
+        let candidates = configs::candidates(self, door);
+        if candidates.is_empty() {
+            return Err(Verdict::skipped(NO_EXAMPLE));
+        }
+        for config in candidates {
+            self.doing(format!("creating a probe with {config}"));
+            if let Ok(probe) = self.create(door, &config.to_string()) {
+                self.doing("dropping a probe");
+                let _ = self.close(probe);
+                return Ok(config);
+            }
+        }
+        Err(Verdict::skipped(
+            "no config creates a probe, see config/creates",
+        ))
+    }
+
+    /// Whether the config is one that whoever started the validator knows to work.
+    pub(super) fn is_config_given(&self) -> bool {
+        self.order.config.is_some()
+    }
+}
+
+/// A probe of the tests' platform.
+pub(super) fn spec(config: &str) -> ProbeSpec {
+    ProbeSpec {
+        platform: PLATFORM.into(),
+        config: config.into(),
+    }
+}
+
+/// A failure as a test tells of it.
+pub(super) fn told(failure: &Failure) -> String {
+    match failure.kind {
+        ErrorType::Panic => format!("a panic: {failure}"),
+        _ => failure.to_string(),
+    }
+}
+
+/// Unwraps what a test goes on with, or ends the test with the verdict.
+macro_rules! go_on {
+    ($result:expr) => {
+        match $result {
+            Ok(value) => value,
+            Err(verdict) => return verdict,
+        }
+    };
+}
+pub(super) use go_on;
+
+/// What a test says that has no config to go by.
+pub(super) const NO_EXAMPLE: &str =
+    "its schema gives no config to try: give an example, #[schemars(example = …)], or --config";
+/// What probes are told they are for.
+const PLATFORM: &str = "validated";
+const CREATE: Duration = Duration::from_secs(5);

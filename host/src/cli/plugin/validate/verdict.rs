@@ -1,0 +1,95 @@
+//! What a test says, told apart from what happened to the process it ran in.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// What a test says to a plugin.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub(super) struct Verdict {
+    pub(super) status: Status,
+    /// What was found; printable.
+    pub(super) found: String,
+    /// What to do about it; printable, empty where there is nothing to do.
+    pub(super) cure: String,
+}
+
+/// How a test ended.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Status {
+    Passed,
+    /// It works, but somebody will be sorry.
+    Warning,
+    Failed,
+    /// There was nothing to go by.
+    Skipped,
+    /// The test's process came to an end over it.
+    Crashed,
+}
+
+impl Verdict {
+    pub(super) fn passed(found: impl Into<String>) -> Self {
+        Self::new(Status::Passed, found, "")
+    }
+
+    pub(super) fn warning(found: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::new(Status::Warning, found, cure)
+    }
+
+    pub(super) fn failed(found: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self::new(Status::Failed, found, cure)
+    }
+
+    pub(super) fn skipped(why: impl Into<String>) -> Self {
+        Self::new(Status::Skipped, why, "")
+    }
+
+    pub(super) fn new(status: Status, found: impl Into<String>, cure: impl Into<String>) -> Self {
+        Self {
+            status,
+            found: found.into(),
+            cure: cure.into(),
+        }
+    }
+}
+
+impl Status {
+    pub(super) const ALL: [Self; 5] = [
+        Self::Passed,
+        Self::Warning,
+        Self::Failed,
+        Self::Skipped,
+        Self::Crashed,
+    ];
+
+    /// Whether it makes the command fail.
+    pub(super) fn is_bad(self) -> bool {
+        matches!(self, Self::Failed | Self::Crashed)
+    }
+
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Passed => "passed",
+            Self::Warning => "warning",
+            Self::Failed => "failed",
+            Self::Skipped => "skipped",
+            Self::Crashed => "crashed",
+        }
+    }
+
+    /// As in "load/opens failed".
+    pub(super) fn past(self) -> &'static str {
+        match self {
+            Self::Warning => "had a warning",
+            Self::Skipped => "was skipped",
+            other => other.name(),
+        }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.name().to_uppercase())
+    }
+}

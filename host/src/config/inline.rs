@@ -1,0 +1,132 @@
+//! A platform's `config` table by itself, as somebody wrote it on a command line.
+
+use std::{path::Path, sync::Arc};
+
+use serde_json::Value;
+
+use super::error::{ConfigError, Fault};
+use super::schema::PluginSchema;
+use super::secrets::{Lookup, Secrets};
+use super::source::Source;
+use super::{spans, syntax};
+
+/// A config, as JSON or as operators write it behind `config =`.
+#[derive(Debug)]
+pub struct InlineConfig {
+    value: Value,
+    secrets: Secrets,
+    source: Arc<Source>,
+}
+
+impl InlineConfig {
+    /// Reads the text, and looks its secrets up as the host does; files are relative to the working directory.
+    ///
+    /// # Errors
+    /// When it is neither JSON nor an inline table, or no table.
+    pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let table = match serde_json::from_str::<Value>(text) {
+            Ok(json) => toml(&json),
+            Err(_) => text.trim().to_owned(),
+        };
+        let source = Arc::new(Source::new("--config", format!("config = {table}"))?);
+        let (mut values, places) = syntax::parse(source.text())
+            .map_err(|faults| ConfigError::new(Arc::clone(&source), faults))?;
+        let mut value = values["config"].take();
+        if !value.is_object() {
+            let fault = Fault::new("it is no table").help(EXAMPLE);
+            return Err(ConfigError::of_file("--config", fault, None));
+        }
+        let mut found = Lookup::new(Path::new(""), &places);
+        let secrets = found.resolve(&mut value, &spans::path(&["config"]));
+        ConfigError::unless_empty(&source, found.faults)?;
+        Ok(Self {
+            value,
+            secrets,
+            source,
+        })
+    }
+
+    /// Checks it against its plugin's schema, as the host does for a platform.
+    ///
+    /// # Errors
+    /// Names every violation with its key and the rule.
+    pub fn check(&self, schema: &PluginSchema) -> Result<(), ConfigError> {
+        let base = spans::path(&["config"]);
+        let faults = schema.faults(&self.value, &base, &self.secrets, || self.source.places());
+        ConfigError::unless_empty(&self.source, faults)
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn value(&self) -> &Value {
+        &self.value
+    }
+
+    /// What was written.
+    #[must_use]
+    pub fn into_value(self) -> Value {
+        self.value
+    }
+}
+
+/// JSON as TOML, on one line. What TOML has no word for is left as it is, for its parser to refuse.
+fn toml(json: &Value) -> String {
+    match json {
+        Value::Object(table) => {
+            let entries = table.iter().map(|(key, value)| {
+                let key = spans::bare_or_quoted(key);
+                format!("{key} = {}", toml(value))
+            });
+            format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
+        }
+        Value::Array(list) => {
+            let items: Vec<_> = list.iter().map(toml).collect();
+            format!("[{}]", items.join(", "))
+        }
+        other => other.to_string(),
+    }
+}
+
+const EXAMPLE: &str = "write it as in conductor.toml, '{ url = \"https://shop.example\" }', or as JSON, '{\"url\": \"https://shop.example\"}'";
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_config_may_be_written_as_json_or_as_in_the_file() {
+        let expected =
+            json!({ "url": "http://x/\"\n", "list": [1, 2.5], "inner": { "a b": true } });
+        let json = InlineConfig::parse(&expected.to_string()).unwrap();
+        assert_eq!(json.value(), &expected);
+        let text = r#"{ url = "http://x/\"\n", list = [1, 2.5], inner = { "a b" = true } }"#;
+        assert_eq!(InlineConfig::parse(text).unwrap().into_value(), expected);
+    }
+
+    #[test]
+    fn what_is_no_table_is_refused_with_an_example() {
+        for text in ["3", "\"text\"", "[1]"] {
+            let said = InlineConfig::parse(text).unwrap_err().to_plain();
+            assert!(said.contains("no table") && said.contains("url"), "{said}");
+        }
+        let said = InlineConfig::parse("{ url = }").unwrap_err().to_plain();
+        assert!(said.starts_with("--config:1:"), "{said}");
+        assert!(InlineConfig::parse("{\"a\":null}").is_err());
+    }
+
+    #[test]
+    fn it_is_held_against_the_schema_with_the_hosts_own_words() {
+        let schema = json!({
+            "type": "object", "properties": { "url": { "type": "string" } }, "additionalProperties": false
+        });
+        let schema = PluginSchema::new("http", &schema).unwrap();
+        let said = InlineConfig::parse("{ ulr = 1 }").unwrap().check(&schema);
+        let said = said.unwrap_err().to_plain();
+        assert!(
+            said.contains("config has no") && said.contains("did you mean `url`?"),
+            "{said}"
+        );
+    }
+}

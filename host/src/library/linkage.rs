@@ -1,0 +1,191 @@
+//! What an ELF library gives to others and wants from them, and whether this machine has that; read from files, and
+//! nothing runs.
+//!
+//! Libraries are searched for as the loader does: in the library's own RUNPATH or RPATH, in its cache, in its default
+//! folders. `LD_LIBRARY_PATH` is left out: a host started by systemd has none.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::Path,
+};
+
+use object::{
+    Endianness, FileKind, elf,
+    read::elf::{
+        Dyn as _, FileHeader, ProgramHeader as _, SectionHeader as _, Sym as _, SymbolTable,
+        VersionTable,
+    },
+};
+
+use super::refusal::printable;
+
+mod cache;
+
+/// What stands in a library for whoever loads and links it; names are printable.
+#[derive(Debug, Default)]
+pub struct Linkage {
+    /// The symbols it offers, each with the versions it offers it in.
+    pub exports: BTreeMap<String, BTreeSet<String>>,
+    /// The symbols it cannot be loaded without.
+    pub imports: BTreeSet<Import>,
+    /// The libraries it cannot be loaded without.
+    pub needed: Vec<String>,
+    /// The folders it has searched first.
+    pub search: Vec<String>,
+    /// It asks for a stack whose content can be run.
+    pub executable_stack: bool,
+    /// What the compilers and linkers that made it left in it.
+    pub made_by: Vec<String>,
+}
+
+/// A symbol somebody else must have.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub struct Import {
+    /// Its name.
+    pub name: String,
+    /// Its version, empty where it has none.
+    pub version: String,
+}
+
+/// What of a library's wants this machine does not have.
+#[derive(Debug, Default)]
+pub struct Missing {
+    /// Each library that was not found, and who needs it.
+    pub libraries: Vec<(String, String)>,
+    /// Symbols that no library has. Only known where all libraries were found.
+    pub symbols: Vec<Import>,
+}
+
+impl Linkage {
+    /// Reads the library at `path`; `None` where it is no ELF file, or a damaged one.
+    pub fn read(path: &Path) -> Option<Self> {
+        let bytes = fs::read(path).ok()?;
+        match FileKind::parse(&*bytes).ok()? {
+            FileKind::Elf32 => parse::<elf::FileHeader32<Endianness>>(&bytes),
+            FileKind::Elf64 => parse::<elf::FileHeader64<Endianness>>(&bytes),
+            _ => return None,
+        }
+        .ok()
+    }
+
+    /// Looks for all it needs, and for what that needs.
+    pub fn missing(&self, own_name: &str) -> Missing {
+        let cache = cache::Cache::read();
+        let mut missing = Missing::default();
+        let mut known = BTreeSet::new();
+        let mut offered = vec![self.exports.clone()];
+        let mut open: Vec<(String, Vec<String>, String)> = self.wants(own_name);
+        while let Some((name, search, who)) = open.pop() {
+            if !known.insert(name.clone()) {
+                continue;
+            }
+            let found = cache.find(&name, &search);
+            match found.and_then(|path| Self::read(&path)) {
+                None => missing.libraries.push((name, who)),
+                Some(other) => {
+                    open.extend(other.wants(&name));
+                    offered.push(other.exports);
+                }
+            }
+        }
+        if missing.libraries.is_empty() {
+            let has = |import: &&Import| !offered.iter().any(|exports| import.is_in(exports));
+            missing.symbols = self.imports.iter().filter(has).cloned().collect();
+        }
+        missing
+    }
+
+    fn wants(&self, own_name: &str) -> Vec<(String, Vec<String>, String)> {
+        let want = |name: &String| (name.clone(), self.search.clone(), own_name.to_owned());
+        self.needed.iter().map(want).collect()
+    }
+
+    /// The compiler of Rust that made it, if one did.
+    pub fn rustc(&self) -> Option<&str> {
+        let made_by = self.made_by.iter();
+        made_by
+            .map(String::as_str)
+            .find(|made_by| made_by.starts_with("rustc "))
+    }
+}
+
+impl Import {
+    fn is_in(&self, exports: &BTreeMap<String, BTreeSet<String>>) -> bool {
+        exports.get(&self.name).is_some_and(|versions| {
+            self.version.is_empty() || versions.is_empty() || versions.contains(&self.version)
+        })
+    }
+}
+
+fn parse<H: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> object::Result<Linkage> {
+    let header = H::parse(bytes)?;
+    let endian = header.endian()?;
+    let sections = header.sections(endian, bytes)?;
+    let mut linkage = Linkage::default();
+    let mut has_stack = false;
+    for segment in header.program_headers(endian, bytes)? {
+        if segment.p_type(endian) == elf::PT_GNU_STACK {
+            has_stack = true;
+            linkage.executable_stack = segment.p_flags(endian).0 & elf::PF_X.0 != 0;
+        }
+    }
+    // Without the header the loader takes the ABI's default, which is an executable one on most processors.
+    linkage.executable_stack |= !has_stack;
+    let symbols = sections.symbols(endian, bytes, elf::SHT_DYNSYM)?;
+    let versions = sections.versions(endian, bytes)?;
+    linkage.take_symbols(endian, &symbols, versions.as_ref());
+    if let Some((dynamic, strings)) = sections.dynamic(endian, bytes)? {
+        let strings = sections.strings(endian, bytes, strings)?;
+        for entry in dynamic {
+            let text = || Some(printable(entry.string(endian, strings).ok()?));
+            match entry.tag(endian) {
+                elf::DT_NEEDED => linkage.needed.extend(text()),
+                elf::DT_RUNPATH | elf::DT_RPATH => {
+                    let folders = text().unwrap_or_default();
+                    linkage.search.extend(folders.split(':').map(str::to_owned));
+                }
+                _ => {}
+            }
+        }
+    }
+    if let Some((_, comment)) = sections.section_by_name(endian, b".comment") {
+        let comment = comment.data(endian, bytes)?.split(|&byte| byte == 0);
+        let lines = comment.filter(|line| !line.is_empty()).map(printable);
+        linkage.made_by = lines.take(MAX_COMMENTS).collect();
+    }
+    Ok(linkage)
+}
+
+impl Linkage {
+    fn take_symbols<H: FileHeader<Endian = Endianness>>(
+        &mut self,
+        endian: Endianness,
+        symbols: &SymbolTable<'_, H>,
+        versions: Option<&VersionTable<'_, H>>,
+    ) {
+        for (index, symbol) in symbols.enumerate() {
+            let Ok(name) = symbol.name(endian, symbols.strings()) else {
+                continue;
+            };
+            if name.is_empty() || symbol.is_local() {
+                continue;
+            }
+            let version = versions.and_then(|versions| {
+                let index = versions.version_index(endian, index).index();
+                versions.version(index).ok().flatten()
+            });
+            let version = version.map_or_else(String::new, |version| printable(version.name()));
+            let name = printable(name);
+            if !symbol.is_undefined(endian) {
+                let known = self.exports.entry(name).or_default();
+                known.extend(Some(version).filter(|version| !version.is_empty()));
+            } else if !symbol.is_weak() {
+                self.imports.insert(Import { name, version });
+            }
+        }
+    }
+}
+
+/// More is damage, or an attempt to flood the terminal.
+const MAX_COMMENTS: usize = 20;

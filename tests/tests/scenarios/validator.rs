@@ -1,0 +1,367 @@
+//! The validator: the bundled plugins pass, and each fixture fails the tests that its sin is about, and no others.
+
+use std::{
+    fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    sync::Mutex,
+    thread,
+};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::harness::{conductor, library, ordered};
+
+#[test]
+fn the_bundled_plugins_pass() {
+    let address = web_server();
+    let http = format!("{{ url = \"http://{address}/\" }}");
+    let tcp = format!("{{\"address\": \"{address}\"}}");
+    for (plugin, config) in [
+        ("http", Some(&*http)),
+        ("tcp", Some(&*tcp)),
+        ("disk", None),
+        ("fault", None),
+    ] {
+        let file = library(&format!("conductor_plugin_{plugin}"));
+        let found = validate(&file, config, 3, ".");
+        let failed = found.with(&["failed", "crashed"]);
+        assert_eq!(failed, "", "{plugin}: {}", found.0);
+        // What nothing can be said about is not passed.
+        assert_eq!(found.with(&["skipped"]), "", "{plugin}: {}", found.0);
+    }
+}
+
+#[test]
+fn each_fixture_fails_the_tests_its_sin_is_about_and_no_others() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut fixtures = Vec::new();
+    fixtures.extend(FILES.map(|(sin, spoil)| Fixture::file(&folder, sin, spoil)));
+    fixtures.extend(ORDERS.map(|(order, tests)| Fixture::order(&folder, order, tests)));
+    fixtures.extend(CONFIGS.map(|(config, tests)| Fixture::config(config, tests)));
+    let (open, told) = (Mutex::new(fixtures), Mutex::new(Vec::new()));
+    thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                loop {
+                    let Some(fixture) = open.lock().unwrap().pop() else {
+                        return;
+                    };
+                    let line = fixture.line();
+                    told.lock().unwrap().push(line);
+                }
+            });
+        }
+    });
+    let mut told = told.into_inner().unwrap();
+    told.sort();
+    insta::assert_snapshot!("what_each_sin_fails", told.join("\n"));
+}
+
+#[test]
+fn a_test_that_fails_makes_the_command_fail_and_says_what_to_do() {
+    let fault = library("conductor_plugin_fault");
+    let config = r#"{ check = { fault = "nan" } }"#;
+    let mut command = conductor(&["plugin", "validate", "--only-failed", "--config", config]);
+    let output = command
+        .arg(&fault)
+        .args(["--test", "check/report-legal"])
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("FAILED   check/report-legal"), "{text}");
+    assert!(text.contains("the value NaN of \"not_a_number\""), "{text}");
+    assert!(
+        text.contains("leave out values that are not finite"),
+        "{text}"
+    );
+    assert!(
+        text.contains("0 passed, 0 warning, 1 failed, 0 skipped, 0 crashed"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_fuzzed_config_is_told_with_the_seed_that_reproduces_it() {
+    let fault = library("conductor_plugin_fault");
+    let found = validate(
+        &fault,
+        Some(r#"{"drop":{"fault":"panic"}}"#),
+        4,
+        "stress/fuzz",
+    );
+    let test = &found.0["files"][0]["tests"][0];
+    assert_eq!(test["status"], "failed", "{}", found.0);
+    assert!(
+        test["found"]
+            .as_str()
+            .unwrap()
+            .contains("of seed 1 ends in a panic"),
+        "{test}"
+    );
+    let again = validate(
+        &fault,
+        Some(r#"{"drop":{"fault":"panic"}}"#),
+        4,
+        "stress/fuzz",
+    );
+    assert_eq!(again.0["files"][0]["tests"][0]["found"], test["found"]);
+}
+
+#[test]
+fn a_probe_is_run_as_a_host_would_and_told_of() {
+    let fault = library("conductor_plugin_fault");
+    let run = |config: &str, more: &[&str]| {
+        let mut command = conductor(&["plugin", "run", "--config", config]);
+        let output = command.arg(&fault).args(more).output().unwrap();
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (
+            output.status.code().unwrap(),
+            text(output.stdout),
+            text(output.stderr),
+        )
+    };
+    let (code, out, _) = run(
+        r#"{ status = "degraded" }"#,
+        &["--repeat", "2", "--interval", "50ms"],
+    );
+    assert_eq!((code, out.matches("degraded").count()), (0, 2), "{out}");
+    let (code, out, _) = run(r#"{"status":"unhealthy"}"#, &["--output", "json"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((code, &told["status"]), (1, &Value::from("unhealthy")));
+    let (code, _, log) = run(
+        r#"{ check = { fault = "log" } }"#,
+        &["--isolation", "in-process"],
+    );
+    assert!(code == 0 && log.contains("logged as it was told"), "{log}");
+    let (code, out, _) = run(r#"{ check = { fault = "segfault" } }"#, &[]);
+    assert!(code == 1 && out.contains("SIGSEGV"), "{out}");
+    let (code, out, _) = run(r#"{ check = { fault = "hang" } }"#, &["--timeout", "200ms"]);
+    assert!(
+        code == 1 && out.contains("timeout: no answer within 200ms"),
+        "{out}"
+    );
+    let (code, _, said) = run("{ chekc = {} }", &[]);
+    assert!(
+        code == 3 && said.contains("did you mean `check`?"),
+        "{said}"
+    );
+    let refused = conductor(&["plugin", "run", "Cargo.toml"])
+        .output()
+        .unwrap();
+    assert_eq!(refused.status.code(), Some(4));
+}
+
+/// A library that does something wrong, and the tests to ask of it.
+struct Fixture {
+    sin: String,
+    file: PathBuf,
+    config: Option<&'static str>,
+    level: u8,
+    tests: &'static str,
+}
+
+impl Fixture {
+    fn file(folder: &TempDir, sin: &str, spoil: fn(&Path, Vec<u8>)) -> Self {
+        let file = folder.path().join(format!("{}.so", sin.replace(' ', "-")));
+        spoil(&file, fs::read(library("conductor_plugin_fault")).unwrap());
+        Self {
+            sin: format!("file: {sin}"),
+            file,
+            config: None,
+            level: 2,
+            tests: "^file|^load/opens",
+        }
+    }
+
+    fn order(folder: &TempDir, order: &str, tests: &'static str) -> Self {
+        let file = folder.path().join(format!("order-{order}.so"));
+        fs::write(&file, ordered(order)).unwrap();
+        Self {
+            sin: format!("order: {order}"),
+            file,
+            config: None,
+            level: 3,
+            tests,
+        }
+    }
+
+    fn config(config: &'static str, tests: &'static str) -> Self {
+        Self {
+            sin: format!("config: {config}"),
+            file: library("conductor_plugin_fault"),
+            config: Some(config),
+            level: 3,
+            tests,
+        }
+    }
+
+    fn line(&self) -> String {
+        let found = validate(&self.file, self.config, self.level, self.tests);
+        format!("{:<50} {}", self.sin, found.with(&["failed", "crashed"]))
+    }
+}
+
+struct Found(Value);
+
+impl Found {
+    /// The ids of the tests that ended so.
+    fn with(&self, statuses: &[&str]) -> String {
+        let tests = self.0["files"][0]["tests"].as_array().unwrap();
+        let ended = tests.iter().filter_map(|test| {
+            let status = test["status"].as_str().unwrap();
+            let id = test["id"].as_str().unwrap();
+            statuses.contains(&status).then(|| match status {
+                "crashed" => format!("{id} (crashed)"),
+                _ => id.to_owned(),
+            })
+        });
+        ended.collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn validate(file: &Path, config: Option<&str>, level: u8, tests: &str) -> Found {
+    let mut command = conductor(&["plugin", "validate", "--output", "json", "--test", tests]);
+    command.args(["--strictness", &level.to_string()]).arg(file);
+    if let Some(config) = config {
+        command.args(["--config", config]);
+    }
+    let output = command.output().unwrap();
+    Found(serde_json::from_slice(&output.stdout).unwrap_or_else(|e| {
+        panic!("{e}: {}", String::from_utf8_lossy(&output.stderr));
+    }))
+}
+
+/// Answers every request with 200, until the tests are over.
+fn web_server() -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            thread::spawn(move || {
+                let _ = stream.read(&mut [0; 4096]);
+                let _ = stream.write_all(
+                    b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
+                );
+            });
+        }
+    });
+    address
+}
+
+fn replaced(mut bytes: Vec<u8>, old: &[u8], new: &[u8]) -> Vec<u8> {
+    assert_eq!(old.len(), new.len());
+    let places: Vec<usize> = (0..bytes.len() - old.len())
+        .filter(|&at| bytes[at..].starts_with(old))
+        .collect();
+    assert!(!places.is_empty(), "{}", old.escape_ascii());
+    for at in places {
+        bytes[at..at + old.len()].copy_from_slice(new);
+    }
+    bytes
+}
+
+/// Sets the bit in the header by which a library asks for a stack that can be run.
+fn executable_stack(file: &Path, mut bytes: Vec<u8>) {
+    let number = |at: usize, size: usize| {
+        let bytes = bytes[at..at + size].iter().rev();
+        bytes.fold(0, |number, &byte| number << 8 | usize::from(byte))
+    };
+    let (table, size, count) = (number(32, 8), number(54, 2), number(56, 2));
+    let headers = (0..count).map(|nth| table + nth * size);
+    let stack = headers.into_iter().find(|&at| number(at, 4) == 0x6474_e551);
+    bytes[stack.unwrap() + 4] |= 1;
+    fs::write(file, bytes).unwrap();
+}
+
+type Spoil = (&'static str, fn(&Path, Vec<u8>));
+
+const FILES: [Spoil; 9] = [
+    ("as built", |file, bytes| fs::write(file, bytes).unwrap()),
+    ("truncated", |file, bytes| {
+        fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
+    }),
+    ("empty", |file, _| fs::write(file, "").unwrap()),
+    ("not a library", |file, _| {
+        fs::write(file, "#!/bin/sh").unwrap()
+    }),
+    ("not there", |_, _| {}),
+    ("manifest without its mark", |file, bytes| {
+        fs::write(file, replaced(bytes, b"CNDCTR\x1a\x01", b"CNDCTR\x1a\x02")).unwrap();
+    }),
+    ("needs a library that is not there", |file, bytes| {
+        fs::write(
+            file,
+            replaced(bytes, b"\0libgcc_s.so.1\0", b"\0libXcc_s.so.1\0"),
+        )
+        .unwrap();
+    }),
+    ("needs a symbol that is not there", |file, bytes| {
+        fs::write(file, replaced(bytes, b"\0setlocale\0", b"\0setlocalX\0")).unwrap();
+    }),
+    ("executable stack", executable_stack),
+];
+
+const ORDERS: [(&str, &str); 17] = [
+    ("none", "^(load|config|check)/"),
+    ("abort", "^load/"),
+    ("exit", "^load/"),
+    ("hang", "^load/opens"),
+    ("segfault", "^load/"),
+    ("stdout", "^load/"),
+    ("stderr", "^load/"),
+    ("thread", "^load/"),
+    ("environment", "^load/"),
+    ("chdir", "^load/"),
+    ("umask", "^load/"),
+    ("signals", "^load/"),
+    ("descriptor", "^load/"),
+    ("locale", "^load/"),
+    ("leak-memory", "^(config/creates|leaks/)"),
+    ("leak-files", "^(config/creates|leaks/)"),
+    ("leak-threads", "^(config/creates|leaks/)"),
+];
+
+const CONFIGS: [(&str, &str); 26] = [
+    ("{create={fault='panic'}}", REPORTS),
+    ("{create={fault='segfault'}}", REPORTS),
+    ("{create={fault='hang'}}", "config/creates"),
+    ("{drop={fault='panic'}}", REPORTS),
+    ("{drop={fault='abort'}}", REPORTS),
+    ("{check={fault='panic'}}", REPORTS),
+    ("{check={fault='panic-payload'}}", REPORTS),
+    ("{check={fault='exit-0'}}", REPORTS),
+    ("{check={fault='double-free'}}", REPORTS),
+    ("{check={fault='stack-overflow'}}", REPORTS),
+    ("{check={fault='kill'}}", REPORTS),
+    ("{check={fault='error',after=2}}", REPORTS),
+    ("{check={fault='nan'}}", REPORTS),
+    ("{check={fault='infinity'}}", REPORTS),
+    ("{check={fault='invalid-utf8'}}", REPORTS),
+    ("{check={fault='control-characters'}}", REPORTS),
+    (
+        "{check={fault='long-message'}}",
+        "^(config/creates|check/ends|check/report)",
+    ),
+    ("{check={fault='stdout',limit=1000}}", REPORTS),
+    ("{check={fault='stderr',limit=1000}}", REPORTS),
+    ("{check={fault='close-fds'}}", REPORTS),
+    ("{check={fault='chdir'}}", REPORTS),
+    ("{check={fault='environment'}}", REPORTS),
+    ("{check={fault='umask'}}", REPORTS),
+    ("{check={fault='signal-handlers'}}", REPORTS),
+    (
+        "{check={fault='hang'}}",
+        "^(config/creates|check/ends|time)",
+    ),
+    (
+        "{check={fault='sleep',millis=7000}}",
+        "^(config/creates|check/ends|time)",
+    ),
+];
+
+/// What asks about one probe's calls and what they find.
+const REPORTS: &str = "^(config/creates|check/)";
