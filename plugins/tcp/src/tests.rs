@@ -418,7 +418,10 @@ fn texts_that_cannot_work_are_refused_with_their_key() {
         ("expect", "x".repeat(65_537)),
     ] {
         let config = json!({"address": "db:1", key: text}).to_string();
-        let failure = TestHost::new("db").create::<Tcp>(&config).err().unwrap();
+        let failure = TestHost::new("db")
+            .create_unchecked::<Tcp>(&config)
+            .err()
+            .unwrap();
         assert_eq!(failure.kind(), FailureKind::Config);
         assert!(
             failure.message().starts_with(&format!("key `{key}`: ")),
