@@ -11,6 +11,7 @@ use crate::{
     plugin::quarantine::Quarantine,
 };
 
+mod diff;
 mod list;
 
 #[derive(Subcommand)]
@@ -34,6 +35,10 @@ pub(super) enum Command {
         #[arg(value_name = "NAME")]
         id: String,
     },
+    /// Show what changed between two versions of a plugin, and which step of its version that asks for
+    ///
+    /// Exit code 1 says that the version was not raised enough. Both libraries are loaded once, in workers of their own.
+    Diff(diff::Args),
     /// Show what is known of a library file without running it
     ///
     /// `needs` is what the plugin asks for beyond what every plugin in a process of its own may do: `network` opens TCP
@@ -53,6 +58,7 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
     match command {
         Command::List(args) => list::run(args, global),
+        Command::Diff(args) => diff::run(args, global),
         Command::Inspect { file, output } => inspect(file, *output, global),
         Command::Pin => pin(global),
         Command::Clear { id } => clear(id, global),
