@@ -36,9 +36,36 @@
 //! assert_eq!(failure.message(), "config has no key `limits`; its keys are `limit`");
 //! ```
 //!
+//! An asynchronous probe is run the same way, in a plain `#[test]`: the library's own runtime is there for it.
+//!
+#![cfg_attr(feature = "tokio", doc = "```")]
+#![cfg_attr(not(feature = "tokio"), doc = "```ignore")]
+//! use conductor_plugin_api::{AsyncProbe, Context, Failure, FailureKind, Report, schemars, testing::TestHost};
+//! use std::time::Duration;
+//!
+//! #[derive(serde::Deserialize, schemars::JsonSchema)]
+//! struct Never {}
+//! impl AsyncProbe for Never {
+//!     type Config = Self;
+//!     fn create(config: Self, _: &Context<'_>) -> Result<Self, Failure> {
+//!         Ok(config)
+//!     }
+//!     async fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {
+//!         std::future::pending().await
+//!     }
+//! }
+//!
+//! let host = TestHost::new("shop").timeout(Duration::from_millis(20));
+//! let mut probe = host.create_async::<Never>("{}").unwrap();
+//! let failure = host.check_async(&mut probe).unwrap_err();
+//! assert_eq!(failure.kind(), FailureKind::Timeout);
+//! ```
+//!
 //! What it does not do: it closes nothing to the probe, so a missing `needs` shows only in a worker, and it does not
 //! look at the `pattern` and `format` of a schema.
 
+#[cfg(feature = "tokio")]
+mod asynchronous;
 mod calls;
 mod log;
 mod report;
@@ -60,7 +87,12 @@ pub use self::{
 };
 
 use self::calls::{Call, Shared};
-use crate::{Context, Failure, Probe, Report, abi::AbiCall, export, logging, panic_barrier};
+use crate::{
+    Context, Failure, Probe, Report,
+    abi::AbiCall,
+    export::{self, Blocking},
+    logging, panic_barrier,
+};
 
 /// A stand-in for the host, with one platform.
 ///
@@ -105,7 +137,7 @@ impl TestHost {
     /// # Errors
     /// What is wrong with the config, what the probe's `create` says, or its panic.
     pub fn create<P: Probe>(&self, config: &str) -> Result<P, Failure> {
-        schema::check(&export::schema::<P>(), config)?;
+        schema::check(&export::schema::<Blocking<P>>(), config)?;
         self.create_unchecked(config)
     }
 
@@ -158,16 +190,24 @@ impl TestHost {
 
     /// Calls into a probe as a library does when the host calls it.
     fn call<T>(&self, f: impl FnOnce(&Context<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
+        let call = self.begin();
+        let result = within(call.abi(), f);
+        self.ended(&call);
+        result
+    }
+
+    fn begin(&self) -> Call {
         panic_barrier::install_hook_once_before_others();
-        let call = Call::begin(
+        Call::begin(
             &self.shared,
             &self.platform,
             self.timeout,
             self.cancel_after,
-        );
-        let result = within(call.abi(), f);
+        )
+    }
+
+    fn ended(&self, call: &Call) {
         self.overran.store(call.is_overdue(), Ordering::Relaxed);
-        result
     }
 }
 

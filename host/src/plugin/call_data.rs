@@ -33,6 +33,23 @@ pub struct CallData {
 /// What is done at the end of a call that was begun.
 pub(super) type End = Box<dyn FnOnce(Result<Report, Failure>) + Send>;
 
+/// A call that was begun.
+pub(super) struct BegunCall {
+    /// Shared with whoever asks about it at this moment.
+    data: Arc<CallData>,
+    end: End,
+}
+
+impl BegunCall {
+    /// The call is over.
+    pub(super) fn end(self, result: Result<Report, Failure>) {
+        // The platform's name was lent to the plugin up to here.
+        let Self { data, end } = self;
+        end(result);
+        drop(data);
+    }
+}
+
 /// The number of a call that was begun.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Begun(pub(super) usize);
@@ -59,12 +76,16 @@ impl CallData {
 pub(super) fn begin(data: CallData, end: End) -> Begun {
     let number = NEXT.fetch_add(2, Ordering::Relaxed);
     let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
-    begun.insert(number, (Arc::new(data), end));
+    let call = BegunCall {
+        data: Arc::new(data),
+        end,
+    };
+    begun.insert(number, call);
     Begun(number)
 }
 
 /// Takes out a call that was begun and is over; `None` where nobody waits for it (any more).
-pub(super) fn take(call: usize) -> Option<(Arc<CallData>, End)> {
+pub(super) fn take(call: usize) -> Option<BegunCall> {
     let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
     begun.remove(&call)
 }
@@ -74,7 +95,7 @@ pub(super) fn with<T>(call: usize, ask: impl FnOnce(&CallData) -> T) -> Option<T
     if call % 2 == 1 {
         let data = {
             let begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
-            begun.get(&call).map(|(data, _)| Arc::clone(data))
+            begun.get(&call).map(|call| Arc::clone(&call.data))
         };
         return data.map(|data| ask(&data));
     }
@@ -93,6 +114,6 @@ pub(super) fn platform(call: usize) -> &'static str {
     .unwrap_or("")
 }
 
-static BEGUN: LazyLock<Mutex<HashMap<usize, (Arc<CallData>, End)>>> = LazyLock::new(Mutex::default);
+static BEGUN: LazyLock<Mutex<HashMap<usize, BegunCall>>> = LazyLock::new(Mutex::default);
 /// Odd, as no address of a `CallData` is.
 static NEXT: AtomicUsize = AtomicUsize::new(1);

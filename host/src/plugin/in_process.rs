@@ -3,30 +3,41 @@
 //! This is the fast path for plugins the operator trusts *fully*: nothing here survives a crash of the library, and a
 //! call that hangs keeps its thread for ever. So the host notes each call in its [record](super::record), for the next
 //! host to see. The host's workers use the same code, each with one library and no record.
+//!
+//! The calls of an asynchronous plugin are only *begun* by a thread, and then go on by themselves.
 
 use std::{
     path::Path,
-    sync::{
-        Arc, Mutex, PoisonError, RwLock, TryLockError,
-        atomic::{AtomicBool, Ordering},
-    },
-    time::Duration,
+    sync::{Arc, atomic::Ordering},
 };
 
 use super::{
-    Call, Description, Failure, LoadError, LoadedPlugin, ProbeId, ProbeSpec, Report, Waiting,
-    call_data::CallData,
-    door::{self, Door, Probe},
+    Call, Description, LoadError, LoadedPlugin, ProbeId, ProbeSpec, Report,
+    door::{self, Door},
     record::{Phase, Record, Slot},
-    threads::{Ran, Threads, Work},
+    threads::Threads,
 };
-use crate::{clock::Clock, library::Vetted, metrics::ErrorType};
+use crate::{clock::Clock, library::Vetted};
+
+mod begun;
+mod probes;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use self::{
+    begun::{InFlight, UnderWay},
+    probes::{Cell, Probes},
+    worker::Worker,
+};
 
 /// A library in this process, with its probes and the threads that call them.
 pub struct InProcess {
     door: Arc<dyn Door>,
     probes: Arc<Probes>,
-    threads: Threads<Job>,
+    threads: Arc<Threads<Job>>,
+    /// Calls that are under way and waited for, of an asynchronous plugin.
+    in_flight: Arc<InFlight>,
 }
 
 impl InProcess {
@@ -73,28 +84,42 @@ impl InProcess {
             let _in_call = slot.enter("", Phase::Load);
             Arc::from(door::open(path, origin, manifest)?)
         };
-        let probes = Arc::new(Probes::default());
-        let worker = {
+        Ok(Self::behind(door, call_threads, clock, slot))
+    }
+
+    /// Calls what is behind a door.
+    fn behind(
+        door: Arc<dyn Door>,
+        call_threads: usize,
+        clock: Clock,
+        slot: impl Fn() -> Slot + Send + Sync + 'static,
+    ) -> Self {
+        let (probes, in_flight) = (Arc::new(Probes::default()), Arc::new(InFlight::default()));
+        let threads = Arc::new_cyclic(|threads| {
+            let (threads, id) = (threads.clone(), door.description().id.clone());
             let (door, probes) = (Arc::clone(&door), Arc::clone(&probes));
-            move || Worker {
+            let in_flight = Arc::clone(&in_flight);
+            Threads::new(&id, call_threads, move || Worker {
                 door: Arc::clone(&door),
                 probes: Arc::clone(&probes),
+                threads: threads.clone(),
+                in_flight: Arc::clone(&in_flight),
                 clock,
                 report: Report::empty(),
                 slot: slot(),
-            }
-        };
-        let threads = Threads::new(&door.description().id, call_threads, worker);
-        Ok(Self {
+            })
+        });
+        Self {
             door,
             probes,
             threads,
-        })
+            in_flight,
+        }
     }
 
     /// Whether nothing is waiting or running, calls that were given up aside.
     pub(super) fn is_idle(&self) -> bool {
-        self.threads.is_idle()
+        self.in_flight.load(Ordering::SeqCst) == 0 && self.threads.is_idle()
     }
 }
 
@@ -121,8 +146,17 @@ impl LoadedPlugin for InProcess {
         self.threads.nudge()
     }
 
-    fn abandoned(&self, _: ProbeId) {
-        self.threads.abandoned();
+    fn abandoned(&self, probe: ProbeId) {
+        if !self.description().asynchronous {
+            self.threads.abandoned();
+            return;
+        }
+        if let Some(cell) = self.probes.get(probe)
+            && let Some(call) = cell.call()
+            && call.give_up(|| self.threads.abandoned())
+        {
+            self.threads.push([Job::Cancel(cell, call)]);
+        }
     }
 
     fn retire(&self) {
@@ -131,187 +165,20 @@ impl LoadedPlugin for InProcess {
 
     fn end(&self) {
         for cell in self.probes.remove_all() {
+            if let Some(call) = cell.call()
+                && call.cancel()
+            {
+                self.threads.push([Job::Cancel(Arc::clone(&cell), call)]);
+            }
             self.threads.push([Job::Close(cell)]);
         }
     }
 }
 
+/// What the threads do.
 enum Job {
     Check(Call),
+    /// Asks for the early end of a call that was begun.
+    Cancel(Arc<Cell>, Arc<UnderWay>),
     Close(Arc<Cell>),
 }
-
-/// The probes by their id; a place that became free is used again.
-#[derive(Default)]
-struct Probes(RwLock<Places>);
-
-#[derive(Default)]
-struct Places {
-    cells: Vec<Option<Arc<Cell>>>,
-    free: Vec<usize>,
-}
-
-struct Cell {
-    spec: ProbeSpec,
-    /// Locked for as long as a call lasts. The guard admits one at a time, and nobody else waits here.
-    probe: Mutex<Option<Box<dyn Probe>>>,
-    /// Its platform is gone; a call that was stuck in it drops it when it returns.
-    closed: AtomicBool,
-}
-
-impl Probes {
-    fn add(&self, spec: ProbeSpec) -> ProbeId {
-        let cell = Some(Arc::new(Cell {
-            spec,
-            probe: Mutex::new(None),
-            closed: AtomicBool::new(false),
-        }));
-        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        if let Some(free) = places.free.pop() {
-            places.cells[free] = cell;
-            ProbeId(free)
-        } else {
-            places.cells.push(cell);
-            ProbeId(places.cells.len() - 1)
-        }
-    }
-
-    fn get(&self, probe: ProbeId) -> Option<Arc<Cell>> {
-        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        places.cells.get(probe.0).cloned().flatten()
-    }
-
-    fn remove(&self, probe: ProbeId) -> Option<Arc<Cell>> {
-        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let cell = places.cells.get_mut(probe.0).and_then(Option::take)?;
-        places.free.push(probe.0);
-        Some(cell)
-    }
-
-    fn remove_all(&self) -> Vec<Arc<Cell>> {
-        let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        let all = std::mem::take(&mut *places);
-        all.cells.into_iter().flatten().collect()
-    }
-}
-
-/// What one thread works with.
-struct Worker {
-    door: Arc<dyn Door>,
-    probes: Arc<Probes>,
-    clock: Clock,
-    report: Report,
-    slot: Slot,
-}
-
-impl Work<Job> for Worker {
-    fn run(&mut self, job: Job) -> Ran {
-        match job {
-            Job::Check(call) => self.check(&call),
-            Job::Close(cell) => self.close(&cell),
-        }
-    }
-}
-
-impl Worker {
-    fn check(&mut self, call: &Call) -> Ran {
-        let started = self.clock.now();
-        let Some(deadline) = call.caller.started(call.sequence, started) else {
-            return NOTHING;
-        };
-        let result = match self.probes.get(call.probe) {
-            Some(cell) => {
-                let result = self.call(&cell, call, deadline);
-                if cell.closed.load(Ordering::SeqCst) {
-                    self.close(&cell);
-                }
-                result
-            }
-            None => Err(Failure::new(
-                ErrorType::Error,
-                "the probe was removed before its check",
-            )),
-        };
-        let ended = self.clock.now();
-        let waiting = call
-            .caller
-            .finished(call.sequence, ended, result.map(|()| &self.report));
-        Ran {
-            took: ended.saturating_sub(started),
-            abandoned: waiting == Waiting::No,
-        }
-    }
-
-    /// Creates the probe if there is none, and calls it.
-    fn call(&mut self, cell: &Cell, call: &Call, deadline: Duration) -> Result<(), Failure> {
-        let data = CallData {
-            platform: Arc::clone(&cell.spec.platform),
-            deadline,
-            clock: self.clock,
-            caller: Some((Arc::clone(&call.caller), call.sequence)),
-        };
-        let mut probe = cell.probe.lock().unwrap_or_else(PoisonError::into_inner);
-        let live = match &mut *probe {
-            Some(live) => live,
-            empty => {
-                let _in_call = self.slot.enter(&data.platform, Phase::Create);
-                empty.insert(self.door.create(&cell.spec, &data)?)
-            }
-        };
-        let result = {
-            let _in_call = self.slot.enter(&data.platform, Phase::Check);
-            live.check(&data, &mut self.report)
-        };
-        if result.as_ref().is_err_and(|f| f.kind == ErrorType::Panic)
-            && let Some(broken) = probe.take()
-            && let Err(second) = self.drop_probe(broken, &data)
-        {
-            tracing::warn!(
-                plugin = self.door.description().id,
-                platform = &*cell.spec.platform,
-                "dropping the probe that panicked failed too: {second}"
-            );
-        }
-        result
-    }
-
-    fn drop_probe(&mut self, mut probe: Box<dyn Probe>, data: &CallData) -> Result<(), Failure> {
-        let _in_call = self.slot.enter(&data.platform, Phase::Drop);
-        probe.close(data)
-    }
-
-    fn close(&mut self, cell: &Cell) -> Ran {
-        cell.closed.store(true, Ordering::SeqCst);
-        let probe = match cell.probe.try_lock() {
-            Ok(mut probe) => probe.take(),
-            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
-            // A call is stuck in it, and a thread that waited for that would be stuck as well.
-            Err(TryLockError::WouldBlock) => None,
-        };
-        let Some(probe) = probe else {
-            return NOTHING;
-        };
-        let data = CallData {
-            platform: Arc::clone(&cell.spec.platform),
-            deadline: self.clock.now() + CLOSE_TIMEOUT,
-            clock: self.clock,
-            caller: None,
-        };
-        if let Err(failure) = self.drop_probe(probe, &data) {
-            tracing::warn!(
-                plugin = self.door.description().id,
-                platform = &*cell.spec.platform,
-                "dropping the probe failed: {failure}"
-            );
-        }
-        NOTHING
-    }
-}
-
-const NOTHING: Ran = Ran {
-    took: Duration::ZERO,
-    abandoned: false,
-};
-
-/// What a probe that is dropped is told it may take; nobody waits for it.
-const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

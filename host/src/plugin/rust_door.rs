@@ -321,11 +321,11 @@ extern "C" fn platform(call: usize) -> RStr<'static> {
 }
 
 extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
-    let Some((_data, end)) = call_data::take(call) else {
+    let Some(call) = call_data::take(call) else {
         tracing::warn!("a plugin completed a check that was over, or that it was not asked for");
         return;
     };
-    end(match result {
+    call.end(match result {
         RResult::ROk(found) => {
             let mut report = Report::empty();
             take(&mut report, &found).map(|()| report)

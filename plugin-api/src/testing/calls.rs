@@ -26,6 +26,8 @@ use crate::abi::{
 pub(super) struct Shared {
     number: usize,
     cancelled: AtomicBool,
+    #[cfg(feature = "tokio")]
+    cancel: tokio::sync::Notify,
     log: Mutex<Vec<LogEntry>>,
 }
 
@@ -34,6 +36,8 @@ impl Shared {
         let shared = Arc::new(Self {
             number: next_number(),
             cancelled: AtomicBool::new(false),
+            #[cfg(feature = "tokio")]
+            cancel: tokio::sync::Notify::new(),
             log: Mutex::default(),
         });
         lock(&HOSTS).insert(shared.number, Arc::downgrade(&shared));
@@ -41,7 +45,20 @@ impl Shared {
     }
 
     pub(super) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
+        self.cancelled.store(true, Ordering::SeqCst);
+        #[cfg(feature = "tokio")]
+        self.cancel.notify_waiters();
+    }
+
+    /// Waits until somebody cancels.
+    #[cfg(feature = "tokio")]
+    pub(super) async fn cancelled(&self) {
+        let mut cancelled = std::pin::pin!(self.cancel.notified());
+        // Listening first: who cancels in between is heard.
+        cancelled.as_mut().enable();
+        if !self.cancelled.load(Ordering::SeqCst) {
+            cancelled.await;
+        }
     }
 
     pub(super) fn log(&self) -> Vec<LogEntry> {
@@ -144,7 +161,7 @@ extern "C" fn is_cancelled(call: usize) -> bool {
     terms(call).is_none_or(|terms| {
         let now = now();
         // At the deadline a host gives up too.
-        terms.host.cancelled.load(Ordering::Relaxed)
+        terms.host.cancelled.load(Ordering::SeqCst)
             || now >= terms.deadline
             || terms.cancel_at.is_some_and(|at| now >= at)
     })
