@@ -208,7 +208,7 @@ fn judge_content(bytes: &[u8], inspection: &mut Inspection) -> Option<()> {
         manifest::api_version(manifest.api, ApiVersion::CURRENT),
     );
     inspection.judge(Rule::PanicStrategy, manifest::panic_strategy(&manifest));
-    inspection.judge(Rule::Door, manifest::door(&manifest));
+    inspection.judge(Rule::Door, manifest::door(&manifest, bytes));
     inspection.manifest = Some(manifest);
     Some(())
 }

@@ -10,6 +10,7 @@ use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
 
 use crate::metrics::ErrorType;
 
+mod c_door;
 pub mod call_data;
 pub mod door;
 pub mod in_process;

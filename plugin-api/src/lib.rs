@@ -69,6 +69,10 @@
 //!   For that, plugins must be built with `panic = "unwind"`; the macro refuses anything else.
 //! - `tracing` events come out in the host's log with the plugin's and the platform's name.
 //!
+//! # Other languages
+//! C, C++, Zig and Go come in by a door of their own: `include/conductor_plugin.h` in this crate's folder is its guide, and
+//! [`c`] its mirror in Rust.
+//!
 //! # Versions
 //! This crate's version is that of the ABI. Within one major version every plugin works with every host: an older plugin
 //! on a newer host, and a newer plugin on an older one. What may be appended, and how, is written in [`abi`].
@@ -76,6 +80,7 @@
 pub mod abi;
 #[cfg(feature = "tokio")]
 mod asynchronous;
+pub mod c;
 mod context;
 mod export;
 mod logging;

@@ -7,7 +7,10 @@ use std::fmt;
 use conductor_plugin_api::manifest::Manifest;
 use object::{
     BinaryFormat, FileKind, Object, ObjectKind, ObjectSection, ObjectSegment, macho,
-    read::macho::{LoadCommandIterator, MachHeader},
+    read::{
+        NameOrOrdinal,
+        macho::{LoadCommandIterator, MachHeader},
+    },
 };
 use serde::Serialize;
 
@@ -319,6 +322,24 @@ fn all_commands<E: object::Endian>(mut commands: LoadCommandIterator<'_, E>) -> 
         command.variant()?;
     }
     Ok(())
+}
+
+/// Whether a library lets others see a symbol; `None` where that cannot be read.
+pub(super) fn exports(bytes: &[u8], symbol: &str) -> Option<bool> {
+    let file = object::File::parse(bytes).ok()?;
+    // Mach-O puts an underscore before what C programs call it.
+    let before: &[u8] = match file.format() {
+        BinaryFormat::MachO => b"_",
+        _ => b"",
+    };
+    for export in file.exports().ok()? {
+        if let NameOrOrdinal::Name(name) = export.ok()?.name()
+            && name.strip_prefix(before) == Some(symbol.as_bytes())
+        {
+            return Some(true);
+        }
+    }
+    Some(false)
 }
 
 fn needs(file: &object::File<'_>) -> Vec<String> {

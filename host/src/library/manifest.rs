@@ -1,10 +1,13 @@
 //! What a library says of itself, and whether this host can work with it.
 
-use conductor_plugin_api::manifest::{ApiVersion, Door, Manifest};
+use conductor_plugin_api::{
+    c,
+    manifest::{ApiVersion, Door, Manifest},
+};
 use semver::{Comparator, Op, Version, VersionReq};
 
 use super::{
-    image::Record,
+    image::{self, Record},
     refusal::{Problem, printable},
 };
 
@@ -91,15 +94,15 @@ pub(super) fn panic_strategy(manifest: &Manifest) -> Result<(), Problem> {
     Ok(())
 }
 
-/// This host can talk to the library.
-pub(super) fn door(manifest: &Manifest) -> Result<(), Problem> {
-    match manifest.door {
-        Door::Rust => Ok(()),
-        Door::C => Err(Problem::new(
-            "it is a C plugin, and C plugins are not supported by this version",
-            "use a plugin written in Rust, or a later host",
-        )),
+/// The library exports what the host talks to it through, where that can be told from its headers.
+pub(super) fn door(manifest: &Manifest, library: &[u8]) -> Result<(), Problem> {
+    if manifest.door == Door::C && image::exports(library, c::SYMBOL) == Some(false) {
+        return Err(Problem::new(
+            format!("it is a C plugin and exports no `{}`", c::SYMBOL),
+            "end its source with CONDUCTOR_PLUGIN of conductor_plugin.h, and hide nothing of that when it is linked",
+        ));
     }
+    Ok(())
 }
 
 fn rebuild() -> String {

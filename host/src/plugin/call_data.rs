@@ -22,6 +22,7 @@ use super::{Caller, Failure, Report};
 use crate::clock::Clock;
 
 /// Whom a call is for, and how long it may take.
+#[derive(Clone)]
 pub struct CallData {
     pub(super) platform: Arc<str>,
     pub(super) deadline: Duration,

@@ -1,4 +1,5 @@
-//! What the two doors into a library have in common: the [Rust door](super::rust_door) with its layout check, and the C door.
+//! What the two doors into a library have in common: the [Rust door](super::rust_door) with its layout check, and the
+//! [C door](super::c_door).
 
 use std::path::Path;
 
@@ -6,10 +7,10 @@ use conductor_plugin_api::manifest::{Door as Kind, Manifest};
 
 use super::{
     Description, Failure, LoadError, ProbeSpec, Report,
+    c_door::CDoor,
     call_data::{Begun, CallData},
     rust_door::RustDoor,
 };
-use crate::metrics::ErrorType;
 
 /// A library that was opened and whose ABI fits.
 pub trait Door: Send + Sync {
@@ -56,13 +57,6 @@ pub trait Probe: Send {
 pub fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Box<dyn Door>, LoadError> {
     match manifest.door {
         Kind::Rust => Ok(Box::new(RustDoor::open(path, origin, manifest)?)),
-        Kind::C => Err(LoadError {
-            kind: ErrorType::Load,
-            message: format!(
-                "{}: is a C plugin, which this host cannot load",
-                origin.display()
-            ),
-            detail: None,
-        }),
+        Kind::C => Ok(Box::new(CDoor::open(path, origin, manifest)?)),
     }
 }

@@ -198,15 +198,23 @@ struct Owner {
     id: String,
 }
 
+/// Opens a library with all its symbols bound, for nobody else to see.
+///
+/// # Safety
+/// Its constructors run.
 #[cfg(unix)]
-unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
+pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
     // SAFETY: as the caller's.
     unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
 }
 
+/// Opens a library.
+///
+/// # Safety
+/// Its constructors run.
 #[cfg(not(unix))]
-unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
+pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
     // SAFETY: as the caller's.
     unsafe { libloading::Library::new(path) }
 }
@@ -232,7 +240,7 @@ fn failure(error: &AbiFailure) -> Failure {
 }
 
 /// An error with the causes behind it; libloading's own text leaves them out.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {
@@ -242,7 +250,7 @@ fn chain(error: &dyn std::error::Error) -> String {
     one_line(&text)
 }
 
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     let mut line = String::new();
     set_message(&mut line, text.trim().as_bytes());
     line

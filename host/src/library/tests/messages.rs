@@ -192,7 +192,7 @@ fn of_libraries_whose_manifest_is_wrong() {
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(API_MAJOR, 2)])), @"DIR/x.so: refused by rule api-version: it was built for plugin API 2.0.0, this host speaks 1.x (it has CURRENT); rebuild it with conductor-plugin-api 1.x, or run it with a host that speaks 2.x");
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(API_MAJOR, 0)])), @"DIR/x.so: refused by rule api-version: it was built for plugin API 0.0.0, this host speaks 1.x (it has CURRENT); rebuild it with conductor-plugin-api 1.x");
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(FLAGS, 0)])), @r#"DIR/x.so: refused by rule panic-strategy: it was built with panic = "abort", so its first panic would end the process that holds it; rebuild it with panic = "unwind" in its Cargo profile"#);
-    insta::assert_snapshot!(place.refusal_of(&library_with(&[(DOOR, 2), (FLAGS, 0)])), @"DIR/x.so: refused by rule door: it is a C plugin, and C plugins are not supported by this version; use a plugin written in Rust, or a later host");
+    insta::assert_snapshot!(place.refusal_of(&library_with(&[(DOOR, 2), (FLAGS, 0)])), @"DIR/x.so: refused by rule door: it is a C plugin and exports no `conductor_plugin`; end its source with CONDUCTOR_PLUGIN of conductor_plugin.h, and hide nothing of that when it is linked");
 }
 
 #[test]
