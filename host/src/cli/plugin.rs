@@ -1,4 +1,4 @@
-//! `conductor plugin list|inspect|pin|clear`.
+//! `conductor plugin list|inspect|new|diff|pin|clear`.
 
 use std::path::{Path, PathBuf};
 
@@ -13,6 +13,7 @@ use crate::{
 
 mod diff;
 mod list;
+mod new;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
@@ -35,6 +36,8 @@ pub(super) enum Command {
         #[arg(value_name = "NAME")]
         id: String,
     },
+    /// Make a plugin to start from: it builds, has a test, and passes the validator
+    New(new::Args),
     /// Show what changed between two versions of a plugin, and which step of its version that asks for
     ///
     /// Exit code 1 says that the version was not raised enough. Both libraries are loaded once, in workers of their own.
@@ -58,6 +61,7 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
     match command {
         Command::List(args) => list::run(args, global),
+        Command::New(args) => new::run(args),
         Command::Diff(args) => diff::run(args, global),
         Command::Inspect { file, output } => inspect(file, *output, global),
         Command::Pin => pin(global),
