@@ -19,6 +19,7 @@ mod harness;
 mod misbehaving_files;
 mod misbehaving_plugins;
 mod newcomer;
+mod plugin_new;
 mod prometheus;
 mod reload;
 #[cfg(target_os = "linux")]

@@ -43,7 +43,10 @@ enum Language {
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     let plugin = Plugin::new(args).map_err(CliError::Other)?;
-    let folder = args.dir.join(&args.id);
+    let folder = match args.dir.as_os_str() {
+        here if here == "." => PathBuf::from(&args.id),
+        _ => args.dir.join(&args.id),
+    };
     write(&folder, &plugin)
         .map_err(|why| CliError::Other(format!("{}: {why}", folder.display())))?;
     let steps = plugin.next_steps(&folder);
