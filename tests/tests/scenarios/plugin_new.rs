@@ -25,6 +25,7 @@ fn a_new_plugin_in_rust_is_tested_built_and_run_and_its_next_version_compared() 
             "struct Config {",
             "struct Config {\n    #[serde(default)]\n    _more: bool,",
         )
+        .replace("} = &self.config", "    ..\n        } = &self.config")
         .replace("\"size_bytes\", file", "\"length_bytes\", file");
     fs::write(&source, text).unwrap();
     let small = cargo(&crate_folder, "my_db", &["build"], "0.1.1");
