@@ -181,7 +181,7 @@ impl TestHost {
         self.overran.load(Ordering::Relaxed)
     }
 
-    /// What was logged during calls so far, through contexts and through [`tracing`](crate::tracing).
+    /// What was logged during calls so far, through contexts and through [`tracing`].
     ///
     /// Events of a probe's own threads go to the test's own subscriber, if it has one.
     pub fn log(&self) -> Vec<LogEntry> {
