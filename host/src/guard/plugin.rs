@@ -7,7 +7,7 @@
 use std::{
     sync::{
         Arc,
-        atomic::{AtomicU64, Ordering},
+        atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
 };
@@ -28,6 +28,8 @@ pub struct PluginGuard {
     metrics: Arc<PluginMetrics>,
     /// From so many stuck calls of one generation on it gets no further ones.
     stuck_limit: AtomicU64,
+    /// Whether its generation's calls take no thread while they wait.
+    asynchronous: AtomicBool,
     /// The number of the generation that is called; 0 before the first.
     generation: AtomicU64,
     /// Its stuck calls; changed under the lock.
@@ -92,6 +94,7 @@ impl PluginGuard {
             id: id.into(),
             metrics,
             stuck_limit: AtomicU64::new(stuck_limit),
+            asynchronous: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             stuck: AtomicU64::new(0),
             inner: Locked::new(Inner {
@@ -193,6 +196,8 @@ impl PluginGuard {
         let _ = inner.loading.record(birth.loading, Outcome::Success, now);
         inner.state = LoadState::Loaded;
         inner.note = None;
+        let asynchronous = running.description.asynchronous;
+        self.asynchronous.store(asynchronous, Ordering::Relaxed);
         inner.last_taken = Some(Arc::clone(&running.vetted));
         inner.running = Some(Life {
             running,
@@ -289,7 +294,19 @@ impl PluginGuard {
 
     /// Whether its generation has so many stuck calls that it gets no further ones.
     pub fn is_quarantined(&self) -> bool {
-        self.stuck.load(Ordering::Relaxed) >= self.stuck_limit.load(Ordering::Relaxed)
+        self.stuck.load(Ordering::Relaxed) >= self.limit()
+    }
+
+    /// From so many stuck calls on it gets no further ones.
+    ///
+    /// Those of an asynchronous plugin keep no thread, and all that wait for the same dead network run into their deadlines
+    /// together: any number of them says no more than one. One that *stays* stuck says that the plugin does not heed its
+    /// cancelling, for which the driver has a new generation take over.
+    fn limit(&self) -> u64 {
+        match self.asynchronous.load(Ordering::Relaxed) {
+            true => u64::MAX,
+            false => self.stuck_limit.load(Ordering::Relaxed),
+        }
     }
 
     /// What the status page and the API show.
@@ -326,8 +343,7 @@ impl PluginGuard {
         self.metrics.call_stuck();
         let _changing = self.inner.lock();
         generation == self.generation()
-            && self.stuck.fetch_add(1, Ordering::Relaxed) + 1
-                == self.stuck_limit.load(Ordering::Relaxed)
+            && self.stuck.fetch_add(1, Ordering::Relaxed) + 1 == self.limit()
     }
 
     /// Says that there are too many stuck calls.
@@ -344,8 +360,7 @@ impl PluginGuard {
         self.metrics.call_returned();
         let changing = self.inner.lock();
         let out_of_quarantine = generation == self.generation()
-            && self.stuck.fetch_sub(1, Ordering::Relaxed)
-                == self.stuck_limit.load(Ordering::Relaxed);
+            && self.stuck.fetch_sub(1, Ordering::Relaxed) == self.limit();
         drop(changing);
         if out_of_quarantine {
             tracing::info!(
@@ -457,6 +472,20 @@ mod tests {
         );
         guard.forget_failures(75 * S);
         assert!(guard.begin(75 * S).is_some());
+    }
+
+    #[test]
+    fn stuck_calls_are_counted_against_a_plugin_whose_calls_keep_threads_and_no_other() {
+        let guard = guard();
+        assert!(!guard.call_stuck(0));
+        assert!(guard.call_stuck(0), "one too many");
+        assert!(guard.is_quarantined());
+        guard.asynchronous.store(true, Ordering::Relaxed);
+        assert!(!guard.is_quarantined());
+        for _ in 0..1000 {
+            assert!(!guard.call_stuck(0));
+        }
+        assert!(!guard.is_quarantined());
     }
 
     #[test]

@@ -5,6 +5,10 @@
 //! next host [reads](Remains) it. What it finds are suspects and no more: a kill from outside leaves the same traces,
 //! and memory that one plugin spoilt may bring the host down in another.
 //!
+//! Of an asynchronous plugin's checks only their beginning is a call of the host's. What goes on afterwards, on threads of
+//! the plugin's own, is not in the record, and a host that dies of it names nobody: such a plugin belongs into a worker
+//! all the more.
+//!
 //! | who dies | what the next host finds |
 //! |---|---|
 //! | a plugin crashes the host, or exits | the plugins that were in a call |

@@ -58,7 +58,8 @@ impl Driver {
         }
     }
 
-    /// Calls are stuck: past the cap, or once one has been stuck `for_long`, a new generation takes over.
+    /// Calls are stuck: past the cap, or once one has been stuck `for_long`, a new generation takes over. What is stuck inside
+    /// the host for long stays there, up to the cap, which asynchronous calls have none of.
     pub(super) fn consider_stuck(&mut self, at: usize, for_long: bool, now: Duration) {
         let plugin = &mut self.plugins[at];
         let Some(current) = &plugin.current else {
@@ -68,7 +69,11 @@ impl Driver {
             // What is stuck inside the host keeps its threads; the plugin's next calls are made elsewhere.
             plugin.in_worker |= current.isolation == Isolation::InProcess;
             self.renew(at, Some(RestartReason::Hang), now);
-        } else if for_long && current.isolation == Isolation::Process {
+        } else if for_long
+            && (current.isolation == Isolation::Process
+                || current.plugin.description().asynchronous)
+        {
+            plugin.in_worker |= current.isolation == Isolation::InProcess;
             self.renew(at, Some(RestartReason::Hang), now);
         }
     }

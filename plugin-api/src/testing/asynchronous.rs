@@ -13,6 +13,15 @@ impl TestHost {
     /// What is wrong with the config, what the probe's `create` says, or its panic.
     pub fn create_async<P: AsyncProbe>(&self, config: &str) -> Result<P, Failure> {
         schema::check(&export::schema::<asynchronous::Asynchronous<P>>(), config)?;
+        self.create_async_unchecked(config)
+    }
+
+    /// Creates an asynchronous probe from a config that was not held against its schema, as
+    /// [`create_unchecked`](Self::create_unchecked) does.
+    ///
+    /// # Errors
+    /// As [`create_async`](Self::create_async), but for the schema.
+    pub fn create_async_unchecked<P: AsyncProbe>(&self, config: &str) -> Result<P, Failure> {
         let _runtime = asynchronous::runtime()?.enter();
         self.call(|context| P::create(export::read_config(config)?, context))
     }

@@ -66,10 +66,7 @@ mod tests;
 mod tls;
 mod visit;
 
-use std::sync::OnceLock;
-
-use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin};
-use tokio::runtime::Runtime;
+use conductor_plugin_api::{AsyncProbe, Context, Failure, Report, export_plugin};
 
 use crate::{
     config::Config,
@@ -79,13 +76,13 @@ use crate::{
     visit::Visitor,
 };
 
-export_plugin! { id: "http", probe: Http, name: "HTTP", needs: ["network"] }
+export_plugin! { id: "http", async_probe: Http, name: "HTTP", needs: ["network"] }
 
 struct Http {
     visitor: Visitor,
 }
 
-impl Probe for Http {
+impl AsyncProbe for Http {
     type Config = Config;
 
     fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
@@ -94,16 +91,14 @@ impl Probe for Http {
         })
     }
 
-    fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
+    async fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
         let remaining = || context.remaining();
         let mut progress = Progress::new(Limit::of(&remaining));
-        let outcome = runtime()?.block_on(async {
-            let left = progress.limit.left();
-            match tokio::time::timeout(left, self.visitor.visit(&mut progress)).await {
-                Ok(outcome) => outcome,
-                Err(_) => Err(progress.out_of_time()),
-            }
-        });
+        let left = progress.limit.left();
+        let outcome = match tokio::time::timeout(left, self.visitor.visit(&mut progress)).await {
+            Ok(outcome) => outcome,
+            Err(_) => Err(progress.out_of_time()),
+        };
         let total = progress.limit.elapsed();
         let report = match outcome {
             Ok(what) => Report::healthy(format!("{what} in {}", show(total))),
@@ -113,19 +108,4 @@ impl Probe for Http {
         progress.set("total_seconds", total.as_secs_f64());
         Ok(progress.measure(report))
     }
-}
-
-/// The runtime of all probes of this library. It has no threads of its own: the checks under way drive it.
-fn runtime() -> Result<&'static Runtime, Failure> {
-    static RUNTIME: OnceLock<Runtime> = OnceLock::new();
-    if let Some(runtime) = RUNTIME.get() {
-        return Ok(runtime);
-    }
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_io()
-        .enable_time()
-        .thread_name("http-lookup")
-        .build()
-        .map_err(|error| Failure::new(format!("cannot wait for the network: {error}")))?;
-    Ok(RUNTIME.get_or_init(|| runtime))
 }

@@ -12,8 +12,8 @@ use crate::{
     target::Target,
 };
 
-/// Looks names up on a thread, since the system's resolver cannot be told to give up. A probe waits for the lookup it
-/// left unfinished before it begins another of that name.
+/// Looks names up on one of the runtime's threads for that, since the system's resolver cannot be told to give up. A probe
+/// waits for the lookup it left unfinished before it begins another of that name.
 pub(crate) struct Resolver {
     lookup: fn(&str) -> Answer,
     under_way: Option<(String, JoinHandle<Answer>)>,

@@ -67,8 +67,8 @@ fn keep_silent(stream: &mut impl Read) {
 
 fn check(timeout: Duration, config: &Value) -> Result<Report, Failure> {
     let host = TestHost::new("shop").timeout(timeout);
-    let mut probe = host.create::<Http>(&config.to_string()).unwrap();
-    host.check(&mut probe)
+    let mut probe = host.create_async::<Http>(&config.to_string()).unwrap();
+    host.check_async(&mut probe)
 }
 
 /// A check by a patient host, for servers that answer at once.

@@ -1,11 +1,9 @@
 //! From addresses to a connection.
 
-use std::{
-    io::ErrorKind,
-    net::{SocketAddr, TcpStream},
-};
+use std::{io::ErrorKind, net::SocketAddr};
 
 use conductor_plugin_api::Failure;
+use tokio::{net::TcpStream, time::timeout};
 
 use crate::{
     Measured,
@@ -16,7 +14,7 @@ use crate::{
 /// Connects to the first of the addresses that lets us in.
 ///
 /// Each is given its share of the time left, so that one that swallows packets leaves some for the next.
-pub(crate) fn open(
+pub(crate) async fn open(
     addresses: &[SocketAddr],
     limit: &Limit<'_>,
     measured: &mut Measured,
@@ -29,7 +27,8 @@ pub(crate) fn open(
             obstacles.push(silent(address, &limit.show()));
             break;
         }
-        match TcpStream::connect_timeout(address, share) {
+        let tried = timeout(share, TcpStream::connect(address)).await;
+        match tried.unwrap_or_else(|_| Err(ErrorKind::TimedOut.into())) {
             Ok(stream) => {
                 measured.push(("connect_seconds", (limit.elapsed() - begun).as_secs_f64()));
                 return Ok(stream);

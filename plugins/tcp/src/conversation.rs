@@ -1,14 +1,15 @@
 //! What is said over a connection.
 
-use std::{
-    io::{ErrorKind, Read, Write},
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
+    time::timeout,
 };
 
 use crate::{Measured, config::Config, limit::Limit, obstacle::Obstacle};
 
 /// Sends and expects what the config asks for, and says what was good about it.
-pub(crate) fn hold(
+pub(crate) async fn hold(
     mut stream: TcpStream,
     config: &Config,
     limit: &Limit<'_>,
@@ -16,7 +17,7 @@ pub(crate) fn hold(
 ) -> Result<&'static str, Obstacle> {
     let begun = limit.elapsed();
     if let Some(text) = &config.send {
-        send(&mut stream, text.as_bytes(), limit)?;
+        send(&mut stream, text.as_bytes(), limit).await?;
     }
     let Some(expected) = &config.expect else {
         return Ok("connected");
@@ -31,7 +32,7 @@ pub(crate) fn hold(
             return Err(answer.wrong("in its first 64 KiB"));
         }
         let first = answer.bytes.is_empty();
-        let end = answer.read(&mut stream, limit)?;
+        let end = answer.read(&mut stream, limit).await?;
         if first && !answer.bytes.is_empty() {
             measured.push((
                 "first_byte_seconds",
@@ -48,29 +49,14 @@ pub(crate) fn hold(
 /// Bytes read of an answer before it is given up.
 pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
-fn send(stream: &mut TcpStream, mut bytes: &[u8], limit: &Limit<'_>) -> Result<(), Obstacle> {
-    let late = || {
-        Obstacle::Platform(format!(
+async fn send(stream: &mut TcpStream, bytes: &[u8], limit: &Limit<'_>) -> Result<(), Obstacle> {
+    match timeout(limit.left(), stream.write_all(bytes)).await {
+        Ok(sent) => sent.map_err(|error| Obstacle::of("cannot send", &error)),
+        Err(_) => Err(Obstacle::Platform(format!(
             "no answer within {} (waiting for it to take what was sent)",
             limit.show()
-        ))
-    };
-    while !bytes.is_empty() {
-        let left = limit.left();
-        if left.is_zero() {
-            return Err(late());
-        }
-        let sent = stream
-            .set_write_timeout(Some(left))
-            .and_then(|()| stream.write(bytes));
-        match sent {
-            Ok(count) => bytes = &bytes[count..],
-            Err(error) if is_timeout(error.kind()) => return Err(late()),
-            Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error) => return Err(Obstacle::of("cannot send", &error)),
-        }
+        ))),
     }
-    Ok(())
 }
 
 /// What came back so far.
@@ -82,24 +68,21 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     /// Reads once; true at the end of what comes.
-    fn read(&mut self, stream: &mut TcpStream, limit: &Limit<'_>) -> Result<bool, Obstacle> {
+    async fn read(&mut self, stream: &mut TcpStream, limit: &Limit<'_>) -> Result<bool, Obstacle> {
         let left = limit.left();
         if left.is_zero() {
+            // One that never stops sending is never waited for.
             return Err(self.late(limit));
         }
         let mut chunk = [0; 4096];
         let room = chunk.len().min(MAX_ANSWER - self.bytes.len());
-        let read = stream
-            .set_read_timeout(Some(left))
-            .and_then(|()| stream.read(&mut chunk[..room]));
-        match read {
-            Ok(count) => {
+        match timeout(left, stream.read(&mut chunk[..room])).await {
+            Ok(Ok(count)) => {
                 self.take(&chunk[..count]);
                 Ok(count == 0)
             }
-            Err(error) if is_timeout(error.kind()) => Err(self.late(limit)),
-            Err(error) if error.kind() == ErrorKind::Interrupted => Ok(false),
-            Err(error) => Err(Obstacle::of("cannot read the answer", &error)),
+            Ok(Err(error)) => Err(Obstacle::of("cannot read the answer", &error)),
+            Err(_) => Err(self.late(limit)),
         }
     }
 
@@ -142,7 +125,3 @@ fn excerpt(bytes: &[u8]) -> String {
 }
 
 const MAX_EXCERPT: usize = 64;
-
-fn is_timeout(kind: ErrorKind) -> bool {
-    matches!(kind, ErrorKind::WouldBlock | ErrorKind::TimedOut)
-}

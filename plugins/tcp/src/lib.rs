@@ -41,7 +41,7 @@ mod resolver;
 #[cfg(test)]
 mod tests;
 
-use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin};
+use conductor_plugin_api::{AsyncProbe, Context, Failure, Report, export_plugin};
 
 use crate::{
     config::{Address, Config},
@@ -50,7 +50,7 @@ use crate::{
     resolver::Resolver,
 };
 
-export_plugin! { id: "tcp", probe: Tcp, name: "TCP", needs: ["network"] }
+export_plugin! { id: "tcp", async_probe: Tcp, name: "TCP", needs: ["network"] }
 
 struct Tcp {
     config: Config,
@@ -61,7 +61,7 @@ struct Tcp {
 /// Measurements so far, also of a check that came to a bad end.
 type Measured = Vec<(&'static str, f64)>;
 
-impl Probe for Tcp {
+impl AsyncProbe for Tcp {
     type Config = Config;
 
     fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
@@ -72,11 +72,11 @@ impl Probe for Tcp {
         })
     }
 
-    fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
+    async fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
         let remaining = || context.remaining();
         let limit = Limit::of(&remaining);
         let mut measured = Measured::new();
-        let report = match self.talk(&limit, &mut measured) {
+        let report = match self.talk(&limit, &mut measured).await {
             Ok(what) => Report::healthy(format!("{what} in {}", show(limit.elapsed()))),
             Err(Obstacle::Platform(message)) => Report::unhealthy(message),
             Err(Obstacle::Ours(failure)) => return Err(failure),
@@ -89,13 +89,14 @@ impl Probe for Tcp {
 }
 
 impl Tcp {
-    fn talk(
+    async fn talk(
         &mut self,
         limit: &Limit<'_>,
         measured: &mut Measured,
     ) -> Result<&'static str, Obstacle> {
-        let addresses = self.resolver.resolve(&self.address, limit, measured)?;
-        let stream = connection::open(&addresses, limit, measured)?;
-        conversation::hold(stream, &self.config, limit, measured)
+        let resolver = &mut self.resolver;
+        let addresses = resolver.resolve(&self.address, limit, measured).await?;
+        let stream = connection::open(&addresses, limit, measured).await?;
+        conversation::hold(stream, &self.config, limit, measured).await
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The time of one check, which ends a little before the host's deadline.
 pub(crate) struct Limit<'a> {
-    remaining: &'a dyn Fn() -> Duration,
+    remaining: &'a (dyn Fn() -> Duration + Sync),
     /// What remained to the deadline when the check began.
     given: Duration,
     /// What is kept of that for saying what went wrong.
@@ -13,7 +13,7 @@ pub(crate) struct Limit<'a> {
 
 impl<'a> Limit<'a> {
     /// `remaining` tells what remains to the deadline, now and later.
-    pub(crate) fn of(remaining: &'a dyn Fn() -> Duration) -> Self {
+    pub(crate) fn of(remaining: &'a (dyn Fn() -> Duration + Sync)) -> Self {
         let given = remaining();
         Self {
             remaining,

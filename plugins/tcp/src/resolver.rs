@@ -1,22 +1,21 @@
 //! From a host's name to its addresses, without waiting for a resolver beyond the limit.
 
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::mpsc::{Receiver, RecvTimeoutError, TryRecvError, sync_channel},
-    thread,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use conductor_plugin_api::Failure;
 use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
+use tokio::{
+    task::{JoinHandle, spawn_blocking},
+    time::timeout,
+};
 
 use crate::{Measured, config::Address, limit::Limit, obstacle::Obstacle};
 
-/// Looks names up on a thread of its own, since the system's resolver cannot be told to give up. A probe has at most
-/// one such thread, however long it takes.
+/// Looks names up on one of the runtime's threads for that, since the system's resolver cannot be told to give up. A probe
+/// keeps at most one of them, however long it takes.
 pub(crate) struct Resolver {
     lookup: fn(&str) -> Answer,
-    under_way: Option<Receiver<Answer>>,
+    under_way: Option<JoinHandle<Answer>>,
 }
 
 pub(crate) type Answer = Result<Vec<IpAddr>, LookupError>;
@@ -36,7 +35,7 @@ impl Resolver {
     }
 
     /// All addresses of the host, in the order of the system's preference; never none.
-    pub(crate) fn resolve(
+    pub(crate) async fn resolve(
         &mut self,
         address: &Address,
         limit: &Limit<'_>,
@@ -47,7 +46,7 @@ impl Resolver {
             return Ok(vec![SocketAddr::new(ip, *port)]);
         }
         let begun = limit.elapsed();
-        let answer = self.answer(host, limit)?;
+        let answer = self.answer(host, limit).await?;
         measured.push(("resolve_seconds", (limit.elapsed() - begun).as_secs_f64()));
         match answer {
             Ok(ips) if !ips.is_empty() => Ok(ips
@@ -59,44 +58,25 @@ impl Resolver {
         }
     }
 
-    fn answer(&mut self, host: &str, limit: &Limit<'_>) -> Result<Answer, Obstacle> {
-        let unfinished = self
-            .under_way
-            .take()
-            .filter(|lookup| matches!(lookup.try_recv(), Err(TryRecvError::Empty)));
-        let lookup = match unfinished {
-            Some(lookup) => lookup,
-            None => self.begin(host).map_err(|error| {
-                Obstacle::Ours(Failure::new(format!(
-                    "cannot start a thread to look {host} up: {error}"
-                )))
-            })?,
+    async fn answer(&mut self, host: &str, limit: &Limit<'_>) -> Result<Answer, Obstacle> {
+        let unfinished = self.under_way.take().filter(|lookup| !lookup.is_finished());
+        let lookup = self.under_way.insert(unfinished.unwrap_or_else(|| {
+            let (lookup, host) = (self.lookup, host.to_owned());
+            spawn_blocking(move || lookup(&host))
+        }));
+        // When the time is up here, the lookup stays for the next check.
+        let Ok(answer) = timeout(limit.left(), lookup).await else {
+            return Err(Obstacle::Ours(Failure::timeout(format!(
+                "no answer within {} (waiting for the resolver to find {host})",
+                limit.show()
+            ))));
         };
-        match lookup.recv_timeout(limit.left()) {
-            Ok(answer) => Ok(answer),
-            Err(RecvTimeoutError::Timeout) => {
-                self.under_way = Some(lookup);
-                Err(Obstacle::Ours(Failure::timeout(format!(
-                    "no answer within {} (waiting for the resolver to find {host})",
-                    limit.show()
-                ))))
-            }
-            Err(RecvTimeoutError::Disconnected) => Err(Obstacle::Ours(Failure::new(format!(
-                "the lookup of {host} ended without an answer"
-            )))),
-        }
-    }
-
-    fn begin(&self, host: &str) -> io::Result<Receiver<Answer>> {
-        let (lookup, host) = (self.lookup, host.to_owned());
-        let (answer, receiver) = sync_channel(1);
-        thread::Builder::new()
-            .name("tcp-lookup".to_owned())
-            .spawn(move || {
-                // Nobody listens any more once the probe was dropped.
-                let _ = answer.send(lookup(&host));
-            })?;
-        Ok(receiver)
+        self.under_way = None;
+        answer.map_err(|error| {
+            Obstacle::Ours(Failure::new(format!(
+                "the lookup of {host} ended without an answer: {error}"
+            )))
+        })
     }
 }
 

@@ -15,6 +15,7 @@ use conductor_plugin_api::{Failure, FailureKind, Report, Status, testing::TestHo
 use dns_lookup::LookupError;
 use serde_json::json;
 use socket2::{Domain, Socket, Type};
+use tokio::runtime::Runtime;
 
 use crate::{
     Tcp,
@@ -58,8 +59,16 @@ fn read_until(stream: &mut TcpStream, end: &[u8]) {
 }
 
 fn check(host: &TestHost, config: &serde_json::Value) -> Result<Report, Failure> {
-    let mut probe = host.create::<Tcp>(&config.to_string()).unwrap();
-    host.check(&mut probe)
+    let mut probe = host.create_async::<Tcp>(&config.to_string()).unwrap();
+    host.check_async(&mut probe)
+}
+
+fn block_on<T>(what: impl Future<Output = T>) -> T {
+    static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| {
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        runtime.enable_all().build().unwrap()
+    });
+    RUNTIME.block_on(what)
 }
 
 /// A check that has a patient host, for servers that answer at once.
@@ -228,11 +237,11 @@ fn a_name_is_resolved_and_all_its_addresses_are_tried() {
 fn the_second_address_is_tried_when_the_first_refuses() {
     let (refusing, listening) = (closed_port(), server(drop));
     let mut measured = Vec::new();
-    let stream = connection::open(
+    let stream = block_on(connection::open(
         &[refusing, listening],
         &Limit::of(&|| MINUTE),
         &mut measured,
-    )
+    ))
     .unwrap();
     assert_eq!(stream.peer_addr().unwrap(), listening);
     assert_eq!(measured.len(), 1);
@@ -255,7 +264,12 @@ fn an_address_that_swallows_everything_leaves_time_for_the_next() {
     let deadline = now() + Duration::from_secs(1);
     let remaining = || deadline.saturating_duration_since(now());
     let limit = Limit::of(&remaining);
-    let stream = connection::open(&[swallowing, listening], &limit, &mut Vec::new()).unwrap();
+    let stream = block_on(connection::open(
+        &[swallowing, listening],
+        &limit,
+        &mut Vec::new(),
+    ))
+    .unwrap();
     assert_eq!(stream.peer_addr().unwrap(), listening);
 }
 
@@ -263,10 +277,19 @@ fn an_address_that_swallows_everything_leaves_time_for_the_next() {
 fn an_address_out_of_reach_does_not_hide_one_that_refuses() {
     // Connecting to the broadcast address is not allowed: trouble of our own.
     let (ours, refusing) = (SocketAddr::from((Ipv4Addr::BROADCAST, 9)), closed_port());
-    let alone = connection::open(&[ours], &Limit::of(&|| MINUTE), &mut Vec::new()).unwrap_err();
+    let alone = block_on(connection::open(
+        &[ours],
+        &Limit::of(&|| MINUTE),
+        &mut Vec::new(),
+    ))
+    .unwrap_err();
     assert!(matches!(alone, Obstacle::Ours(_)), "{alone:?}");
-    let both =
-        connection::open(&[ours, refusing], &Limit::of(&|| MINUTE), &mut Vec::new()).unwrap_err();
+    let both = block_on(connection::open(
+        &[ours, refusing],
+        &Limit::of(&|| MINUTE),
+        &mut Vec::new(),
+    ))
+    .unwrap_err();
     assert!(
         matches!(&both, Obstacle::Platform(m) if m.contains("refused")),
         "{both:?}"
@@ -342,9 +365,7 @@ fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
 
     for _ in 0..3 {
         let short = Limit::of(&|| Duration::from_millis(20));
-        let obstacle = resolver
-            .resolve(&address, &short, &mut Vec::new())
-            .unwrap_err();
+        let obstacle = block_on(resolver.resolve(&address, &short, &mut Vec::new())).unwrap_err();
         let Obstacle::Ours(failure) = obstacle else {
             panic!("{obstacle:?}")
         };
@@ -357,9 +378,8 @@ fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
     MAY_ANSWER.wait();
     assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
 
-    let answer = resolver
-        .resolve(&address, &Limit::of(&|| MINUTE), &mut Vec::new())
-        .unwrap();
+    let answer =
+        block_on(resolver.resolve(&address, &Limit::of(&|| MINUTE), &mut Vec::new())).unwrap();
     assert_eq!(answer, [SocketAddr::from((Ipv4Addr::LOCALHOST, 5))]);
 }
 
@@ -419,7 +439,7 @@ fn texts_that_cannot_work_are_refused_with_their_key() {
     ] {
         let config = json!({"address": "db:1", key: text}).to_string();
         let failure = TestHost::new("db")
-            .create_unchecked::<Tcp>(&config)
+            .create_async_unchecked::<Tcp>(&config)
             .err()
             .unwrap();
         assert_eq!(failure.kind(), FailureKind::Config);

@@ -151,7 +151,7 @@ pub(crate) fn newer_api(text: String) -> String {
 /// Builds an author's crate in `folder`, whose manifest names the API as the README does, against the one at `api`.
 ///
 /// `cargo` is another toolchain's, or none for this one.
-fn build(
+pub(crate) fn build(
     folder: &Path,
     name: &str,
     manifest: &str,
@@ -215,7 +215,7 @@ fn readme_block(language: &str, word: &str) -> String {
 }
 
 /// Where the README says the API lies.
-const API_PATH: &str = "../conductor/plugin-api";
+pub(crate) const API_PATH: &str = "../conductor/plugin-api";
 
 fn toolchain(name: &str) -> Option<String> {
     let output = Command::new("rustup")

@@ -6,6 +6,8 @@
 )]
 
 mod after_a_crash;
+#[cfg(target_os = "linux")]
+mod async_checks;
 mod author;
 mod breaker_over_the_wire;
 #[cfg(target_os = "linux")]

@@ -2,7 +2,7 @@
 //!
 //! Calls that take their time are sent only as fast as the worker has threads for them, so that those behind wait here,
 //! where waiting does not count against their deadline. While the plugin is quick, many more are sent at once, but no more
-//! than it gets through well before any deadline.
+//! than it gets through well before any deadline. Asynchronous calls take no threads while they wait, and are all sent.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -18,6 +18,7 @@ use crate::plugin::{
 /// The calls into one worker, from when they are handed over to their answer.
 pub(super) struct Calls {
     threads: usize,
+    asynchronous: bool,
     waiting: VecDeque<Call>,
     /// Taken off the queue, and on their way to be under way.
     starting: usize,
@@ -72,6 +73,7 @@ impl Calls {
     pub(super) fn new(threads: usize) -> Self {
         Self {
             threads: threads.max(1),
+            asynchronous: false,
             waiting: VecDeque::new(),
             starting: 0,
             under_way: HashMap::new(),
@@ -80,6 +82,11 @@ impl Calls {
             next_call: 0,
             probes: Vec::new(),
         }
+    }
+
+    /// The worker's threads only begin calls, which then go on by themselves.
+    pub(super) fn are_asynchronous(&mut self) {
+        self.asynchronous = true;
     }
 
     pub(super) fn open(&mut self) -> ProbeId {
@@ -94,7 +101,9 @@ impl Calls {
 
     /// Takes those calls off the queue that may start; each comes back to [`started`](Self::started).
     pub(super) fn ready(&mut self) -> Vec<Call> {
-        let window = if self.usual < SLOW {
+        let window = if self.asynchronous {
+            IN_FLIGHT
+        } else if self.usual < SLOW {
             self.threads.max(QUICK)
         } else {
             self.threads
@@ -230,6 +239,9 @@ const SLOW: Duration = Duration::from_micros(50);
 /// How many quick calls may be under way: what takes a worker some milliseconds, and 100 ms at the worst. More of them would
 /// pass their deadlines in its queue when the machine is too slow for all, as if they were stuck in it.
 const QUICK: usize = 2048;
+/// How many asynchronous calls may be under way: each takes some memory of the worker's, about 64 MiB for so many, and mostly
+/// a socket, of which a process has no more than that. To begin one takes it a few microseconds.
+const IN_FLIGHT: usize = 65_536;
 
 #[cfg(test)]
 mod tests {
@@ -292,6 +304,18 @@ mod tests {
         calls.answered(0, Duration::ZERO).ok().unwrap();
         calls_into(&mut calls, 100_000);
         assert_eq!(calls.ready().len(), QUICK);
+    }
+
+    #[test]
+    fn asynchronous_calls_are_all_sent_however_long_they_take() {
+        let mut calls = Calls::new(1);
+        calls.are_asynchronous();
+        calls_into(&mut calls, 100_000);
+        let ready = calls.ready();
+        assert_eq!(ready.len(), IN_FLIGHT);
+        start(&mut calls, ready);
+        calls.answered(0, S).ok().unwrap();
+        assert_eq!(calls.ready().len(), 1);
     }
 
     #[test]

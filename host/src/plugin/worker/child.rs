@@ -1,7 +1,8 @@
 //! The worker's side: holds one library, and makes the calls the host asks for.
 //!
 //! The main thread reads what the host says and never runs a byte of the plugin once the library is loaded, so that it
-//! goes on while every call hangs. Calls run on the threads of [`InProcess`]; answers leave through the [`Outlet`].
+//! goes on while every call hangs. Calls run on the threads of [`InProcess`], or go on by themselves once begun; answers
+//! leave through the [`Outlet`].
 #![expect(
     unsafe_code,
     reason = "what a process does once, when it has just begun: closing descriptors by number, undoing signal handlers"
@@ -144,6 +145,9 @@ fn work(socket: UnixStream) -> ! {
         Ok((plugin, unconfined)) => {
             let schema = plugin.description().config_schema.to_string();
             let asynchronous = plugin.description().asynchronous;
+            if asynchronous {
+                outlet.gather();
+            }
             let told = outlet.say(&FromWorker::Loaded {
                 schema,
                 asynchronous,

@@ -115,6 +115,11 @@ impl Conversation {
         }
     }
 
+    /// The plugin turned out to be asynchronous.
+    pub(super) fn is_asynchronous(&self) {
+        self.lock().calls.are_asynchronous();
+    }
+
     /// Queues calls, and sends those that may start; says whether some still wait.
     pub(super) fn start(&self, calls: &mut Vec<Call>) -> bool {
         self.lock().calls.wait(calls.drain(..));
@@ -153,9 +158,13 @@ impl Conversation {
         let mut state = self.lock();
         if let Some(cancel) = state.calls.give_up(probe) {
             let (probe, call) = (cancel.probe, cancel.call);
+            let first = state.outgoing.len() == 0;
             // The few bytes of it fit into any frame.
             let _ = state.outgoing.push(&ToWorker::Cancel { probe, call });
-            self.flush(&mut state);
+            // Thousands may come to their deadline together, and the worker's thread has the time to send them.
+            if first {
+                self.wake();
+            }
         }
     }
 

@@ -91,6 +91,9 @@ impl Hearing {
                 let config_schema = serde_json::from_str(schema)
                     .map_err(|e| format!("sent a config schema that is not JSON: {e}"))?;
                 self.loaded = true;
+                if asynchronous {
+                    self.conversation.is_asynchronous();
+                }
                 unconfined.into_iter().for_each(say_once);
                 Ok(Heard::Loaded(Traits {
                     config_schema,

@@ -126,9 +126,9 @@ fn a_certificate_is_looked_at_each_time() {
     let address = authority.server("127.0.0.1", 2040);
     let host = TestHost::new("shop").timeout(MINUTE);
     let config = json!({"url": format!("https://{address}/"), "ca_file": authority.file});
-    let mut probe = host.create::<Http>(&config.to_string()).unwrap();
+    let mut probe = host.create_async::<Http>(&config.to_string()).unwrap();
     for _ in 0..3 {
-        let report = host.check(&mut probe).unwrap();
+        let report = host.check_async(&mut probe).unwrap();
         assert_healthy(&report);
         assert!(value(&report, "certificate_expiry_timestamp_seconds").is_some());
     }
@@ -149,8 +149,10 @@ fn an_issuer_nobody_trusts_is_unhealthy() {
 fn the_systems_cas_are_trusted_and_not_ours() {
     let address = Authority::new().server("127.0.0.1", 2040);
     let host = TestHost::new("shop").timeout(MINUTE);
-    match host.create::<Http>(&json!({"url": format!("https://{address}/")}).to_string()) {
-        Ok(mut probe) => assert_unhealthy(&host.check(&mut probe).unwrap(), "not trusted here"),
+    match host.create_async::<Http>(&json!({"url": format!("https://{address}/")}).to_string()) {
+        Ok(mut probe) => {
+            assert_unhealthy(&host.check_async(&mut probe).unwrap(), "not trusted here")
+        }
         // A machine without any, such as a bare container.
         Err(failure) => assert!(
             failure.message().contains("no CA certificates"),
@@ -228,7 +230,10 @@ fn a_ca_file_that_cannot_be_used_is_a_config_failure() {
         (broken, "not sound PEM"),
     ] {
         let config = json!({"url": "https://shop.example/", "ca_file": file}).to_string();
-        let failure = TestHost::new("shop").create::<Http>(&config).err().unwrap();
+        let failure = TestHost::new("shop")
+            .create_async::<Http>(&config)
+            .err()
+            .unwrap();
         assert_eq!(failure.kind(), FailureKind::Config);
         assert!(
             failure.message().starts_with("key `ca_file`: "),

@@ -13,6 +13,7 @@ use conductor_plugin_api::FailureKind;
 use dns_lookup::LookupError;
 use tokio::{
     net::{TcpSocket, TcpStream},
+    runtime::Runtime,
     time::{Instant, timeout},
 };
 
@@ -23,7 +24,6 @@ use crate::{
     obstacle::Obstacle,
     progress::Progress,
     resolver::{self, Answer, Resolver},
-    runtime,
     target::Target,
 };
 
@@ -38,9 +38,12 @@ fn closed_port() -> SocketAddr {
 
 fn open(addresses: &[SocketAddr]) -> Result<TcpStream, Obstacle> {
     let mut progress = Progress::new(Limit::of(&|| MINUTE));
-    runtime()
-        .unwrap()
-        .block_on(connection::open(addresses, &mut progress))
+    runtime().block_on(connection::open(addresses, &mut progress))
+}
+
+fn runtime() -> Runtime {
+    let mut runtime = tokio::runtime::Builder::new_current_thread();
+    runtime.enable_all().build().unwrap()
 }
 
 #[test]
@@ -67,7 +70,7 @@ fn an_address_that_swallows_everything_leaves_time_for_the_next() {
     let remaining = || deadline.saturating_duration_since(Instant::now());
     let mut progress = Progress::new(Limit::of(&remaining));
     let listening = answering("");
-    runtime().unwrap().block_on(async {
+    runtime().block_on(async {
         // Accepts nobody, and its queue is full.
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
@@ -154,7 +157,7 @@ fn a_slow_resolver_costs_one_lookup_and_a_timeout_per_check() {
     }
     let target = Target::parse("http://shop:5/").unwrap();
     let mut resolver = Resolver::with(slow);
-    let runtime = runtime().unwrap();
+    let runtime = runtime();
 
     for _ in 0..3 {
         let mut progress = Progress::new(Limit::of(&|| MINUTE));

@@ -1,15 +1,17 @@
-//! What leaves a worker: answers, gathered so that quick calls share a write, and log lines.
+//! What leaves a worker: answers, gathered so that those of quick calls, and those of asynchronous ones that end together,
+//! share a write; and log lines.
 
 use std::{
     os::{
         fd::{AsFd, BorrowedFd},
         unix::net::UnixStream,
     },
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
     time::Duration,
 };
 
-use super::{super::socket::send_all, leave};
+use super::{super::socket::send_all, TICK, leave};
 use crate::{
     clock::Clock,
     metrics::ErrorType,
@@ -24,6 +26,8 @@ pub(super) struct Outlet {
     socket: UnixStream,
     clock: Clock,
     state: Mutex<State>,
+    /// Answers are [gathered](Self::gather) that nobody will take along.
+    gathered: Condvar,
 }
 
 struct State {
@@ -37,6 +41,16 @@ struct State {
     waiting: usize,
     /// The main thread looks in each tick.
     ticking: bool,
+    gathering: Option<Gathering>,
+}
+
+/// How answers are gathered whose calls go on by themselves.
+#[derive(Clone, Copy, Default)]
+struct Gathering {
+    /// When answers were last sent.
+    sent: Option<Duration>,
+    /// Some wait, and a thread sees to them.
+    due: bool,
 }
 
 impl Outlet {
@@ -51,7 +65,31 @@ impl Outlet {
                 bytes: 0,
                 waiting: 0,
                 ticking: false,
+                gathering: None,
             }),
+            gathered: Condvar::new(),
+        }
+    }
+
+    /// From now on answers leave once a tick, as thousands of calls that go on by themselves may end in the same one; the
+    /// first after a pause leaves at once.
+    ///
+    /// Where there is no thread for that, each leaves at once.
+    pub(super) fn gather(self: &Arc<Self>) {
+        let outlet = Arc::clone(self);
+        let sender = thread::Builder::new().name("answers".to_owned());
+        if sender.spawn(move || outlet.send_gathered()).is_ok() {
+            self.lock().gathering = Some(Gathering::default());
+        }
+    }
+
+    fn send_gathered(&self) -> ! {
+        let idle = |state: &mut State| !state.gathering.is_some_and(|gathering| gathering.due);
+        loop {
+            let waited = self.gathered.wait_while(self.lock(), idle);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            thread::sleep(TICK);
+            self.flush();
         }
     }
 
@@ -99,9 +137,20 @@ impl Outlet {
         let mut state = self.lock();
         state.bytes += bytes.min(MAX_ANSWER);
         state.answers.push(answer);
-        let last = state.waiting == 0 || !state.ticking;
-        if last || slow || state.bytes > FULL {
+        let leaves = match state.gathering {
+            Some(gathering) => {
+                let paused = |sent| self.clock.now() >= sent + TICK;
+                !gathering.due && gathering.sent.is_none_or(paused)
+            }
+            None => slow || state.waiting == 0 || !state.ticking,
+        };
+        if leaves || state.bytes > FULL {
             self.send_answers(&mut state);
+        } else if let Some(gathering) = &mut state.gathering
+            && !gathering.due
+        {
+            gathering.due = true;
+            self.gathered.notify_one();
         }
     }
 
@@ -132,6 +181,12 @@ impl Outlet {
             leave();
         }
         self.send(frames);
+        if let Some(gathering) = &mut state.gathering {
+            *gathering = Gathering {
+                sent: Some(self.clock.now()),
+                due: false,
+            };
+        }
         state.bytes = 0;
         if let FromWorker::Answers(answers) = &mut message {
             answers.clear();
@@ -269,10 +324,45 @@ mod tests {
     }
 
     #[test]
+    fn answers_of_calls_that_go_on_by_themselves_leave_together_and_the_first_at_once() {
+        let (outlet, host) = outlet();
+        host.set_nonblocking(false).unwrap();
+        let outlet = Arc::new(outlet);
+        outlet.gather();
+        outlet.answer(answer(0, SLOW));
+        let read = thread::spawn(move || {
+            let mut writes = 0;
+            let mut decoder = Decoder::new(protocol::FROM_WORKER);
+            let (mut bytes, mut next) = (vec![0; 2 << 20], 0);
+            while next < 10_000 {
+                let read = (&host).read(&mut bytes).unwrap();
+                decoder.feed(&bytes[..read]);
+                while let Some(message) = decoder.message::<FromWorker<&str>>().unwrap() {
+                    let FromWorker::Answers(answers) = message else {
+                        panic!("{message:?}");
+                    };
+                    writes += 1;
+                    assert!(writes > 1 || answers.len() == 1, "the first leaves at once");
+                    for answer in answers {
+                        assert_eq!(answer.call, next);
+                        next += 1;
+                    }
+                }
+            }
+            writes
+        });
+        for call in 1..10_000 {
+            outlet.answer(answer(call, SLOW));
+        }
+        let writes = read.join().unwrap();
+        assert!(writes < 500, "{writes} writes");
+    }
+
+    #[test]
     fn a_report_too_long_for_a_frame_is_a_failure_and_the_longest_that_is_not_fits() {
         let (outlet, host) = outlet();
         host.set_nonblocking(false).unwrap();
-        let host = std::thread::spawn(move || sent(&host));
+        let host = thread::spawn(move || sent(&host));
         let with = |bytes: usize| {
             let mut long = answer(0, Duration::ZERO);
             let found = long.result.as_mut().unwrap();
