@@ -89,8 +89,8 @@
  *
  * OTHER LANGUAGES
  *
- * C++: an example lies in examples/c beside this file's folder. Before C++20 the members of CONDUCTOR_PLUGIN are given in
- * their order, without names. Zig and Rust: write out what CONDUCTOR_PLUGIN writes; the functions of the host are those of
+ * C++: an example lies in examples/c beside this file's folder. The members of CONDUCTOR_PLUGIN are given in their order,
+ * without names. Zig and Rust: write out what CONDUCTOR_PLUGIN writes; the functions of the host are those of
  * conductor_host_t. Go: put CONDUCTOR_PLUGIN into a C file of the package, with functions that are exported from Go, and
  * call the host through the functions below.
  */
@@ -194,8 +194,8 @@ typedef struct conductor_plugin {
      */
     void (*check)(void *probe, const conductor_call_t *call);
     /*
-     * [probe] Frees the probe; nothing is called with it afterwards. A check that was begun and is not complete has been
-     * given up by the host: nothing is expected of it any more.
+     * [probe] Frees the probe; nothing is called with it afterwards. It is not called while a check that was begun is not
+     * complete.
      */
     void (*destroy)(void *probe, const conductor_call_t *call);
     /*
@@ -205,8 +205,8 @@ typedef struct conductor_plugin {
      */
     void (*begin)(void *probe, const conductor_call_t *call);
     /*
-     * Optional. [probe] Asks for the early end of a check that was begun; it is still to be completed. It may come after the
-     * check's completion, and then asks for nothing.
+     * Optional. [probe] Asks for the early end of a check that was begun: the host no longer waits for it. It is still to be
+     * completed, here or later. It may come after that, and then asks for nothing.
      */
     void (*cancel)(void *probe, const conductor_call_t *call);
 } conductor_plugin_t;
@@ -290,7 +290,8 @@ static inline void conductor_fail(const conductor_call_t *call, int32_t kind, co
 
 /*
  * [any thread, also within `begin`] Ends a check that was begun, with what conductor_report or conductor_fail said of it
- * before. `call` is dead from here on. A second completion does nothing but get logged.
+ * before. `call` is dead from here on, and another thread may destroy the probe at once: touch neither afterwards. A second
+ * completion does nothing but get logged.
  */
 static inline void conductor_complete(const conductor_call_t *call)
 {

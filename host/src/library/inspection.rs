@@ -164,10 +164,10 @@ fn door(door: Door) -> &'static str {
 }
 
 fn panics(manifest: &Manifest) -> &'static str {
-    if manifest.panics_unwind {
-        "unwind"
-    } else {
-        "abort"
+    match manifest.door {
+        Door::C => "none",
+        Door::Rust if manifest.panics_unwind => "unwind",
+        Door::Rust => "abort",
     }
 }
 

@@ -1,5 +1,5 @@
-//! What the two doors into a library have in common: the [Rust door](super::rust_door) with its layout check, and the
-//! [C door](super::c_door).
+//! What the two doors into a library have in common: the Rust door (`rust_door`) with its layout check, and the C door
+//! (`c_door`), where each struct says its size.
 
 use std::path::Path;
 

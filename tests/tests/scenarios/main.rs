@@ -11,6 +11,8 @@ mod async_checks;
 mod author;
 mod breaker_over_the_wire;
 #[cfg(target_os = "linux")]
+mod c_plugins;
+#[cfg(target_os = "linux")]
 mod campaign;
 mod changing_libraries;
 mod command_line;

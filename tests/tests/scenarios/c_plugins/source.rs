@@ -1,0 +1,156 @@
+//! Sources of plugins in C, and what makes libraries of them.
+
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
+
+use crate::harness::workspace;
+
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Language {
+    C,
+    Cpp,
+}
+
+impl Language {
+    fn compiler(self) -> &'static str {
+        match self {
+            Self::C => "cc",
+            Self::Cpp => "c++",
+        }
+    }
+}
+
+/// Whether there is a compiler; says so if not.
+pub(super) fn has(language: Language) -> bool {
+    let compiler = language.compiler();
+    let there = Command::new(compiler)
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status()
+        .is_ok();
+    if !there {
+        eprintln!("skipped: there is no `{compiler}` on this machine");
+    }
+    there
+}
+
+/// Makes a library of a source; says whether there is a compiler for it.
+#[track_caller]
+pub(super) fn compile(source: &str, language: Language, library: &Path) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join(match language {
+        Language::C => "x.c",
+        Language::Cpp => "x.cpp",
+    });
+    fs::write(&file, source).unwrap();
+    compile_file(&file, language, library)
+}
+
+/// Makes a library of a file; says whether there is a compiler for it.
+#[track_caller]
+pub(super) fn compile_file(file: &Path, language: Language, library: &Path) -> bool {
+    let header = workspace().join("plugin-api/include");
+    run(language, &header, &[], file, library)
+}
+
+/// Makes a library of a source in C with the header that lies in this folder.
+#[track_caller]
+pub(super) fn compile_against(header: &Path, source: &str, flags: &[&str], library: &Path) -> bool {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("x.c");
+    fs::write(&file, source).unwrap();
+    run(Language::C, header, flags, &file, library)
+}
+
+#[track_caller]
+fn run(language: Language, header: &Path, flags: &[&str], file: &Path, library: &Path) -> bool {
+    if !has(language) {
+        return false;
+    }
+    let output = Command::new(language.compiler())
+        .args(["-shared", "-fPIC", "-pthread", "-I"])
+        .arg(header)
+        .args(flags)
+        .arg("-o")
+        .arg(library)
+        .arg(file)
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    true
+}
+
+/// A plugin called `sinner` whose checks do this.
+pub(super) fn checking(body: &str) -> String {
+    format!(
+        "{HEAD}
+static void *create(const conductor_call_t *call, const char *config)
+{{ (void)call, (void)config; return malloc(1); }}
+static void check(void *probe, const conductor_call_t *call) {{ (void)probe; {body} }}
+{DESTROY}
+CONDUCTOR_PLUGIN(\"sinner\", \"1.0.0\", \"Sinner\", \"\", \"{{}}\", create, check, destroy, NULL, NULL);\n"
+    )
+}
+
+/// One whose checks report this.
+pub(super) fn reporting(status: &str, message: &str) -> String {
+    checking(&format!("conductor_report(call, {status}, \"{message}\");"))
+}
+
+/// One whose `create` does this.
+pub(super) fn creating(body: &str) -> String {
+    checking("conductor_report(call, 0, \"fine\");").replace("return malloc(1);", body)
+}
+
+/// One that exports this in the place of what the macro writes.
+pub(super) fn exporting(members: &str) -> String {
+    let source = reporting("0", "fine");
+    let source = source.replace(
+        "CONDUCTOR_PLUGIN(",
+        "#define conductor_plugin what_the_macro_writes\nCONDUCTOR_PLUGIN(",
+    );
+    format!(
+        "{source}\n#undef conductor_plugin\nconst conductor_plugin_t conductor_plugin = {{{members}}};\n"
+    )
+}
+
+/// One that begins its checks so, with `finish` to complete them by and `threads` to do that later.
+pub(super) fn beginning(begin: &str, cancel: &str) -> String {
+    format!(
+        "{HEAD}
+static void *create(const conductor_call_t *call, const char *config)
+{{ (void)call, (void)config; return malloc(1); }}
+static void *later(void *call)
+{{
+    struct timespec pause = {{0, 5000000}};
+    nanosleep(&pause, NULL);
+    conductor_report((const conductor_call_t *)call, 0, conductor_platform((const conductor_call_t *)call));
+    conductor_complete((const conductor_call_t *)call);
+    return NULL;
+}}
+static void begin(void *probe, const conductor_call_t *call) {{ (void)probe, (void)later; {begin} }}
+static void cancel(void *probe, const conductor_call_t *call) {{ (void)probe, (void)call; {cancel} }}
+{DESTROY}
+CONDUCTOR_PLUGIN(\"sinner\", \"1.0.0\", \"Sinner\", \"\", \"{{}}\", create, NULL, destroy, begin, cancel);\n"
+    )
+}
+
+/// A `begin` that has another thread complete the check.
+pub(super) const ON_A_THREAD: &str = "pthread_t thread;
+    if (pthread_create(&thread, NULL, later, (void *)call) == 0) pthread_detach(thread);";
+
+const HEAD: &str = "#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include \"conductor_plugin.h\"";
+
+const DESTROY: &str = "static void destroy(void *probe, const conductor_call_t *call)
+{ conductor_log(call, CONDUCTOR_LEVEL_INFO, \"destroyed\"); free(probe); }";
