@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 
 mod catalog;
 mod changes;
+mod exports;
 mod image;
 mod inspection;
 pub mod linkage;
@@ -38,6 +39,7 @@ mod watch;
 
 pub use catalog::Catalog;
 pub use changes::{Changes, PluginChange};
+pub use exports::exports;
 pub use image::{Format, Kind, Machine};
 pub use inspection::{Inspection, Outcome, Verdict};
 pub use pins::{Change, Pins};

@@ -20,7 +20,7 @@ mod runtime;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::{check::wait, runtime::get as runtime};
+pub(crate) use self::{check::run, runtime::get as runtime};
 
 /// A [`Probe`](crate::Probe) whose checks are asynchronous: thousands of them wait on a few threads.
 ///

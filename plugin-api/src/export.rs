@@ -227,24 +227,26 @@ extern "C" fn create<P: Exportable>(
     call: &AbiCall,
 ) -> RResult<AbiProbeBox, AbiFailure> {
     let result = logging::within(call, || {
-        panic_barrier::catch(|| {
-            let mut json = serde_json::Deserializer::from_str(config.as_str());
-            let config = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-                let (key, reason) = (error.path().to_string(), error.inner().to_string());
-                // serde_json closes with its place in a text the operator never wrote.
-                let reason = reason.split(" at line ").next().unwrap_or(&reason);
-                Failure::config(match key.as_str() {
-                    "." => format!("config: {reason}"),
-                    _ => format!("config key `{key}`: {reason}"),
-                })
-            })?;
-            P::create(config, call)
-        })
+        panic_barrier::catch(|| P::create(read_config(config.as_str())?, call))
     });
     match result {
         Ok(probe) => ROk(probe),
         Err(failure) => RErr(failure.into()),
     }
+}
+
+/// A config from its JSON text; a failure names the key.
+pub(crate) fn read_config<C: DeserializeOwned>(config: &str) -> Result<C, Failure> {
+    let mut json = serde_json::Deserializer::from_str(config);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (key, reason) = (error.path().to_string(), error.inner().to_string());
+        // serde_json closes with its place in a text the operator never wrote.
+        let reason = reason.split(" at line ").next().unwrap_or(&reason);
+        Failure::config(match key.as_str() {
+            "." | "?" => format!("config: {reason}"),
+            _ => format!("config key `{key}`: {reason}"),
+        })
+    })
 }
 
 /// The schema of a probe's config; keys it does not name are not allowed.

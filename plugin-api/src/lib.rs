@@ -31,6 +31,10 @@
 //! config = { path = "/var/backups/latest.tar" }
 //! ```
 //!
+//! That is the first page of the [guide], whose chapters are about [configs](guide::config), [reports](guide::reports),
+//! [calls](guide::calls), [needs](guide::needs), [trying](guide::trying), [shipping](guide::shipping) and
+//! [what other monitors call all that](guide::coming_from).
+//!
 //! # Many platforms: asynchronous probes
 //! A blocking check keeps a thread for as long as it waits. A plugin that waits for the network on behalf of thousands of
 //! platforms implements `AsyncProbe` instead, under the feature `tokio`, and exports it as `async_probe`: its checks all
@@ -83,6 +87,7 @@ mod asynchronous;
 pub mod c;
 mod context;
 mod export;
+pub mod guide;
 mod logging;
 pub mod manifest;
 mod panic_barrier;

@@ -1,4 +1,4 @@
-//! `conductor plugin list|inspect|run|validate|pin|clear`.
+//! `conductor plugin list|inspect|new|run|validate|diff|pin|clear`.
 
 use std::path::{Path, PathBuf};
 
@@ -12,7 +12,9 @@ use crate::{
 };
 
 mod desk;
+mod diff;
 mod list;
+mod new;
 mod run;
 mod validate;
 
@@ -39,10 +41,16 @@ pub(super) enum Command {
         #[arg(value_name = "NAME")]
         id: String,
     },
+    /// Make a plugin to start from: it builds, has a test, and passes the validator
+    New(new::Args),
     /// Run a library's probe once or several times, as a host would
     Run(run::Args),
     /// Test a library: whether it can be loaded, behaves, and withstands
     Validate(validate::Args),
+    /// Show what changed between two versions of a plugin, and which step of its version that asks for
+    ///
+    /// Exit code 1 says that the version was not raised enough. Both libraries are loaded once, in workers of their own.
+    Diff(diff::Args),
     /// Show what is known of a library file without running it
     ///
     /// `needs` is what the plugin asks for beyond what every plugin in a process of its own may do: `network` opens TCP
@@ -62,6 +70,8 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
     match command {
         Command::List(args) => list::run(args, global),
+        Command::New(args) => new::run(args),
+        Command::Diff(args) => diff::run(args, global),
         Command::Inspect { file, output } => inspect(file, *output, global),
         Command::Run(args) => run::run(args, global),
         Command::Validate(args) => validate::run(args),

@@ -160,12 +160,7 @@ impl Loader {
         policy: Policy,
         ended: impl FnOnce(Ended) + Send + 'static,
     ) -> Result<Worker, LoadError> {
-        let settings = worker::Settings {
-            call_threads: how.call_threads,
-            policy,
-            load_timeout: LOAD_TIMEOUT,
-        };
-        Worker::load(vetted, &settings, self.clock, ended)
+        start_worker(vetted, how, policy, self.clock, ended)
     }
 
     /// Where a plugin runs, and why that is not where the config wants it.
@@ -217,6 +212,29 @@ impl Loader {
             detail: None,
         }
     }
+}
+
+/// Loads one library in a worker that belongs to no host and is ended by whoever looks at it.
+///
+/// # Errors
+/// When its worker cannot be started, or it does not load.
+pub fn throw_away(vetted: &Vetted, how: &How, clock: Clock) -> Result<Worker, LoadError> {
+    start_worker(vetted, how, policy(vetted, how)?, clock, |_| {})
+}
+
+fn start_worker(
+    vetted: &Vetted,
+    how: &How,
+    policy: Policy,
+    clock: Clock,
+    ended: impl FnOnce(Ended) + Send + 'static,
+) -> Result<Worker, LoadError> {
+    let settings = worker::Settings {
+        call_threads: how.call_threads,
+        policy,
+        load_timeout: LOAD_TIMEOUT,
+    };
+    Worker::load(vetted, &settings, clock, ended)
 }
 
 /// What a worker with this library may do.

@@ -11,7 +11,7 @@ use super::AsyncProbe;
 use crate::{Context, Failure, Report, abi::AbiCall, export, logging, panic_barrier};
 
 /// Runs one check of `probe` until it ends, its deadline has come, or `cancelled` is.
-pub(super) async fn run<P: AsyncProbe>(
+pub(crate) async fn run<P: AsyncProbe>(
     probe: &mut P,
     call: &AbiCall,
     cancelled: impl Future + Send,
@@ -25,7 +25,7 @@ pub(super) async fn run<P: AsyncProbe>(
 }
 
 /// Waits for the end of a check, its deadline, or the host's loss of interest in it, whichever comes first.
-pub(crate) async fn wait(
+async fn wait(
     check: impl Future<Output = Result<Report, Failure>> + Send,
     context: &Context<'_>,
     cancelled: impl Future + Send,

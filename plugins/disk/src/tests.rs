@@ -113,7 +113,10 @@ fn a_config_that_cannot_work_names_its_keys() {
         ),
         (r"{}", ["path", "missing"]),
     ] {
-        let failure = TestHost::new("here").create::<Disk>(config).err().unwrap();
+        let failure = TestHost::new("here")
+            .create_unchecked::<Disk>(config)
+            .err()
+            .unwrap();
         assert_eq!(failure.kind(), FailureKind::Config, "{config}");
         for needle in needles {
             assert!(failure.message().contains(needle), "{config}: {failure}");

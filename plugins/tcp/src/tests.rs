@@ -439,7 +439,7 @@ fn texts_that_cannot_work_are_refused_with_their_key() {
     ] {
         let config = json!({"address": "db:1", key: text}).to_string();
         let failure = TestHost::new("db")
-            .create_async::<Tcp>(&config)
+            .create_async_unchecked::<Tcp>(&config)
             .err()
             .unwrap();
         assert_eq!(failure.kind(), FailureKind::Config);

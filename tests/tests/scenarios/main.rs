@@ -24,6 +24,7 @@ mod misbehaving_files;
 mod misbehaving_plugins;
 mod newcomer;
 mod operators;
+mod plugin_new;
 mod prometheus;
 mod reload;
 #[cfg(target_os = "linux")]

@@ -99,7 +99,7 @@ fn a_config_that_cannot_work_names_its_key() {
         ),
     ] {
         let failure = TestHost::new("shop")
-            .create_async::<Http>(&config.to_string())
+            .create_async_unchecked::<Http>(&config.to_string())
             .err()
             .unwrap();
         assert_eq!(failure.kind(), FailureKind::Config, "{config}");

@@ -1,0 +1,158 @@
+//! `conductor plugin diff`: what changed between two versions of a plugin, and which step of its version that asks for.
+//!
+//! What can be known without running a library is read from the files; the schema of the config takes a load, and the
+//! names of measurements a check, each in a worker that is thrown away.
+
+use std::path::{Path, PathBuf};
+
+use semver::Version;
+use serde::Serialize;
+
+use self::{
+    compare::{Change, Facts},
+    step::Step,
+};
+use crate::{
+    cli::{CliError, Exit, Global, Output, json, print, table},
+    config::InlineConfig,
+    tail::Tail,
+};
+
+mod compare;
+mod look;
+mod schema;
+mod step;
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The library that users have
+    old: PathBuf,
+    /// The library that they are to get
+    new: PathBuf,
+    /// A platform's config, which both take; each then makes one check, and what they measured is compared
+    ///
+    /// As JSON, or as it stands behind `config =` in a host's config.
+    #[arg(long, value_name = "CONFIG")]
+    config: Option<String>,
+    /// Form of the output
+    #[arg(long, default_value = "table")]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
+    let _log = global.start_log(Tail::default());
+    let config = args
+        .config
+        .as_deref()
+        .map(InlineConfig::parse)
+        .transpose()?;
+    let config = config.map(|config| config.value().to_string());
+    let looked = [&args.old, &args.new].map(|file| look::at(file, config.as_deref()));
+    for obstacle in looked.iter().filter_map(|looked| looked.as_ref().err()) {
+        CliError::Other(obstacle.message.clone()).print();
+    }
+    let (old, new) = match looked {
+        [Ok(old), Ok(new)] => (old, new),
+        [Err(obstacle), _] | [_, Err(obstacle)] => return Ok(obstacle.exit),
+    };
+    let verdict = Verdict::new((&args.old, &old), (&args.new, &new));
+    match args.output {
+        Output::Json => print(&json(&verdict)?)?,
+        Output::Table => print(&verdict.text())?,
+    }
+    Ok(if verdict.enough {
+        Exit::Ok
+    } else {
+        Exit::Unhealthy
+    })
+}
+
+/// What came out, as programs read it.
+#[derive(Serialize)]
+struct Verdict {
+    old: Side,
+    new: Side,
+    changes: Vec<Change>,
+    /// Whether the names of measurements were compared.
+    measurements_compared: bool,
+    /// The step that the changes ask for.
+    needed: Step,
+    /// The step from the old version to the new one.
+    made: Step,
+    /// Whether that is as much as was asked for.
+    enough: bool,
+    /// The first version that would be.
+    next: String,
+}
+
+#[derive(Serialize)]
+struct Side {
+    file: String,
+    id: String,
+    version: String,
+    sha256: String,
+}
+
+impl Verdict {
+    fn new(old: (&Path, &Facts), new: (&Path, &Facts)) -> Self {
+        let changes = compare::changes(old.1, new.1);
+        let needed = changes.iter().map(|change| change.step).max();
+        let needed = needed.unwrap_or(Step::None);
+        // Vetting has refused what is no version.
+        let version = |facts: &Facts| Version::parse(&facts.manifest.version).ok();
+        let from = version(old.1).unwrap_or(Version::new(0, 0, 0));
+        let made = version(new.1).map_or(Step::None, |to| Step::between(&from, &to));
+        let side = |(file, facts): (&Path, &Facts)| Side {
+            file: file.display().to_string(),
+            id: facts.manifest.id.clone(),
+            version: facts.manifest.version.clone(),
+            sha256: facts.sha256.clone(),
+        };
+        Self {
+            measurements_compared: old.1.measurements.is_some() && new.1.measurements.is_some(),
+            changes,
+            needed,
+            made,
+            // A version that is not raised at all is one thing only: that of the same file.
+            enough: made >= needed,
+            next: needed.after(&from).to_string(),
+            old: side(old),
+            new: side(new),
+        }
+    }
+
+    fn text(&self) -> String {
+        let mut text = if self.changes.is_empty() {
+            "nothing changed\n".to_owned()
+        } else {
+            let rows = self.changes.iter().map(|Change { what, change, step }| {
+                [(*what).to_owned(), change.clone(), step.name().to_owned()]
+            });
+            table(["WHAT", "CHANGE", "ASKS FOR"], rows)
+        };
+        if self.measurements_compared {
+            text.push('\n');
+        } else {
+            text.push_str(
+                "\nmeasurements were not compared: --config '{…}' makes one check with each\n",
+            );
+        }
+        let (needed, made) = (self.needed.name(), self.made.name());
+        let (from, to) = (&self.old.version, &self.new.version);
+        let outcome = match (self.needed, self.enough) {
+            (Step::None, _) => format!("{from} → {to}: nothing asks for another version"),
+            (_, true) => format!("{from} → {to} is a {made} step, {needed} was asked for: enough"),
+            (_, false) => {
+                let step = match self.made {
+                    Step::None => "no step forward".to_owned(),
+                    _ => format!("a {made} step"),
+                };
+                format!(
+                    "{from} → {to} is {step}, {needed} is asked for: make it {} at least",
+                    self.next
+                )
+            }
+        };
+        format!("{text}{outcome}\n")
+    }
+}

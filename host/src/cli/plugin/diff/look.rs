@@ -1,0 +1,92 @@
+//! All that is known of one library: from its file, from a load in a worker, and from one check.
+
+use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
+
+use super::compare::Facts;
+use crate::{
+    cli::{Exit, plugin::desk::Desk},
+    clock::Clock,
+    library::{self, Policy, Store},
+    metrics::Isolation,
+    plugin::{
+        ProbeSpec,
+        loader::{self, How},
+        sandbox::Limits,
+    },
+};
+
+/// Why a library could not be looked at, and how the command ends for it.
+pub(super) struct Obstacle {
+    pub(super) message: String,
+    pub(super) exit: Exit,
+}
+
+/// Looks at the library in `file`; with a config, also at what a check by it measures.
+///
+/// # Errors
+/// Why it is refused, why it does not load, or why the check did not report.
+pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
+    let refused = |why: &dyn fmt::Display| Obstacle {
+        message: why.to_string(),
+        exit: Exit::Refused,
+    };
+    let inspection = library::inspect(file);
+    if let Some(refusal) = inspection.refusal() {
+        return Err(refused(&refusal));
+    }
+    let store = Store::open(&Store::default_base()).map_err(|refusal| refused(&refusal))?;
+    let vetted = library::vet(file, &Policy::none(), &store).map_err(|e| refused(&e))?;
+    let symbols = library::exports(&vetted.path).map_err(|e| {
+        refused(&format!(
+            "{}: its symbols cannot be read: {e}",
+            file.display()
+        ))
+    })?;
+    let how = How {
+        isolation: Isolation::Process,
+        call_threads: 1,
+        limits: Limits::default(),
+        allow: None,
+        hidden: Vec::new(),
+    };
+    let clock = Clock::start();
+    let worker = loader::throw_away(&vetted, &how, clock).map_err(|error| refused(&error))?;
+    let desk = Desk::new(worker, clock);
+    let measured = config
+        .map(|config| measured(&desk, config))
+        .transpose()
+        .map_err(|why| Obstacle {
+            message: format!("{}: {why}", file.display()),
+            exit: Exit::Unhealthy,
+        });
+    let description = desk.plugin.description().clone();
+    desk.plugin.end();
+    Ok(Facts {
+        sha256: vetted.sha256.to_string(),
+        libraries: inspection.libraries.into_iter().collect(),
+        symbols: symbols.into_iter().collect(),
+        schema: description.config_schema,
+        asynchronous: description.asynchronous,
+        measurements: measured?,
+        manifest: vetted.manifest,
+    })
+}
+
+/// The names of what one check measures.
+fn measured(desk: &Desk, config: &str) -> Result<BTreeSet<String>, String> {
+    let probe = desk.plugin.open(ProbeSpec {
+        platform: "diff".into(),
+        config: config.into(),
+    });
+    let end = desk.check(probe, TIMEOUT, GRACE);
+    let end = end.ok_or_else(|| format!("its check did not end in {} s", TIMEOUT.as_secs()))?;
+    let report = end.result.map_err(|e| format!("its check failed: {e}"))?;
+    let measurements = report.measurements.into_iter();
+    Ok(measurements.map(|(name, _)| name).collect())
+}
+
+/// How long the check may take.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How much later its end may be known.
+const GRACE: Duration = Duration::from_secs(2);

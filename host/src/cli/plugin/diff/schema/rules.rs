@@ -1,0 +1,117 @@
+//! What changed of single rules: types, lists of values and limits.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value};
+
+use super::Step;
+
+/// The values that a node lists, if it lists all that are taken.
+pub(super) fn choices(node: &Map<String, Value>) -> Option<Vec<&Value>> {
+    if let Some(Value::Array(all)) = node.get("enum") {
+        return Some(all.iter().collect());
+    }
+    if let Some(only) = node.get("const") {
+        return Some(vec![only]);
+    }
+    // One form for each value, so that each has its own description.
+    let forms = FORMS.iter().find_map(|form| node.get(*form)?.as_array())?;
+    let values = forms.iter().map(|form| match form.get("enum") {
+        Some(Value::Array(several)) => Some(several.iter().collect()),
+        _ => form.get("const").map(|only| vec![only]),
+    });
+    values
+        .collect::<Option<Vec<Vec<&Value>>>>()
+        .map(|values| values.concat())
+}
+
+pub(super) fn types(old: Option<&Value>, new: Option<&Value>) -> Option<(String, Step)> {
+    let set = |value: Option<&Value>| -> Option<BTreeSet<String>> {
+        let text = |one: &Value| one.as_str().map(str::to_owned);
+        match value? {
+            Value::Array(several) => Some(several.iter().filter_map(text).collect()),
+            one => Some(text(one).into_iter().collect()),
+        }
+    };
+    let (old, new) = (set(old), set(new));
+    if old == new {
+        return None;
+    }
+    let takes_all = match (&old, &new) {
+        (_, None) => true,
+        (None, Some(_)) => false,
+        // Each whole number is a number.
+        (Some(old), Some(new)) => old
+            .iter()
+            .all(|one| new.contains(one) || (one == "integer" && new.contains("number"))),
+    };
+    let shown = |set: Option<BTreeSet<String>>| match set {
+        None => "any".to_owned(),
+        Some(set) => Vec::from_iter(set).join(" or "),
+    };
+    let change = format!("type {} → {}", shown(old), shown(new));
+    Some((change, if takes_all { Step::Minor } else { Step::Major }))
+}
+
+pub(super) fn values(old: Option<&[&Value]>, new: Option<&[&Value]>) -> Option<(String, Step)> {
+    let shown = |values: &[&Value]| {
+        let values: Vec<String> = values.iter().map(|value| format!("{value}")).collect();
+        values.join(", ")
+    };
+    let (old, new) = match (old, new) {
+        (None, None) => return None,
+        (Some(_), None) => return Some(("takes more than a list of values".into(), Step::Minor)),
+        (None, Some(new)) => return Some((format!("takes only {}", shown(new)), Step::Major)),
+        (Some(old), Some(new)) => (old, new),
+    };
+    let without = |all: &[&'_ Value], others: &[&Value]| -> Vec<String> {
+        let rest = all.iter().filter(|value| !others.contains(value));
+        rest.map(|value| format!("{value}")).collect()
+    };
+    let (gone, more) = (without(old, new), without(new, old));
+    match (&*gone, &*more) {
+        ([], []) => None,
+        ([], more) => Some((format!("values {} added", more.join(", ")), Step::Minor)),
+        (gone, _) => Some((format!("values {} removed", gone.join(", ")), Step::Major)),
+    }
+}
+
+pub(super) fn limit(
+    rule: &str,
+    greater_takes_less: bool,
+    old: &Map<String, Value>,
+    new: &Map<String, Value>,
+) -> Option<(String, Step)> {
+    let (from, to) = (
+        old.get(rule).and_then(Value::as_f64),
+        new.get(rule).and_then(Value::as_f64),
+    );
+    if from == to {
+        return None;
+    }
+    let takes_less = match (from, to) {
+        (Some(from), Some(to)) => (to > from) == greater_takes_less,
+        (None, _) => true,
+        (_, None) => false,
+    };
+    let shown = |value: Option<f64>| value.map_or("none".to_owned(), |value| value.to_string());
+    let change = format!("{rule} {} → {}", shown(from), shown(to));
+    Some((change, if takes_less { Step::Major } else { Step::Minor }))
+}
+
+/// Limits by number, and whether a greater one takes less.
+pub(super) const LIMITS: [(&str, bool); 10] = [
+    ("minimum", true),
+    ("maximum", false),
+    ("exclusiveMinimum", true),
+    ("exclusiveMaximum", false),
+    ("minLength", true),
+    ("maxLength", false),
+    ("minItems", true),
+    ("maxItems", false),
+    ("minProperties", true),
+    ("maxProperties", false),
+];
+
+/// What lists the forms of a value.
+pub(super) const FORMS: [&str; 2] = ["oneOf", "anyOf"];

@@ -1,0 +1,228 @@
+//! Each change of a schema asks for its step.
+
+use serde_json::json;
+
+use super::*;
+
+fn shown(old: &Value, new: &Value) -> Vec<(String, Step)> {
+    let found = changes(old, new);
+    found.into_iter().map(|c| (c.change, c.step)).collect()
+}
+
+fn key(schema: Value) -> Value {
+    json!({"type": "object", "properties": {"k": schema}})
+}
+
+#[test]
+fn keys_come_and_go() {
+    let with = |required: &[&str], keys: &[&str]| {
+        let keys: Map<String, Value> = keys
+            .iter()
+            .map(|&key| (key.to_owned(), json!({"type": "string"})))
+            .collect();
+        json!({"type": "object", "properties": keys, "required": required})
+    };
+    for (old, new, change, step) in [
+        (
+            with(&[], &["a"]),
+            with(&[], &[]),
+            "key `a` removed",
+            Step::Major,
+        ),
+        (
+            with(&[], &[]),
+            with(&["a"], &["a"]),
+            "key `a` added, required",
+            Step::Major,
+        ),
+        (
+            with(&[], &[]),
+            with(&[], &["a"]),
+            "key `a` added, optional",
+            Step::Minor,
+        ),
+        (
+            with(&[], &["a"]),
+            with(&["a"], &["a"]),
+            "key `a` now required",
+            Step::Major,
+        ),
+        (
+            with(&["a"], &["a"]),
+            with(&[], &["a"]),
+            "key `a` no longer required",
+            Step::Minor,
+        ),
+    ] {
+        assert_eq!(shown(&old, &new), [(change.to_owned(), step)]);
+    }
+}
+
+#[test]
+fn what_a_key_takes_is_compared() {
+    for (old, new, change, step) in [
+        (
+            json!({"type": "integer"}),
+            json!({"type": "number"}),
+            "type integer → number",
+            Step::Minor,
+        ),
+        (
+            json!({"type": "number"}),
+            json!({"type": "integer"}),
+            "type number → integer",
+            Step::Major,
+        ),
+        (
+            json!({"type": "string"}),
+            json!({"type": ["string", "null"]}),
+            "type string → null or string",
+            Step::Minor,
+        ),
+        (
+            json!({"type": "string"}),
+            json!({}),
+            "type string → any",
+            Step::Minor,
+        ),
+        (
+            json!({"enum": [1, 2]}),
+            json!({"enum": [2]}),
+            "values 1 removed",
+            Step::Major,
+        ),
+        (
+            json!({"enum": [1]}),
+            json!({"enum": [1, 2]}),
+            "values 2 added",
+            Step::Minor,
+        ),
+        (
+            json!({"minimum": 1}),
+            json!({"minimum": 2}),
+            "minimum 1 → 2",
+            Step::Major,
+        ),
+        (
+            json!({"minimum": 1}),
+            json!({"minimum": 0}),
+            "minimum 1 → 0",
+            Step::Minor,
+        ),
+        (
+            json!({"maximum": 9}),
+            json!({}),
+            "maximum 9 → none",
+            Step::Minor,
+        ),
+        (
+            json!({}),
+            json!({"maxLength": 9}),
+            "maxLength none → 9",
+            Step::Major,
+        ),
+        (
+            json!({"default": 4}),
+            json!({"default": 5}),
+            "default 4 → 5",
+            Step::Major,
+        ),
+        (
+            json!({"pattern": "a"}),
+            json!({"pattern": "b"}),
+            "rule `pattern` changed",
+            Step::Major,
+        ),
+        (
+            json!({"pattern": "a"}),
+            json!({}),
+            "rule `pattern` removed",
+            Step::Minor,
+        ),
+        (
+            json!({}),
+            json!({"format": "uri"}),
+            "rule `format` added",
+            Step::Major,
+        ),
+        (
+            json!({"oneOf": [{"const": "a", "description": "x"}]}),
+            json!({"enum": ["a", "b"]}),
+            "values \"b\" added",
+            Step::Minor,
+        ),
+        (
+            json!({"anyOf": [{"enum": [1, 2]}, {"type": "null"}]}),
+            json!({"enum": [1]}),
+            "values 2 removed",
+            Step::Major,
+        ),
+        (
+            json!({"anyOf": [{"type": "string"}]}),
+            json!({"anyOf": [{"type": "null"}]}),
+            "rule `anyOf` changed",
+            Step::Major,
+        ),
+    ] {
+        let change = format!("key `k`: {change}");
+        assert_eq!(shown(&key(old), &key(new)), [(change, step)]);
+    }
+    let item = |schema: Value| key(json!({"type": "array", "items": schema}));
+    let found = shown(
+        &item(json!({"type": "string"})),
+        &item(json!({"type": "null"})),
+    );
+    assert_eq!(
+        found,
+        [("key `k[]`: type string → null".to_owned(), Step::Major)]
+    );
+}
+
+#[test]
+fn references_are_followed() {
+    let schema = |kind: &str, note: &str| {
+        json!({
+            "$defs": {"Inner": {"type": kind, "description": note}},
+            "properties": {
+                "k": {"$ref": "#/$defs/Inner"},
+                "l": {"anyOf": [{"$ref": "#/$defs/Inner"}, {"type": "null"}]},
+                "m": {"anyOf": [{"$ref": "#/$defs/Inner"}, {"type": "array"}]},
+            },
+        })
+    };
+    assert_eq!(
+        shown(&schema("string", ""), &schema("null", "")),
+        [
+            ("key `k`: type string → null".to_owned(), Step::Major),
+            ("key `l`: type string → null".to_owned(), Step::Major),
+            ("key `m`: rule `anyOf` changed".to_owned(), Step::Major),
+        ]
+    );
+    let words = ("titles, descriptions or examples".to_owned(), Step::Patch);
+    assert_eq!(shown(&schema("null", "a"), &schema("null", "b")), [words]);
+    assert_eq!(shown(&schema("null", "a"), &schema("null", "a")), []);
+}
+
+#[test]
+fn a_schema_that_unfolds_without_end_is_compared() {
+    let schema = |kind: &str| {
+        let twice = |next: &str| json!({"properties": {"a": {"$ref": next}, "b": {"$ref": next}}});
+        let mut schema = json!({
+            "properties": {
+                "leaf": {"type": kind},
+                "self": {"$ref": "#"},
+                "form": {"allOf": [{"$ref": "#"}, {"$ref": "#"}]},
+                "wide": {"$ref": "#/$defs/0"},
+            },
+            "$defs": {"64": {"type": kind}},
+        });
+        for n in 0..64 {
+            schema["$defs"][n.to_string()] = twice(&format!("#/$defs/{}", n + 1));
+        }
+        schema
+    };
+    let found = shown(&schema("null"), &schema("string"));
+    let leaf = "key `leaf`: type null → string".to_owned();
+    assert!(found.contains(&(leaf, Step::Major)), "{found:?}");
+    assert_eq!(shown(&schema("null"), &schema("null")), []);
+}

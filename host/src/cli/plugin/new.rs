@@ -1,0 +1,297 @@
+//! `conductor plugin new`: a plugin to start from, which builds, has a test, and passes the validator.
+//!
+//! What it writes lies beside this file as templates, with a few places to fill in: `{{id}}` and the like.
+
+use std::{
+    fs::{self, OpenOptions},
+    io::{self, ErrorKind, Write as _},
+    path::{Path, PathBuf},
+};
+
+use clap::ValueEnum;
+use conductor_plugin_api::manifest::is_valid_id;
+
+use crate::cli::{CliError, Exit, print};
+
+mod api;
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// The plugin's id: 1–64 lower-case letters, digits and `-`, the first a letter
+    #[arg(value_name = "NAME")]
+    id: String,
+    /// What to write it in
+    #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
+    lang: Language,
+    /// The folder of conductor-plugin-api; without it the one beside this program's source, or else its repository
+    #[arg(long, value_name = "PATH")]
+    api: Option<PathBuf>,
+    /// The folder in which to make that of the plugin
+    #[arg(long, value_name = "DIR", default_value = ".")]
+    dir: PathBuf,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
+enum Language {
+    /// A blocking probe: one thread for as long as a check takes
+    Rust,
+    /// An asynchronous probe: thousands of checks wait on a few threads
+    RustAsync,
+    /// A probe in C, with nothing but the header
+    C,
+}
+
+pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
+    let plugin = Plugin::new(args).map_err(CliError::Other)?;
+    let folder = match args.dir.as_os_str() {
+        here if here == "." => PathBuf::from(&args.id),
+        _ => args.dir.join(&args.id),
+    };
+    write(&folder, &plugin)
+        .map_err(|why| CliError::Other(format!("{}: {why}", folder.display())))?;
+    let steps = plugin.next_steps(&folder);
+    print(&format!("{} is there; next:\n{steps}", folder.display()))?;
+    Ok(Exit::Ok)
+}
+
+/// What is to be written.
+struct Plugin {
+    language: Language,
+    /// Each place of the templates, and what it is filled with.
+    places: Vec<(&'static str, String)>,
+}
+
+impl Plugin {
+    fn new(args: &Args) -> Result<Self, String> {
+        let id = &args.id;
+        if !is_valid_id(id.as_bytes()) {
+            return Err(format!(
+                "{id:?} cannot be the id of a plugin: that is 1–64 lower-case letters, digits and `-`, the first a letter"
+            ));
+        }
+        let in_rust = args.lang != Language::C;
+        let api = match (in_rust, &args.api) {
+            (true, named) => {
+                let features: &[_] = match args.lang {
+                    Language::RustAsync => &["tokio"],
+                    _ => &[],
+                };
+                api::dependency(named.as_deref(), features)?
+            }
+            (false, None) => String::new(),
+            (false, Some(_)) => {
+                return Err(
+                    "--api is for plugins in Rust; one in C gets a copy of the header, which is all it needs"
+                        .to_owned(),
+                );
+            }
+        };
+        let package = format!("conductor-plugin-{id}");
+        let stem = match args.lang {
+            Language::C => id.clone(),
+            _ => package.replace('-', "_"),
+        };
+        let library = format!(
+            "{}{stem}{}",
+            std::env::consts::DLL_PREFIX,
+            std::env::consts::DLL_SUFFIX
+        );
+        Ok(Self {
+            language: args.lang,
+            places: vec![
+                ("{{id}}", id.clone()),
+                ("{{package}}", package),
+                ("{{library}}", library),
+                ("{{type}}", type_name(id)),
+                ("{{repository}}", env!("CARGO_PKG_REPOSITORY").to_owned()),
+                ("{{api}}", api),
+            ],
+        })
+    }
+
+    fn files(&self) -> &'static [(&'static str, &'static str)] {
+        match self.language {
+            Language::Rust => RUST,
+            Language::RustAsync => RUST_ASYNC,
+            Language::C => C,
+        }
+    }
+
+    fn filled(&self, template: &str) -> String {
+        let places = self.places.iter();
+        places.fold(template.to_owned(), |text, (place, content)| {
+            text.replace(place, content)
+        })
+    }
+
+    /// The commands to type next.
+    fn next_steps(&self, folder: &Path) -> String {
+        let folder = quoted(folder);
+        let steps = match self.language {
+            Language::C => {
+                "  make\n  conductor plugin inspect {{library}}\n  conductor plugin validate {{library}}\n"
+            }
+            _ => {
+                "  cargo test\n  cargo build --release\n  conductor plugin validate target/release/{{library}}\n"
+            }
+        };
+        self.filled(&format!("  cd {folder}\n{steps}"))
+    }
+}
+
+/// Writes all files into a folder that is not there yet, or leaves nothing.
+fn write(folder: &Path, plugin: &Plugin) -> Result<(), String> {
+    fs::create_dir(folder).map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => {
+            "is there already, and nothing is ever written over; take another name, or another folder with --dir"
+                .to_owned()
+        }
+        ErrorKind::NotFound => "the folder to make it in is not there; make that first, or name another with --dir".to_owned(),
+        _ => format!("cannot be made: {error}; name a folder that you may write to with --dir"),
+    })?;
+    let written = plugin.files().iter().try_for_each(|(name, template)| {
+        put(&folder.join(name), &plugin.filled(template))
+            .map_err(|error| format!("{name} cannot be written: {error}"))
+    });
+    if written.is_err() {
+        // It was made above, so all that lies in it is ours. What cannot be taken away is named by the error anyway.
+        let _ = fs::remove_dir_all(folder);
+    }
+    written
+}
+
+fn put(file: &Path, text: &str) -> io::Result<()> {
+    if let Some(folder) = file.parent() {
+        fs::create_dir_all(folder)?;
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).open(file)?;
+    file.write_all(text.as_bytes())
+}
+
+/// `my-db` → `MyDbCheck`: the ending keeps it apart from all that a template uses.
+fn type_name(id: &str) -> String {
+    let words = id.split('-').map(|word| {
+        let (first, rest) = word.split_at(word.len().min(1));
+        first.to_uppercase() + rest
+    });
+    words.chain(["Check".to_owned()]).collect()
+}
+
+/// A path as a shell reads it.
+fn quoted(path: &Path) -> String {
+    let path = path.display().to_string();
+    let is_plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);
+    if path.chars().all(is_plain) {
+        return path;
+    }
+    format!("'{}'", path.replace('\'', r"'\''"))
+}
+
+const RUST: &[(&str, &str)] = &[
+    ("Cargo.toml", include_str!("new/rust/Cargo.toml.template")),
+    ("src/lib.rs", include_str!("new/rust/lib.rs.template")),
+    ("README.md", include_str!("new/rust/README.md.template")),
+    (".gitignore", include_str!("new/rust/gitignore.template")),
+];
+
+const RUST_ASYNC: &[(&str, &str)] = &[
+    (
+        "Cargo.toml",
+        include_str!("new/rust-async/Cargo.toml.template"),
+    ),
+    ("src/lib.rs", include_str!("new/rust-async/lib.rs.template")),
+    (
+        "README.md",
+        include_str!("new/rust-async/README.md.template"),
+    ),
+    (".gitignore", include_str!("new/rust/gitignore.template")),
+];
+
+const C: &[(&str, &str)] = &[
+    ("Makefile", include_str!("new/c/Makefile.template")),
+    ("plugin.c", include_str!("new/c/plugin.c.template")),
+    (
+        "conductor_plugin.h",
+        include_str!("../../../../plugin-api/include/conductor_plugin.h"),
+    ),
+    ("README.md", include_str!("new/c/README.md.template")),
+    (".gitignore", include_str!("new/c/gitignore.template")),
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn args(id: &str, lang: Language, dir: &Path) -> Args {
+        Args {
+            id: id.to_owned(),
+            lang,
+            api: None,
+            dir: dir.to_owned(),
+        }
+    }
+
+    #[test]
+    fn every_place_is_filled() {
+        for language in [Language::Rust, Language::RustAsync, Language::C] {
+            let folder = tempfile::tempdir().unwrap();
+            let plugin = Plugin::new(&args("my-db", language, folder.path())).unwrap();
+            let place = folder.path().join("my-db");
+            write(&place, &plugin).unwrap();
+            for (name, _) in plugin.files() {
+                let text = fs::read_to_string(place.join(name)).unwrap();
+                // A brace that Rust's own format strings double is followed by a blank.
+                let left = text
+                    .match_indices("{{")
+                    .find(|(at, _)| text[at + 2..].starts_with(char::is_alphabetic));
+                assert_eq!(left, None, "{name}:\n{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn names_that_are_no_ids_are_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        for id in ["", "My", "1a", "a_b", "../x", "a b", &"x".repeat(65)] {
+            let error = run(&args(id, Language::Rust, folder.path())).unwrap_err();
+            assert!(format!("{error:?}").contains("1–64"), "{id}: {error:?}");
+        }
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn nothing_is_written_over() {
+        let folder = tempfile::tempdir().unwrap();
+        fs::create_dir(folder.path().join("x")).unwrap();
+        let error = run(&args("x", Language::Rust, folder.path())).unwrap_err();
+        assert!(
+            format!("{error:?}").contains("is there already"),
+            "{error:?}"
+        );
+        assert_eq!(fs::read_dir(folder.path().join("x")).unwrap().count(), 0);
+        let nowhere = folder.path().join("nowhere");
+        let error = run(&args("x", Language::Rust, &nowhere)).unwrap_err();
+        assert!(format!("{error:?}").contains("not there"), "{error:?}");
+    }
+
+    #[test]
+    fn what_could_not_be_written_whole_leaves_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("x".repeat(200));
+        let plugin = Plugin::new(&args("x", Language::Rust, folder.path())).unwrap();
+        assert!(write(&long.join("y"), &plugin).is_err());
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn types_are_named_after_the_id() {
+        assert_eq!(type_name("my-db"), "MyDbCheck");
+        assert_eq!(type_name("x-2--y-"), "X2YCheck");
+    }
+
+    #[test]
+    fn a_path_is_quoted_for_the_shell_where_it_must_be() {
+        assert_eq!(quoted(Path::new("./a/b-c_1")), "./a/b-c_1");
+        assert_eq!(quoted(Path::new("a b's")), r"'a b'\''s'");
+    }
+}

@@ -1,0 +1,80 @@
+//! Where a new plugin in Rust gets `conductor-plugin-api` from, which no registry has yet.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// The line of Cargo.toml: by the path that was named, by the one beside this program's source, or by its repository.
+///
+/// # Errors
+/// When the named path does not lead to the crate.
+pub(super) fn dependency(named: Option<&Path>, features: &[&str]) -> Result<String, String> {
+    let place = match named {
+        Some(path) => Some(crate_at(path)?),
+        // It was there when this program was built, and may be gone by now or never have been on this machine.
+        None => crate_at(Path::new(BESIDE_THE_SOURCE)).ok(),
+    };
+    let features = match features {
+        [] => String::new(),
+        features => format!(", features = {features:?}"),
+    };
+    Ok(match place {
+        // Debug's escapes are those of a basic string in TOML.
+        Some(path) => format!(
+            "{NAME} = {{ path = {:?}{features} }}",
+            path.display().to_string()
+        ),
+        None => format!(
+            "# No registry has it yet; with a checkout at hand: path = \"…/conductor/plugin-api\"\n{NAME} = {{ git = {:?}{features} }}",
+            env!("CARGO_PKG_REPOSITORY")
+        ),
+    })
+}
+
+/// The absolute path of the crate in `folder`.
+fn crate_at(folder: &Path) -> Result<PathBuf, String> {
+    let manifest = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest)
+        .map_err(|error| format!("--api {}: {error}; {CURE}", manifest.display()))?;
+    let name = toml::from_str::<toml::Table>(&text)
+        .ok()
+        .and_then(|manifest| Some(manifest.get("package")?.get("name")?.as_str()? == NAME));
+    if name != Some(true) {
+        return Err(format!(
+            "--api {}: is not the manifest of {NAME}; {CURE}",
+            manifest.display()
+        ));
+    }
+    folder
+        .canonicalize()
+        .map_err(|error| format!("--api {}: {error}", folder.display()))
+}
+
+const NAME: &str = "conductor-plugin-api";
+const BESIDE_THE_SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-api");
+const CURE: &str = "name the folder plugin-api of a checkout of conductor";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_not_the_crate_is_refused() {
+        for path in ["/nowhere", concat!(env!("CARGO_MANIFEST_DIR"))] {
+            let error = dependency(Some(Path::new(path)), &[]).unwrap_err();
+            assert!(error.contains(path) && error.contains(CURE), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_named_crate_is_depended_on_with_its_features() {
+        let line = dependency(Some(Path::new(BESIDE_THE_SOURCE)), &["tokio"]).unwrap();
+        assert!(
+            line.ends_with("/plugin-api\", features = [\"tokio\"] }"),
+            "{line}"
+        );
+        let table: toml::Table = toml::from_str(&line).unwrap();
+        assert!(table.contains_key(NAME));
+    }
+}

@@ -1,0 +1,165 @@
+//! `conductor plugin new`, from nothing to a green check, and `plugin diff` on what comes of it.
+
+use std::{
+    fs,
+    net::TcpListener,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use crate::harness::{Setup, artifacts, conductor, workspace};
+
+#[test]
+fn a_new_plugin_in_rust_is_tested_built_and_run_and_its_next_version_compared() {
+    let setup = Setup::without_plugins();
+    let crate_folder = new(&setup, "my-db", &["--lang", "rust"]);
+    let old = build(&crate_folder, "my_db", "0.1.0");
+    inspect(&old);
+    setup.install(&old);
+
+    // A key more, another measurement, and at first too small a step.
+    let source = crate_folder.join("src/lib.rs");
+    let text = fs::read_to_string(&source).unwrap();
+    let text = text
+        .replace(
+            "struct Config {",
+            "struct Config {\n    #[serde(default)]\n    _more: bool,",
+        )
+        .replace("} = &self.config", "    ..\n        } = &self.config")
+        .replace("\"size_bytes\", file", "\"length_bytes\", file");
+    fs::write(&source, text).unwrap();
+    let small = cargo(&crate_folder, "my_db", &["build"], "0.1.1");
+    let config = r#"{ "path": "/proc/self/status" }"#;
+    let (code, found) = diff(&old, &small, &["--config", config]);
+    assert_eq!(code, 1, "{found}");
+    for line in [
+        "measurement length_bytes added minor",
+        "measurement size_bytes removed major",
+        "config key `_more` added, optional minor",
+        "make it 0.2.0 at least",
+    ] {
+        assert!(words(&found).contains(line), "{line}:\n{found}");
+    }
+    let (code, found) = diff(&old, &old, &["--output", "json"]);
+    let found: serde_json::Value = serde_json::from_str(&found).unwrap();
+    assert_eq!((code, &found["needed"]), (0, &"none".into()), "{found}");
+
+    let host = setup
+        .platform("a", "my-db", "{ path = \"/proc/self/status\" }")
+        .platform("b", "my-db", "{ path = \"/nowhere/at-all\" }")
+        .start();
+    host.wait("its reports", |m| {
+        m.checks("a", "healthy") >= 1.0 && m.checks("b", "unhealthy") >= 1.0
+    });
+}
+
+#[test]
+fn a_new_asynchronous_plugin_is_tested_built_and_run() {
+    let setup = Setup::without_plugins();
+    let crate_folder = new(&setup, "ports", &["--lang", "rust-async"]);
+    let library = build(&crate_folder, "ports", "0.1.0");
+    inspect(&library);
+    setup.install(&library);
+    let server = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!("{{ address = \"{}\" }}", server.local_addr().unwrap());
+    let host = setup.platform("a", "ports", &config).start();
+    host.wait("its report", |m| m.checks("a", "healthy") >= 1.0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_new_plugin_in_c_is_made_and_run() {
+    let setup = Setup::without_plugins();
+    let folder = new(&setup, "in-c", &["--lang", "c"]);
+    let mut make = Command::new("make");
+    make.current_dir(&folder)
+        .env("CFLAGS", "-Wall -Wextra -Werror");
+    succeed(make);
+    let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let library = folder.join(format!("{prefix}in-c{suffix}"));
+    inspect(&library);
+    setup.install(&library);
+    let config = "{ path = \"/proc/self/status\" }";
+    let host = setup.platform("a", "in-c", config).start();
+    host.wait("its report", |m| m.checks("a", "healthy") >= 1.0);
+}
+
+/// Makes a plugin with `conductor plugin new`, and answers its folder.
+fn new(setup: &Setup, id: &str, arguments: &[&str]) -> PathBuf {
+    let mut command = conductor(&["plugin", "new", id, "--dir"]);
+    command.arg(setup.folder.path()).args(arguments);
+    let steps = succeed(command);
+    assert_eq!(steps.matches("\n  ").count(), 4, "{steps}");
+    let folder = setup.path(id);
+    assert!(folder.join(".gitignore").exists());
+    folder
+}
+
+/// Runs the crate's tests, builds it, and answers a copy of its library.
+fn build(folder: &Path, name: &str, version: &str) -> PathBuf {
+    // The versions the host was built with, so that nothing is looked up anew.
+    fs::copy(workspace().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
+    cargo(folder, name, &["test"], version);
+    cargo(folder, name, &["build"], version)
+}
+
+fn cargo(folder: &Path, name: &str, arguments: &[&str], version: &str) -> PathBuf {
+    let manifest = folder.join("Cargo.toml");
+    let text = fs::read_to_string(&manifest).unwrap();
+    let versioned = text.lines().map(|line| match line.starts_with("version") {
+        true => format!("version = \"{version}\"\n"),
+        false => format!("{line}\n"),
+    });
+    fs::write(&manifest, versioned.collect::<String>()).unwrap();
+    // One target folder with the other authors' crates, or each would compile abi_stable again.
+    let target = artifacts().parent().unwrap().join("outside/same");
+    let mut command = Command::new(env!("CARGO"));
+    command.args(arguments).arg("--target-dir").arg(&target);
+    command
+        .current_dir(folder)
+        .env_remove("RUSTC")
+        .env_remove("CARGO_TARGET_DIR");
+    succeed(command);
+    let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
+    let file = format!("{prefix}conductor_plugin_{name}{suffix}");
+    let copy = folder.join(version).join(&file);
+    if arguments == ["build"] {
+        fs::create_dir_all(copy.parent().unwrap()).unwrap();
+        fs::copy(target.join("debug").join(&file), &copy).unwrap();
+    }
+    copy
+}
+
+fn inspect(library: &Path) {
+    let mut command = conductor(&["plugin", "inspect"]);
+    command.arg(library);
+    succeed(command);
+}
+
+/// Exit code and output of `plugin diff`.
+fn diff(old: &Path, new: &Path, arguments: &[&str]) -> (i32, String) {
+    let mut command = conductor(&["plugin", "diff"]);
+    let output = command.arg(old).arg(new).args(arguments).output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(!text.is_empty(), "{errors}");
+    (output.status.code().unwrap(), text)
+}
+
+/// The text with single blanks.
+fn words(text: &str) -> String {
+    text.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+/// Runs the command, and answers its standard output.
+#[track_caller]
+fn succeed(mut command: Command) -> String {
+    let output = command.output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(
+        output.status.success(),
+        "{command:?}\n{text}\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    text
+}
