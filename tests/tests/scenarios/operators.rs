@@ -150,11 +150,14 @@ fn what_cannot_be_ordered_is_told_with_the_cure() {
 
 #[test]
 fn a_check_that_is_asked_for_is_waited_for() {
+    let slow = |status| {
+        format!(r#"{{ status = "{status}", check = {{ fault = "sleep", millis = 300 }} }}"#)
+    };
     let host = start(
         Setup::new()
             .host("interval = \"10m\"\nstagger = \"1m\"\ntimeout = \"10s\"")
-            .platform("good", "fault", "{}")
-            .platform("bad", "fault", r#"{ status = "unhealthy" }"#),
+            .platform("good", "fault", &slow("healthy"))
+            .platform("bad", "fault", &slow("unhealthy")),
     );
     host.wait_for_log("loaded version");
     let table = tell(&host, &["check", "good"]);

@@ -193,7 +193,9 @@ fn answer(status: &str, body: &str) -> String {
 fn exchange(mut stream: impl Read + Write, answer: &str) -> String {
     let mut asked = Vec::new();
     let mut byte = [0];
-    while !asked.ends_with(b"\r\n\r\n") {
+    // What is no text, such as the first record of TLS, has no such end.
+    let is_text = |asked: &[u8]| asked.first().is_none_or(u8::is_ascii_alphabetic);
+    while is_text(&asked) && !asked.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte) {
             Ok(1) => asked.push(byte[0]),
             _ => return String::new(),

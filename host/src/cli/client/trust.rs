@@ -45,7 +45,10 @@ pub(super) fn explain(error: &io::Error) -> String {
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
-        Some(Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+        // A CA of the same name with another key is no less of a stranger.
+        Some(Error::InvalidCertificate(
+            CertificateError::UnknownIssuer | CertificateError::BadSignature,
+        )) => {
             "its certificate is from an issuer that is not trusted here: name its CA with --ca-file"
                 .to_owned()
         }

@@ -221,7 +221,7 @@ impl State {
         self.last_place = at;
         self.detail = None;
         self.in_detail
-            .then(|| Command::Ask(Ask::LookAt(Some(name))))
+            .then_some(Command::Ask(Ask::LookAt(Some(name))))
     }
 
     /// What the host's clock shows by now.
