@@ -27,6 +27,10 @@ extern "C" fn constructor() {
             thread::sleep(Duration::from_secs(1));
         },
         b"segfault" => death::write_to_null(),
+        #[expect(
+            clippy::print_stdout,
+            reason = "to print where nobody may is the fault"
+        )]
         b"stdout" => println!("printed as its library was ordered"),
         b"stderr" => eprintln!("printed as its library was ordered"),
         b"thread" => drop(thread::spawn(|| thread::sleep(Duration::from_secs(600)))),
