@@ -20,7 +20,7 @@ fn whatever_fuzzing_came_upon_is_answered_or_cut_off() {
         // The first byte says how the fuzz target cuts the others up.
         let sent = bytes.get(1..).unwrap_or_default();
         let mut surface = host.surface();
-        surface.control = Some(super::control::reloading(|| Ok(())));
+        surface.control = Some(control::reloading(|| Ok(())));
         let answer = runtime.block_on(async {
             let (mut client, server) = duplex(1 << 20);
             let serving = tokio::spawn(serve_stream(

@@ -100,7 +100,7 @@ fn a_change_of_state_takes_a_password_and_an_origin_of_ones_own() {
     let server = File::new(&user("alice", "wonder"))
         .host()
         .serve_with(Limits::default(), |surface| {
-            surface.control = Some(super::control::reloading(|| Ok(())))
+            surface.control = Some(control::reloading(|| Ok(())))
         });
     let post = |headers: &str| {
         let request = format!(
