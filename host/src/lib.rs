@@ -28,6 +28,7 @@
 //! - An unhealthy report never trips a breaker; a refused call is neither success nor failure.
 //! - Every due check ends in exactly one count: a status, or a reason why it was skipped.
 //! - `/metrics` answers while every plugin hangs.
+//! - A secret of the config reaches the plugin it is for, and nothing that anybody reads.
 //! - [`metrics`] depends on nothing in the host; arrows between rooms never turn back:
 //!   [`scheduler`] → [`guard`] → [`breaker`] and [`plugin`]; [`plugin`] and
 //!   [`config`] → [`library`].

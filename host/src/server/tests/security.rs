@@ -59,9 +59,8 @@ fn status(answer: &str) -> u16 {
 
 #[test]
 fn every_route_asks_for_a_name_and_a_password() {
-    let server = File::new(&user("alice", "wonder:land"))
-        .host()
-        .serve(Limits::default());
+    let file = File::new(&user("alice", "wonder:land"));
+    let server = file.host().serve(Limits::default());
     let right = login("alice:wonder:land");
     for path in ["/", "/metrics", "/-/healthy", "/api/v1/status", "/nothing"] {
         let refused = server.ask(&get(path, ""));
@@ -97,11 +96,10 @@ fn every_route_asks_for_a_name_and_a_password() {
 
 #[test]
 fn a_change_of_state_takes_a_password_and_an_origin_of_ones_own() {
-    let server = File::new(&user("alice", "wonder"))
-        .host()
-        .serve_with(Limits::default(), |surface| {
-            surface.control = Some(control::reloading(|| Ok(())))
-        });
+    let file = File::new(&user("alice", "wonder"));
+    let server = file.host().serve_with(Limits::default(), |surface| {
+        surface.control = Some(control::reloading(|| Ok(())))
+    });
     let post = |headers: &str| {
         let request = format!(
             "POST /-/reload HTTP/1.1\r\nhost: host:9750\r\nconnection: close\r\n{headers}\r\n"
