@@ -19,7 +19,10 @@ use tower::ServiceExt as _;
 mod api;
 mod connections;
 mod control;
+mod events;
 mod offload;
+mod openapi;
+mod page;
 mod routes;
 #[cfg(feature = "prometheus")]
 mod scrape;
@@ -29,7 +32,8 @@ mod tests;
 
 pub use surface::{Control, Source, Surface};
 
-use connections::{Busy, Connections};
+use connections::{Activity, Busy, Connections};
+use events::Streaming;
 
 /// A listening server that does not serve yet.
 pub struct Server {
@@ -107,6 +111,10 @@ pub struct Limits {
     /// How long a scraper may take nothing while more is ready for it, before its rendering is given up so that
     /// the next can begin. Less than [`Self::turn_time`], so that one bad scraper does not stop the others.
     pub stall_time: Duration,
+    /// How long a client of a stream of events may take nothing although there is something for it.
+    pub stream_time: Duration,
+    /// How many streams of events there may be: less than [`Self::connections`], so that others find a place.
+    pub streams: usize,
     /// How many connections there may be. A further one takes the place of the one that has been without a
     /// request the longest, so that idle connections lock nobody out.
     pub connections: usize,
@@ -125,6 +133,8 @@ impl Default for Limits {
             request_time: Duration::from_secs(30),
             turn_time: Duration::from_secs(10),
             stall_time: Duration::from_secs(3),
+            stream_time: Duration::from_secs(60),
+            streams: 64,
             connections: 256,
             place_time: Duration::from_secs(1),
             drain_time: Duration::from_secs(5),
@@ -185,7 +195,8 @@ impl Service {
             let routes = routes.clone();
             async move {
                 let response = routes.oneshot(request).await?;
-                Ok::<_, Infallible>(response.map(|body| request_ends.with(body)))
+                let streams = response.extensions().get::<Streaming>().is_some();
+                Ok::<_, Infallible>(response.map(|body| request_ends.with(body, streams)))
             }
         });
         let mut connection = pin!(
@@ -199,9 +210,12 @@ impl Service {
         let mut closed = false;
         loop {
             let time_left = match (*busy.borrow_and_update(), closed) {
-                (true, _) => Some(limits.request_time),
-                (false, true) => Some(LAST_WORDS),
-                (false, false) => None,
+                (Activity::Request, _) => Some(limits.request_time),
+                (Activity::Stream, false) => Some(limits.stream_time),
+                // Its client asks again, and finds out whether there is a next host.
+                (Activity::Stream, true) => return,
+                (Activity::Idle, true) => Some(LAST_WORDS),
+                (Activity::Idle, false) => None,
             };
             tokio::select! {
                 _ = connection.as_mut() => return,

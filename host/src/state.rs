@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use conductor_plugin_api::Status;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -15,7 +16,18 @@ use crate::{
 
 /// How a platform is doing, as far as the host can tell.
 #[derive(
-    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Deserialize,
+    Eq,
+    Hash,
+    JsonSchema,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    Serialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
@@ -144,7 +156,7 @@ impl LoadState {
 }
 
 /// Everything there is to know: the content of `/api/v1/status`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct StatusView {
     /// The host itself.
     pub host: HostView,
@@ -157,12 +169,22 @@ pub struct StatusView {
 }
 
 /// The host itself.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct HostView {
     /// Its version.
     pub version: String,
     /// When it was started.
     pub started: f64,
+    /// When it was looked at, by its own clock: what the other times are to be held against.
+    #[serde(default)]
+    pub now: f64,
+    /// Whether it watches platforms: not yet while it starts, and no more once it stops.
+    #[serde(default)]
+    pub ready: bool,
+    /// 99 of 100 checks of about the last minute began at most so long after their slot, rounded up to the next bucket
+    /// of `conductor_check_lateness_seconds`, or down to the greatest; absent where there were none.
+    #[serde(default)]
+    pub lateness_p99: Option<f64>,
     /// How the machine is doing: `normal`, `degraded` or `critical`.
     pub mode: String,
     /// Why it is not normal.
@@ -178,7 +200,7 @@ pub struct HostView {
 }
 
 /// One platform.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PlatformView {
     /// Its name.
     pub name: String,
@@ -222,7 +244,7 @@ pub struct PlatformView {
 }
 
 /// One platform with what has become of its last checks: the content of `/api/v1/platforms/NAME`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PlatformDetail {
     /// What is known of each platform.
     #[serde(flatten)]
@@ -234,7 +256,7 @@ pub struct PlatformDetail {
 }
 
 /// A check that is over.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PastView {
     /// When it ended.
     pub ended: f64,
@@ -245,7 +267,7 @@ pub struct PastView {
 }
 
 /// A line of the log.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct LineView {
     /// When it was written.
     pub at: f64,
@@ -301,7 +323,7 @@ pub enum CheckNow {
 }
 
 /// A platform's circuit breaker.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct BreakerView {
     /// `closed`, `open` or `half-open`.
     pub state: String,
@@ -312,7 +334,7 @@ pub struct BreakerView {
 }
 
 /// One plugin.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PluginView {
     /// What platforms call it by.
     pub id: String,
@@ -351,7 +373,7 @@ pub struct PluginView {
 }
 
 /// A library file that was refused.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct RefusedView {
     /// Where it lies.
     pub file: String,
