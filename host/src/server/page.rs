@@ -1,7 +1,7 @@
 //! The status page: what the host knows, for people with a browser, with or without JavaScript.
 //!
 //! The templates, the style and the script lie in `host/page`. Whatever comes from a plugin or a config is text to them:
-//! they escape it, and the page's own policy lets a browser run and load nothing but the two files served here. The script
+//! they escape it, and the page's own policy lets a browser run and load nothing but the files served here. The script
 //! keeps an open page as it would be if it were loaded again: it hears which platforms have changed, and asks for the rows of
 //! those that can be seen.
 
@@ -42,6 +42,7 @@ pub(super) fn routes() -> axum::Router<Shown> {
         .route("/platforms/{name}", get(platform))
         .route("/assets/page.css", get(style))
         .route("/assets/page.js", get(script))
+        .route("/assets/icon.svg", get(icon))
 }
 
 async fn list(State(shown): State<Shown>, Query(query): Query<Vec<(String, String)>>) -> Response {
@@ -197,7 +198,8 @@ impl Frame {
     fn new(search: &str) -> Self {
         static ASSETS: OnceLock<String> = OnceLock::new();
         let assets = ASSETS.get_or_init(|| {
-            let hash = Sha256::new().chain_update(CSS).chain_update(JS).finalize();
+            let hash = Sha256::new().chain_update(CSS).chain_update(JS);
+            let hash = hash.chain_update(ICON).finalize();
             hash[..6].iter().map(|byte| format!("{byte:02x}")).collect()
         });
         Self {
@@ -215,9 +217,14 @@ async fn script() -> Response {
     ([(header::CONTENT_TYPE, "text/javascript"), KEPT], JS).into_response()
 }
 
+async fn icon() -> Response {
+    ([(header::CONTENT_TYPE, "image/svg+xml"), KEPT], ICON).into_response()
+}
+
 const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = include_str!("../../page/page.css");
 const JS: &str = include_str!("../../page/page.js");
+const ICON: &str = include_str!("../../page/icon.svg");
 /// Their address changes when they do.
 const KEPT: (header::HeaderName, &str) =
     (header::CACHE_CONTROL, "public, max-age=31536000, immutable");

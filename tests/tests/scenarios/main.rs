@@ -24,5 +24,6 @@ mod reload;
 #[cfg(target_os = "linux")]
 mod replacements;
 mod signatures;
+mod status_page;
 #[cfg(target_os = "linux")]
 mod workers;

@@ -57,14 +57,17 @@ impl Spark {
         }
         step(&mut all, run, 20);
         all.push('z');
-        let words = format!(
-            "Last {} checks: {} to {}; {} bad, {} degraded",
+        let mut words = format!(
+            "Last {} checks: {} to {}",
             history.len(),
             took(least),
-            took(most),
-            counts[0],
-            counts[1]
+            took(most)
         );
+        for (count, word) in counts.into_iter().zip(["bad", "degraded"]) {
+            if count > 0 {
+                let _ = write!(words, "; {count} {word}");
+            }
+        }
         Some(Self {
             all,
             bad,

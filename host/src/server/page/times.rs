@@ -46,10 +46,12 @@ pub(super) fn span(seconds: f64) -> String {
 
 /// How long a check took.
 pub(super) fn took(seconds: f64) -> String {
+    let ms = seconds * 1000.0;
     match seconds {
         s if s >= 10.0 => format!("{s:.0} s"),
-        s if s >= 1.0 => format!("{s:.1} s"),
-        s => format!("{:.0} ms", s * 1000.0),
+        s if s >= 1.0 => format!("{} s", (s * 10.0).round() / 10.0),
+        s if s >= 0.01 => format!("{ms:.0} ms"),
+        _ => format!("{} ms", (ms * 10.0).round() / 10.0),
     }
 }
 
