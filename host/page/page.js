@@ -1,8 +1,8 @@
-// Keeps an open page current: the host tells which platforms changed; rows that moved or can be seen are asked for.
+// Keeps a page current: the host tells which platforms changed; rows that moved or can be seen are asked for.
 "use strict";
 const $ = (id) => document.getElementById(id), all = (what, part = document) => [...part.querySelectorAll(what)];
 const named = (row) => row.id.slice(2), body = document.body, watched = new Set(), moved = new Set(), changed = new Set();
-const known = new Map(); // keys as last heard: rank and name
+const known = new Map(); // keys as last heard
 let main, data, events, ahead, typing, reload, busy;
 
 const watcher = new IntersectionObserver((rows) => {
@@ -26,12 +26,12 @@ function span(s) {
 function tick(part) {
 	all("[data-t]", part).forEach((time) => {
 		const at = time.dataset.t, s = at - Date.now() / 1000 - ahead;
-		time.textContent = Math.abs(s) < 1 ? "now" : s < 0 ? span(-s) + " ago" : "in " + span(s);
+		time.textContent = s * s < 1 ? "now" : s < 0 ? span(-s) + " ago" : "in " + span(s);
 		time.title ||= new Date(at * 1000).toLocaleString();
 	});
 }
 
-// A platform changed, or is `first` heard of.
+// A platform changed, or is heard of `first`.
 function note(key, first) {
 	const name = key.slice(1), gone = key[0] === "-";
 	if (data.platform) return void (reload ||= name === data.platform);
@@ -88,6 +88,7 @@ async function rows() {
 }
 
 function connect() {
+	events?.close();
 	events = new EventSource("/events");
 	const on = (name, act) => events.addEventListener(name, ({ data }) => { body.className = ""; act(JSON.parse(data)); });
 	on("all", (keys) => {
@@ -105,7 +106,11 @@ function connect() {
 		document.title = words + " · Conductor";
 		say(words);
 	});
-	events.onerror = () => { body.className = "lost"; say("No word from the host: this is old"); };
+	events.onerror = () => {
+		body.className = "lost";
+		say("No word from the host");
+		if (events.readyState > 1) setTimeout(connect, 5000);
+	};
 }
 
 begin();
@@ -128,9 +133,7 @@ if (data.now) {
 	if (!data.platform) $("q").addEventListener("input", () => {
 		clearTimeout(typing);
 		typing = setTimeout(() => {
-			const url = new URL(location);
-			url.searchParams.set("q", $("q").value);
-			history.replaceState(0, "", url);
+			history.replaceState(0, "", "?" + new URLSearchParams(new FormData($("find"))));
 			load();
 		}, 250);
 	});

@@ -2,7 +2,7 @@
 //!
 //! It serves while everything else is stuck, and no client can hurt the checks: header size, time and the
 //! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
-//! the JSON) is made on a thread of its own, one at a time. So is what a client can ask the host to do, where the
+//! the JSON, the pages) is made on a thread of its own, one at a time. So is what a client can ask the host to do, where the
 //! operator allows it.
 use std::convert::Infallible;
 use std::io;

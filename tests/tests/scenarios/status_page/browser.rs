@@ -178,12 +178,13 @@ impl Browser {
 
     /// The value of an expression.
     fn run(&mut self, script: &str) -> Value {
+        // A scope of its own: the page's script has names, too.
         let script = format!(
-            "const row = (name) => document.getElementById('p-' + name), \
+            "(() => {{ const row = (name) => document.getElementById('p-' + name), \
              rows = () => [...document.querySelectorAll('.p')].map((row) => row.id.slice(2)).join(); \
-             {{ {script} }}"
+             return ({script}); }})()"
         );
-        let expression = json!({ "expression": script, "replMode": true, "returnByValue": true });
+        let expression = json!({ "expression": script, "returnByValue": true });
         let answer = self.call("Runtime.evaluate", &expression);
         answer["result"]["value"].clone()
     }
@@ -193,10 +194,11 @@ impl Browser {
         let start = Instant::now();
         while self.run(condition) != true {
             if start.elapsed() > PATIENCE {
-                let page = self.run("document.body.innerText");
+                let page = self.run("location.href + '\\n' + document.documentElement.innerText");
                 panic!(
-                    "waited in vain for {what}: {condition}\n{}",
-                    page.as_str().unwrap_or("")
+                    "waited in vain for {what}: {condition}\n{}\n{:#?}",
+                    page.as_str().unwrap_or(""),
+                    self.complaints
                 );
             }
             thread::sleep(Duration::from_millis(50));
