@@ -131,7 +131,7 @@ impl Browser {
     /// None, with a message, where there is no Chromium.
     fn start() -> Option<Self> {
         if Command::new("chromium").arg("--version").output().is_err() {
-            println!("skipped: there is no chromium on this machine");
+            eprintln!("skipped: there is no chromium on this machine");
             return None;
         }
         let profile = tempfile::tempdir().unwrap();
