@@ -3,7 +3,8 @@
 //! It serves while everything else is stuck, and no client can hurt the checks: header size, time and the
 //! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
 //! the JSON, the pages) is made on a thread of its own, one at a time. So is what a client can ask the host to do, where the
-//! operator allows it.
+//! operator allows it. Streams of events go on for as long as their clients take what is sent, and are few enough to
+//! leave others a place.
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
