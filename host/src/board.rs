@@ -9,6 +9,10 @@ use std::{
     },
 };
 
+mod lateness;
+
+use lateness::Lateness;
+
 use crate::{
     guard::{PlatformGuard, PluginGuard, Shared},
     library::Catalog,
@@ -43,6 +47,7 @@ struct Resources {
     sample: Sample,
     mode: &'static str,
     reason: Option<String>,
+    lateness: Lateness,
 }
 
 impl Board {
@@ -99,6 +104,10 @@ impl Board {
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         resources.sample = sample.clone();
+        let (counts, all) = self.shared.metrics.lateness_counts();
+        resources
+            .lateness
+            .note(self.shared.clock.now(), &counts, all);
         resources.mode = judgement.shown.name();
         if let Some(change) = &judgement.changed {
             resources.reason = (resources.mode != "normal").then(|| change.why.clone());
@@ -162,8 +171,16 @@ impl Board {
     /// Everything.
     pub fn status(&self) -> StatusView {
         StatusView {
-            host: self.host(),
             platforms: self.platforms(),
+            ..self.overview()
+        }
+    }
+
+    /// Everything but the platforms.
+    pub fn overview(&self) -> StatusView {
+        StatusView {
+            host: self.host(),
+            platforms: Vec::new(),
             plugins: self.plugins().iter().map(|guard| guard.view()).collect(),
             refused: self
                 .catalog
@@ -206,6 +223,9 @@ impl Board {
         HostView {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             started: self.shared.unix_seconds(std::time::Duration::ZERO),
+            now: self.shared.unix_seconds(self.shared.clock.now()),
+            ready: self.is_ready(),
+            lateness_p99: resources.lateness.p99(),
             mode: resources.mode.to_owned(),
             mode_reason: resources.reason.clone(),
             cpu_percent: resources.sample.cpu_percent,

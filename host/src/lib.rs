@@ -11,7 +11,7 @@
 //!               │                  └── outcome ◄────────┘
 //!    resource monitor                  │
 //!    (a slot on the same stagger)      ├─► metrics ─► /metrics, or the log when nobody can scrape
-//!                                      └─► board ───► JSON, CLI
+//!                                      └─► board ───► status page, JSON, CLI
 //! ```
 //!
 //! # What must not be

@@ -85,6 +85,13 @@ impl Metrics {
         self.shared.lateness.record(late);
     }
 
+    /// The starts so far, by how late they were: each bucket's bound in seconds with the count at or below it, then the
+    /// count of all.
+    pub(crate) fn lateness_counts(&self) -> (Vec<(f64, u64)>, u64) {
+        let (buckets, _, all) = self.shared.lateness.read();
+        (buckets, all)
+    }
+
     /// Sets how much of a resource is in use, in percent, 0–100.
     ///
     /// The series is absent before the first reading, and again after one that is not finite.

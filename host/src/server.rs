@@ -2,8 +2,9 @@
 //!
 //! It serves while everything else is stuck, and no client can hurt the checks: header size, time and the
 //! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
-//! the JSON) is made on a thread of its own, one at a time. So is what a client can ask the host to do, where the
-//! operator allows it. Who gets in at all is the web config's to say ([`Security`]), for every route alike.
+//! the JSON, the pages) is made on a thread of its own, one at a time. So is what a client can ask the host to do, where the
+//! operator allows it. Streams of events go on for as long as their clients take what is sent, and are few enough to
+//! leave others a place. Who gets in at all is the web config's to say ([`Security`]), for every route alike.
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -23,9 +24,12 @@ use tower::ServiceExt as _;
 mod api;
 mod connections;
 mod control;
+mod events;
 #[cfg(feature = "prometheus")]
 mod negotiation;
 mod offload;
+mod openapi;
+mod page;
 mod routes;
 #[cfg(feature = "prometheus")]
 mod scrape;
@@ -37,7 +41,8 @@ mod tests;
 pub use security::Security;
 pub use surface::{Control, Source, Surface};
 
-use connections::{Busy, Connections};
+use connections::{Activity, Busy, Connections};
+use events::Streaming;
 
 /// A listening server that does not serve yet.
 pub struct Server {
@@ -138,6 +143,10 @@ pub struct Limits {
     /// How long a scraper may take nothing while more is ready for it, before its rendering is given up so that
     /// the next can begin. Less than [`Self::turn_time`], so that one bad scraper does not stop the others.
     pub stall_time: Duration,
+    /// How long a client of a stream of events may take nothing although there is something for it.
+    pub stream_time: Duration,
+    /// How many streams of events there may be: less than [`Self::connections`], so that others find a place.
+    pub streams: usize,
     /// How many connections there may be. A further one takes the place of the one that has been without a
     /// request the longest, so that idle connections lock nobody out.
     pub connections: usize,
@@ -156,6 +165,8 @@ impl Default for Limits {
             request_time: Duration::from_secs(30),
             turn_time: Duration::from_secs(10),
             stall_time: Duration::from_secs(3),
+            stream_time: Duration::from_secs(60),
+            streams: 64,
             connections: 256,
             place_time: Duration::from_secs(1),
             drain_time: Duration::from_secs(5),
@@ -246,7 +257,8 @@ impl Service {
                     Err(refusal) => *refusal,
                 };
                 security::add_headers(&config, &mut response);
-                Ok::<_, Infallible>(response.map(|body| request_ends.with(body)))
+                let streams = response.extensions().get::<Streaming>().is_some();
+                Ok::<_, Infallible>(response.map(|body| request_ends.with(body, streams)))
             }
         });
         let mut connection = pin!(
@@ -260,9 +272,12 @@ impl Service {
         let mut closed = false;
         loop {
             let time_left = match (*busy.borrow_and_update(), closed) {
-                (true, _) => Some(limits.request_time),
-                (false, true) => Some(LAST_WORDS),
-                (false, false) => None,
+                (Activity::Request, _) => Some(limits.request_time),
+                (Activity::Stream, false) => Some(limits.stream_time),
+                // Its client asks again, and finds out whether there is a next host.
+                (Activity::Stream, true) => return,
+                (Activity::Idle, true) => Some(LAST_WORDS),
+                (Activity::Idle, false) => None,
             };
             tokio::select! {
                 _ = connection.as_mut() => return,

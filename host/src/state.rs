@@ -6,6 +6,7 @@
 use std::{collections::BTreeMap, fmt, time::Duration};
 
 use conductor_plugin_api::Status;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -17,7 +18,18 @@ use crate::{
 
 /// How a platform is doing, as far as the host can tell.
 #[derive(
-    Clone, Copy, Debug, Default, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize,
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Deserialize,
+    Eq,
+    Hash,
+    JsonSchema,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    Serialize,
 )]
 #[serde(rename_all = "lowercase")]
 pub enum Health {
@@ -146,7 +158,7 @@ impl LoadState {
 }
 
 /// Everything there is to know: the content of `/api/v1/status`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct StatusView {
     /// The host itself.
     pub host: HostView,
@@ -159,12 +171,22 @@ pub struct StatusView {
 }
 
 /// The host itself.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct HostView {
     /// Its version.
     pub version: String,
     /// When it was started.
     pub started: f64,
+    /// When it was looked at, by its own clock: what the other times are to be held against.
+    #[serde(default)]
+    pub now: f64,
+    /// Whether it watches platforms: not yet while it starts, and no more once it stops.
+    #[serde(default)]
+    pub ready: bool,
+    /// 99 of 100 checks of about the last minute began at most so long after their slot, rounded up to the next bucket
+    /// of `conductor_check_lateness_seconds`, or down to the greatest; absent where there were none.
+    #[serde(default)]
+    pub lateness_p99: Option<f64>,
     /// How the machine is doing: `normal`, `degraded` or `critical`.
     pub mode: String,
     /// Why it is not normal.
@@ -180,7 +202,7 @@ pub struct HostView {
 }
 
 /// One platform.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PlatformView {
     /// Its name.
     pub name: String,
@@ -227,7 +249,7 @@ pub struct PlatformView {
 }
 
 /// One platform with what has become of its last checks: the content of `/api/v1/platforms/NAME`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PlatformDetail {
     /// What is known of each platform.
     #[serde(flatten)]
@@ -239,7 +261,7 @@ pub struct PlatformDetail {
 }
 
 /// A check that is over.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PastView {
     /// When it ended.
     pub ended: f64,
@@ -250,7 +272,7 @@ pub struct PastView {
 }
 
 /// A line of the log.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct LineView {
     /// When it was written.
     pub at: f64,
@@ -261,7 +283,7 @@ pub struct LineView {
 }
 
 /// A maintenance window that is in force for a platform.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct MaintenanceView {
     /// Its name.
     pub name: String,
@@ -274,7 +296,7 @@ pub struct MaintenanceView {
 }
 
 /// A maintenance window, in force or not: an item of `/api/v1/maintenance`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct WindowView {
     /// Its name.
     pub name: String,
@@ -331,7 +353,7 @@ impl BreakerOrder {
 }
 
 /// Maintenance that an operator starts now.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaintenanceOrder {
     /// The platforms it is for, by name or with wildcards; each becomes a window of that name.
@@ -372,7 +394,7 @@ pub fn maintenance_length(text: &str) -> Result<Duration, String> {
 }
 
 /// The end of maintenance that operators started.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaintenanceEnd {
     /// The windows, by name: what they were started for.
@@ -404,7 +426,7 @@ pub enum CheckNow {
 }
 
 /// A platform's circuit breaker.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct BreakerView {
     /// `closed`, `open` or `half-open`.
     pub state: String,
@@ -415,7 +437,7 @@ pub struct BreakerView {
 }
 
 /// One plugin.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PluginView {
     /// What platforms call it by.
     pub id: String,
@@ -454,7 +476,7 @@ pub struct PluginView {
 }
 
 /// A library file that was refused.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct RefusedView {
     /// Where it lies.
     pub file: String,

@@ -53,6 +53,10 @@ impl Source for Board {
         self.status()
     }
 
+    fn overview(&self) -> StatusView {
+        self.overview()
+    }
+
     fn platform(&self, name: &str) -> Option<PlatformDetail> {
         self.platform(name)
     }

@@ -1,5 +1,7 @@
 //! `/api/v1`: what the host knows as JSON, and what it can be asked to do.
 
+use std::fmt::Display;
+
 use axum::{
     body::Bytes,
     extract::{Path, State},
@@ -11,6 +13,9 @@ use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
     control::{self, no_such_platform},
+    events::Kind,
+    openapi,
+    page::{self, Done},
     routes::{Shown, busy},
     surface::{Control, Source},
 };
@@ -21,9 +26,12 @@ pub(super) fn routes() -> axum::Router<Shown> {
         .route("/status", get(status))
         .route("/platforms", get(platforms))
         .route("/platforms/{name}", get(platform))
+        .route("/platforms/{name}/badge.svg", get(page::badge))
         .route("/plugins", get(plugins))
         .route("/maintenance", get(windows).post(start_maintenance))
         .route("/maintenance/end", post(end_maintenance))
+        .route("/events", get(events))
+        .route("/openapi.json", get(openapi::serve))
         .route("/platforms/{name}/check", post(check))
         .route("/platforms/{name}/breaker/{order}", post(breaker))
 }
@@ -53,15 +61,24 @@ async fn platform(State(shown): State<Shown>, Path(name): Path<String>) -> Respo
     }
 }
 
+/// Goes on where an earlier stream of the client's ended, if it says where.
+async fn events(State(shown): State<Shown>, headers: HeaderMap) -> Response {
+    let last = headers.get("last-event-id");
+    let last = last.and_then(|last| Some(last.to_str().ok()?.to_owned()));
+    shown.events.listen(Kind::Api, last)
+}
+
 async fn check(
     State(shown): State<Shown>,
     Path(name): Path<String>,
     headers: HeaderMap,
 ) -> Response {
-    control(&shown, &headers, move |control| {
-        control::checked(&name, control.check_now(&name))
+    let asked = name.clone();
+    let answer = control(&shown, &headers, move |control| {
+        control::checked(&asked, control.check_now(&asked))
     })
-    .await
+    .await;
+    page::answered(&headers, &name, Done::Check, answer).await
 }
 
 async fn breaker(
@@ -76,10 +93,12 @@ async fn breaker(
         let text = "A breaker can be told to open, close, release or reset.\n";
         return (StatusCode::NOT_FOUND, text).into_response();
     };
-    control(&shown, &headers, move |control| {
-        control::ordered(&name, order, control.order_breaker(&name, order))
+    let asked = name.clone();
+    let answer = control(&shown, &headers, move |control| {
+        control::ordered(&asked, order, control.order_breaker(&asked, order))
     })
-    .await
+    .await;
+    page::answered(&headers, &name, Done::Breaker(order), answer).await
 }
 
 async fn start_maintenance(
@@ -140,20 +159,32 @@ async fn json<T: Serialize + Send + 'static>(
     shown: &Shown,
     look: impl FnOnce(&dyn Source) -> Option<T> + Send + 'static,
 ) -> Response {
+    show(shown, "application/json", move |source| {
+        look(source).map(|found| serde_json::to_string(&found))
+    })
+    .await
+}
+
+/// Shows a text that is made of something of the host's; 404 where there is nothing of the kind.
+pub(super) async fn show<E: Display + Send + 'static>(
+    shown: &Shown,
+    content_type: &'static str,
+    make: impl FnOnce(&dyn Source) -> Option<Result<String, E>> + Send + 'static,
+) -> Response {
     let source = shown.surface.source.clone();
-    let made = move || look(&*source).map(|found| serde_json::to_string(&found));
-    let Some(text) = shown.looks.start(made).await else {
+    let Some(text) = shown.looks.start(move || make(&*source)).await else {
         return busy();
     };
     let why = match text.await {
         Ok(None) => return StatusCode::NOT_FOUND.into_response(),
         Ok(Some(Ok(text))) => {
-            return ([(header::CONTENT_TYPE, "application/json")], text).into_response();
+            let no_store = (header::CACHE_CONTROL, "no-store");
+            return ([(header::CONTENT_TYPE, content_type), no_store], text).into_response();
         }
         Ok(Some(Err(error))) => error.to_string(),
         Err(error) => error.to_string(),
     };
-    tracing::error!("the status could not be put together: {why}");
+    tracing::error!("what a client asked to see could not be put together: {why}");
     let text = r#"{"error":"the status could not be put together; see the host's log"}"#;
     let json = [(header::CONTENT_TYPE, "application/json")];
     (StatusCode::INTERNAL_SERVER_ERROR, json, text).into_response()

@@ -23,7 +23,7 @@ impl Connections {
         F: Future<Output = ()> + Send + 'static,
     {
         let busy = Busy {
-            requests: Arc::new(watch::channel(false).0),
+            activity: Arc::new(watch::channel(Activity::Idle).0),
             shared: self.shared.clone(),
         };
         let watch = busy.watch();
@@ -81,22 +81,33 @@ impl Drop for Connections {
     }
 }
 
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Activity {
+    /// It has no request.
+    Idle,
+    /// It has one, which is to end soon.
+    Request,
+    /// It has one whose response goes on for as long as the client wants: noted anew at each piece it takes.
+    Stream,
+}
+
 /// Whether a connection has a request.
 #[derive(Clone)]
 pub(super) struct Busy {
-    requests: Arc<watch::Sender<bool>>,
+    activity: Arc<watch::Sender<Activity>>,
     shared: Arc<Shared>,
 }
 
 impl Busy {
     /// Sees each change from now on.
-    pub(super) fn watch(&self) -> watch::Receiver<bool> {
-        self.requests.subscribe()
+    pub(super) fn watch(&self) -> watch::Receiver<Activity> {
+        self.activity.subscribe()
     }
 
     /// Says that a request has begun; it ends when the result is dropped.
     pub(super) fn begin(&self) -> Request {
-        self.requests.send_replace(true);
+        self.activity.send_replace(Activity::Request);
         Request(self.clone())
     }
 }
@@ -105,18 +116,19 @@ impl Busy {
 pub(super) struct Request(Busy);
 
 impl Request {
-    /// The body of its response; the request ends with it.
-    pub(super) fn with(self, body: Body) -> ResponseBody {
+    /// The body of its response; the request ends with it. One that `streams` may go on for ever.
+    pub(super) fn with(self, body: Body, streams: bool) -> ResponseBody {
         ResponseBody {
             body,
-            _request: self,
+            streams,
+            request: self,
         }
     }
 }
 
 impl Drop for Request {
     fn drop(&mut self) {
-        self.0.requests.send_replace(false);
+        self.0.activity.send_replace(Activity::Idle);
         self.0.shared.changed.notify_one();
     }
 }
@@ -124,7 +136,8 @@ impl Drop for Request {
 /// The body of a response, which carries the end of its request.
 pub(super) struct ResponseBody {
     body: Body,
-    _request: Request,
+    streams: bool,
+    request: Request,
 }
 
 impl hyper::body::Body for ResponseBody {
@@ -135,7 +148,12 @@ impl hyper::body::Body for ResponseBody {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
+        let frame = Pin::new(&mut self.body).poll_frame(context);
+        if self.streams && frame.is_ready() {
+            let activity = &self.request.0.activity;
+            activity.send_replace(Activity::Stream);
+        }
+        frame
     }
 
     fn is_end_stream(&self) -> bool {
@@ -162,7 +180,7 @@ struct Table {
 }
 
 struct Connection {
-    busy: watch::Receiver<bool>,
+    busy: watch::Receiver<Activity>,
     abort: AbortHandle,
 }
 
@@ -178,7 +196,9 @@ impl Shared {
             return true;
         }
         let mut open = table.open.values();
-        if let Some(connection) = open.find(|connection| any || !*connection.busy.borrow()) {
+        if let Some(connection) =
+            open.find(|connection| any || *connection.busy.borrow() == Activity::Idle)
+        {
             connection.abort.abort();
         }
         false

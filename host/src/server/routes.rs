@@ -6,22 +6,26 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 
+use super::events::Events;
 #[cfg(feature = "prometheus")]
 use super::negotiation::Wanted;
 use super::offload::Offload;
-use super::{Limits, Surface, api, control};
+use super::{Limits, Surface, api, control, page};
 
 /// All routes over what they show.
 pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
+    let looks = Offload::new(limits.turn_time);
     let shown = Shown {
+        events: Events::new(surface.source.clone(), looks.clone(), limits),
         surface,
         #[cfg(feature = "prometheus")]
         scrapes: super::scrape::Scrapes::new(limits),
-        looks: Offload::new(limits.turn_time),
+        looks,
         controls: Offload::new(limits.turn_time),
     };
     Router::new()
-        .route("/", get(index))
+        .merge(page::routes())
+        .route("/-/", get(index))
         .route("/metrics", get(metrics))
         .route("/-/healthy", get(healthy))
         .route("/-/ready", get(ready))
@@ -36,6 +40,7 @@ pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
         .layer(middleware::from_fn(move |request, next| {
             refuse_large_body(limits.body_bytes, request, next)
         }))
+        .layer(middleware::map_response(guarded))
         .with_state(shown)
 }
 
@@ -48,6 +53,21 @@ pub(super) struct Shown {
     pub(super) looks: Offload,
     /// At what changes something.
     pub(super) controls: Offload,
+    pub(super) events: Events,
+}
+
+/// Tells browsers what they may make of any response. Pages of other sites are not told where somebody comes from, but
+/// the host's own forms have to say it.
+async fn guarded(mut response: Response) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in [
+        (header::CONTENT_SECURITY_POLICY, page::POLICY),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "same-origin"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    response
 }
 
 async fn index() -> String {
@@ -139,6 +159,7 @@ pub(super) fn busy() -> Response {
 const RELOAD: &str = "/-/reload";
 
 const ROUTES: &str = "\
+/               the status page; /platforms/NAME one platform's
 /metrics        metrics in Prometheus's text format, or in OpenMetrics if asked for
 /-/healthy      200 while the host runs
 /-/ready        200 while the host watches platforms, 503 before and after
@@ -146,6 +167,9 @@ const ROUTES: &str = "\
 /api/v1/status  everything as JSON
 /api/v1/platforms, /api/v1/platforms/NAME, /api/v1/plugins  parts of it
 /api/v1/maintenance  maintenance windows; POST starts one, POST …/end ends it (with --web.enable-lifecycle)
+/api/v1/events  the same as server-sent events, as it changes
+/api/v1/openapi.json  all of that described, for programs
+/api/v1/platforms/NAME/badge.svg  a picture for pages of others
 /api/v1/platforms/NAME/check  POST: checks it now (with --web.enable-lifecycle)
 /api/v1/platforms/NAME/breaker/open, …/close, …/release, …/reset  POST (with --web.enable-lifecycle)
 ";

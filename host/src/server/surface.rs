@@ -31,6 +31,9 @@ pub trait Source: Send + Sync {
     /// Everything; called on a thread that may block.
     fn status(&self) -> StatusView;
 
+    /// Everything but the platforms; called on a thread that may block.
+    fn overview(&self) -> StatusView;
+
     /// One platform with its last checks; called on a thread that may block.
     fn platform(&self, name: &str) -> Option<PlatformDetail>;
 

@@ -19,13 +19,38 @@ use crate::{
 mod control;
 mod corpus;
 mod security;
+mod streams;
 
 #[test]
 fn each_route_answers() {
     let host = Host::default();
     let server = host.serve(Limits::default());
     for (path, status, content_type, text) in [
-        ("/", 200, "text/plain", "/api/v1/status"),
+        ("/", 200, "text/html", "There are no platforms"),
+        ("/-/", 200, "text/plain", "/api/v1/status"),
+        ("/platforms/shop", 200, "text/html", "<h1>shop</h1>"),
+        (
+            "/platforms/nobody",
+            404,
+            "text/html",
+            "No platform is called nobody.",
+        ),
+        ("/assets/page.css", 200, "text/css", ":root"),
+        ("/assets/page.js", 200, "text/javascript", "EventSource"),
+        ("/assets/icon.svg", 200, "image/svg+xml", "<svg"),
+        (
+            "/api/v1/platforms/shop/badge.svg",
+            200,
+            "image/svg+xml",
+            "shop: healthy",
+        ),
+        (
+            "/api/v1/platforms/nobody/badge.svg",
+            404,
+            "text/plain",
+            "No platform is called nobody.",
+        ),
+        ("/api/v1/openapi.json", 200, "application/json", "\"3.1.0\""),
         ("/-/healthy", 200, "text/plain", "Conductor is healthy."),
         ("/-/ready", 503, "text/plain", "not ready"),
         (
@@ -409,6 +434,7 @@ struct Host {
     ready: Arc<AtomicBool>,
     panics: Arc<AtomicBool>,
     scrapes: Arc<AtomicUsize>,
+    looks: Arc<AtomicUsize>,
     gate: Arc<Gate>,
     security: Security,
 }
@@ -461,7 +487,13 @@ impl Source for Host {
     fn status(&self) -> StatusView {
         self.gate.pass();
         assert!(!self.panics.load(Ordering::SeqCst), "asked to panic");
-        serde_json::from_str(EMPTY).unwrap()
+        let mut status: StatusView = serde_json::from_str(EMPTY).unwrap();
+        status.host.checks_in_flight = self.looks.fetch_add(1, Ordering::SeqCst);
+        status
+    }
+
+    fn overview(&self) -> StatusView {
+        self.status()
     }
 
     fn platform(&self, name: &str) -> Option<PlatformDetail> {

@@ -31,6 +31,7 @@ mod reload;
 mod replacements;
 mod secrets;
 mod signatures;
+mod status_page;
 #[cfg(target_os = "linux")]
 #[cfg(target_os = "linux")]
 mod validator;

@@ -259,6 +259,44 @@ fn maintenance_is_started_and_ended_by_what_the_body_says() {
     );
 }
 
+#[test]
+fn a_browser_is_sent_back_to_the_page_or_shown_why_not() {
+    let server = Host::default().serve_with(Limits::default(), |surface| {
+        surface.control = Some(reloading(|| Ok(())));
+    });
+    let to = |path: &str| {
+        server.ask(&format!(
+            "POST /api/v1/platforms/{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: text/html,*/*\r\n\r\n"
+        ))
+    };
+    for (path, back) in [
+        ("shop/check", "/platforms/shop?done=check"),
+        ("shop/breaker/open", "/platforms/shop?done=open"),
+    ] {
+        let answer = to(path);
+        assert!(answer.starts_with("HTTP/1.1 303 "), "{answer}");
+        assert!(
+            answer.contains(&format!("location: {back}\r\n")),
+            "{answer}"
+        );
+        assert!(server.get(back).contains("<p class=\"note\">"));
+    }
+    for (path, status, text) in [
+        ("busy/check", 409, "its breaker is open"),
+        ("nobody/check", 404, "No platform is called nobody."),
+    ] {
+        let answer = to(path);
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{answer}"
+        );
+        assert!(
+            answer.contains("text/html") && answer.contains(text),
+            "{answer}"
+        );
+    }
+}
+
 /// A host that reloads like this, and knows a platform `shop`, and `busy`, whose breaker is open.
 pub(super) fn reloading(
     reload: impl Fn() -> Result<(), String> + Send + Sync + 'static,

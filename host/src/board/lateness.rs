@@ -1,0 +1,99 @@
+//! How late checks have begun of late: the histogram counts from the host's start, which says nothing of the last minute.
+
+use std::{collections::VecDeque, time::Duration};
+
+/// The starts of about the last minute, by how late they were.
+#[derive(Debug, Default)]
+pub(super) struct Lateness {
+    /// The oldest first; the counts are of all starts until then.
+    notes: VecDeque<Note>,
+}
+
+#[derive(Debug)]
+struct Note {
+    at: Duration,
+    /// By bucket, each with its bound in seconds and the count at or below it.
+    buckets: Vec<(f64, u64)>,
+    all: u64,
+}
+
+impl Lateness {
+    /// Takes in what the histogram counts at `now`.
+    pub(super) fn note(&mut self, now: Duration, buckets: &[(f64, u64)], all: u64) {
+        let old = now.saturating_sub(WINDOW);
+        // One that is older than the window stays as what the others are held against.
+        while self.notes.get(1).is_some_and(|second| second.at <= old) {
+            self.notes.pop_front();
+        }
+        if self
+            .notes
+            .back()
+            .is_some_and(|last| now < last.at + SHORTEST_STEP)
+        {
+            return;
+        }
+        self.notes.push_back(Note {
+            at: now,
+            buckets: buckets.to_vec(),
+            all,
+        });
+    }
+
+    /// The bound in seconds that 99 of 100 starts kept, or the greatest there is; none where nothing was started.
+    pub(super) fn p99(&self) -> Option<f64> {
+        let (first, last) = (self.notes.front()?, self.notes.back()?);
+        let starts = last.all - first.all;
+        if starts == 0 {
+            return None;
+        }
+        let wanted = starts - starts / 100;
+        let counts = last.buckets.iter().zip(&first.buckets);
+        let mut bounds = counts.map(|((bound, now), (_, then))| (*bound, now - then));
+        let kept = bounds.find(|(_, count)| *count >= wanted);
+        kept.or(last.buckets.last().copied())
+            .map(|(bound, _)| bound)
+    }
+}
+
+const WINDOW: Duration = Duration::from_secs(60);
+/// However often the machine is measured, a minute is at most so many notes.
+const SHORTEST_STEP: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_late_longer_than_a_minute_ago_is_forgotten() {
+        let mut lateness = Lateness::default();
+        assert_eq!(lateness.p99(), None);
+        lateness.note(second(0), &[(0.01, 0), (0.5, 0)], 0);
+        assert_eq!(lateness.p99(), None, "nothing was started");
+        lateness.note(second(5), &[(0.01, 90), (0.5, 100)], 100);
+        assert_eq!(lateness.p99(), Some(0.5));
+        for step in 2..20 {
+            let soon = 90 + 100 * step;
+            lateness.note(
+                second(5 * step),
+                &[(0.01, soon), (0.5, soon + 10)],
+                soon + 10,
+            );
+        }
+        assert_eq!(lateness.p99(), Some(0.01));
+        assert!(lateness.notes.len() < 15, "{}", lateness.notes.len());
+    }
+
+    #[test]
+    fn one_in_a_hundred_may_be_late_and_what_is_beyond_all_bounds_is_given_as_the_greatest() {
+        let mut lateness = Lateness::default();
+        lateness.note(second(0), &[(0.01, 0), (0.5, 0)], 0);
+        lateness.note(second(5), &[(0.01, 99), (0.5, 99)], 100);
+        assert_eq!(lateness.p99(), Some(0.01));
+        lateness.note(second(10), &[(0.01, 99), (0.5, 99)], 120);
+        assert_eq!(lateness.p99(), Some(0.5));
+    }
+
+    fn second(second: u64) -> Duration {
+        Duration::from_secs(second)
+    }
+}

@@ -1,0 +1,250 @@
+//! What was seen at the last look, and when each part of it last changed.
+
+use std::{
+    collections::{HashMap, HashSet, VecDeque},
+    fmt::{self, Write as _},
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    io,
+};
+
+use axum::body::Bytes;
+use serde::Serialize;
+
+use crate::{
+    server::page::{HostNews, key},
+    state::{HostView, PlatformView, StatusView},
+};
+
+/// What there is to tell, for clients that know different parts of it.
+#[derive(Default)]
+pub(super) struct Table {
+    /// Tells this table's ids from those of an earlier one; empty before the first look.
+    epoch: String,
+    /// How often it was looked.
+    looks: u64,
+    status: Option<StatusView>,
+    host: Seen,
+    platforms: HashMap<String, Seen>,
+    /// Platforms that are no more, each with the look that did not find it.
+    gone: VecDeque<(u64, String)>,
+    /// The look before which it is forgotten which have gone.
+    remembers: u64,
+    page: Seen,
+    /// What is told in this round, once it is put together.
+    told: HashMap<Telling, Bytes>,
+}
+
+#[derive(Default)]
+struct Seen {
+    hash: u64,
+    /// The look that found it changed.
+    at: u64,
+}
+
+impl Seen {
+    fn look(&mut self, hash: u64, at: u64) {
+        if self.at == 0 || self.hash != hash {
+            *self = Self { hash, at };
+        }
+    }
+}
+
+#[derive(Clone, Copy, Eq, Hash, PartialEq)]
+enum Telling {
+    News,
+    /// To a program that comes back, and knows what this look has found.
+    Since(u64),
+    All,
+    PageNews,
+    PageAll,
+}
+
+impl Table {
+    /// Takes in what there is now.
+    pub(super) fn look(&mut self, status: StatusView) {
+        if self.epoch.is_empty() {
+            self.epoch = format!("{:.0}", status.host.now * 1000.0);
+        }
+        self.looks += 1;
+        self.told.clear();
+        let now = self.looks;
+        self.host.look(host_hash(&status.host), now);
+        let mut names = HashSet::with_capacity(status.platforms.len());
+        for platform in &status.platforms {
+            names.insert(platform.name.as_str());
+            let hash = platform_hash(platform);
+            match self.platforms.get_mut(&platform.name) {
+                Some(seen) => seen.look(hash, now),
+                None => {
+                    let name = platform.name.clone();
+                    self.platforms.insert(name, Seen { hash, at: now });
+                }
+            }
+        }
+        let known = self.platforms.keys();
+        let lost = known.filter(|name| !names.contains(name.as_str()));
+        for name in lost.cloned().collect::<Vec<_>>() {
+            self.platforms.remove(&name);
+            self.gone.push_back((now, name));
+        }
+        while self.gone.len() > REMEMBERED {
+            if let Some((at, _)) = self.gone.pop_front() {
+                self.remembers = at;
+            }
+        }
+        self.page.look(hash_of(&HostNews::of(&status)), now);
+        self.status = Some(status);
+    }
+
+    /// For a program that knows what was told up to the event `last`: what it does not know.
+    pub(super) fn since(&mut self, last: Option<&str>) -> Bytes {
+        let known = last.and_then(|last| {
+            let (epoch, look) = last.split_once('-')?;
+            let look = look.parse().ok()?;
+            (epoch == self.epoch && (self.remembers..=self.looks).contains(&look)).then_some(look)
+        });
+        let telling = known.map_or(Telling::All, Telling::Since);
+        self.tell(telling, |table, text| {
+            write!(text, "retry: {RETRY_MS}\n\n")?;
+            if known.is_none() {
+                event(text, "reset", &serde_json::json!({}))?;
+            }
+            table.write_since(text, known.unwrap_or(0))
+        })
+    }
+
+    /// For a program that knows everything but what this look has found.
+    pub(super) fn news(&mut self) -> Bytes {
+        self.tell(Telling::News, |table, text| {
+            table.write_since(text, table.looks - 1)
+        })
+    }
+
+    /// For a page that was just opened.
+    pub(super) fn all_for_page(&mut self) -> Bytes {
+        self.tell(Telling::PageAll, |table, text| {
+            write!(text, "retry: {RETRY_MS}\n\n")?;
+            let keys: Vec<String> = table.views().iter().map(key).collect();
+            event(text, "all", &keys)?;
+            table.write_host_for_page(text)
+        })
+    }
+
+    /// For a page that knows everything but what this look has found.
+    pub(super) fn news_for_page(&mut self) -> Bytes {
+        self.tell(Telling::PageNews, |table, text| {
+            let views = table.views().iter();
+            let changed = views.filter(|view| table.at(view) == table.looks).map(key);
+            let gone = table.gone.iter().filter(|(at, _)| *at == table.looks);
+            let gone = gone.map(|(_, name)| format!("-{name}"));
+            let keys: Vec<String> = changed.chain(gone).collect();
+            if !keys.is_empty() {
+                event(text, "changed", &keys)?;
+            }
+            if table.page.at == table.looks {
+                table.write_host_for_page(text)?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts a text together once for all that are to be told the same.
+    fn tell(
+        &mut self,
+        what: Telling,
+        write: impl FnOnce(&Self, &mut String) -> fmt::Result,
+    ) -> Bytes {
+        if let Some(told) = self.told.get(&what) {
+            return told.clone();
+        }
+        let mut text = String::new();
+        if let Err(error) = write(self, &mut text) {
+            tracing::error!("an event could not be put together: {error}");
+            text.clear();
+        }
+        let told = Bytes::from(text);
+        self.told.insert(what, told.clone());
+        told
+    }
+
+    /// The id comes with the last event: who loses the stream before it hears the others again.
+    fn write_since(&self, text: &mut String, known: u64) -> fmt::Result {
+        let start = text.len();
+        if let Some(status) = self.status.as_ref().filter(|_| self.host.at > known) {
+            event(text, "host", &status.host)?;
+        }
+        // One that has gone and come back is told last.
+        for (_, name) in self.gone.iter().filter(|(at, _)| known > 0 && *at > known) {
+            event(text, "removed", &serde_json::json!({ "name": name }))?;
+        }
+        for view in self.views().iter().filter(|view| self.at(view) > known) {
+            event(text, "platform", view)?;
+        }
+        if text.len() > start {
+            text.pop();
+            write!(text, "id: {}-{}\n\n", self.epoch, self.looks)?;
+        }
+        Ok(())
+    }
+
+    fn write_host_for_page(&self, text: &mut String) -> fmt::Result {
+        match &self.status {
+            Some(status) => event(text, "host", &HostNews::of(status)),
+            None => Ok(()),
+        }
+    }
+
+    fn views(&self) -> &[PlatformView] {
+        self.status.as_ref().map_or(&[], |status| &status.platforms)
+    }
+
+    /// The look that found it changed.
+    fn at(&self, view: &PlatformView) -> u64 {
+        self.platforms.get(&view.name).map_or(0, |seen| seen.at)
+    }
+}
+
+fn event(text: &mut String, name: &str, data: &impl Serialize) -> fmt::Result {
+    // JSON has no line breaks of its own.
+    let data = serde_json::to_string(data).map_err(|_| fmt::Error)?;
+    write!(text, "event: {name}\ndata: {data}\n\n")
+}
+
+/// All that a host shows but the time.
+fn host_hash(host: &HostView) -> u64 {
+    hash_of(&HostView {
+        now: 0.0,
+        ..host.clone()
+    })
+}
+
+/// All that a platform shows but how old it is, which changes with each look.
+fn platform_hash(view: &PlatformView) -> u64 {
+    hash_of(&PlatformView {
+        age: None,
+        ..view.clone()
+    })
+}
+
+fn hash_of(what: &impl Serialize) -> u64 {
+    struct Hashing(DefaultHasher);
+    impl io::Write for Hashing {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            bytes.hash(&mut self.0);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    let mut hashing = Hashing(DefaultHasher::new());
+    // What cannot be written is not told either.
+    let _ = serde_json::to_writer(&mut hashing, what);
+    hashing.0.finish()
+}
+
+/// When a client whose stream has ended asks for the next.
+const RETRY_MS: u32 = 2000;
+/// How many platforms that are no more are remembered, for clients that were away.
+const REMEMBERED: usize = 1000;

@@ -1,0 +1,294 @@
+//! The API described for programs: OpenAPI 3.1, whose schemas are made from the types that the answers are.
+
+use axum::{
+    Json,
+    response::{IntoResponse as _, Response},
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
+
+use crate::state::{
+    HostView, MaintenanceEnd, MaintenanceOrder, PlatformDetail, PlatformView, PluginView,
+    StatusView, WindowView,
+};
+
+pub(super) async fn serve() -> Response {
+    Json(document()).into_response()
+}
+
+/// The description.
+fn document() -> Value {
+    let settings = SchemaSettings::draft2020_12().for_serialize();
+    let settings = settings.with(|s| s.definitions_path = "/components/schemas".into());
+    let mut generator = settings.into_generator();
+    let mut paths = Map::new();
+    for operation in OPERATIONS {
+        let path = format!("{PREFIX}{}", operation.path);
+        let described = operation.describe(&mut generator);
+        let method = operation.method.to_owned();
+        match paths.entry(path).or_insert_with(|| json!({})) {
+            Value::Object(methods) => methods.insert(method, described),
+            _ => None,
+        };
+    }
+    // Told by events alone.
+    generator.subschema_for::<HostView>();
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Conductor",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "What a host knows of the platforms it watches. Times are seconds since 1970, durations are seconds. Fields may be added to any object.",
+        },
+        "paths": paths,
+        "components": { "schemas": generator.take_definitions(true) },
+    })
+}
+
+struct Operation {
+    method: &'static str,
+    /// Without what all have in front.
+    path: &'static str,
+    id: &'static str,
+    summary: &'static str,
+    /// What is to be sent, where that is more than the path says.
+    body: Option<fn(&mut SchemaGenerator) -> Schema>,
+    answer: Answer,
+    /// Status codes other than that of the answer, each with its reason. All may also answer 503.
+    others: &'static [(&'static str, &'static str)],
+}
+
+enum Answer {
+    Json(fn(&mut SchemaGenerator) -> Schema),
+    /// Of this type, with this status code.
+    Other(&'static str, &'static str),
+}
+
+impl Operation {
+    fn describe(&self, generator: &mut SchemaGenerator) -> Value {
+        let (code, content_type, schema) = match &self.answer {
+            Answer::Json(schema) => ("200", "application/json", json!(schema(generator))),
+            Answer::Other(code, content_type) => {
+                (*code, *content_type, json!({ "type": "string" }))
+            }
+        };
+        let mut responses = Map::new();
+        responses.insert(
+            code.to_owned(),
+            json!({ "description": self.summary, "content": { (content_type): { "schema": schema } } }),
+        );
+        let busy = ("503", "Too many ask at once.");
+        for (code, why) in self.others.iter().chain([&busy]) {
+            let text = json!({ "text/plain": { "schema": { "type": "string" } } });
+            responses.insert(
+                (*code).to_owned(),
+                json!({ "description": why, "content": text }),
+            );
+        }
+        let parameters: Vec<_> = self.parameters().collect();
+        let mut described = json!({
+            "operationId": self.id,
+            "summary": self.summary,
+            "parameters": parameters,
+            "responses": responses,
+        });
+        if let Some(body) = self.body {
+            let content = json!({ "application/json": { "schema": body(generator) } });
+            described["requestBody"] = json!({ "required": true, "content": content });
+        }
+        described
+    }
+
+    /// What the path leaves open.
+    fn parameters(&self) -> impl Iterator<Item = Value> {
+        let segments = self.path.split('/');
+        segments.filter_map(|segment| {
+            let name = segment.strip_prefix('{')?.strip_suffix('}')?;
+            let schema = match name {
+                "order" => {
+                    json!({ "type": "string", "enum": ["open", "close", "release", "reset"] })
+                }
+                _ => json!({ "type": "string" }),
+            };
+            Some(json!({ "name": name, "in": "path", "required": true, "schema": schema }))
+        })
+    }
+}
+
+fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
+    generator.subschema_for::<T>()
+}
+
+const PREFIX: &str = "/api/v1";
+
+const UNKNOWN: (&str, &str) = ("404", "There is no such platform.");
+const REFUSED: (&str, &str) = (
+    "403",
+    "It is not enabled, or a page of another site asked for it.",
+);
+const INVALID: (&str, &str) = (
+    "400",
+    "The body is not what is wanted, for the reason given.",
+);
+const BACK: (&str, &str) = (
+    "303",
+    "It was done; a browser is sent back to the platform's page.",
+);
+
+const OPERATIONS: &[Operation] = &[
+    Operation {
+        method: "get",
+        path: "/status",
+        id: "status",
+        summary: "Everything.",
+        body: None,
+        answer: Answer::Json(schema_of::<StatusView>),
+        others: &[],
+    },
+    Operation {
+        method: "get",
+        path: "/platforms",
+        id: "platforms",
+        summary: "Each platform, in the config's order.",
+        body: None,
+        answer: Answer::Json(schema_of::<Vec<PlatformView>>),
+        others: &[],
+    },
+    Operation {
+        method: "get",
+        path: "/platforms/{name}",
+        id: "platform",
+        summary: "One platform with its last checks and log lines.",
+        body: None,
+        answer: Answer::Json(schema_of::<PlatformDetail>),
+        others: &[UNKNOWN],
+    },
+    Operation {
+        method: "get",
+        path: "/platforms/{name}/badge.svg",
+        id: "badge",
+        summary: "A picture of its name and status.",
+        body: None,
+        answer: Answer::Other("200", "image/svg+xml"),
+        others: &[UNKNOWN],
+    },
+    Operation {
+        method: "get",
+        path: "/plugins",
+        id: "plugins",
+        summary: "Each plugin that the config names.",
+        body: None,
+        answer: Answer::Json(schema_of::<Vec<PluginView>>),
+        others: &[],
+    },
+    Operation {
+        method: "get",
+        path: "/maintenance",
+        id: "maintenance",
+        summary: "Each maintenance window, in force or not.",
+        body: None,
+        answer: Answer::Json(schema_of::<Vec<WindowView>>),
+        others: &[],
+    },
+    Operation {
+        method: "post",
+        path: "/maintenance",
+        id: "start_maintenance",
+        summary: "Starts maintenance of platforms now.",
+        body: Some(schema_of::<MaintenanceOrder>),
+        answer: Answer::Other("200", "text/plain"),
+        others: &[REFUSED, INVALID, UNKNOWN],
+    },
+    Operation {
+        method: "post",
+        path: "/maintenance/end",
+        id: "end_maintenance",
+        summary: "Ends maintenance that was started so.",
+        body: Some(schema_of::<MaintenanceEnd>),
+        answer: Answer::Other("200", "text/plain"),
+        others: &[
+            REFUSED,
+            INVALID,
+            UNKNOWN,
+            ("409", "The window is the config's, and is changed there."),
+        ],
+    },
+    Operation {
+        method: "get",
+        path: "/events",
+        id: "events",
+        summary: "Server-sent events, for as long as the client listens, at most one look's worth a second: `host` with a HostView, `platform` with a PlatformView, `removed` with the name of a platform that is no more. A new client is told everything; one that sends Last-Event-ID, what it missed; `reset` says that what it knew is to be forgotten.",
+        body: None,
+        answer: Answer::Other("200", "text/event-stream"),
+        others: &[],
+    },
+    Operation {
+        method: "get",
+        path: "/openapi.json",
+        id: "openapi",
+        summary: "This description.",
+        body: None,
+        answer: Answer::Json(|_| schemars::json_schema!({ "type": "object" })),
+        others: &[],
+    },
+    Operation {
+        method: "post",
+        path: "/platforms/{name}/check",
+        id: "check",
+        summary: "Checks it now, beside its schedule.",
+        body: None,
+        answer: Answer::Other("202", "text/plain"),
+        others: &[
+            BACK,
+            REFUSED,
+            UNKNOWN,
+            ("409", "There is none now, for the reason given."),
+        ],
+    },
+    Operation {
+        method: "post",
+        path: "/platforms/{name}/breaker/{order}",
+        id: "order_breaker",
+        summary: "Holds its breaker open or closed, lets it go by the checks again, or resets it.",
+        body: None,
+        answer: Answer::Other("200", "text/plain"),
+        others: &[BACK, REFUSED, UNKNOWN],
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_of_the_api_is_described_and_nothing_else() {
+        let routes = include_str!("api.rs");
+        let routes = routes.split(".route(").skip(1).flat_map(|rest| {
+            let mut parts = rest.split('"');
+            let path = parts.nth(1).unwrap().to_owned();
+            let calls = parts.next().unwrap().lines().next().unwrap_or_default();
+            let methods = ["get", "post"].into_iter();
+            let methods = methods.filter(move |method| calls.contains(&format!("{method}(")));
+            methods.map(move |method| (path.clone(), method.to_owned()))
+        });
+        let mut routes: Vec<_> = routes.collect();
+        let described = OPERATIONS
+            .iter()
+            .map(|o| (o.path.to_owned(), o.method.to_owned()));
+        let mut described: Vec<_> = described.collect();
+        routes.sort();
+        described.sort();
+        assert_eq!(routes, described);
+    }
+
+    #[test]
+    fn every_reference_leads_somewhere() {
+        let document = document();
+        let text = document.to_string();
+        for reference in text.split("\"$ref\":\"#").skip(1) {
+            let pointer = reference.split('"').next().unwrap();
+            assert!(document.pointer(pointer).is_some(), "{pointer}");
+        }
+        assert!(text.contains("#/components/schemas/PlatformView"));
+    }
+}

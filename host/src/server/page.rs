@@ -1,0 +1,239 @@
+//! The status page: what the host knows, for people with a browser, with or without JavaScript.
+//!
+//! The templates, the style and the script lie in `host/page`. Whatever comes from a plugin or a config is text to them:
+//! they escape it, and the page's own policy lets a browser run and load nothing but the files served here. The script
+//! keeps an open page as it would be if it were loaded again: it hears which platforms have changed, and asks for the rows of
+//! those that can be seen.
+
+use std::sync::OnceLock;
+
+use askama::Template;
+use axum::{
+    body::to_bytes,
+    extract::{Path, Query, State},
+    http::{HeaderMap, StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use sha2::{Digest as _, Sha256};
+
+mod badge;
+mod detail;
+mod host;
+mod list;
+mod row;
+mod spark;
+#[cfg(test)]
+mod tests;
+mod times;
+mod wanted;
+
+use super::{api, events::Kind, routes::Shown, surface::Source};
+use crate::state::{BreakerOrder, StatusView};
+pub(super) use host::HostNews;
+pub(super) use row::key;
+use wanted::Wanted;
+
+pub(super) fn routes() -> axum::Router<Shown> {
+    axum::Router::new()
+        .route("/", get(list))
+        .route("/rows", get(rows))
+        .route("/events", get(events))
+        .route("/platforms/{name}", get(platform))
+        .route("/assets/page.css", get(style))
+        .route("/assets/page.js", get(script))
+        .route("/assets/icon.svg", get(icon))
+}
+
+async fn list(State(shown): State<Shown>, Query(query): Query<Vec<(String, String)>>) -> Response {
+    let wanted = Wanted::of(&query);
+    api::show(&shown, HTML, move |source| {
+        Some(list::List::of(source, &wanted).render())
+    })
+    .await
+}
+
+/// The rows of those platforms named that belong on the page asked for.
+async fn rows(State(shown): State<Shown>, Query(query): Query<Vec<(String, String)>>) -> Response {
+    let wanted = Wanted::of(&query);
+    let names = query.into_iter().filter(|(key, _)| key == "n");
+    let names: Vec<String> = names.map(|(_, name)| name).take(ROWS_AT_ONCE).collect();
+    api::show(&shown, HTML, move |source| {
+        Some(list::Rows::of(source, &wanted, &names).render())
+    })
+    .await
+}
+
+async fn events(State(shown): State<Shown>) -> Response {
+    shown.events.listen(Kind::Page, None)
+}
+
+async fn platform(
+    State(shown): State<Shown>,
+    Path(name): Path<String>,
+    Query(query): Query<Vec<(String, String)>>,
+) -> Response {
+    let may_ask = shown.surface.control.is_some();
+    let asked = name.clone();
+    let answer = api::show(&shown, HTML, move |source| {
+        Some(detail::Detail::of(source, &asked, may_ask, &query)?.render())
+    })
+    .await;
+    if answer.status() != StatusCode::NOT_FOUND {
+        return answer;
+    }
+    let text = format!("No platform is called {}.", name.escape_debug());
+    message(StatusCode::NOT_FOUND, "/", &text)
+}
+
+/// The badge of a platform, to be shown on pages of others.
+pub(super) async fn badge(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
+    let asked = name.clone();
+    let mut answer = api::show(&shown, "image/svg+xml", move |source| {
+        Some(badge::Badge::of(&source.platform(&asked)?.platform).render())
+    })
+    .await;
+    if answer.status() == StatusCode::NOT_FOUND {
+        return super::control::no_such_platform(&name);
+    }
+    let no_cache = header::HeaderValue::from_static("no-cache");
+    answer.headers_mut().insert(header::CACHE_CONTROL, no_cache);
+    answer
+}
+
+/// The answer to a form on a platform's page: a browser is sent back to it, or shown why not; others are told as before.
+pub(super) async fn answered(
+    headers: &HeaderMap,
+    name: &str,
+    done: Done,
+    answer: Response,
+) -> Response {
+    let accept = headers.get(header::ACCEPT);
+    let is_browser = accept.is_some_and(|accept| {
+        let accept = accept.to_str().unwrap_or("");
+        accept.contains("text/html")
+    });
+    if !is_browser {
+        return answer;
+    }
+    let address = format!("/platforms/{}", wanted::escaped(name));
+    let status = answer.status();
+    if status.is_success() {
+        let back = [(header::LOCATION, format!("{address}?done={}", done.word()))];
+        return (StatusCode::SEE_OTHER, back).into_response();
+    }
+    let text = to_bytes(answer.into_body(), ANSWER_BYTES).await;
+    let text = text.unwrap_or_default();
+    message(status, &address, &String::from_utf8_lossy(&text))
+}
+
+/// What a form asked for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Done {
+    /// A check.
+    Check,
+    /// Something of the breaker.
+    Breaker(BreakerOrder),
+}
+
+impl Done {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Breaker(order) => {
+                let known = BreakerOrder::ALL.into_iter().find(|(_, o)| *o == order);
+                known.map_or("", |(word, _)| word)
+            }
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        if word == Self::Check.word() {
+            return Some(Self::Check);
+        }
+        let known = BreakerOrder::ALL.into_iter().find(|(w, _)| *w == word);
+        known.map(|(_, order)| Self::Breaker(order))
+    }
+
+    fn told(self) -> String {
+        match self {
+            Self::Check => "A check was begun.".to_owned(),
+            Self::Breaker(order) => format!("An operator {}.", order.told()),
+        }
+    }
+}
+
+/// A page with nothing but a text.
+fn message(status: StatusCode, back: &str, text: &str) -> Response {
+    let page = Message {
+        frame: Frame::new(""),
+        title: status.canonical_reason().unwrap_or("Sorry"),
+        back,
+        text,
+    };
+    match page.render() {
+        Ok(page) => (status, [(header::CONTENT_TYPE, HTML)], page).into_response(),
+        Err(_) => (status, text.to_owned()).into_response(),
+    }
+}
+
+#[derive(Template)]
+#[template(path = "message.html")]
+struct Message<'a> {
+    frame: Frame,
+    title: &'a str,
+    back: &'a str,
+    text: &'a str,
+}
+
+/// What all pages have around them.
+struct Frame {
+    /// What stands in the field for searching.
+    search: String,
+    /// Changes with the files, so that a browser may keep them.
+    assets: &'static str,
+}
+
+impl Frame {
+    fn new(search: &str) -> Self {
+        static ASSETS: OnceLock<String> = OnceLock::new();
+        let assets = ASSETS.get_or_init(|| {
+            let hash = Sha256::new().chain_update(CSS).chain_update(JS);
+            let hash = hash.chain_update(ICON).finalize();
+            hash[..6].iter().map(|byte| format!("{byte:02x}")).collect()
+        });
+        Self {
+            search: search.to_owned(),
+            assets,
+        }
+    }
+}
+
+async fn style() -> Response {
+    ([(header::CONTENT_TYPE, "text/css"), KEPT], CSS).into_response()
+}
+
+async fn script() -> Response {
+    ([(header::CONTENT_TYPE, "text/javascript"), KEPT], JS).into_response()
+}
+
+async fn icon() -> Response {
+    ([(header::CONTENT_TYPE, "image/svg+xml"), KEPT], ICON).into_response()
+}
+
+const HTML: &str = "text/html; charset=utf-8";
+const CSS: &str = include_str!("../../page/page.css");
+const JS: &str = include_str!("../../page/page.js");
+const ICON: &str = include_str!("../../page/icon.svg");
+/// Their address changes when they do.
+const KEPT: (header::HeaderName, &str) =
+    (header::CACHE_CONTROL, "public, max-age=31536000, immutable");
+
+/// How many rows the script may ask for at once.
+const ROWS_AT_ONCE: usize = 100;
+/// The longest text that a form is answered with: that of a refused config.
+const ANSWER_BYTES: usize = 64 << 10;
+
+/// What a browser may do with what this server sends: no page of another site can have it in a frame, and nothing is run
+/// or loaded but what is served here.
+pub(super) const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";

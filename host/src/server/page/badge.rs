@@ -1,0 +1,45 @@
+//! A picture of a platform's name and how it is doing, for pages of others.
+
+use askama::Template;
+
+use super::row::{STALE, rank};
+use crate::state::PlatformView;
+
+/// Two boxes: the name, and the word on its colour.
+#[derive(Template)]
+#[template(path = "badge.svg", escape = "html")]
+pub(super) struct Badge<'a> {
+    name: &'a str,
+    word: String,
+    colour: &'static str,
+    name_width: usize,
+    word_width: usize,
+}
+
+impl<'a> Badge<'a> {
+    pub(super) fn of(view: &'a PlatformView) -> Self {
+        let rank = rank(view);
+        let word = if rank == STALE {
+            format!("{}, stale", view.status)
+        } else {
+            view.status.to_string()
+        };
+        Self {
+            name: &view.name,
+            colour: COLOURS[usize::from(rank)],
+            name_width: width(&view.name),
+            word_width: width(&word),
+            word,
+        }
+    }
+}
+
+/// Of the text alone. The picture tells the browser to fit the text in, whatever font it finds.
+fn width(text: &str) -> usize {
+    text.chars().count() * 7
+}
+
+/// By rank; white can be read on each.
+const COLOURS: [&str; 6] = [
+    "#b3261e", "#b3261e", "#8a5a00", "#6a5a8c", "#5b6470", "#1f6f43",
+];

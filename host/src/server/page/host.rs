@@ -1,0 +1,238 @@
+//! What is to be said of the host itself, so that a sick host is not read as sick platforms.
+
+use askama::Template;
+use serde::{Serialize, Serializer, ser::SerializeStruct as _};
+
+use super::{
+    row::rank,
+    times::{Moment, span},
+    wanted::Show,
+};
+use crate::state::{PlatformView, PluginView, StatusView};
+
+/// The top of each page: the host's own troubles, and how it is doing.
+#[derive(Template)]
+#[template(path = "host.html")]
+pub(super) struct HostPart {
+    troubles: Vec<Trouble>,
+    version: String,
+    started: Moment,
+    facts: Vec<(&'static str, String)>,
+    plugins: Vec<PluginRow>,
+}
+
+/// Something that is wrong with the host.
+struct Trouble {
+    /// `bad` or `odd`.
+    class: &'static str,
+    what: String,
+    text: String,
+}
+
+struct PluginRow {
+    id: String,
+    state: String,
+    version: String,
+    runs: String,
+    generation: String,
+    uses: String,
+    stuck: u64,
+}
+
+impl HostPart {
+    /// Of everything but, perhaps, the platforms.
+    pub(super) fn of(status: &StatusView) -> Self {
+        let host = &status.host;
+        let percent = |value: Option<f64>| value.map(|value| format!("{value:.0} %"));
+        let facts = [
+            ("CPU", percent(host.cpu_percent)),
+            ("memory", percent(host.memory_percent)),
+            ("disk", percent(host.disk_percent)),
+            ("lateness", host.lateness_p99.map(lateness)),
+            ("under way", Some(host.checks_in_flight.to_string())),
+        ];
+        let facts = facts.into_iter();
+        Self {
+            troubles: troubles(status),
+            version: host.version.clone(),
+            started: Moment::new(host.started, host.now),
+            facts: facts.filter_map(|(what, v)| Some((what, v?))).collect(),
+            plugins: status.plugins.iter().map(PluginRow::of).collect(),
+        }
+    }
+}
+
+impl PluginRow {
+    fn of(plugin: &PluginView) -> Self {
+        let memory = plugin
+            .memory_bytes
+            .map(|bytes| format!("{} MiB", bytes >> 20));
+        let cpu = plugin
+            .cpu_seconds
+            .map(|cpu| format!("{} of CPU", span(cpu)));
+        let uses: Vec<_> = [memory, cpu].into_iter().flatten().collect();
+        let pid = plugin.pid.map(|pid| format!(" {pid}"));
+        let isolation = plugin.isolation.clone().unwrap_or_default();
+        Self {
+            id: plugin.id.clone(),
+            state: plugin.state.clone(),
+            version: plugin.version.clone().unwrap_or_default(),
+            runs: isolation + &pid.unwrap_or_default(),
+            generation: plugin
+                .generation
+                .map_or_else(String::new, |g| g.to_string()),
+            uses: uses.join(", "),
+            stuck: plugin.stuck_calls,
+        }
+    }
+}
+
+/// The host's troubles, in the order in which they explain others.
+fn troubles(status: &StatusView) -> Vec<Trouble> {
+    let (bad, odd) = ("bad", "odd");
+    let host = &status.host;
+    let mut troubles = Vec::new();
+    let mut say = |class, what: &str, text: String| {
+        let what = what.to_owned();
+        troubles.push(Trouble { class, what, text });
+    };
+    if !host.ready {
+        let text = "It is starting or shutting down: platforms wait for their checks.".to_owned();
+        say(odd, "not ready", text);
+    }
+    if host.mode != "normal" {
+        let why = host
+            .mode_reason
+            .as_deref()
+            .unwrap_or("the machine is short of something");
+        say(
+            bad,
+            &host.mode,
+            format!("{why}. Platforms of lower priority may be checked less often."),
+        );
+    }
+    if let Some(late) = host.lateness_p99.filter(|late| *late > LATE) {
+        let text = format!(
+            "Checks begin late: {}. Their results may say more of this machine than of the platforms.",
+            lateness(late)
+        );
+        say(bad, "late", text);
+    }
+    for plugin in &status.plugins {
+        let what = format!("plugin {}", plugin.id);
+        if let Some(error) = &plugin.error {
+            say(bad, &what, format!("is not loaded: {error}"));
+        }
+        if plugin.quarantined {
+            let text = format!(
+                "is quarantined: {} calls are stuck in it, so it gets no others",
+                plugin.stuck_calls
+            );
+            say(bad, &what, text);
+        } else if plugin.stuck_calls > 0 {
+            say(
+                odd,
+                &what,
+                format!("has {} stuck calls", plugin.stuck_calls),
+            );
+        }
+        if let Some(why) = &plugin.held_in_worker {
+            say(
+                odd,
+                &what,
+                format!("runs in a worker although the config wants it in the host: {why}"),
+            );
+        }
+        if let Some(note) = &plugin.note {
+            say(odd, &what, note.clone());
+        }
+    }
+    for refused in &status.refused {
+        say(odd, "library refused", refused.reason.clone());
+    }
+    troubles
+}
+
+fn lateness(seconds: f64) -> String {
+    let most = if seconds < 5.0 {
+        format!("within {:.0} ms", seconds * 1000.0)
+    } else {
+        "5 s or more".to_owned()
+    };
+    format!("99 % of starts {most} of their slot")
+}
+
+/// How many platforms are doing how.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Counts {
+    by_rank: [usize; 6],
+}
+
+impl Counts {
+    pub(super) fn of<'a>(platforms: impl IntoIterator<Item = &'a PlatformView>) -> Self {
+        let mut counts = Self::default();
+        for platform in platforms {
+            counts.by_rank[usize::from(rank(platform))] += 1;
+        }
+        counts
+    }
+
+    /// How many a filter lets through.
+    pub(super) fn shown(&self, show: Show) -> usize {
+        let ranks = (0_u8..).zip(self.by_rank);
+        let shown = ranks.filter(|(rank, _)| *rank <= show.last_rank());
+        shown.map(|(_, count)| count).sum()
+    }
+
+    /// In words, worst first.
+    pub(super) fn words(&self) -> String {
+        let names = [
+            "failing",
+            "unhealthy",
+            "degraded",
+            "stale",
+            "waiting",
+            "healthy",
+        ];
+        let counts = names.into_iter().zip(self.by_rank);
+        let words: Vec<_> = counts
+            .filter(|(_, count)| *count > 0)
+            .map(|(name, count)| format!("{count} {name}"))
+            .collect();
+        if words.is_empty() {
+            "no platforms".to_owned()
+        } else {
+            words.join(", ")
+        }
+    }
+}
+
+/// What the page's script is told when the host's part of the page has changed.
+pub(in crate::server) struct HostNews {
+    html: String,
+    counts: Counts,
+}
+
+impl HostNews {
+    pub(in crate::server) fn of(status: &StatusView) -> Self {
+        Self {
+            // A template of strings has nothing to fail at; without it the page keeps what it had.
+            html: HostPart::of(status).render().unwrap_or_default(),
+            counts: Counts::of(&status.platforms),
+        }
+    }
+}
+
+impl Serialize for HostNews {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut news = serializer.serialize_struct("HostNews", 3)?;
+        let shown = Show::ALL.map(|show| self.counts.shown(show));
+        news.serialize_field("html", &self.html)?;
+        news.serialize_field("counts", &shown)?;
+        news.serialize_field("words", &self.counts.words())?;
+        news.end()
+    }
+}
+
+/// From then on the host says that it is late, in seconds: what a machine that is not overloaded stays far below.
+const LATE: f64 = 0.1;

@@ -1,0 +1,204 @@
+//! The list of platforms, worst first.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use askama::Template;
+
+use super::{
+    Frame, Source, StatusView,
+    host::{Counts, HostPart},
+    row::{Row, key, rank},
+    wanted::{Show, Wanted},
+};
+use crate::state::PlatformView;
+
+/// The page with the list.
+#[derive(Template)]
+#[template(path = "list.html")]
+pub(super) struct List {
+    frame: Frame,
+    host: HostPart,
+    now: f64,
+    words: String,
+    filters: Vec<Filter>,
+    groupings: Vec<Grouping>,
+    group: Option<String>,
+    search: String,
+    /// The last rank that is shown.
+    last_rank: u8,
+    groups: Vec<Group>,
+    /// How many rows there would be, if there are too many.
+    cut: Option<usize>,
+}
+
+/// A link that shows some of the platforms.
+struct Filter {
+    name: &'static str,
+    address: String,
+    current: bool,
+    count: usize,
+}
+
+/// A link that groups them.
+struct Grouping {
+    name: String,
+    address: String,
+    current: bool,
+}
+
+/// Some of the platforms.
+struct Group {
+    /// Empty where they are not grouped.
+    title: String,
+    words: String,
+    rows: Vec<Row>,
+}
+
+/// Just the rows of some platforms.
+#[derive(Template)]
+#[template(path = "rows.html")]
+pub(super) struct Rows {
+    rows: Vec<Row>,
+}
+
+impl List {
+    pub(super) fn of(source: &dyn Source, wanted: &Wanted) -> Self {
+        let status = source.status();
+        let counts = Counts::of(&status.platforms);
+        let taken = taken(&status, wanted);
+        let cut = (taken.len() > MOST_ROWS).then_some(taken.len());
+        let groups = groups(taken, wanted.group.as_deref());
+        let mut left = MOST_ROWS;
+        let groups = groups.into_iter().map(|(title, members)| {
+            let words = Counts::of(members.iter().copied()).words();
+            let shown = members.iter().take(left);
+            let rows: Vec<_> = shown.map(|v| row(source, v, status.host.now)).collect();
+            left -= rows.len();
+            Group { title, words, rows }
+        });
+        let groups = groups.filter(|group| !group.rows.is_empty()).collect();
+        Self {
+            frame: Frame::new(&wanted.search),
+            host: HostPart::of(&status),
+            now: status.host.now,
+            words: counts.words(),
+            filters: filters(wanted, &counts),
+            groupings: groupings(&status, wanted),
+            group: wanted.group.clone(),
+            search: wanted.search.clone(),
+            last_rank: wanted.show.last_rank(),
+            groups,
+            cut,
+        }
+    }
+}
+
+impl Rows {
+    /// Of those of these platforms that are wanted.
+    pub(super) fn of(source: &dyn Source, wanted: &Wanted, names: &[String]) -> Self {
+        let now = source.overview().host.now;
+        let found = names.iter().filter_map(|name| source.platform(name));
+        let found = found.filter(|d| wanted.takes(&d.platform, rank(&d.platform)));
+        let rows = found.map(|d| row_of(&d.platform, &d.history, &d.log, now));
+        Self {
+            rows: rows.collect(),
+        }
+    }
+}
+
+/// The platforms that are wanted, worst first.
+fn taken<'a>(status: &'a StatusView, wanted: &Wanted) -> Vec<&'a PlatformView> {
+    let all = status.platforms.iter();
+    let mut taken: Vec<_> = all.filter(|view| wanted.takes(view, rank(view))).collect();
+    taken.sort_by_cached_key(|view| key(view));
+    taken
+}
+
+/// They by their value of a label, the group with the worst first, those without one last.
+fn groups<'a>(
+    taken: Vec<&'a PlatformView>,
+    label: Option<&str>,
+) -> Vec<(String, Vec<&'a PlatformView>)> {
+    let Some(label) = label else {
+        return vec![(String::new(), taken)];
+    };
+    let mut groups: BTreeMap<Option<&str>, Vec<&PlatformView>> = BTreeMap::new();
+    for view in taken {
+        let value = view.labels.get(label).map(String::as_str);
+        groups.entry(value).or_default().push(view);
+    }
+    let mut groups: Vec<_> = groups.into_iter().collect();
+    groups.sort_by_key(|(value, members)| (value.is_none(), members.first().map(|v| rank(v))));
+    let titled = groups.into_iter().map(|(value, members)| {
+        let title = match value {
+            Some(value) => format!("{label}: {value}"),
+            None => format!("no {label}"),
+        };
+        (title, members)
+    });
+    titled.collect()
+}
+
+fn row(source: &dyn Source, view: &PlatformView, now: f64) -> Row {
+    match source.platform(&view.name) {
+        Some(detail) => row_of(view, &detail.history, &detail.log, now),
+        None => row_of(view, &[], &[], now),
+    }
+}
+
+/// The log is shown of those only where something seems to be wrong: the others' would be most of the page.
+fn row_of(
+    view: &PlatformView,
+    history: &[crate::state::PastView],
+    log: &[crate::state::LineView],
+    now: f64,
+) -> Row {
+    let lines = if rank(view) <= Show::Troubled.last_rank() {
+        &log[log.len().saturating_sub(LINES)..]
+    } else {
+        &[]
+    };
+    Row::new(view, history, lines, now)
+}
+
+fn filters(wanted: &Wanted, counts: &Counts) -> Vec<Filter> {
+    let named = |show| match show {
+        Show::All => "All",
+        Show::Failing => "Failing or unhealthy",
+        Show::Troubled => "All but healthy",
+    };
+    let filters = Show::ALL.into_iter().map(|show| Filter {
+        name: named(show),
+        address: wanted.showing(show),
+        current: show == wanted.show,
+        count: counts.shown(show),
+    });
+    filters.collect()
+}
+
+/// By each label that a platform has; none where none has any.
+fn groupings(status: &StatusView, wanted: &Wanted) -> Vec<Grouping> {
+    let labels = status.platforms.iter().flat_map(|view| view.labels.keys());
+    let labels: BTreeSet<&String> = labels.collect();
+    if labels.is_empty() {
+        return Vec::new();
+    }
+    let nothing = Grouping {
+        name: "nothing".to_owned(),
+        address: wanted.grouped(None),
+        current: wanted.group.is_none(),
+    };
+    let by_label = labels.into_iter().take(MOST_GROUPINGS);
+    let by_label = by_label.map(|label| Grouping {
+        name: label.clone(),
+        address: wanted.grouped(Some(label)),
+        current: wanted.group.as_ref() == Some(label),
+    });
+    std::iter::once(nothing).chain(by_label).collect()
+}
+
+/// More than these make a page too large for a browser; the rest is found by searching.
+const MOST_ROWS: usize = 5000;
+const MOST_GROUPINGS: usize = 20;
+/// How many lines of its log a row shows.
+const LINES: usize = 2;

@@ -1,0 +1,134 @@
+//! A platform as the list shows it.
+
+use super::{
+    spark::Spark,
+    times::{Moment, took},
+};
+use crate::state::{BreakerView, Health, LineView, PastView, PlatformView};
+
+/// What a row says of a platform.
+pub(super) struct Row {
+    pub(super) name: String,
+    pub(super) key: String,
+    /// Its place among the shapes and colours.
+    pub(super) rank: u8,
+    /// How it is doing, in a word.
+    pub(super) word: String,
+    pub(super) stale: bool,
+    pub(super) message: String,
+    pub(super) error_type: Option<String>,
+    pub(super) since: Option<Moment>,
+    pub(super) last: Option<Moment>,
+    pub(super) took: Option<String>,
+    pub(super) next: Option<Moment>,
+    pub(super) spark: Option<Spark>,
+    pub(super) breaker: Breaker,
+    pub(super) plugin: String,
+    pub(super) generation: u64,
+    pub(super) labels: Vec<String>,
+    pub(super) maintenance: Option<Maintenance>,
+    /// The last lines of the log about it, the oldest first.
+    pub(super) log: Vec<LogLine>,
+}
+
+/// Its breaker.
+pub(super) struct Breaker {
+    pub(super) state: String,
+    pub(super) forced: bool,
+    pub(super) trial: Option<Moment>,
+}
+
+/// The maintenance window that is in force for it.
+pub(super) struct Maintenance {
+    pub(super) reason: String,
+    pub(super) until: Moment,
+    pub(super) pauses: bool,
+}
+
+/// A line of the log.
+pub(super) struct LogLine {
+    pub(super) at: Moment,
+    pub(super) level: String,
+    pub(super) text: String,
+}
+
+impl Row {
+    pub(super) fn new(
+        view: &PlatformView,
+        history: &[PastView],
+        log: &[LineView],
+        now: f64,
+    ) -> Self {
+        let moment = |at: Option<f64>| at.map(|at| Moment::new(at, now));
+        Self {
+            name: view.name.clone(),
+            key: key(view),
+            rank: health_rank(view.status),
+            word: view.status.to_string(),
+            stale: view.stale,
+            message: view.message.clone(),
+            error_type: view.error_type.clone(),
+            since: moment(view.since),
+            last: moment(view.last_check),
+            took: view.last_duration.map(took),
+            next: moment(view.next_check),
+            spark: Spark::of(history),
+            breaker: Breaker::new(&view.breaker, now),
+            plugin: view.plugin.clone(),
+            generation: view.generation,
+            labels: view
+                .labels
+                .iter()
+                .map(|(key, value)| format!("{key}={value}"))
+                .collect(),
+            maintenance: view.maintenance.as_ref().map(|window| Maintenance {
+                reason: window.reason.clone(),
+                until: Moment::new(window.until, now),
+                pauses: window.checks == "pause",
+            }),
+            log: log
+                .iter()
+                .map(|line| LogLine {
+                    at: Moment::new(line.at, now),
+                    level: line.level.clone(),
+                    text: line.text.clone(),
+                })
+                .collect(),
+        }
+    }
+}
+
+impl Breaker {
+    fn new(view: &BreakerView, now: f64) -> Self {
+        Self {
+            state: view.state.clone(),
+            forced: view.forced,
+            trial: view.retry_at.map(|at| Moment::new(at, now)),
+        }
+    }
+}
+
+/// How urgent it is that an operator looks: 0 first. A result that is old is worth less than its word says.
+pub(super) fn rank(view: &PlatformView) -> u8 {
+    match health_rank(view.status) {
+        STALE.. if view.stale => STALE,
+        rank => rank,
+    }
+}
+
+pub(super) fn health_rank(health: Health) -> u8 {
+    match health {
+        Health::Failing => 0,
+        Health::Unhealthy => 1,
+        Health::Degraded => 2,
+        Health::Waiting => 4,
+        Health::Healthy => 5,
+    }
+}
+
+/// What rows are sorted by, and known to the page's script by: the rank's digit and the name.
+pub(in crate::server) fn key(view: &PlatformView) -> String {
+    format!("{}{}", rank(view), view.name)
+}
+
+pub(super) const STALE: u8 = 3;

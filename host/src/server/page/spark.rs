@@ -1,0 +1,96 @@
+//! A platform's last checks as a picture of a line's height: how long each took, and which were bad.
+
+use std::fmt::Write as _;
+
+use super::times::took;
+use crate::state::{Health, PastView};
+
+/// The picture, 120 wide and 20 high, the latest check at the right.
+pub(super) struct Spark {
+    /// The outline of all.
+    pub(super) all: String,
+    /// The bars of failing and unhealthy ones.
+    pub(super) bad: String,
+    /// The bars of degraded ones.
+    pub(super) degraded: String,
+    /// What it shows, in words.
+    pub(super) words: String,
+}
+
+impl Spark {
+    /// Of checks, the latest first; none where there are none.
+    pub(super) fn of(history: &[PastView]) -> Option<Self> {
+        let history = &history[..history.len().min(CHECKS)];
+        let durations = || history.iter().map(|past| past.duration);
+        let (least, most) = durations().fold((f64::MAX, 0.0_f64), |(least, most), d| {
+            (least.min(d), most.max(d))
+        });
+        if history.is_empty() {
+            return None;
+        }
+        let first = (CHECKS - history.len()) * WIDTH;
+        let (mut all, mut bad, mut degraded) =
+            (format!("M{first} 20"), String::new(), String::new());
+        let (mut last, mut run) = (None, 0);
+        let mut counts = [0; 2];
+        for (place, past) in history.iter().rev().enumerate() {
+            let x = first + place * WIDTH;
+            let y = top(past.duration, most);
+            if last != Some(y) {
+                step(&mut all, run, y);
+                (last, run) = (Some(y), 0);
+            }
+            run += WIDTH;
+            let bar = match past.status {
+                Health::Failing | Health::Unhealthy => {
+                    counts[0] += 1;
+                    &mut bad
+                }
+                Health::Degraded => {
+                    counts[1] += 1;
+                    &mut degraded
+                }
+                Health::Waiting | Health::Healthy => continue,
+            };
+            // Writing to a string cannot fail.
+            let _ = write!(bar, "M{x} 20V{y}h{WIDTH}V20z");
+        }
+        step(&mut all, run, 20);
+        all.push('z');
+        let mut words = format!(
+            "Last {} checks: {} to {}",
+            history.len(),
+            took(least),
+            took(most)
+        );
+        for (count, word) in counts.into_iter().zip(["bad", "degraded"]) {
+            if count > 0 {
+                let _ = write!(words, "; {count} {word}");
+            }
+        }
+        Some(Self {
+            all,
+            bad,
+            degraded,
+            words,
+        })
+    }
+}
+
+/// Goes on at the height so far, then to the next.
+fn step(path: &mut String, run: usize, y: u8) {
+    if run > 0 {
+        let _ = write!(path, "h{run}");
+    }
+    let _ = write!(path, "V{y}");
+}
+
+/// Where the bar ends at the top: 2 for the longest, 18 for one of no time, so that all can be seen.
+fn top(duration: f64, most: f64) -> u8 {
+    let share = if most > 0.0 { duration / most } else { 0.0 };
+    let eighths = (0..16_u8).find(|&n| share * 16.0 <= f64::from(n));
+    18 - eighths.unwrap_or(16)
+}
+
+const CHECKS: usize = 60;
+const WIDTH: usize = 2;

@@ -1,0 +1,325 @@
+//! The page as a browser gets it, and the pieces it is made of.
+
+use super::{
+    badge::Badge,
+    detail::Detail,
+    list::{List, Rows},
+    spark::Spark,
+    times::{Moment, span, took},
+    wanted::Wanted,
+    *,
+};
+use crate::state::{PastView, PlatformDetail, PlatformView, WindowView};
+
+#[test]
+fn a_small_page() {
+    let page = List::of(&host(), &Wanted::default()).render().unwrap();
+    let page = page.replace(Frame::new("").assets, "HASH");
+    let (_, body) = page.split_once("<header>").unwrap();
+    insta::assert_snapshot!(body);
+}
+
+#[test]
+fn the_page_of_a_platform() {
+    let page = detail(&host(), "shop", true, "check");
+    let (_, body) = page.split_once("<header>").unwrap();
+    insta::assert_snapshot!(body);
+}
+
+#[test]
+fn what_a_plugin_says_is_text_and_nothing_else() {
+    let mut host = host();
+    let evil = "<script>alert(1)</script>\"'&";
+    for detail in &mut host.platforms {
+        evil.clone_into(&mut detail.platform.message);
+        evil.clone_into(&mut detail.platform.plugin);
+        let label = (evil.to_owned(), evil.to_owned());
+        detail.platform.labels.extend([label]);
+        detail.platform.measurements.insert(evil.to_owned(), 1.0);
+        evil.clone_into(&mut detail.log[0].text);
+    }
+    let query = [("q", evil), ("group", evil)].map(|(k, v)| (k.to_owned(), v.to_owned()));
+    let pages = [
+        List::of(&host, &Wanted::default()).render().unwrap(),
+        List::of(&host, &Wanted::of(&query)).render().unwrap(),
+        detail(&host, "shop", true, evil),
+        Badge::of(&PlatformView {
+            name: evil.to_owned(),
+            ..host.platforms[0].platform.clone()
+        })
+        .render()
+        .unwrap(),
+    ];
+    for page in pages {
+        assert!(!page.contains("<script>alert"), "{page}");
+        assert!(!page.contains("alert(1)</script>"), "{page}");
+        assert!(!page.contains("\"'&"), "{page}");
+    }
+}
+
+#[test]
+fn worst_come_first_and_a_stale_result_before_a_good_one() {
+    assert_eq!(shown(""), ["mail", "shop", "old", "new", "wiki"]);
+}
+
+#[test]
+fn a_filter_shows_only_what_it_says_and_keeps_the_rest_of_the_address() {
+    assert_eq!(shown("show=failing"), ["mail"]);
+    assert_eq!(shown("show=troubled"), ["mail", "shop", "old"]);
+    assert_eq!(shown("show=nonsense").len(), 5);
+    assert_eq!(shown("q=SHOP"), ["shop"], "by name");
+    assert_eq!(shown("q=team=chat"), ["mail"], "by label");
+    assert_eq!(shown("q=refused"), ["mail"], "by message");
+    assert_eq!(shown("show=failing&q=wiki"), [""; 0]);
+    let page = list(&host(), "show=failing&q=a%26b&group=team");
+    assert!(
+        page.contains("href=\"/?show=troubled&#38;q=a%2526b&#38;group=team\""),
+        "{page}"
+    );
+}
+
+#[test]
+fn groups_stand_by_their_worst_and_those_without_the_label_last() {
+    let page = list(&host(), "group=team");
+    let titles: Vec<_> = page
+        .split("<h2>")
+        .skip(1)
+        .map(|rest| rest.split(" <small>").next().unwrap())
+        .filter(|title| title.contains("team"))
+        .collect();
+    assert_eq!(titles, ["team: chat", "team: web", "no team"]);
+}
+
+#[test]
+fn rows_asked_for_by_the_script_pass_the_same_filter() {
+    let names = ["mail", "wiki", "nobody"].map(str::to_owned);
+    let rows = |query| {
+        let rows = Rows::of(&host(), &Wanted::of(&parsed(query)), &names);
+        ids(&rows.render().unwrap())
+    };
+    assert_eq!(rows(""), ["mail", "wiki"]);
+    assert_eq!(rows("show=failing"), ["mail"]);
+}
+
+#[test]
+fn a_sick_host_is_not_read_as_sick_platforms() {
+    let mut host = host();
+    host.status.host.mode = "critical".to_owned();
+    host.status.host.mode_reason = Some("memory 95 % in use".to_owned());
+    host.status.host.lateness_p99 = Some(0.5);
+    host.status.host.ready = false;
+    let plugin = &mut host.status.plugins[0];
+    plugin.quarantined = true;
+    plugin.stuck_calls = 9;
+    plugin.note = Some("a new library was not taken".to_owned());
+    for page in [list(&host, ""), detail(&host, "wiki", false, "")] {
+        for trouble in [
+            "Trouble of the host itself",
+            "critical</strong> memory 95 % in use",
+            "Checks begin late: 99 % of starts within 500 ms",
+            "starting or shutting down",
+            "quarantined: 9 calls are stuck",
+            "a new library was not taken",
+            "bad.so: no manifest",
+        ] {
+            assert!(page.contains(trouble), "{trouble}: {page}");
+        }
+    }
+    let page = list(&healthy_host(), "");
+    assert!(!page.contains("Trouble of the host"), "{page}");
+}
+
+#[test]
+fn buttons_are_shown_only_where_they_work() {
+    let page = detail(&host(), "shop", false, "");
+    assert!(!page.contains("<button"), "{page}");
+    let page = detail(&host(), "shop", true, "");
+    assert!(page.contains("action=\"/api/v1/platforms/shop/check\""));
+    assert!(page.contains("/breaker/open\"") && !page.contains("/breaker/release\""));
+    let mut host = host();
+    host.platforms[1].platform.breaker.forced = true;
+    let page = detail(&host, "shop", true, "");
+    assert!(page.contains("/breaker/release\"") && page.contains("held by an operator"));
+}
+
+#[test]
+fn a_spark_shows_the_latest_at_the_right_and_the_bad_ones_apart() {
+    let past = |duration, status| PastView {
+        ended: 1.0,
+        duration,
+        status,
+    };
+    use crate::state::Health::{Degraded, Failing, Healthy};
+    assert!(Spark::of(&[]).is_none());
+    let latest_first = [
+        past(0.004, Failing),
+        past(0.002, Degraded),
+        past(0.0, Healthy),
+    ];
+    let spark = Spark::of(&latest_first).unwrap();
+    assert_eq!(spark.all, "M114 20V18h2V10h2V2h2V20z");
+    assert_eq!(spark.degraded, "M116 20V10h2V20z");
+    assert_eq!(spark.bad, "M118 20V2h2V20z");
+    assert_eq!(
+        spark.words,
+        "Last 3 checks: 0 ms to 4 ms; 1 bad; 1 degraded"
+    );
+    let many = vec![past(0.001, Healthy); 100];
+    assert_eq!(Spark::of(&many).unwrap().all, "M0 20V2h120V20z");
+}
+
+#[test]
+fn times_are_as_exact_as_people_want_them() {
+    let texts = [0.3, -5.0, -119.9, -120.0, -7300.0, -200_000.0, 12.0];
+    let texts = texts.map(|offset| Moment::new(1e6 + offset, 1e6).text);
+    let wanted = [
+        "now",
+        "5 s ago",
+        "119 s ago",
+        "2 min ago",
+        "2 h ago",
+        "2 d ago",
+        "in 12 s",
+    ];
+    assert_eq!(texts, wanted);
+    let lengths = [0.0, 0.00034, 0.0123, 0.9, 2.0, 2.54, 61.0].map(took);
+    let wanted = ["0 ms", "0.3 ms", "12 ms", "900 ms", "2 s", "2.5 s", "61 s"];
+    assert_eq!(lengths, wanted);
+    assert_eq!(span(3600.0), "60 min");
+}
+
+#[test]
+fn a_badge_says_in_words_what_its_colour_says() {
+    let host = host();
+    let old = &host.platforms[3].platform;
+    insta::assert_snapshot!(Badge::of(old).render().unwrap());
+}
+
+#[test]
+fn the_script_is_small() {
+    assert!(JS.len() < 5000, "{} bytes", JS.len());
+}
+
+/// Five platforms, and a host with a few troubles.
+struct Fake {
+    status: StatusView,
+    platforms: Vec<PlatformDetail>,
+}
+
+impl Source for Fake {
+    fn is_ready(&self) -> bool {
+        true
+    }
+
+    fn status(&self) -> StatusView {
+        let views = self.platforms.iter().map(|d| d.platform.clone());
+        StatusView {
+            platforms: views.collect(),
+            ..self.status.clone()
+        }
+    }
+
+    fn overview(&self) -> StatusView {
+        self.status.clone()
+    }
+
+    fn maintenance(&self) -> Vec<WindowView> {
+        Vec::new()
+    }
+
+    fn platform(&self, name: &str) -> Option<PlatformDetail> {
+        let mut all = self.platforms.iter();
+        all.find(|d| d.platform.name == name).cloned()
+    }
+}
+
+fn host() -> Fake {
+    let platform = |name: &str, status: &str, team: Option<&str>| {
+        let labels = team.map(|team| serde_json::json!({ "team": team }));
+        serde_json::from_value::<PlatformDetail>(serde_json::json!({
+            "name": name, "plugin": "http", "generation": 2, "status": status,
+            "message": if name == "mail" { "connection refused" } else { "200 OK" },
+            "error_type": (status == "failing").then_some("error"),
+            "since": 900.0, "last_check": 995.0, "last_duration": 0.012, "age": 5.0, "stale": name == "old",
+            "next_check": 1003.0, "interval": 5.0, "timeout": 4.0, "priority": "normal",
+            "breaker": if name == "mail" {
+                serde_json::json!({ "state": "open", "retry_at": 1020.0, "forced": false })
+            } else {
+                serde_json::json!({ "state": "closed", "retry_at": null, "forced": false })
+            },
+            "labels": labels.unwrap_or(serde_json::json!({})),
+            "maintenance": (name == "mail").then(|| serde_json::json!({
+                "name": "patching", "reason": "new disks", "until": 4600.0, "checks": "pause",
+            })),
+            "measurements": { "latency_seconds": 0.012 },
+            "history": [
+                { "ended": 995.0, "duration": 0.012, "status": status },
+                { "ended": 990.0, "duration": 0.006, "status": "healthy" },
+            ],
+            "log": [{ "at": 995.0, "level": "info", "text": "as it was" }],
+        }))
+        .unwrap()
+    };
+    Fake {
+        status: serde_json::from_value(serde_json::json!({
+            "host": {
+                "version": "1.2.3", "started": 100.0, "now": 1000.0, "ready": true, "mode": "normal",
+                "mode_reason": null, "cpu_percent": 12.3, "memory_percent": 45.6, "disk_percent": null,
+                "lateness_p99": 0.01, "checks_in_flight": 1,
+            },
+            "platforms": [],
+            "plugins": [{
+                "id": "http", "state": "loaded", "error": null, "note": null, "version": "0.1.0",
+                "api_version": "1.0.0", "isolation": "process", "generation": 2, "pid": 77,
+                "memory_bytes": 7_340_032, "cpu_seconds": 12.0, "sha256": null, "file": null,
+                "stuck_calls": 0, "quarantined": false,
+            }],
+            "refused": [{ "file": "bad.so", "reason": "bad.so: no manifest" }],
+        }))
+        .unwrap(),
+        platforms: vec![
+            platform("wiki", "healthy", Some("web")),
+            platform("shop", "degraded", Some("web")),
+            platform("mail", "failing", Some("chat")),
+            platform("old", "healthy", None),
+            platform("new", "waiting", None),
+        ],
+    }
+}
+
+fn healthy_host() -> Fake {
+    let mut host = host();
+    host.status.refused.clear();
+    host
+}
+
+fn list(host: &Fake, query: &str) -> String {
+    List::of(host, &Wanted::of(&parsed(query)))
+        .render()
+        .unwrap()
+}
+
+fn detail(host: &Fake, name: &str, may_ask: bool, done: &str) -> String {
+    let query = [("done".to_owned(), done.to_owned())];
+    let detail = Detail::of(host, name, may_ask, &query).unwrap();
+    detail.render().unwrap()
+}
+
+/// The names of the platforms on a page.
+fn shown(query: &str) -> Vec<String> {
+    ids(&list(&host(), query))
+}
+
+fn ids(html: &str) -> Vec<String> {
+    let rows = html.split("id=\"p-").skip(1);
+    rows.map(|rest| rest.split('"').next().unwrap().to_owned())
+        .collect()
+}
+
+/// Without what stands for other signs.
+fn parsed(query: &str) -> Vec<(String, String)> {
+    let parts = query.split('&').filter_map(|part| part.split_once('='));
+    parts
+        .map(|(key, value)| (key.to_owned(), value.to_owned()))
+        .collect()
+}

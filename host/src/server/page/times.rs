@@ -1,0 +1,65 @@
+//! Times and amounts as people read them. The script says the same as time goes on.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+/// A moment, and how far from now it is.
+pub(super) struct Moment {
+    /// Seconds since 1970, with tenths.
+    pub(super) unix: String,
+    /// Such as `12 s ago` or `in 3 s`.
+    pub(super) text: String,
+    /// Date and time of day, UTC.
+    pub(super) date: String,
+}
+
+impl Moment {
+    pub(super) fn new(at: f64, now: f64) -> Self {
+        Self {
+            unix: format!("{at:.1}"),
+            text: apart(at - now),
+            date: date(at),
+        }
+    }
+}
+
+fn apart(seconds: f64) -> String {
+    if seconds.abs() < 1.0 {
+        return "now".to_owned();
+    }
+    let span = span(seconds.abs());
+    if seconds < 0.0 {
+        format!("{span} ago")
+    } else {
+        format!("in {span}")
+    }
+}
+
+/// A length of time, in its greatest unit.
+pub(super) fn span(seconds: f64) -> String {
+    let units = [(86400.0, "d"), (3600.0, "h"), (60.0, "min")];
+    let unit = units
+        .into_iter()
+        .find(|(length, _)| seconds >= 2.0 * length);
+    let (length, unit) = unit.unwrap_or((1.0, "s"));
+    format!("{:.0} {unit}", (seconds / length).floor())
+}
+
+/// How long a check took.
+pub(super) fn took(seconds: f64) -> String {
+    let ms = seconds * 1000.0;
+    match seconds {
+        s if s >= 10.0 => format!("{s:.0} s"),
+        s if s >= 1.0 => format!("{} s", (s * 10.0).round() / 10.0),
+        s if s >= 0.01 => format!("{ms:.0} ms"),
+        _ => format!("{} ms", (ms * 10.0).round() / 10.0),
+    }
+}
+
+/// Date and time of day, UTC.
+pub(super) fn date(unix: f64) -> String {
+    let since = Duration::try_from_secs_f64(unix).unwrap_or_default();
+    match UNIX_EPOCH.checked_add(since) {
+        Some(time) => humantime::format_rfc3339_seconds(time).to_string(),
+        None => String::new(),
+    }
+}

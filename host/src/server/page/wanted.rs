@@ -1,0 +1,118 @@
+//! Which platforms a page is asked to show: what stands behind the `?` of its address.
+
+use crate::state::PlatformView;
+
+/// Which platforms are wanted, and how.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) show: Show,
+    /// Lower-case; empty for all.
+    pub(super) search: String,
+    /// The label they are grouped by.
+    pub(super) group: Option<String>,
+}
+
+/// Which of them by how they are doing.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) enum Show {
+    #[default]
+    All,
+    /// Failing or unhealthy.
+    Failing,
+    /// All that an operator should look at: degraded ones and those whose result is old, too.
+    Troubled,
+}
+
+impl Show {
+    pub(super) const ALL: [Self; 3] = [Self::All, Self::Failing, Self::Troubled];
+
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::All => "",
+            Self::Failing => "failing",
+            Self::Troubled => "troubled",
+        }
+    }
+
+    /// The last rank that is shown.
+    pub(super) fn last_rank(self) -> u8 {
+        match self {
+            Self::Failing => 1,
+            Self::Troubled => 3,
+            Self::All => 9,
+        }
+    }
+}
+
+impl Wanted {
+    pub(super) fn of(query: &[(String, String)]) -> Self {
+        let get = |wanted: &str| {
+            let found = query.iter().find(|(key, _)| key == wanted);
+            found.map_or("", |(_, value)| value.trim())
+        };
+        let show = Show::ALL.into_iter().find(|s| s.word() == get("show"));
+        let group = get("group");
+        Self {
+            show: show.unwrap_or_default(),
+            search: get("q").to_lowercase(),
+            group: (!group.is_empty()).then(|| group.to_owned()),
+        }
+    }
+
+    /// Whether a platform of this rank is wanted.
+    pub(super) fn takes(&self, view: &PlatformView, rank: u8) -> bool {
+        let has = |text: &str| text.to_lowercase().contains(&self.search);
+        rank <= self.show.last_rank()
+            && (self.search.is_empty()
+                || has(&view.name)
+                || has(&view.plugin)
+                || has(&view.message)
+                || view.labels.iter().any(|(k, v)| has(&format!("{k}={v}"))))
+    }
+
+    /// Where the same is shown with this filter.
+    pub(super) fn showing(&self, show: Show) -> String {
+        Self {
+            show,
+            ..self.clone()
+        }
+        .address()
+    }
+
+    /// Where the same is shown in these groups.
+    pub(super) fn grouped(&self, group: Option<&str>) -> String {
+        Self {
+            group: group.map(str::to_owned),
+            ..self.clone()
+        }
+        .address()
+    }
+
+    fn address(&self) -> String {
+        let parts = [
+            ("show", self.show.word()),
+            ("q", &self.search),
+            ("group", self.group.as_deref().unwrap_or("")),
+        ];
+        let parts = parts.iter().filter(|(_, value)| !value.is_empty());
+        let parts: Vec<_> = parts
+            .map(|(key, value)| format!("{key}={}", escaped(value)))
+            .collect();
+        if parts.is_empty() {
+            "/".to_owned()
+        } else {
+            format!("/?{}", parts.join("&"))
+        }
+    }
+}
+
+/// As it stands in an address.
+pub(super) fn escaped(text: &str) -> String {
+    let bytes = text.bytes().map(|byte| match byte {
+        b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {
+            char::from(byte).to_string()
+        }
+        _ => format!("%{byte:02X}"),
+    });
+    bytes.collect()
+}

@@ -1,0 +1,114 @@
+//! Streams of events over a real connection: they outlive the limits of other requests, and are in nobody's way.
+
+use super::*;
+
+const LISTEN: &[u8] = b"GET /api/v1/events HTTP/1.1\r\nhost: x\r\n\r\n";
+
+#[test]
+fn a_stream_goes_on_longer_than_a_request_may_take() {
+    let host = Host::default();
+    let server = host.serve(Limits {
+        request_time: Duration::from_millis(300),
+        ..Limits::default()
+    });
+    let mut stream = server.connect();
+    stream.write_all(LISTEN).unwrap();
+    let mut heard = read_until(&mut stream, "event: host");
+    assert!(heard.contains("content-type: text/event-stream"), "{heard}");
+    assert!(heard.contains("retry: 2000"), "{heard}");
+    // Each look finds another number of checks under way; the third comes a second and more after the first.
+    for _ in 0..2 {
+        heard = read_until(&mut stream, "event: host");
+    }
+    assert!(heard.contains("checks_in_flight"), "{heard}");
+}
+
+#[test]
+fn streams_beyond_the_limit_are_told_so_and_others_are_served() {
+    let host = Host::default();
+    let server = host.serve(Limits {
+        streams: 1,
+        connections: 3,
+        place_time: Duration::from_secs(60),
+        ..Limits::default()
+    });
+    let mut stream = server.connect();
+    stream.write_all(LISTEN).unwrap();
+    read_until(&mut stream, "event: host");
+    let answer = server.get("/events");
+    assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
+    assert!(answer.contains("retry-after: 30"), "{answer}");
+    let _idle: Vec<_> = (0..6).map(|_| server.connect()).collect();
+    assert!(server.get("/-/healthy").starts_with("HTTP/1.1 200 "));
+    read_until(&mut stream, "event: host");
+}
+
+#[test]
+fn a_stream_that_ends_leaves_its_place_to_another() {
+    let host = Host::default();
+    let server = host.serve(Limits {
+        streams: 1,
+        ..Limits::default()
+    });
+    for _ in 0..3 {
+        // What is left of the one before takes a moment to go.
+        let mut answer = String::new();
+        for _ in 0..600 {
+            let mut stream = server.connect();
+            stream.write_all(LISTEN).unwrap();
+            answer = read_until(&mut stream, "\r\n\r\n");
+            if answer.starts_with("HTTP/1.1 200 ") {
+                break;
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
+    }
+}
+
+#[test]
+fn a_client_that_takes_nothing_loses_its_connection() {
+    let host = Host::default();
+    let server = host.serve(Limits {
+        // Shorter than the time between two looks: the next piece comes too late to be taken in time.
+        stream_time: Duration::from_millis(100),
+        ..Limits::default()
+    });
+    let mut stream = server.connect();
+    stream.write_all(LISTEN).unwrap();
+    let heard = read_to_end(&mut stream);
+    assert!(!heard.ends_with("\r\n0\r\n\r\n"), "{heard}");
+}
+
+#[test]
+fn a_shutdown_does_not_wait_for_streams() {
+    let host = Host::default();
+    let server = host.serve(Limits {
+        drain_time: 2 * PATIENCE,
+        ..Limits::default()
+    });
+    let mut stream = server.connect();
+    stream.write_all(LISTEN).unwrap();
+    read_until(&mut stream, "event: host");
+    let clock = crate::clock::Clock::start();
+    server.stop();
+    server.join();
+    assert!(clock.now() < PATIENCE, "it was waited for");
+    read_to_end(&mut stream);
+}
+
+/// What comes until this text has come.
+fn read_until(stream: &mut TcpStream, text: &str) -> String {
+    let mut heard = Vec::new();
+    let mut byte = [0];
+    while !heard.ends_with(text.as_bytes()) {
+        stream.read_exact(&mut byte).unwrap();
+        heard.push(byte[0]);
+    }
+    // With the rest of the line.
+    while byte[0] != b'\n' {
+        stream.read_exact(&mut byte).unwrap();
+        heard.push(byte[0]);
+    }
+    String::from_utf8(heard).unwrap()
+}
