@@ -33,7 +33,9 @@ mod secrets;
 mod signatures;
 mod status_page;
 #[cfg(target_os = "linux")]
+mod systemd;
 #[cfg(target_os = "linux")]
 mod validator;
 mod web_config;
+#[cfg(target_os = "linux")]
 mod workers;

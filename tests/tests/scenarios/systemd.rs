@@ -1,0 +1,232 @@
+//! The host under what its systemd unit does to it, and what it tells systemd.
+#![expect(
+    unsafe_code,
+    reason = "a filter for system calls is laid on the child between fork and exec"
+)]
+
+use std::{
+    collections::BTreeSet,
+    fs,
+    io::ErrorKind,
+    net::TcpListener,
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixDatagram, process::CommandExt as _},
+    },
+    path::PathBuf,
+    process::{Command, Stdio},
+};
+
+use seccompiler::{BpfMap, BpfProgram, compile_from_json};
+
+use crate::harness::{Host, PATIENCE, Setup, workspace};
+
+#[test]
+fn a_worker_is_closed_and_works_under_the_system_calls_that_the_unit_leaves() {
+    let Some(filter) = filter_of_the_unit() else {
+        return;
+    };
+    let mut command = Setup::new()
+        .platform("root", "disk", "{ path = \"/\" }")
+        .platform("port", "tcp", "{ address = \"127.0.0.1:1\" }")
+        .command(&["run", "--once"]);
+    let folder = tempfile::tempdir().unwrap();
+    command.current_dir(folder.path());
+    // SAFETY: it allocates nothing and takes no lock: two system calls.
+    unsafe {
+        command.pre_exec(move || seccompiler::apply_filter(&filter).map_err(std::io::Error::other))
+    };
+    let output = command.output().unwrap();
+    let (found, log) = (
+        String::from_utf8_lossy(&output.stdout).into_owned(),
+        String::from_utf8_lossy(&output.stderr).into_owned(),
+    );
+    assert!(
+        found.contains("root") && found.contains("% used"),
+        "{found}\n{log}"
+    );
+    assert!(found.contains("connection refused"), "{found}\n{log}");
+    for word in ["confine", "capabilities", "landlock", "seccomp", "password"] {
+        assert!(!log.contains(word), "{log}");
+    }
+}
+
+#[test]
+fn the_unit_exposes_less_than_two() {
+    let analyze = Command::new("systemd-analyze")
+        .args(["security", "--offline=yes"])
+        .arg(unit())
+        .output();
+    let output = match analyze {
+        Err(error) if error.kind() == ErrorKind::NotFound => return skipped(),
+        output => output.unwrap(),
+    };
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let score = text
+        .split("Overall exposure level for conductor.service: ")
+        .nth(1);
+    let score: f64 = score
+        .and_then(|rest| rest.split(' ').next()?.parse().ok())
+        .expect(&text);
+    assert!(score < 2.0, "{text}");
+}
+
+#[test]
+fn systemd_is_told_of_ready_status_signs_of_life_and_the_end() {
+    let (setup, socket, mut command) = notified();
+    let child = command
+        .env("WATCHDOG_USEC", "600000")
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut host = Host::adopt(child, setup);
+    host.find_address();
+    let first = told(&socket, "READY=1");
+    assert!(
+        first.contains("STATUS=1 platforms") || first.contains("WATCHDOG=1"),
+        "{first}"
+    );
+    told(&socket, "STATUS=1 platforms: 1 healthy");
+    told(&socket, "WATCHDOG=1");
+    host.signal("TERM");
+    told(&socket, "STOPPING=1");
+    assert!(host.wait_for_exit().success());
+}
+
+#[test]
+fn a_port_that_was_opened_before_is_served() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let setup = Setup::new().platform("p", "fault", "{}");
+    let conductor = setup.command(&["run", "--web.listen-address", "127.0.0.1:1"]);
+    // systemd passes it as descriptor 3, with the number of the process that it is for.
+    let mut shell = Command::new("sh");
+    shell
+        .args([
+            "-c",
+            "exec 3<&0 </dev/null; LISTEN_FDS=1 LISTEN_PID=$$ exec \"$@\"",
+            "sh",
+        ])
+        .arg(conductor.get_program())
+        .args(conductor.get_args())
+        .env("NO_COLOR", "1")
+        .stdin(OwnedFd::from(listener))
+        .stderr(Stdio::piped());
+    let mut host = Host::adopt(shell.spawn().unwrap(), setup);
+    host.find_address();
+    assert_eq!(host.address, address);
+    host.wait("checks", |m| m.checks("p", "healthy") >= 1.0);
+}
+
+/// A host that tells a socket of the test's what it would tell systemd.
+fn notified() -> (Setup, UnixDatagram, Command) {
+    let setup = Setup::new().platform("p", "fault", "{}");
+    let path = setup.path("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = setup.command(&["run", "--web.listen-address", "127.0.0.1:0"]);
+    command.env("NOTIFY_SOCKET", path);
+    (setup, socket, command)
+}
+
+/// Waits until systemd is told this.
+#[track_caller]
+fn told(socket: &UnixDatagram, what: &str) -> String {
+    let mut heard = Vec::new();
+    loop {
+        let mut message = [0; 4096];
+        let Ok(length) = socket.recv(&mut message) else {
+            panic!("systemd was never told {what:?}, but {heard:#?}");
+        };
+        let text = String::from_utf8_lossy(&message[..length]).into_owned();
+        if text.contains(what) {
+            return text;
+        }
+        heard.push(text);
+    }
+}
+
+/// What the unit's lines of system calls come to: names of groups are looked up in systemd itself.
+fn filter_of_the_unit() -> Option<BpfProgram> {
+    let text = fs::read_to_string(unit()).unwrap();
+    let lines = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("SystemCallFilter="));
+    let mut allowed = BTreeSet::new();
+    for line in lines {
+        let (removes, names) = match line.strip_prefix('~') {
+            Some(names) => (true, names),
+            None => (false, line),
+        };
+        for name in names.split_whitespace() {
+            for call in calls(name)? {
+                if removes {
+                    allowed.remove(&call);
+                } else {
+                    allowed.insert(call);
+                }
+            }
+        }
+    }
+    // systemd adds what a start takes.
+    allowed.extend(calls("@default")?);
+    allowed.extend(["execve".to_owned()]);
+    let known = allowed
+        .iter()
+        .filter(|call| compile(&[call.as_str()]).is_some());
+    let known: Vec<_> = known.map(String::as_str).collect();
+    assert!(known.len() > 200, "{known:?}");
+    compile(&known)
+}
+
+/// The system calls of a group of systemd's, or the one of this name; nothing where there is no systemd to ask.
+fn calls(name: &str) -> Option<Vec<String>> {
+    if !name.starts_with('@') {
+        return Some(vec![name.to_owned()]);
+    }
+    let asked = Command::new("systemd-analyze")
+        .args(["syscall-filter", name])
+        .output();
+    let output = match asked {
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            skipped();
+            return None;
+        }
+        output => output.unwrap(),
+    };
+    assert!(output.status.success(), "systemd knows no {name}");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let lines = text.lines().skip(1).map(str::trim);
+    let mut all = Vec::new();
+    for line in lines.filter(|line| !line.is_empty() && !line.starts_with('#')) {
+        all.extend(calls(line)?);
+    }
+    Some(all)
+}
+
+/// A filter that lets these calls pass and answers all others with EPERM; nothing where this machine lacks one.
+fn compile(calls: &[&str]) -> Option<BpfProgram> {
+    let rules: Vec<_> = calls
+        .iter()
+        .map(|call| serde_json::json!({ "syscall": call }))
+        .collect();
+    let filter = serde_json::json!({ "unit": {
+        "mismatch_action": { "errno": 1 }, "match_action": "allow", "filter": rules,
+    } });
+    let arch = std::env::consts::ARCH.try_into().ok()?;
+    let mut filters: BpfMap = compile_from_json(filter.to_string().as_bytes(), arch).ok()?;
+    filters.remove("unit")
+}
+
+fn unit() -> PathBuf {
+    workspace().join("packaging/systemd/conductor.service")
+}
+
+/// Says that systemd's own tool is missing; in CI that is a failure.
+fn skipped() {
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "systemd-analyze is part of what CI checks"
+    );
+    eprintln!("skipped: there is no systemd-analyze on this machine");
+}
