@@ -47,8 +47,8 @@ fn every_answer_of_the_api_is_as_it_describes_itself() {
         }
     }
     assert_eq!(
-        held, 15,
-        "status, platforms, platform, plugins and the description"
+        held, 18,
+        "status, platforms, platform, plugins, maintenance and the description"
     );
 
     let schema = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });

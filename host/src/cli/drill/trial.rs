@@ -105,7 +105,9 @@ impl Drill {
         strike.relieve(scene)?;
         let well_again = |seen: &Seen| {
             let more = seen.healthy(TWIN) - answered.healthy(TWIN);
-            (case.recovers() && more < RECOVERED)
+            // The fault may strike again in the moment of the look, and its successor be about to start.
+            let between = case.isolation == Isolation::Process && seen.worker().is_none();
+            (case.recovers() && (more < RECOVERED || between))
                 .then(|| format!("{TWIN}, of the same plugin, is not well again"))
         };
         let went_on = |seen: &Seen| {
