@@ -25,6 +25,7 @@ use crate::{
     clock::Clock,
     library::{self, Policy, Store, Vetted},
     plugin::{protocol::messages::ManifestFacts, sandbox, worker::describe_end},
+    redaction,
 };
 
 /// Where a file's tests run: a vetted private copy, and a second one under another path.
@@ -88,6 +89,7 @@ impl Scene {
             origin: self.vetted.origin.display().to_string(),
             manifest: ManifestFacts::of(&self.vetted.manifest),
             policy: self.policy.clone(),
+            secrets: config.map_or_else(Vec::new, |it| redaction::within(&it.to_string())),
             config: config.cloned(),
             seed,
         };
@@ -275,7 +277,9 @@ impl Printed {
             let mut buffer = [0; 16 << 10];
             while let Ok(read @ 1..) = pipe.read(&mut buffer) {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = MAX_PRINTED.saturating_sub(kept.len());
+                // So that a secret which begins in what is shown is whole.
+                let keep = MAX_PRINTED + redaction::longest();
+                let room = keep.saturating_sub(kept.len());
                 kept.extend_from_slice(&buffer[..read.min(room)]);
             }
             drop(alive);
@@ -294,6 +298,7 @@ impl Printed {
                 c
             }
         };
+        let bytes = redaction::beginning(&bytes, MAX_PRINTED);
         String::from_utf8_lossy(&bytes).chars().map(shown).collect()
     }
 }

@@ -4,11 +4,13 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::redaction;
+
 /// What a test says to a plugin.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Verdict {
     pub(super) status: Status,
-    /// What was found; printable.
+    /// What was found; printable, without secrets.
     pub(super) found: String,
     /// What to do about it; printable, empty where there is nothing to do.
     pub(super) cure: String,
@@ -48,7 +50,7 @@ impl Verdict {
     pub(super) fn new(status: Status, found: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
             status,
-            found: found.into(),
+            found: redaction::redact_text(found.into()),
             cure: cure.into(),
         }
     }
