@@ -95,10 +95,13 @@ impl Scene {
         };
         let ended = match Running::start(&order) {
             Ok(running) => running.end(test.limit),
-            Err(error) => return OfTest::skipped(test, &format!("it cannot be started: {error}")),
+            Err(error) => {
+                let why = format!("its process cannot be started: {error}");
+                return OfTest::new(test, Verdict::untested(why));
+            }
         };
         let verdict = judge(how, ended.verdict, &ended.stdout, &ended.stderr);
-        let blocks = how.is_gate && verdict.status.is_bad();
+        let blocks = how.is_gate && verdict.is_bad();
         let output = [ended.stdout, ended.stderr].concat();
         OfTest::new(test, verdict).printed(output).blocking(blocks)
     }
