@@ -50,7 +50,14 @@ impl Scene {
     }
 
     fn new(file: &Path) -> Result<Self, String> {
-        let failed = |e: io::Error| format!("there is no place for private copies: {e}");
+        // Not by the error's own text, which has another random name in it each time.
+        let failed = |e: io::Error| {
+            format!(
+                "there is no place for private copies in {} ({}): name another folder with TMPDIR",
+                std::env::temp_dir().display(),
+                e.kind()
+            )
+        };
         let folder = tempfile::tempdir().map_err(failed)?;
         let store = Store::open(folder.path()).map_err(|refusal| refusal.to_string())?;
         let vetted = library::vet(file, &Policy::none(), &store).map_err(|r| r.to_string())?;
