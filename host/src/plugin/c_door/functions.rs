@@ -205,3 +205,20 @@ unsafe fn text(text: &*const c_char) -> &[u8] {
     // SAFETY: these bytes were read just now.
     unsafe { std::slice::from_raw_parts(text.cast(), length) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_across_the_end_of_what_is_kept_is_taken_out_in_whole() {
+        redaction::learn(["said-by-a-c-plugin"]);
+        let text = CString::new("x".repeat(MAX_MESSAGE - 3) + "said-by-a-c-plugin").unwrap();
+        let pointer = text.as_ptr();
+        // SAFETY: `text` is alive.
+        let said = unsafe { said(&pointer) };
+        assert!(said.ends_with(b"xxx(a secret)"), "{}", said.len());
+    }
+}
