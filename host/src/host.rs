@@ -59,18 +59,19 @@ pub struct Host {
 }
 
 impl Host {
-    /// Builds and starts everything the config asks for; `tail` is what the log's lines are kept in.
+    /// Builds and starts everything the config asks for; `tail` is what the log's lines are kept in, and `security` what
+    /// the files come from that no plugin may read.
     ///
     /// # Errors
     /// When the host cannot work at all: it has no place for private copies, or gets no thread. A plugin or a platform
     /// that cannot work stops nobody; it is shown as failing.
-    pub fn start(config: &Arc<Config>, tail: Tail) -> Result<Self, String> {
+    pub fn start(config: &Arc<Config>, tail: Tail, security: Security) -> Result<Self, String> {
         let Parts {
             assembly,
             shared,
             board,
             record,
-        } = Parts::of(config, tail)?;
+        } = Parts::of(config, tail, security)?;
         let setup = Setup {
             shared: Arc::clone(&shared),
             board: Arc::clone(&board),
@@ -209,7 +210,8 @@ pub async fn run(
     let config = Arc::clone(config);
     let metrics_log_after = config.host.metrics_log_after;
     // Reads whole folders, which may lie on a disk that does not answer.
-    let start = tokio::task::spawn_blocking(move || Host::start(&config, doors.tail));
+    let security = doors.security.clone();
+    let start = tokio::task::spawn_blocking(move || Host::start(&config, doors.tail, security));
     let host = tokio::select! {
         host = start => Arc::new(host.map_err(|e| format!("cannot start: {e}"))??),
         () = &mut shutdown => return Ok(()),
@@ -287,7 +289,7 @@ async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator
 /// # Errors
 /// As [`Host::start`].
 pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
-    let parts = Parts::of(config, Tail::default())?;
+    let parts = Parts::of(config, Tail::default(), Security::default())?;
     take_in(config);
     let plan = parts.assembly.plan(config);
     Calendar::new(parts.shared.clock, Arc::clone(&parts.board))
@@ -328,7 +330,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(config: &Config, tail: Tail) -> Result<Self, String> {
+    fn of(config: &Config, tail: Tail, security: Security) -> Result<Self, String> {
         let clock = Clock::start();
         let loader = loader(config, clock).map_err(|refusal| refusal.to_string())?;
         let (quarantine, record) =
@@ -342,7 +344,7 @@ impl Parts {
             tail,
         ));
         Ok(Self {
-            assembly: Assembly::new(Arc::clone(&shared), Arc::clone(&board), loader),
+            assembly: Assembly::new(Arc::clone(&shared), Arc::clone(&board), loader, security),
             shared,
             board,
             record,

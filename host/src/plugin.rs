@@ -279,6 +279,21 @@ fn is_harmful(c: char) -> bool {
         || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
+/// The character as it is shown: escaped where it could do harm.
+pub(crate) fn escaped(c: char) -> String {
+    if is_harmful(c) {
+        c.escape_default().collect()
+    } else {
+        c.into()
+    }
+}
+
+/// Text of many lines as it is shown: the lines stay, whatever else could do harm is escaped.
+pub(crate) fn escaped_lines(text: &str) -> String {
+    let shown = |c: char| if c == '\n' { c.to_string() } else { escaped(c) };
+    text.chars().map(shown).collect()
+}
+
 /// Replaces `text` by a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes, without secrets.
 fn set_message(text: &mut String, message: &[u8]) {
     text.clear();
@@ -294,13 +309,7 @@ fn set_message(text: &mut String, message: &[u8]) {
         return;
     }
     for chunk in cut.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            if is_harmful(c) {
-                text.extend(c.escape_default());
-            } else {
-                text.push(c);
-            }
-        }
+        text.extend(chunk.valid().chars().map(escaped));
         // A character cut in half by the limit is no fault of the plugin's.
         if !chunk.invalid().is_empty()
             && chunk.invalid().as_ptr_range().end != cut.as_ptr_range().end

@@ -19,6 +19,7 @@ use conductor::{
     host::Host,
     metrics::{self, prometheus::Format},
     plugin::worker,
+    server::Security,
     tail::Tail,
 };
 
@@ -77,7 +78,7 @@ fn measure(isolation: &str, platforms: usize, interval: &str, seconds: usize, bu
     let config = Arc::new(Config::parse(text, "bench.toml", folder.path()).unwrap());
     let before = memory("self", &["Pss"]);
     let clock = Clock::start();
-    let host = Host::start(&config, Tail::default()).unwrap();
+    let host = Host::start(&config, Tail::default(), Security::default()).unwrap();
     while !host.board().is_ready() || host.checks_ended() == 0 {
         thread::sleep(Duration::from_millis(1));
     }

@@ -1,6 +1,6 @@
 //! A platform's `config` table by itself, as somebody wrote it on a command line.
 
-use std::{path::Path, sync::Arc};
+use std::{fmt, path::Path, sync::Arc};
 
 use serde_json::Value;
 
@@ -9,9 +9,9 @@ use super::schema::PluginSchema;
 use super::secrets::{Lookup, Secrets};
 use super::source::Source;
 use super::{spans, syntax};
+use crate::redaction;
 
 /// A config, as JSON or as operators write it behind `config =`.
-#[derive(Debug)]
 pub struct InlineConfig {
     value: Value,
     secrets: Secrets,
@@ -20,6 +20,8 @@ pub struct InlineConfig {
 
 impl InlineConfig {
     /// Reads the text, and looks its secrets up as the host does; files are relative to the working directory.
+    ///
+    /// The secrets are [kept out](redaction) of what plugins say from now on.
     ///
     /// # Errors
     /// When it is neither JSON nor an inline table, or no table.
@@ -39,6 +41,7 @@ impl InlineConfig {
         let mut found = Lookup::new(Path::new(""), &places);
         let secrets = found.resolve(&mut value, &spans::path(&["config"]));
         ConfigError::unless_empty(&source, found.faults)?;
+        redaction::learn(secrets.texts());
         Ok(Self {
             value,
             secrets,
@@ -56,16 +59,25 @@ impl InlineConfig {
         ConfigError::unless_empty(&self.source, faults)
     }
 
-    /// What was written.
+    /// What was written, with its secrets: it is not to be shown.
     #[must_use]
     pub fn value(&self) -> &Value {
         &self.value
     }
 
-    /// What was written.
+    /// What was written, with its secrets: it is not to be shown.
     #[must_use]
     pub fn into_value(self) -> Value {
         self.value
+    }
+}
+
+/// Leaves out the values and the text they were written as, which may hold secrets.
+impl fmt::Debug for InlineConfig {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InlineConfig")
+            .field("secrets", &self.secrets)
+            .finish_non_exhaustive()
     }
 }
 
@@ -103,6 +115,19 @@ mod tests {
         assert_eq!(json.value(), &expected);
         let text = r#"{ url = "http://x/\"\n", list = [1, 2.5], inner = { "a b" = true } }"#;
         assert_eq!(InlineConfig::parse(text).unwrap().into_value(), expected);
+    }
+
+    #[test]
+    fn its_secrets_are_not_shown() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        std::fs::write(&file, "inline-and-secret").unwrap();
+        let config = json!({ "token": { "file": file } }).to_string();
+        let config = InlineConfig::parse(&config).unwrap();
+        assert_eq!(config.value(), &json!({ "token": "inline-and-secret" }));
+        assert!(!format!("{config:?}").contains("inline-and-secret"));
+        let said = redaction::redact_text(config.value().to_string());
+        assert_eq!(said, r#"{"token":"(a secret)"}"#);
     }
 
     #[test]

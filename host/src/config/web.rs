@@ -16,7 +16,7 @@ mod yaml;
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +42,8 @@ pub struct WebConfig {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How many requests are answered.
     pub rate_limit: Option<RateLimit>,
+    /// The files with something in them that only the host may know: passwords and keys.
+    pub private_files: Vec<PathBuf>,
     /// What was taken and does not do what its author may think, as `file:line:column: …`.
     pub remarks: Vec<String>,
 }
@@ -108,5 +110,11 @@ fn read(path: &Path, files: &mut Files) -> Result<WebConfig, ConfigError> {
         .into_iter()
         .map(|(place, remark)| format!("{}: {remark}", source.location(place.start)))
         .collect();
-    Ok(WebConfig { remarks, ..config })
+    let mut private_files = vec![files::absolute(path)];
+    private_files.extend(config.private_files);
+    Ok(WebConfig {
+        remarks,
+        private_files,
+        ..config
+    })
 }

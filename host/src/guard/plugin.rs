@@ -17,7 +17,7 @@ use crate::{
     breaker::{Breaker, Outcome, Settings, Ticket},
     library::Vetted,
     metrics::{ErrorType, Isolation, PluginInfo, PluginMetrics, RestartReason},
-    plugin::{Description, Ended, Failure, LoadError, loader::Confinement},
+    plugin::{Description, Ended, Failure, LoadError, escaped_lines, loader::Confinement},
     resources::workers::Usage,
     state::{LoadState, PluginView},
 };
@@ -421,7 +421,7 @@ impl Inner {
         if !known {
             tracing::error!(plugin, "not loaded: {error}");
             if let Some(detail) = &error.detail {
-                tracing::debug!(plugin, "{detail}");
+                tracing::debug!(plugin, "{}", escaped_lines(detail));
             }
         }
         self.state = LoadState::Failed(error);

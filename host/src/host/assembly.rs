@@ -24,6 +24,7 @@ use crate::{
     },
     resources::Limits,
     scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Refused, Timing},
+    server::Security,
 };
 
 /// Makes plans for the scheduler.
@@ -31,6 +32,8 @@ pub(super) struct Assembly {
     shared: Arc<Shared>,
     board: Arc<Board>,
     loader: Loader,
+    /// Whose key and passwords no plugin may read.
+    security: Security,
     made: Mutex<Made>,
 }
 
@@ -54,11 +57,17 @@ struct Platform {
 }
 
 impl Assembly {
-    pub(super) fn new(shared: Arc<Shared>, board: Arc<Board>, loader: Loader) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        board: Arc<Board>,
+        loader: Loader,
+        security: Security,
+    ) -> Self {
         Self {
             shared,
             board,
             loader,
+            security,
             made: Mutex::default(),
         }
     }
@@ -210,8 +219,11 @@ impl Assembly {
     /// Loads a plugin, and holds its platforms' configs against its schema.
     fn load_job(&self, config: &Arc<Config>, id: &str) -> LoadJob {
         let (config, id, loader) = (Arc::clone(config), id.to_owned(), self.loader.clone());
-        let how = how(&config, &id);
+        let (how, security) = (how(&config, &id), self.security.clone());
         Arc::new(move |order| {
+            // The web config may name another key by now.
+            let mut how = how.clone();
+            how.hidden.extend(security.private_files());
             let loaded = loader.load(&id, &how, order.in_worker, order.instead, order.ended)?;
             let description = loaded.plugin.description().clone();
             let schema =

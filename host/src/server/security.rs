@@ -77,6 +77,12 @@ impl Security {
         }
     }
 
+    /// The files that a plugin must not read: the web config, and the key that it names.
+    #[must_use]
+    pub fn private_files(&self) -> Vec<PathBuf> {
+        self.now().private_files.clone()
+    }
+
     /// What an operator should know who serves at `address`; `controls` says that clients may change something.
     #[must_use]
     pub fn exposure(&self, address: SocketAddr, controls: bool) -> Option<String> {

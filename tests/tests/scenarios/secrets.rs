@@ -38,6 +38,35 @@ fn a_secret_reaches_the_plugin_and_is_shown_nowhere() {
 }
 
 #[test]
+fn a_secret_that_a_worker_cuts_or_escapes_is_shown_nowhere() {
+    let many_lines = "the-first-of-it\nthe-second-of-it";
+    // What the plugin says of it is cut at 2048 bytes, within the secret.
+    let cut = format!(
+        "{{ path = \"/{}${{CONDUCTOR_TEST_SECRET}}\" }}",
+        "x".repeat(2005)
+    );
+    let setup = Setup::new().platform("cut", "disk", &cut).platform(
+        "lines",
+        "disk",
+        r#"{ path = "/no/${CONDUCTOR_TEST_LINES}/there" }"#,
+    );
+    let output = setup
+        .command(&["run", "--once"])
+        .env("CONDUCTOR_TEST_SECRET", SECRET)
+        .env("CONDUCTOR_TEST_LINES", many_lines)
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned()
+        + &String::from_utf8_lossy(&output.stderr);
+    assert!(said.contains("/no/(a secret)/there"), "{said}");
+    assert!(said.contains("xxx(a "), "{said}");
+    assert!(
+        !said.contains("hunter") && !said.contains("of-it"),
+        "{said}"
+    );
+}
+
+#[test]
 fn a_secret_that_does_not_fit_is_not_shown_and_a_new_one_holds_from_a_reload_on() {
     let setup = Setup::new().platform("a", "fault", r#"{ status = { file = "status" } }"#);
     fs::write(setup.path("status"), SECRET).unwrap();

@@ -14,7 +14,7 @@ use crate::{
     clock::Clock,
     host,
     library::Vetted,
-    plugin::LoadError,
+    plugin::{LoadError, escaped_lines},
     state::{PluginView, StatusView},
 };
 
@@ -154,7 +154,8 @@ fn text(plugins: &[Listed], verbose: bool) -> String {
             lines.push_str(&format!("\n{}: {note}\n", text(&plugin.id)));
         }
         if let (true, Some(detail)) = (verbose, &plugin.detail) {
-            lines.push_str(&format!("{detail}\n"));
+            // It speaks of types by the names that the library gives them.
+            lines.push_str(&format!("{}\n", escaped_lines(detail)));
         }
     }
     lines
@@ -176,3 +177,26 @@ const HEADER: [&str; 10] = [
     "CPU",
     "FILE",
 ];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_library_says_of_its_types_does_nothing_to_a_terminal() {
+        let plugin = Listed {
+            id: Some("x".into()),
+            version: None,
+            api_version: None,
+            state: "refused",
+            file: "x.so".into(),
+            reason: None,
+            quarantined: None,
+            running: None,
+            detail: Some("first\nsecond \u{1b}]0;title\u{7}\r\u{202e}".into()),
+        };
+        let text = text(&[plugin], true);
+        let expected = "first\nsecond \\u{1b}]0;title\\u{7}\\r\\u{202e}\n";
+        assert!(text.ends_with(expected), "{text:?}");
+    }
+}

@@ -13,7 +13,7 @@ use self::{
     catalogue::Test,
     file::Facts,
     report::{OfFile, OfTest, Report},
-    verdict::Status,
+    verdict::{Status, Verdict},
 };
 use crate::{
     cli::{CliError, Exit, Output, json, print},
@@ -170,7 +170,7 @@ impl Job<'_> {
             } else {
                 match process::Scene::prepared(&mut scene, file) {
                     Ok(scene) => scene.run(test, self.config, self.seed),
-                    Err(why) => OfTest::skipped(test, &why),
+                    Err(why) => OfTest::new(test, Verdict::untested(why)),
                 }
             };
             if of_test.blocks {
@@ -197,8 +197,9 @@ fn progress(args: &Args, length: usize) -> ProgressBar {
 }
 
 const AFTER_HELP: &str = "\
-Exit codes: 0 no test failed or crashed, 1 some did, 2 usage, 3 config
+Exit codes: 0 no test failed or crashed, 1 some did, or could not be run on this machine, 2 usage, 3 config
 
 With --output json: {\"format\": 1, \"strictness\", \"seed\", \"files\": [{\"file\", \"plugin\", \"version\", \"summary\": {\"passed\", \
 \"warning\", \"failed\", \"skipped\", \"crashed\"}, \"tests\": [{\"id\", \"level\", \"status\": one of the five, \"found\", \"cure\", \
-\"seconds\", \"output\": what the plugin printed}]}]}; keys are only ever added.";
+\"seconds\", \"output\": what the plugin printed, \"untested\": true \
+where this machine does not let it run}]}]}; keys are only ever added.";

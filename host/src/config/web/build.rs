@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use bcrypt::HashParts;
 use serde_json::Value;
 
-use super::files::Files;
+use super::files::{Files, absolute};
 use super::schema::{Http, Rate, SCHEMA, Written, says_yes};
 use super::{RateLimit, WebConfig, tls};
 use crate::config::elements::duration;
@@ -41,6 +41,7 @@ pub(super) fn build(
         folder,
         files,
         faults: Vec::new(),
+        private_files: Vec::new(),
         remarks: Vec::new(),
     };
     let tls = tls::build(&written.tls_server_config, &mut check);
@@ -50,6 +51,7 @@ pub(super) fn build(
         headers: headers(&written.http_server_config, &mut check),
         users: users(written.basic_auth_users, &mut check),
         rate_limit: rate_limit(&written.rate_limit, &mut check),
+        private_files: check.private_files,
         remarks: Vec::new(),
     };
     if check.faults.is_empty() {
@@ -69,6 +71,7 @@ pub(super) struct Check<'a> {
     folder: &'a Path,
     files: &'a mut Files,
     faults: Vec<Fault>,
+    private_files: Vec<PathBuf>,
     remarks: Remarks,
 }
 
@@ -115,9 +118,10 @@ impl Check<'_> {
         }
     }
 
-    /// Remarks on a file with a secret in it that everybody on this machine can read.
+    /// Notes a file with a secret in it, and remarks on one that everybody on this machine can read.
     pub(super) fn private_file(&mut self, path: &[&str], name: &str) {
         let file = self.folder.join(name);
+        self.private_files.push(absolute(&file));
         if crate::config::secrets::is_world_readable(&file) {
             let message = format!(
                 "every user of this machine can read {}: take that right away with `chmod o-r`",

@@ -59,6 +59,11 @@ impl Inputs {
     }
 }
 
+/// The path wherever the working directory is.
+pub(super) fn absolute(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
 /// Why the web config itself cannot be read.
 pub(super) fn unreadable(name: &str, error: io::Error) -> ConfigError {
     if error.kind() != io::ErrorKind::NotFound {

@@ -347,3 +347,15 @@ fn any_change_to_any_of_the_files_is_noticed_and_nothing_else() {
     fs::remove_file(folder.path("server.crt")).unwrap();
     assert!(!inputs.are_unchanged());
 }
+
+#[test]
+fn the_web_config_and_the_key_are_private_and_what_everybody_may_see_is_not() {
+    let folder = Folder::new();
+    let config = folder.taken(&format!(
+        "{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n"
+    ));
+    assert_eq!(
+        config.private_files,
+        [folder.path("web.yml"), folder.path("server.key")]
+    );
+}

@@ -3,6 +3,7 @@
 //! Each takes whatever it is given: a call that is over, or none, and texts that are null or no UTF-8.
 
 use std::{
+    borrow::Cow,
     ffi::{c_char, c_int},
     sync::Arc,
 };
@@ -10,7 +11,10 @@ use std::{
 use conductor_plugin_api::{abi::AbiLevel, c, manifest::ApiVersion};
 
 use super::calls::{self, Name};
-use crate::plugin::{MAX_MESSAGE, Report, call_data, set_message};
+use crate::{
+    plugin::{MAX_MESSAGE, Report, call_data, set_message},
+    redaction,
+};
 
 /// The host as one plugin sees it; lives as long as the library, which is never closed.
 pub(super) fn table(plugin: &str) -> *const c::Host {
@@ -77,7 +81,7 @@ unsafe extern "C" fn log(
         .and_then(|call| call.platform.to_str().ok());
     let mut line = String::new();
     // SAFETY: null or a text, as the header says.
-    set_message(&mut line, unsafe { text(&message) });
+    set_message(&mut line, &unsafe { said(&message) });
     // The macros want the level as a constant.
     macro_rules! emit {
         ($level:ident) => {
@@ -96,8 +100,8 @@ unsafe extern "C" fn log(
 unsafe extern "C" fn report(call: *const c::Call, status: i32, message: *const c_char) {
     if let Some(call) = running(call) {
         // SAFETY: null or a text, as the header says.
-        let message = unsafe { text(&message) };
-        call.outcome().report(status, message);
+        let message = unsafe { said(&message) };
+        call.outcome().report(status, &message);
     }
 }
 
@@ -112,8 +116,8 @@ unsafe extern "C" fn measure(call: *const c::Call, name: *const c_char, value: f
 unsafe extern "C" fn fail(call: *const c::Call, kind: i32, message: *const c_char) {
     if let Some(call) = running(call) {
         // SAFETY: null or a text, as the header says.
-        let message = unsafe { text(&message) };
-        call.outcome().fail(kind, message);
+        let message = unsafe { said(&message) };
+        call.outcome().fail(kind, &message);
     }
 }
 
@@ -176,7 +180,16 @@ fn running(call: *const c::Call) -> Option<Arc<calls::Running>> {
     calls::get(Name::from_ptr(call))
 }
 
-/// A plugin's text, as far as the host cares for: a byte more than it keeps, so that the cut is seen.
+/// What a plugin says, as far as the host cares for: a byte more than it keeps, so that the cut is seen, without secrets.
+///
+/// # Safety
+/// As for [`text`].
+unsafe fn said(message: &*const c_char) -> Cow<'_, [u8]> {
+    // SAFETY: as the caller says.
+    redaction::beginning(unsafe { text(message) }, MAX_MESSAGE + 1)
+}
+
+/// A plugin's text, as far as the host cares for: so much more than it keeps that a secret which begins in that is whole.
 ///
 /// # Safety
 /// `text` is null, or points to bytes of which one is zero, and which stay for as long as the pointer does.
@@ -184,11 +197,28 @@ unsafe fn text(text: &*const c_char) -> &[u8] {
     if text.is_null() {
         return b"";
     }
-    let mut length = 0;
+    let (mut length, limit) = (0, MAX_MESSAGE + redaction::longest());
     // SAFETY: no further than the zero byte, which the caller says is there.
-    while length <= MAX_MESSAGE && c_int::from(unsafe { *text.add(length) }) != 0 {
+    while length <= limit && c_int::from(unsafe { *text.add(length) }) != 0 {
         length += 1;
     }
     // SAFETY: these bytes were read just now.
     unsafe { std::slice::from_raw_parts(text.cast(), length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_across_the_end_of_what_is_kept_is_taken_out_in_whole() {
+        redaction::learn(["said-by-a-c-plugin"]);
+        let text = CString::new("x".repeat(MAX_MESSAGE - 3) + "said-by-a-c-plugin").unwrap();
+        let pointer = text.as_ptr();
+        // SAFETY: `text` is alive.
+        let said = unsafe { said(&pointer) };
+        assert!(said.ends_with(b"xxx(a secret)"), "{}", said.len());
+    }
 }

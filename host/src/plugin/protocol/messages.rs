@@ -24,6 +24,8 @@ pub enum ToWorker {
         platform: String,
         /// The platform's config as JSON text.
         config: String,
+        /// What in it is a secret, for the worker to take out of what the plugin says before it shortens that.
+        secrets: Vec<String>,
     },
     /// The probe is to be dropped.
     Close {

@@ -43,6 +43,7 @@ use crate::{
         record::Slot,
         sandbox,
     },
+    redaction,
 };
 
 mod forward;
@@ -238,7 +239,9 @@ impl Child {
                 probe,
                 platform,
                 config,
+                secrets,
             } => {
+                redaction::learn(secrets.iter().map(String::as_str));
                 let spec = ProbeSpec {
                     platform: platform.into(),
                     config: config.into(),

@@ -20,6 +20,7 @@ use crate::{
         Call, Caller, Ended, Failure, ProbeId, ProbeSpec,
         protocol::{self, Encoder, Unsent, messages::ToWorker},
     },
+    redaction,
 };
 
 /// What the host and one worker have to say to each other.
@@ -89,12 +90,14 @@ impl Conversation {
     }
 
     pub(super) fn open(&self, spec: ProbeSpec) -> ProbeId {
+        let secrets = redaction::within(&spec.config);
         let mut state = self.lock();
         let probe = state.calls.open();
         let told = state.outgoing.push(&ToWorker::Open {
             probe: probe.0 as u64,
             platform: spec.platform.to_string(),
             config: spec.config.to_string(),
+            secrets,
         });
         self.flush(&mut state);
         drop(state);

@@ -9,7 +9,10 @@ use std::{
 };
 
 use super::limiter::Limiter;
-use crate::plugin::{MAX_MESSAGE, set_message};
+use crate::{
+    plugin::{MAX_MESSAGE, set_message},
+    redaction,
+};
 
 /// The pipe behind a worker's standard output and error.
 pub(super) struct Output {
@@ -135,13 +138,13 @@ impl Lines {
     /// Takes what is there of a line, if there is anything to see.
     fn rest(&mut self) -> Option<Vec<u8>> {
         let line = std::mem::take(&mut self.0);
-        let seen = line.trim_ascii_end().len();
-        (seen > 0).then(|| line[..seen].to_owned())
+        let seen = line.trim_ascii_end();
+        (!seen.is_empty()).then(|| redaction::beginning(seen, MAX_MESSAGE + 1).into_owned())
     }
 
     fn add(&mut self, bytes: &[u8]) {
-        // One byte more than is kept shows that there was more.
-        let room = (MAX_MESSAGE + 1).saturating_sub(self.0.len());
+        // One byte more than is shown tells that there was more, and a secret that begins before it is there in whole.
+        let room = (MAX_MESSAGE + 1 + redaction::longest()).saturating_sub(self.0.len());
         self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }
@@ -171,6 +174,20 @@ mod tests {
         let (seen, rest) = lines(&[b"one\ntw", b"o\r\n", b"\n \nthree\nfo", b"ur"]);
         assert_eq!(seen, ["one", "two", "three"]);
         assert_eq!(rest.unwrap(), "four");
+    }
+
+    #[test]
+    fn a_secret_across_the_end_of_what_is_shown_is_taken_out_in_whole() {
+        redaction::learn(["printed-at-the-very-end"]);
+        let mut lines = Lines::default();
+        lines.feed("x".repeat(MAX_MESSAGE - 7).as_bytes(), |_| {});
+        lines.feed(b"printed-at-the-very-end, and more", |_| {});
+        let rest = String::from_utf8(lines.rest().unwrap()).unwrap();
+        assert!(
+            rest.ends_with("x(a secret)"),
+            "{}",
+            &rest[MAX_MESSAGE - 20..]
+        );
     }
 
     #[test]

@@ -393,6 +393,20 @@ fn a_worker_that_does_not_read_holds_nobody_up_and_gets_everything_in_the_end() 
 }
 
 #[test]
+fn a_worker_is_told_the_secrets_of_its_platforms_before_their_probes_are_created() {
+    crate::redaction::learn(["open-sesame-of-this", "open-sesame-of-another"]);
+    let mut fake = Fake::loaded();
+    fake.conversation.open(ProbeSpec {
+        platform: "discord".into(),
+        config: r#"{"token":"Bearer open-sesame-of-this"}"#.into(),
+    });
+    let ToWorker::Open { secrets, .. } = fake.hear() else {
+        panic!("nothing else was said");
+    };
+    assert_eq!(secrets, ["open-sesame-of-this"]);
+}
+
+#[test]
 fn a_worker_that_never_reads_is_ended() {
     let fake = Fake::loaded();
     let config: Arc<str> = "x".repeat(8 << 20).into();

@@ -17,7 +17,7 @@ use std::collections::BTreeSet;
 
 use serde_json::{Map, Value};
 
-use self::rules::{FORMS, LIMITS, choices, limit, types, values};
+use self::rules::{FORMS, LIMITS, Says, choices, limit, types, values};
 use super::{compare::Change, step::Step};
 
 mod rules;
@@ -49,8 +49,8 @@ pub(super) fn changes(old: &Value, new: &Value) -> Vec<Change> {
 struct Comparison<'a> {
     old: Schema<'a>,
     new: Schema<'a>,
-    /// The nodes that this one lies in; one that refers to any of them has been compared.
-    under_way: Vec<&'a Value>,
+    /// The pairs of nodes that this one lies in; one that refers to any of them has been compared.
+    under_way: Vec<[&'a Value; 2]>,
     /// How many more nodes are looked at: a schema can unfold into more than anybody waits for.
     budget: usize,
     changes: Vec<Change>,
@@ -58,39 +58,44 @@ struct Comparison<'a> {
 
 impl<'a> Comparison<'a> {
     fn compare(&mut self, path: &str, old: &'a Value, new: &'a Value) {
-        let (old, new) = (self.old.node(old), self.new.node(new));
-        let is_under_way = self.under_way.iter().any(|node| std::ptr::eq(*node, old));
-        if is_under_way || self.budget == 0 {
+        let (before, now) = (self.old.node(old), self.new.node(new));
+        let pair = [before.stands_for, now.stands_for];
+        let is_pair =
+            |other: &[&Value; 2]| other.iter().zip(pair).all(|(a, b)| std::ptr::eq(*a, b));
+        if self.under_way.iter().any(is_pair) || self.budget == 0 {
             return;
         }
         self.budget -= 1;
-        let (Some(before), Some(now)) = (old.as_object(), new.as_object()) else {
+        let (Some(before), Some(now)) = (before.says, now.says) else {
             if old != new {
                 self.note(path, format!("{old} → {new}"), Step::Major);
             }
             return;
         };
-        self.under_way.push(old);
-        for (change, step) in self.rules(before, now) {
+        self.under_way.push(pair);
+        for (change, step) in self.rules(&before, &now) {
             self.note(path, change, step);
         }
-        self.keys(path, before, now);
-        if let (Some(from), Some(to)) = (before.get("items"), now.get("items")) {
-            self.compare(&format!("{path}[]"), from, to);
+        self.keys(path, &before, &now);
+        match (before.get("items"), now.get("items")) {
+            (Some(from), Some(to)) => self.compare(&format!("{path}[]"), from, to),
+            (None, Some(_)) => self.note(path, "rule `items` added".into(), Step::Major),
+            (Some(_), None) => self.note(path, "rule `items` removed".into(), Step::Minor),
+            (None, None) => {}
         }
         self.under_way.pop();
     }
 
     /// What changed of a node itself.
-    fn rules(&self, old: &Map<String, Value>, new: &Map<String, Value>) -> Vec<(String, Step)> {
+    fn rules(&self, old: &Says<'_>, new: &Says<'_>) -> Vec<(String, Step)> {
         let (choices_before, choices_now) = (choices(old), choices(new));
-        let mut found = Vec::from_iter(types(old.get("type"), new.get("type")));
+        let mut found = Vec::from_iter(types(old.get("type").copied(), new.get("type").copied()));
         // A list of values that becomes a type, or the other way round, has been said by either.
         found.extend(values(choices_before.as_deref(), choices_now.as_deref()));
         for (rule, greater_takes_less) in LIMITS {
             found.extend(limit(rule, greater_takes_less, old, new));
         }
-        let default = |node: &Map<String, Value>| match node.get("default") {
+        let default = |node: &Says<'_>| match node.get("default") {
             None | Some(Value::Null) => "none".to_owned(),
             Some(value) => value.to_string(),
         };
@@ -98,11 +103,13 @@ impl<'a> Comparison<'a> {
         if from != to {
             found.push((format!("default {from} → {to}"), Step::Major));
         }
-        for rule in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
+        for &rule in old.keys().chain(new.keys()).collect::<BTreeSet<_>>() {
             let is_a_list_of_values =
-                FORMS.contains(&rule.as_str()) && choices_before.is_some() && choices_now.is_some();
+                FORMS.contains(&rule) && choices_before.is_some() && choices_now.is_some();
             let (from, to) = (old.get(rule), new.get(rule));
-            let bare = |schema: &Schema<'_>, value: Option<&Value>| value.map(|v| schema.bare(v));
+            let bare = |schema: &Schema<'_>, value: Option<&&Value>| {
+                value.map(|value| schema.bare(rule, value))
+            };
             if is_compared_elsewhere(rule)
                 || is_a_list_of_values
                 || bare(&self.old, from) == bare(&self.new, to)
@@ -119,27 +126,31 @@ impl<'a> Comparison<'a> {
         found
     }
 
-    fn keys(&mut self, path: &str, old: &'a Map<String, Value>, new: &'a Map<String, Value>) {
-        let keys = |node: &'a Map<String, Value>| node.get("properties").and_then(Value::as_object);
+    fn keys(&mut self, path: &str, old: &Says<'a>, new: &Says<'a>) {
+        let keys = |node: &Says<'a>| node.get("properties").and_then(|keys| keys.as_object());
         let (before, now) = (keys(old), keys(new));
         let (was_required, is_required) = (required(old), required(new));
-        let all: BTreeSet<&String> = before.into_iter().chain(now).flat_map(Map::keys).collect();
-        for key in all {
+        let listed = before.into_iter().chain(now).flat_map(Map::keys);
+        // A key may be required without being listed.
+        let all = listed
+            .map(String::as_str)
+            .chain(was_required.union(&is_required).copied());
+        for key in all.collect::<BTreeSet<_>>() {
             let name = join(path, key);
-            let is_required = is_required.contains(&key.as_str());
+            let (was_required, is_required) =
+                (was_required.contains(key), is_required.contains(key));
             let of = |keys: Option<&'a Map<String, Value>>| keys.and_then(|keys| keys.get(key));
-            let (change, step) = match (of(before), of(now)) {
+            let (from, to) = (of(before), of(now));
+            if let (Some(from), Some(to)) = (from, to) {
+                self.compare(&name, from, to);
+            }
+            let (change, step) = match (from, to) {
                 (Some(_), None) => ("removed", Step::Major),
                 (None, Some(_)) if is_required => ("added, required", Step::Major),
-                (None, _) => ("added, optional", Step::Minor),
-                (Some(from), Some(to)) => {
-                    self.compare(&name, from, to);
-                    match (was_required.contains(&key.as_str()), is_required) {
-                        (false, true) => ("now required", Step::Major),
-                        (true, false) => ("no longer required", Step::Minor),
-                        _ => continue,
-                    }
-                }
+                (None, Some(_)) => ("added, optional", Step::Minor),
+                _ if is_required && !was_required => ("now required", Step::Major),
+                _ if was_required && !is_required => ("no longer required", Step::Minor),
+                _ => continue,
             };
             self.note("", format!("key `{name}` {change}"), step);
         }
@@ -155,35 +166,87 @@ impl<'a> Comparison<'a> {
     }
 }
 
+/// A part of a schema.
+struct Node<'a> {
+    /// By which it is known when it is met again: where it only refers to another, that one.
+    stands_for: &'a Value,
+    /// Nothing, where it is no object.
+    says: Option<Says<'a>>,
+}
+
 /// A whole schema, which references point into.
 #[derive(Clone, Copy)]
 struct Schema<'a>(&'a Value);
 
 impl<'a> Schema<'a> {
-    /// What the node stands for: what it refers to, and what it takes where that may be left out.
-    fn node(&self, node: &'a Value) -> &'a Value {
-        let mut node = node;
+    /// What the node says, with what it refers to, and what it takes where that may be left out.
+    ///
+    /// What it says besides goes before what is said there, as its default does. Where the two say different things that
+    /// hold both, the reference stays, and is compared as a whole.
+    fn node(&self, node: &'a Value) -> Node<'a> {
+        let mut stands_for = node;
+        let Some(map) = node.as_object() else {
+            return Node {
+                stands_for,
+                says: None,
+            };
+        };
+        let mut says: Says<'a> = entries(map).collect();
         for _ in 0..MAX_HOPS {
-            let Some(next) = self.target(node).or_else(|| optional(node)) else {
+            let Some((by, next)) = self.next(&says) else {
                 break;
             };
-            node = next;
+            let Some(inner) = next.as_object() else {
+                break;
+            };
+            let reference = says.remove(by);
+            let clashes = |(key, value): (&str, &Value)| {
+                is_rule(key)
+                    && key != "default"
+                    && says.get(key).is_some_and(|other| *other != value)
+            };
+            if entries(inner).any(clashes) {
+                says.extend(reference.map(|reference| (by, reference)));
+                break;
+            }
+            if !says.keys().any(|key| is_rule(key)) {
+                stands_for = next;
+            }
+            for (key, value) in entries(inner) {
+                says.entry(key).or_insert(value);
+            }
         }
-        node
+        Node {
+            stands_for,
+            says: Some(says),
+        }
     }
 
-    /// What the node refers to, if it says no more than that.
-    fn target(&self, node: &Value) -> Option<&'a Value> {
-        let node = node.as_object()?;
-        let pointer = node.get("$ref")?.as_str()?.strip_prefix('#')?;
-        let says_more = |key: &String| key != "$ref" && !WORDS.contains(&key.as_str());
-        let says_more = node.keys().any(says_more);
-        (!says_more).then(|| self.0.pointer(pointer)).flatten()
+    /// What the node refers to, or takes where that may be left out, and by which key it says so.
+    fn next(&self, says: &Says<'a>) -> Option<(&'static str, &'a Value)> {
+        if let Some(pointer) = says.get("$ref") {
+            let pointer = pointer.as_str()?.strip_prefix('#')?;
+            return Some(("$ref", self.0.pointer(pointer)?));
+        }
+        Some(("anyOf", optional(says.get("anyOf").copied()?)?))
     }
 
-    /// The value without words, and with what it refers to.
-    fn bare(&self, value: &Value) -> Value {
-        self.unfolded(value, &mut { BUDGET }, 0)
+    /// The value of a key without words, and with what it refers to.
+    fn bare(&self, key: &str, value: &Value) -> Value {
+        self.unfolded(self.target(key, value), &mut { BUDGET }, 0)
+    }
+
+    /// What a reference refers to; any other value as it is.
+    fn target<'v>(&self, key: &str, value: &'v Value) -> &'v Value
+    where
+        'a: 'v,
+    {
+        let target = match value {
+            Value::String(pointer) if key == "$ref" => pointer.strip_prefix('#'),
+            _ => None,
+        };
+        let target = target.and_then(|pointer| self.0.pointer(pointer));
+        target.unwrap_or(value)
     }
 
     fn unfolded(&self, value: &Value, budget: &mut usize, depth: usize) -> Value {
@@ -195,12 +258,7 @@ impl<'a> Schema<'a> {
             Value::Object(map) => {
                 let kept = map.iter().filter(|(key, _)| !WORDS.contains(&key.as_str()));
                 kept.map(|(key, value)| {
-                    let target = match value {
-                        Value::String(pointer) if key == "$ref" => pointer.strip_prefix('#'),
-                        _ => None,
-                    };
-                    let target = target.and_then(|pointer| self.0.pointer(pointer));
-                    let value = self.unfolded(target.unwrap_or(value), budget, depth + 1);
+                    let value = self.unfolded(self.target(key, value), budget, depth + 1);
                     (key.clone(), value)
                 })
                 .collect()
@@ -215,18 +273,26 @@ impl<'a> Schema<'a> {
     }
 }
 
-/// What a node takes besides nothing, where it takes that.
-fn optional(node: &Value) -> Option<&Value> {
-    let forms = node.get("anyOf")?.as_array()?;
+/// What lists two forms of which one is nothing takes besides nothing.
+fn optional(forms: &Value) -> Option<&Value> {
     let is_nothing = |form: &Value| form.get("type").is_some_and(|kind| kind == "null");
-    match &**forms {
+    match &**forms.as_array()? {
         [one, nothing] if is_nothing(nothing) => Some(one),
         _ => None,
     }
 }
 
-fn required(node: &Map<String, Value>) -> Vec<&str> {
-    let list = node.get("required").and_then(Value::as_array);
+fn entries(map: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
+    map.iter().map(|(key, value)| (key.as_str(), value))
+}
+
+/// Whether the key says what is taken, rather than a word about it.
+fn is_rule(key: &str) -> bool {
+    key != "$defs" && !WORDS.contains(&key)
+}
+
+fn required<'a>(node: &Says<'a>) -> BTreeSet<&'a str> {
+    let list = node.get("required").and_then(|list| list.as_array());
     list.into_iter()
         .flatten()
         .filter_map(Value::as_str)

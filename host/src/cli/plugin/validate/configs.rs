@@ -10,6 +10,7 @@ use super::{
 use crate::{
     metrics::ErrorType,
     plugin::{Failure, door::Door},
+    redaction,
 };
 
 /// The configs to try: the validator's, or what the examples and defaults of the plugin's schema come to.
@@ -236,7 +237,7 @@ fn refuses(subject: &Subject, attempts: impl Fn(&Value, &Value) -> Vec<Attempt>)
         if schema.takes(&config) {
             continue;
         }
-        let shown = shorten(&config.to_string());
+        let shown = shown(&config);
         subject.doing(format!("creating a probe with {shown}"));
         match subject.create(&*door, &config.to_string()) {
             Ok(probe) => {
@@ -291,11 +292,12 @@ pub(super) fn with(good: &Value, key: &str, value: Value) -> Value {
     config
 }
 
-/// Text short enough for a line.
-pub(super) fn shorten(text: &str) -> String {
+/// A config without secrets, short enough for a line.
+pub(super) fn shown(config: &Value) -> String {
+    let text = redaction::redact_text(config.to_string());
     match text.char_indices().nth(120) {
         Some((at, _)) => format!("{}…", &text[..at]),
-        None => text.to_owned(),
+        None => text,
     }
 }
 
@@ -340,6 +342,23 @@ const NO_PANIC: &str =
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_secret_is_not_shown_where_the_config_is_cut_within_it() {
+        redaction::learn(["validated-with-this"]);
+        let config = json!({ "a": "x".repeat(105), "b": "validated-with-this" });
+        assert!(
+            shown(&config).ends_with("\"b\":\"(a…"),
+            "{}",
+            shown(&config)
+        );
+        let verdict = Verdict::passed(config.to_string());
+        assert!(
+            verdict.found.ends_with("(a secret)\"}"),
+            "{}",
+            verdict.found
+        );
+    }
 
     #[test]
     fn configs_come_from_whole_examples_and_from_those_of_what_is_required() {

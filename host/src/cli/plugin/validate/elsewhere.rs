@@ -9,7 +9,7 @@ pub(super) struct Scene;
 
 impl Scene {
     pub(super) fn prepared<'a>(_: &'a mut Option<Self>, _: &Path) -> Result<&'a Self, String> {
-        Err("tests that run a library need Linux".to_owned())
+        Err("tests that run a library need Linux: --strictness 1 asks for the others".to_owned())
     }
 
     pub(super) fn run(&self, test: &Test, _: Option<&serde_json::Value>, _: u64) -> OfTest {

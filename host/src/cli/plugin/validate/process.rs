@@ -25,6 +25,7 @@ use crate::{
     clock::Clock,
     library::{self, Policy, Store, Vetted},
     plugin::{protocol::messages::ManifestFacts, sandbox, worker::describe_end},
+    redaction,
 };
 
 /// Where a file's tests run: a vetted private copy, and a second one under another path.
@@ -49,7 +50,14 @@ impl Scene {
     }
 
     fn new(file: &Path) -> Result<Self, String> {
-        let failed = |e: io::Error| format!("there is no place for private copies: {e}");
+        // Not by the error's own text, which has another random name in it each time.
+        let failed = |e: io::Error| {
+            format!(
+                "there is no place for private copies in {} ({}): name another folder with TMPDIR",
+                std::env::temp_dir().display(),
+                e.kind()
+            )
+        };
         let folder = tempfile::tempdir().map_err(failed)?;
         let store = Store::open(folder.path()).map_err(|refusal| refusal.to_string())?;
         let vetted = library::vet(file, &Policy::none(), &store).map_err(|r| r.to_string())?;
@@ -88,15 +96,19 @@ impl Scene {
             origin: self.vetted.origin.display().to_string(),
             manifest: ManifestFacts::of(&self.vetted.manifest),
             policy: self.policy.clone(),
+            secrets: config.map_or_else(Vec::new, |it| redaction::within(&it.to_string())),
             config: config.cloned(),
             seed,
         };
         let ended = match Running::start(&order) {
             Ok(running) => running.end(test.limit),
-            Err(error) => return OfTest::skipped(test, &format!("it cannot be started: {error}")),
+            Err(error) => {
+                let why = format!("its process cannot be started: {error}");
+                return OfTest::new(test, Verdict::untested(why));
+            }
         };
         let verdict = judge(how, ended.verdict, &ended.stdout, &ended.stderr);
-        let blocks = how.is_gate && verdict.status.is_bad();
+        let blocks = how.is_gate && verdict.is_bad();
         let output = [ended.stdout, ended.stderr].concat();
         OfTest::new(test, verdict).printed(output).blocking(blocks)
     }
@@ -275,7 +287,9 @@ impl Printed {
             let mut buffer = [0; 16 << 10];
             while let Ok(read @ 1..) = pipe.read(&mut buffer) {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                let room = MAX_PRINTED.saturating_sub(kept.len());
+                // So that a secret which begins in what is shown is whole.
+                let keep = MAX_PRINTED + redaction::longest();
+                let room = keep.saturating_sub(kept.len());
                 kept.extend_from_slice(&buffer[..read.min(room)]);
             }
             drop(alive);
@@ -294,6 +308,7 @@ impl Printed {
                 c
             }
         };
+        let bytes = redaction::beginning(&bytes, MAX_PRINTED);
         String::from_utf8_lossy(&bytes).chars().map(shown).collect()
     }
 }

@@ -27,6 +27,9 @@ pub(super) struct OfFile {
     plugin: Option<String>,
     version: Option<String>,
     summary: BTreeMap<&'static str, usize>,
+    /// Why tests were skipped, and how many: told apart where this machine does not let them run.
+    #[serde(skip)]
+    unknown: BTreeMap<(bool, String), usize>,
     pub(super) tests: Vec<OfTest>,
 }
 
@@ -57,15 +60,16 @@ impl Report {
 
     pub(super) fn has_failures(&self) -> bool {
         let mut tests = self.files.iter().flat_map(|file| &file.tests);
-        tests.any(|test| test.verdict.status.is_bad())
+        tests.any(|test| test.verdict.is_bad())
     }
 
     /// The same with summaries, and without the tests that need not be shown.
     pub(super) fn shown(mut self, only_failed: bool) -> Self {
         for file in &mut self.files {
             file.summary = file.count();
+            file.unknown = file.reasons();
             file.tests
-                .retain(|test| !only_failed || test.verdict.status.is_bad());
+                .retain(|test| !only_failed || test.verdict.is_bad());
         }
         self
     }
@@ -83,9 +87,18 @@ impl Report {
                 format!("{count} {}", status.name())
             });
             text.push_str(&format!(
-                "{} (strictness {strictness}, seed {seed})\n\n",
+                "{} (strictness {strictness}, seed {seed})\n",
                 counts.join(", ")
             ));
+            for ((untested, why), count) in file.unknown {
+                let what = if untested {
+                    "COULD NOT TEST"
+                } else {
+                    "not tested"
+                };
+                text.push_str(&format!("{what}: {count}, as {why}\n"));
+            }
+            text.push('\n');
         }
         text
     }
@@ -99,6 +112,7 @@ impl OfFile {
             plugin: manifest.map(|manifest| manifest.id.clone()),
             version: manifest.map(|manifest| manifest.version.clone()),
             summary: BTreeMap::new(),
+            unknown: BTreeMap::new(),
             tests: Vec::new(),
         }
     }
@@ -112,6 +126,17 @@ impl OfFile {
             (status.name(), of.count())
         };
         Status::ALL.map(count).into()
+    }
+
+    fn reasons(&self) -> BTreeMap<(bool, String), usize> {
+        let mut reasons = BTreeMap::new();
+        for OfTest { verdict, .. } in &self.tests {
+            if verdict.status == Status::Skipped {
+                let reason = (verdict.untested, verdict.found.clone());
+                *reasons.entry(reason).or_default() += 1;
+            }
+        }
+        reasons
     }
 }
 
@@ -152,6 +177,7 @@ impl OfTest {
             status,
             found,
             cure,
+            ..
         } = &self.verdict;
         let told = match (&**found, &**cure) {
             (found, "") => found.to_owned(),
@@ -184,3 +210,46 @@ pub(super) fn listed(tests: &[&Test]) -> String {
 
 /// Of what a plugin printed during a test that failed.
 const MAX_LINES: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    fn report(verdicts: impl IntoIterator<Item = Verdict>) -> Report {
+        let mut report = Report::new(3, 1);
+        let mut file = OfFile::new(&Facts::read(Path::new("/nowhere/at-all.so")));
+        let tests = super::super::catalogue::all();
+        let tests = verdicts.into_iter().zip(tests);
+        file.tests = tests.map(|(it, test)| OfTest::new(test, it)).collect();
+        report.files.push(file);
+        report
+    }
+
+    #[test]
+    fn a_test_that_the_machine_does_not_let_run_makes_the_command_fail() {
+        let report = report([
+            Verdict::passed(""),
+            Verdict::untested("the sandbox cannot be closed"),
+            Verdict::untested("the sandbox cannot be closed"),
+        ]);
+        assert!(report.has_failures());
+        let text = report.table(true);
+        let said = "COULD NOT TEST: 2, as the sandbox cannot be closed\n";
+        assert!(text.contains(said), "{text}");
+        assert_eq!(text.matches("SKIPPED").count(), 2, "{text}");
+    }
+
+    #[test]
+    fn the_summary_says_how_many_tests_were_skipped_and_why() {
+        let why = "its schema gives no config to try";
+        let report = report([Verdict::skipped(why), Verdict::skipped(why)]);
+        assert!(!report.has_failures());
+        let text = report.table(false);
+        assert!(
+            text.contains(&format!("not tested: 2, as {why}\n")),
+            "{text}"
+        );
+    }
+}

@@ -27,6 +27,7 @@ use crate::{
         in_process::InProcess,
         record::Slot,
     },
+    redaction,
 };
 
 /// A library under test.
@@ -49,7 +50,7 @@ impl Subject {
 
     /// Says what comes now, in case this process does not survive it; as in "loading it".
     pub(super) fn doing(&self, what: impl Into<String>) {
-        self.say(&Said::Doing(what.into()));
+        self.say(&Said::Doing(redaction::redact_text(what.into())));
     }
 
     /// Loads the private copy at `path`.

@@ -4,14 +4,19 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use crate::redaction;
+
 /// What a test says to a plugin.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Verdict {
     pub(super) status: Status,
-    /// What was found; printable.
+    /// What was found; printable, without secrets.
     pub(super) found: String,
     /// What to do about it; printable, empty where there is nothing to do.
     pub(super) cure: String,
+    /// It was skipped because this machine does not let it run: nothing is known of the plugin.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) untested: bool,
 }
 
 /// How a test ended.
@@ -45,11 +50,25 @@ impl Verdict {
         Self::new(Status::Skipped, why, "")
     }
 
+    /// Skipped because this machine does not let the test run, which makes the command fail.
+    pub(super) fn untested(why: impl Into<String>) -> Self {
+        Self {
+            untested: true,
+            ..Self::skipped(why)
+        }
+    }
+
+    /// Whether it makes the command fail.
+    pub(super) fn is_bad(&self) -> bool {
+        self.untested || self.status.is_bad()
+    }
+
     pub(super) fn new(status: Status, found: impl Into<String>, cure: impl Into<String>) -> Self {
         Self {
             status,
-            found: found.into(),
+            found: redaction::redact_text(found.into()),
             cure: cure.into(),
+            untested: false,
         }
     }
 }
@@ -63,7 +82,7 @@ impl Status {
         Self::Crashed,
     ];
 
-    /// Whether it makes the command fail.
+    /// Whether the plugin did not pass.
     pub(super) fn is_bad(self) -> bool {
         matches!(self, Self::Failed | Self::Crashed)
     }

@@ -1,14 +1,17 @@
 //! What changed of single rules: types, lists of values and limits.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::Step;
 
+/// What a node says, by key.
+pub(super) type Says<'a> = BTreeMap<&'a str, &'a Value>;
+
 /// The values that a node lists, if it lists all that are taken.
-pub(super) fn choices(node: &Map<String, Value>) -> Option<Vec<&Value>> {
-    if let Some(Value::Array(all)) = node.get("enum") {
+pub(super) fn choices<'a>(node: &Says<'a>) -> Option<Vec<&'a Value>> {
+    if let Some(Value::Array(all)) = node.get("enum").copied() {
         return Some(all.iter().collect());
     }
     if let Some(only) = node.get("const") {
@@ -79,12 +82,12 @@ pub(super) fn values(old: Option<&[&Value]>, new: Option<&[&Value]>) -> Option<(
 pub(super) fn limit(
     rule: &str,
     greater_takes_less: bool,
-    old: &Map<String, Value>,
-    new: &Map<String, Value>,
+    old: &Says<'_>,
+    new: &Says<'_>,
 ) -> Option<(String, Step)> {
     let (from, to) = (
-        old.get(rule).and_then(Value::as_f64),
-        new.get(rule).and_then(Value::as_f64),
+        old.get(rule).and_then(|limit| limit.as_f64()),
+        new.get(rule).and_then(|limit| limit.as_f64()),
     );
     if from == to {
         return None;

@@ -204,6 +204,65 @@ fn references_are_followed() {
 }
 
 #[test]
+fn what_stands_beside_a_reference_is_compared_with_what_it_refers_to() {
+    let schema =
+        |inner: Value, node: Value| json!({"$defs": {"M": inner}, "properties": {"k": node}});
+    let by_default = |value: &str| json!({"$ref": "#/$defs/M", "default": value});
+    let optional =
+        |value: &str| json!({"anyOf": [{"$ref": "#/$defs/M"}, {"type": "null"}], "default": value});
+    let required = json!({"$ref": "#/$defs/M", "required": ["b"]});
+    let (both, one) = (json!({"enum": ["a", "b"]}), json!({"enum": ["b"]}));
+    let with_rule = |rule: &str| json!({"required": [rule]});
+    for (old, new, change) in [
+        (
+            schema(both.clone(), by_default("b")),
+            schema(one.clone(), by_default("b")),
+            "values \"a\" removed",
+        ),
+        (
+            schema(both.clone(), by_default("a")),
+            schema(both.clone(), by_default("b")),
+            "default \"a\" → \"b\"",
+        ),
+        (
+            schema(both.clone(), optional("b")),
+            schema(one, optional("b")),
+            "values \"a\" removed",
+        ),
+        (
+            schema(both.clone(), optional("a")),
+            schema(both, optional("b")),
+            "default \"a\" → \"b\"",
+        ),
+        (
+            schema(with_rule("a"), required.clone()),
+            schema(with_rule("c"), required),
+            "rule `$ref` changed",
+        ),
+    ] {
+        let change = format!("key `k`: {change}");
+        assert_eq!(shown(&old, &new), [(change, Step::Major)]);
+    }
+}
+
+#[test]
+fn what_is_said_once_only_is_a_rule_that_came_or_went() {
+    let free = key(json!({"type": "array"}));
+    let items = key(json!({"type": "array", "items": {"type": "string"}}));
+    let said = |how: &str| format!("key `k`: rule `items` {how}");
+    assert_eq!(shown(&free, &items), [(said("added"), Step::Major)]);
+    assert_eq!(shown(&items, &free), [(said("removed"), Step::Minor)]);
+    let requires = |keys: &[&str]| json!({"type": "object", "required": keys});
+    let (none, one) = (requires(&[]), requires(&["unlisted"]));
+    let said = |how: &str| format!("key `unlisted` {how}");
+    assert_eq!(shown(&none, &one), [(said("now required"), Step::Major)]);
+    assert_eq!(
+        shown(&one, &none),
+        [(said("no longer required"), Step::Minor)]
+    );
+}
+
+#[test]
 fn a_schema_that_unfolds_without_end_is_compared() {
     let schema = |kind: &str| {
         let twice = |next: &str| json!({"properties": {"a": {"$ref": next}, "b": {"$ref": next}}});
