@@ -42,6 +42,8 @@ pub struct WebConfig {
     pub headers: Vec<(HeaderName, HeaderValue)>,
     /// How many requests are answered.
     pub rate_limit: Option<RateLimit>,
+    /// Whether the file has no key at all, as while an editor is about to write it.
+    pub says_nothing: bool,
     /// What was taken and does not do what its author may think, as `file:line:column: …`.
     pub remarks: Vec<String>,
 }
