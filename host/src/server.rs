@@ -247,9 +247,12 @@ impl Service {
             mut closing,
         } = self;
         let requests = busy.clone();
+        let (admit, mut admitted) = watch::channel(None);
+        let outdating = security.clone();
+        let mut outdated = pin!(outdating.outdates(&mut admitted));
         let service = hyper::service::service_fn(move |request| {
             let request_ends = requests.begin();
-            let (routes, security) = (routes.clone(), security.clone());
+            let (routes, security, admit) = (routes.clone(), security.clone(), admit.clone());
             async move {
                 let config = security.current().await;
                 let mut response = match security.admit(&config, &request, limits.turn_time).await {
@@ -258,6 +261,9 @@ impl Service {
                 };
                 security::add_headers(&config, &mut response);
                 let streams = response.extensions().get::<Streaming>().is_some();
+                if streams {
+                    admit.send_replace(Some(config));
+                }
                 Ok::<_, Infallible>(response.map(|body| request_ends.with(body, streams)))
             }
         });
@@ -271,7 +277,8 @@ impl Service {
         let mut busy = busy.watch();
         let mut closed = false;
         loop {
-            let time_left = match (*busy.borrow_and_update(), closed) {
+            let activity = *busy.borrow_and_update();
+            let time_left = match (activity, closed) {
                 (Activity::Request, _) => Some(limits.request_time),
                 (Activity::Stream, false) => Some(limits.stream_time),
                 // Its client asks again, and finds out whether there is a next host.
@@ -283,6 +290,8 @@ impl Service {
                 _ = connection.as_mut() => return,
                 changed = busy.changed() => if changed.is_err() { return },
                 () = over(time_left) => return,
+                // Its client asks again, and finds out whether it is still let in.
+                () = outdated.as_mut(), if activity == Activity::Stream => return,
                 changed = closing.changed(), if !closed => {
                     closed = true;
                     // A server that was dropped instead of shut down has no time for its clients.

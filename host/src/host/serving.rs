@@ -93,9 +93,7 @@ pub(super) async fn serve(
     match server.local_addr() {
         Ok(address) => {
             tracing::info!("listening on {}://{address}", security.scheme());
-            if let Some(exposure) = security.exposure(address, surface.control.is_some()) {
-                tracing::warn!("{exposure}");
-            }
+            security.warn_of_exposure(address, surface.control.is_some());
         }
         Err(error) => tracing::warn!("listening on {}: {error}", port.address),
     }
