@@ -4,7 +4,8 @@
 //! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
 //! the JSON, the pages) is made on a thread of its own, one at a time. So is what a client can ask the host to do, where the
 //! operator allows it. Streams of events go on for as long as their clients take what is sent, and are few enough to
-//! leave others a place. Who gets in at all is the web config's to say ([`Security`]), for every route alike.
+//! leave others a place. Who gets in at all is the web config's to say ([`Security`]), for every route alike;
+//! where it says nothing, browsers are kept to the names of this host.
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ mod api;
 mod connections;
 mod control;
 mod events;
+mod names;
 #[cfg(feature = "prometheus")]
 mod negotiation;
 mod offload;
@@ -38,17 +40,20 @@ mod surface;
 #[cfg(test)]
 mod tests;
 
+pub use names::ExternalUrl;
 pub use security::Security;
 pub use surface::{Control, Source, Surface};
 
 use connections::{Activity, Busy, Connections};
 use events::Streaming;
+use names::Names;
 
 /// A listening server that does not serve yet.
 pub struct Server {
     listener: TcpListener,
     limits: Limits,
     security: Security,
+    external_url: Option<ExternalUrl>,
 }
 
 impl Server {
@@ -67,6 +72,7 @@ impl Server {
             listener,
             limits: Limits::default(),
             security: Security::default(),
+            external_url: None,
         })
     }
 
@@ -80,6 +86,7 @@ impl Server {
             listener: TcpListener::from_std(listener)?,
             limits: Limits::default(),
             security: Security::default(),
+            external_url: None,
         })
     }
 
@@ -87,6 +94,15 @@ impl Server {
     #[must_use]
     pub fn with_security(self, security: Security) -> Self {
         Self { security, ..self }
+    }
+
+    /// The same server, which browsers reach at this address too.
+    #[must_use]
+    pub fn with_external_url(self, external_url: Option<ExternalUrl>) -> Self {
+        Self {
+            external_url,
+            ..self
+        }
     }
 
     /// The same server with other limits.
@@ -112,6 +128,7 @@ impl Server {
                 routes: routes::routes(surface, self.limits),
                 limits: self.limits,
                 security: self.security,
+                names: Names::new(self.listener.local_addr().ok(), self.external_url),
                 closing,
             },
             connections: &connections,
@@ -211,6 +228,7 @@ struct Service {
     routes: axum::Router,
     limits: Limits,
     security: Security,
+    names: Names,
     closing: watch::Receiver<bool>,
 }
 
@@ -244,6 +262,7 @@ impl Service {
             routes,
             limits,
             security,
+            names,
             mut closing,
         } = self;
         let requests = busy.clone();
@@ -253,9 +272,14 @@ impl Service {
         let service = hyper::service::service_fn(move |request| {
             let request_ends = requests.begin();
             let (routes, security, admit) = (routes.clone(), security.clone(), admit.clone());
+            let names = names.clone();
             async move {
                 let config = security.current().await;
-                let mut response = match security.admit(&config, &request, limits.turn_time).await {
+                let admitted = match security.admit(&config, &request, limits.turn_time).await {
+                    Ok(()) if !config.asks_who() => names.admit(request.headers()),
+                    admitted => admitted,
+                };
+                let mut response = match admitted {
                     Ok(()) => routes.oneshot(request).await?,
                     Err(refusal) => *refusal,
                 };
@@ -318,6 +342,7 @@ pub async fn serve_stream(
         routes: routes::routes(surface, limits),
         limits,
         security,
+        names: Names::default(),
         closing,
     };
     let connections = Connections::default();

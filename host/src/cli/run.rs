@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     host::{self, Doors, ReadConfig},
     plugin::sandbox,
-    server::Security,
+    server::{ExternalUrl, Security},
     tail::Tail,
 };
 
@@ -23,6 +23,13 @@ pub(super) struct Args {
     address: SocketAddr,
     #[command(flatten)]
     web: super::WebConfigFile,
+    /// Where browsers reach the host, if by another name than localhost, as through a proxy on this machine
+    #[arg(
+        long = "web.external-url",
+        value_name = "URL",
+        env = "CONDUCTOR_WEB_EXTERNAL_URL"
+    )]
+    external_url: Option<ExternalUrl>,
     /// Let POST /-/reload read the config again
     #[arg(long = "web.enable-lifecycle", env = "CONDUCTOR_WEB_ENABLE_LIFECYCLE", value_parser = clap::builder::FalseyValueParser::new())]
     enable_lifecycle: bool,
@@ -74,6 +81,7 @@ fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Resu
         let doors = Doors {
             address: args.address,
             listener: handed_over()?,
+            external_url: args.external_url.clone(),
             enable_lifecycle: args.enable_lifecycle,
             security,
             read_config: read_config(global),

@@ -254,3 +254,44 @@ fn half_a_handshake_is_cut_and_plain_http_is_told_to_use_https() {
     assert_eq!(status(&answer), 400, "{answer}");
     assert!(answer.contains("use https"), "{answer}");
 }
+
+#[test]
+fn a_page_whose_name_was_made_to_lead_here_can_neither_read_nor_change_anything() {
+    let ask = |server: &Running, request: &str, name: &str, headers: &str| {
+        // What a browser sends once it takes the page and this host for the same.
+        server.ask(&format!(
+            "{request} HTTP/1.1\r\nhost: {name}\r\norigin: http://{name}\r\nsec-fetch-site: same-origin\r\nconnection: close\r\n{headers}\r\n"
+        ))
+    };
+    let allow: fn(&mut Surface) = |surface| surface.control = Some(control::reloading(|| Ok(())));
+    let routes = [
+        "GET /",
+        "GET /metrics",
+        "GET /-/healthy",
+        "GET /api/v1/status",
+        "GET /api/v1/events",
+        "POST /-/reload",
+    ];
+    for file in [None, Some(File::new("{}"))] {
+        let host = file.as_ref().map_or_else(Host::default, File::host);
+        let server = host.serve_with(Limits::default(), allow);
+        for route in routes {
+            let answer = ask(&server, route, "evil.example:9750", "");
+            assert_eq!(status(&answer), 421, "{route}: {answer}");
+            assert!(answer.contains("--web.external-url"), "{answer}");
+            assert!(answer.contains(&server.address.to_string()), "{answer}");
+        }
+        let reload = ask(&server, "POST /-/reload", "127.0.0.1:9750", "");
+        assert_eq!(status(&reload), 200, "{reload}");
+        let old = server.ask("GET /-/healthy HTTP/1.0\r\n\r\n");
+        assert_eq!(status(&old), 200, "{old}");
+    }
+    // Such a page has no password, and asking for one is how a host gets any name it likes.
+    let file = File::new(&user("alice", "wonder"));
+    let server = file.host().serve_with(Limits::default(), allow);
+    for route in routes {
+        assert_eq!(status(&ask(&server, route, "evil.example", "")), 401);
+    }
+    let named = ask(&server, "GET /", "host.example", &login("alice:wonder"));
+    assert_eq!(status(&named), 200, "{named}");
+}
