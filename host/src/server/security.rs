@@ -83,6 +83,13 @@ impl Security {
         }
     }
 
+    /// Whether anybody can ask over plain HTTP without a password.
+    #[must_use]
+    pub fn lets_everybody_in(&self) -> bool {
+        let config = self.now();
+        config.tls.is_none() && !config.asks_who()
+    }
+
     /// Says in the log what an operator should know who serves at `address`, now and whenever a changed web config makes
     /// something else of it; `controls` says that clients may change something.
     pub fn warn_of_exposure(&self, address: SocketAddr, controls: bool) {
