@@ -11,7 +11,10 @@ use std::{
 use conductor::{
     metrics::Metrics,
     server::{Control, Limits, Security, Source, Surface, serve_stream},
-    state::{BreakerOrder, CheckNow, PlatformDetail, StatusView},
+    state::{
+        BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
+        StatusView, WindowView,
+    },
 };
 use libfuzzer_sys::fuzz_target;
 use tokio::{
@@ -84,8 +87,16 @@ impl Source for Host {
         serde_json::from_str(STATUS).expect("it is a status")
     }
 
+    fn overview(&self) -> StatusView {
+        self.status()
+    }
+
     fn platform(&self, name: &str) -> Option<PlatformDetail> {
         (name == "shop").then(|| serde_json::from_str(PLATFORM).expect("it is a platform"))
+    }
+
+    fn maintenance(&self) -> Vec<WindowView> {
+        Vec::new()
     }
 }
 
@@ -103,6 +114,18 @@ impl Control for Host {
 
     fn order_breaker(&self, platform: &str, _: BreakerOrder) -> bool {
         platform == "shop"
+    }
+
+    fn start_maintenance(&self, order: &MaintenanceOrder) -> Result<String, OrderError> {
+        match order.platforms.first() {
+            Some(name) if name != "shop" => Err(OrderError::NoSuchPlatform(name.clone())),
+            _ => Ok("It was started.".to_owned()),
+        }
+    }
+
+    fn end_maintenance(&self, end: &MaintenanceEnd) -> Result<String, OrderError> {
+        let name = end.platforms.first().cloned();
+        Err(OrderError::NoSuchWindow(name.unwrap_or_default()))
     }
 }
 

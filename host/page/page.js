@@ -1,17 +1,16 @@
 // Keeps a page current: the host tells which platforms changed; rows that moved or can be seen are asked for.
 "use strict";
-const $ = (id) => document.getElementById(id), all = (what, part = document) => [...part.querySelectorAll(what)];
-const named = (row) => row.id.slice(2), body = document.body, watched = new Set(), moved = new Set(), changed = new Set();
+const doc = document, $ = (id, page = doc) => page.getElementById(id), all = (what, part = doc) => [...part.querySelectorAll(what)];
+const named = (row) => row.id.slice(2), body = doc.body, watched = new Set(), moved = new Set(), changed = new Set();
 const known = new Map(); // keys as last heard
-let main, data, events, ahead, typing, reload, busy;
+let data, events, ahead, typing, reload, busy;
 
 const watcher = new IntersectionObserver((rows) => {
 	for (const { target, isIntersecting } of rows) watched[isIntersecting ? "add" : "delete"](target);
 }, { rootMargin: "300px" });
 
 function begin() {
-	main = $("main");
-	data = main.dataset;
+	data = $("main").dataset;
 	ahead = data.now - Date.now() / 1000;
 	watcher.disconnect();
 	watched.clear();
@@ -33,56 +32,61 @@ function tick(part) {
 
 // A platform changed, or is heard of `first`.
 function note(key, first) {
-	const name = key.slice(1), gone = key[0] === "-";
+	const name = key.slice(1);
 	if (data.platform) return void (reload ||= name === data.platform);
 	const row = $("p-" + name), before = known.get(name);
 	known.set(name, key);
-	const missing = !gone && key[0] <= data.last && before !== key && (before || !first || !("part" in data));
+	const missing = key[0] !== "-" && key[0] <= data.last && before !== key && (before || !first || !("part" in data));
 	if (row ? row.dataset.k !== key : missing) moved.add(name);
 	else if (row) changed.add(name);
 }
 
 // With the same open and in focus.
 function replace(old, next) {
-	const open = all("[open]", old), focus = document.activeElement, had = old.contains(focus);
+	const open = all("[open]", old), focus = doc.activeElement, had = old.contains(focus);
 	old.replaceWith(next);
 	all("details", next).forEach((d) => { d.open = open.some((o) => o.id === d.id); });
 	if (had) (focus.id ? $(focus.id) : next.querySelector("a"))?.focus();
 }
 
-function say(text) {
+function say(text, how = "") {
+	body.className = how;
 	if ($("say").textContent !== text) $("say").textContent = text;
+}
+
+// A refusal has no #main.
+async function get(url) {
+	const page = new DOMParser().parseFromString(await (await fetch(url)).text(), "text/html");
+	if ($("main", page)) return page;
+	throw 0;
 }
 
 async function load() {
 	reload = false;
-	const text = await (await fetch(location)).text();
-	const page = new DOMParser().parseFromString(text, "text/html");
+	const page = await get(location);
 	moved.clear();
 	changed.clear();
-	replace(main, page.getElementById("main"));
-	say(page.getElementById("say").textContent);
-	document.title = page.title;
+	replace($("main"), $("main", page));
+	say($("say", page).textContent);
+	doc.title = page.title;
 	begin();
 }
 
 async function rows() {
-	const seen = [...watched].map(named).filter((name) => changed.has(name)), names = [...moved, ...seen].slice(0, 60);
+	const names = [...moved, ...[...watched].map(named).filter((name) => changed.has(name))].slice(0, 60);
 	if (!names.length) return;
-	const query = new URLSearchParams(location.search), come = document.createElement("template");
+	const query = new URLSearchParams(location.search);
 	for (const name of names) query.append("n", name);
-	const answer = await fetch("/rows?" + query);
-	if (!answer.ok) return;
-	come.innerHTML = await answer.text();
+	const page = await get("/rows?" + query);
 	for (const name of names) {
 		moved.delete(name);
 		changed.delete(name);
-		const old = $("p-" + name), next = come.content.getElementById("p-" + name);
+		const old = $("p-" + name), next = $("p-" + name, page);
 		watched.delete(old);
 		if (!next) { old?.remove(); continue; }
 		const key = next.dataset.k, list = all(".rows")[0];
 		if (old) replace(old, next);
-		if (old?.dataset.k !== key) list.insertBefore(next, [...list.children].find((row) => row.dataset.k > key) ?? null);
+		if (old?.dataset.k !== key) list.insertBefore(next, all(".p", list).find((row) => row.dataset.k > key) ?? null);
 		watcher.observe(next);
 	}
 }
@@ -90,7 +94,7 @@ async function rows() {
 function connect() {
 	events?.close();
 	events = new EventSource("/events");
-	const on = (name, act) => events.addEventListener(name, ({ data }) => { body.className = ""; act(JSON.parse(data)); });
+	const on = (name, act) => events.addEventListener(name, ({ data }) => act(JSON.parse(data)));
 	on("all", (keys) => {
 		const names = new Set(keys.map((key) => key.slice(1)));
 		all(".p").forEach((row) => names.has(named(row)) || note("-" + named(row)));
@@ -101,40 +105,46 @@ function connect() {
 		const next = $("host").cloneNode();
 		next.innerHTML = html;
 		replace($("host"), next);
-		if (data.platform) return;
+		if (data.platform || reload) return;
 		all(".n").forEach((n, i) => { n.textContent = counts[i]; });
-		document.title = words + " · Conductor";
+		doc.title = words + " · Conductor";
 		say(words);
 	});
 	events.onerror = () => {
-		body.className = "lost";
-		say("No word from the host");
+		say("No word from the host", "lost");
 		if (events.readyState > 1) setTimeout(connect, 5000);
 	};
+}
+
+async function turn() {
+	if (doc.hidden) return;
+	[...all("#host, .one"), ...watched].forEach(tick);
+	if (busy || (body.className && !reload)) return;
+	busy = true;
+	try {
+		await (reload || moved.size > ("grouped" in data ? 0 : 300) ? load() : rows());
+	} catch {
+		reload = true;
+		say("Out of date; asking again", "lost");
+		await new Promise((go) => setTimeout(go, 4000));
+	}
+	busy = false;
 }
 
 begin();
 if (data.now) {
 	connect();
-	setInterval(async () => {
-		if (document.hidden || busy) return;
-		[...all("#host, .one"), ...watched].forEach(tick);
-		if (body.className) return;
-		busy = true;
-		try {
-			await (reload || moved.size > 300 || ("grouped" in data && moved.size) ? load() : rows());
-		} catch {}
-		busy = false;
-	}, 1000);
-	document.addEventListener("visibilitychange", () => {
+	setInterval(turn, 1000);
+	doc.onvisibilitychange = () => {
 		events.close();
-		if (!document.hidden) connect();
-	});
-	if (!data.platform) $("q").addEventListener("input", () => {
+		if (!doc.hidden) connect();
+	};
+	if (!data.platform) $("q").oninput = () => {
 		clearTimeout(typing);
 		typing = setTimeout(() => {
 			history.replaceState(0, "", "?" + new URLSearchParams(new FormData($("find"))));
-			load();
+			reload = true;
+			turn();
 		}, 250);
-	});
+	};
 }

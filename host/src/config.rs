@@ -43,7 +43,7 @@ use wording::{listed, nearest};
 pub const DEFAULT_TEXT: &str = include_str!("../conductor.toml");
 
 /// A configuration that was read, checked and given its defaults.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Config {
     /// How the host itself behaves.
     pub host: HostConfig,

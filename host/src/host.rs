@@ -29,7 +29,7 @@ use crate::{
     plugin::{loader::Loader, quarantine::Quarantine, record::Record},
     redaction,
     scheduler::{self, Handle, LibraryChange, Setup},
-    server::{Control, Security, Source, Surface},
+    server::{Control, ExternalUrl, Security, Source, Surface},
     state::StatusView,
     tail::Tail,
 };
@@ -182,6 +182,8 @@ pub struct Doors {
     pub address: SocketAddr,
     /// The port that is to be served instead, where whoever started this process has opened it already.
     pub listener: Option<std::net::TcpListener>,
+    /// Where browsers reach what is served, if at another address.
+    pub external_url: Option<ExternalUrl>,
     /// Whether `POST /-/reload` is allowed.
     pub enable_lifecycle: bool,
     /// Who is served.
@@ -236,6 +238,7 @@ pub async fn run(
     let port = Port {
         address: doors.address,
         opened: doors.listener,
+        external_url: doors.external_url,
     };
     let serving = tokio::spawn(serve(
         port,

@@ -4,7 +4,8 @@
 //! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
 //! the JSON, the pages) is made on a thread of its own, one at a time. So is what a client can ask the host to do, where the
 //! operator allows it. Streams of events go on for as long as their clients take what is sent, and are few enough to
-//! leave others a place. Who gets in at all is the web config's to say ([`Security`]), for every route alike.
+//! leave others a place. Who gets in at all is the web config's to say ([`Security`]), for every route alike;
+//! where it says nothing, browsers are kept to the names of this host.
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
@@ -25,6 +26,7 @@ mod api;
 mod connections;
 mod control;
 mod events;
+mod names;
 #[cfg(feature = "prometheus")]
 mod negotiation;
 mod offload;
@@ -38,17 +40,20 @@ mod surface;
 #[cfg(test)]
 mod tests;
 
+pub use names::ExternalUrl;
 pub use security::Security;
 pub use surface::{Control, Source, Surface};
 
 use connections::{Activity, Busy, Connections};
 use events::Streaming;
+use names::Names;
 
 /// A listening server that does not serve yet.
 pub struct Server {
     listener: TcpListener,
     limits: Limits,
     security: Security,
+    external_url: Option<ExternalUrl>,
 }
 
 impl Server {
@@ -67,6 +72,7 @@ impl Server {
             listener,
             limits: Limits::default(),
             security: Security::default(),
+            external_url: None,
         })
     }
 
@@ -80,6 +86,7 @@ impl Server {
             listener: TcpListener::from_std(listener)?,
             limits: Limits::default(),
             security: Security::default(),
+            external_url: None,
         })
     }
 
@@ -87,6 +94,15 @@ impl Server {
     #[must_use]
     pub fn with_security(self, security: Security) -> Self {
         Self { security, ..self }
+    }
+
+    /// The same server, which browsers reach at this address too.
+    #[must_use]
+    pub fn with_external_url(self, external_url: Option<ExternalUrl>) -> Self {
+        Self {
+            external_url,
+            ..self
+        }
     }
 
     /// The same server with other limits.
@@ -112,6 +128,7 @@ impl Server {
                 routes: routes::routes(surface, self.limits),
                 limits: self.limits,
                 security: self.security,
+                names: Names::new(self.listener.local_addr().ok(), self.external_url),
                 closing,
             },
             connections: &connections,
@@ -211,6 +228,7 @@ struct Service {
     routes: axum::Router,
     limits: Limits,
     security: Security,
+    names: Names,
     closing: watch::Receiver<bool>,
 }
 
@@ -244,20 +262,32 @@ impl Service {
             routes,
             limits,
             security,
+            names,
             mut closing,
         } = self;
         let requests = busy.clone();
+        let (admit, mut admitted) = watch::channel(None);
+        let outdating = security.clone();
+        let mut outdated = pin!(outdating.outdates(&mut admitted));
         let service = hyper::service::service_fn(move |request| {
             let request_ends = requests.begin();
-            let (routes, security) = (routes.clone(), security.clone());
+            let (routes, security, admit) = (routes.clone(), security.clone(), admit.clone());
+            let names = names.clone();
             async move {
                 let config = security.current().await;
-                let mut response = match security.admit(&config, &request, limits.turn_time).await {
+                let admitted = match security.admit(&config, &request, limits.turn_time).await {
+                    Ok(()) if !config.asks_who() => names.admit(request.headers()),
+                    admitted => admitted,
+                };
+                let mut response = match admitted {
                     Ok(()) => routes.oneshot(request).await?,
                     Err(refusal) => *refusal,
                 };
                 security::add_headers(&config, &mut response);
                 let streams = response.extensions().get::<Streaming>().is_some();
+                if streams {
+                    admit.send_replace(Some(config));
+                }
                 Ok::<_, Infallible>(response.map(|body| request_ends.with(body, streams)))
             }
         });
@@ -271,7 +301,8 @@ impl Service {
         let mut busy = busy.watch();
         let mut closed = false;
         loop {
-            let time_left = match (*busy.borrow_and_update(), closed) {
+            let activity = *busy.borrow_and_update();
+            let time_left = match (activity, closed) {
                 (Activity::Request, _) => Some(limits.request_time),
                 (Activity::Stream, false) => Some(limits.stream_time),
                 // Its client asks again, and finds out whether there is a next host.
@@ -283,6 +314,8 @@ impl Service {
                 _ = connection.as_mut() => return,
                 changed = busy.changed() => if changed.is_err() { return },
                 () = over(time_left) => return,
+                // Its client asks again, and finds out whether it is still let in.
+                () = outdated.as_mut(), if activity == Activity::Stream => return,
                 changed = closing.changed(), if !closed => {
                     closed = true;
                     // A server that was dropped instead of shut down has no time for its clients.
@@ -309,6 +342,7 @@ pub async fn serve_stream(
         routes: routes::routes(surface, limits),
         limits,
         security,
+        names: Names::default(),
         closing,
     };
     let connections = Connections::default();

@@ -9,7 +9,7 @@ use crate::{
     config::Config,
     host::{self, Doors, ReadConfig},
     plugin::sandbox,
-    server::Security,
+    server::{ExternalUrl, Security},
     tail::Tail,
 };
 
@@ -23,6 +23,13 @@ pub(super) struct Args {
     address: SocketAddr,
     #[command(flatten)]
     web: super::WebConfigFile,
+    /// Where browsers reach the host, if by another name than localhost, as through a proxy on this machine
+    #[arg(
+        long = "web.external-url",
+        value_name = "URL",
+        env = "CONDUCTOR_WEB_EXTERNAL_URL"
+    )]
+    external_url: Option<ExternalUrl>,
     /// Let POST /-/reload read the config again
     #[arg(long = "web.enable-lifecycle", env = "CONDUCTOR_WEB_ENABLE_LIFECYCLE", value_parser = clap::builder::FalseyValueParser::new())]
     enable_lifecycle: bool,
@@ -64,6 +71,7 @@ fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Resu
         Some(file) => Security::read(file)?,
         None => Security::default(),
     };
+    let config = &without_own_page(Arc::clone(config), &security);
     // One thread serves HTTP, so that a flood of requests cannot take the other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -74,9 +82,10 @@ fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Resu
         let doors = Doors {
             address: args.address,
             listener: handed_over()?,
+            external_url: args.external_url.clone(),
             enable_lifecycle: args.enable_lifecycle,
+            read_config: read_config(global, security.clone()),
             security,
-            read_config: read_config(global),
             tail,
             reloads: asked_to_reload().map_err(|e| format!("cannot listen to signals: {e}"))?,
         };
@@ -111,14 +120,29 @@ fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
 }
 
 /// Reads the config anew, from where it was read the first time.
-fn read_config(global: &Global) -> ReadConfig {
+fn read_config(global: &Global, security: Security) -> ReadConfig {
     let global = global.clone();
     Arc::new(move || {
-        global.config().map_err(|error| match error {
+        let config = global.config().map_err(|error| match error {
             CliError::Config(error) => error.to_plain(),
             CliError::Other(message) => message,
-        })
+        })?;
+        Ok(without_own_page(config, &security))
     })
+}
+
+/// Where not everybody gets in, the built-in config does not watch the host's own page: it knows neither a password nor
+/// whose certificate to trust, and would call a host unhealthy whose door is closed on purpose.
+fn without_own_page(mut config: Arc<Config>, security: &Security) -> Arc<Config> {
+    if config.is_builtin && !security.lets_everybody_in() {
+        tracing::info!(
+            "{OWN_PAGE} is left out of the built-in config, which knows neither the CA nor the passwords of the web config"
+        );
+        Arc::make_mut(&mut config)
+            .platforms
+            .retain(|platform| platform.name != OWN_PAGE);
+    }
+    config
 }
 
 /// Gets a message for each SIGHUP.
@@ -180,4 +204,40 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
             signal_hook::low_level::exit(130)
         });
     })
+}
+
+/// What the built-in config calls the host's own page.
+const OWN_PAGE: &str = "self-http";
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn the_builtin_config_calls_no_closed_door_unhealthy() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("web.yml");
+        let names = |config: &Config| -> Vec<String> {
+            config.platforms.iter().map(|p| p.name.clone()).collect()
+        };
+        let builtin = Arc::new(Config::builtin(Path::new("")));
+        let all = names(&builtin);
+        assert!(all.iter().any(|name| name == OWN_PAGE));
+
+        let open = without_own_page(Arc::clone(&builtin), &Security::default());
+        assert_eq!(names(&open), all);
+        let hash = bcrypt::hash("wonder", 4).unwrap();
+        std::fs::write(&file, format!("basic_auth_users:\n  alice: {hash}\n")).unwrap();
+        let security = Security::read(&file).unwrap();
+        let closed = names(&without_own_page(Arc::clone(&builtin), &security));
+        assert_eq!(closed.len(), all.len() - 1);
+        assert!(!closed.iter().any(|name| name == OWN_PAGE));
+
+        // Whoever writes such a platform themselves means it.
+        let mut own = Config::clone(&builtin);
+        own.is_builtin = false;
+        assert_eq!(names(&without_own_page(Arc::new(own), &security)), all);
+    }
 }

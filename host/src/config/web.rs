@@ -44,6 +44,8 @@ pub struct WebConfig {
     pub rate_limit: Option<RateLimit>,
     /// The files with something in them that only the host may know: passwords and keys.
     pub private_files: Vec<PathBuf>,
+    /// Whether the file has no key at all, as while an editor is about to write it.
+    pub says_nothing: bool,
     /// What was taken and does not do what its author may think, as `file:line:column: …`.
     pub remarks: Vec<String>,
 }

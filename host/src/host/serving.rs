@@ -13,7 +13,7 @@ use std::{
 use crate::{
     clock::Clock,
     metrics::{Metrics, log::LogFallback},
-    server::{Security, Server, Surface},
+    server::{ExternalUrl, Security, Server, Surface},
 };
 
 /// Whether and when somebody scraped.
@@ -52,6 +52,8 @@ pub(super) struct Port {
     pub(super) address: SocketAddr,
     /// Where it was opened by whoever started this process.
     pub(super) opened: Option<std::net::TcpListener>,
+    /// Where browsers reach it, if at another address.
+    pub(super) external_url: Option<ExternalUrl>,
 }
 
 impl Port {
@@ -93,9 +95,7 @@ pub(super) async fn serve(
     match server.local_addr() {
         Ok(address) => {
             tracing::info!("listening on {}://{address}", security.scheme());
-            if let Some(exposure) = security.exposure(address, surface.control.is_some()) {
-                tracing::warn!("{exposure}");
-            }
+            security.warn_of_exposure(address, surface.control.is_some());
         }
         Err(error) => tracing::warn!("listening on {}: {error}", port.address),
     }
@@ -105,6 +105,7 @@ pub(super) async fn serve(
     let end = async move {
         let _ = stopped.changed().await;
     };
+    let server = server.with_external_url(port.external_url);
     server.with_security(security).serve(surface, end).await;
 }
 

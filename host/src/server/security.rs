@@ -2,26 +2,29 @@
 //!
 //! The web config and the files it names are looked at for each connection and each request, off the server's thread, and
 //! never by two at a time. A look that finds nothing new costs reading them; one that takes too long, on a disk that does
-//! not answer, is not waited for. A file with a mistake in it changes nothing and is told once.
+//! not answer, is not waited for. A file with a mistake in it changes nothing and is told once; so does one that has become
+//! empty, as it is for a moment while an editor writes it: nobody gets in through that moment.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
 use axum::response::{IntoResponse as _, Response};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, watch};
 
 use crate::config::ConfigError;
 use crate::config::web::{Inputs, Reading, WebConfig};
 
+use exposure::exposure;
 use passwords::{Passwords, Verdict};
 use rate::Bucket;
 
+mod exposure;
 mod passwords;
 mod rate;
 
@@ -41,6 +44,8 @@ struct Shared {
     turns: Arc<Semaphore>,
     /// How many looks have begun.
     looks: AtomicU64,
+    /// Where the server listens and whether clients may change something, once that is known.
+    place: OnceLock<(SocketAddr, bool)>,
     passwords: Passwords,
     bucket: Mutex<Bucket>,
 }
@@ -60,6 +65,7 @@ impl Security {
             inputs: Mutex::new(inputs),
             turns: Arc::new(Semaphore::new(1)),
             looks: AtomicU64::new(0),
+            place: OnceLock::new(),
             passwords: Passwords::default(),
             bucket: Mutex::default(),
         };
@@ -83,26 +89,22 @@ impl Security {
         self.now().private_files.clone()
     }
 
-    /// What an operator should know who serves at `address`; `controls` says that clients may change something.
+    /// Whether anybody can ask over plain HTTP without a password.
     #[must_use]
-    pub fn exposure(&self, address: SocketAddr, controls: bool) -> Option<String> {
-        if address.ip().is_loopback() {
-            return None;
-        }
+    pub fn lets_everybody_in(&self) -> bool {
         let config = self.now();
-        if !config.asks_who() {
-            let act = if controls {
-                ", and can make the host read its config again, check platforms and hold their breakers open or closed (--web.enable-lifecycle)"
-            } else {
-                ""
-            };
-            return Some(format!(
-                "whoever can reach {address} can see every platform with its messages, log lines and metrics{act}: ask for passwords or certificates with --web.config.file, or listen on 127.0.0.1"
-            ));
+        config.tls.is_none() && !config.asks_who()
+    }
+
+    /// Says in the log what an operator should know who serves at `address`, now and whenever a changed web config makes
+    /// something else of it; `controls` says that clients may change something.
+    pub fn warn_of_exposure(&self, address: SocketAddr, controls: bool) {
+        if let Some(shared) = &self.shared {
+            let _ = shared.place.set((address, controls));
         }
-        config.tls.is_none().then(|| {
-            format!("passwords for {address} travel in the clear: add tls_server_config to the web config")
-        })
+        if let Some(exposure) = exposure(&self.now(), address, controls) {
+            tracing::warn!("{exposure}");
+        }
     }
 
     /// What holds at this moment, after a look at the files.
@@ -147,6 +149,21 @@ impl Security {
         }
     }
 
+    /// Resolves once the web config is another than the one by which a stream was let in: its user may be gone since.
+    pub(super) async fn outdates(&self, admitted: &mut watch::Receiver<Option<Arc<WebConfig>>>) {
+        if self.shared.is_none() || admitted.wait_for(Option::is_some).await.is_err() {
+            std::future::pending().await
+        }
+        loop {
+            tokio::time::sleep(LOOKS_FOR_STREAMS).await;
+            let now = self.current().await;
+            let by = admitted.borrow();
+            if by.as_ref().is_some_and(|by| !Arc::ptr_eq(by, &now)) {
+                return;
+            }
+        }
+    }
+
     fn now(&self) -> Arc<WebConfig> {
         match &self.shared {
             Some(shared) => Arc::clone(&lock(&shared.current)),
@@ -155,13 +172,10 @@ impl Security {
     }
 }
 
-/// Gives a response the headers that all carry, unless it has its own.
+/// Gives a response the headers that the operator wants on all, in place of the server's own.
 pub(super) fn add_headers(config: &WebConfig, response: &mut Response) {
     for (name, value) in &config.headers {
-        response
-            .headers_mut()
-            .entry(name)
-            .or_insert_with(|| value.clone());
+        response.headers_mut().insert(name, value.clone());
     }
 }
 
@@ -193,16 +207,37 @@ impl Shared {
         let reading = WebConfig::read(&self.file);
         *inputs = reading.inputs;
         match reading.outcome {
-            Ok(config) => {
-                tracing::info!("the web config was read again");
-                remark(&config);
-                *lock(&self.current) = Arc::new(config);
-            }
+            Ok(config) if config.says_nothing => tracing::warn!(
+                "{} is empty: it is taken for one that is being written, and the old web config stays; write `{{}}` into it if neither TLS nor passwords are wanted",
+                self.file.display()
+            ),
+            Ok(config) => self.follow(config),
             Err(error) => tracing::error!(
                 "the web config was not read again, the old one stays: {}",
                 error.to_plain()
             ),
         }
+    }
+
+    /// Goes by this config from now on, and says what that opens.
+    fn follow(&self, config: WebConfig) {
+        let old = Arc::clone(&lock(&self.current));
+        tracing::info!("the web config was read again");
+        remark(&config);
+        if old.asks_who() && !config.asks_who() {
+            tracing::warn!(
+                "{} asks nobody for a password or a certificate any more",
+                self.file.display()
+            );
+        }
+        if let Some((address, controls)) = self.place.get() {
+            let told = exposure(&old, *address, *controls);
+            match exposure(&config, *address, *controls) {
+                Some(exposure) if told.as_ref() != Some(&exposure) => tracing::warn!("{exposure}"),
+                _ => {}
+            }
+        }
+        *lock(&self.current) = Arc::new(config);
     }
 }
 
@@ -250,5 +285,70 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const CHALLENGE: HeaderValue =
     HeaderValue::from_static("Basic realm=\"Conductor\", charset=\"UTF-8\"");
 
+/// How often it is looked for streams whether those who let them in still would.
+const LOOKS_FOR_STREAMS: Duration = Duration::from_secs(2);
+
 /// A disk that takes longer to answer is not waited for.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_file_that_opens_the_door_is_warned_of_and_an_empty_one_opens_none() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("web.yml");
+        let asking = format!("basic_auth_users:\n  a: $2b$04${NOBODYS}\n");
+        std::fs::write(&file, asking).unwrap();
+        let security = Security::read(&file).unwrap();
+        let shared = security.shared.as_ref().unwrap();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let said = || String::from_utf8(std::mem::take(&mut *lock(&log))).unwrap();
+        let writer = Arc::clone(&log);
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(move || Log(Arc::clone(&writer)))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            security.warn_of_exposure("0.0.0.0:9750".parse().unwrap(), false);
+            assert!(said().contains("in the clear"));
+            std::fs::write(&file, "").unwrap();
+            shared.look();
+            let empty = said();
+            assert!(
+                empty.contains("web.yml is empty") && empty.contains("`{}`"),
+                "{empty}"
+            );
+            shared.look();
+            assert_eq!(said(), "", "it is told once");
+            assert!(security.now().asks_who());
+            std::fs::write(&file, "rate_limit: {}\n").unwrap();
+            shared.look();
+            let open = said();
+            assert!(open.contains("asks nobody for a password"), "{open}");
+            assert!(
+                open.contains("WARN") && open.contains("can see every platform"),
+                "{open}"
+            );
+            assert!(!security.now().asks_who());
+            std::fs::write(&file, "rate_limit: { }\n").unwrap();
+            shared.look();
+            assert!(!said().contains("WARN"), "nothing new");
+        });
+    }
+
+    const NOBODYS: &str = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
+
+    struct Log(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Log {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            lock(&self.0).write(text)
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+}

@@ -86,7 +86,7 @@ fn each_route_answers() {
         );
         assert!(answer.contains(text), "{answer}");
         let head = server.ask(&format!(
-            "HEAD {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            "HEAD {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
         ));
         assert!(head.starts_with(&format!("HTTP/1.1 {status} ")), "{head}");
         assert!(head.ends_with("\r\n\r\n"), "a body after HEAD: {head}");
@@ -98,7 +98,8 @@ fn each_route_answers() {
 #[test]
 fn another_method_is_refused_with_the_ones_there_are() {
     let server = Host::default().serve(Limits::default());
-    let answer = server.ask("DELETE /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let answer =
+        server.ask("DELETE /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
     assert!(answer.contains("allow: GET,HEAD"), "{answer}");
     assert!(answer.contains("use GET or HEAD"), "{answer}");
@@ -110,7 +111,7 @@ fn a_scrape_is_whole_and_counted_and_a_look_at_its_head_is_not() {
     let host = Host::default();
     let _platform = host.metrics.platform("a", "p");
     let server = host.serve(Limits::default());
-    let head = server.ask("HEAD /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    let head = server.ask("HEAD /metrics HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n");
     let content_type = "content-type: text/plain; version=0.0.4; charset=utf-8\r\n";
     assert!(head.contains(content_type), "{head}");
     assert_eq!(host.scrapes(), 0);
@@ -170,7 +171,7 @@ fn a_scraper_that_does_not_read_is_dropped_and_the_next_one_served() {
         ..Limits::default()
     });
     let mut deaf = server.connect();
-    deaf.write_all(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+    deaf.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .unwrap();
     // Its first bytes show that the rendering is under way.
     deaf.read_exact(&mut [0; 100]).unwrap();
@@ -204,7 +205,7 @@ fn a_client_that_sends_half_a_header_is_dropped() {
     }
     let mut kept = server.connect();
     kept.set_read_timeout(soon).unwrap();
-    kept.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n")
+    kept.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .unwrap();
     let answer = read_to_end(&mut kept);
     assert!(answer.contains("Conductor is healthy."), "{answer}");
@@ -228,7 +229,7 @@ fn a_thousand_idle_connections_lock_nobody_out() {
         assert_eq!(read_to_end(gone), "");
     }
     let last = idle.last_mut().unwrap();
-    last.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+    last.write_all(b"GET /-/healthy HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n")
         .unwrap();
     assert!(read_to_end(last).contains("Conductor is healthy."));
 }
@@ -272,11 +273,13 @@ fn requests_that_take_all_connections_lock_nobody_out_for_long() {
 fn a_header_that_is_too_large_is_refused() {
     let server = Host::default().serve(Limits::default());
     let large = "x".repeat(20_000);
-    let answer = server.ask(&format!("GET / HTTP/1.1\r\nhost: x\r\nx: {large}\r\n\r\n"));
+    let answer = server.ask(&format!(
+        "GET / HTTP/1.1\r\nhost: localhost\r\nx: {large}\r\n\r\n"
+    ));
     assert!(answer.starts_with("HTTP/1.1 431 "), "{answer}");
     let fits = "x".repeat(12_000);
     let answer = server.ask(&format!(
-        "GET / HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {fits}\r\n\r\n"
+        "GET / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\nx: {fits}\r\n\r\n"
     ));
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
 }
@@ -284,18 +287,20 @@ fn a_header_that_is_too_large_is_refused() {
 #[test]
 fn a_large_body_is_refused_and_the_connection_closed() {
     let server = Host::default().serve(Limits::default());
-    let answer = server.ask("POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 65537\r\n\r\n");
+    let answer = server.ask("POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 65537\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     assert!(answer.contains("at most 65536 bytes"), "{answer}");
-    let answer = server
-        .ask("POST / HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi");
+    let answer = server.ask(
+        "POST / HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: 2\r\n\r\nhi",
+    );
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
 }
 
 #[test]
 fn rubbish_after_a_request_is_refused_and_the_connection_closed() {
     let server = Host::default().serve(Limits::default());
-    let answer = server.ask("GET /-/healthy HTTP/1.1\r\nhost: x\r\n\r\n\0\u{1}rubbish\r\n\r\n");
+    let answer =
+        server.ask("GET /-/healthy HTTP/1.1\r\nhost: localhost\r\n\r\n\0\u{1}rubbish\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     assert!(answer.contains("HTTP/1.1 400 "), "{answer}");
 }
@@ -425,7 +430,8 @@ fn errors_of_accept_are_not_retried_in_a_tight_loop() {
     assert_eq!(pauses.after(&gone), None);
 }
 
-const STATUS: &[u8] = b"GET /api/v1/status HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+const STATUS: &[u8] =
+    b"GET /api/v1/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
 /// What the server shows in these tests, and the levers on it.
 #[derive(Clone, Default)]
@@ -589,7 +595,7 @@ impl Running {
 
     fn get(&self, path: &str) -> String {
         self.ask(&format!(
-            "GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            "GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
         ))
     }
 

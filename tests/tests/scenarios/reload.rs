@@ -20,7 +20,7 @@ fn post_reload(host: &Host) -> (u16, String) {
     let mut stream = TcpStream::connect(host.address).unwrap();
     write!(
         stream,
-        "POST /-/reload HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+        "POST /-/reload HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
     )
     .unwrap();
     let mut answer = String::new();

@@ -54,7 +54,11 @@ fn every_answer_of_the_api_is_as_it_describes_itself() {
     let schema = |name: &str| json!({ "$ref": format!("#/components/schemas/{name}") });
     let mut listening = TcpStream::connect(host.address).unwrap();
     listening.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(listening, "GET /api/v1/events HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    write!(
+        listening,
+        "GET /api/v1/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    )
+    .unwrap();
     let lines = std::io::BufRead::lines(std::io::BufReader::new(listening));
     let (mut kind, mut seen) = (String::new(), Vec::new());
     for line in lines.map_while(Result::ok) {
@@ -95,7 +99,11 @@ fn platforms() -> Setup {
 fn ask(host: &Host, method: &str, path: &str) -> u16 {
     let mut stream = TcpStream::connect(host.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    write!(stream, "{method} {path} HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    write!(
+        stream,
+        "{method} {path} HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    )
+    .unwrap();
     let mut lines = std::io::BufRead::lines(std::io::BufReader::new(stream));
     let head = lines.next().unwrap().unwrap();
     head.split(' ').nth(1).unwrap().parse().unwrap()

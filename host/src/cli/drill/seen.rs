@@ -153,7 +153,7 @@ fn get(address: SocketAddr, path: &str) -> Result<String, String> {
     let cannot = |e: std::io::Error| format!("{path} does not answer: {e}");
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(cannot)?;
     stream.set_read_timeout(Some(PATIENCE)).map_err(cannot)?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: drill\r\n\r\n").map_err(cannot)?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").map_err(cannot)?;
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer).map_err(cannot)?;
     let answer = String::from_utf8(answer).map_err(|_| format!("{path} is not UTF-8"))?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use axum::http::{HeaderName, HeaderValue};
 use bcrypt::HashParts;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use super::files::{Files, absolute};
 use super::schema::{Http, Rate, SCHEMA, Written, says_yes};
@@ -16,7 +16,7 @@ use super::{RateLimit, WebConfig, tls};
 use crate::config::elements::duration;
 use crate::config::error::Fault;
 use crate::config::secrets::Secrets;
-use crate::config::spans::{self, Place};
+use crate::config::spans::{self, Inside, Place};
 
 /// The config and what is to be remarked on, or all that is wrong.
 pub(super) fn build(
@@ -25,6 +25,12 @@ pub(super) fn build(
     folder: &Path,
     files: &mut Files,
 ) -> Result<(WebConfig, Remarks), Vec<Fault>> {
+    let says_nothing = values.is_null();
+    let values = if says_nothing {
+        Value::Object(Map::new())
+    } else {
+        values
+    };
     if !values.is_object() {
         let fault = Fault::new("this is not a web config: it has no keys")
             .help("its keys are `tls_server_config`, `http_server_config`, `basic_auth_users`, `rate_limit`");
@@ -53,6 +59,7 @@ pub(super) fn build(
         rate_limit: rate_limit(&written.rate_limit, &mut check),
         private_files: check.private_files,
         remarks: Vec::new(),
+        says_nothing,
     };
     if check.faults.is_empty() {
         check.remarks.sort_by_key(|(place, _)| place.start);
@@ -83,6 +90,12 @@ impl Check<'_> {
         help: impl Into<String>,
     ) {
         let place = self.places.value_at(&spans::path(path));
+        self.faults.push(Fault::new(message).help(help).at(place));
+    }
+
+    /// As [`Self::refuse`], for a key whose value is missing.
+    fn refuse_key(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
+        let place = self.places.key_at(&spans::path(path));
         self.faults.push(Fault::new(message).help(help).at(place));
     }
 
@@ -155,9 +168,31 @@ fn headers(http: &Http, check: &mut Check<'_>) -> Vec<(HeaderName, HeaderValue)>
     headers
 }
 
+/// Whoever gives this key wants to keep people out: what would leave nobody to ask for, or fewer than are named, is refused.
 fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<String, String> {
+    let named = match &check.places.inside {
+        Inside::Table(keys) => keys.get(USERS).map(|place| &place.inside),
+        _ => None,
+    };
+    match named {
+        Some(Inside::Table(names)) if !names.is_empty() => {
+            for name in names.keys().filter(|name| !users.contains_key(*name)) {
+                check.refuse_key(
+                    &[USERS, name],
+                    format!("there is no hash for {name:?}"),
+                    "make one with `htpasswd -nBC 10 \"\"` and write what follows the colon, or remove the name",
+                );
+            }
+        }
+        Some(_) => check.refuse_key(
+            &[USERS],
+            "basic_auth_users names nobody, so everybody would get in",
+            "add a name with a bcrypt hash, or remove the key if nobody is to be asked",
+        ),
+        None => {}
+    }
     for (name, hash) in &users {
-        let path = ["basic_auth_users", name.as_str()];
+        let path = [USERS, name.as_str()];
         if name.contains(':') {
             let message = format!("{name:?} can never log in: a client ends the name at the colon");
             check.refuse(&path, message, "choose a name without a colon");
@@ -226,6 +261,8 @@ fn rate_limit(rate: &Rate, check: &mut Check<'_>) -> Option<RateLimit> {
     }
     Some(RateLimit { interval, burst })
 }
+
+const USERS: &str = "basic_auth_users";
 
 /// bcrypt's own least, and what still takes seconds, not minutes.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=16;

@@ -78,11 +78,15 @@ fn an_empty_file_asks_for_nothing() {
         "\n",
         "# nothing\n",
         "---\n",
+        "~",
         "{}",
-        "tls_server_config:\nbasic_auth_users:\n",
+        "tls_server_config:\n",
     ] {
         let config = folder.taken(empty);
         assert!(config.tls.is_none() && !config.asks_who(), "{empty:?}");
+        // Somebody wrote the last two on purpose.
+        let written = empty.contains('{') || empty.contains("tls");
+        assert_eq!(config.says_nothing, !written, "{empty:?}");
         assert_eq!(config.remarks, [""; 0]);
     }
 }
@@ -306,6 +310,32 @@ fn hashes_and_keys_are_never_shown() {
     web.yml:2:9: cert holds no certificate
       help: it must hold PEM blocks of -----BEGIN CERTIFICATE-----, the server's own first
     "#);
+}
+
+#[test]
+fn a_user_without_a_hash_opens_no_door() {
+    let folder = Folder::new();
+    assert_snapshot!(folder.refused(&format!("basic_auth_users:\n  admin:\n  alice: {HASH}\n  bob: ~\n")), @r#"
+    web.yml:2:3: there is no hash for "admin"
+      help: make one with `htpasswd -nBC 10 ""` and write what follows the colon, or remove the name
+    web.yml:4:3: there is no hash for "bob"
+      help: make one with `htpasswd -nBC 10 ""` and write what follows the colon, or remove the name
+    "#);
+    assert_snapshot!(folder.refused("basic_auth_users: { admin: }\n"), @r#"
+    web.yml:1:21: there is no hash for "admin"
+      help: make one with `htpasswd -nBC 10 ""` and write what follows the colon, or remove the name
+    "#);
+    for nobody in ["", " ~", " {}"] {
+        let refused = folder.refused(&format!("{TLS}basic_auth_users:{nobody}\n"));
+        assert!(
+            refused.starts_with("web.yml:4:1: basic_auth_users names nobody"),
+            "{refused}"
+        );
+        assert!(
+            refused.contains("help: add a name with a bcrypt hash"),
+            "{refused}"
+        );
+    }
 }
 
 #[test]

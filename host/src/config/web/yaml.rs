@@ -1,7 +1,8 @@
 //! Turns the web config's text into JSON values and the places they stand at, or says where it is not what is understood.
 //!
 //! Every scalar becomes a string, as it is written: the schema knows which are meant to be numbers or yes and no, and a
-//! header whose value is `0` or a user called `123` need no quotes then. A key without a value counts as not given.
+//! header whose value is `0` or a user called `123` need no quotes then. A key without a value counts as not given; its place is kept,
+//! for those that must not be left out so.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -13,7 +14,7 @@ use crate::config::error::Fault;
 use crate::config::spans::{Inside, Place, bare_or_quoted};
 use crate::config::wording::shorten;
 
-/// The text's values, and where they stand; an empty text is an empty mapping.
+/// The text's values, and where they stand; nothing at all is null.
 pub(super) fn parse(text: &str) -> Result<(Value, Place), Vec<Fault>> {
     let start = if text.starts_with(BYTE_ORDER_MARK) {
         BYTE_ORDER_MARK.len_utf8()
@@ -64,11 +65,7 @@ impl<'a> Reading<'a> {
                 event => root = Some(self.value(event, place, 0)?),
             }
         }
-        let empty = || (Value::Object(Map::new()), Place::default());
-        match root {
-            Some((Value::Null, _)) | None => Ok(empty()),
-            Some(found) => Ok(found),
-        }
+        Ok(root.unwrap_or_default())
     }
 
     fn value(

@@ -54,9 +54,12 @@ struct Group {
     rows: Vec<Row>,
 }
 
-/// Just the rows of some platforms.
+/// Just the rows of some platforms, in what the script knows an answer by.
 #[derive(Template)]
-#[template(path = "rows.html")]
+#[template(
+    source = r#"<ul id="main">{% include "rows.html" %}</ul>"#,
+    ext = "html"
+)]
 pub(super) struct Rows {
     rows: Vec<Row>,
 }

@@ -17,7 +17,7 @@ fn a_reload_is_answered_with_what_became_of_it() {
             }
         }));
     });
-    let post = || server.ask(&post("x", ""));
+    let post = || server.ask(&post("localhost", ""));
     let answer = post();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let answer = post();
@@ -41,7 +41,7 @@ fn a_reload_is_answered_with_what_became_of_it() {
 #[test]
 fn a_reload_that_is_not_enabled_is_refused_with_the_flag_that_enables_it() {
     let server = Host::default().serve(Limits::default());
-    let answer = server.ask(&post("x", ""));
+    let answer = server.ask(&post("localhost", ""));
     assert!(answer.starts_with("HTTP/1.1 403 "), "{answer}");
     assert!(answer.contains("--web.enable-lifecycle"), "{answer}");
     assert!(server.get("/-/reload").starts_with("HTTP/1.1 405 "));
@@ -112,7 +112,7 @@ fn reloads_run_one_at_a_time_and_hold_up_nothing_else() {
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
-                let answer = server.ask(&post("x", ""));
+                let answer = server.ask(&post("localhost", ""));
                 assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
             });
         }
@@ -135,7 +135,7 @@ fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
     });
     let to = |path: &str| {
         server.ask(&format!(
-            "POST /api/v1/platforms/{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+            "POST /api/v1/platforms/{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
         ))
     };
     for (path, status, text) in [
@@ -171,7 +171,7 @@ fn maintenance_is_started_and_ended_by_what_the_body_says() {
     });
     let to = |path: &str, body: &str, headers: &str| {
         server.ask(&format!(
-            "POST /api/v1/maintenance{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
+            "POST /api/v1/maintenance{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}content-length: {}\r\n\r\n{body}",
             body.len()
         ))
     };
@@ -247,7 +247,7 @@ fn maintenance_is_started_and_ended_by_what_the_body_says() {
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     let chunk = format!("11170\r\n{}\r\n0\r\n\r\n", " ".repeat(0x11170));
     let answer = server.ask(&format!(
-        "POST /api/v1/maintenance HTTP/1.1\r\nhost: x\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{chunk}"
+        "POST /api/v1/maintenance HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n{chunk}"
     ));
     assert!(answer.starts_with("HTTP/1.1 413 "), "{answer}");
     let answer = server.get("/api/v1/maintenance/end");
@@ -266,7 +266,7 @@ fn a_browser_is_sent_back_to_the_page_or_shown_why_not() {
     });
     let to = |path: &str| {
         server.ask(&format!(
-            "POST /api/v1/platforms/{path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\naccept: text/html,*/*\r\n\r\n"
+            "POST /api/v1/platforms/{path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\naccept: text/html,*/*\r\n\r\n"
         ))
     };
     for (path, back) in [

@@ -49,7 +49,7 @@ fn login(who: &str) -> String {
 }
 
 fn get(path: &str, headers: &str) -> String {
-    format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n{headers}\r\n")
+    format!("GET {path} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n{headers}\r\n")
 }
 
 fn status(answer: &str) -> u16 {
@@ -128,7 +128,7 @@ fn a_changed_file_holds_from_the_next_request_on_and_a_broken_one_never() {
     let server = file.host().serve(Limits::default());
     let mut kept = server.connect();
     let mut ask = |headers: &str| {
-        let request = format!("HEAD /-/healthy HTTP/1.1\r\nhost: x\r\n{headers}\r\n");
+        let request = format!("HEAD /-/healthy HTTP/1.1\r\nhost: localhost\r\n{headers}\r\n");
         kept.write_all(request.as_bytes()).unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"\r\n\r\n") {
@@ -150,13 +150,58 @@ fn a_changed_file_holds_from_the_next_request_on_and_a_broken_one_never() {
     file.write(&user("bob", "builder"));
     assert_eq!(ask(&login("alice:wonder")), 401);
     assert_eq!(ask(&login("bob:builder")), 200);
-    file.write("\n");
+    for empty in ["", "\n", "# soon\n", "---\n"] {
+        file.write(empty);
+        assert_eq!(ask(""), 401, "an editor begins with an empty file");
+        assert_eq!(ask(&login("bob:builder")), 200);
+    }
+    file.write("basic_auth_users:\n  bob:\n");
+    assert_eq!(
+        ask(""),
+        401,
+        "nor is half a line a wish to let everybody in"
+    );
+    file.write("{}\n");
     assert_eq!(ask(""), 200);
 }
 
 #[test]
+fn a_stream_ends_when_the_web_config_changes() {
+    let file = File::new(&user("alice", "wonder"));
+    let server = file.host().serve(Limits::default());
+    let listen = |who: &str| {
+        let mut stream = server.connect();
+        let head = format!(
+            "GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n{}\r\n",
+            login(who)
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        streams::read_until(&mut stream, "event: host");
+        stream
+    };
+    let mut stream = listen("alice:wonder");
+    // A mistake changes nothing about who is let in.
+    file.write("basic_auth_users: oops\n");
+    for _ in 0..4 {
+        streams::read_until(&mut stream, "event: host");
+    }
+    file.write(&user("bob", "builder"));
+    let clock = crate::clock::Clock::start();
+    let mut piece = [0; 1024];
+    while stream.read(&mut piece).unwrap_or(0) > 0 {
+        assert!(clock.now() < PATIENCE, "it goes on");
+    }
+    let refused = server.ask(&get("/api/v1/events", &login("alice:wonder")));
+    assert_eq!(status(&refused), 401, "{refused}");
+    let mut stream = listen("bob:builder");
+    for _ in 0..4 {
+        streams::read_until(&mut stream, "event: host");
+    }
+}
+
+#[test]
 fn the_headers_asked_for_come_with_every_response() {
-    let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    Strict-Transport-Security: max-age=1\n";
+    let headers = "http_server_config:\n  headers:\n    X-Frame-Options: deny\n    Strict-Transport-Security: max-age=1\n    Content-Security-Policy: \"default-src 'self'\"\n";
     let file = File::new(&format!("{headers}{}", user("a", "b")));
     let server = file.host().serve(Limits::default());
     for request in [
@@ -167,6 +212,16 @@ fn the_headers_asked_for_come_with_every_response() {
         let answer = server.ask(&request);
         assert!(answer.contains("x-frame-options: deny\r\n"), "{answer}");
         assert!(answer.contains("strict-transport-security: max-age=1\r\n"));
+        // The operator's word counts, and what they say nothing about stays the server's.
+        assert!(answer.contains("content-security-policy: default-src 'self'\r\n"));
+        assert_eq!(answer.matches("content-security-policy: ").count(), 1);
+    }
+    for request in [get("/", &login("a:b")), get("/no", &login("a:b"))] {
+        let answer = server.ask(&request);
+        assert!(
+            answer.contains("x-content-type-options: nosniff\r\n"),
+            "{answer}"
+        );
     }
 }
 
@@ -205,20 +260,42 @@ fn half_a_handshake_is_cut_and_plain_http_is_told_to_use_https() {
 }
 
 #[test]
-fn an_open_door_to_the_network_is_warned_of() {
-    let open = Security::default();
-    let address = |text: &str| text.parse::<SocketAddr>().unwrap();
-    let everywhere = address("0.0.0.0:9750");
-    assert_eq!(open.exposure(address("127.0.0.1:9750"), true), None);
-    assert_eq!(open.exposure(address("[::1]:9750"), true), None);
-    let sees = open.exposure(everywhere, false).unwrap();
-    assert!(
-        sees.contains("can see every platform") && !sees.contains("lifecycle"),
-        "{sees}"
-    );
-    let acts = open.exposure(everywhere, true).unwrap();
-    assert!(acts.contains("--web.enable-lifecycle"), "{acts}");
-    let asking = Security::read(&File::new(&user("a", "b")).path()).unwrap();
-    let clear = asking.exposure(everywhere, true).unwrap();
-    assert!(clear.contains("in the clear"), "{clear}");
+fn a_page_whose_name_was_made_to_lead_here_can_neither_read_nor_change_anything() {
+    let ask = |server: &Running, request: &str, name: &str, headers: &str| {
+        // What a browser sends once it takes the page and this host for the same.
+        server.ask(&format!(
+            "{request} HTTP/1.1\r\nhost: {name}\r\norigin: http://{name}\r\nsec-fetch-site: same-origin\r\nconnection: close\r\n{headers}\r\n"
+        ))
+    };
+    let allow: fn(&mut Surface) = |surface| surface.control = Some(control::reloading(|| Ok(())));
+    let routes = [
+        "GET /",
+        "GET /metrics",
+        "GET /-/healthy",
+        "GET /api/v1/status",
+        "GET /api/v1/events",
+        "POST /-/reload",
+    ];
+    for file in [None, Some(File::new("{}"))] {
+        let host = file.as_ref().map_or_else(Host::default, File::host);
+        let server = host.serve_with(Limits::default(), allow);
+        for route in routes {
+            let answer = ask(&server, route, "evil.example:9750", "");
+            assert_eq!(status(&answer), 421, "{route}: {answer}");
+            assert!(answer.contains("--web.external-url"), "{answer}");
+            assert!(answer.contains(&server.address.to_string()), "{answer}");
+        }
+        let reload = ask(&server, "POST /-/reload", "127.0.0.1:9750", "");
+        assert_eq!(status(&reload), 200, "{reload}");
+        let old = server.ask("GET /-/healthy HTTP/1.0\r\n\r\n");
+        assert_eq!(status(&old), 200, "{old}");
+    }
+    // Such a page has no password, and asking for one is how a host gets any name it likes.
+    let file = File::new(&user("alice", "wonder"));
+    let server = file.host().serve_with(Limits::default(), allow);
+    for route in routes {
+        assert_eq!(status(&ask(&server, route, "evil.example", "")), 401);
+    }
+    let named = ask(&server, "GET /", "host.example", &login("alice:wonder"));
+    assert_eq!(status(&named), 200, "{named}");
 }

@@ -2,7 +2,7 @@
 
 use super::*;
 
-const LISTEN: &[u8] = b"GET /api/v1/events HTTP/1.1\r\nhost: x\r\n\r\n";
+const LISTEN: &[u8] = b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n";
 
 #[test]
 fn a_stream_goes_on_longer_than_a_request_may_take() {
@@ -98,7 +98,7 @@ fn a_shutdown_does_not_wait_for_streams() {
 }
 
 /// What comes until this text has come.
-fn read_until(stream: &mut TcpStream, text: &str) -> String {
+pub(super) fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut heard = Vec::new();
     let mut byte = [0];
     while !heard.ends_with(text.as_bytes()) {

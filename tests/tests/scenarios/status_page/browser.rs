@@ -52,6 +52,17 @@ fn the_page_is_shown_kept_current_and_breaks_no_policy() {
     browser.wait_for("the summary", "document.querySelector('#say').textContent === '1 failing, 1 unhealthy, 1 degraded, 1 healthy'");
     browser.wait_for("no reload", "window.before === 1");
 
+    // A refusal takes nothing from the page, which says that it is old and recovers by itself.
+    browser.run("(window.real = window.fetch, window.fetch = async () => new Response('Too many requests', { status: 429 }), 0)");
+    browser.run("document.querySelector('#q').dispatchEvent(new Event('input'))");
+    browser.wait_for("a notice", "document.querySelector('#say[role=status]').textContent.startsWith('Out of date') && document.body.className === 'lost'");
+    browser.wait_for("the rows as they were", "rows() === 'bad,good,odd,zoo'");
+    browser.run("(window.fetch = window.real, 0)");
+    browser.wait_for("what is new", "document.body.className === '' && document.querySelector('#say').textContent.startsWith('1 failing')");
+    browser.run("row('good').dataset.mark = 1");
+    browser.wait_for("a newer row", "row('good').dataset.mark === undefined");
+    browser.wait_for("no reload", "window.before === 1");
+
     browser.open(&format!("http://{}/?show=failing", host.address));
     browser.wait_for("the filter", "rows() === 'bad,good'");
     browser.open(&format!("http://{}/platforms/odd", host.address));
