@@ -40,6 +40,8 @@ mod plugin;
 mod proof;
 mod reasons;
 mod setup;
+#[cfg(test)]
+mod tests;
 mod waiting;
 mod watch;
 
@@ -365,8 +367,9 @@ impl Driver {
     }
 
     fn dispatch(&mut self) {
+        let now = self.shared.clock.now();
         for plugin in &mut self.plugins {
-            plugin.dispatch();
+            plugin.dispatch(now);
         }
     }
 
