@@ -119,7 +119,7 @@ impl Handle {
         let _ = self
             .commands
             .send(Command::CheckNow(platform.to_owned(), tell));
-        told.recv().unwrap_or(CheckNow::Unknown)
+        told.recv().unwrap_or(CheckNow::Leaving)
     }
 
     /// Whether its loop goes round once more within this time.
@@ -511,6 +511,7 @@ impl Driver {
                     platform.guard.skip(SkipReason::Shutdown, due);
                 }
             });
+            self.turn_away();
             self.expire(now);
             self.watch.each_recent(|at, sequence| {
                 if let Some(platform) = self.platforms.get(at) {
@@ -533,6 +534,15 @@ impl Driver {
             });
         }
         self.leave_plugins();
+    }
+
+    /// Answers those who wait for one; whatever else there is to obey is for a host that stays.
+    fn turn_away(&self) {
+        for command in self.inbox.try_iter() {
+            if let Command::CheckNow(_, tell) = command {
+                let _ = tell.send(CheckNow::Leaving);
+            }
+        }
     }
 
     fn leave_plugins(&mut self) {
