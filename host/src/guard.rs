@@ -509,6 +509,7 @@ impl Caller for PlatformGuard {
         }
         let generation = self.plugin.generation();
         let slot_time = self.inner.lock().slot.start(sequence, now, generation)?;
+        self.plugin.call_started(now);
         self.shared.metrics.lateness(now.saturating_sub(slot_time));
         Some(now + self.settings.timeout)
     }

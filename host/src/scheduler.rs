@@ -344,6 +344,16 @@ impl Driver {
                 let patience = platform.guard.settings().breaker.reset_timeout();
                 self.consider_stuck(plugin, now.saturating_sub(since) >= patience, now);
             }
+            Err(Skip::Waiting(since)) => {
+                let settings = platform.guard.settings();
+                let patience = settings.breaker.reset_timeout() + settings.timeout;
+                let since = since.max(platform.guard.plugin().last_start());
+                if now.saturating_sub(since) >= patience {
+                    self.consider_waiting(plugin, now.saturating_sub(since), now);
+                } else {
+                    self.consider_stuck(plugin, false, now);
+                }
+            }
             Err(Skip::Saturated) => self.consider_stuck(plugin, false, now),
             Err(Skip::Overlap | Skip::BreakerOpen) => {}
         }

@@ -337,3 +337,49 @@ fn a_probe_that_got_stuck_in_a_proof_is_given_up_and_closed() {
     let opened = told.probes.iter().filter(|p| &***p == "stuck").count();
     assert_eq!(opened, 2, "its checks have another one");
 }
+
+#[test]
+fn an_asynchronous_plugin_whose_threads_never_come_back_has_a_new_generation_take_over() {
+    for (is_asynchronous, taken) in [(true, true), (false, false)] {
+        let mut scene = Scene::new(&["a"], is_asynchronous);
+        scene.check("a");
+        let (at, now) = (scene.place("a"), scene.driver.shared.clock.now());
+        scene.driver.try_begin(at, now, now).unwrap();
+        let patience = Settings::default().reset_timeout() + 4 * S;
+        let later = |scene: &mut Scene, now| scene.driver.try_begin(at, now, now).unwrap_err();
+        assert_eq!(later(&mut scene, now + patience - S), Skip::Waiting(now));
+        assert!(scene.driver.plugins[0].next.is_none(), "it may yet start");
+        later(&mut scene, now + patience);
+        assert_eq!(scene.driver.plugins[0].next.is_some(), taken);
+        if taken {
+            scene.obey_one();
+            assert_eq!(scene.running(), 2);
+            scene.driver.dispatch();
+            assert_eq!(scene.generation(2).called(), ["a".into()]);
+        }
+    }
+}
+
+#[test]
+fn whoever_asks_for_a_check_while_the_host_stops_is_told_so_at_once() {
+    let mut scene = Scene::new(&["a"], false);
+    let (at, now) = (scene.place("a"), scene.driver.shared.clock.now());
+    scene.driver.try_begin(at, now, now).unwrap();
+    scene.driver.dispatch();
+    let call = scene.generation(1).call("a");
+    call.caller.started(call.sequence, now).unwrap();
+    scene.driver.timing.shutdown_grace = PATIENCE;
+    let commands = scene.driver.commands.clone();
+    let handle = Handle {
+        commands,
+        thread: Mutex::new(None),
+    };
+    let Scene { driver, .. } = scene;
+    let draining = thread::spawn(move || driver.drain());
+    assert_eq!(handle.check_now("a"), CheckNow::Leaving);
+    assert!(!draining.is_finished(), "a check is still under way");
+    let report = Ok(&Report::empty());
+    call.caller.finished(call.sequence, now, report);
+    draining.join().unwrap();
+    assert_eq!(handle.check_now("a"), CheckNow::Leaving);
+}
