@@ -143,9 +143,7 @@ impl Driver {
                 Some(refused) => Err(Arc::clone(&refused.reason)),
                 None => Ok(ready.plugin.open(platform.spec())),
             };
-            if let Ok(probe) = probe
-                && platform.guard.may_be_tried()
-            {
+            if let Ok(probe) = probe {
                 checks.push(Wanted {
                     place,
                     probe,
