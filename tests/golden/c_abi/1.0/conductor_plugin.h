@@ -293,8 +293,8 @@ static inline void conductor_fail(const conductor_call_t *call, int32_t kind, co
 
 /*
  * [any thread, also within `begin`] Ends a check that was begun, with what conductor_report or conductor_fail said of it
- * before. `call` is dead from here on, and another thread may destroy the probe at once: touch neither afterwards. A second
- * completion does nothing but get logged.
+ * before. `call` is dead from here on, and another thread may destroy the probe at once: touch neither afterwards. Within
+ * `begin` or `cancel`, what comes after it [must not wait]. A second completion does nothing but get logged.
  */
 static inline void conductor_complete(const conductor_call_t *call)
 {
