@@ -292,6 +292,12 @@ impl PlatformGuard {
         self.paused.load(Ordering::Relaxed)
     }
 
+    /// Whether a check may be made that is not on the schedule and that nobody asked for: not while maintenance pauses
+    /// checks, nor while an operator holds the breaker open.
+    pub fn may_be_tried(&self) -> bool {
+        !self.is_paused() && self.inner.lock().slot.held() != Some(BreakerOrder::Open)
+    }
+
     fn maintenance_view(&self) -> Option<MaintenanceView> {
         let shown = self.maintenance.read();
         let window = shown.unwrap_or_else(PoisonError::into_inner).clone()?;
@@ -503,6 +509,7 @@ impl Caller for PlatformGuard {
         }
         let generation = self.plugin.generation();
         let slot_time = self.inner.lock().slot.start(sequence, now, generation)?;
+        self.plugin.call_started(now);
         self.shared.metrics.lateness(now.saturating_sub(slot_time));
         Some(now + self.settings.timeout)
     }

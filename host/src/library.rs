@@ -71,6 +71,31 @@ pub struct Vetted {
     _copy: Arc<store::Holder>,
 }
 
+#[cfg(test)]
+impl Vetted {
+    /// A library that there is not, whose hash is so many times this byte.
+    pub(crate) fn made_up(id: &str, hash: u8) -> Self {
+        let holder = store::Holder::made_up();
+        Self {
+            path: holder.path().to_owned(),
+            origin: PathBuf::from(format!("/plugins/{id}.so")),
+            sha256: Hash([hash; 32]),
+            manifest: Manifest {
+                api: ApiVersion::CURRENT,
+                door: conductor_plugin_api::manifest::Door::Rust,
+                panics_unwind: true,
+                id: id.to_owned(),
+                version: format!("1.0.{hash}"),
+                name: id.to_owned(),
+                needs: Vec::new(),
+            },
+            size: 0,
+            signed_by: None,
+            _copy: Arc::new(holder),
+        }
+    }
+}
+
 /// Looks at the library at `path`, rule by rule, and makes a private copy of it.
 ///
 /// # Errors

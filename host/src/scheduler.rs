@@ -40,6 +40,8 @@ mod plugin;
 mod proof;
 mod reasons;
 mod setup;
+#[cfg(test)]
+mod tests;
 mod waiting;
 mod watch;
 
@@ -117,7 +119,7 @@ impl Handle {
         let _ = self
             .commands
             .send(Command::CheckNow(platform.to_owned(), tell));
-        told.recv().unwrap_or(CheckNow::Unknown)
+        told.recv().unwrap_or(CheckNow::Leaving)
     }
 
     /// Whether its loop goes round once more within this time.
@@ -342,6 +344,16 @@ impl Driver {
                 let patience = platform.guard.settings().breaker.reset_timeout();
                 self.consider_stuck(plugin, now.saturating_sub(since) >= patience, now);
             }
+            Err(Skip::Waiting(since)) => {
+                let settings = platform.guard.settings();
+                let patience = settings.breaker.reset_timeout() + settings.timeout;
+                let since = since.max(platform.guard.plugin().last_start());
+                if now.saturating_sub(since) >= patience {
+                    self.consider_waiting(plugin, now.saturating_sub(since), now);
+                } else {
+                    self.consider_stuck(plugin, false, now);
+                }
+            }
             Err(Skip::Saturated) => self.consider_stuck(plugin, false, now),
             Err(Skip::Overlap | Skip::BreakerOpen) => {}
         }
@@ -365,8 +377,9 @@ impl Driver {
     }
 
     fn dispatch(&mut self) {
+        let now = self.shared.clock.now();
         for plugin in &mut self.plugins {
-            plugin.dispatch();
+            plugin.dispatch(now);
         }
     }
 
@@ -508,6 +521,7 @@ impl Driver {
                     platform.guard.skip(SkipReason::Shutdown, due);
                 }
             });
+            self.turn_away();
             self.expire(now);
             self.watch.each_recent(|at, sequence| {
                 if let Some(platform) = self.platforms.get(at) {
@@ -530,6 +544,15 @@ impl Driver {
             });
         }
         self.leave_plugins();
+    }
+
+    /// Answers those who wait for one; whatever else there is to obey is for a host that stays.
+    fn turn_away(&self) {
+        for command in self.inbox.try_iter() {
+            if let Command::CheckNow(_, tell) = command {
+                let _ = tell.send(CheckNow::Leaving);
+            }
+        }
     }
 
     fn leave_plugins(&mut self) {

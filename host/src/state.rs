@@ -421,8 +421,10 @@ pub enum CheckNow {
     Begun,
     /// There is none, for this reason; it is counted as skipped.
     Skipped(SkipReason),
-    /// There is no such platform, or the scheduler is about to leave.
+    /// There is no such platform.
     Unknown,
+    /// The host is stopping, and begins no check any more.
+    Leaving,
 }
 
 /// A platform's circuit breaker.

@@ -17,7 +17,14 @@ use tracing_subscriber::{Layer, layer::Context};
 
 /// The last lines about each platform.
 #[derive(Clone, Debug, Default)]
-pub struct Tail(Arc<Mutex<HashMap<String, VecDeque<Line>>>>);
+pub struct Tail(Arc<Mutex<Tails>>);
+
+#[derive(Debug, Default)]
+struct Tails {
+    by_platform: HashMap<String, VecDeque<Line>>,
+    /// What they take up, by and large.
+    bytes: usize,
+}
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq)]
@@ -34,24 +41,67 @@ impl Tail {
     /// The lines about a platform, the oldest first.
     pub fn lines(&self, platform: &str) -> Vec<Line> {
         let tails = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = tails.get(platform);
+        let lines = tails.by_platform.get(platform);
         lines.map_or_else(Vec::new, |lines| lines.iter().cloned().collect())
     }
 
     /// Forgets what is about other platforms than these.
     pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
         let mut tails = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        tails.retain(|platform, _| is_there(platform));
+        tails.by_platform.retain(|platform, _| is_there(platform));
+        tails.count();
     }
 
     fn push(&self, platform: String, line: Line) {
         let mut tails = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = tails.entry(platform).or_default();
-        if lines.len() == LINES {
-            lines.pop_front();
-        }
-        lines.push_back(line);
+        tails.push(platform, line);
     }
+}
+
+impl Tails {
+    fn push(&mut self, platform: String, line: Line) {
+        self.bytes += size(&platform, &line);
+        let mut gone = 0;
+        match self.by_platform.get_mut(&platform) {
+            Some(lines) => {
+                if lines.len() == LINES
+                    && let Some(first) = lines.pop_front()
+                {
+                    gone = size(&platform, &first);
+                }
+                lines.push_back(line);
+            }
+            None => {
+                self.by_platform.insert(platform, VecDeque::from([line]));
+            }
+        }
+        self.bytes -= gone;
+        if self.bytes > MAX_BYTES {
+            self.forget_half();
+        }
+    }
+
+    /// Keeps the later half of what is known of each platform.
+    fn forget_half(&mut self) {
+        self.by_platform.retain(|_, lines| {
+            lines.drain(..lines.len().div_ceil(2));
+            lines.shrink_to_fit();
+            !lines.is_empty()
+        });
+        self.by_platform.shrink_to_fit();
+        self.count();
+    }
+
+    fn count(&mut self) {
+        let tails = self.by_platform.iter();
+        let sizes = tails.flat_map(|(name, lines)| lines.iter().map(move |l| size(name, l)));
+        self.bytes = sizes.sum();
+    }
+}
+
+/// The name is counted with each line: most platforms have few of them.
+fn size(platform: &str, line: &Line) -> usize {
+    platform.len() + size_of::<Line>() + line.text.len()
 }
 
 impl<S: Subscriber> Layer<S> for Tail {
@@ -110,12 +160,16 @@ fn cut(text: &mut String) {
         text.truncate(text.floor_char_boundary(LINE_BYTES));
         text.push('…');
     }
+    // It is kept for long.
+    text.shrink_to_fit();
 }
 
 const PLATFORM: &str = "platform";
 const MESSAGE: &str = "message";
 /// How many lines about a platform are kept.
 const LINES: usize = 20;
+/// All of them together: 20 lines of 100 bytes about each of 10 000 platforms are less.
+const MAX_BYTES: usize = 64 << 20;
 /// The longest line that is kept whole, in bytes.
 pub const LINE_BYTES: usize = 512;
 
@@ -157,6 +211,27 @@ mod tests {
         assert_eq!(tail.lines("shop")[0].level, Level::WARN);
         tail.retain(|platform| platform == "other");
         assert!(tail.lines("shop").is_empty());
+    }
+
+    #[test]
+    fn however_many_platforms_there_are_said_to_be_the_last_lines_take_up_so_much_and_no_more() {
+        let mut tails = Tails::default();
+        let text = "x".repeat(LINE_BYTES);
+        for n in 0..200_000 {
+            let line = Line {
+                at: 0.0,
+                level: Level::INFO,
+                text: text.clone(),
+            };
+            tails.push(n.to_string(), line.clone());
+            tails.push("one that goes on".to_owned(), line);
+        }
+        let counted = tails.bytes;
+        tails.count();
+        assert_eq!(counted, tails.bytes);
+        assert!(counted <= MAX_BYTES, "{counted}");
+        assert!(tails.by_platform.contains_key("199999"));
+        assert!(tails.by_platform["one that goes on"].len() >= LINES / 2);
     }
 
     #[test]

@@ -47,6 +47,9 @@
  *     [any thread]  it may be called from any thread, also from several at once;
  *     [probe]       the host calls it from any of its threads, but makes one call into a probe at a time, and all that one
  *                   call did is seen by the next. Different probes are called at the same time: guard what they share.
+ *     [must not wait]  it returns at once: no network, no disk, no lock that somebody holds for long. The thread is one of
+ *                   few that are there for all probes of the library, and no deadline frees it. Where they all hang in
+ *                   there, the host starts the plugin anew.
  * A library may have threads of its own. It is never unloaded.
  *
  * OWNERSHIP
@@ -199,14 +202,14 @@ typedef struct conductor_plugin {
      */
     void (*destroy)(void *probe, const conductor_call_t *call);
     /*
-     * Optional. [probe] Begins a check that goes on by itself, on a thread or an event loop of the plugin's, and returns
-     * without waiting for anything. Some time later, and exactly once, conductor_complete ends it. The host begins no second
+     * Optional. [probe] [must not wait] Begins a check that goes on by itself, on a thread or an event loop of the plugin's.
+     * What comes after a conductor_complete within it must not wait either. Some time later, and exactly once, conductor_complete ends it. The host begins no second
      * check of the probe before. Where it is there, the host calls it instead of `check`.
      */
     void (*begin)(void *probe, const conductor_call_t *call);
     /*
-     * Optional. [probe] Asks for the early end of a check that was begun: the host no longer waits for it. It is still to be
-     * completed, here or later. It may come after that, and then asks for nothing.
+     * Optional. [probe] [must not wait] Asks for the early end of a check that was begun: the host no longer waits for it. It
+     * is still to be completed, here or later. It may come after that, and then asks for nothing.
      */
     void (*cancel)(void *probe, const conductor_call_t *call);
 } conductor_plugin_t;
@@ -290,8 +293,8 @@ static inline void conductor_fail(const conductor_call_t *call, int32_t kind, co
 
 /*
  * [any thread, also within `begin`] Ends a check that was begun, with what conductor_report or conductor_fail said of it
- * before. `call` is dead from here on, and another thread may destroy the probe at once: touch neither afterwards. A second
- * completion does nothing but get logged.
+ * before. `call` is dead from here on, and another thread may destroy the probe at once: touch neither afterwards. Within
+ * `begin` or `cancel`, what comes after it [must not wait]. A second completion does nothing but get logged.
  */
 static inline void conductor_complete(const conductor_call_t *call)
 {

@@ -34,6 +34,8 @@ pub struct PluginGuard {
     generation: AtomicU64,
     /// Its stuck calls; changed under the lock.
     stuck: AtomicU64,
+    /// When a call into it last started, in nanoseconds; at the latest when it took over.
+    last_start: AtomicU64,
     inner: Locked<Inner>,
 }
 
@@ -97,6 +99,7 @@ impl PluginGuard {
             asynchronous: AtomicBool::new(false),
             generation: AtomicU64::new(0),
             stuck: AtomicU64::new(0),
+            last_start: AtomicU64::new(0),
             inner: Locked::new(Inner {
                 loading: Breaker::new(settings, 0),
                 lives: Breaker::new(settings.more_patient(PATIENCE), 1),
@@ -206,6 +209,7 @@ impl PluginGuard {
             usage: None,
         });
         self.stuck.store(0, Ordering::Relaxed);
+        self.call_started(now);
         self.generation.store(birth.number, Ordering::Relaxed);
     }
 
@@ -336,6 +340,17 @@ impl PluginGuard {
             quarantined: self.is_quarantined(),
             held_in_worker: running.and_then(|r| r.held.clone()),
         }
+    }
+
+    /// When a call into its generation last started, or that took over.
+    pub fn last_start(&self) -> Duration {
+        Duration::from_nanos(self.last_start.load(Ordering::Relaxed))
+    }
+
+    /// A call starts.
+    pub(super) fn call_started(&self, now: Duration) {
+        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        self.last_start.store(nanos, Ordering::Relaxed);
     }
 
     /// A call into a generation got stuck; says whether that was one too many.

@@ -24,6 +24,7 @@ pub(super) struct Slot {
 struct InFlight {
     ticket: Ticket,
     slot_time: Duration,
+    begun: Duration,
     started: Option<Started>,
 }
 
@@ -47,7 +48,9 @@ pub enum Skip {
     Overlap,
     /// The one before ran into its deadline at this time, and has not returned.
     Stuck(Duration),
-    /// The one before still waits for a thread, or the plugin has too many stuck calls.
+    /// The one before still waits for a thread, since this time.
+    Waiting(Duration),
+    /// The plugin has too many stuck calls.
     Saturated,
     /// The breaker is open, or its trial is under way.
     BreakerOpen,
@@ -58,7 +61,7 @@ impl Skip {
     pub fn reason(self) -> SkipReason {
         match self {
             Self::Overlap | Self::Stuck(_) => SkipReason::Overlap,
-            Self::Saturated => SkipReason::Saturated,
+            Self::Waiting(_) | Self::Saturated => SkipReason::Saturated,
             Self::BreakerOpen => SkipReason::BreakerOpen,
         }
     }
@@ -103,7 +106,7 @@ impl Slot {
         if let Some(call) = &self.call {
             return Err(match call.started {
                 Some(_) => Skip::Overlap,
-                None => Skip::Saturated,
+                None => Skip::Waiting(call.begun),
             });
         }
         let ticket = self
@@ -115,6 +118,7 @@ impl Slot {
         self.call = Some(InFlight {
             ticket,
             slot_time,
+            begun: now,
             started: None,
         });
         Ok((self.sequence, transition))
@@ -237,7 +241,7 @@ mod tests {
     fn no_second_call_begins_while_one_waits_runs_or_is_stuck() {
         let mut slot = slot();
         let (first, _) = slot.begin(S, S, S, 1).unwrap();
-        assert_eq!(slot.begin(S, S, S, 1).unwrap_err(), Skip::Saturated);
+        assert_eq!(slot.begin(S, S, S, 1).unwrap_err(), Skip::Waiting(S));
         slot.start(first, S, 1);
         assert_eq!(slot.begin(S, S, S, 1).unwrap_err(), Skip::Overlap);
         slot.expire(first, 2 * S, || Outcome::Failure).unwrap();

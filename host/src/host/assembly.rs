@@ -248,6 +248,7 @@ impl Assembly {
                 .collect();
             Ok(Ready {
                 refused,
+                call_threads: how.call_threads,
                 running: Running {
                     description,
                     vetted: loaded.vetted,

@@ -77,10 +77,18 @@ impl Calendar {
         if order.platforms.is_empty() {
             return Err(OrderError::Invalid("it names no platform".to_owned()));
         }
+        // Before anything is done for each of them.
+        let has_room = |inner: &Inner| match inner.windows.len() + order.platforms.len() {
+            ..=MOST_WINDOWS => Ok(()),
+            _ => Err(OrderError::Invalid(format!(
+                "there would be more than {MOST_WINDOWS} windows: end some first"
+            ))),
+        };
+        has_room(&self.inner())?;
+        let names = self.board.names();
         for text in &order.platforms {
             let pattern = Pattern::new(text);
-            let mut platforms = self.board.names().into_iter();
-            if !platforms.any(|name| pattern.matches(&name)) {
+            if !names.iter().any(|name| pattern.matches(name)) {
                 return Err(OrderError::NoSuchPlatform(text.clone()));
             }
         }
@@ -92,10 +100,8 @@ impl Calendar {
         let times = Times::once(now, until);
         let times = times.ok_or_else(|| OrderError::Invalid("it is too short".to_owned()))?;
         let mut inner = self.inner();
-        if inner.windows.len() + order.platforms.len() > MOST_WINDOWS {
-            let why = format!("there would be more than {MOST_WINDOWS} windows: end some first");
-            return Err(OrderError::Invalid(why));
-        }
+        // Others may have been started meanwhile.
+        has_room(&inner)?;
         for text in &order.platforms {
             remove(&mut inner, text);
             inner.windows.push(Window {
@@ -272,3 +278,39 @@ const LONGEST_REASON: usize = 500;
 
 /// Each costs a look at every platform whenever one begins or ends.
 const MOST_WINDOWS: usize = 1000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        guard::Shared,
+        library::{Catalog, Policy},
+        metrics::Metrics,
+        tail::Tail,
+    };
+
+    #[test]
+    fn an_order_for_too_many_windows_is_refused_before_any_of_its_names_is_looked_at() {
+        let state = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&[], false, Policy::default(), Some(state.path())).unwrap();
+        let shared = Arc::new(Shared::new(Clock::start(), Metrics::new(), 0));
+        let (catalog, clock) = (Arc::new(catalog), shared.clock);
+        let board = Board::new(shared, catalog, Vec::new(), Tail::default());
+        let (calendar, _wake) = Calendar::new(clock, Arc::new(board));
+        let order = |many| MaintenanceOrder {
+            platforms: vec!["nobody".to_owned(); many],
+            length: "1h".to_owned(),
+            reason: String::new(),
+            checks: maintenance::Checks::Pause,
+        };
+        assert!(matches!(
+            calendar.start(&order(MOST_WINDOWS)),
+            Err(OrderError::NoSuchPlatform(_))
+        ));
+        let refused = calendar.start(&order(MOST_WINDOWS + 1)).unwrap_err();
+        let OrderError::Invalid(why) = refused else {
+            panic!("{refused:?}");
+        };
+        assert!(why.contains("more than 1000 windows"), "{why}");
+    }
+}

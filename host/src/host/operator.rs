@@ -1,6 +1,6 @@
 //! What an operator can ask a running host to do, over HTTP and by signal.
 
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 
 use super::{Host, ReadConfig};
 use crate::{
@@ -28,6 +28,9 @@ impl Control for Operator {
     }
 
     fn order_breaker(&self, platform: &str, order: BreakerOrder) -> bool {
+        // A reload puts new guards in the place of old ones, and what only an old one was told would be lost.
+        let reload = self.host.reload.lock();
+        let _not_meanwhile = reload.unwrap_or_else(PoisonError::into_inner);
         let guard = self.host.board.guard(platform);
         if let Some(guard) = &guard {
             guard.order(order, self.host.shared.clock.now());

@@ -27,8 +27,16 @@ pub(super) async fn keep_informed(host: Arc<Host>) {
             let goes_round = asked.scheduler.goes_round_within(period);
             (goes_round, asked.board.platforms(), asked.board.mode())
         });
-        let Ok((goes_round, platforms, mode)) = looked.await else {
-            return;
+        let (goes_round, platforms, mode) = match looked.await {
+            Ok(looked) => looked,
+            Err(error) => {
+                // Nobody but this gives a sign of life, and the host may be as well as ever.
+                tracing::error!(
+                    "systemd is told nothing this time, as looking at the host broke off: {error}"
+                );
+                tokio::time::sleep(STARTING.min(period)).await;
+                continue;
+            }
         };
         if goes_round {
             let status = status(&platforms, mode);

@@ -17,7 +17,7 @@ use super::{
     Command, Driver, LoadOrder, Ready,
     platforms::Platforms,
     plugin::{Arrival, Calls, Draining, Generation, Loading, Next, Probes, Proving},
-    proof::Proof,
+    proof::{Proof, Wanted},
 };
 use crate::{
     guard::{Birth, Progress},
@@ -143,8 +143,12 @@ impl Driver {
                 Some(refused) => Err(Arc::clone(&refused.reason)),
                 None => Ok(ready.plugin.open(platform.spec())),
             };
-            if let Ok(probe) = &probe {
-                checks.push((place, *probe, settings.timeout));
+            if let Ok(probe) = probe {
+                checks.push(Wanted {
+                    place,
+                    probe,
+                    timeout: settings.timeout,
+                });
             }
             probes.insert(place, (Arc::clone(&platform.guard), probe));
         }
@@ -160,11 +164,17 @@ impl Driver {
             return;
         }
         let (number, commands) = (arrival.birth.number, self.commands.clone());
-        let (proof, mut calls) = Proof::start(&checks, now + LONGEST_PROOF, move || {
+        // Blocking calls wait for a thread each, of which there are no more.
+        let at_once = match arrival.running.description.asynchronous {
+            true => ready.call_threads,
+            false => usize::MAX,
+        };
+        let proof = Proof::new(&checks, at_once, now + LONGEST_PROOF, move || {
             let _ = commands.send(Command::Proved(at, number));
         });
-        arrival.plugin.start(&mut calls);
-        self.plugins[at].next = Some(Next::Proving(Proving { arrival, proof }));
+        let proving = Proving { arrival, proof };
+        proving.go_on(now);
+        self.plugins[at].next = Some(Next::Proving(proving));
     }
 
     /// Whether a generation has to prove itself: it may be worse than the one that runs, and that one is not stuck.
@@ -199,6 +209,8 @@ impl Driver {
                 return None;
             }
             let failure = match probe {
+                // Maintenance may have begun while its check was under way.
+                Ok(_) if !guard.may_be_tried() => return None,
                 Ok(_) => proof.failure(*place)?,
                 Err(reason) => format!("config: {reason}"),
             };
@@ -212,6 +224,7 @@ impl Driver {
                 // Its call may never return; the platform's checks are not to wait for it.
                 if let Some((_, Ok(probe))) = arrival.probes.remove(&place) {
                     arrival.plugin.abandoned(probe);
+                    arrival.plugin.close(probe);
                 }
             }
             self.take_over(at, arrival, now);
@@ -370,7 +383,8 @@ pub(super) fn load_error(message: &str) -> LoadError {
     }
 }
 
-/// How long the first checks of a new library may take in all, where they wait for each other.
+/// How long the first checks of a new library may take in all, where they wait for each other; it is judged by those that
+/// have been made by then.
 const LONGEST_PROOF: Duration = Duration::from_secs(300);
 /// How long the first checks wait for plugins that take their time to load.
 const PATIENCE: Duration = Duration::from_secs(5);

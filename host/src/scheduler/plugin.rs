@@ -125,9 +125,9 @@ impl Plugin {
     }
 
     /// Hands over the calls of this turn, and wakes up what waits since the last one.
-    pub(super) fn dispatch(&mut self) {
+    pub(super) fn dispatch(&mut self, now: Duration) {
         if let Some(Next::Proving(proving)) = &self.next {
-            proving.arrival.plugin.nudge();
+            proving.go_on(now);
         }
         for old in &self.old {
             old.generation.plugin.nudge();
@@ -167,6 +167,35 @@ impl Plugin {
                 Isolation::Process => plugin.end(),
                 Isolation::InProcess => mem::forget(plugin),
             }
+        }
+    }
+}
+
+impl Proving {
+    /// Hands over the checks that there is room for.
+    pub(super) fn go_on(&self, now: Duration) {
+        let Arrival {
+            plugin,
+            running,
+            probes,
+            ..
+        } = &self.arrival;
+        if running.description.asynchronous {
+            // A blocking one would only be given another thread, and the next that hangs yet another.
+            for place in self.proof.late(now) {
+                if let Some((_, Ok(probe))) = probes.get(&place) {
+                    plugin.abandoned(*probe);
+                }
+            }
+        }
+        plugin.nudge();
+        let wanted = |place| {
+            let probe: Option<&(Arc<PlatformGuard>, _)> = probes.get(&place);
+            probe.is_some_and(|(guard, _)| guard.may_be_tried())
+        };
+        let mut calls = self.proof.next(wanted);
+        if !calls.is_empty() {
+            plugin.start(&mut calls);
         }
     }
 }

@@ -2,21 +2,40 @@
 //!
 //! This is the one exception to the rule that a platform has at most one call under way: the running generation goes on
 //! meanwhile, so that no slot is missed whatever becomes of the new one.
+//!
+//! Its checks are not staggered, so only some of them are under way at a time: all together they would fall upon whatever
+//! is checked, and need more sockets than a worker may open.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use crate::plugin::{Call, Caller, Failure, ProbeId, Report, Waiting};
+use crate::{
+    metrics::ErrorType,
+    plugin::{Call, Caller, Failure, ProbeId, Report, Waiting},
+};
 
 /// The checks of one proof.
 pub(super) struct Proof(Mutex<Checks>);
 
+/// One platform's check, as it is asked of a proof.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted {
+    /// The platform's place.
+    pub(super) place: usize,
+    pub(super) probe: ProbeId,
+    pub(super) timeout: Duration,
+}
+
 struct Checks {
     /// By the platform's place.
     states: BTreeMap<usize, State>,
+    /// Those that nobody has called yet.
+    held_back: VecDeque<Wanted>,
+    /// How many may be called at a time.
+    at_once: usize,
     /// When it is over whatever is still waiting.
     latest: Duration,
     given_up: bool,
@@ -29,36 +48,70 @@ enum State {
     Waiting,
     /// It runs, until this time.
     Running(Duration),
+    /// It was to be over, and was told so.
+    Late,
     /// It is over, with this failure if it came to one.
     Ended(Option<Failure>),
 }
 
 impl Proof {
-    /// Makes the calls of a proof: one for each platform's place, probe and timeout. `done` is called when all have ended;
-    /// whoever looks finds it overdue at `latest`.
-    pub(super) fn start(
-        probes: &[(usize, ProbeId, Duration)],
+    /// A proof by these checks, of which `at_once` are under way at a time. `done` is called when all have ended; whoever
+    /// looks finds it overdue at `latest`.
+    pub(super) fn new(
+        wanted: &[Wanted],
+        at_once: usize,
         latest: Duration,
         done: impl FnOnce() + Send + 'static,
-    ) -> (Arc<Self>, Vec<Call>) {
-        let states = probes.iter().map(|&(place, ..)| (place, State::Waiting));
-        let proof = Arc::new(Self(Mutex::new(Checks {
+    ) -> Arc<Self> {
+        let states = wanted.iter().map(|check| (check.place, State::Waiting));
+        Arc::new(Self(Mutex::new(Checks {
             states: states.collect(),
+            held_back: wanted.iter().copied().collect(),
+            at_once: at_once.max(1),
             latest,
             given_up: false,
             done: Some(Box::new(done)),
-        })));
-        let call = |&(platform, probe, timeout): &(usize, ProbeId, Duration)| Call {
-            probe,
-            caller: Arc::new(ProvingCall {
-                proof: Arc::clone(&proof),
-                platform,
-                timeout,
-            }),
-            sequence: 0,
-        };
-        let calls = probes.iter().map(call).collect();
-        (proof, calls)
+        })))
+    }
+
+    /// The calls that there is room for by now; a platform that is no longer `wanted` is not checked.
+    pub(super) fn next(self: &Arc<Self>, wanted: impl Fn(usize) -> bool) -> Vec<Call> {
+        let mut checks = self.lock();
+        let ended = |state: &&State| matches!(state, State::Ended(_));
+        let over = checks.states.values().filter(ended).count();
+        let mut under_way = checks.states.len() - over - checks.held_back.len();
+        let mut calls = Vec::new();
+        while under_way < checks.at_once
+            && let Some(check) = checks.held_back.pop_front()
+        {
+            if !wanted(check.place) {
+                checks.states.remove(&check.place);
+                continue;
+            }
+            under_way += 1;
+            calls.push(Call {
+                probe: check.probe,
+                caller: Arc::new(ProvingCall {
+                    proof: Arc::clone(self),
+                    platform: check.place,
+                    timeout: check.timeout,
+                }),
+                sequence: 0,
+            });
+        }
+        calls
+    }
+
+    /// The places of checks that are past their deadline, each once: they are to end early, so that others have their room.
+    pub(super) fn late(&self, now: Duration) -> Vec<usize> {
+        let mut late = Vec::new();
+        for (place, state) in &mut self.lock().states {
+            if matches!(state, State::Running(deadline) if *deadline <= now) {
+                *state = State::Late;
+                late.push(*place);
+            }
+        }
+        late
     }
 
     /// Whether it is over although not all checks have ended: each of them is past its deadline, or it takes too long in all.
@@ -67,19 +120,26 @@ impl Proof {
         let over = |state: &State| match state {
             State::Waiting => false,
             State::Running(deadline) => *deadline <= now,
-            State::Ended(_) => true,
+            State::Late | State::Ended(_) => true,
         };
         now >= checks.latest || checks.states.values().all(over)
     }
 
-    /// How the check of the platform at this place ended; one that has not is a failure.
+    /// What the check of the platform at this place failed with; one that runs has not answered in time.
+    ///
+    /// One that was not made says nothing, unless none of them came to an end: then whatever keeps them is the library's.
     pub(super) fn failure(&self, platform: usize) -> Option<String> {
-        match self.lock().states.get(&platform) {
-            Some(State::Ended(failure)) => {
+        let checks = self.lock();
+        let ended = |state: &State| matches!(state, State::Ended(_));
+        match checks.states.get(&platform)? {
+            State::Ended(failure) => {
                 let failure = failure.as_ref()?;
                 Some(format!("{}: {failure}", failure.kind.label()))
             }
-            _ => Some("timeout: no answer in time".to_owned()),
+            State::Waiting if checks.states.values().any(ended) => None,
+            State::Waiting | State::Running(_) | State::Late => {
+                Some("timeout: no answer in time".to_owned())
+            }
         }
     }
 
@@ -87,9 +147,10 @@ impl Proof {
     pub(super) fn give_up(&self) -> Vec<usize> {
         let mut checks = self.lock();
         checks.given_up = true;
+        checks.held_back.clear();
         let running = checks.states.iter();
         running
-            .filter(|(_, state)| matches!(state, State::Running(_)))
+            .filter(|(_, state)| matches!(state, State::Running(_) | State::Late))
             .map(|(place, _)| *place)
             .collect()
     }
@@ -124,9 +185,12 @@ impl Caller for ProvingCall {
         if checks.given_up {
             return Waiting::No;
         }
-        checks
-            .states
-            .insert(self.platform, State::Ended(result.err()));
+        let is_late = matches!(checks.states.get(&self.platform), Some(State::Late));
+        let failure = match is_late {
+            true => Some(Failure::new(ErrorType::Timeout, "no answer in time")),
+            false => result.err(),
+        };
+        checks.states.insert(self.platform, State::Ended(failure));
         let ended = |state: &State| matches!(state, State::Ended(_));
         let done = match checks.states.values().all(ended) {
             true => checks.done.take(),
@@ -136,11 +200,15 @@ impl Caller for ProvingCall {
         if let Some(done) = done {
             done();
         }
-        Waiting::Yes
+        match is_late {
+            true => Waiting::No,
+            false => Waiting::Yes,
+        }
     }
 
     fn is_cancelled(&self, _: u64) -> bool {
-        self.proof.lock().given_up
+        let checks = self.proof.lock();
+        checks.given_up || matches!(checks.states.get(&self.platform), Some(State::Late))
     }
 }
 
@@ -149,46 +217,103 @@ mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
 
     use super::*;
-    use crate::metrics::ErrorType;
+
+    const S: Duration = Duration::from_secs(1);
+
+    fn wanted(places: impl IntoIterator<Item = usize>) -> Vec<Wanted> {
+        let check = |place| Wanted {
+            place,
+            probe: ProbeId(place),
+            timeout: S,
+        };
+        places.into_iter().map(check).collect()
+    }
+
+    fn proof(places: impl IntoIterator<Item = usize>, at_once: usize) -> Arc<Proof> {
+        Proof::new(&wanted(places), at_once, 60 * S, || {})
+    }
+
+    fn next(proof: &Arc<Proof>) -> Vec<Call> {
+        proof.next(|_| true)
+    }
+
+    fn succeed(call: &Call) -> Waiting {
+        call.caller.finished(0, S, Ok(&Report::empty()))
+    }
 
     #[test]
     fn it_is_done_with_the_last_check_and_tells_each_failure() {
         let done = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&done);
-        let second = Duration::from_secs(1);
-        let probes = [(3, ProbeId(0), second), (5, ProbeId(1), second)];
-        let (proof, calls) = Proof::start(&probes, 60 * second, move || {
+        let proof = Proof::new(&wanted([3, 5]), usize::MAX, 60 * S, move || {
             counted.fetch_add(1, Ordering::Relaxed);
         });
-        assert_eq!(calls[0].caller.started(0, second), Some(2 * second));
+        let calls = next(&proof);
+        assert_eq!(calls[0].caller.started(0, S), Some(2 * S));
         let failure = Failure::new(ErrorType::Panic, "on purpose");
-        calls[1].caller.finished(0, second, Err(failure));
+        calls[1].caller.finished(0, S, Err(failure));
         assert_eq!(done.load(Ordering::Relaxed), 0);
         assert_eq!(proof.failure(5).unwrap(), "panic: on purpose");
         assert!(proof.failure(3).unwrap().contains("no answer"));
-        calls[0].caller.finished(0, second, Ok(&Report::empty()));
+        succeed(&calls[0]);
         assert_eq!(done.load(Ordering::Relaxed), 1);
         assert_eq!(proof.failure(3), None);
     }
 
     #[test]
     fn a_check_is_late_by_its_own_time_and_not_by_what_it_waited_for_others() {
-        let second = Duration::from_secs(1);
-        let probes = [(0, ProbeId(0), second), (1, ProbeId(1), second)];
-        let (proof, calls) = Proof::start(&probes, 60 * second, || {});
-        calls[0].caller.started(0, second);
-        assert!(!proof.is_overdue(10 * second), "one still waits");
-        calls[1].caller.started(0, 10 * second);
-        assert!(!proof.is_overdue(10 * second));
-        calls[1]
-            .caller
-            .finished(0, 10 * second, Ok(&Report::empty()));
-        assert!(proof.is_overdue(10 * second), "and the other is stuck");
+        let proof = proof([0, 1], usize::MAX);
+        let calls = next(&proof);
+        calls[0].caller.started(0, S);
+        assert!(!proof.is_overdue(10 * S), "one still waits");
+        calls[1].caller.started(0, 10 * S);
+        assert!(!proof.is_overdue(10 * S));
+        succeed(&calls[1]);
+        assert!(proof.is_overdue(10 * S), "and the other is stuck");
         assert_eq!(proof.give_up(), [0]);
         assert!(calls[0].caller.is_cancelled(0));
-        let late = calls[0]
-            .caller
-            .finished(0, 11 * second, Ok(&Report::empty()));
-        assert_eq!(late, Waiting::No);
+        assert_eq!(succeed(&calls[0]), Waiting::No);
+    }
+
+    #[test]
+    fn so_many_checks_are_under_way_at_a_time_and_each_that_ends_makes_room_for_one() {
+        let proof = proof(0..10, 3);
+        let calls = next(&proof);
+        assert_eq!(calls.len(), 3);
+        assert!(next(&proof).is_empty(), "none has ended");
+        succeed(&calls[0]);
+        succeed(&calls[2]);
+        assert_eq!(next(&proof).len(), 2);
+        proof.give_up();
+        succeed(&calls[1]);
+        assert!(next(&proof).is_empty(), "nobody wants to know any more");
+    }
+
+    #[test]
+    fn a_check_past_its_deadline_is_told_once_and_has_not_answered_whatever_it_says_then() {
+        let proof = proof([0, 1], 1);
+        let calls = next(&proof);
+        calls[0].caller.started(0, S);
+        assert!(proof.late(S).is_empty());
+        assert_eq!(proof.late(2 * S), [0]);
+        assert!(proof.late(3 * S).is_empty());
+        assert!(calls[0].caller.is_cancelled(0));
+        assert!(next(&proof).is_empty(), "it is still there");
+        assert_eq!(succeed(&calls[0]), Waiting::No);
+        assert!(proof.failure(0).unwrap().starts_with("timeout: "));
+        assert_eq!(next(&proof).len(), 1);
+    }
+
+    #[test]
+    fn a_platform_that_was_not_checked_speaks_neither_for_the_library_nor_against_it() {
+        let proof = proof(0..4, 2);
+        let calls = proof.next(|place| place != 0);
+        assert_eq!((calls[0].probe, calls[1].probe), (ProbeId(1), ProbeId(2)));
+        assert_eq!(proof.failure(0), None, "it was not wanted");
+        assert_eq!(proof.failure(9), None, "it was not asked for");
+        assert!(proof.failure(3).is_some(), "nothing has come through yet");
+        succeed(&calls[0]);
+        assert_eq!(proof.failure(3), None, "its turn has not come");
+        assert!(proof.is_overdue(60 * S), "and it need not");
     }
 }

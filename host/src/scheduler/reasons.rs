@@ -1,7 +1,7 @@
 //! What makes a new generation necessary: the end of the one that runs, calls that are stuck in it, a limit it exceeds, a
 //! change in the plugin folders.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use super::{
     Driver, LibraryChange,
@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     metrics::{Isolation, RestartReason},
-    plugin::Ended,
+    plugin::{Ended, LoadedPlugin},
 };
 
 impl Driver {
@@ -75,6 +75,27 @@ impl Driver {
         {
             plugin.in_worker |= current.isolation == Isolation::InProcess;
             self.renew(at, Some(RestartReason::Hang), now);
+        }
+    }
+
+    /// Calls have waited for a thread for long, and none has started meanwhile.
+    ///
+    /// No call of an asynchronous plugin keeps a thread: they are all inside what must not wait, such as a `cancel`, or a
+    /// `begin` whose call is over, and no deadline is theirs. Blocking calls may just be many, and those that hang are
+    /// found by their own deadlines.
+    pub(super) fn consider_waiting(&mut self, at: usize, waited: Duration, now: Duration) {
+        let plugin = &self.plugins[at];
+        let is_asynchronous = |loaded: &Arc<dyn LoadedPlugin>| loaded.description().asynchronous;
+        let was_on_its_way = plugin.next.is_some();
+        let for_long = plugin.loaded().is_some_and(is_asynchronous);
+        self.consider_stuck(at, for_long, now);
+        let plugin = &self.plugins[at];
+        if for_long && !was_on_its_way && plugin.next.is_some() {
+            tracing::error!(
+                plugin = plugin.guard.id(),
+                "none of its threads has come back for {} s, and its calls wait for one: its `begin` or `cancel` waits for something, which they must not; a new generation is to take over",
+                waited.as_secs()
+            );
         }
     }
 

@@ -84,6 +84,8 @@ pub struct Ready {
     pub plugin: Arc<dyn LoadedPlugin>,
     /// What is known of it.
     pub running: Running,
+    /// How many of its calls may take a thread at a time.
+    pub call_threads: usize,
     /// Platforms whose config the plugin's schema refuses, by name.
     pub refused: BTreeMap<String, Refused>,
 }

@@ -75,6 +75,10 @@ pub(super) fn checked(platform: &str, check: CheckNow) -> Response {
             (StatusCode::CONFLICT, text).into_response()
         }
         CheckNow::Unknown => no_such_platform(platform),
+        CheckNow::Leaving => {
+            let text = "The host is stopping: no check begins any more.\n";
+            (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+        }
     }
 }
 

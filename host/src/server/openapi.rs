@@ -77,7 +77,7 @@ impl Operation {
             code.to_owned(),
             json!({ "description": self.summary, "content": { (content_type): { "schema": schema } } }),
         );
-        let busy = ("503", "Too many ask at once.");
+        let busy = ("503", "Too many ask at once, or the host is stopping.");
         for (code, why) in self.others.iter().chain([&busy]) {
             let text = json!({ "text/plain": { "schema": { "type": "string" } } });
             responses.insert(

@@ -7,6 +7,8 @@ use std::{
     task::{Context as TaskContext, Poll},
 };
 
+use tokio::task::unconstrained;
+
 use super::AsyncProbe;
 use crate::{Context, Failure, Report, abi::AbiCall, export, logging, panic_barrier};
 
@@ -31,8 +33,11 @@ async fn wait(
     cancelled: impl Future + Send,
 ) -> Result<Report, Failure> {
     let patience = context.remaining();
-    let (mut check, mut cancelled) = (pin!(check), pin!(cancelled));
-    let mut late = pin!(tokio::time::sleep(patience));
+    // A check whose input never runs dry is stopped by its runtime only to use up what may be polled in one turn: what ends
+    // it is not to draw on the same allowance, which would be spent whenever its own turn comes.
+    let mut check = pin!(check);
+    let mut cancelled = pin!(unconstrained(cancelled));
+    let mut late = pin!(unconstrained(tokio::time::sleep(patience)));
     poll_fn(|task| {
         if let Poll::Ready(found) = check.as_mut().poll(task) {
             return Poll::Ready(found);

@@ -1,7 +1,7 @@
 //! Calls that were begun: each has one end, wherever that comes from, and one can be asked to end early.
 
 use std::sync::{
-    Arc, Mutex, MutexGuard, PoisonError, Weak,
+    Arc, Mutex, MutexGuard, PoisonError,
     atomic::{AtomicUsize, Ordering},
 };
 
@@ -138,7 +138,8 @@ pub(super) struct Ending {
     pub(super) under_way: Arc<UnderWay>,
     pub(super) call: Call,
     pub(super) clock: Clock,
-    pub(super) threads: Weak<Threads<Job>>,
+    /// Those that close the probe if its generation is over by then; none where that was so before the call began.
+    pub(super) threads: Option<Arc<Threads<Job>>>,
 }
 
 impl Ending {
@@ -169,7 +170,7 @@ impl Ending {
 
     fn follow_up(&self) {
         if self.cell.closed.load(Ordering::SeqCst)
-            && let Some(threads) = self.threads.upgrade()
+            && let Some(threads) = &self.threads
         {
             threads.push([Job::Close(Arc::clone(&self.cell))]);
         }

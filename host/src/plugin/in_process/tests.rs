@@ -370,3 +370,17 @@ fn the_end_cancels_what_is_under_way_and_then_drops_the_probes() {
     assert_eq!(host.end(1), Err(ErrorType::Error));
     host.wait_until_idle();
 }
+
+#[test]
+fn a_probe_is_dropped_by_a_thread_of_its_own_even_if_its_call_outlives_its_generation() {
+    let host = Played::new(1);
+    host.start(host.open("go on"), 1);
+    let call = host.begun();
+    host.plugin.end();
+    assert_eq!(host.next(), Told::Cancel(call));
+    wait(|| host.plugin.threads.is_idle());
+    let Played { plugin, told, .. } = host;
+    drop(plugin);
+    complete(call);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Told::Close));
+}

@@ -101,7 +101,7 @@ impl Worker {
             cell: Arc::clone(&cell),
             under_way: Arc::clone(&under_way),
             clock: self.clock,
-            threads: self.threads.clone(),
+            threads: self.threads.upgrade(),
             call,
         };
         let call = &ending.call;

@@ -239,8 +239,9 @@ const SLOW: Duration = Duration::from_micros(50);
 /// How many quick calls may be under way: what takes a worker some milliseconds, and 100 ms at the worst. More of them would
 /// pass their deadlines in its queue when the machine is too slow for all, as if they were stuck in it.
 const QUICK: usize = 2048;
-/// How many asynchronous calls may be under way: each takes some memory of the worker's, about 64 MiB for so many, and mostly
-/// a socket, of which a process has no more than that. To begin one takes it a few microseconds.
+/// How many asynchronous calls may be under way: each takes some memory of the worker's, about 64 MiB for so many. To begin one
+/// takes it a few microseconds. What else a check needs is between the plugin and the worker's limits: many wait for a socket
+/// each, of which `open_files` allows far fewer, and others for nothing.
 const IN_FLIGHT: usize = 65_536;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 //! called. What the worker's socket does not take stays in a buffer, and the worker's [life](super::life) sends it.
 
 use std::{
+    collections::BTreeSet,
     io,
     os::unix::net::UnixStream,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -34,6 +35,8 @@ pub(super) struct Conversation {
 
 struct State {
     calls: Calls,
+    /// Those it was ever told of.
+    platforms: BTreeSet<Arc<str>>,
     outgoing: Outgoing,
     phase: Phase,
 }
@@ -63,6 +66,7 @@ impl Conversation {
             clock,
             state: Mutex::new(State {
                 calls: Calls::new(call_threads),
+                platforms: BTreeSet::new(),
                 outgoing: Outgoing::new(),
                 phase: Phase::Open,
             }),
@@ -93,6 +97,7 @@ impl Conversation {
         let secrets = redaction::within(&spec.config);
         let mut state = self.lock();
         let probe = state.calls.open();
+        state.platforms.insert(Arc::clone(&spec.platform));
         let told = state.outgoing.push(&ToWorker::Open {
             probe: probe.0 as u64,
             platform: spec.platform.to_string(),
@@ -116,6 +121,11 @@ impl Conversation {
             let probe = probe.0 as u64;
             self.say_what_always_fits(&ToWorker::Close { probe });
         }
+    }
+
+    /// Whether the worker was told of a platform of this name.
+    pub(super) fn knows(&self, platform: &str) -> bool {
+        self.lock().platforms.contains(platform)
     }
 
     /// The plugin turned out to be asynchronous.

@@ -155,8 +155,9 @@ impl Hearing {
         if !self.limiter.admit(now) {
             return;
         }
-        let (plugin, platform) = (&*self.plugin, platform.map(line));
-        let (platform, text) = (platform.as_deref(), line(text));
+        let (plugin, text) = (&*self.plugin, line(text));
+        // The log's last lines are kept by platform, and a worker could make any number of them up.
+        let platform = platform.filter(|name| self.conversation.knows(name));
         // The macros want the level as a constant.
         macro_rules! emit {
             ($level:ident) => {

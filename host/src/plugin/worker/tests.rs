@@ -492,8 +492,17 @@ fn a_library_that_does_not_load_is_an_error_that_says_why() {
 #[test]
 fn what_a_worker_prints_and_logs_is_logged_within_limits() {
     let mut fake = Fake::loaded();
+    fake.conversation.open(ProbeSpec {
+        platform: "discord".into(),
+        config: "{}".into(),
+    });
     let mut output = fake.output.take().unwrap();
     output.write_all(b"\x1b[31mred\n").unwrap();
+    fake.say(&FromWorker::Log {
+        level: 2,
+        platform: Some("made up".to_owned()),
+        text: "of no platform".to_owned(),
+    });
     output.write_all(&b"again\n".repeat(5000)).unwrap();
     output.write_all(b"half a line").unwrap();
     for nth in 0..1000 {
@@ -515,11 +524,15 @@ fn what_a_worker_prints_and_logs_is_logged_within_limits() {
         log.contains("WARN plugin: event 0\\n plugin=\"fake\" platform=\"discord\""),
         "{log}"
     );
+    assert!(
+        log.contains("of no platform plugin=\"fake\"\n"),
+        "it has no probe of a platform of that name: {log}"
+    );
     // 200 at once, and one more for each 10 ms that this took.
     let printed = log.matches("again").count();
     assert!((199..2000).contains(&printed), "{printed}");
     let logged = log.matches("event").count();
-    assert!((200..900).contains(&logged), "{logged}");
+    assert!((199..900).contains(&logged), "{logged}");
     assert!(log.contains("prints too much: "), "{log}");
     assert!(log.contains("logs too much: "), "{log}");
 }

@@ -142,6 +142,7 @@ fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
         ("shop/check", 202, "A check of shop has begun."),
         ("busy/check", 409, "its breaker is open"),
         ("nobody/check", 404, "No platform is called nobody."),
+        ("leaving/check", 503, "The host is stopping"),
         (
             "shop/breaker/open",
             200,
@@ -297,7 +298,8 @@ fn a_browser_is_sent_back_to_the_page_or_shown_why_not() {
     }
 }
 
-/// A host that reloads like this, and knows a platform `shop`, and `busy`, whose breaker is open.
+/// A host that reloads like this, and knows a platform `shop`, and `busy`, whose breaker is open; and
+/// that is stopping if `leaving` is asked for.
 pub(super) fn reloading(
     reload: impl Fn() -> Result<(), String> + Send + Sync + 'static,
 ) -> Arc<dyn Control> {
@@ -311,6 +313,7 @@ pub(super) fn reloading(
             match platform {
                 "shop" => CheckNow::Begun,
                 "busy" => CheckNow::Skipped(SkipReason::BreakerOpen),
+                "leaving" => CheckNow::Leaving,
                 _ => CheckNow::Unknown,
             }
         }

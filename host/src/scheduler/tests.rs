@@ -1,0 +1,385 @@
+//! The driver with plugins that are played: a test says when their calls start and how they end, and sees what they are told.
+
+use std::collections::BTreeMap;
+
+use conductor_plugin_api::manifest::ApiVersion;
+
+use super::*;
+use crate::{
+    breaker::Settings,
+    clock::Clock,
+    guard::{PlatformGuard, PlatformSettings, PluginGuard, Running},
+    library::{Catalog, Policy, Vetted},
+    maintenance::{Checks, InForce},
+    metrics::{ErrorType, Isolation, Metrics},
+    plugin::{Call, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report},
+    schedule::Priority,
+    state::BreakerOrder,
+    tail::Tail,
+};
+
+/// One generation that is played.
+#[derive(Default)]
+struct Played {
+    description: Option<Description>,
+    inner: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Told {
+    /// The platforms by the number of their probe.
+    probes: Vec<Arc<str>>,
+    /// Handed over, and not ended by the test.
+    calls: Vec<Call>,
+    abandoned: Vec<Arc<str>>,
+    closed: Vec<Arc<str>>,
+}
+
+impl Played {
+    fn told(&self) -> MutexGuard<'_, Told> {
+        self.inner.lock().unwrap()
+    }
+
+    /// The platforms of the calls that were handed over, in their order.
+    fn called(&self) -> Vec<Arc<str>> {
+        let told = self.told();
+        let name = |call: &Call| Arc::clone(&told.probes[call.probe.0]);
+        told.calls.iter().map(name).collect()
+    }
+
+    fn call(&self, platform: &str) -> Call {
+        let mut told = self.told();
+        let is_it = |call: &Call| *told.probes[call.probe.0] == *platform;
+        let at = told.calls.iter().position(is_it).expect("it was called");
+        told.calls.remove(at)
+    }
+
+    fn succeed(&self, platform: &str, now: Duration) {
+        let call = self.call(platform);
+        call.caller.started(call.sequence, now).unwrap();
+        let report = Ok(&Report::empty());
+        call.caller.finished(call.sequence, now, report);
+    }
+}
+
+impl LoadedPlugin for Played {
+    fn description(&self) -> &Description {
+        self.description.as_ref().unwrap()
+    }
+
+    fn open(&self, spec: ProbeSpec) -> ProbeId {
+        let mut told = self.told();
+        told.probes.push(spec.platform);
+        ProbeId(told.probes.len() - 1)
+    }
+
+    fn close(&self, probe: ProbeId) {
+        let mut told = self.told();
+        let platform = Arc::clone(&told.probes[probe.0]);
+        told.closed.push(platform);
+    }
+
+    fn start(&self, calls: &mut Vec<Call>) -> bool {
+        self.told().calls.append(calls);
+        false
+    }
+
+    fn nudge(&self) -> bool {
+        false
+    }
+
+    fn abandoned(&self, probe: ProbeId) {
+        let mut told = self.told();
+        let platform = Arc::clone(&told.probes[probe.0]);
+        told.abandoned.push(platform);
+    }
+
+    fn retire(&self) {}
+
+    fn end(&self) {}
+}
+
+/// A driver with one plugin, and the generations that were loaded of it.
+struct Scene {
+    driver: Driver,
+    loaded: Arc<Mutex<Vec<Arc<Played>>>>,
+    _state: tempfile::TempDir,
+}
+
+impl Scene {
+    fn new(platforms: &[&str], is_asynchronous: bool) -> Self {
+        let state = tempfile::tempdir().unwrap();
+        let catalog = Catalog::open(&[], false, Policy::default(), Some(state.path())).unwrap();
+        let shared = Arc::new(Shared::new(Clock::start(), Metrics::new(), platforms.len()));
+        let board = Board::new(
+            Arc::clone(&shared),
+            Arc::new(catalog),
+            Vec::new(),
+            Tail::default(),
+        );
+        let plugin = Arc::new(PluginGuard::new(
+            "played",
+            Settings::default(),
+            8,
+            shared.metrics.plugin("played"),
+        ));
+        let loaded = Arc::new(Mutex::new(Vec::new()));
+        let load: LoadJob = {
+            let loaded = Arc::clone(&loaded);
+            Arc::new(move |_| Ok(load(&loaded, is_asynchronous)))
+        };
+        let setup = |name: &&str| PlatformSetup {
+            guard: Arc::new(PlatformGuard::new(
+                PlatformSettings {
+                    name: (*name).into(),
+                    interval: 5 * S,
+                    timeout: 4 * S,
+                    priority: Priority::Normal,
+                    breaker: Settings::default(),
+                    labels: BTreeMap::new(),
+                },
+                Arc::clone(&plugin),
+                Arc::clone(&shared),
+            )),
+            config: "{}".into(),
+            refused: None,
+        };
+        let plan = Plan {
+            platforms: platforms.iter().map(setup).collect(),
+            plugins: vec![PluginSetup {
+                guard: Arc::clone(&plugin),
+                load,
+                renew: false,
+            }],
+            timing: Timing {
+                interval: 5 * S,
+                stagger: S / 2,
+                tick: S / 100,
+                shutdown_grace: S,
+            },
+            limits: Limits::default(),
+        };
+        let setup = Setup {
+            shared,
+            board: Arc::new(board),
+            plan,
+        };
+        let (commands, inbox) = channel();
+        let mut driver = Driver::new(setup, commands, inbox);
+        assert!(driver.start_all());
+        Self {
+            driver,
+            loaded,
+            _state: state,
+        }
+    }
+
+    /// The generation of this number, which may be on its way.
+    fn generation(&self, number: usize) -> Arc<Played> {
+        Arc::clone(&self.loaded.lock().unwrap()[number - 1])
+    }
+
+    fn guard(&self, platform: &str) -> Arc<PlatformGuard> {
+        Arc::clone(&self.driver.platforms[self.place(platform)].guard)
+    }
+
+    fn place(&self, platform: &str) -> usize {
+        let named = |p: &Platform| *p.guard.settings().name == *platform;
+        let mut staying = self.driver.platforms.staying();
+        staying.find(|(_, p)| named(p)).unwrap().0
+    }
+
+    /// Has a check of the running generation made, which succeeds.
+    fn check(&mut self, platform: &str) {
+        let now = self.driver.shared.clock.now();
+        let number = self.driver.plugins[0].guard.generation();
+        self.driver
+            .try_begin(self.place(platform), now, now)
+            .unwrap();
+        self.driver.dispatch();
+        let running = self.generation(usize::try_from(number).unwrap());
+        running.succeed(platform, now);
+    }
+
+    /// Another library is there, and is loaded by the end of this.
+    fn replace(&mut self) {
+        let new = Arc::new(Vetted::made_up("played", 2));
+        self.driver
+            .library_changed("played", &LibraryChange::Arrived(new));
+        self.obey_one();
+    }
+
+    fn obey_one(&mut self) {
+        let command = self.driver.inbox.recv_timeout(PATIENCE).unwrap();
+        self.driver.obey(command);
+    }
+
+    fn running(&self) -> u64 {
+        self.driver.plugins[0].guard.generation()
+    }
+}
+
+fn load(loaded: &Mutex<Vec<Arc<Played>>>, is_asynchronous: bool) -> Ready {
+    let mut loaded = loaded.lock().unwrap();
+    let number = u8::try_from(loaded.len() + 1).unwrap();
+    let description = Description {
+        id: "played".to_owned(),
+        version: format!("1.0.{number}"),
+        api: ApiVersion::CURRENT,
+        config_schema: serde_json::Value::Null,
+        asynchronous: is_asynchronous,
+    };
+    let played = Arc::new(Played {
+        description: Some(description.clone()),
+        ..Played::default()
+    });
+    loaded.push(Arc::clone(&played));
+    Ready {
+        plugin: played,
+        running: Running {
+            description,
+            vetted: Arc::new(Vetted::made_up("played", number)),
+            isolation: Isolation::InProcess,
+            held: None,
+            pid: None,
+            confinement: None,
+        },
+        call_threads: 2,
+        refused: BTreeMap::new(),
+    }
+}
+
+const S: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn paused() -> Option<Arc<InForce>> {
+    Some(Arc::new(InForce {
+        name: "move".into(),
+        reason: "a move".into(),
+        until: 0.0,
+        checks: Checks::Pause,
+    }))
+}
+
+#[test]
+fn a_proof_of_an_asynchronous_plugin_has_no_more_calls_under_way_than_it_has_threads() {
+    let mut scene = Scene::new(&["a", "b", "c", "d", "e"], true);
+    scene.replace();
+    let new = scene.generation(2);
+    assert_eq!(new.called().len(), 2);
+    scene.driver.dispatch();
+    assert_eq!(new.called().len(), 2);
+    let now = scene.driver.shared.clock.now();
+    for ended in 1..=5 {
+        let first = Arc::clone(&new.called()[0]);
+        new.succeed(&first, now);
+        scene.driver.dispatch();
+        assert_eq!(new.called().len(), 2.min(5 - ended));
+    }
+    scene.obey_one();
+    assert_eq!(scene.running(), 2);
+}
+
+#[test]
+fn a_proof_does_not_check_what_maintenance_pauses_or_an_operator_holds_open() {
+    let mut scene = Scene::new(&["kept", "paused", "held"], false);
+    for platform in ["kept", "paused", "held"] {
+        scene.check(platform);
+    }
+    scene.guard("paused").set_maintenance(paused());
+    let now = scene.driver.shared.clock.now();
+    scene.guard("held").order(BreakerOrder::Open, now);
+    scene.replace();
+    let new = scene.generation(2);
+    assert_eq!(new.called(), ["kept".into()]);
+    new.succeed("kept", now);
+    scene.obey_one();
+    assert_eq!(
+        scene.running(),
+        2,
+        "those not checked say nothing against it"
+    );
+}
+
+#[test]
+fn a_failing_check_of_a_proof_keeps_the_library_out_unless_maintenance_has_begun_meanwhile() {
+    for (begins, taken) in [(false, 1), (true, 2)] {
+        let mut scene = Scene::new(&["a"], false);
+        scene.check("a");
+        scene.replace();
+        let call = scene.generation(2).call("a");
+        let now = scene.driver.shared.clock.now();
+        if begins {
+            scene.guard("a").set_maintenance(paused());
+        }
+        call.caller.started(call.sequence, now).unwrap();
+        let failure = Failure::new(ErrorType::Error, "on purpose");
+        call.caller.finished(call.sequence, now, Err(failure));
+        scene.obey_one();
+        assert_eq!(scene.running(), taken);
+    }
+}
+
+#[test]
+fn a_probe_that_got_stuck_in_a_proof_is_given_up_and_closed() {
+    let mut scene = Scene::new(&["good", "stuck"], false);
+    scene.replace();
+    let new = scene.generation(2);
+    let now = scene.driver.shared.clock.now();
+    new.succeed("good", now);
+    let call = new.call("stuck");
+    call.caller.started(call.sequence, now).unwrap();
+    scene.driver.look_after_generations(now + 5 * S);
+    assert_eq!(scene.running(), 2, "it does not do worse than the other");
+    let told = new.told();
+    assert_eq!(told.abandoned, ["stuck".into()]);
+    assert_eq!(told.closed, ["stuck".into()]);
+    let opened = told.probes.iter().filter(|p| &***p == "stuck").count();
+    assert_eq!(opened, 2, "its checks have another one");
+}
+
+#[test]
+fn an_asynchronous_plugin_whose_threads_never_come_back_has_a_new_generation_take_over() {
+    for (is_asynchronous, taken) in [(true, true), (false, false)] {
+        let mut scene = Scene::new(&["a"], is_asynchronous);
+        scene.check("a");
+        let (at, now) = (scene.place("a"), scene.driver.shared.clock.now());
+        scene.driver.try_begin(at, now, now).unwrap();
+        let patience = Settings::default().reset_timeout() + 4 * S;
+        let later = |scene: &mut Scene, now| scene.driver.try_begin(at, now, now).unwrap_err();
+        assert_eq!(later(&mut scene, now + patience - S), Skip::Waiting(now));
+        assert!(scene.driver.plugins[0].next.is_none(), "it may yet start");
+        later(&mut scene, now + patience);
+        assert_eq!(scene.driver.plugins[0].next.is_some(), taken);
+        if taken {
+            scene.obey_one();
+            assert_eq!(scene.running(), 2);
+            scene.driver.dispatch();
+            assert_eq!(scene.generation(2).called(), ["a".into()]);
+        }
+    }
+}
+
+#[test]
+fn whoever_asks_for_a_check_while_the_host_stops_is_told_so_at_once() {
+    let mut scene = Scene::new(&["a"], false);
+    let (at, now) = (scene.place("a"), scene.driver.shared.clock.now());
+    scene.driver.try_begin(at, now, now).unwrap();
+    scene.driver.dispatch();
+    let call = scene.generation(1).call("a");
+    call.caller.started(call.sequence, now).unwrap();
+    scene.driver.timing.shutdown_grace = PATIENCE;
+    let commands = scene.driver.commands.clone();
+    let handle = Handle {
+        commands,
+        thread: Mutex::new(None),
+    };
+    let Scene { driver, .. } = scene;
+    let draining = thread::spawn(move || driver.drain());
+    assert_eq!(handle.check_now("a"), CheckNow::Leaving);
+    assert!(!draining.is_finished(), "a check is still under way");
+    let report = Ok(&Report::empty());
+    call.caller.finished(call.sequence, now, report);
+    draining.join().unwrap();
+    assert_eq!(handle.check_now("a"), CheckNow::Leaving);
+}
