@@ -1,10 +1,10 @@
-//! From an author's [`Probe`] to the module a library exports.
+//! From what an author writes, a [`Probe`] or an `AsyncProbe`, to the module a library exports.
 #![expect(
     unsafe_code,
     reason = "the library header is built from a constructor by an unsafe function"
 )]
 
-use std::sync::OnceLock;
+use std::{marker::PhantomData, sync::OnceLock};
 
 use abi_stable::{
     library::{__call_root_module_loader, CheckTypeLayout, LibHeader, RootModuleResult},
@@ -12,7 +12,8 @@ use abi_stable::{
     sabi_trait::TD_Opaque,
     std_types::{RErr, ROk, RResult, RStr, RString, RVec},
 };
-use schemars::generate::SchemaSettings;
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
     logging, panic_barrier,
 };
 
-/// Makes a shared library out of a [`Probe`](crate::Probe).
+/// Makes a shared library out of a [`Probe`](crate::Probe), or of an `AsyncProbe`, which is named as `async_probe` instead.
 ///
 /// `id` is what platforms name in the host's config: 1–64 lower-case letters, digits and `-`, the first a letter. The
 /// plugin's version is the crate's. `name`, for people, is the id where it is not given. Use it once per library, in a
@@ -68,12 +69,19 @@ use crate::{
 /// ```
 #[macro_export]
 macro_rules! export_plugin {
-    (id: $id:literal, probe: $probe:ty $(, needs: [$($need:literal),* $(,)?])? $(,)?) => {
-        $crate::export_plugin! { id: $id, probe: $probe, name: $id $(, needs: [$($need),*])? }
+    (id: $id:literal, probe: $probe:ty $(, name: $name:literal)? $(, needs: [$($need:literal),* $(,)?])? $(,)?) => {
+        $crate::__export! { $id, $crate::__private::Blocking<$probe>, [$($name,)? $id], [$($($need),*)?] }
     };
-    (
-        id: $id:literal, probe: $probe:ty, name: $name:literal $(, needs: [$($need:literal),* $(,)?])? $(,)?
-    ) => {
+    (id: $id:literal, async_probe: $probe:ty $(, name: $name:literal)? $(, needs: [$($need:literal),* $(,)?])? $(,)?) => {
+        $crate::__export! { $id, $crate::__asynchronous!($probe), [$($name,)? $id], [$($($need),*)?] }
+    };
+}
+
+/// What [`export_plugin!`] comes to for both kinds of probe; the plugin's name is the first of those given.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __export {
+    ($id:literal, $kind:ty, [$name:literal $(, $unused:literal)?], [$($need:literal),*]) => {
         #[cfg(panic = "abort")]
         ::core::compile_error!(
             "a plugin must be built with panic = \"unwind\": with \"abort\" its first panic would end the host"
@@ -86,7 +94,7 @@ macro_rules! export_plugin {
             #[unsafe(link_section = ".note.conductor")]
             static MANIFEST: $crate::manifest::ElfNote = $crate::manifest::ElfNote::new(
                 $crate::manifest::record(
-                    $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($($need),*)?],
+                    $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($need),*],
                 ),
             );
 
@@ -95,12 +103,12 @@ macro_rules! export_plugin {
             #[cfg_attr(windows, unsafe(link_section = ".cndctr"))]
             #[cfg_attr(target_vendor = "apple", unsafe(link_section = "__DATA,__cndctr"))]
             static MANIFEST: $crate::manifest::Record = $crate::manifest::record(
-                $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($($need),*)?],
+                $id, ::core::env!("CARGO_PKG_VERSION"), $name, ::core::cfg!(panic = "unwind"), &[$($need),*],
             );
 
             struct Exported;
             impl $crate::__private::Exported for Exported {
-                type Probe = $probe;
+                type Probe = $kind;
                 // The manifest's own bytes, so that a copy of the library can be given another id in one place.
                 #[cfg(not(any(windows, target_vendor = "apple")))]
                 const ID: &'static str = $crate::manifest::id(MANIFEST.record());
@@ -116,14 +124,62 @@ macro_rules! export_plugin {
     };
 }
 
+/// An author's asynchronous probe as something to export.
+#[cfg(feature = "tokio")]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __asynchronous {
+    ($probe:ty) => { $crate::__private::Asynchronous<$probe> };
+}
+
+/// Says what it takes to export an asynchronous probe.
+#[cfg(not(feature = "tokio"))]
+#[doc(hidden)]
+#[macro_export]
+macro_rules! __asynchronous {
+    ($probe:ty) => {
+        ::core::compile_error!(
+            "async_probe needs the feature `tokio` of conductor-plugin-api: \
+             conductor-plugin-api = { version = \"1\", features = [\"tokio\"] }"
+        )
+    };
+}
+
 /// What [`export_plugin!`](crate::export_plugin) knows of a plugin.
 pub trait Exported: 'static {
-    /// The author's probe.
-    type Probe: Probe;
+    /// The author's probe, as one of its kind.
+    type Probe: Exportable;
     /// The plugin's id.
     const ID: &'static str;
     /// The plugin's version.
     const VERSION: &'static str;
+}
+
+/// What the two kinds of probes have in common.
+pub trait Exportable: 'static {
+    /// What stands in the platform's `config` table.
+    type Config: DeserializeOwned + JsonSchema;
+    /// Whether its checks are begun, and end by themselves.
+    const ASYNCHRONOUS: bool;
+
+    /// Makes a probe; within the call, and behind the barrier.
+    ///
+    /// # Errors
+    /// What the author says.
+    fn create(config: Self::Config, call: &AbiCall) -> Result<AbiProbeBox, Failure>;
+}
+
+/// A [`Probe`] as something to export.
+pub struct Blocking<P>(PhantomData<P>);
+
+impl<P: Probe> Exportable for Blocking<P> {
+    type Config = P::Config;
+    const ASYNCHRONOUS: bool = false;
+
+    fn create(config: P::Config, call: &AbiCall) -> Result<AbiProbeBox, Failure> {
+        let probe = P::create(config, &Context::new(call))?;
+        Ok(AbiProbe_TO::from_value(Guarded(Some(probe)), TD_Opaque))
+    }
 }
 
 /// The header of the library that exports `E`.
@@ -140,7 +196,7 @@ pub(crate) fn module<E: Exported>() -> AbiPluginRef {
         init,
         config_schema: config_schema::<E::Probe>,
         create: create::<E::Probe>,
-        asynchronous: false,
+        asynchronous: E::Probe::ASYNCHRONOUS,
     }
     .leak_into_prefix()
 }
@@ -160,39 +216,41 @@ extern "C" fn init(host: AbiHostHandle) {
     });
 }
 
-extern "C" fn config_schema<P: Probe>() -> RString {
+extern "C" fn config_schema<P: Exportable>() -> RString {
     panic_barrier::catch(|| Ok(schema::<P>().to_string()))
         .unwrap_or_else(|failure| format!("the schema could not be made: {failure}"))
         .into()
 }
 
-extern "C" fn create<P: Probe>(
+extern "C" fn create<P: Exportable>(
     config: RStr<'_>,
     call: &AbiCall,
 ) -> RResult<AbiProbeBox, AbiFailure> {
     let result = logging::within(call, || {
-        panic_barrier::catch(|| {
-            let mut json = serde_json::Deserializer::from_str(config.as_str());
-            let config = serde_path_to_error::deserialize(&mut json).map_err(|error| {
-                let (key, reason) = (error.path().to_string(), error.inner().to_string());
-                // serde_json closes with its place in a text the operator never wrote.
-                let reason = reason.split(" at line ").next().unwrap_or(&reason);
-                Failure::config(match key.as_str() {
-                    "." => format!("config: {reason}"),
-                    _ => format!("config key `{key}`: {reason}"),
-                })
-            })?;
-            P::create(config, &Context::new(call))
-        })
+        panic_barrier::catch(|| P::create(read_config(config.as_str())?, call))
     });
     match result {
-        Ok(probe) => ROk(AbiProbe_TO::from_value(Guarded(Some(probe)), TD_Opaque)),
+        Ok(probe) => ROk(probe),
         Err(failure) => RErr(failure.into()),
     }
 }
 
+/// A config from its JSON text; a failure names the key.
+pub(crate) fn read_config<C: DeserializeOwned>(config: &str) -> Result<C, Failure> {
+    let mut json = serde_json::Deserializer::from_str(config);
+    serde_path_to_error::deserialize(&mut json).map_err(|error| {
+        let (key, reason) = (error.path().to_string(), error.inner().to_string());
+        // serde_json closes with its place in a text the operator never wrote.
+        let reason = reason.split(" at line ").next().unwrap_or(&reason);
+        Failure::config(match key.as_str() {
+            "." | "?" => format!("config: {reason}"),
+            _ => format!("config key `{key}`: {reason}"),
+        })
+    })
+}
+
 /// The schema of a probe's config; keys it does not name are not allowed.
-pub(crate) fn schema<P: Probe>() -> Value {
+pub(crate) fn schema<P: Exportable>() -> Value {
     let mut schema = SchemaSettings::draft2020_12()
         .into_generator()
         .into_root_schema_for::<P::Config>()
@@ -290,7 +348,7 @@ impl From<Failure> for AbiFailure {
     }
 }
 
-fn log_outside_a_call(message: &str) {
+pub(crate) fn log_outside_a_call(message: &str) {
     if let Some(host) = HOST.get() {
         let record = AbiLogRecord {
             level: AbiLevel::ERROR,

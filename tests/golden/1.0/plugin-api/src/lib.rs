@@ -31,6 +31,41 @@
 //! config = { path = "/var/backups/latest.tar" }
 //! ```
 //!
+//! That is the first page of the [guide], whose chapters are about [configs](guide::config), [reports](guide::reports),
+//! [calls](guide::calls), [needs](guide::needs), [trying](guide::trying), [shipping](guide::shipping) and
+//! [what other monitors call all that](guide::coming_from).
+//!
+//! # Many platforms: asynchronous probes
+//! A blocking check keeps a thread for as long as it waits. A plugin that waits for the network on behalf of thousands of
+//! platforms implements `AsyncProbe` instead, under the feature `tokio`, and exports it as `async_probe`: its checks all
+//! run on a few threads of one runtime that the library has to itself.
+//!
+#![cfg_attr(feature = "tokio", doc = "```")]
+#![cfg_attr(not(feature = "tokio"), doc = "```ignore")]
+//! use conductor_plugin_api::{AsyncProbe, Context, Failure, Report, export_plugin, schemars};
+//!
+//! #[derive(serde::Deserialize, schemars::JsonSchema)]
+//! struct Port {
+//!     address: std::net::SocketAddr,
+//! }
+//! impl AsyncProbe for Port {
+//!     type Config = Self;
+//!     fn create(config: Self, _: &Context<'_>) -> Result<Self, Failure> {
+//!         Ok(config)
+//!     }
+//!     async fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {
+//!         tokio::net::TcpStream::connect(self.address).await?;
+//!         Ok(Report::healthy("connected"))
+//!     }
+//! }
+//! export_plugin! { id: "port", async_probe: Port, needs: ["network"] }
+//! ```
+//!
+//! Such a crate also depends on `tokio`, with the features that it uses itself, and on this one with
+//! `features = ["tokio"]`. A check that has not ended at its deadline is dropped where it waits, and counts as a timeout;
+//! so is one that the host no longer wants. What would block a thread belongs into `tokio::task::spawn_blocking`: a check
+//! that blocks holds up others, and cannot be stopped.
+//!
 //! # What the host promises
 //! - A *failure* (an `Err`, a panic, a timeout) feeds the platform's circuit breaker; a [`Report`], however bad, does not.
 //! - At most one call into a probe is under way at a time. Calls come from different threads.
@@ -38,19 +73,29 @@
 //!   For that, plugins must be built with `panic = "unwind"`; the macro refuses anything else.
 //! - `tracing` events come out in the host's log with the plugin's and the platform's name.
 //!
+//! # Other languages
+//! C, C++, Zig and Go come in by a door of their own: `include/conductor_plugin.h` in this crate's folder is its guide, and
+//! [`c`] its mirror in Rust.
+//!
 //! # Versions
 //! This crate's version is that of the ABI. Within one major version every plugin works with every host: an older plugin
 //! on a newer host, and a newer plugin on an older one. What may be appended, and how, is written in [`abi`].
 
 pub mod abi;
+#[cfg(feature = "tokio")]
+mod asynchronous;
+pub mod c;
 mod context;
 mod export;
+pub mod guide;
 mod logging;
 pub mod manifest;
 mod panic_barrier;
 mod probe;
 pub mod testing;
 
+#[cfg(feature = "tokio")]
+pub use asynchronous::AsyncProbe;
 pub use context::{Context, Level};
 pub use probe::{Failure, FailureKind, Probe, Report, Status};
 pub use schemars;
@@ -59,6 +104,8 @@ pub use tracing;
 /// For the macro's use only; changes without notice.
 #[doc(hidden)]
 pub mod __private {
-    pub use crate::export::{Exported, header};
+    #[cfg(feature = "tokio")]
+    pub use crate::asynchronous::Asynchronous;
+    pub use crate::export::{Blocking, Exported, header};
     pub use abi_stable::library::LibHeader;
 }

@@ -17,6 +17,12 @@ use crate::abi::{AbiCall, AbiField, AbiHostHandle, AbiLevel, AbiLogRecord};
 
 /// Sends this copy's `tracing` events to `host`, from now on.
 pub(crate) fn install(host: AbiHostHandle) {
+    // A library that is initialised twice keeps its first subscriber; both lead to the same host.
+    let _ = tracing::subscriber::set_global_default(subscriber(host));
+}
+
+/// Hands events to `host`.
+pub(crate) fn subscriber(host: AbiHostHandle) -> impl Subscriber + Send + Sync {
     let max_level = match host.functions.max_level()(host.plugin).0 {
         0 | 1 => LevelFilter::ERROR,
         2 => LevelFilter::WARN,
@@ -24,8 +30,7 @@ pub(crate) fn install(host: AbiHostHandle) {
         4 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    // A library that is initialised twice keeps its first subscriber; both lead to the same host.
-    let _ = tracing::subscriber::set_global_default(HostSubscriber { host, max_level });
+    HostSubscriber { host, max_level }
 }
 
 /// Runs `f` as part of `call`, whose platform the events on this thread then carry.

@@ -8,6 +8,7 @@ use std::{
     any::Any,
     cell::Cell,
     panic::{self, AssertUnwindSafe, PanicHookInfo},
+    sync::Once,
 };
 
 use crate::probe::{Failure, FailureKind};
@@ -33,6 +34,21 @@ pub(crate) fn install_hook(outside: fn(&str)) {
             ));
         }
     }));
+}
+
+/// Keeps the hook that is there for what no barrier will catch, such as a test's own failure; any number of times.
+pub(crate) fn install_hook_once_before_others() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let others = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if DEPTH.get() > 0 {
+                PLACE.set(Place::of(info));
+            } else {
+                others(info);
+            }
+        }));
+    });
 }
 
 fn failure(payload: Box<dyn Any + Send>) -> Failure {

@@ -100,6 +100,14 @@ impl Report {
         &self.message
     }
 
+    /// The value of the measurement with this name; the last one's, if there are several.
+    pub fn measurement(&self, name: &str) -> Option<f64> {
+        let mut latest_first = self.measurements.iter().rev();
+        latest_first
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| *value)
+    }
+
     /// Name and value of each measurement, in the order they were added.
     pub fn measurements(&self) -> &[(String, f64)] {
         &self.measurements

@@ -1,0 +1,74 @@
+/*
+ * A probe that says whether a file, such as last night's backup, is young enough.
+ *
+ * cc -shared -fPIC -I ../../include -o libfile_age.so file_age.c
+ *
+ * [platform.backup]
+ * plugin = "file-age"
+ * config = { path = "/var/backups/latest.tar", max_age_seconds = 86400 }
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#include "conductor_plugin.h"
+
+struct file_age {
+    char *path;
+    double max_age;
+};
+
+static void *create(const conductor_call_t *call, const char *config)
+{
+    const char *path = conductor_config_string(call, "path", "");
+    struct file_age *probe = malloc(sizeof *probe);
+    char *copy = malloc(strlen(path) + 1);
+    (void)config; /* the same as JSON text */
+    if (probe == NULL || copy == NULL) {
+        free(probe);
+        free(copy);
+        conductor_fail(call, CONDUCTOR_FAILURE_ERROR, "out of memory");
+        return NULL;
+    }
+    probe->path = strcpy(copy, path);
+    probe->max_age = conductor_config_number(call, "max_age_seconds", 3600);
+    return probe;
+}
+
+static void check(void *data, const conductor_call_t *call)
+{
+    const struct file_age *probe = data;
+    char message[256];
+    struct stat file;
+    double age;
+    if (stat(probe->path, &file) != 0) {
+        /* That it is not there was found out. Anything else says nothing about the file. */
+        if (errno == ENOENT)
+            conductor_report(call, CONDUCTOR_STATUS_UNHEALTHY, "the file is not there");
+        else
+            conductor_fail(call, CONDUCTOR_FAILURE_ERROR, strerror(errno));
+        return;
+    }
+    age = difftime(time(NULL), file.st_mtime);
+    snprintf(message, sizeof message, "written %.0f s ago, %.0f s are allowed", age, probe->max_age);
+    conductor_measure(call, "age_seconds", age);
+    conductor_measure(call, "size_bytes", (double)file.st_size);
+    conductor_report(call, age <= probe->max_age ? CONDUCTOR_STATUS_HEALTHY : CONDUCTOR_STATUS_UNHEALTHY, message);
+}
+
+static void destroy(void *data, const conductor_call_t *call)
+{
+    struct file_age *probe = data;
+    (void)call;
+    free(probe->path);
+    free(probe);
+}
+
+CONDUCTOR_PLUGIN("file-age", "1.0.0", "Age of a file", "",
+                 .config_schema = "{\"type\": \"object\", \"required\": [\"path\"], \"additionalProperties\": false,"
+                                  " \"properties\": {\"path\": {\"type\": \"string\", \"minLength\": 1},"
+                                  "                  \"max_age_seconds\": {\"type\": \"number\", \"minimum\": 0}}}",
+                 .create = create, .check = check, .destroy = destroy);

@@ -1,0 +1,113 @@
+//! One check, from its first poll to its end: what the author wrote runs behind the barrier and as part of its call, each
+//! time it is polled and when it is dropped.
+
+use std::{
+    future::poll_fn,
+    pin::{Pin, pin},
+    task::{Context as TaskContext, Poll},
+};
+
+use tokio::task::unconstrained;
+
+use super::AsyncProbe;
+use crate::{Context, Failure, Report, abi::AbiCall, export, logging, panic_barrier};
+
+/// Runs one check of `probe` until it ends, its deadline has come, or `cancelled` is.
+pub(crate) async fn run<P: AsyncProbe>(
+    probe: &mut P,
+    call: &AbiCall,
+    cancelled: impl Future + Send,
+) -> Result<Report, Failure> {
+    let context = Context::new(call);
+    let mut check = Guarded::begin(call, || Box::pin(probe.check(&context)))?;
+    let waited = wait(&mut check, &context, cancelled).await;
+    // One that was stopped is still there, and what it held goes before the check is over.
+    check.end()?;
+    waited
+}
+
+/// Waits for the end of a check, its deadline, or the host's loss of interest in it, whichever comes first.
+async fn wait(
+    check: impl Future<Output = Result<Report, Failure>> + Send,
+    context: &Context<'_>,
+    cancelled: impl Future + Send,
+) -> Result<Report, Failure> {
+    let patience = context.remaining();
+    // A check whose input never runs dry is stopped by its runtime only to use up what may be polled in one turn: what ends
+    // it is not to draw on the same allowance, which would be spent whenever its own turn comes.
+    let mut check = pin!(check);
+    let mut cancelled = pin!(unconstrained(cancelled));
+    let mut late = pin!(unconstrained(tokio::time::sleep(patience)));
+    poll_fn(|task| {
+        if let Poll::Ready(found) = check.as_mut().poll(task) {
+            return Poll::Ready(found);
+        }
+        if cancelled.as_mut().poll(task).is_ready() {
+            return Poll::Ready(Err(Failure::new(
+                "the check was cancelled: the host no longer waited for it",
+            )));
+        }
+        late.as_mut().poll(task).map(|()| {
+            let given = patience.as_secs_f64();
+            Err(Failure::timeout(format!(
+                "the check had not ended at its deadline, after {given:.1} s"
+            )))
+        })
+    })
+    .await
+}
+
+/// An author's future, which the author's panics do not get out of.
+struct Guarded<'a> {
+    call: &'a AbiCall,
+    future: Option<Check<'a>>,
+}
+
+type Check<'a> = Pin<Box<dyn Future<Output = Result<Report, Failure>> + Send + 'a>>;
+
+impl<'a> Guarded<'a> {
+    fn begin(call: &'a AbiCall, check: impl FnOnce() -> Check<'a>) -> Result<Self, Failure> {
+        let future = logging::within(call, || panic_barrier::catch(|| Ok(check())))?;
+        Ok(Self {
+            call,
+            future: Some(future),
+        })
+    }
+
+    /// Drops what is left of it.
+    fn end(&mut self) -> Result<(), Failure> {
+        let future = self.future.take();
+        logging::within(self.call, || {
+            panic_barrier::catch(|| {
+                drop(future);
+                Ok(())
+            })
+        })
+    }
+}
+
+impl Future for Guarded<'_> {
+    type Output = Result<Report, Failure>;
+
+    fn poll(self: Pin<&mut Self>, task: &mut TaskContext<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        let Some(future) = &mut this.future else {
+            return Poll::Pending;
+        };
+        let polled = logging::within(this.call, || {
+            panic_barrier::catch(|| match future.as_mut().poll(task) {
+                Poll::Ready(found) => found.map(Some),
+                Poll::Pending => Ok(None),
+            })
+        });
+        polled.transpose().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+impl Drop for Guarded<'_> {
+    fn drop(&mut self) {
+        if let Err(failure) = self.end() {
+            export::log_outside_a_call(failure.message());
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! What crosses at the C door, as Rust sees it: the mirror of [`conductor_plugin.h`], where all of it is described.
+//!
+//! For the host, and for whoever builds a plugin without the macro. Members are called as in the header, and that both
+//! sides lay them out alike is tested: [`LAYOUTS`] becomes assertions that a C compiler checks against the header.
+//! **Append only**: a struct grows at its end, and who reads a member that was appended looks at `size` first.
+//!
+//! [`conductor_plugin.h`]: https://github.com/conductor-host/conductor/blob/main/plugin-api/include/conductor_plugin.h
+
+use std::{
+    ffi::{c_char, c_void},
+    mem::offset_of,
+};
+
+/// The data symbol a library exports, a [`Plugin`].
+pub const SYMBOL: &str = "conductor_plugin";
+
+/// A call's name, `conductor_call_t`; nothing lies behind a pointer to it.
+#[repr(C)]
+pub struct Call {
+    nothing: [u8; 0],
+}
+
+/// How one struct is laid out.
+#[doc(hidden)]
+pub struct Layout {
+    /// What the header calls it.
+    pub name: &'static str,
+    pub size: usize,
+    /// Name and offset of each member.
+    pub members: &'static [(&'static str, usize)],
+}
+
+macro_rules! mirror {
+    ($(#[$meta:meta])* $name:ident = $c:literal { $($(#[$doc:meta])* $member:ident: $type:ty,)* }) => {
+        $(#[$meta])*
+        #[repr(C)]
+        #[derive(Clone, Copy, Debug)]
+        pub struct $name {
+            $($(#[$doc])* pub $member: $type,)*
+        }
+
+        impl $name {
+            const LAYOUT: Layout = Layout {
+                name: $c,
+                size: size_of::<Self>(),
+                members: &[$((stringify!($member), offset_of!(Self, $member)),)*],
+            };
+        }
+    };
+}
+
+mirror! {
+    /// What a library exports, `conductor_plugin_t`.
+    Plugin = "conductor_plugin_t" {
+        /// Bytes of the struct in the library.
+        size: u32,
+        /// Zero.
+        reserved: u32,
+        /// The plugin's id, as in the manifest.
+        id: *const c_char,
+        /// The plugin's version, as in the manifest.
+        version: *const c_char,
+        /// Where the host puts its address, before it calls anything.
+        host: *mut *const Host,
+        /// JSON Schema of the config.
+        config_schema: *const c_char,
+        /// Makes a probe; null after a failure. Any thread.
+        create: Option<unsafe extern "C" fn(*const Call, config: *const c_char) -> *mut c_void>,
+        /// Makes a check. One call into a probe at a time, from any thread; so are those below.
+        check: Option<unsafe extern "C" fn(probe: *mut c_void, *const Call)>,
+        /// Frees a probe.
+        destroy: Option<unsafe extern "C" fn(probe: *mut c_void, *const Call)>,
+        /// Begins a check that goes on by itself. Optional.
+        begin: Option<unsafe extern "C" fn(probe: *mut c_void, *const Call)>,
+        /// Asks for the early end of a check that was begun. Optional.
+        cancel: Option<unsafe extern "C" fn(probe: *mut c_void, *const Call)>,
+    }
+}
+
+mirror! {
+    /// What the host can do for a plugin, `conductor_host_t`; all from any thread.
+    Host = "conductor_host_t" {
+        /// Bytes of the struct in the host.
+        size: u32,
+        /// The API's major version in the host.
+        api_major: u16,
+        /// The API's minor version in the host.
+        api_minor: u16,
+        /// The platform's name.
+        platform: unsafe extern "C" fn(*const Call) -> *const c_char,
+        /// Nanoseconds until the deadline.
+        remaining_ns: unsafe extern "C" fn(*const Call) -> u64,
+        /// Whether the host has given up on the call.
+        is_cancelled: unsafe extern "C" fn(*const Call) -> bool,
+        /// Writes a line to the host's log.
+        log: unsafe extern "C" fn(*const Self, *const Call, level: i32, text: *const c_char),
+        /// Sets the report's status and message.
+        report: unsafe extern "C" fn(*const Call, status: i32, message: *const c_char),
+        /// Adds a number to the report.
+        measure: unsafe extern "C" fn(*const Call, name: *const c_char, value: f64),
+        /// Makes the call a failure.
+        fail: unsafe extern "C" fn(*const Call, kind: i32, message: *const c_char),
+        /// Ends a check that was begun.
+        complete: unsafe extern "C" fn(*const Call),
+        /// A text of the config.
+        config_string: unsafe extern "C" fn(*const Call, key: *const c_char, otherwise: *const c_char) -> *const c_char,
+        /// A number of the config.
+        config_number: unsafe extern "C" fn(*const Call, key: *const c_char, otherwise: f64) -> f64,
+        /// A truth value of the config.
+        config_bool: unsafe extern "C" fn(*const Call, key: *const c_char, otherwise: bool) -> bool,
+    }
+}
+
+/// Every struct of this file.
+#[doc(hidden)]
+pub const LAYOUTS: &[Layout] = &[Plugin::LAYOUT, Host::LAYOUT];
+
+// API 1.0 is frozen: on 64 bits these may only grow, and nothing in them may move.
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    assert!(size_of::<Plugin>() >= 80 && offset_of!(Plugin, cancel) == 72);
+    assert!(size_of::<Host>() >= 96 && offset_of!(Host, config_bool) == 88);
+};

@@ -1,0 +1,212 @@
+//! The calls of all test hosts that are under way, and the functions that probes ask about them.
+//!
+//! Calls and hosts go by numbers, not by addresses, so that a probe which asks too late gets an answer and no more.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use abi_stable::{
+    prefix_type::PrefixTypeTrait,
+    std_types::{RResult, RStr},
+};
+
+use super::LogEntry;
+use crate::abi::{
+    AbiCall, AbiFailure, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel, AbiLogRecord, AbiReport,
+};
+
+/// What a test host shares with the calls it makes.
+#[derive(Debug)]
+pub(super) struct Shared {
+    number: usize,
+    cancelled: AtomicBool,
+    #[cfg(feature = "tokio")]
+    cancel: tokio::sync::Notify,
+    log: Mutex<Vec<LogEntry>>,
+}
+
+impl Shared {
+    pub(super) fn new() -> Arc<Self> {
+        let shared = Arc::new(Self {
+            number: next_number(),
+            cancelled: AtomicBool::new(false),
+            #[cfg(feature = "tokio")]
+            cancel: tokio::sync::Notify::new(),
+            log: Mutex::default(),
+        });
+        lock(&HOSTS).insert(shared.number, Arc::downgrade(&shared));
+        shared
+    }
+
+    pub(super) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::SeqCst);
+        #[cfg(feature = "tokio")]
+        self.cancel.notify_waiters();
+    }
+
+    /// Waits until somebody cancels.
+    #[cfg(feature = "tokio")]
+    pub(super) async fn cancelled(&self) {
+        let mut cancelled = std::pin::pin!(self.cancel.notified());
+        // Listening first: who cancels in between is heard.
+        cancelled.as_mut().enable();
+        if !self.cancelled.load(Ordering::SeqCst) {
+            cancelled.await;
+        }
+    }
+
+    pub(super) fn log(&self) -> Vec<LogEntry> {
+        lock(&self.log).clone()
+    }
+}
+
+impl Drop for Shared {
+    fn drop(&mut self) {
+        lock(&HOSTS).remove(&self.number);
+    }
+}
+
+/// A call under way; it is over when this is dropped.
+pub(super) struct Call {
+    abi: AbiCall,
+    terms: Arc<Terms>,
+}
+
+/// What a call is held to.
+struct Terms {
+    host: Arc<Shared>,
+    platform: &'static str,
+    deadline: Instant,
+    cancel_at: Option<Instant>,
+}
+
+impl Call {
+    pub(super) fn begin(
+        host: &Arc<Shared>,
+        platform: &str,
+        timeout: Duration,
+        cancel_after: Option<Duration>,
+    ) -> Self {
+        let start = now();
+        let terms = Arc::new(Terms {
+            host: Arc::clone(host),
+            platform: kept(platform),
+            deadline: start + timeout,
+            cancel_at: cancel_after.map(|after| start + after),
+        });
+        let call = next_number();
+        lock(&CALLS).insert(call, Arc::clone(&terms));
+        let host = AbiHostHandle {
+            functions: *FUNCTIONS,
+            plugin: host.number,
+        };
+        Self {
+            abi: AbiCall { host, call },
+            terms,
+        }
+    }
+
+    pub(super) fn abi(&self) -> &AbiCall {
+        &self.abi
+    }
+
+    pub(super) fn is_overdue(&self) -> bool {
+        now() > self.terms.deadline
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        lock(&CALLS).remove(&self.abi.call);
+    }
+}
+
+static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
+    AbiHost {
+        max_level,
+        log,
+        remaining_ns,
+        is_cancelled,
+        platform,
+        complete,
+    }
+    .leak_into_prefix()
+});
+
+extern "C" fn max_level(_: usize) -> AbiLevel {
+    AbiLevel::TRACE
+}
+
+extern "C" fn log(plugin: usize, _: usize, record: &AbiLogRecord<'_>) {
+    let host = lock(&HOSTS).get(&plugin).and_then(Weak::upgrade);
+    if let Some(host) = host {
+        lock(&host.log).push(LogEntry::from(record));
+    }
+}
+
+extern "C" fn remaining_ns(call: usize) -> u64 {
+    let remaining = terms(call).map_or(Duration::ZERO, |terms| {
+        terms.deadline.saturating_duration_since(now())
+    });
+    u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX)
+}
+
+extern "C" fn is_cancelled(call: usize) -> bool {
+    terms(call).is_none_or(|terms| {
+        let now = now();
+        // At the deadline a host gives up too.
+        terms.host.cancelled.load(Ordering::SeqCst)
+            || now >= terms.deadline
+            || terms.cancel_at.is_some_and(|at| now >= at)
+    })
+}
+
+extern "C" fn platform(call: usize) -> RStr<'static> {
+    RStr::from_str(terms(call).map_or("", |terms| terms.platform))
+}
+
+extern "C" fn complete(_: usize, _: RResult<AbiReport, AbiFailure>) {
+    // Nothing is begun here: checks are awaited on the test's own thread.
+}
+
+fn terms(call: usize) -> Option<Arc<Terms>> {
+    lock(&CALLS).get(&call).cloned()
+}
+
+/// The ABI promises that a name lives as long as the call; each is leaked once, in a process that is soon over.
+fn kept(name: &str) -> &'static str {
+    static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
+    let mut names = lock(&NAMES);
+    names.get(name).copied().unwrap_or_else(|| {
+        let name: &str = Box::leak(name.into());
+        names.insert(name);
+        name
+    })
+}
+
+fn next_number() -> usize {
+    static LAST: AtomicUsize = AtomicUsize::new(0);
+    // Never 0, which stands for no call at all.
+    LAST.fetch_add(1, Ordering::Relaxed) + 1
+}
+
+#[expect(
+    clippy::disallowed_methods,
+    reason = "stands in for the driver that reads the clock"
+)]
+fn now() -> Instant {
+    Instant::now()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+static CALLS: Mutex<BTreeMap<usize, Arc<Terms>>> = Mutex::new(BTreeMap::new());
+static HOSTS: Mutex<BTreeMap<usize, Weak<Shared>>> = Mutex::new(BTreeMap::new());
