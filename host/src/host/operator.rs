@@ -68,3 +68,46 @@ impl Source for Board {
         self.windows()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::{path::Path, sync::mpsc, thread, time::Duration};
+
+    use super::*;
+    use crate::{config::Config, tail::Tail};
+
+    #[test]
+    fn an_order_to_a_breaker_waits_for_the_reload_that_is_under_way() {
+        let folder = tempfile::tempdir().unwrap();
+        let text = "[host]\nplugin_dirs = [\"plugins\"]\nstate_dir = \"state\"\n[platform.shop]\nplugin = \"none\"\n";
+        let config = Config::parse(text.to_owned(), "conductor.toml", folder.path());
+        let config = Arc::new(config.unwrap());
+        assert!(
+            config
+                .host
+                .state_dir
+                .as_deref()
+                .is_some_and(Path::is_absolute)
+        );
+        let host = Arc::new(Host::start(&config, Tail::default()).unwrap());
+        let operator = Operator {
+            host: Arc::clone(&host),
+            read_config: Arc::new(move || Ok(Arc::clone(&config))),
+        };
+        let reload = host.reload.lock().unwrap();
+        let (tell, told) = mpsc::channel();
+        let ordering = thread::spawn(move || {
+            tell.send(None).unwrap();
+            let done = operator.order_breaker("shop", BreakerOrder::Open);
+            tell.send(Some(done)).unwrap();
+        });
+        assert_eq!(told.recv(), Ok(None));
+        let soon = Duration::from_millis(200);
+        assert!(told.recv_timeout(soon).is_err(), "the reload goes on");
+        drop(reload);
+        assert_eq!(told.recv(), Ok(Some(true)));
+        ordering.join().unwrap();
+        assert!(!host.board.guard("shop").unwrap().may_be_tried());
+        host.stop();
+    }
+}
