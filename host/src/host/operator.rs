@@ -74,7 +74,7 @@ mod tests {
     use std::{path::Path, sync::mpsc, thread, time::Duration};
 
     use super::*;
-    use crate::{config::Config, tail::Tail};
+    use crate::{config::Config, server::Security, tail::Tail};
 
     #[test]
     fn an_order_to_a_breaker_waits_for_the_reload_that_is_under_way() {
@@ -89,7 +89,7 @@ mod tests {
                 .as_deref()
                 .is_some_and(Path::is_absolute)
         );
-        let host = Arc::new(Host::start(&config, Tail::default()).unwrap());
+        let host = Arc::new(Host::start(&config, Tail::default(), Security::default()).unwrap());
         let operator = Operator {
             host: Arc::clone(&host),
             read_config: Arc::new(move || Ok(Arc::clone(&config))),

@@ -90,7 +90,8 @@ fn file() -> String {
 #[derive(Debug)]
 struct Held {
     descriptors: usize,
-    threads: u64,
+    /// Those that wait for blocking work of the runtime come and go by themselves.
+    threads: usize,
     workers: usize,
     private_copies: usize,
     memory_kib: u64,
@@ -107,7 +108,10 @@ impl Held {
         };
         Self {
             descriptors: entries(Path::new(&format!("/proc/{pid}/fd"))).count(),
-            threads: number("Threads:"),
+            threads: entries(Path::new(&format!("/proc/{pid}/task")))
+                .filter_map(|task| fs::read_to_string(task.path().join("comm")).ok())
+                .filter(|name| name.trim_end() != "tokio-rt-worker")
+                .count(),
             workers: children(pid),
             private_copies: libraries_in(&host.setup.path("state")),
             memory_kib: number("VmRSS:"),
