@@ -7,14 +7,14 @@ use std::{
     process::Command,
 };
 
-use crate::harness::{Setup, artifacts, conductor, workspace};
+use crate::harness::{Host, Setup, artifacts, conductor, workspace};
 
 #[test]
 fn a_new_plugin_in_rust_is_tested_built_and_run_and_its_next_version_compared() {
-    let setup = Setup::without_plugins();
+    let setup = Setup::without_plugins().host(UNHURRIED);
     let crate_folder = new(&setup, "my-db", &["--lang", "rust"]);
     let old = build(&crate_folder, "my_db", "0.1.0");
-    inspect(&old);
+    examine(&old);
     setup.install(&old);
 
     // A key more, another measurement, and at first too small a step.
@@ -51,25 +51,28 @@ fn a_new_plugin_in_rust_is_tested_built_and_run_and_its_next_version_compared() 
     host.wait("its reports", |m| {
         m.checks("a", "healthy") >= 1.0 && m.checks("b", "unhealthy") >= 1.0
     });
+    replace(&host, "my-db", &small);
 }
 
 #[test]
 fn a_new_asynchronous_plugin_is_tested_built_and_run() {
-    let setup = Setup::without_plugins();
+    let setup = Setup::without_plugins().host(UNHURRIED);
     let crate_folder = new(&setup, "ports", &["--lang", "rust-async"]);
     let library = build(&crate_folder, "ports", "0.1.0");
-    inspect(&library);
+    examine(&library);
     setup.install(&library);
     let server = TcpListener::bind("127.0.0.1:0").unwrap();
     let config = format!("{{ address = \"{}\" }}", server.local_addr().unwrap());
     let host = setup.platform("a", "ports", &config).start();
     host.wait("its report", |m| m.checks("a", "healthy") >= 1.0);
+    let newer = cargo(&crate_folder, "ports", &["build"], "0.1.1");
+    replace(&host, "ports", &newer);
 }
 
 #[cfg(unix)]
 #[test]
 fn a_new_plugin_in_c_is_made_and_run() {
-    let setup = Setup::without_plugins();
+    let setup = Setup::without_plugins().host(UNHURRIED);
     let folder = new(&setup, "in-c", &["--lang", "c"]);
     let mut make = Command::new("make");
     make.current_dir(&folder)
@@ -77,11 +80,18 @@ fn a_new_plugin_in_c_is_made_and_run() {
     succeed(make);
     let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     let library = folder.join(format!("{prefix}in-c{suffix}"));
-    inspect(&library);
+    examine(&library);
     setup.install(&library);
     let config = "{ path = \"/proc/self/status\" }";
     let host = setup.platform("a", "in-c", config).start();
     host.wait("its report", |m| m.checks("a", "healthy") >= 1.0);
+    let source = folder.join("plugin.c");
+    let text = fs::read_to_string(&source).unwrap();
+    fs::write(&source, text.replace("\"0.1.0\"", "\"0.1.1\"")).unwrap();
+    let mut make = Command::new("make");
+    make.current_dir(&folder);
+    succeed(make);
+    replace(&host, "in-c", &library);
 }
 
 /// Makes a plugin with `conductor plugin new`, and answers its folder.
@@ -130,10 +140,31 @@ fn cargo(folder: &Path, name: &str, arguments: &[&str], version: &str) -> PathBu
     copy
 }
 
-fn inspect(library: &Path) {
+/// It is what it should be, and stands the tests of the validator, with nothing to warn of.
+fn examine(library: &Path) {
     let mut command = conductor(&["plugin", "inspect"]);
     command.arg(library);
     succeed(command);
+    let mut command = conductor(&["plugin", "validate"]);
+    command.arg(library);
+    let found = succeed(command);
+    assert!(
+        found.contains(" 0 warning, 0 failed, 0 skipped, 0 crashed"),
+        "{found}"
+    );
+}
+
+/// Puts the next version in the place of the one that runs, and waits until that has taken over.
+fn replace(host: &Host, id: &str, library: &Path) {
+    let checked = host.metrics().checks("a", "healthy");
+    host.setup.install(library);
+    let restarts = [("plugin", id), ("reason", "replace")];
+    host.wait("the next version", |m| {
+        m.sum("conductor_worker_restarts_total", &restarts) >= 1.0
+            && m.checks("a", "healthy") > checked
+    });
+    let plugins = host.status()["plugins"].clone();
+    assert_eq!(plugins[0]["version"], "0.1.1", "{plugins}");
 }
 
 /// Exit code and output of `plugin diff`.
@@ -163,3 +194,6 @@ fn succeed(mut command: Command) -> String {
     );
     text
 }
+
+/// A new library that is slow for want of CPU is not taken, and compilers run beside these tests.
+const UNHURRIED: &str = "interval = \"1s\"\nstagger = \"50ms\"\ntimeout = \"1s\"";

@@ -22,10 +22,11 @@ impl Config {
     /// When it holds a text that C would see only a part of.
     pub(super) fn read(json: &str) -> Result<Self, Failure> {
         let table = serde_json::from_str(json).map_err(|e| config(format!("config: {e}")))?;
-        if has_nul(&table) {
-            return Err(config(
-                "config: a text in it has a NUL character, where a text ends for C plugins; take it out".to_owned(),
-            ));
+        if let Some(key) = key_of_nul(&table) {
+            return Err(config(format!(
+                "config key `{}`: a text has a NUL character, where a text ends for C plugins; take it out",
+                key.escape_debug()
+            )));
         }
         Ok(Self {
             table,
@@ -68,14 +69,24 @@ fn config(message: String) -> Failure {
     Failure::new(ErrorType::Config, message)
 }
 
-fn has_nul(value: &Value) -> bool {
+/// The path to a text with a NUL character, such as `urls.1`.
+fn key_of_nul(value: &Value) -> Option<String> {
+    let below = |key: &str, value: &Value| {
+        let rest = key_of_nul(value)?;
+        let dot = if rest.is_empty() { "" } else { "." };
+        Some(format!("{key}{dot}{rest}"))
+    };
     match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(values) => values.iter().any(has_nul),
-        Value::Object(table) => table
-            .iter()
-            .any(|(key, value)| key.contains('\0') || has_nul(value)),
-        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(values) => {
+            let mut values = values.iter().enumerate();
+            values.find_map(|(place, value)| below(&place.to_string(), value))
+        }
+        Value::Object(table) => table.iter().find_map(|(key, value)| {
+            let own = key.contains('\0').then(|| key.clone());
+            own.or_else(|| below(key, value))
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
     }
 }
 
@@ -119,6 +130,11 @@ mod tests {
     fn a_text_that_c_would_see_a_part_of_is_refused() {
         let refused = Config::read(r#"{"a": ["x\u0000y"]}"#).err().unwrap();
         assert_eq!(refused.kind, ErrorType::Config);
-        assert!(refused.message.contains("NUL"), "{refused}");
+        assert!(
+            refused
+                .message
+                .starts_with("config key `a.0`: a text has a NUL"),
+            "{refused}"
+        );
     }
 }
