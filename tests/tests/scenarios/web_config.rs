@@ -379,7 +379,7 @@ fn a_flood_of_wrong_passwords_keeps_out_nobody_who_was_in_and_holds_up_no_check(
         over.store(true, Ordering::Relaxed);
     });
     assert!(refused.load(Ordering::Relaxed) > 20, "this was no flood");
-    put(&host.setup, "web.yml", "\n");
+    put(&host.setup, "web.yml", "{}\n");
     assert_eq!(host.metrics().skipped("a", "missed"), 0.0);
     assert!(host.metrics().checks("a", "healthy") >= 3.0);
 }
