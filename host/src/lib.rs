@@ -15,7 +15,8 @@
 //! ```
 //!
 //! # What must not be
-//! - No plugin is called except through the [`guard`], and no panic crosses the ABI.
+//! - In a host no plugin is called except through the [`guard`], and no panic crosses the ABI. The commands that try a
+//!   plugin out (`plugin run`, `validate` and `diff`) have processes of their own for it, and a desk in the guard's place.
 //! - Only [`plugin`] opens libraries, only private copies of vetted ones, and never closes them.
 //! - [`breaker`], [`stagger`] and [`schedule`] know nothing but the standard library, and read no clock: `now` is handed
 //!   in, as the time since the origin of the host's [`clock`].
