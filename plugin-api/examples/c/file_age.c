@@ -69,6 +69,9 @@ static void destroy(void *data, const conductor_call_t *call)
 
 CONDUCTOR_PLUGIN("file-age", "1.0.0", "Age of a file", "",
                  .config_schema = "{\"type\": \"object\", \"required\": [\"path\"], \"additionalProperties\": false,"
-                                  " \"properties\": {\"path\": {\"type\": \"string\", \"minLength\": 1},"
-                                  "                  \"max_age_seconds\": {\"type\": \"number\", \"minimum\": 0}}}",
+                                  " \"properties\": {"
+                                  "\"path\": {\"type\": \"string\", \"minLength\": 1, \"examples\": [\"/proc/self/status\"],"
+                                  " \"description\": \"The file to look at.\"},"
+                                  "\"max_age_seconds\": {\"type\": \"number\", \"minimum\": 0,"
+                                  " \"description\": \"How old it may be; 3600 if it is left out.\"}}}",
                  .create = create, .check = check, .destroy = destroy);
