@@ -128,12 +128,11 @@ fn only_adds(changed: &str) -> bool {
     })
 }
 
+/// The folders of the headers in the API versions that are kept.
 fn released() -> Vec<PathBuf> {
-    let folder = workspace().join("tests/golden/c_abi");
-    let entries = fs::read_dir(folder)
-        .unwrap()
-        .map(|entry| entry.unwrap().path());
-    let mut folders: Vec<_> = entries.filter(|path| path.is_dir()).collect();
+    let entries = fs::read_dir(workspace().join("tests/golden")).unwrap();
+    let headers = entries.map(|entry| entry.unwrap().path().join("plugin-api/include"));
+    let mut folders: Vec<_> = headers.filter(|path| path.is_dir()).collect();
     folders.sort();
     assert!(!folders.is_empty());
     folders
