@@ -250,12 +250,14 @@ impl PlatformGuard {
         }
     }
 
+    /// How the platform is doing.
+    pub fn health(&self) -> Health {
+        self.inner.lock().view.health
+    }
+
     /// Whether the last check could report.
     pub fn has_reported(&self) -> bool {
-        !matches!(
-            self.inner.lock().view.health,
-            Health::Failing | Health::Waiting
-        )
+        !matches!(self.health(), Health::Failing | Health::Waiting)
     }
 
     /// Notes when the next check is due.

@@ -8,7 +8,7 @@ use std::{env, sync::Arc, time::Duration};
 use sd_notify::NotifyState;
 
 use super::Host;
-use crate::state::{Health, PlatformView};
+use crate::state::Health;
 
 /// Tells systemd how the host is doing, for as long as this is polled.
 pub(super) async fn keep_informed(host: Arc<Host>) {
@@ -25,9 +25,11 @@ pub(super) async fn keep_informed(host: Arc<Host>) {
         // A scheduler that does not answer is waited for by a thread that nobody else needs.
         let looked = tokio::task::spawn_blocking(move || {
             let goes_round = asked.scheduler.goes_round_within(period);
-            (goes_round, asked.board.platforms(), asked.board.mode())
+            let guards = asked.board.platform_guards();
+            let healths: Vec<_> = guards.iter().map(|guard| guard.health()).collect();
+            (goes_round, healths, asked.board.mode())
         });
-        let (goes_round, platforms, mode) = match looked.await {
+        let (goes_round, healths, mode) = match looked.await {
             Ok(looked) => looked,
             Err(error) => {
                 // Nobody but this gives a sign of life, and the host may be as well as ever.
@@ -39,7 +41,7 @@ pub(super) async fn keep_informed(host: Arc<Host>) {
             }
         };
         if goes_round {
-            let status = status(&platforms, mode);
+            let status = status(&healths, mode);
             let mut news = Vec::new();
             if !is_ready && host.board.is_ready() {
                 is_ready = true;
@@ -72,7 +74,7 @@ fn tell(news: &[NotifyState<'_>]) {
 }
 
 /// The line that `systemctl status` shows.
-fn status(platforms: &[PlatformView], mode: &str) -> String {
+fn status(platforms: &[Health], mode: &str) -> String {
     let mut text = format!("{} platforms", platforms.len());
     let mut join = ": ";
     for health in [
@@ -82,7 +84,7 @@ fn status(platforms: &[PlatformView], mode: &str) -> String {
         Health::Waiting,
         Health::Healthy,
     ] {
-        let count = platforms.iter().filter(|p| p.status == health).count();
+        let count = platforms.iter().filter(|found| **found == health).count();
         if count > 0 {
             text.push_str(&format!("{join}{count} {health}"));
             join = ", ";
@@ -105,15 +107,7 @@ mod tests {
 
     #[test]
     fn the_line_of_status_has_the_worst_first() {
-        let platform = |status: &str| -> PlatformView {
-            serde_json::from_value(serde_json::json!({
-                "name": "p", "plugin": "q", "status": status, "message": "", "interval": 1.0, "timeout": 1.0,
-                "priority": "normal", "breaker": { "state": "closed", "forced": false },
-                "labels": {}, "measurements": {},
-            }))
-            .unwrap()
-        };
-        let platforms = ["healthy", "failing", "healthy"].map(platform);
+        let platforms = [Health::Healthy, Health::Failing, Health::Healthy];
         assert_eq!(
             status(&platforms, "normal"),
             "3 platforms: 1 failing, 2 healthy"

@@ -45,7 +45,7 @@ async fn platforms(State(shown): State<Shown>) -> Response {
 }
 
 async fn plugins(State(shown): State<Shown>) -> Response {
-    json(&shown, |source| Some(source.status().plugins)).await
+    json(&shown, |source| Some(source.overview().plugins)).await
 }
 
 async fn windows(State(shown): State<Shown>) -> Response {
