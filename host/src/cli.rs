@@ -7,10 +7,11 @@
 //! | 2 | the command line is wrong |
 //! | 3 | the config is wrong |
 //! | 4 | a plugin was refused |
+//! | 5 | the host did not answer, or not as a host does |
 
 use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
 use tracing_appender::non_blocking::WorkerGuard;
@@ -38,6 +39,7 @@ mod maintenance;
 mod plugin;
 mod run;
 mod schedule;
+mod selection;
 mod status;
 mod top;
 
@@ -58,6 +60,7 @@ pub fn main() -> ExitCode {
     {
         return plugin::test_main();
     }
+    generate::complete(Cli::command);
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::run(args, &cli.global),
@@ -65,14 +68,14 @@ pub fn main() -> ExitCode {
         Command::Plugin { command } => plugin::run(&command, &cli.global),
         Command::Schedule(args) => schedule::run(&args, &cli.global),
         Command::Status(args) => status::run(&args),
-        Command::Completions(args) => generate::completions(&args),
-        Command::ManPages(args) => generate::man_pages(&args),
         Command::Top(args) => top::run(&args),
         Command::Check(args) => check::run(&args),
         Command::Breaker(args) => breaker::run(&args),
         Command::Maintenance { command } => maintenance::run(&command),
         #[cfg(target_os = "linux")]
         Command::Drill(args) => drill::run(&args),
+        Command::Completions(args) => generate::completions(&args),
+        Command::ManPages(args) => generate::man_pages(&args),
     };
     match result {
         Ok(exit) => exit.into(),
@@ -83,7 +86,7 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Watches platforms through plugins that cannot take it down.
+/// Monitors platforms through plugins that cannot crash it.
 #[derive(Parser)]
 #[command(version, about, after_help = AFTER_HELP, max_term_width = 110)]
 struct Cli {
@@ -95,46 +98,47 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Watch the platforms of the config
+    /// Monitor the platforms of the config
     Run(run::Args),
-    /// Show the default config, validate one, or print its schema
+    /// Print the default config, validate a config, or print its schema
     Config {
         #[command(subcommand)]
         command: config::Command,
     },
-    /// Show plugins, without running them where that suffices
-    Plugin {
-        #[command(subcommand)]
-        command: plugin::Command,
-    },
-    /// Show who starts when, and how busy the machine will be
+    /// Print the check schedule and the load it puts on the machine
     Schedule(schedule::Args),
-    /// Show what a running host knows
+    /// Print the state of each platform of a running host
     Status(status::Args),
-    /// Print a script that completes these commands in a shell
-    Completions(generate::Completions),
-    /// Write man pages of all commands
-    #[command(hide = true)]
-    ManPages(generate::ManPages),
     /// Watch a running host in this terminal
     Top(top::Args),
-    /// Have a running host check platforms now, and wait for what is found
+    /// Check platforms of a running host now, and print the results
     Check(check::Args),
-    /// Hold the breakers of platforms open or closed, release or reset them
+    /// Hold breakers of a running host open or closed, release or reset them
     Breaker(breaker::Args),
-    /// Start and end maintenance of platforms on a running host
+    /// Start, end and list maintenance windows of a running host
     Maintenance {
         #[command(subcommand)]
         command: maintenance::Command,
     },
-    /// Run every fault of the fault plugin against hosts of its own on this machine
+    /// List, inspect, create, run and validate plugins
+    Plugin {
+        #[command(subcommand)]
+        command: plugin::Command,
+    },
+    /// Inject every known fault into hosts of its own, and report the damage
     #[cfg(target_os = "linux")]
     Drill(drill::Args),
+    /// Print a shell completion script, which also completes the platform names of a running host
+    Completions(generate::Completions),
+    /// Write the man pages of all commands
+    #[command(hide = true)]
+    ManPages(generate::ManPages),
 }
 
 #[derive(Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
 struct Global {
-    /// The config; without one the built-in default watches this machine (see `conductor config default`)
+    /// Config file [default: the built-in config, see `conductor config default`]
     #[arg(
         long = "config.file",
         value_name = "FILE",
@@ -142,7 +146,7 @@ struct Global {
         global = true
     )]
     config_file: Option<PathBuf>,
-    /// Least important lines to log
+    /// Minimum log level
     #[arg(
         long = "log.level",
         value_name = "LEVEL",
@@ -151,7 +155,7 @@ struct Global {
         global = true
     )]
     log_level: LogLevel,
-    /// Form of the log, which goes to standard error
+    /// Log format; the log goes to standard error
     #[arg(
         long = "log.format",
         value_name = "FORMAT",
@@ -197,9 +201,9 @@ enum LogFormat {
 /// Form of a command's output.
 #[derive(Clone, Copy, ValueEnum)]
 enum Output {
-    /// For people
+    /// A table for people
     Table,
-    /// For programs
+    /// JSON for programs
     Json,
 }
 
@@ -210,6 +214,7 @@ enum Exit {
     Unhealthy = 1,
     Config = 3,
     Refused = 4,
+    Unreachable = 5,
 }
 
 impl From<Exit> for ExitCode {
@@ -222,6 +227,8 @@ impl From<Exit> for ExitCode {
 #[derive(Debug)]
 enum CliError {
     Config(ConfigError),
+    /// The host did not answer, or not as a host does.
+    Unreachable(String),
     Other(String),
 }
 
@@ -229,6 +236,7 @@ impl CliError {
     fn exit(&self) -> Exit {
         match self {
             Self::Config(_) => Exit::Config,
+            Self::Unreachable(_) => Exit::Unreachable,
             Self::Other(_) => Exit::Unhealthy,
         }
     }
@@ -237,7 +245,7 @@ impl CliError {
         use std::io::Write as _;
         let text = match self {
             Self::Config(error) => error.to_plain(),
-            Self::Other(message) => format!("error: {message}"),
+            Self::Unreachable(message) | Self::Other(message) => format!("error: {message}"),
         };
         // Nobody is left to be told that it cannot be told.
         let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
@@ -346,5 +354,4 @@ fn print(text: &str) -> Result<(), CliError> {
 /// Loopback only, and the port Prometheus users find next to their other exporters.
 const DEFAULT_ADDRESS: &str = "127.0.0.1:9750";
 
-const AFTER_HELP: &str =
-    "Exit codes: 0 ok, 1 unhealthy or failed, 2 usage, 3 config, 4 plugin refused";
+const AFTER_HELP: &str = "Exit codes: 0 ok, 1 unhealthy or failed, 2 usage, 3 config, 4 plugin refused, 5 host unreachable";

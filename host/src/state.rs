@@ -356,8 +356,13 @@ impl BreakerOrder {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaintenanceOrder {
-    /// The platforms it is for, by name or with wildcards; each becomes a window of that name.
+    /// Platforms it applies to, by name or with wildcards; each becomes a window of that name. Empty with labels: all that
+    /// have them.
+    #[serde(default)]
     pub platforms: Vec<String>,
+    /// Labels that the platforms must have.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
     /// For how long, such as `2h`.
     #[serde(rename = "for")]
     pub length: String,
@@ -397,8 +402,13 @@ pub fn maintenance_length(text: &str) -> Result<Duration, String> {
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaintenanceEnd {
-    /// The windows, by name: what they were started for.
+    /// Windows to end, by the name or wildcards they were started with; wildcards match names too. Empty with labels: all
+    /// that were started with them.
+    #[serde(default)]
     pub platforms: Vec<String>,
+    /// Labels that the windows were started with.
+    #[serde(default)]
+    pub labels: BTreeMap<String, String>,
 }
 
 /// Why an order cannot be followed; nothing has changed then.

@@ -1,57 +1,96 @@
-//! `conductor breaker open|close|release|reset`: what an operator wants of platforms' breakers.
+//! `conductor breaker open|close|release|reset`: orders to the breakers of a running host.
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 use super::{
-    CliError, Exit,
+    CliError, Exit, Output,
     client::{Client, Remote, platform_path},
-    print,
+    json, print,
+    selection::RequiredSelection,
 };
 
 #[derive(clap::Args)]
+#[command(
+    override_usage = "conductor breaker <ORDER> [PLATFORM]... [--label <NAME=VALUE>]... [OPTIONS]"
+)]
 pub(super) struct Args {
-    /// What to do
+    /// Order to the breaker
     order: Order,
-    /// Platforms, by name
-    #[arg(required = true, value_name = "PLATFORM")]
-    platforms: Vec<String>,
+    #[command(flatten)]
+    selection: RequiredSelection,
+    /// Output format
+    #[arg(long, default_value = "table")]
+    output: Output,
     #[command(flatten)]
     remote: Remote,
 }
 
 #[derive(Clone, Copy, ValueEnum)]
 enum Order {
-    /// Let no check through until it is released or reset
+    /// Hold it open: no checks until it is released or reset
     Open,
-    /// Let every check through, whatever becomes of it, until it is released or reset
+    /// Hold it closed: checks go on whatever their outcome, until it is released or reset
     Close,
-    /// Go by the checks again; one held open lets a trial through first
+    /// Return to automatic control; a breaker that was held open starts with a trial
     Release,
-    /// Be closed, and know of no past failure
+    /// Close it and clear the failure count
     Reset,
+}
+
+/// Outcome of an order to one platform's breaker.
+#[derive(Serialize)]
+struct Ordered {
+    platform: String,
+    order: &'static str,
+    /// The host's answer.
+    message: String,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     let client = Client::open(&args.remote)?;
-    let order = args.order.to_possible_value();
-    let order = order.as_ref().map_or("", |order| order.get_name());
-    each(&args.platforms, |platform| {
-        let path = format!("{}/breaker/{order}", platform_path(platform));
-        print(&client.order(&path, "")?)
-    })
-}
-
-/// Does something for each platform, the last one too if one before is refused; fails if one was.
-pub(super) fn each(
-    platforms: &[String],
-    act: impl Fn(&str) -> Result<(), CliError>,
-) -> Result<Exit, CliError> {
+    let order = args.order.name();
+    let selected = args.selection.get().resolve(&client)?;
     let mut exit = Exit::Ok;
-    for platform in platforms {
-        if let Err(error) = act(platform) {
-            exit = error.exit();
-            error.print();
+    for error in &selected.errors {
+        exit = error.exit();
+        error.print();
+    }
+    let mut done = Vec::new();
+    // Every platform gets its order, also after one that was refused.
+    for platform in selected.names {
+        let path = format!("{}/breaker/{}", platform_path(&platform), order);
+        match client.order(&path, "") {
+            Ok(message) => {
+                if matches!(args.output, Output::Table) {
+                    print(&message)?;
+                }
+                done.push(Ordered {
+                    platform,
+                    order,
+                    message: message.trim_end().to_owned(),
+                });
+            }
+            Err(error) => {
+                exit = error.exit();
+                error.print();
+            }
         }
     }
+    if matches!(args.output, Output::Json) {
+        print(&json(&done)?)?;
+    }
     Ok(exit)
+}
+
+impl Order {
+    /// Its name in the API's paths.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Close => "close",
+            Self::Release => "release",
+            Self::Reset => "reset",
+        }
+    }
 }

@@ -1,23 +1,26 @@
-//! `conductor check`: checks platforms now, and waits for what is found.
+//! `conductor check`: checks platforms of a running host now, and waits for the results.
 
 use std::{thread, time::Duration};
 
 use axum::http::{Method, StatusCode};
 
 use super::{
-    CliError, Exit,
+    CliError, Exit, Output,
     client::{Client, Remote, platform_path},
-    print,
-    status::{is_bad, rows},
+    json, print,
+    selection::RequiredSelection,
+    status::{Coloring, is_bad, rows},
     table,
 };
 use crate::{clock::Clock, state::PlatformDetail};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Platforms, by name
-    #[arg(required = true, value_name = "PLATFORM")]
-    platforms: Vec<String>,
+    #[command(flatten)]
+    selection: RequiredSelection,
+    /// Output format
+    #[arg(long, default_value = "table")]
+    output: Output,
     #[command(flatten)]
     remote: Remote,
 }
@@ -26,9 +29,14 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     let client = Client::open(&args.remote)?;
     let clock = Clock::start();
     let mut exit = Exit::Ok;
+    let selected = args.selection.get().resolve(&client)?;
+    for error in &selected.errors {
+        exit = error.exit();
+        error.print();
+    }
     let mut begun = Vec::new();
     // All at once: they take as long as the slowest.
-    for platform in &args.platforms {
+    for platform in &selected.names {
         let asked = clock.now();
         match begin(&client, platform) {
             Ok(()) => begun.push((platform, asked)),
@@ -51,8 +59,13 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     if found.iter().any(is_bad) {
         exit = Exit::Unhealthy;
     }
-    if !found.is_empty() {
-        print(&table(super::status::HEADER, rows(&found)))?;
+    match args.output {
+        Output::Json => print(&json(&found)?)?,
+        Output::Table if found.is_empty() => {}
+        Output::Table => print(&table(
+            super::status::HEADER,
+            rows(&found, Coloring::detect()),
+        ))?,
     }
     Ok(exit)
 }

@@ -2,7 +2,7 @@
 //!
 //! What went wrong is told with the address that was tried and the cure.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsStr, path::PathBuf, sync::Arc, time::Duration};
 
 use axum::{
     body::{Body, to_bytes},
@@ -26,10 +26,11 @@ mod address;
 mod tests;
 mod trust;
 
-/// Which host to ask, and as whom.
+/// Address of a running host, and the credentials for it.
 #[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Connection")]
 pub(super) struct Remote {
-    /// The host's address: an URL, or HOST:PORT [default: the one of --web.listen-address, 127.0.0.1:9750]
+    /// Address of the host: a URL, or HOST:PORT [default: 127.0.0.1:9750]
     #[arg(
         long,
         alias = "web.listen-address",
@@ -38,19 +39,33 @@ pub(super) struct Remote {
         hide_env_values = true
     )]
     address: Option<String>,
-    /// Trust the CA certificates of this file, instead of this system's, in a host that speaks HTTPS
+    /// CA certificates to trust for HTTPS instead of the system's (PEM)
     #[arg(long, value_name = "FILE", env = "CONDUCTOR_CA_FILE")]
     ca_file: Option<PathBuf>,
-    /// The user, where the host wants one
+    /// User name, if the host requires authentication
     #[arg(long, env = "CONDUCTOR_USER")]
     user: Option<String>,
-    /// The file that holds the user's password; or set CONDUCTOR_PASSWORD
+    /// File with the user's password [default: the environment variable CONDUCTOR_PASSWORD]
     #[arg(long, value_name = "FILE", requires = "user")]
     password_file: Option<PathBuf>,
 }
 
+impl Remote {
+    /// The host that the environment names, for the shell's completion, which does not read the command line.
+    pub(super) fn from_environment(address: Option<&OsStr>) -> Self {
+        let variable = |name: &str| std::env::var(name).ok();
+        Self {
+            address: address.and_then(|address| Some(address.to_str()?.to_owned())),
+            ca_file: variable("CONDUCTOR_CA_FILE").map(PathBuf::from),
+            user: variable("CONDUCTOR_USER"),
+            password_file: None,
+        }
+    }
+}
+
 /// A host that can be asked.
 pub(super) struct Client {
+    timeout: Duration,
     address: Address,
     tls: Option<Arc<ClientConfig>>,
     authorization: Option<String>,
@@ -79,11 +94,17 @@ impl Client {
             .build()
             .map_err(|e| CliError::Other(format!("cannot start: {e}")))?;
         Ok(Self {
+            timeout: TIMEOUT,
             address,
             tls: tls.transpose().map_err(CliError::Other)?,
             authorization: authorization(remote).map_err(CliError::Other)?,
             runtime,
         })
+    }
+
+    /// The same client, which waits this long for each answer.
+    pub(super) fn with_timeout(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 
     /// The host's address as an URL.
@@ -96,8 +117,8 @@ impl Client {
         let answer = self.ask(Method::GET, path, String::new())?;
         let body = self.accepted(answer)?;
         let value = serde_json::from_slice(&body).map_err(|e| {
-            CliError::Other(format!(
-                "{} does not answer as a Conductor host does: {e}",
+            CliError::Unreachable(format!(
+                "{} is not a Conductor host, or one of another version: its answer cannot be read: {e}",
                 self.address
             ))
         })?;
@@ -114,12 +135,12 @@ impl Client {
     /// Asks, and answers whatever the host says.
     pub(super) fn ask(&self, method: Method, path: &str, body: String) -> Result<Answer, CliError> {
         let asked = self.runtime.block_on(async {
-            tokio::time::timeout(TIMEOUT, self.exchange(method, path, body))
+            tokio::time::timeout(self.timeout, self.exchange(method, path, body))
                 .await
-                .unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())))
+                .unwrap_or_else(|_| Err(format!("no answer within {} s", self.timeout.as_secs())))
         });
         asked.map_err(|why| {
-            CliError::Other(format!("cannot ask the host at {}: {why}", self.address))
+            CliError::Unreachable(format!("cannot reach the host at {}: {why}", self.address))
         })
     }
 
@@ -136,21 +157,21 @@ impl Client {
             .filter(|c| !c.is_control())
             .take(LONGEST_SAID)
             .collect();
-        Err(CliError::Other(match status {
+        Err(match status {
             StatusCode::UNAUTHORIZED if self.authorization.is_some() => {
-                format!("{} does not know this user and password", self.address)
+                CliError::Unreachable(format!("{} rejects this user and password", self.address))
             }
-            StatusCode::UNAUTHORIZED => format!(
-                "{} wants a user and a password: give --user and --password-file, or CONDUCTOR_USER and CONDUCTOR_PASSWORD",
+            StatusCode::UNAUTHORIZED => CliError::Unreachable(format!(
+                "{} requires authentication: give --user and --password-file, or set CONDUCTOR_USER and CONDUCTOR_PASSWORD",
                 self.address
-            ),
-            // With the cure: the host's own words name the flag, the platform or the rule.
-            _ if !said.is_empty() && !said.starts_with('<') => said,
-            _ => format!(
+            )),
+            // With the cure: the host's own message names the flag, the platform or the rule.
+            _ if !said.is_empty() && !said.starts_with('<') => CliError::Other(said),
+            _ => CliError::Unreachable(format!(
                 "{} answered {status}; is it a Conductor host?",
                 self.address
-            ),
-        }))
+            )),
+        })
     }
 
     async fn exchange(&self, method: Method, path: &str, body: String) -> Result<Answer, String> {

@@ -2,26 +2,42 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory as _;
-use clap_complete::Shell;
+use clap::{CommandFactory as _, ValueEnum as _};
+use clap_complete::{CompleteEnv, Shell, env::Shells};
 
 use super::{Cli, CliError, Exit, print};
 
 #[derive(clap::Args)]
 pub(super) struct Completions {
-    /// The shell to complete in
+    /// Shell to complete in
     shell: Shell,
 }
 
 #[derive(clap::Args)]
 pub(super) struct ManPages {
-    /// Where to write them; made if it is not there
+    /// Folder to write them to; created if it does not exist
     folder: PathBuf,
 }
 
+/// Answers a shell that completes a command line, and exits; returns if this process was not started by one.
+pub(super) fn complete(command: fn() -> clap::Command) {
+    CompleteEnv::with_factory(command)
+        .var(COMPLETE_VARIABLE)
+        .complete();
+}
+
 pub(super) fn completions(args: &Completions) -> Result<Exit, CliError> {
+    let shell = args.shell.to_possible_value();
+    let shells = Shells::builtins();
+    let completer = shell
+        .as_ref()
+        .and_then(|shell| shells.completer(shell.get_name()));
+    let completer = completer
+        .ok_or_else(|| CliError::Other(format!("there are no completions for {}", args.shell)))?;
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), NAME, &mut script);
+    completer
+        .write_registration(COMPLETE_VARIABLE, NAME, NAME, NAME, &mut script)
+        .map_err(|e| CliError::Other(format!("cannot write the completions: {e}")))?;
     print(&String::from_utf8_lossy(&script))?;
     Ok(Exit::Ok)
 }
@@ -40,3 +56,5 @@ pub(super) fn man_pages(args: &ManPages) -> Result<Exit, CliError> {
 }
 
 const NAME: &str = "conductor";
+/// Set by the completion scripts when they start this program to complete a command line.
+const COMPLETE_VARIABLE: &str = "CONDUCTOR_COMPLETE";

@@ -3,7 +3,9 @@
 use super::{
     CliError, Exit, Output,
     client::{Client, Remote},
-    json, print, table,
+    json, print,
+    selection::RequiredSelection,
+    table,
 };
 use crate::{
     maintenance::{Checks, local_time},
@@ -12,34 +14,42 @@ use crate::{
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {
-    /// Start maintenance of platforms now; it goes on through a reload, and ends with the host
+    /// Start a maintenance window for the selected platforms now
+    ///
+    /// It survives a reload, and ends when the host stops. Platforms that a later reload adds and that match are covered too.
     Start {
-        /// Platforms by name, or with wildcards: 'db-*'
-        #[arg(required = true, value_name = "PLATFORM")]
-        platforms: Vec<String>,
-        /// For how long, such as 2h or 1h 30m
+        #[command(flatten)]
+        selection: RequiredSelection,
+        /// Length of the window, for example 2h or '1h 30m'
         #[arg(long = "for", value_name = "DURATION", value_parser = length)]
         length: String,
-        /// Why, for whoever looks
+        /// Reason, shown with the window
         #[arg(long, default_value = "")]
         reason: String,
-        /// Begin no checks meanwhile
+        /// Start no checks during the window
         #[arg(long)]
         pause: bool,
+        /// Output format; JSON lists the windows as `maintenance list` does
+        #[arg(long, default_value = "table")]
+        output: Output,
         #[command(flatten)]
         remote: Remote,
     },
-    /// End maintenance that was started by command
+    /// End maintenance windows that were started by command
+    ///
+    /// Windows are selected by the names and labels they were started with: 'db-*' ends those of db-1 and of 'db-*'.
     End {
-        /// What it was started for
-        #[arg(required = true, value_name = "PLATFORM")]
-        platforms: Vec<String>,
+        #[command(flatten)]
+        selection: RequiredSelection,
+        /// Output format; JSON lists the windows as `maintenance list` does
+        #[arg(long, default_value = "table")]
+        output: Output,
         #[command(flatten)]
         remote: Remote,
     },
     /// List the windows of the config and those started by command
     List {
-        /// Form of the output
+        /// Output format
         #[arg(long, default_value = "table")]
         output: Output,
         #[command(flatten)]
@@ -50,37 +60,58 @@ pub(super) enum Command {
 pub(super) fn run(command: &Command) -> Result<Exit, CliError> {
     match command {
         Command::Start {
-            platforms,
+            selection,
             length,
             reason,
             pause,
+            output,
             remote,
         } => {
             let order = MaintenanceOrder {
-                platforms: platforms.clone(),
+                platforms: selection.get().patterns().to_vec(),
+                labels: selection.get().labels(),
                 length: length.clone(),
                 reason: reason.clone(),
                 checks: if *pause { Checks::Pause } else { Checks::GoOn },
             };
-            let answer = Client::open(remote)?.order("/api/v1/maintenance", &json(&order)?)?;
-            print(&answer)?;
+            let client = Client::open(remote)?;
+            let answer = client.order("/api/v1/maintenance", &json(&order)?)?;
+            changed(&client, &answer, *output)
         }
-        Command::End { platforms, remote } => {
+        Command::End {
+            selection,
+            output,
+            remote,
+        } => {
             let end = MaintenanceEnd {
-                platforms: platforms.clone(),
+                platforms: selection.get().patterns().to_vec(),
+                labels: selection.get().labels(),
             };
-            let answer = Client::open(remote)?.order("/api/v1/maintenance/end", &json(&end)?)?;
-            print(&answer)?;
+            let client = Client::open(remote)?;
+            let answer = client.order("/api/v1/maintenance/end", &json(&end)?)?;
+            changed(&client, &answer, *output)
         }
-        Command::List { output, remote } => {
-            let (body, windows) =
-                Client::open(remote)?.look::<Vec<WindowView>>("/api/v1/maintenance")?;
-            match output {
-                Output::Json => print(&format!("{}\n", String::from_utf8_lossy(&body)))?,
-                Output::Table if windows.is_empty() => print("There is no maintenance window.\n")?,
-                Output::Table => print(&text(&windows))?,
-            }
+        Command::List { output, remote } => list(&Client::open(remote)?, *output),
+    }
+}
+
+/// Prints the host's answer to an order; as JSON, the windows that there are now.
+fn changed(client: &Client, answer: &str, output: Output) -> Result<Exit, CliError> {
+    match output {
+        Output::Json => list(client, output),
+        Output::Table => {
+            print(answer)?;
+            Ok(Exit::Ok)
         }
+    }
+}
+
+fn list(client: &Client, output: Output) -> Result<Exit, CliError> {
+    let (body, windows) = client.look::<Vec<WindowView>>("/api/v1/maintenance")?;
+    match output {
+        Output::Json => print(&format!("{}\n", String::from_utf8_lossy(&body).trim_end()))?,
+        Output::Table if windows.is_empty() => print("There is no maintenance window.\n")?,
+        Output::Table => print(&text(&windows))?,
     }
     Ok(Exit::Ok)
 }

@@ -31,7 +31,11 @@ pub(super) enum Command {
     ///
     /// Writes their SHA-256 to plugins.lock beside the config. A running host reads it whenever it looks for a library;
     /// remove the file to allow everything again.
-    Pin,
+    Pin {
+        /// Output format
+        #[arg(long, default_value = "table")]
+        output: Output,
+    },
     /// Let a plugin run in the host's process again, as the config says
     ///
     /// A plugin that a host was inside of when it died is quarantined: it runs in a worker until it is cleared. A running
@@ -40,6 +44,9 @@ pub(super) enum Command {
         /// The plugin's id
         #[arg(value_name = "NAME")]
         id: String,
+        /// Output format
+        #[arg(long, default_value = "table")]
+        output: Output,
     },
     /// Make a plugin to start from: it builds, has a test, and passes the validator
     New(new::Args),
@@ -75,12 +82,12 @@ pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> 
         Command::Inspect { file, output } => inspect(file, *output, global),
         Command::Run(args) => run::run(args, global),
         Command::Validate(args) => validate::run(args),
-        Command::Pin => pin(global),
-        Command::Clear { id } => clear(id, global),
+        Command::Pin { output } => pin(*output, global),
+        Command::Clear { id, output } => clear(id, *output, global),
     }
 }
 
-fn pin(global: &Global) -> Result<Exit, CliError> {
+fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
     let config = global.config()?;
     let Some(lock_file) = &config.lock_file else {
         return Err(CliError::Other(
@@ -116,11 +123,23 @@ fn pin(global: &Global) -> Result<Exit, CliError> {
     let rows = changes
         .into_iter()
         .map(|(path, change)| [change.name().to_owned(), path]);
-    let mut text = table(["PIN", "FILE"], rows);
-    for refusal in &refused {
-        text.push_str(&format!("\nnot pinned: {refusal}\n"));
+    match output {
+        Output::Json => {
+            let pins: Vec<_> = rows
+                .map(|[change, file]| serde_json::json!({ "change": change, "file": file }))
+                .collect();
+            let refused: Vec<_> = refused.iter().map(ToString::to_string).collect();
+            let pinned = serde_json::json!({ "pins": pins, "refused": refused });
+            print(&json(&pinned)?)?;
+        }
+        Output::Table => {
+            let mut text = table(["PIN", "FILE"], rows);
+            for refusal in &refused {
+                text.push_str(&format!("\nnot pinned: {refusal}\n"));
+            }
+            print(&text)?;
+        }
     }
-    print(&text)?;
     Ok(if refused.is_empty() {
         Exit::Ok
     } else {
@@ -128,7 +147,7 @@ fn pin(global: &Global) -> Result<Exit, CliError> {
     })
 }
 
-fn clear(id: &str, global: &Global) -> Result<Exit, CliError> {
+fn clear(id: &str, output: Output, global: &Global) -> Result<Exit, CliError> {
     let config = global.config()?;
     let quarantine = quarantine(&config);
     let failed = |error: &dyn std::fmt::Display| CliError::Other(error.to_string());
@@ -146,10 +165,20 @@ fn clear(id: &str, global: &Global) -> Result<Exit, CliError> {
             "plugin {id} is not quarantined; {held}"
         )));
     };
-    print(&format!(
-        "{id} is cleared; it was quarantined since {}: {}\nA running host notices when it next loads the plugin or its config.\n",
-        entry.since, entry.reason
-    ))?;
+    match output {
+        Output::Json => {
+            let cleared = serde_json::json!({
+                "plugin": id,
+                "quarantined_since": entry.since.to_string(),
+                "reason": entry.reason.to_string(),
+            });
+            print(&json(&cleared)?)?;
+        }
+        Output::Table => print(&format!(
+            "{id} is cleared; it was quarantined since {}: {}\nA running host notices when it next loads the plugin or its config.\n",
+            entry.since, entry.reason
+        ))?,
+    }
     Ok(Exit::Ok)
 }
 

@@ -62,7 +62,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
 
 fn once(config: &Arc<Config>) -> Result<Exit, CliError> {
     let status = host::check_once(config).map_err(CliError::Other)?;
-    print(&status::text(&status))?;
+    print(&status::text(&status, status::Coloring::detect()))?;
     Ok(status::exit(&status))
 }
 
@@ -125,7 +125,7 @@ fn read_config(global: &Global, security: Security) -> ReadConfig {
     Arc::new(move || {
         let config = global.config().map_err(|error| match error {
             CliError::Config(error) => error.to_plain(),
-            CliError::Other(message) => message,
+            CliError::Unreachable(message) | CliError::Other(message) => message,
         })?;
         Ok(without_own_page(config, &security))
     })

@@ -1,74 +1,139 @@
-//! `conductor status`: what a running host knows, over its HTTP API.
+//! `conductor status`: the state of each platform of a running host, over its HTTP API.
 
+use std::{io::IsTerminal as _, thread, time::Duration};
+
+use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 
 use super::{
     CliError, Exit, Output,
     client::{Client, Remote},
-    print, table,
+    print,
+    selection::Selection,
+    table,
 };
 use crate::{
+    config::parse_duration,
     maintenance::local_time,
-    pattern::Pattern,
     state::{Health, PlatformView, StatusView},
 };
 
 #[derive(clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
-    remote: Remote,
-    /// Only platforms of this name, or of such names: 'db-*' (any of several)
-    #[arg(long, value_name = "PATTERN")]
-    platform: Vec<String>,
-    /// Only platforms with this label (all of several)
-    #[arg(long, value_name = "NAME=VALUE", value_parser = label)]
-    label: Vec<(String, String)>,
-    /// Show only what is unhealthy or failing; the exit code is that of all platforms asked for
+    selection: Selection,
+    /// Show only unhealthy and failing platforms; the exit code still covers all selected platforms
     #[arg(long)]
     failing: bool,
-    /// Form of the output
+    /// Print the status again every INTERVAL until interrupted
+    #[arg(
+        long,
+        value_name = "INTERVAL",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "2s",
+        value_parser = watch_interval
+    )]
+    watch: Option<Duration>,
+    /// Output format
     #[arg(long, default_value = "table")]
     output: Output,
+    #[command(flatten)]
+    remote: Remote,
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     let client = Client::open(&args.remote)?;
-    let (body, mut status) = client.look::<StatusView>("/api/v1/status")?;
-    status.platforms.retain(|platform| args.wants(platform));
-    if status.platforms.is_empty() && args.selects() {
-        return Err(CliError::Other(
-            "no platform is called so or has these labels; `conductor status` lists them all"
-                .to_owned(),
-        ));
+    let Some(interval) = args.watch else {
+        let (text, exit) = once(args, &client, Coloring::detect())?;
+        print(&text)?;
+        return Ok(exit);
+    };
+    loop {
+        let text = match once(args, &client, Coloring::detect()) {
+            Ok((text, _)) => text,
+            // The host may come back.
+            Err(CliError::Unreachable(why)) => format!("{why}\n"),
+            Err(error) => return Err(error),
+        };
+        let clear = std::io::stdout().is_terminal() && matches!(args.output, Output::Table);
+        let before = if clear { CLEAR_SCREEN } else { "" };
+        print(&format!("{before}{text}"))?;
+        thread::sleep(interval);
     }
-    let exit = exit(&status);
+}
+
+/// Asks once; returns the output, and the exit code of the selected platforms.
+fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exit), CliError> {
+    let (body, mut status) = client.look::<StatusView>("/api/v1/status")?;
+    let unmatched = args.selection.unmatched(&status.platforms);
+    status
+        .platforms
+        .retain(|platform| args.selection.matches(platform));
+    let mut exit = exit(&status);
+    for error in unmatched {
+        if status.platforms.is_empty() {
+            return Err(error);
+        }
+        exit = error.exit();
+        error.print();
+    }
     if args.failing {
         status.platforms.retain(is_failing);
     }
-    match args.output {
-        // The host's own bytes: a field this program does not know yet is kept.
-        Output::Json if !args.selects() && !args.failing => {
-            print(&format!("{}\n", String::from_utf8_lossy(&body).trim_end()))?;
+    let text = match args.output {
+        // The host's own bytes: a field that this program does not know is kept.
+        Output::Json if args.selection.is_everything() && !args.failing => {
+            format!("{}\n", String::from_utf8_lossy(&body).trim_end())
         }
-        Output::Json => print(&format!("{}\n", narrowed(&body, &status)?))?,
-        Output::Table => print(&text(&status))?,
-    }
-    Ok(exit)
+        Output::Json => format!("{}\n", narrowed(&body, &status)?),
+        Output::Table => text(&status, coloring),
+    };
+    Ok((text, exit))
 }
 
-impl Args {
-    fn selects(&self) -> bool {
-        !self.platform.is_empty() || !self.label.is_empty()
+fn watch_interval(text: &str) -> Result<Duration, String> {
+    let interval = parse_duration(text).map_err(|why| why.to_string())?;
+    if interval < SHORTEST_WATCH {
+        return Err("the shortest interval is 100ms".to_owned());
+    }
+    Ok(interval)
+}
+
+/// Whether a command's output is coloured: on a terminal, unless `NO_COLOR` is set.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Coloring {
+    On,
+    Off,
+}
+
+impl Coloring {
+    pub(super) fn detect() -> Self {
+        let disabled = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        if std::io::stdout().is_terminal() && !disabled {
+            Self::On
+        } else {
+            Self::Off
+        }
     }
 
-    fn wants(&self, platform: &PlatformView) -> bool {
-        let mut patterns = self.platform.iter().map(|text| Pattern::new(text));
-        let named = self.platform.is_empty() || patterns.any(|p| p.matches(&platform.name));
-        named
-            && self
-                .label
-                .iter()
-                .all(|(k, v)| platform.labels.get(k) == Some(v))
+    fn paint(self, text: String, color: Option<AnsiColor>) -> String {
+        match (self, color) {
+            (Self::On, Some(color)) => {
+                let style = Style::new().fg_color(Some(color.into()));
+                format!("{style}{text}{style:#}")
+            }
+            _ => text,
+        }
+    }
+}
+
+fn health_color(health: Health) -> Option<AnsiColor> {
+    match health {
+        Health::Healthy => Some(AnsiColor::Green),
+        Health::Degraded => Some(AnsiColor::Yellow),
+        Health::Unhealthy | Health::Failing => Some(AnsiColor::Red),
+        Health::Waiting => None,
     }
 }
 
@@ -101,11 +166,11 @@ fn narrowed(body: &[u8], left: &StatusView) -> Result<String, CliError> {
 }
 
 /// The status for people, worst first.
-pub(super) fn text(status: &StatusView) -> String {
+pub(super) fn text(status: &StatusView, coloring: Coloring) -> String {
     let mut platforms = status.platforms.clone();
     // What people work on is no news.
     platforms.sort_by_key(|p| (is_failing(p) && !is_bad(p), p.status, p.name.clone()));
-    let mut text = table(HEADER, rows(&platforms));
+    let mut text = table(HEADER, rows(&platforms, coloring));
     for plugin in &status.plugins {
         let told = [&plugin.error, &plugin.note, &plugin.held_in_worker];
         for told in told.into_iter().flatten() {
@@ -118,9 +183,12 @@ pub(super) fn text(status: &StatusView) -> String {
     text
 }
 
-/// A line for each platform.
-pub(super) fn rows(platforms: &[PlatformView]) -> impl Iterator<Item = [String; 6]> {
-    platforms.iter().map(|platform| {
+/// A row for each platform.
+pub(super) fn rows(
+    platforms: &[PlatformView],
+    coloring: Coloring,
+) -> impl Iterator<Item = [String; 6]> {
+    platforms.iter().map(move |platform| {
         let took = platform
             .last_duration
             .map(|seconds| format!("{:.0} ms", seconds * 1000.0));
@@ -132,8 +200,14 @@ pub(super) fn rows(platforms: &[PlatformView]) -> impl Iterator<Item = [String; 
         };
         [
             platform.name.clone(),
-            format!("{}{stale}", platform.status),
-            format!("{}{held}", platform.breaker.state),
+            coloring.paint(
+                format!("{}{stale}", platform.status),
+                health_color(platform.status),
+            ),
+            coloring.paint(
+                format!("{}{held}", platform.breaker.state),
+                (platform.breaker.state != "closed").then_some(AnsiColor::Yellow),
+            ),
             took.unwrap_or_default(),
             platform.plugin.clone(),
             message(platform),
@@ -162,10 +236,9 @@ fn message(platform: &PlatformView) -> String {
     )
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
-    let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    let (name, value) = pair.ok_or("write it as NAME=VALUE")?;
-    Ok((name.to_owned(), value.to_owned()))
-}
-
 pub(super) const HEADER: [&str; 6] = ["PLATFORM", "STATUS", "BREAKER", "TOOK", "PLUGIN", "MESSAGE"];
+
+const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J\x1b[3J";
+
+/// A terminal shows no more, and each round costs the host a rendering of all platforms.
+const SHORTEST_WATCH: Duration = Duration::from_millis(100);

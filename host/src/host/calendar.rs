@@ -5,7 +5,7 @@
 //! by a thread of its own or by whoever brings the change. A check that starts reads one flag of its guard.
 
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
         mpsc::{self, Receiver, RecvTimeoutError, SyncSender},
@@ -21,7 +21,7 @@ use crate::{
     clock::Clock,
     maintenance::{self, Origin, Scope, Times, Window},
     pattern::Pattern,
-    state::{MaintenanceOrder, OrderError, WindowView},
+    state::{MaintenanceEnd, MaintenanceOrder, OrderError, WindowView},
 };
 
 /// The windows of a running host.
@@ -74,22 +74,20 @@ impl Calendar {
             let why = format!("the reason is one line of at most {LONGEST_REASON} bytes");
             return Err(OrderError::Invalid(why));
         }
-        if order.platforms.is_empty() {
-            return Err(OrderError::Invalid("it names no platform".to_owned()));
-        }
+        let scopes = scopes(&order.platforms, &order.labels)?;
         // Before anything is done for each of them.
-        let has_room = |inner: &Inner| match inner.windows.len() + order.platforms.len() {
+        let has_room = |inner: &Inner| match inner.windows.len() + scopes.len() {
             ..=MOST_WINDOWS => Ok(()),
             _ => Err(OrderError::Invalid(format!(
                 "there would be more than {MOST_WINDOWS} windows: end some first"
             ))),
         };
         has_room(&self.inner())?;
-        let names = self.board.names();
-        for text in &order.platforms {
-            let pattern = Pattern::new(text);
-            if !names.iter().any(|name| pattern.matches(name)) {
-                return Err(OrderError::NoSuchPlatform(text.clone()));
+        let guards = self.board.platform_guards();
+        for (name, scope) in &scopes {
+            let settings = || guards.iter().map(|guard| guard.settings());
+            if !settings().any(|platform| scope.has(&platform.name, &platform.labels)) {
+                return Err(OrderError::NoSuchPlatform(name.to_string()));
             }
         }
         // From whole seconds on: nobody asked for more digits.
@@ -102,16 +100,17 @@ impl Calendar {
         let mut inner = self.inner();
         // Others may have been started meanwhile.
         has_room(&inner)?;
-        for text in &order.platforms {
-            remove(&mut inner, text);
+        let mut names = Vec::new();
+        for (name, scope) in scopes {
+            inner
+                .windows
+                .retain(|w| w.origin == Origin::Config || w.name != name);
+            names.push(name.to_string());
             inner.windows.push(Window {
-                name: text.as_str().into(),
+                name,
                 reason: order.reason.as_str().into(),
                 checks: order.checks,
-                scope: Scope {
-                    platforms: vec![Pattern::new(text)],
-                    ..Scope::default()
-                },
+                scope,
                 times: times.clone(),
                 origin: Origin::Operator,
             });
@@ -119,28 +118,35 @@ impl Calendar {
         self.apply(&mut inner);
         Ok(format!(
             "Maintenance of {} for {}.",
-            order.platforms.join(", "),
+            names.join(", "),
             humantime::format_duration(length)
         ))
     }
 
-    /// Ends windows that operators have started; none of them if one is not there.
-    pub(super) fn end(&self, names: &[String]) -> Result<String, OrderError> {
+    /// Ends windows that operators have started; none of them if one of the patterns matches no window.
+    pub(super) fn end(&self, end: &MaintenanceEnd) -> Result<String, OrderError> {
         let mut inner = self.inner();
-        for name in names {
-            let is_it = |w: &&Window| *w.name == **name;
-            let mut found = inner.windows.iter().filter(is_it);
-            match found.clone().any(|w| w.origin == Origin::Operator) {
-                true => {}
-                false if found.next().is_some() => return Err(OrderError::OfConfig(name.clone())),
-                false => return Err(OrderError::NoSuchWindow(name.clone())),
+        let mut ended = BTreeSet::new();
+        for (name, wanted) in scopes(&end.platforms, &end.labels)? {
+            let found: Vec<_> = inner.windows.iter().filter(|w| is_in(&wanted, w)).collect();
+            let mut started = found
+                .iter()
+                .filter(|w| w.origin == Origin::Operator)
+                .peekable();
+            if started.peek().is_none() {
+                return Err(match found.is_empty() {
+                    true => OrderError::NoSuchWindow(name.to_string()),
+                    false => OrderError::OfConfig(name.to_string()),
+                });
             }
+            ended.extend(started.map(|w| Arc::clone(&w.name)));
         }
-        for name in names {
-            remove(&mut inner, name);
-        }
+        inner
+            .windows
+            .retain(|w| w.origin == Origin::Config || !ended.contains(&w.name));
         self.apply(&mut inner);
-        Ok(format!("Maintenance of {} has ended.", names.join(", ")))
+        let ended: Vec<_> = ended.iter().map(|name| &**name).collect();
+        Ok(format!("Maintenance of {} has ended.", ended.join(", ")))
     }
 
     /// Judges the windows as their time comes, on a thread of its own, until the calendar is gone.
@@ -221,11 +227,42 @@ fn watch(calendar: &Weak<Calendar>, wake: &Receiver<()>) {
     }
 }
 
-/// Takes out the window of this name that an operator has started.
-fn remove(inner: &mut Inner, name: &str) {
-    inner
-        .windows
-        .retain(|w| w.origin == Origin::Config || *w.name != *name);
+/// The scopes that an order names, one for each pattern, with the name of its window: the pattern and the labels.
+fn scopes(
+    patterns: &[String],
+    labels: &BTreeMap<String, String>,
+) -> Result<Vec<(Arc<str>, Scope)>, OrderError> {
+    let of_labels = labels.iter().map(|(k, v)| format!("{k}={v}"));
+    let of_labels: Vec<_> = of_labels.collect();
+    if patterns.is_empty() && labels.is_empty() {
+        let why = "it selects no platform: give names or labels";
+        return Err(OrderError::Invalid(why.to_owned()));
+    }
+    let named = |pattern: Option<&String>| {
+        let words: Vec<_> = pattern.into_iter().chain(&of_labels).cloned().collect();
+        let scope = Scope {
+            platforms: pattern.map(|text| Pattern::new(text)).into_iter().collect(),
+            labels: labels.clone(),
+        };
+        (words.join(" ").into(), scope)
+    };
+    if patterns.is_empty() {
+        return Ok(vec![named(None)]);
+    }
+    Ok(patterns.iter().map(|text| named(Some(text))).collect())
+}
+
+/// Whether a window was started with names that `wanted` matches, and with its labels.
+fn is_in(wanted: &Scope, window: &Window) -> bool {
+    let has_labels = wanted
+        .labels
+        .iter()
+        .all(|(k, v)| window.scope.labels.get(k) == Some(v));
+    let named = wanted.platforms.iter().any(|pattern| {
+        let started_with = window.scope.platforms.iter();
+        pattern.matches(&window.name) || started_with.clone().any(|p| pattern.matches(p.text()))
+    });
+    has_labels && (wanted.platforms.is_empty() || named)
 }
 
 fn log_changes(inner: &mut Inner, now: Timestamp) {
@@ -299,6 +336,7 @@ mod tests {
         let (calendar, _wake) = Calendar::new(clock, Arc::new(board));
         let order = |many| MaintenanceOrder {
             platforms: vec!["nobody".to_owned(); many],
+            labels: BTreeMap::new(),
             length: "1h".to_owned(),
             reason: String::new(),
             checks: maintenance::Checks::Pause,

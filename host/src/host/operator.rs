@@ -43,7 +43,7 @@ impl Control for Operator {
     }
 
     fn end_maintenance(&self, end: &MaintenanceEnd) -> Result<String, OrderError> {
-        self.host.calendar.end(&end.platforms)
+        self.host.calendar.end(end)
     }
 }
 

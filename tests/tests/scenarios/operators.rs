@@ -144,7 +144,7 @@ fn what_cannot_be_ordered_is_told_with_the_cure() {
     for order in orders {
         let (code, _, error) = ask(address, order);
         let names = error.contains(&address.to_string()) && error.contains("--address");
-        assert!(code == 1 && names, "{order:?}: {error}");
+        assert!(code == 5 && names, "{order:?}: {error}");
     }
 }
 
@@ -183,8 +183,9 @@ fn status_is_narrowed_by_name_label_and_what_is_failing() {
         m.checks("db-1", "healthy") >= 1.0 && m.checks("db-2", "unhealthy") >= 1.0
     });
     for (arguments, code, shown) in [
-        (&["--platform", "db-*"][..], 1, &["db-1", "db-2"][..]),
-        (&["--platform", "db-1"], 0, &["db-1"]),
+        (&["db-*"][..], 1, &["db-1", "db-2"][..]),
+        (&["db-1"], 0, &["db-1"]),
+        (&["d?-1", "--label", "team=a"], 0, &["db-1"]),
         (&["--label", "team=b"], 1, &["db-2"]),
         (&["--failing"], 1, &["db-2"]),
         (&["--failing", "--label", "team=a"], 0, &[]),
@@ -202,11 +203,143 @@ fn status_is_narrowed_by_name_label_and_what_is_failing() {
         assert_eq!(names, shown, "{arguments:?}");
         assert_eq!(json["plugins"][0]["id"], "fault", "the rest stays");
     }
-    let (code, _, error) = ask(host.address, &["status", "--platform", "shop"]);
+    let (code, _, error) = ask(host.address, &["status", "shop"]);
     assert!(
-        code == 1 && error.contains("no platform is called so"),
+        code == 1 && error.contains("no platform matches \"shop\""),
         "{error}"
     );
+    let (code, json, error) = ask(host.address, &["status", "db-1", "shop", "--output=json"]);
+    assert!(
+        code == 1 && json.contains("db-1") && error.contains("shop"),
+        "{json}{error}"
+    );
+}
+
+#[test]
+fn a_host_that_does_not_answer_is_told_apart_from_a_bad_platform() {
+    let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
+    for command in [
+        &["status"][..],
+        &["check", "shop"],
+        &["check", "--label", "team=a"],
+        &["breaker", "open", "shop"],
+        &["maintenance", "list"],
+        &["maintenance", "start", "shop", "--for", "1h"],
+    ] {
+        let (code, _, error) = ask(nowhere, command);
+        assert!(
+            code == 5 && error.contains("cannot reach the host at"),
+            "{command:?}: {code} {error}"
+        );
+    }
+}
+
+#[test]
+fn every_command_selects_platforms_by_wildcards_and_labels_and_prints_json() {
+    let host = start(
+        Setup::new()
+            .platform("db-1", "fault", "{}")
+            .with("labels = { team = \"a\" }")
+            .platform("db-2", "fault", "{}")
+            .with("labels = { team = \"b\" }")
+            .platform("shop", "fault", "{}")
+            .with("labels = { team = \"b\" }"),
+    );
+    host.wait("reports", |m| m.sum("health_check_total", &[]) >= 3.0);
+    let names = |json: &str, key: &str| -> Vec<String> {
+        let found: serde_json::Value = serde_json::from_str(json).unwrap();
+        let found = found.as_array().unwrap().iter();
+        found.map(|p| p[key].as_str().unwrap().to_owned()).collect()
+    };
+    let checked = tell(&host, &["check", "db-*", "--output", "json"]);
+    assert_eq!(names(&checked, "name"), ["db-1", "db-2"]);
+    let checked = tell(&host, &["check", "--label", "team=b", "--output", "json"]);
+    assert_eq!(names(&checked, "name"), ["db-2", "shop"]);
+
+    let held = [
+        "breaker", "open", "db-?", "--label", "team=b", "--output", "json",
+    ];
+    assert_eq!(names(&tell(&host, &held), "platform"), ["db-2"]);
+    assert_eq!(view(&host, "db-2")["breaker"]["forced"], true);
+    assert_eq!(view(&host, "shop")["breaker"]["forced"], false);
+    let (code, _, error) = ask(host.address, &["breaker", "open", "shop", "web-*"]);
+    assert!(
+        code == 1 && error.contains("no platform matches \"web-*\""),
+        "{error}"
+    );
+    assert_eq!(
+        view(&host, "shop")["breaker"]["forced"],
+        true,
+        "one mistake does not stop the others"
+    );
+
+    let start = [
+        "maintenance",
+        "start",
+        "--label",
+        "team=b",
+        "--for",
+        "2h",
+        "--output",
+        "json",
+    ];
+    assert_eq!(names(&tell(&host, &start), "name"), ["team=b"]);
+    assert_eq!(view(&host, "shop")["maintenance"]["name"], "team=b");
+    assert!(view(&host, "db-1")["maintenance"].is_null());
+    tell(&host, &["maintenance", "start", "db-1", "--for", "2h"]);
+    let end = [
+        "maintenance",
+        "end",
+        "--label",
+        "team=b",
+        "--output",
+        "json",
+    ];
+    assert_eq!(names(&tell(&host, &end), "name"), ["db-1"]);
+    tell(&host, &["maintenance", "end", "db-*"]);
+    assert_eq!(
+        tell(&host, &["maintenance", "list", "--output", "json"]).trim(),
+        "[]"
+    );
+
+    for command in [
+        &["check"][..],
+        &["breaker", "open"],
+        &["maintenance", "end"],
+    ] {
+        let (code, _, error) = ask(host.address, command);
+        assert!(
+            code == 2 && error.contains("--label"),
+            "{command:?}: {error}"
+        );
+    }
+}
+
+#[test]
+fn a_shell_completes_the_names_of_a_running_host_s_platforms() {
+    let host = start(
+        Setup::new()
+            .platform("db-1", "fault", "{}")
+            .platform("shop", "fault", "{}"),
+    );
+    let complete = |words: &[&str]| {
+        let mut command = conductor(&[]);
+        command
+            .env("CONDUCTOR_COMPLETE", "bash")
+            .env("_CLAP_COMPLETE_INDEX", (words.len() - 1).to_string())
+            .env("_CLAP_IFS", "\n")
+            .env("CONDUCTOR_ADDRESS", host.address.to_string())
+            .arg("--")
+            .args(words);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    let offered = complete(&["conductor", "breaker", "open", "d"]);
+    assert!(
+        offered.lines().any(|line| line.starts_with("db-1")),
+        "{offered}"
+    );
+    assert!(!offered.contains("shop"), "{offered}");
+    assert!(complete(&["conductor", "brea"]).contains("breaker"));
 }
 
 #[test]

@@ -141,7 +141,7 @@ fn remote(address: &str) -> Remote {
 fn error<T>(result: Result<T, CliError>) -> String {
     match result {
         Ok(_) => panic!("it should have failed"),
-        Err(CliError::Other(message)) => message,
+        Err(CliError::Unreachable(message) | CliError::Other(message)) => message,
         Err(CliError::Config(error)) => error.to_plain(),
     }
 }

@@ -113,7 +113,7 @@ impl Asking {
 
 fn message(error: CliError) -> String {
     match error {
-        CliError::Other(message) => message,
+        CliError::Unreachable(message) | CliError::Other(message) => message,
         CliError::Config(error) => error.to_plain(),
     }
 }
