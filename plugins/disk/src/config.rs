@@ -1,15 +1,16 @@
-//! What stands in a disk platform's `config` table.
+//! Keys of a disk platform's `config` table.
 
 use std::path::PathBuf;
 
 use conductor_plugin_api::{Failure, schemars};
 use serde::Deserialize;
 
-/// Watches how full a filesystem is, in space and in inodes.
+/// Checks how full a filesystem is, in space and in inodes.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     /// Absolute path of a file or folder on the filesystem to watch.
+    #[cfg_attr(unix, schemars(regex(pattern = r"^/")))]
     #[schemars(example = &"/var/lib")]
     pub(crate) path: PathBuf,
 
@@ -25,31 +26,48 @@ pub(crate) struct Config {
 }
 
 impl Config {
+    /// Refuses a config with every key that is wrong, not only the first.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
-        if !self.path.is_absolute() {
-            return Err(Failure::config(format!(
-                "key `path`: {:?} is relative, and to which folder is not fixed; write the absolute path",
+        let mut faults = Vec::new();
+        if self.path.as_os_str().is_empty() {
+            faults.push(
+                "key `path`: the path is empty; write an absolute path, such as \"/var/lib\""
+                    .to_owned(),
+            );
+        } else if !self.path.is_absolute() {
+            faults.push(format!(
+                "key `path`: {:?} is not absolute; write the path from the root, such as \"/var/lib\"",
                 self.path
-            )));
+            ));
+        } else if self.path.as_os_str().as_encoded_bytes().contains(&0) {
+            faults.push(format!(
+                "key `path`: {:?} contains a NUL, which no path can; remove it",
+                self.path
+            ));
         }
-        for (key, percent) in [
+        let limits = [
             ("degraded_above", self.degraded_above),
             ("unhealthy_above", self.unhealthy_above),
-        ] {
+        ];
+        for (key, percent) in limits {
             if !(0.0..=100.0).contains(&percent) {
-                return Err(Failure::config(format!(
-                    "key `{key}`: {percent} is not between 0 and 100 percent"
-                )));
+                faults.push(format!(
+                    "key `{key}`: {percent} is not a percentage; choose from 0 to 100"
+                ));
             }
         }
         if self.degraded_above > self.unhealthy_above {
-            return Err(Failure::config(format!(
-                "keys `degraded_above` ({}) and `unhealthy_above` ({}) are in the wrong order; \
-                 the first must not be above the second",
+            faults.push(format!(
+                "keys `degraded_above` ({}) and `unhealthy_above` ({}) are in the wrong order: \
+                 lower the first or raise the second",
                 self.degraded_above, self.unhealthy_above
-            )));
+            ));
         }
-        Ok(())
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(Failure::config(faults.join("; ")))
+        }
     }
 }
 

@@ -106,7 +106,17 @@ fn a_config_that_cannot_work_names_its_keys() {
             r#"{"path": "/", "degraded_above": -1}"#,
             ["`degraded_above`", "-1"],
         ),
-        (r#"{"path": "var"}"#, ["`path`", "absolute"]),
+        (r#"{"path": "var"}"#, ["`path`: \"var\"", "absolute"]),
+        (r#"{"path": ""}"#, ["`path`", "empty"]),
+        (r#"{"path": "/a\u0000b"}"#, ["`path`", "NUL"]),
+        (
+            r#"{"path": "var", "degraded_above": 95, "unhealthy_above": 101}"#,
+            ["`path`", "key `unhealthy_above`: 101"],
+        ),
+        (
+            r#"{"path": "", "degraded_above": 95}"#,
+            ["`path`", "raise the second"],
+        ),
         (
             r#"{"path": "/", "degrade_above": 1}"#,
             ["degrade_above", "unknown field"],

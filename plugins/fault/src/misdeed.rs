@@ -17,17 +17,29 @@ use crate::{greed, vandalism, wire};
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Misdeed {
+    /// Fault to inject.
     fault: Fault,
+    /// Calls that succeed first.
     #[serde(default)]
     after: u64,
+    /// Calls that fail after those; all of them if left out.
     times: Option<u64>,
+    /// Share of the calls that fail, per thousand; all of them if left out.
+    #[schemars(range(max = 1000))]
     permille: Option<u64>,
+    /// Seed of the draw for `permille`.
     #[serde(default)]
     seed: u64,
+    /// Duration of `sleep` and lifetime of child processes, in milliseconds.
     pub(crate) millis: Option<u64>,
+    /// File whose appearance ends `hang`.
     pub(crate) until_file: Option<PathBuf>,
+    /// Amount after which `memory`, `files`, `threads`, `stdout` and their like stop.
     pub(crate) limit: Option<u64>,
+    /// Signal that `kill` sends; 9 if left out.
+    #[schemars(range(min = 0, max = 64))]
     signal: Option<i32>,
+    /// Bytes that `wire-bytes` sends.
     #[serde(default)]
     bytes: Vec<u8>,
 }

@@ -55,8 +55,10 @@
 mod config;
 mod connection;
 mod exchange;
+mod host_name;
 mod limit;
 mod obstacle;
+mod plan;
 mod progress;
 mod resolver;
 mod status;
@@ -87,7 +89,7 @@ impl AsyncProbe for Http {
 
     fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
         Ok(Self {
-            visitor: Visitor::new(config.validate()?)?,
+            visitor: Visitor::new(config.try_into()?)?,
         })
     }
 

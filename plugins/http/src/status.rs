@@ -1,4 +1,4 @@
-//! Which status codes are expected.
+//! Status codes that are expected.
 
 use std::fmt;
 
@@ -7,19 +7,23 @@ use hyper::StatusCode;
 use serde::Deserialize;
 
 /// One status code, or all from the first to the last.
-#[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, schemars::JsonSchema)]
-#[serde(try_from = "Written")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct StatusRange {
     first: u16,
     last: u16,
 }
 
 impl StatusRange {
-    /// What a server says when all went well.
+    /// The codes of success, which are expected by default.
     pub(crate) const SUCCESS: Self = Self {
         first: 200,
         last: 299,
     };
+
+    /// Returns true if all its codes are interim: no response ends with one.
+    pub(crate) fn is_interim(self) -> bool {
+        self.last < 200
+    }
 
     pub(crate) fn contains(self, status: StatusCode) -> bool {
         (self.first..=self.last).contains(&status.as_u16())
@@ -36,24 +40,29 @@ impl fmt::Display for StatusRange {
     }
 }
 
-/// How people write it.
-#[derive(Deserialize, schemars::JsonSchema)]
+/// One entry of `expect_status`, as it is written.
+#[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(
     untagged,
     expecting = "expected a status code such as 200 or a range such as \"200-299\""
 )]
-enum Written {
-    Number(u16),
-    Range(String),
+pub(crate) enum ExpectedStatus {
+    /// One status code.
+    Number(#[schemars(range(min = 100, max = 599))] i64),
+    /// A status code as text, or a range of them.
+    Range(#[schemars(regex(pattern = r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"))] String),
 }
 
-impl TryFrom<Written> for StatusRange {
+impl TryFrom<&ExpectedStatus> for StatusRange {
     type Error = String;
 
-    fn try_from(written: Written) -> Result<Self, String> {
-        let (first, last) = match &written {
-            Written::Number(number) => (Some(*number), Some(*number)),
-            Written::Range(text) => {
+    fn try_from(written: &ExpectedStatus) -> Result<Self, String> {
+        let (first, last) = match written {
+            ExpectedStatus::Number(number) => {
+                let code = u16::try_from(*number).ok();
+                (code, code)
+            }
+            ExpectedStatus::Range(text) => {
                 let (first, last) = text.split_once('-').unwrap_or((text, text));
                 (first.parse().ok(), last.parse().ok())
             }
@@ -62,6 +71,9 @@ impl TryFrom<Written> for StatusRange {
             (Some(first), Some(last)) if first >= 100 && first <= last && last <= 599 => {
                 Ok(Self { first, last })
             }
+            (Some(first), Some(last)) if first > last && last >= 100 && first <= 599 => Err(
+                format!("the range {written} ends before it begins; write \"{last}-{first}\""),
+            ),
             _ => Err(format!(
                 "{written} is neither a status code from 100 to 599 nor a range of them such as \"200-299\""
             )),
@@ -69,7 +81,13 @@ impl TryFrom<Written> for StatusRange {
     }
 }
 
-impl fmt::Display for Written {
+impl From<StatusRange> for ExpectedStatus {
+    fn from(range: StatusRange) -> Self {
+        Self::Range(range.to_string())
+    }
+}
+
+impl fmt::Display for ExpectedStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Number(number) => write!(f, "{number}"),

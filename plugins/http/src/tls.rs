@@ -52,24 +52,48 @@ pub(crate) fn no_system_roots(errors: &[String]) -> Failure {
 pub(crate) fn of_file(path: &Path) -> Result<Arc<ClientConfig>, Failure> {
     let refuse = |why: String| Failure::config(format!("key `ca_file`: {path:?}: {why}"));
     // Read by ourselves: the reason why a file cannot be read is then the system's own.
-    let pem = std::fs::read(path).map_err(|error| refuse(unreadable(path, &error)))?;
+    let pem = read_small(path).map_err(refuse)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
-        .map_err(|error| refuse(format!("not sound PEM: {error}")))?;
+        .map_err(|error| refuse(format!("not valid PEM ({error}); replace the file")))?;
+    let found = certificates.len();
     trusting(certificates).ok_or_else(|| {
-        refuse("holds no CA certificate (a PEM block of -----BEGIN CERTIFICATE-----)".to_owned())
+        refuse(match found {
+            0 => "it contains no certificate; it needs at least one PEM block of -----BEGIN CERTIFICATE-----".to_owned(),
+            n => format!("none of its {n} certificates can be a trusted CA; export them again as X.509"),
+        })
     })
 }
 
-pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
-    if error.kind() != io::ErrorKind::PermissionDenied {
-        return error.to_string();
+/// Reads a regular file of a size that CA certificates can have; a device or a pipe might never end.
+fn read_small(path: &Path) -> Result<Vec<u8>, String> {
+    let found = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
+    if found.is_dir() {
+        return Err("it is a folder; name the PEM file in it".to_owned());
     }
-    // The author of a plugin cannot declare what an operator will name.
-    format!(
-        "{error}; the host's user must be able to read it, and a plugin in a process of its own only reads what it is allowed to: allow = [\"network\", \"read {}\"] in the plugin's own table",
-        path.display()
-    )
+    if !found.is_file() {
+        return Err("it is not a regular file; name a PEM file".to_owned());
+    }
+    if found.len() > MAX_CA_FILE {
+        return Err(format!(
+            "it has {} bytes, more than the {MAX_CA_FILE} that are read; name a file with the CA certificates alone",
+            found.len()
+        ));
+    }
+    std::fs::read(path).map_err(|error| unreadable(path, &error))
+}
+
+pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => format!("{error}; create it, or correct the path"),
+        // The author of a plugin cannot declare what an operator will name.
+        io::ErrorKind::PermissionDenied => format!(
+            "{error}; make it readable by the host's user, and let the plugin read it: add `read {}` to `[plugin.http] allow`, as in allow = [\"network\", \"read {}\"]",
+            path.display(),
+            path.display()
+        ),
+        _ => error.to_string(),
+    }
 }
 
 /// `None` when there is nobody to trust.
@@ -173,3 +197,6 @@ fn untrusted(host: &str, error: &CertificateError) -> String {
 }
 
 const SECONDS_PER_DAY: u64 = 24 * 60 * 60;
+
+/// Longest CA file that is read, in bytes; the largest bundles have some 300 kB.
+const MAX_CA_FILE: u64 = 16 << 20;

@@ -10,10 +10,10 @@ use hyper::{
 use tokio_rustls::rustls::ClientConfig;
 
 use crate::{
-    config::Plan,
     connection,
     exchange::{Answer, exchange},
     obstacle::Obstacle,
+    plan::Plan,
     progress::Progress,
     resolver::Resolver,
     target::{BadUrl, Target},

@@ -1,23 +1,29 @@
-//! What stands in a TCP platform's `config` table.
+//! Keys of a TCP platform's `config` table.
+
+use std::str::FromStr;
 
 use conductor_plugin_api::{Failure, schemars};
 use serde::Deserialize;
 
-use crate::conversation::MAX_ANSWER;
+use crate::{conversation::MAX_ANSWER, host_name};
 
-/// Watches whether a TCP port takes connections and, when asked, answers as it should.
+/// Checks that a TCP port accepts connections and, if asked, responds as expected.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Host and port; an IPv6 address in brackets.
-    #[schemars(example = &"db.example:5432", example = &"[::1]:22")]
+    /// Host and port, `HOST:PORT`; an IPv6 address in brackets.
+    #[schemars(
+        regex(pattern = r"^(\[[^\[\]/@ ]+\]|[^:\[\]/@ ]+):[0-9]+$"),
+        example = &"db.example:5432",
+        example = &"[::1]:22"
+    )]
     pub(crate) address: String,
 
     /// Text to send once connected.
     #[schemars(length(min = 1), example = &"PING\r\n")]
     pub(crate) send: Option<String>,
 
-    /// Text that must occur in the first 64 KiB that come back.
+    /// Text that must occur in the first 64 KiB of the response.
     #[schemars(length(min = 1, max = 65536), example = &"+PONG")]
     pub(crate) expect: Option<String>,
 }
@@ -30,55 +36,74 @@ pub(crate) struct Address {
 }
 
 impl Config {
+    /// Returns the address, or every key that is wrong.
     pub(crate) fn validate(&self) -> Result<Address, Failure> {
+        let mut faults = Vec::new();
+        let address = self
+            .address
+            .parse::<Address>()
+            .map_err(|rule| faults.push(format!("key `address`: {:?} {rule}", self.address)));
         for (key, text) in [("send", &self.send), ("expect", &self.expect)] {
             if text.as_deref() == Some("") {
-                return Err(Failure::config(format!(
-                    "key `{key}`: the text is empty; leave the key out"
-                )));
+                faults.push(format!("key `{key}`: the text is empty; leave the key out"));
             }
         }
         if let Some(expect) = &self.expect
             && expect.len() > MAX_ANSWER
         {
-            return Err(Failure::config(format!(
-                "key `expect`: the text has {} bytes, and only the first {MAX_ANSWER} of an answer are read",
+            faults.push(format!(
+                "key `expect`: the text has {} bytes, but only the first {MAX_ANSWER} bytes of a response are searched; shorten it",
                 expect.len()
-            )));
+            ));
         }
-        Address::parse(&self.address)
-            .map_err(|rule| Failure::config(format!("key `address`: {:?} {rule}", self.address)))
+        match address {
+            Ok(address) if faults.is_empty() => Ok(address),
+            _ => Err(Failure::config(faults.join("; "))),
+        }
     }
 }
 
-impl Address {
-    fn parse(text: &str) -> Result<Self, &'static str> {
+impl FromStr for Address {
+    type Err = String;
+
+    /// The error is the rule that is broken, to follow the address itself.
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text.contains("://") {
+            return Err("has a scheme; write HOST:PORT alone".to_owned());
+        }
         let (host, port) = text
             .rsplit_once(':')
-            .ok_or("has no port; write host:port")?;
+            .ok_or("has no port; write HOST:PORT, such as \"db.example:5432\"")?;
         let port = match port.parse::<u16>() {
             // u16 also takes a leading plus.
             Ok(number) if number > 0 && !port.starts_with('+') => number,
-            _ => return Err("does not end in a port from 1 to 65535"),
+            _ => return Err("does not end in a port from 1 to 65535; correct the port".to_owned()),
         };
         let host = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
             Some(Some(inner)) => inner,
-            Some(None) => return Err("has a bracket that is not closed before the port"),
+            Some(None) => return Err("has a bracket that is not closed before the port".to_owned()),
             None if host.contains(':') => {
-                return Err("has too many colons; write an IPv6 address in brackets, [::1]:22");
+                return Err(
+                    "has too many colons; write an IPv6 address in brackets, [::1]:22".to_owned(),
+                );
             }
             None => host,
         };
         if host.is_empty() {
-            return Err("has no host; write host:port");
+            return Err("has no host; write HOST:PORT".to_owned());
         }
         if !host
             .bytes()
             .all(|b| b.is_ascii_graphic() && !b"/[]@".contains(&b))
         {
             return Err(
-                "has a host with characters that host names do not have; write an international name as xn--…",
+                "has a host with characters that host names do not have; write an international name as xn--…".to_owned(),
             );
+        }
+        if let Some(rule) = host_name::broken_rule(host) {
+            return Err(format!(
+                "has a host that cannot be found: it {rule}; correct it"
+            ));
         }
         Ok(Self {
             host: host.to_owned(),

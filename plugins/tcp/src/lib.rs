@@ -35,6 +35,7 @@
 mod config;
 mod connection;
 mod conversation;
+mod host_name;
 mod limit;
 mod obstacle;
 mod resolver;

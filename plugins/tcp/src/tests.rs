@@ -416,9 +416,14 @@ fn addresses_are_read_as_people_write_them() {
         ("::1:22", "in brackets"),
         ("[::1:22", "not closed"),
         (":22", "no host"),
-        ("tcp://db:22", "in brackets"),
+        ("tcp://db:22", "scheme"),
         ("d b:22", "characters"),
         ("bücher.example:80", "xn--"),
+        ("", "no port"),
+        ("db..example:80", "two dots"),
+        ("300.0.0.1:80", "IPv4"),
+        ("[::zz]:80", "IPv6"),
+        ("db:99999", "port from 1 to 65535"),
     ] {
         let failure = parse(text).unwrap_err();
         assert_eq!(failure.kind(), FailureKind::Config);
@@ -427,6 +432,17 @@ fn addresses_are_read_as_people_write_them() {
             "{failure}"
         );
         assert!(failure.message().contains(rule), "{text}: {failure}");
+    }
+}
+
+#[test]
+fn every_wrong_key_is_named_at_once() {
+    let failure = TestHost::new("db")
+        .create_async_unchecked::<Tcp>(r#"{"address": "db", "send": "", "expect": ""}"#)
+        .err()
+        .unwrap();
+    for key in ["key `address`: \"db\"", "key `send`", "key `expect`"] {
+        assert!(failure.message().contains(key), "{key}: {failure}");
     }
 }
 

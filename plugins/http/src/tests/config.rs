@@ -37,6 +37,62 @@ fn a_config_that_cannot_work_names_its_key() {
             "expected one of",
         ),
         (
+            json!({"url": "example.org"}),
+            "`url`",
+            "write \"https://example.org\"",
+        ),
+        (json!({"url": "localhost:8080"}), "`url`", "begin with http"),
+        (json!({"url": ""}), "`url`", "empty"),
+        (json!({"url": "http://shop..example/"}), "`url`", "two dots"),
+        (json!({"url": "http://256.1.1.1/"}), "`url`", "IPv4"),
+        (
+            json!({"url": "https://a$b.example/"}),
+            "`url`",
+            "certificate",
+        ),
+        (json!({"url": "http:///path"}), "`url`", "percent-encode"),
+        (
+            json!({"url": "shop.example/?token=secret"}),
+            "`url`",
+            "begin with http",
+        ),
+        (
+            json!({"url": "me:secret@shop.example"}),
+            "`url`",
+            "begin with http",
+        ),
+        (
+            json!({"url": url, "expect_status": [700]}),
+            "`expect_status[0]`",
+            "100 to 599",
+        ),
+        (
+            json!({"url": url, "expect_status": [200, -1]}),
+            "`expect_status[1]`",
+            "100 to 599",
+        ),
+        (
+            json!({"url": url, "expect_status": ["100-199"]}),
+            "`expect_status`",
+            "interim",
+        ),
+        (
+            json!({"url": url, "contains": "x".repeat((1 << 20) + 1)}),
+            "`contains`",
+            "1048577 bytes",
+        ),
+        (
+            json!({"url": url, "headers": {"": "b"}}),
+            "`headers.`",
+            "not a header name",
+        ),
+        (
+            json!({"url": url, "headers": {"b\u{fc}": "b"}}),
+            "`headers.b\u{fc}`",
+            "not a header name",
+        ),
+        (json!({"url": url, "ca_file": ""}), "`ca_file`", "absolute"),
+        (
             json!({"url": url, "expect_status": []}),
             "`expect_status`",
             "empty",
@@ -48,8 +104,8 @@ fn a_config_that_cannot_work_names_its_key() {
         ),
         (
             json!({"url": url, "expect_status": ["299-200"]}),
-            "299-200",
-            "100 to 599",
+            "`expect_status[0]`",
+            "write \"200-299\"",
         ),
         (
             json!({"url": url, "expect_status": ["2xx"]}),
@@ -70,17 +126,17 @@ fn a_config_that_cannot_work_names_its_key() {
         (
             json!({"url": url, "headers": {"a b": "c"}}),
             "`headers.a b`",
-            "not a name",
+            "not a header name",
         ),
         (
             json!({"url": url, "headers": {"a": "secret\n"}}),
             "`headers.a`",
-            "characters",
+            "one line",
         ),
         (
             json!({"url": url, "headers": {"a": "1", "A": "2"}}),
             "`headers.a`",
-            "twice",
+            "ignore case",
         ),
         (
             json!({"url": url, "headers": {"Content-Length": "1"}}),
@@ -101,7 +157,7 @@ fn a_config_that_cannot_work_names_its_key() {
         let failure = TestHost::new("shop")
             .create_async_unchecked::<Http>(&config.to_string())
             .err()
-            .unwrap();
+            .unwrap_or_else(|| panic!("{config} was accepted"));
         assert_eq!(failure.kind(), FailureKind::Config, "{config}");
         let message = failure.message();
         assert!(
@@ -109,6 +165,85 @@ fn a_config_that_cannot_work_names_its_key() {
             "{config}: {message}"
         );
         assert!(!message.contains("secret"), "{message}");
+    }
+}
+
+#[test]
+fn every_wrong_key_is_named_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let empty = folder.path().join("empty.pem");
+    std::fs::write(&empty, "").unwrap();
+    let config = json!({
+        "url": "example.org",
+        "expect_status": [700, 200, "300-200"],
+        "headers": {"a b": "1", "te": "2"},
+        "contains": "",
+        "ca_file": empty,
+    });
+    let failure = TestHost::new("shop")
+        .create_async_unchecked::<Http>(&config.to_string())
+        .err()
+        .unwrap();
+    for key in [
+        "key `url`: \"example.org\"",
+        "key `expect_status[0]`: 700",
+        "key `expect_status[2]`: the range \"300-200\"",
+        "key `headers.a b`",
+        "key `headers.te`",
+        "key `contains`",
+        "key `ca_file`",
+    ] {
+        assert!(failure.message().contains(key), "{key}: {failure}");
+    }
+    assert!(!failure.message().contains("expect_status[1]"), "{failure}");
+}
+
+#[test]
+fn a_ca_file_that_cannot_be_used_says_why_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, content: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, content).unwrap();
+        path
+    };
+    let not_a_certificate = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+    for (path, rule) in [
+        (
+            folder.path().join("gone.pem"),
+            "create it, or correct the path",
+        ),
+        (folder.path().to_owned(), "folder"),
+        ("/dev/zero".into(), "not a regular file"),
+        (file("empty.pem", ""), "no certificate"),
+        (file("text.pem", "certificates\n"), "no certificate"),
+        (
+            file("torn.pem", "-----BEGIN CERTIFICATE-----\nAAAA\n"),
+            "not valid PEM",
+        ),
+        (
+            file(
+                "star.pem",
+                "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
+            ),
+            "not valid PEM",
+        ),
+        (
+            file("none.pem", not_a_certificate),
+            "none of its 1 certificates",
+        ),
+    ] {
+        let config = json!({"url": "https://shop.example/", "ca_file": path});
+        let failure = TestHost::new("shop")
+            .create_async_unchecked::<Http>(&config.to_string())
+            .err()
+            .unwrap();
+        assert_eq!(failure.kind(), FailureKind::Config, "{path:?}");
+        let message = failure.message();
+        assert!(
+            message.starts_with(&format!("key `ca_file`: {path:?}")),
+            "{message}"
+        );
+        assert!(message.contains(rule), "{path:?}: {message}");
     }
 }
 
@@ -158,6 +293,17 @@ fn the_schema_tells_what_the_code_does() {
     assert_eq!(schema["additionalProperties"], json!(false));
     assert_eq!(properties["method"]["default"], json!("GET"));
     assert_eq!(properties["expect_status"]["default"], json!(["200-299"]));
+    assert_eq!(
+        properties["url"]["pattern"],
+        json!("^[Hh][Tt][Tt][Pp][Ss]?://.")
+    );
+    let status = &schema["$defs"]["ExpectedStatus"]["anyOf"];
+    assert_eq!(
+        (&status[0]["minimum"], &status[0]["maximum"]),
+        (&json!(100), &json!(599))
+    );
+    assert!(status[1]["pattern"].is_string(), "{status}");
+    assert!(properties["headers"]["propertyNames"]["pattern"].is_string());
     assert_eq!(properties["follow_redirects"]["default"], json!(true));
     for (name, property) in properties.as_object().unwrap() {
         assert!(property["description"].is_string(), "{name}: {property}");

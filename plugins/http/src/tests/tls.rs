@@ -211,43 +211,6 @@ fn a_redirect_to_tls_is_followed() {
 }
 
 #[test]
-fn a_ca_file_that_cannot_be_used_is_a_config_failure() {
-    let folder = tempfile::tempdir().unwrap();
-    let (missing, empty, broken) = (
-        folder.path().join("no"),
-        folder.path().join("empty"),
-        folder.path().join("broken"),
-    );
-    std::fs::write(&empty, "no certificate here\n").unwrap();
-    std::fs::write(
-        &broken,
-        "-----BEGIN CERTIFICATE-----\n*\n-----END CERTIFICATE-----\n",
-    )
-    .unwrap();
-    for (file, reason) in [
-        (missing, "No such file"),
-        (empty, "holds no CA certificate"),
-        (broken, "not sound PEM"),
-    ] {
-        let config = json!({"url": "https://shop.example/", "ca_file": file}).to_string();
-        let failure = TestHost::new("shop")
-            .create_async::<Http>(&config)
-            .err()
-            .unwrap();
-        assert_eq!(failure.kind(), FailureKind::Config);
-        assert!(
-            failure.message().starts_with("key `ca_file`: "),
-            "{failure}"
-        );
-        assert!(failure.message().contains(reason), "{failure}");
-        assert!(
-            failure.message().contains(file.to_str().unwrap()),
-            "{failure}"
-        );
-    }
-}
-
-#[test]
 fn a_ca_file_that_is_closed_to_the_plugin_is_told_with_the_cure() {
     let denied = std::io::Error::from_raw_os_error(13);
     let said = tls::unreadable("/x/ca.pem".as_ref(), &denied);
