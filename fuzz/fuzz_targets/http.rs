@@ -9,6 +9,7 @@ use std::{
 };
 
 use conductor::{
+    actor::Actor,
     metrics::Metrics,
     server::{Control, Limits, Security, Source, Surface, serve_stream},
     state::{
@@ -101,29 +102,33 @@ impl Source for Host {
 }
 
 impl Control for Host {
-    fn reload(&self) -> Result<(), String> {
+    fn reload(&self, _: &Actor) -> Result<(), String> {
         Ok(())
     }
 
-    fn check_now(&self, platform: &str) -> CheckNow {
+    fn check_now(&self, platform: &str, _: &Actor) -> CheckNow {
         match platform {
             "shop" => CheckNow::Begun,
             _ => CheckNow::Unknown,
         }
     }
 
-    fn order_breaker(&self, platform: &str, _: BreakerOrder) -> bool {
+    fn order_breaker(&self, platform: &str, _: BreakerOrder, _: &Actor) -> bool {
         platform == "shop"
     }
 
-    fn start_maintenance(&self, order: &MaintenanceOrder) -> Result<String, OrderError> {
+    fn start_maintenance(
+        &self,
+        order: &MaintenanceOrder,
+        _: &Actor,
+    ) -> Result<String, OrderError> {
         match order.platforms.first() {
             Some(name) if name != "shop" => Err(OrderError::NoSuchPlatform(name.clone())),
             _ => Ok("It was started.".to_owned()),
         }
     }
 
-    fn end_maintenance(&self, end: &MaintenanceEnd) -> Result<String, OrderError> {
+    fn end_maintenance(&self, end: &MaintenanceEnd, _: &Actor) -> Result<String, OrderError> {
         let name = end.platforms.first().cloned();
         Err(OrderError::NoSuchWindow(name.unwrap_or_default()))
     }

@@ -26,6 +26,7 @@ pub use self::{
     slot::Skip,
 };
 use crate::{
+    actor::Actor,
     breaker::{Breaker, Outcome, Settings, State, Transition},
     history::{History, Past},
     maintenance::{Checks, InForce},
@@ -311,12 +312,15 @@ impl PlatformGuard {
         })
     }
 
-    /// Does what an operator wants of the breaker.
-    pub fn order(&self, order: BreakerOrder, now: Duration) {
+    /// Applies an operator's order to the breaker.
+    pub fn order(&self, order: BreakerOrder, by: &Actor, now: Duration) {
         let transition = self.inner.lock().slot.order(order, now);
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
-        tracing::info!(platform, plugin, "an operator {}", order.told());
-        self.announce(transition, now);
+        // One line: the order says what becomes of the breaker.
+        tracing::info!(platform, plugin, "{by} {}", order.told());
+        if let Some(transition) = transition {
+            self.metrics.transition(breaker_label(transition.to));
+        }
     }
 
     /// Takes over maintenance, and what an operator wants of the breaker, of the guard in whose place a reload puts this one.

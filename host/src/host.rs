@@ -20,6 +20,7 @@ use self::{
 use tokio::sync::mpsc;
 
 use crate::{
+    actor::Actor,
     board::Board,
     clock::Clock,
     config::Config,
@@ -108,7 +109,7 @@ impl Host {
     ///
     /// # Errors
     /// What is wrong with the config; nothing has changed then.
-    pub fn reload(&self, read: &ReadConfig) -> Result<(), String> {
+    pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<(), String> {
         let _one_at_a_time = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
         let metrics = self.metrics();
         match read() {
@@ -120,14 +121,14 @@ impl Host {
                 self.scheduler.follow(plan);
                 metrics.config_loaded(self.shared.unix_seconds(self.shared.clock.now()));
                 tracing::info!(
-                    "the config was reloaded: {} platforms",
+                    "the config was reloaded by {by}: {} platforms",
                     config.platforms.len()
                 );
                 Ok(())
             }
             Err(error) => {
                 metrics.config_refused();
-                tracing::error!("the config was not reloaded, the old one stays: {error}");
+                tracing::error!("the config was not reloaded for {by}, the running one stays: {error}");
                 Err(error)
             }
         }
@@ -283,7 +284,7 @@ async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator
     while asked.recv().await.is_some() {
         let operator = Arc::clone(&operator);
         // What came of it is logged and counted where it happens.
-        let _ = tokio::task::spawn_blocking(move || operator.reload()).await;
+        let _ = tokio::task::spawn_blocking(move || operator.reload(&Actor::Signal)).await;
     }
 }
 

@@ -34,6 +34,7 @@
 //!   [`scheduler`] → [`guard`] → [`breaker`] and [`plugin`]; [`plugin`] and
 //!   [`config`] → [`library`].
 
+pub mod actor;
 mod allocator;
 pub mod board;
 pub mod breaker;

@@ -13,7 +13,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http1;
+use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
@@ -44,6 +44,7 @@ pub use names::ExternalUrl;
 pub use security::Security;
 pub use surface::{Control, Source, Surface};
 
+use crate::{actor::Actor, config::web::subject};
 use connections::{Activity, Busy, Connections};
 use events::Streaming;
 use names::Names;
@@ -237,8 +238,9 @@ impl Service {
     /// when connections run short.
     async fn serve(mut self, stream: TcpStream, busy: Busy) {
         let _ = stream.set_nodelay(true);
-        let Some(tls) = self.security.current().await.tls.clone() else {
-            return self.serve_requests(stream, busy).await;
+        let config = self.security.current().await;
+        let Some(tls) = config.tls.clone() else {
+            return self.serve_requests(stream, busy, Actor::default()).await;
         };
         let handshake = tokio::time::timeout(self.limits.header_time, shake_hands(tls, stream));
         let shaken = tokio::select! {
@@ -246,17 +248,26 @@ impl Service {
             _ = self.closing.changed() => return,
         };
         match shaken {
-            Ok(Ok(stream)) => self.serve_requests(stream, busy).await,
+            Ok(Ok(stream)) => {
+                let certificates = stream.get_ref().1.peer_certificates();
+                // One that nothing verified proves no name.
+                let verified = certificates.filter(|_| config.verifies_clients);
+                let subject = verified.and_then(|chain| subject(chain.first()?));
+                let actor = subject
+                    .map_or_else(Actor::default, |subject| Actor::Certificate(subject.into()));
+                self.serve_requests(stream, busy, actor).await;
+            }
             Ok(Err(error)) => tracing::debug!("a TLS handshake failed: {error}"),
             Err(_) => {}
         }
     }
 
-    /// Answers what comes over a stream, whatever carries it.
+    /// Answers the requests that come over a stream; their actor is `connected` where no password names another.
     async fn serve_requests(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
         busy: Busy,
+        connected: Actor,
     ) {
         let Self {
             routes,
@@ -269,16 +280,22 @@ impl Service {
         let (admit, mut admitted) = watch::channel(None);
         let outdating = security.clone();
         let mut outdated = pin!(outdating.outdates(&mut admitted));
-        let service = hyper::service::service_fn(move |request| {
+        let service = hyper::service::service_fn(move |mut request: Request<Incoming>| {
             let request_ends = requests.begin();
             let (routes, security, admit) = (routes.clone(), security.clone(), admit.clone());
             let names = names.clone();
+            let mut actor = connected.clone();
             async move {
                 let config = security.current().await;
                 let admitted = match security.admit(&config, &request, limits.turn_time).await {
-                    Ok(()) if !config.asks_who() => names.admit(request.headers()),
-                    admitted => admitted,
+                    Ok(None) if !config.asks_who() => names.admit(request.headers()),
+                    Ok(user) => {
+                        actor = user.map_or(actor, Actor::User);
+                        Ok(())
+                    }
+                    Err(refusal) => Err(refusal),
                 };
+                request.extensions_mut().insert(actor);
                 let mut response = match admitted {
                     Ok(()) => routes.oneshot(request).await?,
                     Err(refusal) => *refusal,
@@ -346,7 +363,7 @@ pub async fn serve_stream(
         closing,
     };
     let connections = Connections::default();
-    connections.spawn(move |busy| service.serve_requests(stream, busy));
+    connections.spawn(move |busy| service.serve_requests(stream, busy, Actor::default()));
     connections.all_ended().await;
 }
 

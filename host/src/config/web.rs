@@ -27,6 +27,7 @@ pub use files::Inputs;
 
 use super::error::ConfigError;
 use super::source::Source;
+pub(crate) use clients::subject;
 use files::Files;
 
 /// Who may reach the HTTP server, and how. The default lets everybody, over plain HTTP.

@@ -17,6 +17,7 @@ use std::{
 use jiff::Timestamp;
 
 use crate::{
+    actor::Actor,
     board::Board,
     clock::Clock,
     maintenance::{self, Origin, Scope, Times, Window},
@@ -67,7 +68,7 @@ impl Calendar {
     }
 
     /// Starts a window for each platform or pattern of the order, in the place of one of the same name.
-    pub(super) fn start(&self, order: &MaintenanceOrder) -> Result<String, OrderError> {
+    pub(super) fn start(&self, order: &MaintenanceOrder, by: &Actor) -> Result<String, OrderError> {
         let length = order.length().map_err(OrderError::Invalid)?;
         // It is shown in terminals.
         if order.reason.chars().any(char::is_control) || order.reason.len() > LONGEST_REASON {
@@ -115,16 +116,17 @@ impl Calendar {
                 origin: Origin::Operator,
             });
         }
+        let (names, length) = (names.join(", "), humantime::format_duration(length));
+        tracing::info!(
+            "{by} started maintenance of {names} for {length}: checks {}",
+            fate(order.checks)
+        );
         self.apply(&mut inner);
-        Ok(format!(
-            "Maintenance of {} for {}.",
-            names.join(", "),
-            humantime::format_duration(length)
-        ))
+        Ok(format!("Maintenance of {names} for {length}."))
     }
 
     /// Ends windows that operators have started; none of them if one of the patterns matches no window.
-    pub(super) fn end(&self, end: &MaintenanceEnd) -> Result<String, OrderError> {
+    pub(super) fn end(&self, end: &MaintenanceEnd, by: &Actor) -> Result<String, OrderError> {
         let mut inner = self.inner();
         let mut ended = BTreeSet::new();
         for (name, wanted) in scopes(&end.platforms, &end.labels)? {
@@ -144,9 +146,15 @@ impl Calendar {
         inner
             .windows
             .retain(|w| w.origin == Origin::Config || !ended.contains(&w.name));
+        for name in &ended {
+            let key = (Origin::Operator.name(), Arc::clone(name));
+            inner.in_force.remove(&key);
+        }
         self.apply(&mut inner);
         let ended: Vec<_> = ended.iter().map(|name| &**name).collect();
-        Ok(format!("Maintenance of {} has ended.", ended.join(", ")))
+        let ended = ended.join(", ");
+        tracing::info!("{by} ended maintenance of {ended}");
+        Ok(format!("Maintenance of {ended} has ended."))
     }
 
     /// Judges the windows as their time comes, on a thread of its own, until the calendar is gone.
@@ -272,14 +280,12 @@ fn log_changes(inner: &mut Inner, now: Timestamp) {
             continue;
         };
         let key = (window.origin.name(), Arc::clone(&window.name));
-        if !inner.in_force.contains(&key) {
-            let checks = match window.checks {
-                maintenance::Checks::GoOn => "go on",
-                maintenance::Checks::Pause => "are paused",
-            };
+        // The one who started a window was logged then.
+        if window.origin == Origin::Config && !inner.in_force.contains(&key) {
             tracing::info!(
-                "maintenance {} is in force until {until}: checks {checks}",
-                window.name
+                "maintenance {} is in force until {until}: checks {}",
+                window.name,
+                fate(window.checks)
             );
         }
         in_force.insert(key);
@@ -288,6 +294,13 @@ fn log_changes(inner: &mut Inner, now: Timestamp) {
         tracing::info!("maintenance {name} is over");
     }
     inner.in_force = in_force;
+}
+
+fn fate(checks: maintenance::Checks) -> &'static str {
+    match checks {
+        maintenance::Checks::GoOn => "go on",
+        maintenance::Checks::Pause => "are paused",
+    }
 }
 
 /// A window as the API shows it.
@@ -342,10 +355,12 @@ mod tests {
             checks: maintenance::Checks::Pause,
         };
         assert!(matches!(
-            calendar.start(&order(MOST_WINDOWS)),
+            calendar.start(&order(MOST_WINDOWS), &Actor::default()),
             Err(OrderError::NoSuchPlatform(_))
         ));
-        let refused = calendar.start(&order(MOST_WINDOWS + 1)).unwrap_err();
+        let refused = calendar
+            .start(&order(MOST_WINDOWS + 1), &Actor::default())
+            .unwrap_err();
         let OrderError::Invalid(why) = refused else {
             panic!("{refused:?}");
         };

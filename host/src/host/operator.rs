@@ -4,6 +4,7 @@ use std::sync::{Arc, PoisonError};
 
 use super::{Host, ReadConfig};
 use crate::{
+    actor::Actor,
     board::Board,
     server::{Control, Source},
     state::{
@@ -19,31 +20,45 @@ pub(super) struct Operator {
 }
 
 impl Control for Operator {
-    fn reload(&self) -> Result<(), String> {
-        self.host.reload(&self.read_config)
+    fn reload(&self, by: &Actor) -> Result<(), String> {
+        self.host.reload(&self.read_config, by)
     }
 
-    fn check_now(&self, platform: &str) -> CheckNow {
-        self.host.scheduler.check_now(platform)
+    fn check_now(&self, platform: &str, by: &Actor) -> CheckNow {
+        let check = self.host.scheduler.check_now(platform);
+        match check {
+            CheckNow::Begun => tracing::info!(platform, "{by} requested a check"),
+            CheckNow::Skipped(reason) => tracing::info!(
+                platform,
+                "{by} requested a check, which was skipped: {}",
+                reason.label()
+            ),
+            CheckNow::Unknown | CheckNow::Leaving => {}
+        }
+        check
     }
 
-    fn order_breaker(&self, platform: &str, order: BreakerOrder) -> bool {
+    fn order_breaker(&self, platform: &str, order: BreakerOrder, by: &Actor) -> bool {
         // A reload puts new guards in the place of old ones, and what only an old one was told would be lost.
         let reload = self.host.reload.lock();
         let _not_meanwhile = reload.unwrap_or_else(PoisonError::into_inner);
         let guard = self.host.board.guard(platform);
         if let Some(guard) = &guard {
-            guard.order(order, self.host.shared.clock.now());
+            guard.order(order, by, self.host.shared.clock.now());
         }
         guard.is_some()
     }
 
-    fn start_maintenance(&self, order: &MaintenanceOrder) -> Result<String, OrderError> {
-        self.host.calendar.start(order)
+    fn start_maintenance(
+        &self,
+        order: &MaintenanceOrder,
+        by: &Actor,
+    ) -> Result<String, OrderError> {
+        self.host.calendar.start(order, by)
     }
 
-    fn end_maintenance(&self, end: &MaintenanceEnd) -> Result<String, OrderError> {
-        self.host.calendar.end(end)
+    fn end_maintenance(&self, end: &MaintenanceEnd, by: &Actor) -> Result<String, OrderError> {
+        self.host.calendar.end(end, by)
     }
 }
 
@@ -98,7 +113,7 @@ mod tests {
         let (tell, told) = mpsc::channel();
         let ordering = thread::spawn(move || {
             tell.send(None).unwrap();
-            let done = operator.order_breaker("shop", BreakerOrder::Open);
+            let done = operator.order_breaker("shop", BreakerOrder::Open, &Actor::default());
             tell.send(Some(done)).unwrap();
         });
         assert_eq!(told.recv(), Ok(None));

@@ -6,6 +6,7 @@ use conductor_plugin_api::manifest::ApiVersion;
 
 use super::*;
 use crate::{
+    actor::Actor,
     breaker::Settings,
     clock::Clock,
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running},
@@ -288,7 +289,9 @@ fn a_proof_does_not_check_what_maintenance_pauses_or_an_operator_holds_open() {
     }
     scene.guard("paused").set_maintenance(paused());
     let now = scene.driver.shared.clock.now();
-    scene.guard("held").order(BreakerOrder::Open, now);
+    scene
+        .guard("held")
+        .order(BreakerOrder::Open, &Actor::default(), now);
     scene.replace();
     let new = scene.generation(2);
     assert_eq!(new.called(), ["kept".into()]);

@@ -19,7 +19,10 @@ use super::{
     routes::{Shown, busy},
     surface::{Control, Source},
 };
-use crate::state::{BreakerOrder, OrderError};
+use crate::{
+    actor::Actor,
+    state::{BreakerOrder, OrderError},
+};
 
 pub(super) fn routes() -> axum::Router<Shown> {
     axum::Router::new()
@@ -71,11 +74,12 @@ async fn events(State(shown): State<Shown>, headers: HeaderMap) -> Response {
 async fn check(
     State(shown): State<Shown>,
     Path(name): Path<String>,
+    actor: Actor,
     headers: HeaderMap,
 ) -> Response {
     let asked = name.clone();
     let answer = control(&shown, &headers, move |control| {
-        control::checked(&asked, control.check_now(&asked))
+        control::checked(&asked, control.check_now(&asked, &actor))
     })
     .await;
     page::answered(&headers, &name, Done::Check, answer).await
@@ -84,6 +88,7 @@ async fn check(
 async fn breaker(
     State(shown): State<Shown>,
     Path((name, order)): Path<(String, String)>,
+    actor: Actor,
     headers: HeaderMap,
 ) -> Response {
     let Some((_, order)) = BreakerOrder::ALL
@@ -95,7 +100,8 @@ async fn breaker(
     };
     let asked = name.clone();
     let answer = control(&shown, &headers, move |control| {
-        control::ordered(&asked, order, control.order_breaker(&asked, order))
+        let done = control.order_breaker(&asked, order, &actor);
+        control::ordered(&asked, order, &actor, done)
     })
     .await;
     page::answered(&headers, &name, Done::Breaker(order), answer).await
@@ -103,18 +109,24 @@ async fn breaker(
 
 async fn start_maintenance(
     State(shown): State<Shown>,
+    actor: Actor,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    arrange(&shown, &headers, &body, |control, order| {
-        control.start_maintenance(order)
+    arrange(&shown, &headers, &body, move |control, order| {
+        control.start_maintenance(order, &actor)
     })
     .await
 }
 
-async fn end_maintenance(State(shown): State<Shown>, headers: HeaderMap, body: Bytes) -> Response {
-    arrange(&shown, &headers, &body, |control, end| {
-        control.end_maintenance(end)
+async fn end_maintenance(
+    State(shown): State<Shown>,
+    actor: Actor,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Response {
+    arrange(&shown, &headers, &body, move |control, end| {
+        control.end_maintenance(end, &actor)
     })
     .await
 }

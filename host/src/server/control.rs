@@ -2,11 +2,15 @@
 //!
 //! A page in the operator's browser can send a POST to any host it can reach, without being able to read the answer. So
 //! whatever a browser marks as coming from another site's page is refused; `curl` and others send no such marks.
-use axum::http::{HeaderMap, StatusCode, header};
+use std::convert::Infallible;
+
+use axum::extract::FromRequestParts;
+use axum::http::{HeaderMap, StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use tokio::task::JoinError;
 
 use crate::{
+    actor::Actor,
     metrics::SkipReason,
     state::{BreakerOrder, CheckNow, OrderError},
 };
@@ -32,6 +36,15 @@ pub(super) fn may_ask(headers: &HeaderMap) -> Result<(), Response> {
     }
     let text = "A page of another site may not do this: send the request without a browser, or from this host's own pages (a proxy in between must pass on the Host header).\n";
     Err((StatusCode::FORBIDDEN, text).into_response())
+}
+
+/// Returns the actor of a request, as authentication recorded it.
+impl<S: Sync> FromRequestParts<S> for Actor {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        Ok(parts.extensions.get().cloned().unwrap_or_default())
+    }
 }
 
 /// Where the operator has not allowed it.
@@ -83,9 +96,9 @@ pub(super) fn checked(platform: &str, check: CheckNow) -> Response {
 }
 
 /// What became of an order to a breaker.
-pub(super) fn ordered(platform: &str, order: BreakerOrder, done: bool) -> Response {
+pub(super) fn ordered(platform: &str, order: BreakerOrder, by: &Actor, done: bool) -> Response {
     if done {
-        format!("{platform}: an operator {}.\n", order.told()).into_response()
+        format!("{platform}: {by} {}.\n", order.told()).into_response()
     } else {
         no_such_platform(platform)
     }

@@ -11,6 +11,7 @@ use super::events::Events;
 use super::negotiation::Wanted;
 use super::offload::Offload;
 use super::{Limits, Surface, api, control, page};
+use crate::actor::Actor;
 
 /// All routes over what they show.
 pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
@@ -87,9 +88,9 @@ async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn reload(State(shown): State<Shown>, headers: HeaderMap) -> Response {
-    api::control(&shown, &headers, |control| {
-        control::reloaded(control.reload())
+async fn reload(State(shown): State<Shown>, actor: Actor, headers: HeaderMap) -> Response {
+    api::control(&shown, &headers, move |control| {
+        control::reloaded(control.reload(&actor))
     })
     .await
 }

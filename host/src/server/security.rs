@@ -115,32 +115,34 @@ impl Security {
         self.now()
     }
 
-    /// Lets a request in, or says why not.
+    /// Admits a request and returns the user it is authenticated as, if a password is required; or the response that
+    /// refuses it.
     pub(super) async fn admit<B>(
         &self,
         config: &WebConfig,
         request: &Request<B>,
         patience: Duration,
-    ) -> Result<(), Box<Response>> {
+    ) -> Result<Option<Arc<str>>, Box<Response>> {
         let Some(shared) = &self.shared else {
-            return Ok(());
+            return Ok(None);
         };
         if !lock(&shared.bucket).takes(config.rate_limit) {
             let text = "Too many requests: this host answers only so many (rate_limit in its web config).\n";
             return refuse(StatusCode::TOO_MANY_REQUESTS, text);
         }
         if config.users.is_empty() {
-            return Ok(());
+            return Ok(None);
         }
         let Some((name, password)) = credentials(request.headers()) else {
             return unauthorized();
         };
+        let user = Arc::from(name.as_str());
         match shared
             .passwords
             .check(&config.users, name, password, patience)
             .await
         {
-            Verdict::Right => Ok(()),
+            Verdict::Right => Ok(Some(user)),
             Verdict::Wrong => unauthorized(),
             Verdict::Unknown => {
                 let text = "Too many log in at once: try again later.\n";
@@ -259,7 +261,7 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     Some((name.to_owned(), password.to_owned()))
 }
 
-fn unauthorized() -> Result<(), Box<Response>> {
+fn unauthorized<T>() -> Result<T, Box<Response>> {
     let text = "Unauthorized: this host asks for a name and a password.\n";
     let mut response = (StatusCode::UNAUTHORIZED, text).into_response();
     response
@@ -268,7 +270,7 @@ fn unauthorized() -> Result<(), Box<Response>> {
     Err(Box::new(response))
 }
 
-fn refuse(status: StatusCode, text: &'static str) -> Result<(), Box<Response>> {
+fn refuse<T>(status: StatusCode, text: &'static str) -> Result<T, Box<Response>> {
     let mut response = (status, text).into_response();
     let soon = HeaderValue::from_static("1");
     response.headers_mut().insert(header::RETRY_AFTER, soon);

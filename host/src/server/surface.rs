@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::{
+    actor::Actor,
     metrics::Metrics,
     state::{
         BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
@@ -41,29 +42,30 @@ pub trait Source: Send + Sync {
     fn maintenance(&self) -> Vec<WindowView>;
 }
 
-/// Who does what clients may ask for; called on a thread that may block.
+/// What clients can ask the host to do; called on a thread that may block. Each action is logged with its actor.
 pub trait Control: Send + Sync {
     /// Reads the config again and applies it; one call at a time.
     ///
     /// # Errors
     /// Why not, in text for people.
-    fn reload(&self) -> Result<(), String>;
+    fn reload(&self, by: &Actor) -> Result<(), String>;
 
     /// Checks a platform now.
-    fn check_now(&self, platform: &str) -> CheckNow;
+    fn check_now(&self, platform: &str, by: &Actor) -> CheckNow;
 
     /// Does this to a platform's breaker; `false` when there is no such platform.
-    fn order_breaker(&self, platform: &str, order: BreakerOrder) -> bool;
+    fn order_breaker(&self, platform: &str, order: BreakerOrder, by: &Actor) -> bool;
 
     /// Starts maintenance; answers what was done, in text for people.
     ///
     /// # Errors
     /// Why not.
-    fn start_maintenance(&self, order: &MaintenanceOrder) -> Result<String, OrderError>;
+    fn start_maintenance(&self, order: &MaintenanceOrder, by: &Actor)
+    -> Result<String, OrderError>;
 
     /// Ends maintenance that was started so; answers what was done, in text for people.
     ///
     /// # Errors
     /// Why not.
-    fn end_maintenance(&self, end: &MaintenanceEnd) -> Result<String, OrderError>;
+    fn end_maintenance(&self, end: &MaintenanceEnd, by: &Actor) -> Result<String, OrderError>;
 }

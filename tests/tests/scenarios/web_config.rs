@@ -393,3 +393,61 @@ fn basic(number: u32) -> String {
         .collect();
     format!("YWxpY2U6{tail}")
 }
+
+#[test]
+fn each_action_is_logged_once_with_the_user_or_certificate_it_came_from() {
+    if !is_installed("curl") {
+        return;
+    }
+    let authority = Authority::new();
+    let web_config = format!("{TLS}{}", user("alice", "secret"));
+    let lifecycle = &["--web.enable-lifecycle"];
+    let host = start(&authority, &web_config, lifecycle);
+    let post = |host: &Host, path: &str, more: &[&str]| {
+        let arguments: Vec<_> = ["--request", "POST"].iter().chain(more).copied().collect();
+        assert!(code(host, path, &arguments) < 300, "{path}");
+    };
+    let alice = &["--user", "alice:secret"][..];
+    let maintenance = r#"{"platforms":["a"],"for":"2h"}"#;
+    let json = ["--user", "alice:secret", "--json", maintenance];
+    post(&host, "/api/v1/platforms/a/breaker/open", alice);
+    post(&host, "/api/v1/platforms/a/breaker/reset", alice);
+    post(&host, "/api/v1/platforms/a/check", alice);
+    post(&host, "/api/v1/maintenance", &json);
+    post(
+        &host,
+        "/api/v1/maintenance/end",
+        &["--user", "alice:secret", "--json", r#"{"platforms":["a"]}"#],
+    );
+    post(&host, "/-/reload", alice);
+    for action in [
+        "operator alice holds the breaker open",
+        "operator alice reset the breaker",
+        "operator alice requested a check",
+        "operator alice started maintenance of a for 2h",
+        "operator alice ended maintenance of a",
+        "the config was reloaded by operator alice",
+    ] {
+        host.wait_for_log(action);
+    }
+    let log = host.log();
+    let lines = log.lines().filter(|line| {
+        ["breaker", "maintenance", "reload"]
+            .iter()
+            .any(|word| line.contains(word))
+    });
+    assert_eq!(lines.count(), 5, "one line for each action: {log}");
+
+    let web_config =
+        format!("{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n");
+    let host = start(&authority, &web_config, lifecycle);
+    authority.issue(&host.setup, "client", "ops", "ops.example");
+    let file = |name: &str| host.setup.path(name).display().to_string();
+    let (certificate, key) = (file("client.crt"), file("client.key"));
+    post(
+        &host,
+        "/api/v1/platforms/a/breaker/open",
+        &["--cert", &certificate, "--key", &key],
+    );
+    host.wait_for_log("the operator with certificate CN=ops");
+}

@@ -231,6 +231,16 @@ impl ClientCertVerifier for Named {
     }
 }
 
+/// Subject of a certificate as RFC 4514 writes it, `CN=ops,O=Example`; its first alternative name if the subject is empty.
+pub(crate) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
+    let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
+    let subject = parsed.tbs_certificate().subject().to_string();
+    match subject.is_empty() {
+        true => names(certificate).into_iter().next(),
+        false => Some(subject),
+    }
+}
+
 /// The DNS names, addresses, e-mail addresses and URIs that a certificate is for.
 fn names(certificate: &CertificateDer<'_>) -> BTreeSet<String> {
     let certificate = x509_cert::Certificate::from_der(certificate);

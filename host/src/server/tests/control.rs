@@ -146,7 +146,7 @@ fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
         (
             "shop/breaker/open",
             200,
-            "shop: an operator holds the breaker open",
+            "shop: an unauthenticated operator holds the breaker open",
         ),
         ("shop/breaker/reset", 200, "reset the breaker"),
         ("nobody/breaker/open", 404, "No platform is called nobody."),
@@ -305,11 +305,11 @@ pub(super) fn reloading(
 ) -> Arc<dyn Control> {
     struct Fake<F>(F);
     impl<F: Fn() -> Result<(), String> + Send + Sync> Control for Fake<F> {
-        fn reload(&self) -> Result<(), String> {
+        fn reload(&self, _: &Actor) -> Result<(), String> {
             (self.0)()
         }
 
-        fn check_now(&self, platform: &str) -> CheckNow {
+        fn check_now(&self, platform: &str, _: &Actor) -> CheckNow {
             match platform {
                 "shop" => CheckNow::Begun,
                 "busy" => CheckNow::Skipped(SkipReason::BreakerOpen),
@@ -318,11 +318,15 @@ pub(super) fn reloading(
             }
         }
 
-        fn order_breaker(&self, platform: &str, _: BreakerOrder) -> bool {
+        fn order_breaker(&self, platform: &str, _: BreakerOrder, _: &Actor) -> bool {
             platform == "shop"
         }
 
-        fn start_maintenance(&self, order: &MaintenanceOrder) -> Result<String, OrderError> {
+        fn start_maintenance(
+            &self,
+            order: &MaintenanceOrder,
+            _: &Actor,
+        ) -> Result<String, OrderError> {
             order.length().map_err(OrderError::Invalid)?;
             match &*order.platforms[0] {
                 "shop" => Ok("started".to_owned()),
@@ -330,7 +334,7 @@ pub(super) fn reloading(
             }
         }
 
-        fn end_maintenance(&self, end: &MaintenanceEnd) -> Result<String, OrderError> {
+        fn end_maintenance(&self, end: &MaintenanceEnd, _: &Actor) -> Result<String, OrderError> {
             match &*end.platforms[0] {
                 "shop" => Ok("ended".to_owned()),
                 "weekly" => Err(OrderError::OfConfig("weekly".to_owned())),

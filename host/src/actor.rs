@@ -1,0 +1,49 @@
+//! The origin of an operator's action, as the log names it.
+
+use std::{fmt, sync::Arc};
+
+/// The origin of an operator's action: a reload, a check, an order to a breaker, maintenance.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub enum Actor {
+    /// A request that was not authenticated, because the host asks for no password or certificate.
+    #[default]
+    Unauthenticated,
+    /// A request with this user's password.
+    User(Arc<str>),
+    /// A request over a connection with a client certificate that the host verified, by its subject.
+    Certificate(Arc<str>),
+    /// SIGHUP, from the operating system.
+    Signal,
+}
+
+impl fmt::Display for Actor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Unauthenticated => f.write_str("an unauthenticated operator"),
+            // Names come from files, and the log goes to terminals.
+            Self::User(name) => write!(f, "operator {}", name.escape_debug()),
+            Self::Certificate(subject) => {
+                write!(
+                    f,
+                    "the operator with certificate {}",
+                    subject.escape_debug()
+                )
+            }
+            Self::Signal => f.write_str("SIGHUP"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_actor_is_named_without_control_characters() {
+        assert_eq!(Actor::User("alice".into()).to_string(), "operator alice");
+        let hostile = Actor::User("a\u{1b}[31m\n".into()).to_string();
+        assert_eq!(hostile, "operator a\\u{1b}[31m\\n");
+        let subject = Actor::Certificate("CN=ops".into()).to_string();
+        assert_eq!(subject, "the operator with certificate CN=ops");
+    }
+}
