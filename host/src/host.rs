@@ -128,7 +128,9 @@ impl Host {
             }
             Err(error) => {
                 metrics.config_refused();
-                tracing::error!("the config was not reloaded for {by}, the running one stays: {error}");
+                tracing::error!(
+                    "the config was not reloaded for {by}, the running one stays: {error}"
+                );
                 Err(error)
             }
         }

@@ -169,8 +169,8 @@ fn clear(id: &str, output: Output, global: &Global) -> Result<Exit, CliError> {
         Output::Json => {
             let cleared = serde_json::json!({
                 "plugin": id,
-                "quarantined_since": entry.since.to_string(),
-                "reason": entry.reason.to_string(),
+                "quarantined_since": entry.since,
+                "reason": entry.reason,
             });
             print(&json(&cleared)?)?;
         }

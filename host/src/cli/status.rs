@@ -93,7 +93,7 @@ fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exi
 }
 
 fn watch_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text).map_err(|why| why.to_string())?;
+    let interval = parse_duration(text)?;
     if interval < SHORTEST_WATCH {
         return Err("the shortest interval is 100ms".to_owned());
     }
