@@ -12,7 +12,7 @@ use abi_stable::{
     sabi_trait::TD_Opaque,
     std_types::{RErr, ROk, RResult, RStr, RString, RVec},
 };
-use schemars::{JsonSchema, generate::SchemaSettings};
+use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
@@ -249,21 +249,9 @@ pub(crate) fn read_config<C: DeserializeOwned>(config: &str) -> Result<C, Failur
     })
 }
 
-/// The schema of a probe's config; keys it does not name are not allowed.
+/// The schema of a probe's config.
 pub(crate) fn schema<P: Exportable>() -> Value {
-    let mut schema = SchemaSettings::draft2020_12()
-        .into_generator()
-        .into_root_schema_for::<P::Config>()
-        .to_value();
-    if let Some(object) = schema.as_object_mut()
-        && object.contains_key("properties")
-        && !object.contains_key("unevaluatedProperties")
-    {
-        object
-            .entry("additionalProperties")
-            .or_insert(Value::Bool(false));
-    }
-    schema
+    crate::schema::of::<P::Config>()
 }
 
 /// An author's probe behind the barrier; empty once it was closed.

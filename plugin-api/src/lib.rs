@@ -92,6 +92,7 @@ mod logging;
 pub mod manifest;
 mod panic_barrier;
 mod probe;
+mod schema;
 pub mod testing;
 
 #[cfg(feature = "tokio")]

@@ -73,6 +73,9 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
+#[cfg(test)]
+pub(crate) use self::schema::fault as schema_fault;
+
 use std::{
     sync::{
         Arc,

@@ -14,11 +14,16 @@ pub(super) fn check(schema: &Value, config: &str) -> Result<(), Failure> {
     let Ok(config) = serde_json::from_str::<Value>(config) else {
         return Ok(());
     };
-    let schema = Schema { root: schema };
-    match schema.fault(schema.root, &config, "", 0) {
+    match fault(schema, &config) {
         Some(fault) => Err(Failure::config(fault)),
         None => Ok(()),
     }
+}
+
+/// The first way in which the config does not keep to the schema.
+pub(crate) fn fault(schema: &Value, config: &Value) -> Option<String> {
+    let schema = Schema { root: schema };
+    schema.fault(schema.root, config, "", 0)
 }
 
 struct Schema<'a> {
@@ -69,6 +74,9 @@ impl<'a> Schema<'a> {
             if let Some(forms) = forms(key)
                 && forms.iter().all(|form| inner(form).is_some())
             {
+                if let Some(key) = first_name(forms) {
+                    return Some(format!("{} lacks the key `{key}`", name(path)));
+                }
                 let faults: Vec<String> = forms.iter().filter_map(inner).collect();
                 return Some(format!(
                     "{} fits none of its forms: {}",
@@ -152,6 +160,20 @@ impl<'a> Schema<'a> {
         let pointer = node.get("$ref")?.as_str()?.strip_prefix('#')?;
         self.root.pointer(pointer)
     }
+}
+
+/// Returns the key that is missing, if the forms are nothing but its names: the key itself and its aliases.
+fn first_name(forms: &[Value]) -> Option<&str> {
+    let name = |form: &'_ Value| {
+        let form = form.as_object().filter(|form| form.len() == 1)?;
+        matches!(
+            form.get("required")?.as_array()?.as_slice(),
+            [Value::String(_)]
+        )
+        .then_some(())
+    };
+    forms.iter().map(name).collect::<Option<Vec<()>>>()?;
+    forms.first()?["required"][0].as_str()
 }
 
 fn is_of_type(wanted: &Value, value: &Value) -> bool {

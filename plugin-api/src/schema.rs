@@ -1,0 +1,44 @@
+//! The JSON Schema of a probe's config: as schemars derives it, closed to unknown keys, and with serde's aliases.
+
+mod aliases;
+mod closed;
+mod trace;
+
+use schemars::{JsonSchema, generate::SchemaSettings};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// Returns the schema of config type `C`. Keys that it does not name are not allowed, in nested tables either.
+pub(crate) fn of<C: DeserializeOwned + JsonSchema>() -> Value {
+    let mut schema = SchemaSettings::draft2020_12()
+        .into_generator()
+        .into_root_schema_for::<C>()
+        .to_value();
+    closed::close(&mut schema);
+    aliases::add::<C>(&mut schema);
+    schema
+}
+
+/// The forms that a schema combines: the entries of `allOf`, `anyOf` and `oneOf`, with their JSON pointers.
+fn forms<'a>(node: &'a Value, pointer: &'a str) -> impl Iterator<Item = (String, &'a Value)> {
+    ["allOf", "anyOf", "oneOf"]
+        .into_iter()
+        .flat_map(move |keyword| {
+            let forms = node.get(keyword).and_then(Value::as_array);
+            let forms = forms.into_iter().flatten().enumerate();
+            forms.map(move |(index, form)| (format!("{pointer}/{keyword}/{index}"), form))
+        })
+}
+
+/// The JSON pointer of what a schema refers to.
+fn target(node: &Value) -> Option<&str> {
+    node.get("$ref")?.as_str()?.strip_prefix('#')
+}
+
+/// The key as a segment of a JSON pointer (RFC 6901).
+fn segment(key: &str) -> String {
+    key.replace('~', "~0").replace('/', "~1")
+}
+
+#[cfg(test)]
+mod tests;
