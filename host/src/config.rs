@@ -10,12 +10,12 @@ mod inline;
 mod schema;
 mod secrets;
 mod source;
-mod spans;
+pub(crate) mod spans;
 mod syntax;
 #[cfg(test)]
 mod tests;
 pub mod web;
-mod wording;
+pub(crate) mod wording;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -30,12 +30,13 @@ pub use elements::resources::ResourcesConfig;
 pub use elements::trust::TrustConfig;
 pub use error::ConfigError;
 pub use inline::InlineConfig;
-pub use schema::{PluginSchema, json_schema};
+pub use schema::json_schema;
 pub use secrets::Secrets;
 pub use source::{Location, MAX_BYTES, Source};
 
 use crate::library::Policy;
 use crate::maintenance::Window;
+use crate::schema::{Subject, Violation};
 use error::Fault;
 use wording::{listed, nearest};
 
@@ -176,20 +177,37 @@ impl Config {
         ConfigError::unless_empty(&self.source, faults)
     }
 
-    /// Checks a platform's `config` table against its plugin's schema.
-    ///
-    /// # Errors
-    /// Names every violation with its line, its key and the rule.
-    pub fn validate_platform_config(
+    /// Where a platform's `config` table is in the file, and what in it must not be shown.
+    #[must_use]
+    pub fn subject(&self, platform: &PlatformConfig) -> Subject {
+        Subject {
+            base: spans::path(&["platform", &platform.name, "config"]),
+            hidden: platform.secrets.paths().to_vec(),
+        }
+    }
+
+    /// The violations as mistakes in this file.
+    #[must_use]
+    pub fn mistakes(&self, violations: Vec<Violation>) -> ConfigError {
+        let faults = schema::placed(violations, self.source.places()).collect();
+        ConfigError::new(Arc::clone(&self.source), faults)
+    }
+
+    /// A mistake for which all of a platform's table is to blame.
+    #[must_use]
+    pub fn mistake_of_platform(
         &self,
         platform: &PlatformConfig,
-        schema: &PluginSchema,
-    ) -> Result<(), ConfigError> {
-        let base = spans::path(&["platform", &platform.name, "config"]);
-        let faults = schema.faults(&platform.config, &base, &platform.secrets, || {
-            self.source.places()
-        });
-        ConfigError::unless_empty(&self.source, faults)
+        message: &str,
+        help: &str,
+    ) -> ConfigError {
+        let (path, places) = (
+            spans::path(&["platform", &platform.name]),
+            self.source.places(),
+        );
+        let message = format!("{}: {message}", places.name(&path));
+        let fault = Fault::new(message).help(help).at(places.key_at(&path));
+        ConfigError::new(Arc::clone(&self.source), vec![fault])
     }
 
     /// Where in the file the value at `json_pointer` inside a platform's `config` table stands, or else its

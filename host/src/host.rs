@@ -39,6 +39,7 @@ pub(crate) use self::{assembly::how, calendar::view as window_view};
 
 mod assembly;
 mod calendar;
+pub(crate) mod judging;
 mod operator;
 mod serving;
 #[cfg(target_os = "linux")]

@@ -46,6 +46,7 @@ pub mod history;
 pub mod host;
 #[cfg(target_os = "linux")]
 mod journal;
+pub mod judge;
 pub mod library;
 pub mod maintenance;
 pub mod metrics;
@@ -55,6 +56,7 @@ pub mod redaction;
 pub mod resources;
 pub mod schedule;
 pub mod scheduler;
+pub mod schema;
 pub mod server;
 pub mod stagger;
 pub mod state;

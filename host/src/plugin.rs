@@ -7,11 +7,17 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
+use serde::{Deserialize, Serialize};
 
-use crate::{metrics::ErrorType, redaction};
+use crate::{
+    metrics::ErrorType,
+    redaction,
+    schema::{Subject, Violation},
+};
 
 mod c_door;
 pub mod call_data;
+mod config_schema;
 pub mod door;
 pub mod in_process;
 pub(crate) mod irregular;
@@ -29,6 +35,7 @@ pub mod worker;
 #[path = "plugin/worker/elsewhere.rs"]
 pub mod worker;
 
+pub use config_schema::{ConfigSchema, SchemaTextError};
 #[cfg(target_os = "linux")]
 pub(crate) use rust_door::{newer, open_only};
 
@@ -89,7 +96,7 @@ pub struct Description {
     /// The API version it was built for.
     pub api: ApiVersion,
     /// The JSON Schema of a platform's `config` table.
-    pub config_schema: serde_json::Value,
+    pub config_schema: ConfigSchema,
     /// Whether its checks go on by themselves once begun, and take no thread while they wait.
     pub asynchronous: bool,
 }
@@ -101,6 +108,29 @@ pub struct ProbeSpec {
     pub platform: Arc<str>,
     /// The platform's config as JSON text, with secrets in it.
     pub config: Arc<str>,
+    /// What its calls try out, where they make no checks.
+    pub trial: Option<Arc<Trial>>,
+}
+
+impl ProbeSpec {
+    /// A probe that checks a platform.
+    pub fn new(platform: impl Into<Arc<str>>, config: impl Into<Arc<str>>) -> Self {
+        Self {
+            platform: platform.into(),
+            config: config.into(),
+            trial: None,
+        }
+    }
+}
+
+/// A try of a config, in place of a check: a call holds it against the plugin's schema, and may create a probe with it
+/// and drop that at once. Only workers do that, and only those that were [started for it](worker::Settings::trials).
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+pub struct Trial {
+    /// Where the config is, and what in it must not be shown.
+    pub subject: Subject,
+    /// Whether a probe is created with it.
+    pub creates: bool,
 }
 
 /// Leaves out the config, which may hold secrets.
@@ -227,6 +257,8 @@ pub struct Failure {
     pub kind: ErrorType,
     /// What went wrong, for people; under the same limits as a report's message.
     pub message: String,
+    /// How a config does not keep to the plugin's schema, where a [`Trial`] found that.
+    pub violations: Vec<Violation>,
 }
 
 impl Failure {
@@ -237,6 +269,7 @@ impl Failure {
         Self {
             kind,
             message: text,
+            violations: Vec::new(),
         }
     }
 }

@@ -61,6 +61,7 @@ fn worker(vetted: &Vetted) -> Worker {
     let settings = Settings {
         call_threads: 4,
         policy: sandbox::Policy::default(),
+        trials: false,
         load_timeout: Duration::from_secs(10),
     };
     Worker::load(vetted, &settings, Clock::start(), |_| {}).unwrap()
@@ -183,10 +184,7 @@ struct Calls<'a> {
 
 impl<'a> Calls<'a> {
     fn into(plugin: &'a dyn LoadedPlugin, batch: usize) -> Self {
-        let spec = ProbeSpec {
-            platform: "discord".into(),
-            config: "{}".into(),
-        };
+        let spec = ProbeSpec::new("discord", "{}");
         Self {
             plugin,
             probes: (0..batch).map(|_| plugin.open(spec.clone())).collect(),

@@ -7,8 +7,11 @@ use clap::Subcommand;
 use super::{CliError, Exit, Global, print};
 use crate::{
     clock::Clock,
-    config::{self, PluginSchema, web::WebConfig},
-    host,
+    config::{self, web::WebConfig},
+    host::{
+        self,
+        judging::{Judge, mistakes},
+    },
 };
 
 #[derive(Subcommand)]
@@ -45,13 +48,16 @@ fn check(global: &Global, web: &super::WebConfigFile) -> Result<Exit, CliError> 
         .map(|library| library.manifest.id.as_str())
         .collect();
     config.check_plugins(&ids)?;
+    let judge = Judge::new(Clock::start());
     let mut exit = Exit::Ok;
     for id in config.plugins_in_use() {
-        match loader.describe(id, &host::how(&config, id)) {
-            Ok(description) => {
-                let schema = PluginSchema::new(id, &description.config_schema)?;
-                for platform in config.platforms.iter().filter(|p| p.plugin == id) {
-                    config.validate_platform_config(platform, &schema)?;
+        let how = host::how(&config, id);
+        let library = loader.library(id);
+        match library.and_then(|library| judge.platforms(&config, &library, &how, true)) {
+            Ok(wrong) => {
+                for (platform, finding) in wrong {
+                    CliError::Config(mistakes(&config, platform, finding)).print();
+                    exit = Exit::Config;
                 }
             }
             Err(error) => {

@@ -5,11 +5,14 @@ use std::{fmt, path::Path, sync::Arc};
 use serde_json::Value;
 
 use super::error::{ConfigError, Fault};
-use super::schema::PluginSchema;
+use super::schema::placed;
 use super::secrets::{Lookup, Secrets};
 use super::source::Source;
 use super::{spans, syntax};
-use crate::redaction;
+use crate::{
+    redaction,
+    schema::{Subject, Violation},
+};
 
 /// A config, as JSON or as operators write it behind `config =`.
 pub struct InlineConfig {
@@ -49,13 +52,21 @@ impl InlineConfig {
         })
     }
 
-    /// Checks it against its plugin's schema, as the host does for a platform.
+    /// Where the config is in what was written, and what in it must not be shown.
+    #[must_use]
+    pub fn subject(&self) -> Subject {
+        Subject {
+            base: spans::path(&["config"]),
+            hidden: self.secrets.paths().to_vec(),
+        }
+    }
+
+    /// The violations as mistakes in what was written.
     ///
     /// # Errors
-    /// Names every violation with its key and the rule.
-    pub fn check(&self, schema: &PluginSchema) -> Result<(), ConfigError> {
-        let base = spans::path(&["config"]);
-        let faults = schema.faults(&self.value, &base, &self.secrets, || self.source.places());
+    /// When there is a violation.
+    pub fn check(&self, violations: Vec<Violation>) -> Result<(), ConfigError> {
+        let faults = placed(violations, self.source.places()).collect();
         ConfigError::unless_empty(&self.source, faults)
     }
 
@@ -106,6 +117,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::schema::CompiledSchema;
 
     #[test]
     fn a_config_may_be_written_as_json_or_as_in_the_file() {
@@ -146,9 +158,10 @@ mod tests {
         let schema = json!({
             "type": "object", "properties": { "url": { "type": "string" } }, "additionalProperties": false
         });
-        let schema = PluginSchema::new("http", &schema).unwrap();
-        let said = InlineConfig::parse("{ ulr = 1 }").unwrap().check(&schema);
-        let said = said.unwrap_err().to_plain();
+        let schema = CompiledSchema::new(schema).unwrap();
+        let config = InlineConfig::parse("{ ulr = 1 }").unwrap();
+        let violations = schema.violations(config.value(), &config.subject());
+        let said = config.check(violations).unwrap_err().to_plain();
         assert!(
             said.contains("config has no") && said.contains("did you mean `url`?"),
             "{said}"

@@ -36,9 +36,9 @@ pub(super) struct Lookup<'a> {
 }
 
 impl Secrets {
-    /// Whether the value at `path`, or anything inside it, is a secret.
-    pub(super) fn are_in(&self, path: &[String]) -> bool {
-        self.paths.iter().any(|secret| secret.starts_with(path))
+    /// The paths of the secrets inside `config`.
+    pub fn paths(&self) -> &[Vec<String>] {
+        &self.paths
     }
 
     /// The secrets themselves, to be taken out of what plugins say.

@@ -109,7 +109,7 @@ pub(super) fn path(segments: &[&str]) -> Vec<String> {
 }
 
 /// The segments of a JSON pointer (RFC 6901).
-pub(super) fn pointer(json_pointer: &str) -> impl Iterator<Item = String> {
+pub(crate) fn pointer(json_pointer: &str) -> impl Iterator<Item = String> {
     json_pointer
         .split('/')
         .skip(1)
@@ -117,7 +117,7 @@ pub(super) fn pointer(json_pointer: &str) -> impl Iterator<Item = String> {
 }
 
 /// The key as TOML takes it, in quotes where it needs them.
-pub(super) fn bare_or_quoted(key: &str) -> String {
+pub(crate) fn bare_or_quoted(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !key.is_empty() && key.chars().all(bare) {
         key.to_owned()

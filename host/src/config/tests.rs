@@ -11,9 +11,10 @@ use std::path::Path;
 use std::time::Duration;
 
 use conductor_plugin_api::manifest::Need;
+use serde_json::Value;
 
 use super::*;
-use crate::plugin::sandbox::Limits;
+use crate::{plugin::sandbox::Limits, schema::CompiledSchema};
 
 /// The smallest file that is complete: `more` and one platform.
 fn with_platform(more: &str) -> String {
@@ -30,6 +31,16 @@ fn parse(text: &str) -> Result<Config, ConfigError> {
 
 fn read(text: &str) -> Config {
     parse(text).unwrap_or_else(|error| panic!("{}", error.to_plain()))
+}
+
+/// Holds a platform's config against a plugin's schema, as a worker does it for the host.
+fn judged(config: &Config, platform: &PlatformConfig, schema: Value) -> Result<(), ConfigError> {
+    let schema = CompiledSchema::new(schema).unwrap();
+    let violations = schema.violations(&platform.config, &config.subject(platform));
+    match violations.is_empty() {
+        true => Ok(()),
+        false => Err(config.mistakes(violations)),
+    }
 }
 
 #[test]
@@ -100,7 +111,7 @@ fn the_defaults_that_the_schema_states_are_the_defaults() {
     assert_eq!(config.trust, TrustConfig::default());
 }
 
-fn section_schema(section: &str) -> serde_json::Value {
+fn section_schema(section: &str) -> Value {
     let schema = json_schema();
     let reference = schema["properties"][section]["$ref"]
         .as_str()

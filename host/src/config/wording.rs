@@ -1,7 +1,7 @@
 //! Words for messages: what somebody probably meant, lists, and text of others made fit to print.
 
 /// The candidate that is at most a third of its letters away from `word`, if there is one.
-pub(super) fn nearest<'a>(
+pub(crate) fn nearest<'a>(
     word: &str,
     candidates: impl IntoIterator<Item = &'a str>,
 ) -> Option<&'a str> {
@@ -18,7 +18,7 @@ pub(super) fn nearest<'a>(
 }
 
 /// The words in backquotes, with commas between.
-pub(super) fn listed<S: AsRef<str>>(words: &[S]) -> String {
+pub(crate) fn listed<S: AsRef<str>>(words: &[S]) -> String {
     let quoted: Vec<String> = words
         .iter()
         .map(|word| format!("`{}`", word.as_ref()))
@@ -27,7 +27,7 @@ pub(super) fn listed<S: AsRef<str>>(words: &[S]) -> String {
 }
 
 /// Cuts what comes from a file or a plugin to a length that a line can bear, without control characters.
-pub(super) fn shorten(text: &str) -> String {
+pub(crate) fn shorten(text: &str) -> String {
     let mut short: String = text.chars().take(LONGEST_QUOTE).map(printable).collect();
     if text.chars().nth(LONGEST_QUOTE).is_some() {
         short.push('…');

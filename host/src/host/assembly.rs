@@ -9,19 +9,16 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use super::judging::{Judge, mistakes};
 use crate::{
     board::Board,
     breaker,
-    config::{
-        self, BreakerConfig, Config, PlatformConfig, PluginConfig, PluginSchema, ResourcesConfig,
-    },
+    config::{self, BreakerConfig, Config, PlatformConfig, PluginConfig, ResourcesConfig},
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
-    library::{Catalog, Store},
-    metrics::{ErrorType, Isolation},
-    plugin::{
-        LoadError,
-        loader::{How, Loader},
-    },
+    judge::Finding,
+    library::{Catalog, Store, Vetted},
+    metrics::Isolation,
+    plugin::loader::{How, Loader},
     resources::Limits,
     scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Refused, Timing},
     server::Security,
@@ -32,10 +29,14 @@ pub(super) struct Assembly {
     shared: Arc<Shared>,
     board: Arc<Board>,
     loader: Loader,
+    judge: Judge,
     /// Whose key and passwords no plugin may read.
     security: Security,
     made: Mutex<Made>,
 }
+
+/// Why platforms' configs are not taken, by the platform's name.
+type Reasons = BTreeMap<String, Arc<str>>;
 
 /// What there is a guard for.
 #[derive(Default)]
@@ -64,6 +65,7 @@ impl Assembly {
         security: Security,
     ) -> Self {
         Self {
+            judge: Judge::new(shared.clock),
             shared,
             board,
             loader,
@@ -86,6 +88,7 @@ impl Assembly {
 
     /// What the scheduler is to look after under this config.
     pub(super) fn plan(&self, config: &Arc<Config>) -> Plan {
+        let refused = self.refused(config);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *made);
         // A plugin that no platform names for now keeps its guard, which the scheduler knows it by.
@@ -98,7 +101,7 @@ impl Assembly {
         let platforms: Vec<_> = config
             .platforms
             .iter()
-            .map(|platform| self.platform(config, platform, &old, &mut made))
+            .map(|platform| self.platform(platform, &old, &mut made, &refused))
             .collect();
         self.forget(&old, &made);
         self.shared.starvation.set_platforms(platforms.len());
@@ -117,6 +120,27 @@ impl Assembly {
             },
             limits: limits(&config.resources),
         }
+    }
+
+    /// The platforms whose config the plugin that runs does not take, and why.
+    fn refused(&self, config: &Config) -> Reasons {
+        let running = |id: &str| {
+            let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+            made.plugins.get(id)?.guard.running()
+        };
+        let mut refused = BTreeMap::new();
+        for id in config.plugins_in_use() {
+            if let Some(running) = running(id)
+                // One that does not load any more is replaced, and says why itself.
+                && let Ok(wrong) =
+                    self.judge
+                        .platforms(config, &running.vetted, &how(config, id), false)
+            {
+                let reason = |(platform, finding)| reason(config, platform, finding);
+                refused.extend(wrong.into_iter().map(reason));
+            }
+        }
+        refused
     }
 
     fn plugin(&self, config: &Arc<Config>, id: &str, old: &Made, made: &mut Made) -> PluginSetup {
@@ -151,10 +175,10 @@ impl Assembly {
 
     fn platform(
         &self,
-        config: &Config,
         platform: &PlatformConfig,
         old: &Made,
         made: &mut Made,
+        refused: &Reasons,
     ) -> PlatformSetup {
         let plugin = &made.plugins[&platform.plugin].guard;
         let known = old
@@ -165,10 +189,6 @@ impl Assembly {
             Some(known) => Arc::clone(&known.guard),
             None => self.new_guard(platform, plugin, old),
         };
-        let refused = plugin.running().and_then(|running| {
-            let schema = PluginSchema::new(&platform.plugin, &running.description.config_schema);
-            refusal(config, platform, &schema.ok()?)
-        });
         let remembered = Platform {
             config: platform.clone(),
             guard: Arc::clone(&guard),
@@ -177,7 +197,7 @@ impl Assembly {
         PlatformSetup {
             guard,
             config: platform.config.to_string().into(),
-            refused,
+            refused: refused.get(&platform.name).cloned(),
         }
     }
 
@@ -220,32 +240,33 @@ impl Assembly {
     fn load_job(&self, config: &Arc<Config>, id: &str) -> LoadJob {
         let (config, id, loader) = (Arc::clone(config), id.to_owned(), self.loader.clone());
         let (how, security) = (how(&config, &id), self.security.clone());
+        let judge = self.judge.clone();
         Arc::new(move |order| {
             // The web config may name another key by now.
             let mut how = how.clone();
             how.hidden.extend(security.private_files());
-            let loaded = loader.load(&id, &how, order.in_worker, order.instead, order.ended)?;
-            let description = loaded.plugin.description().clone();
-            let schema =
-                PluginSchema::new(&id, &description.config_schema).map_err(|e| LoadError {
-                    kind: ErrorType::Load,
-                    message: e.to_plain(),
-                    detail: None,
-                })?;
-            let platforms = config.platforms.iter().filter(|p| p.plugin == id);
-            let refused = platforms
-                .filter_map(|p| {
-                    let reason = refusal(&config, p, &schema)?;
-                    let text = p.config.to_string().into();
-                    Some((
-                        p.name.clone(),
-                        Refused {
-                            config: text,
-                            reason,
-                        },
-                    ))
+            // What goes into the host's own process must not bring that down with its first probe.
+            let creates = how.isolation == Isolation::InProcess;
+            let judged = |vetted: &Vetted| judge.platforms(&config, vetted, &how, creates);
+            let (loaded, wrong) = loader.load(
+                &id,
+                &how,
+                order.in_worker,
+                order.instead,
+                judged,
+                order.ended,
+            )?;
+            let refused = wrong
+                .into_iter()
+                // Where it may be tried again, the check says so each time.
+                .filter(|(_, finding)| !matches!(finding, Finding::Create(_)))
+                .map(|(platform, finding)| {
+                    let (name, reason) = reason(&config, platform, finding);
+                    let config = platform.config.to_string().into();
+                    (name, Refused { config, reason })
                 })
                 .collect();
+            let description = loaded.plugin.description().clone();
             Ok(Ready {
                 refused,
                 call_threads: how.call_threads,
@@ -294,12 +315,11 @@ fn hidden(config: &Config) -> Vec<PathBuf> {
         .collect()
 }
 
-/// Why a plugin does not take a platform's config, in one line.
-fn refusal(config: &Config, platform: &PlatformConfig, schema: &PluginSchema) -> Option<Arc<str>> {
-    let error = config.validate_platform_config(platform, schema).err()?;
-    let lines = error.to_plain();
+/// A platform's name, and why its plugin does not take its config, in one line.
+fn reason(config: &Config, platform: &PlatformConfig, finding: Finding) -> (String, Arc<str>) {
+    let lines = mistakes(config, platform, finding).to_plain();
     let line: Vec<_> = lines.lines().map(str::trim).collect();
-    Some(line.join("; ").into())
+    (platform.name.clone(), line.join("; ").into())
 }
 
 /// Whether two configs say the same of a platform, wherever in the file it stands.

@@ -26,7 +26,7 @@ use self::{
     exported::{Entries, is_null, read},
 };
 use super::{
-    Description, Failure, LoadError, ProbeSpec, Report,
+    ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
     call_data::{Begun, CallData},
     door,
     rust_door::{chain, one_line, open_now},
@@ -106,10 +106,10 @@ impl CDoor {
                 manifest.version
             ));
         }
-        let config_schema =
-            serde_json::from_slice(text(plugin.config_schema).to_bytes()).map_err(|e| {
-                format!("its `config_schema` is not JSON: {e}; correct it and rebuild it")
-            })?;
+        let config_schema = text(plugin.config_schema).to_str().map_err(|e| {
+            format!("its config schema is not UTF-8: {e}; correct it and rebuild it")
+        })?;
+        let config_schema = ConfigSchema::new(config_schema).map_err(|e| e.to_string())?;
         let host = functions::table(&manifest.id);
         // SAFETY: not null, and the plugin's own place for it, as the caller says; nothing of it runs yet that could read.
         unsafe { plugin.host.write_unaligned(host) };

@@ -8,7 +8,7 @@
 
 use std::{
     path::Path,
-    sync::{Arc, atomic::Ordering},
+    sync::{Arc, OnceLock, atomic::Ordering},
 };
 
 use super::{
@@ -17,7 +17,7 @@ use super::{
     record::{Phase, Record, Slot},
     threads::Threads,
 };
-use crate::{clock::Clock, library::Vetted};
+use crate::{clock::Clock, library::Vetted, schema::CompiledSchema};
 
 mod begun;
 mod probes;
@@ -38,6 +38,8 @@ pub struct InProcess {
     threads: Arc<Threads<Job>>,
     /// Calls that are under way and waited for, of an asynchronous plugin.
     in_flight: Arc<InFlight>,
+    /// What configs are held against when they are tried out; set in workers alone.
+    schema: Arc<OnceLock<CompiledSchema>>,
 }
 
 impl InProcess {
@@ -95,15 +97,17 @@ impl InProcess {
         slot: impl Fn() -> Slot + Send + Sync + 'static,
     ) -> Self {
         let (probes, in_flight) = (Arc::new(Probes::default()), Arc::new(InFlight::default()));
+        let schema = Arc::new(OnceLock::new());
         let threads = Arc::new_cyclic(|threads| {
             let (threads, id) = (threads.clone(), door.description().id.clone());
             let (door, probes) = (Arc::clone(&door), Arc::clone(&probes));
-            let in_flight = Arc::clone(&in_flight);
+            let (in_flight, schema) = (Arc::clone(&in_flight), Arc::clone(&schema));
             Threads::new(&id, call_threads, move || Worker {
                 door: Arc::clone(&door),
                 probes: Arc::clone(&probes),
                 threads: threads.clone(),
                 in_flight: Arc::clone(&in_flight),
+                schema: Arc::clone(&schema),
                 clock,
                 report: Report::empty(),
                 slot: slot(),
@@ -114,7 +118,14 @@ impl InProcess {
             probes,
             threads,
             in_flight,
+            schema,
         }
+    }
+
+    /// Lets configs be [tried out](super::Trial): for workers alone, since the schema is the plugin's.
+    pub(crate) fn try_configs_with(&mut self, schema: CompiledSchema) {
+        // It is set once, right after the library was opened.
+        let _ = self.schema.set(schema);
     }
 
     /// Whether nothing is waiting or running, calls that were given up aside.
@@ -128,7 +139,10 @@ impl LoadedPlugin for InProcess {
         self.door.description()
     }
 
-    fn open(&self, spec: ProbeSpec) -> ProbeId {
+    fn open(&self, mut spec: ProbeSpec) -> ProbeId {
+        if self.description().config_schema.is_null() && &*spec.config == "{}" {
+            spec.config = "null".into();
+        }
         self.probes.add(spec)
     }
 

@@ -100,31 +100,29 @@ impl Loader {
         &self.catalog
     }
 
-    /// Loads a plugin; `ended` is called if its worker ends later without having been asked to.
+    /// Loads a plugin; `first` is called with the library that was found for it, and `ended` if its worker ends later
+    /// without having been asked to.
     ///
     /// Where no library is known, the folders are looked through again first. Else that is left to whoever watches them: a
     /// folder that does not answer must not keep a plugin from being started again.
     ///
     /// # Errors
-    /// When no library has the id, or its library does not load.
-    pub fn load(
+    /// When no library has the id, `first` fails, or the library does not load.
+    pub fn load<T>(
         &self,
         id: &str,
         how: &How,
         in_worker: bool,
         instead: Option<Instead>,
+        first: impl FnOnce(&Vetted) -> Result<T, LoadError>,
         ended: impl FnOnce(Ended) + Send + 'static,
-    ) -> Result<Loaded, LoadError> {
-        let find = || self.catalog.find(id);
-        let vetted = find().or_else(|| {
-            self.catalog.scan();
-            find()
-        });
-        let vetted = vetted.ok_or_else(|| self.not_found(id))?;
+    ) -> Result<(Loaded, T), LoadError> {
+        let vetted = self.library(id)?;
         let vetted = match instead {
             Some(Instead { of, take }) if vetted.sha256 == of => take,
             _ => vetted,
         };
+        let done = first(&vetted)?;
         let (isolation, held) = self.place(id, how.isolation, in_worker);
         let (plugin, confinement): (Arc<dyn LoadedPlugin>, _) = match isolation {
             Isolation::Process => {
@@ -144,13 +142,27 @@ impl Loader {
                 (Arc::new(loaded), None)
             }
         };
-        Ok(Loaded {
+        let loaded = Loaded {
             plugin,
             vetted,
             isolation,
             held,
             confinement,
-        })
+        };
+        Ok((loaded, done))
+    }
+
+    /// The library of a plugin; where none is known, the folders are looked through again first.
+    ///
+    /// # Errors
+    /// When no library has the id.
+    pub fn library(&self, id: &str) -> Result<Arc<Vetted>, LoadError> {
+        let find = || self.catalog.find(id);
+        let vetted = find().or_else(|| {
+            self.catalog.scan();
+            find()
+        });
+        vetted.ok_or_else(|| self.not_found(id))
     }
 
     fn start_worker(
@@ -160,7 +172,7 @@ impl Loader {
         policy: Policy,
         ended: impl FnOnce(Ended) + Send + 'static,
     ) -> Result<Worker, LoadError> {
-        start_worker(vetted, how, policy, self.clock, ended)
+        start_worker(vetted, how, policy, false, self.clock, ended)
     }
 
     /// Where a plugin runs, and why that is not where the config wants it.
@@ -180,15 +192,14 @@ impl Loader {
         }
     }
 
-    /// What a plugin says of itself, from a generation that is made for this and ends at once.
+    /// What a plugin says of itself, from a worker that is made for this and ends at once.
     ///
     /// # Errors
-    /// As [`load`](Self::load).
+    /// When no library has the id, its library does not load, or its config schema is not valid.
     pub fn describe(&self, id: &str, how: &How) -> Result<Description, LoadError> {
-        let loaded = self.load(id, how, true, None, |_| {})?;
-        let description = loaded.plugin.description().clone();
-        loaded.plugin.end();
-        Ok(description)
+        let vetted = self.library(id)?;
+        let worker = for_trials(&vetted, how, self.clock, |_| {})?;
+        Ok(worker.description().clone())
     }
 
     fn not_found(&self, id: &str) -> LoadError {
@@ -219,19 +230,34 @@ impl Loader {
 /// # Errors
 /// When its worker cannot be started, or it does not load.
 pub fn throw_away(vetted: &Vetted, how: &How, clock: Clock) -> Result<Worker, LoadError> {
-    start_worker(vetted, how, policy(vetted, how)?, clock, |_| {})
+    start_worker(vetted, how, policy(vetted, how)?, false, clock, |_| {})
+}
+
+/// Loads one library in a worker that compiles its config schema and [tries configs out](super::Trial).
+///
+/// # Errors
+/// When its worker cannot be started, it does not load, or its config schema is not valid.
+pub fn for_trials(
+    vetted: &Vetted,
+    how: &How,
+    clock: Clock,
+    ended: impl FnOnce(Ended) + Send + 'static,
+) -> Result<Worker, LoadError> {
+    start_worker(vetted, how, policy(vetted, how)?, true, clock, ended)
 }
 
 fn start_worker(
     vetted: &Vetted,
     how: &How,
     policy: Policy,
+    trials: bool,
     clock: Clock,
     ended: impl FnOnce(Ended) + Send + 'static,
 ) -> Result<Worker, LoadError> {
     let settings = worker::Settings {
         call_threads: how.call_threads,
         policy,
+        trials,
         load_timeout: LOAD_TIMEOUT,
     };
     Worker::load(vetted, &settings, clock, ended)

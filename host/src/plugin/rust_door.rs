@@ -29,7 +29,7 @@ use conductor_plugin_api::{
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    Description, Failure, LoadError, ProbeSpec, Report,
+    ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
     call_data::{self, Begun, CallData},
     door, layout, set_message,
 };
@@ -119,8 +119,7 @@ impl RustDoor {
         };
         module.init()(host);
         let schema = module.config_schema()();
-        let config_schema = serde_json::from_str(&schema)
-            .map_err(|e| format!("its config schema is not JSON: {e}"))?;
+        let config_schema = ConfigSchema::new(&schema).map_err(|e| e.to_string())?;
         Ok(Self {
             module,
             host,

@@ -52,6 +52,8 @@ pub struct Settings {
     pub call_threads: usize,
     /// What it may do.
     pub policy: sandbox::Policy,
+    /// Whether it compiles the plugin's config schema as it loads, for [trials](super::Trial) of configs.
+    pub trials: bool,
     /// How long it may take to load its library.
     pub load_timeout: Duration,
 }
@@ -204,6 +206,7 @@ fn hello(vetted: &Vetted, settings: &Settings, clock: Clock) -> Hello {
             library: Some(vetted.path.clone()),
             ..settings.policy.clone()
         },
+        trials: settings.trials,
         call_threads: u32::try_from(settings.call_threads).unwrap_or(u32::MAX),
         log_level: rust_door::log_level(),
         clock: clock.anchor(),

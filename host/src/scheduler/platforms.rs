@@ -32,10 +32,8 @@ pub(super) struct Platform {
 impl Platform {
     /// What its probe is made of.
     pub(super) fn spec(&self) -> ProbeSpec {
-        ProbeSpec {
-            platform: Arc::clone(&self.guard.settings().name),
-            config: Arc::clone(&self.config),
-        }
+        let name = Arc::clone(&self.guard.settings().name);
+        ProbeSpec::new(name, Arc::clone(&self.config))
     }
 }
 

@@ -13,7 +13,7 @@ use crate::{
     library::{Catalog, Policy, Vetted},
     maintenance::{Checks, InForce},
     metrics::{ErrorType, Isolation, Metrics},
-    plugin::{Call, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report},
+    plugin::{Call, ConfigSchema, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report},
     schedule::Priority,
     state::BreakerOrder,
     tail::Tail,
@@ -227,7 +227,7 @@ fn load(loaded: &Mutex<Vec<Arc<Played>>>, is_asynchronous: bool) -> Ready {
         id: "played".to_owned(),
         version: format!("1.0.{number}"),
         api: ApiVersion::CURRENT,
-        config_schema: serde_json::Value::Null,
+        config_schema: ConfigSchema::new("{}").unwrap(),
         asynchronous: is_asynchronous,
     };
     let played = Arc::new(Played {

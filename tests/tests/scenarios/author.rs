@@ -44,6 +44,36 @@ fn the_readmes_fifteen_lines_are_a_plugin_that_a_running_host_checks() {
     host.wait_for_log("failing: error: No such file or directory");
 }
 
+#[test]
+fn a_plugin_whose_config_is_the_unit_type_is_hosted() {
+    let source = r#"
+        use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin};
+        struct Always;
+        impl Probe for Always {
+            type Config = ();
+            fn create((): (), _: &Context<'_>) -> Result<Self, Failure> { Ok(Self) }
+            fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> { Ok(Report::healthy("always")) }
+        }
+        export_plugin! { id: "always", probe: Always }
+    "#;
+    let manifest = format!(
+        "[package]\nname = \"always\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
+         [dependencies]\nconductor-plugin-api = {{ path = \"{API_PATH}\" }}\n[workspace]\n"
+    );
+    let folder = tempfile::tempdir().unwrap();
+    let api = workspace().join("plugin-api");
+    let library = build(folder.path(), "always", &manifest, source, &api, None);
+    let setup = Setup::without_plugins();
+    setup.install(&library);
+    let host = setup
+        .with("[platform.none]\nplugin = \"always\"")
+        .platform("empty", "always", "{}")
+        .start();
+    host.wait("their reports", |m| {
+        m.checks("none", "healthy") >= 1.0 && m.checks("empty", "healthy") >= 1.0
+    });
+}
+
 /// A plugin without config whose copy of the API was changed by `change`, with the id `id`.
 ///
 /// The copy is patched in by its path, so it is the same package to everybody but the layout check.

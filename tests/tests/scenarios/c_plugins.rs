@@ -92,6 +92,38 @@ fn the_examples_are_checked_in_a_worker_and_inside_the_host() {
 }
 
 #[test]
+fn a_plugin_that_takes_no_config_is_hosted_with_an_empty_table_or_none() {
+    let takes_null = source::creating(
+        "if (strcmp(config, \"null\") != 0) { conductor_fail(call, CONDUCTOR_FAILURE_CONFIG, config); return NULL; } return malloc(1);",
+    );
+    let takes_null =
+        takes_null.replace("\"{}\", create", "\"{\\\"type\\\":\\\"null\\\"}\", create");
+    for isolation in ["process", "in-process"] {
+        let setup = Setup::without_plugins();
+        if !compile(
+            &takes_null,
+            Language::C,
+            &setup.plugin_dir().join("sinner.so"),
+        ) {
+            return;
+        }
+        let setup = setup.with(&format!("[plugin.sinner]\nisolation = \"{isolation}\""));
+        let host = setup
+            .with("[platform.none]\nplugin = \"sinner\"")
+            .platform("empty", "sinner", "{}")
+            .platform("keys", "sinner", "{ pth = 1 }")
+            .start();
+        host.wait("reports and a refusal", |m| {
+            m.checks("none", "healthy") >= 1.0
+                && m.checks("empty", "healthy") >= 1.0
+                && m.failures("keys", "config") >= 1.0
+        });
+        host.wait_for_log("platform.keys.config must be empty");
+        assert_eq!(host.metrics().checks("none", "failed"), 0.0);
+    }
+}
+
+#[test]
 fn inspect_tells_what_a_c_library_is() {
     let setup = Setup::without_plugins();
     if !install_examples(&setup) {

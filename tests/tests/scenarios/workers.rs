@@ -51,10 +51,7 @@ impl Setup {
     }
 
     fn open(&self, config: &str) -> ProbeId {
-        self.worker.open(ProbeSpec {
-            platform: "discord".into(),
-            config: config.into(),
-        })
+        self.worker.open(ProbeSpec::new("discord", config))
     }
 
     fn start(&self, probes: &[ProbeId], watcher: &Arc<Watcher>) {
@@ -149,6 +146,7 @@ fn load(
     let settings = Settings {
         call_threads,
         policy: conductor::plugin::sandbox::Policy::default(),
+        trials: false,
         load_timeout: PATIENCE,
     };
     Worker::load(vetted, &settings, Clock::start(), ended)
@@ -174,7 +172,7 @@ fn a_library_is_loaded_described_and_called_in_another_process() {
     let setup = Setup::new(4);
     let description = setup.worker.description();
     assert_eq!(description.id, "fault");
-    assert_eq!(description.config_schema["type"], "object");
+    assert_eq!(description.config_schema.value()["type"], "object");
     let pid = setup.worker.pid().unwrap();
     let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap();
     assert!(

@@ -11,15 +11,17 @@ use super::desk::{Desk, End};
 use crate::{
     cli::{CliError, Exit, Global, Output, print},
     clock::Clock,
-    config::{InlineConfig, PluginSchema},
+    config::InlineConfig,
+    judge::{self, Candidate, Finding, Terms},
     library::{self, Policy, Store, Vetted},
     metrics::ErrorType,
     plugin::{
-        Failure, LoadError, ProbeId, ProbeSpec,
+        Ended, Failure, LoadError, ProbeId, ProbeSpec,
         in_process::InProcess,
         sandbox,
         worker::{self, Worker},
     },
+    schema::Violation,
     tail::Tail,
 };
 
@@ -89,13 +91,14 @@ fn checked(args: &Args, global: &Global) -> Result<Exit, CliError> {
         Ok(vetted) => vetted,
         Err(refusal) => return refused(&refusal),
     };
+    match violations(&vetted, &config) {
+        Ok(violations) => config.check(violations)?,
+        Err(error) => return refused(&error),
+    }
     let mut session = match Session::start(args, &vetted, &config) {
         Ok(session) => session,
         Err(error) => return refused(&error),
     };
-    let description = session.desk.plugin.description();
-    let schema = PluginSchema::new(&description.id, &description.config_schema)?;
-    config.check(&schema)?;
     let result = session.checks(args, &vetted, &config);
     session.desk.plugin.end();
     // Private copies go before the process does, which leaves without dropping what its caller has.
@@ -114,7 +117,7 @@ struct Session {
 impl Session {
     fn start(args: &Args, vetted: &Vetted, config: &InlineConfig) -> Result<Self, LoadError> {
         let clock = Clock::start();
-        let worker = start_worker(vetted, clock)?;
+        let worker = start_worker(vetted, false, clock, |_| {})?;
         let desk = match args.isolation {
             Isolation::Process => Desk::new(worker, clock),
             Isolation::InProcess => {
@@ -123,10 +126,8 @@ impl Session {
                 Desk::new(InProcess::load(vetted, 1, clock, None)?, clock)
             }
         };
-        let probe = desk.plugin.open(ProbeSpec {
-            platform: PLATFORM.into(),
-            config: config.value().to_string().into(),
-        });
+        let spec = ProbeSpec::new(PLATFORM, config.value().to_string());
+        let probe = desk.plugin.open(spec);
         Ok(Self { desk, probe, clock })
     }
 
@@ -183,7 +184,38 @@ impl Session {
     }
 }
 
-fn start_worker(vetted: &Vetted, clock: Clock) -> Result<Worker, LoadError> {
+/// Holds the config against the plugin's schema, in a worker of its own.
+fn violations(vetted: &Vetted, config: &InlineConfig) -> Result<Vec<Violation>, LoadError> {
+    let clock = Clock::start();
+    let candidate = Candidate {
+        platform: PLATFORM.into(),
+        config: config.value().to_string().into(),
+        subject: config.subject(),
+    };
+    let start = |ended| start_worker(vetted, true, clock, ended);
+    let mut verdict = judge::judge(start, &[candidate], Terms::new(false, 1), clock)?;
+    let error = |what: &str| {
+        Err(LoadError {
+            kind: ErrorType::Load,
+            message: format!("its config schema {what}"),
+            detail: None,
+        })
+    };
+    match verdict.findings.pop().flatten() {
+        None => Ok(Vec::new()),
+        Some(Finding::Violations(violations)) => Ok(violations),
+        Some(Finding::Create(failure)) => error(&format!("cannot be applied: {failure}")),
+        Some(Finding::Killed(end)) => error(&format!("cannot be applied: its worker {end}")),
+        Some(Finding::Stuck(_) | Finding::NotTried) => error("takes too long to apply"),
+    }
+}
+
+fn start_worker(
+    vetted: &Vetted,
+    trials: bool,
+    clock: Clock,
+    ended: impl FnOnce(Ended) + Send + 'static,
+) -> Result<Worker, LoadError> {
     let capabilities =
         sandbox::capabilities(&vetted.manifest.needs, None).map_err(|message| LoadError {
             kind: ErrorType::Load,
@@ -196,9 +228,10 @@ fn start_worker(vetted: &Vetted, clock: Clock) -> Result<Worker, LoadError> {
             capabilities,
             ..sandbox::Policy::default()
         },
+        trials,
         load_timeout: LOAD_TIMEOUT,
     };
-    Worker::load(vetted, &settings, clock, |_| {})
+    Worker::load(vetted, &settings, clock, ended)
 }
 
 fn told(nth: u64, end: &End) -> String {

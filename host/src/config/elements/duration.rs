@@ -6,6 +6,8 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
+use crate::schema::formats;
+
 /// A duration as it is written: `"5s"`, `"500ms"`, `"1m 30s"`.
 #[derive(Clone, Copy)]
 pub(in crate::config) struct Written(Duration);
@@ -23,7 +25,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 }
 
 /// The name under which the file's schema has durations checked, beyond their pattern.
-pub(in crate::config) const FORMAT: &str = "conductor-duration";
+const FORMAT: &str = formats::DURATION;
 
 /// The longest duration that any key takes, a year: what is longer is a slip.
 pub(crate) const LONGEST: Duration = Duration::from_secs(31_557_600);

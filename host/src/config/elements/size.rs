@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
+use crate::schema::formats;
+
 /// A size as it is written: `"512MiB"`, `"2 GB"`.
 #[derive(Clone, Copy)]
 pub(in crate::config) struct Written(u64);
@@ -22,7 +24,7 @@ pub(in crate::config) fn parse(text: &str) -> Option<u64> {
 }
 
 /// The name under which the file's schema has sizes checked.
-pub(in crate::config) const FORMAT: &str = "conductor-size";
+const FORMAT: &str = formats::SIZE;
 
 /// The size that was written, in bytes, if one was.
 pub(super) fn given(written: Option<Written>) -> Option<u64> {

@@ -30,8 +30,7 @@ fn http_schema() -> Value {
 
 fn mistakes(config: &str) -> String {
     let config = read(&format!("[platform.web]\nplugin = \"http\"\n{config}\n"));
-    let schema = PluginSchema::new("http", &http_schema()).unwrap();
-    match config.validate_platform_config(&config.platforms[0], &schema) {
+    match judged(&config, &config.platforms[0], http_schema()) {
         Ok(()) => "no mistake".to_owned(),
         Err(error) => error.to_plain(),
     }
@@ -78,53 +77,41 @@ fn a_missing_config_table_is_reported_at_the_platform() {
 
 #[test]
 fn a_schema_that_is_none_is_the_plugins_fault() {
-    let refused = |schema: Value| PluginSchema::new("http", &schema).unwrap_err().to_plain();
+    let refused = |schema: Value| CompiledSchema::new(schema).unwrap_err().to_string();
     assert_snapshot!(refused(json!({ "type": "strnig" })), @r#"
-    plugin http: its config schema is not valid: "strnig" is not valid under any of the schemas listed in the 'anyOf' keyword (at "/type")
-      help: the plugin is wrong here, not the configuration: tell its author
+    its config schema is not valid: "strnig" is not valid under any of the schemas listed in the 'anyOf' keyword (at "/type"); the plugin must be corrected, not the configuration
     "#);
     assert_snapshot!(refused(json!([])), @r#"
-    plugin http: its config schema is not valid: [] is not of types "boolean", "object" (at "")
-      help: the plugin is wrong here, not the configuration: tell its author
+    its config schema is not valid: [] is not of types "boolean", "object" (at ""); the plugin must be corrected, not the configuration
     "#);
     assert_snapshot!(refused(json!({ "pattern": "(" })), @r#"
-    plugin http: its config schema is not valid: "(" is not a "regex" (at "/pattern")
-      help: the plugin is wrong here, not the configuration: tell its author
+    its config schema is not valid: "(" is not a "regex" (at "/pattern"); the plugin must be corrected, not the configuration
     "#);
 }
 
 #[test]
 fn a_schema_cannot_make_the_host_fetch_or_read_anything() {
-    let refused = |schema: Value| PluginSchema::new("http", &schema).unwrap_err().to_plain();
+    let refused = |schema: Value| CompiledSchema::new(schema).unwrap_err().to_string();
     assert_snapshot!(refused(json!({ "$ref": "https://example.org/schema.json" })), @r#"
-    plugin http: its config schema is not valid: Resource 'https://example.org/schema.json' is not present in a registry and retrieving it failed: `resolve-http` feature or a custom resolver is required to resolve external schemas via HTTP (at "")
-      help: the plugin is wrong here, not the configuration: tell its author
+    its config schema is not valid: Resource 'https://example.org/schema.json' is not present in a registry and retrieving it failed: `resolve-http` feature or a custom resolver is required to resolve external schemas via HTTP (at ""); the plugin must be corrected, not the configuration
     "#);
     assert_snapshot!(refused(json!({ "$ref": "file:///etc/passwd" })), @r#"
-    plugin http: its config schema is not valid: Resource 'file:///etc/passwd' is not present in a registry and retrieving it failed: `resolve-file` feature or a custom resolver is required to resolve external schemas via files (at "")
-      help: the plugin is wrong here, not the configuration: tell its author
+    its config schema is not valid: Resource 'file:///etc/passwd' is not present in a registry and retrieving it failed: `resolve-file` feature or a custom resolver is required to resolve external schemas via files (at ""); the plugin must be corrected, not the configuration
     "#);
     assert_snapshot!(refused(json!({ "$schema": "https://example.org/meta", "type": "object" })), @r#"
-    plugin http: its config schema is not valid: Unknown meta-schema: 'https://example.org/meta'. Custom meta-schemas must be registered in the registry before use (at "")
-      help: the plugin is wrong here, not the configuration: tell its author
+    its config schema is not valid: Unknown meta-schema: 'https://example.org/meta'. Custom meta-schemas must be registered in the registry before use (at ""); the plugin must be corrected, not the configuration
     "#);
 }
 
 #[test]
 fn a_schema_cannot_make_the_host_spin() {
-    let refused = |schema: Value| PluginSchema::new("http", &schema).unwrap_err().to_plain();
+    let refused = |schema: Value| CompiledSchema::new(schema).unwrap_err().to_string();
     let backtracks = json!({ "properties": { "url": { "pattern": r"^(a|ab|b)*(?=c)\1$" } } });
     assert_snapshot!(refused(backtracks), @r#"
-    plugin http: its config schema is not valid: "^(a|ab|b)*(?=c)\\1$" is not a "regex" (at "/properties/url/pattern")
-      help: the plugin is wrong here, not the configuration: tell its author
+    its config schema is not valid: "^(a|ab|b)*(?=c)\\1$" is not a "regex" (at "/properties/url/pattern"); the plugin must be corrected, not the configuration
     "#);
 
     let endless = json!({ "$ref": "#" });
     let config = read("[platform.web]\nplugin = \"http\"\n");
-    let schema = PluginSchema::new("http", &endless).unwrap();
-    assert!(
-        config
-            .validate_platform_config(&config.platforms[0], &schema)
-            .is_ok()
-    );
+    assert!(judged(&config, &config.platforms[0], endless).is_ok());
 }

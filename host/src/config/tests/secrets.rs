@@ -143,15 +143,12 @@ fn a_secret_is_held_against_the_schema_and_never_shown() {
             "whole": { "not": { "type": "object" } },
         },
     });
-    let schema = PluginSchema::new("http", &schema).unwrap();
     let value = format!("\"${{{VARIABLE}}}\"");
     let config = here(&format!(
         "{{ pattern = {value}, number = {value}, choice = {value}, forms = {value}, short = {value}, constant = {value}, list = [{value}, {value}], table = {{ a = {value} }}, inner = {{ b = {value} }}, whole = {{ a = {{ b = [{value}] }} }} }}"
     ));
     let platform = &config.platforms[0];
-    let error = config
-        .validate_platform_config(platform, &schema)
-        .unwrap_err();
+    let error = judged(&config, platform, schema).unwrap_err();
     let shown = error.to_plain();
     // A part of it would be too much.
     assert!(!shown.contains(&secret()[..6]), "{shown}");
@@ -194,8 +191,5 @@ fn the_schema_of_the_file_lets_a_table_stand_for_a_text() {
     put(folder.path(), "url", b"https://example.org");
     let config = read_in(folder.path(), r#"{ url = { file = "url" } }"#).unwrap();
     let schema = json!({ "properties": { "url": { "type": "string", "pattern": "^https" } } });
-    let schema = PluginSchema::new("http", &schema).unwrap();
-    config
-        .validate_platform_config(&config.platforms[0], &schema)
-        .unwrap();
+    judged(&config, &config.platforms[0], schema).unwrap();
 }

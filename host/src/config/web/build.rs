@@ -15,8 +15,9 @@ use super::schema::{Http, Rate, SCHEMA, Written, says_yes};
 use super::{RateLimit, WebConfig, tls};
 use crate::config::elements::duration;
 use crate::config::error::Fault;
-use crate::config::secrets::Secrets;
+use crate::config::schema::placed;
 use crate::config::spans::{self, Inside, Place};
+use crate::schema::Subject;
 
 /// The config and what is to be remarked on, or all that is wrong.
 pub(super) fn build(
@@ -36,7 +37,8 @@ pub(super) fn build(
             .help("its keys are `tls_server_config`, `http_server_config`, `basic_auth_users`, `rate_limit`");
         return Err(vec![fault.at(places.value.clone())]);
     }
-    let faults = SCHEMA.faults(&values, &[], &Secrets::default(), || places);
+    let violations = SCHEMA.violations(&values, &Subject::default());
+    let faults: Vec<_> = placed(violations, places).collect();
     if !faults.is_empty() {
         return Err(faults);
     }

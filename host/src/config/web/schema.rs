@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::config::schema::PluginSchema;
+use crate::schema::CompiledSchema;
 
 /// A web config as it is written; every scalar is text.
 #[derive(Default, Deserialize)]
@@ -54,9 +54,8 @@ pub(super) struct Rate {
 }
 
 /// What a web config is held against.
-pub(super) static SCHEMA: LazyLock<PluginSchema> = LazyLock::new(|| {
-    PluginSchema::new("web config", &schema()).expect("a test compiles our own schema")
-});
+pub(super) static SCHEMA: LazyLock<CompiledSchema> =
+    LazyLock::new(|| CompiledSchema::new(schema()).expect("a test compiles our own schema"));
 
 /// Whether a scalar that the schema has let through says yes.
 pub(super) fn says_yes(text: &str) -> bool {

@@ -15,7 +15,7 @@ use super::*;
 use crate::{
     metrics::ErrorType,
     plugin::{
-        Caller, Failure, Waiting,
+        Caller, ConfigSchema, Failure, Waiting,
         call_data::{self, Begun, CallData},
         door::Probe,
     },
@@ -172,7 +172,7 @@ impl Played {
                 id: "played".to_owned(),
                 version: "0.1.0".to_owned(),
                 api: ApiVersion::CURRENT,
-                config_schema: serde_json::Value::Null,
+                config_schema: ConfigSchema::new("{}").unwrap(),
                 asynchronous: true,
             },
             stage: Arc::new(Stage {
@@ -189,10 +189,7 @@ impl Played {
     }
 
     fn open(&self, play: &str) -> ProbeId {
-        self.plugin.open(ProbeSpec {
-            platform: "shop".into(),
-            config: play.into(),
-        })
+        self.plugin.open(ProbeSpec::new("shop", play))
     }
 
     fn start(&self, probe: ProbeId, sequence: u64) {

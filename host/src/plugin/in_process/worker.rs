@@ -1,7 +1,7 @@
 //! What the threads do: create probes, make or begin their checks, and drop them.
 
 use std::{
-    sync::{Arc, PoisonError, TryLockError, Weak, atomic::Ordering},
+    sync::{Arc, OnceLock, PoisonError, TryLockError, Weak, atomic::Ordering},
     time::Duration,
 };
 
@@ -14,13 +14,16 @@ use crate::{
     clock::Clock,
     metrics::ErrorType,
     plugin::{
-        Call, Failure, Report, Waiting,
+        Call, Failure, Report, Trial, Waiting,
         call_data::{self, Begun, CallData},
         door::{Door, Probe},
         record::{Phase, Slot},
         threads::{Ran, Threads, Work},
     },
+    schema::CompiledSchema,
 };
+
+use serde_json::Value;
 
 /// What one thread works with.
 pub(super) struct Worker {
@@ -29,6 +32,7 @@ pub(super) struct Worker {
     /// Those it belongs to.
     pub(super) threads: Weak<Threads<Job>>,
     pub(super) in_flight: Arc<InFlight>,
+    pub(super) schema: Arc<OnceLock<CompiledSchema>>,
     pub(super) clock: Clock,
     pub(super) report: Report,
     pub(super) slot: Slot,
@@ -53,7 +57,10 @@ impl Worker {
         };
         let result = match self.probes.get(call.probe) {
             Some(cell) => {
-                let result = self.call(&cell, call, deadline);
+                let result = match &cell.spec.trial {
+                    Some(trial) => self.try_out(&cell, trial, self.data(&cell, call, deadline)),
+                    None => self.call(&cell, call, deadline),
+                };
                 if cell.closed.load(Ordering::SeqCst) {
                     self.close(&cell);
                 }
@@ -88,12 +95,38 @@ impl Worker {
         result
     }
 
+    /// Holds a config against the plugin's schema, and creates and drops a probe if that is wanted.
+    fn try_out(&mut self, cell: &Cell, trial: &Trial, data: CallData) -> Result<(), Failure> {
+        let Some(schema) = self.schema.get() else {
+            let what = "configs are tried out in workers that were started for it";
+            return Err(Failure::new(ErrorType::Error, what));
+        };
+        let config: Value = serde_json::from_str(&cell.spec.config)
+            .map_err(|e| Failure::new(ErrorType::Config, format!("config: {e}")))?;
+        let violations = schema.violations(&config, &trial.subject);
+        if let Some(first) = violations.first() {
+            return Err(Failure {
+                violations: violations.clone(),
+                ..Failure::new(ErrorType::Config, &first.message)
+            });
+        }
+        if trial.creates {
+            let probe = self.door.create(&cell.spec, &data)?;
+            self.drop_probe(probe, &data)?;
+        }
+        self.report = Report::empty();
+        Ok(())
+    }
+
     /// Begins a call that then goes on by itself.
     fn begin(&mut self, call: Call) -> Ran {
         let started = self.clock.now();
         let Some(cell) = self.probes.get(call.probe) else {
             return self.check(&call);
         };
+        if cell.spec.trial.is_some() {
+            return self.check(&call);
+        }
         let under_way = UnderWay::new(&self.in_flight);
         // From when it is started on it may be given up.
         cell.set_call(&under_way);

@@ -9,7 +9,10 @@ use std::{ffi::OsString, time::Duration};
 use conductor_plugin_api::manifest::{ApiVersion, Door, Manifest};
 use serde::{Deserialize, Serialize};
 
-use crate::plugin::sandbox::Policy;
+use crate::{
+    plugin::{Trial, sandbox::Policy},
+    schema::Violation,
+};
 
 /// From a host to its worker.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
@@ -26,6 +29,8 @@ pub enum ToWorker {
         config: String,
         /// What in it is a secret, for the worker to take out of what the plugin says before it shortens that.
         secrets: Vec<String>,
+        /// What calls try out, where they make no checks.
+        trial: Option<Trial>,
     },
     /// The probe is to be dropped.
     Close {
@@ -58,6 +63,8 @@ pub struct Hello {
     pub manifest: ManifestFacts,
     /// What the worker may do.
     pub policy: Policy,
+    /// Whether the plugin's config schema is to be compiled, for configs to be tried out.
+    pub trials: bool,
     /// How many calls may run at once.
     pub call_threads: u32,
     /// The least important lines that the host logs: 0 none, 1 errors, … 5 everything.
@@ -135,7 +142,7 @@ pub struct Request {
 /// From a worker to its host.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub enum FromWorker<S> {
-    /// The first message where all went well.
+    /// The first message, but for `Opened`, where all went well.
     Loaded {
         /// The JSON Schema of a platform's `config` table.
         schema: S,
@@ -164,6 +171,8 @@ pub enum FromWorker<S> {
         /// What it says.
         text: S,
     },
+    /// The library is opened, and its config schema is being compiled.
+    Opened,
 }
 
 /// The end of a call.
@@ -197,6 +206,8 @@ pub struct Failed<S> {
     pub kind: u8,
     /// What went wrong.
     pub message: S,
+    /// How a config does not keep to the plugin's schema.
+    pub violations: Vec<Violation>,
 }
 
 /// A time as it travels.

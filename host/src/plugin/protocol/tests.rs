@@ -52,6 +52,7 @@ fn some_messages() -> Vec<Said> {
     let failed = Failed {
         kind: 2,
         message: "no".to_owned(),
+        violations: Vec::new(),
     };
     let answer = |call, result| Answer {
         call,

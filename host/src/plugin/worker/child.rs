@@ -44,6 +44,7 @@ use crate::{
         sandbox,
     },
     redaction,
+    schema::CompiledSchema,
 };
 
 mod forward;
@@ -142,9 +143,9 @@ fn work(socket: UnixStream) -> ! {
     let clock = Clock::join(hello.clock);
     let outlet = Arc::new(Outlet::new(socket, clock));
     forward::start(hello.log_level, &outlet);
-    match load(&hello, clock) {
+    match load(&hello, clock, &outlet) {
         Ok((plugin, unconfined)) => {
-            let schema = plugin.description().config_schema.to_string();
+            let schema = plugin.description().config_schema.as_str().to_owned();
             let asynchronous = plugin.description().asynchronous;
             if asynchronous {
                 outlet.gather();
@@ -170,12 +171,16 @@ fn work(socket: UnixStream) -> ! {
     }
 }
 
-fn load(hello: &Hello, clock: Clock) -> Result<(InProcess, Vec<String>), LoadError> {
+fn load(
+    hello: &Hello,
+    clock: Clock,
+    outlet: &Outlet,
+) -> Result<(InProcess, Vec<String>), LoadError> {
     // Before a byte of the library runs.
     let unconfined = sandbox::apply(&hello.policy)
         .map_err(|what| LoadError::load(&format!("its worker cannot be confined: {what}")))?;
     let call_threads = usize::try_from(hello.call_threads).unwrap_or(usize::MAX);
-    let plugin = InProcess::open_copy(
+    let mut plugin = InProcess::open_copy(
         Path::new(&hello.path),
         Path::new(&hello.origin),
         &hello.manifest.manifest(),
@@ -183,6 +188,14 @@ fn load(hello: &Hello, clock: Clock) -> Result<(InProcess, Vec<String>), LoadErr
         clock,
         Slot::unrecorded,
     )?;
+    if hello.trials {
+        // What comes of the library from here on is its schema's doing.
+        let _ = outlet.say(&FromWorker::Opened);
+        let schema = plugin.description().config_schema.value();
+        let schema =
+            CompiledSchema::new(schema).map_err(|error| LoadError::load(&error.to_string()))?;
+        plugin.try_configs_with(schema);
+    }
     Ok((plugin, unconfined))
 }
 
@@ -240,11 +253,13 @@ impl Child {
                 platform,
                 config,
                 secrets,
+                trial,
             } => {
                 redaction::learn(secrets.iter().map(String::as_str));
                 let spec = ProbeSpec {
                     platform: platform.into(),
                     config: config.into(),
+                    trial: trial.map(Arc::new),
                 };
                 let opened = Opened {
                     probe: self.plugin.open(spec),

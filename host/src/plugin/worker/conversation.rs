@@ -103,6 +103,7 @@ impl Conversation {
             platform: spec.platform.to_string(),
             config: spec.config.to_string(),
             secrets,
+            trial: spec.trial.as_deref().cloned(),
         });
         self.flush(&mut state);
         drop(state);

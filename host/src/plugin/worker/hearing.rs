@@ -10,10 +10,11 @@ use super::{conversation::Conversation, limiter::Limiter};
 use crate::{
     metrics::ErrorType,
     plugin::{
-        Failure, LoadError, Report,
+        ConfigSchema, Failure, LoadError, Report,
         protocol::messages::{Answer, Failed, Found, FromWorker},
         set_message,
     },
+    schema::{MAX_VIOLATIONS, Violation},
 };
 
 /// Hears out one worker.
@@ -22,6 +23,7 @@ pub(super) struct Hearing {
     plugin: Arc<str>,
     limiter: Limiter,
     loaded: bool,
+    opened: bool,
     /// Filled in anew by each answer, so that one costs no memory.
     report: Report,
 }
@@ -30,7 +32,7 @@ pub(super) struct Hearing {
 #[derive(Debug)]
 pub(super) struct Traits {
     /// The JSON Schema of a platform's `config` table.
-    pub(super) config_schema: serde_json::Value,
+    pub(super) config_schema: ConfigSchema,
     /// Whether its checks take no thread while they wait.
     pub(super) asynchronous: bool,
 }
@@ -52,6 +54,7 @@ impl Hearing {
             plugin,
             limiter: Limiter::default(),
             loaded: false,
+            opened: false,
             report: Report::empty(),
         }
     }
@@ -80,16 +83,22 @@ impl Hearing {
                 self.log(level, platform, text, now);
                 Ok(Heard::Nothing)
             }
-            FromWorker::Loaded { .. } | FromWorker::Refused { .. } if self.loaded => {
+            FromWorker::Opened | FromWorker::Loaded { .. } | FromWorker::Refused { .. }
+                if self.loaded =>
+            {
                 Err("said twice whether its library is loaded".to_owned())
+            }
+            FromWorker::Opened => {
+                self.opened = true;
+                Ok(Heard::Nothing)
             }
             FromWorker::Loaded {
                 schema,
                 asynchronous,
                 unconfined,
             } => {
-                let config_schema = serde_json::from_str(schema)
-                    .map_err(|e| format!("sent a config schema that is not JSON: {e}"))?;
+                let config_schema = ConfigSchema::new(schema)
+                    .map_err(|e| format!("sent a wrong config schema: {e}"))?;
                 self.loaded = true;
                 if asynchronous {
                     self.conversation.is_asynchronous();
@@ -111,6 +120,11 @@ impl Hearing {
                 detail: detail.map(str::to_owned),
             })),
         }
+    }
+
+    /// Whether the worker has opened the library, and compiles its config schema if it is not done.
+    pub(super) fn has_opened(&self) -> bool {
+        self.opened
     }
 
     /// When there is something to say of lines that were not logged.
@@ -196,9 +210,23 @@ fn failure(failed: &Failed<&str>, call: u64) -> Result<Failure, String> {
         ErrorType::Protocol,
     ];
     let kind = failed.kind;
+    let violations = failed.violations.iter().take(MAX_VIOLATIONS);
     one_of(kind, &known)
-        .map(|kind| Failure::new(kind, failed.message))
+        .map(|kind| Failure {
+            violations: violations.map(believed).collect(),
+            ..Failure::new(kind, failed.message)
+        })
         .ok_or_else(|| format!("answered call {call} with error type {kind}"))
+}
+
+/// A violation as the host passes it on: each text one line, within the limits, and without secrets.
+fn believed(told: &Violation) -> Violation {
+    Violation {
+        path: told.path.clone(),
+        at_key: told.at_key,
+        message: line(&told.message),
+        help: told.help.as_deref().map(line),
+    }
 }
 
 fn one_of(kind: u8, known: &[ErrorType]) -> Option<ErrorType> {

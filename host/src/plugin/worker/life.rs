@@ -284,8 +284,12 @@ impl Life {
             Cause::LoadTimeout(timeout) => ended(
                 ErrorType::Timeout,
                 &format!(
-                    "did not finish loading within {}, and was killed; a constructor of the library's hangs",
-                    humantime::format_duration(*timeout)
+                    "did not finish loading within {}, and was killed{}",
+                    humantime::format_duration(*timeout),
+                    match self.hearing.has_opened() {
+                        true => " while it compiled its config schema",
+                        false => "; a constructor of the library's hangs",
+                    }
                 ),
             ),
             Cause::Refused(error) => ended(error.kind, &error.message),
@@ -309,6 +313,7 @@ impl Life {
         };
         let while_loading = match cause {
             Cause::LoadTimeout(_) => "",
+            _ if self.hearing.has_opened() => " while it compiled its config schema",
             _ => " while it loaded the library",
         };
         LoadError {

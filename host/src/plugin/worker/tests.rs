@@ -107,10 +107,7 @@ impl Fake {
     /// Starts calls, each into a probe of its own.
     fn call(&self, calls: usize) -> Arc<Watcher> {
         let watcher = Arc::new(Watcher::default());
-        let spec = ProbeSpec {
-            platform: "discord".into(),
-            config: "{}".into(),
-        };
+        let spec = ProbeSpec::new("discord", "{}");
         let mut calls = (0..calls)
             .map(|sequence| Call {
                 probe: self.conversation.open(spec.clone()),
@@ -216,6 +213,7 @@ fn failed(call: u64, kind: ErrorType) -> Answer<String> {
         result: Err(Failed {
             kind: kind as u8,
             message: "no".to_owned(),
+            violations: Vec::new(),
         }),
         ..found(call, 0, "")
     }
@@ -375,10 +373,8 @@ fn a_worker_that_does_not_read_holds_nobody_up_and_gets_everything_in_the_end() 
     let mut fake = Fake::loaded();
     let config: Arc<str> = format!("\"{}\"", "x".repeat(100_000)).into();
     for _ in 0..100 {
-        fake.conversation.open(ProbeSpec {
-            platform: "discord".into(),
-            config: Arc::clone(&config),
-        });
+        fake.conversation
+            .open(ProbeSpec::new("discord", Arc::clone(&config)));
     }
     assert!(
         fake.conversation.unsent() > 1 << 20,
@@ -396,10 +392,10 @@ fn a_worker_that_does_not_read_holds_nobody_up_and_gets_everything_in_the_end() 
 fn a_worker_is_told_the_secrets_of_its_platforms_before_their_probes_are_created() {
     crate::redaction::learn(["open-sesame-of-this", "open-sesame-of-another"]);
     let mut fake = Fake::loaded();
-    fake.conversation.open(ProbeSpec {
-        platform: "discord".into(),
-        config: r#"{"token":"Bearer open-sesame-of-this"}"#.into(),
-    });
+    fake.conversation.open(ProbeSpec::new(
+        "discord",
+        r#"{"token":"Bearer open-sesame-of-this"}"#,
+    ));
     let ToWorker::Open { secrets, .. } = fake.hear() else {
         panic!("nothing else was said");
     };
@@ -411,10 +407,8 @@ fn a_worker_that_never_reads_is_ended() {
     let fake = Fake::loaded();
     let config: Arc<str> = "x".repeat(8 << 20).into();
     for _ in 0..=conversation::MAX_UNSENT / config.len() {
-        fake.conversation.open(ProbeSpec {
-            platform: "discord".into(),
-            config: Arc::clone(&config),
-        });
+        fake.conversation
+            .open(ProbeSpec::new("discord", Arc::clone(&config)));
     }
     let ended = fake.end();
     assert_eq!(ended.message, "took no messages any more, and was killed");
@@ -480,7 +474,7 @@ fn a_library_that_does_not_load_is_an_error_that_says_why() {
     let error = refused(&lying);
     assert_eq!(error.kind, ErrorType::Protocol);
     assert!(
-        error.message.contains("a config schema that is not JSON"),
+        error.message.contains("its config schema is not JSON"),
         "{error}"
     );
     for fake in [silent, dying, unwilling, lying] {
@@ -492,10 +486,7 @@ fn a_library_that_does_not_load_is_an_error_that_says_why() {
 #[test]
 fn what_a_worker_prints_and_logs_is_logged_within_limits() {
     let mut fake = Fake::loaded();
-    fake.conversation.open(ProbeSpec {
-        platform: "discord".into(),
-        config: "{}".into(),
-    });
+    fake.conversation.open(ProbeSpec::new("discord", "{}"));
     let mut output = fake.output.take().unwrap();
     output.write_all(b"\x1b[31mred\n").unwrap();
     fake.say(&FromWorker::Log {

@@ -59,7 +59,7 @@ fn a_schema_that_is_no_json_is_refused() {
         &source,
         Language::C,
         "load",
-        &["`config_schema` is not JSON"],
+        &["its config schema is not JSON"],
     );
 }
 

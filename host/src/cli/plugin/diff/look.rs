@@ -65,7 +65,7 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
         sha256: vetted.sha256.to_string(),
         libraries: inspection.libraries.into_iter().collect(),
         symbols: symbols.into_iter().collect(),
-        schema: description.config_schema,
+        schema: description.config_schema.value(),
         asynchronous: description.asynchronous,
         measurements: measured?,
         manifest: vetted.manifest,
@@ -74,10 +74,7 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
 
 /// The names of what one check measures.
 fn measured(desk: &Desk, config: &str) -> Result<BTreeSet<String>, String> {
-    let probe = desk.plugin.open(ProbeSpec {
-        platform: "diff".into(),
-        config: config.into(),
-    });
+    let probe = desk.plugin.open(ProbeSpec::new("diff", config));
     let end = desk.check(probe, TIMEOUT, GRACE);
     let end = end.ok_or_else(|| format!("its check did not end in {} s", TIMEOUT.as_secs()))?;
     let report = end.result.map_err(|e| format!("its check failed: {e}"))?;

@@ -13,7 +13,7 @@ use crate::metrics::ErrorType;
 fn fuzz(subject: &Subject) -> Verdict {
     let door = go_on!(subject.door());
     let good = subject.good_config(&*door).unwrap_or_else(|_| json!({}));
-    let properties = door.description().config_schema["properties"].clone();
+    let properties = door.description().config_schema.value()["properties"].clone();
     let keys: Vec<String> = properties
         .as_object()
         .into_iter()

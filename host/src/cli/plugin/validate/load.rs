@@ -9,9 +9,9 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    config::PluginSchema,
     metrics::ErrorType,
     plugin::{LoadError, open_only},
+    schema::CompiledSchema,
 };
 
 fn opens(subject: &Subject) -> Verdict {
@@ -111,14 +111,14 @@ fn two_copies(subject: &Subject) -> Verdict {
 
 fn schema(subject: &Subject) -> Verdict {
     let door = go_on!(subject.door());
-    let description = door.description();
-    if let Err(error) = PluginSchema::new(&description.id, &description.config_schema) {
+    let schema = door.description().config_schema.value();
+    if let Err(error) = CompiledSchema::new(schema.clone()) {
         return Verdict::failed(
-            error.to_plain(),
+            error.to_string(),
             "it has to be a JSON Schema that refers to nothing outside itself",
         );
     }
-    let properties = description.config_schema["properties"].as_object();
+    let properties = schema["properties"].as_object();
     let silent = properties
         .into_iter()
         .flatten()

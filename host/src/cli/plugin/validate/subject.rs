@@ -18,7 +18,6 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config::PluginSchema,
     metrics::ErrorType,
     plugin::{
         Failure, LoadError, ProbeSpec,
@@ -28,6 +27,7 @@ use crate::{
         record::Slot,
     },
     redaction,
+    schema::CompiledSchema,
 };
 
 /// A library under test.
@@ -81,10 +81,9 @@ impl Subject {
     }
 
     /// Its config schema.
-    pub(super) fn schema(&self, door: &dyn Door) -> Result<PluginSchema, Verdict> {
-        let description = door.description();
-        PluginSchema::new(&description.id, &description.config_schema)
-            .map_err(|error| Verdict::skipped(error.to_plain()))
+    pub(super) fn schema(&self, door: &dyn Door) -> Result<CompiledSchema, Verdict> {
+        CompiledSchema::new(door.description().config_schema.value())
+            .map_err(|error| Verdict::skipped(error.to_string()))
     }
 
     /// Creates a probe; with a deadline that nobody should need.
@@ -129,10 +128,7 @@ impl Subject {
 
 /// A probe of the tests' platform.
 pub(super) fn spec(config: &str) -> ProbeSpec {
-    ProbeSpec {
-        platform: PLATFORM.into(),
-        config: config.into(),
-    }
+    ProbeSpec::new(PLATFORM, config)
 }
 
 /// A failure as a test tells of it.

@@ -19,6 +19,7 @@ use crate::{
         self, Encoder, Unsent,
         messages::{Answer, Failed, FromWorker},
     },
+    schema::Violation,
 };
 
 /// A worker's way to its host.
@@ -131,6 +132,7 @@ impl Outlet {
                 message: format!(
                     "its report takes {bytes} bytes, a worker can pass on {MAX_ANSWER}; measure less, or under shorter names"
                 ),
+                violations: Vec::new(),
             });
         }
         let slow = Duration::from_nanos(answer.took) >= SLOW;
@@ -222,7 +224,10 @@ fn size(answer: &Answer<String>) -> usize {
             let measurements: usize = measured.map(|(name, _)| name.len() + 13).sum();
             found.message.len() + measurements
         }
-        Err(failed) => failed.message.len(),
+        Err(failed) => {
+            let violations = failed.violations.iter().map(Violation::size);
+            failed.message.len() + violations.sum::<usize>()
+        }
     };
     text + 50
 }

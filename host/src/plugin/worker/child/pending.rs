@@ -129,6 +129,7 @@ fn answer(
             Err(failure) => Err(Failed {
                 kind: failure.kind as u8,
                 message: failure.message,
+                violations: failure.violations,
             }),
         },
     }

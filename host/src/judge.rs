@@ -1,0 +1,233 @@
+//! Tries configs out before anything goes by them: each is held against its plugin's schema, and a probe may be created
+//! with it and dropped, in a throw-away worker.
+//!
+//! A schema and a `create` may hang, use up all memory and kill their process. So each trial has a deadline and all
+//! together have one, a worker that dies is replaced, and what was under way in it is tried again one by one, so that
+//! the config that killed it is known by name.
+
+use std::{collections::VecDeque, sync::Arc, time::Duration};
+
+use crate::{
+    clock::Clock,
+    plugin::{Description, Ended, Failure, LoadError, LoadedPlugin, ProbeSpec, Trial},
+    schema::{Subject, Violation},
+};
+use batch::Batch;
+
+mod batch;
+
+/// A platform's config to try out.
+#[derive(Clone, Debug)]
+pub struct Candidate {
+    /// The platform's name.
+    pub platform: Arc<str>,
+    /// Its config as JSON text, with secrets in it.
+    pub config: Arc<str>,
+    /// Where the config is, and what in it must not be shown.
+    pub subject: Subject,
+}
+
+/// What is wrong with a config, or with the plugin that was given it.
+#[derive(Clone, Debug)]
+pub enum Finding {
+    /// It does not keep to the plugin's schema.
+    Violations(Vec<Violation>),
+    /// No probe can be created with it.
+    Create(Failure),
+    /// The trial did not end within this time.
+    Stuck(Duration),
+    /// The worker died of it; the text goes on after "its worker".
+    Killed(String),
+    /// It was not tried: the plugin failed with too many others, or there was no time left.
+    NotTried,
+}
+
+/// What the trials of one plugin's configs came to.
+#[derive(Debug)]
+pub struct Verdict {
+    /// What the plugin says of itself.
+    pub description: Description,
+    /// For each candidate, what is wrong with it.
+    pub findings: Vec<Option<Finding>>,
+}
+
+/// How trials are made.
+#[derive(Clone, Copy, Debug)]
+pub struct Terms {
+    /// Whether probes are created.
+    pub creates: bool,
+    /// How many trials are under way at a time.
+    pub at_once: usize,
+    /// The longest that one may take.
+    pub each: Duration,
+    /// The longest that all may take.
+    pub all: Duration,
+}
+
+impl Terms {
+    /// Those of a host, for a plugin that may keep so many threads busy.
+    #[must_use]
+    pub fn new(creates: bool, call_threads: usize) -> Self {
+        Self {
+            creates,
+            at_once: call_threads.max(1),
+            each: Duration::from_secs(10),
+            all: Duration::from_secs(60),
+        }
+    }
+}
+
+/// Tries out the configs of one plugin. `start` starts a worker that [tries configs](crate::plugin::worker::Settings),
+/// and has its argument called when that dies.
+///
+/// # Errors
+/// When the plugin does not load at all.
+pub fn judge<P: LoadedPlugin>(
+    start: impl Fn(Box<dyn FnOnce(Ended) + Send>) -> Result<P, LoadError>,
+    candidates: &[Candidate],
+    terms: Terms,
+    clock: Clock,
+) -> Result<Verdict, LoadError> {
+    let until = clock.now() + terms.all;
+    let mut session = Session::start(&start)?;
+    let mut verdict = Verdict {
+        description: session.plugin.description().clone(),
+        findings: vec![None; candidates.len()],
+    };
+    let mut open: VecDeque<usize> = (0..candidates.len()).collect();
+    // Were under way together when a worker died.
+    let mut suspects = VecDeque::new();
+    let mut trouble = 0;
+    while let Some(tried) = next(&mut open, &mut suspects, candidates) {
+        if trouble >= MOST_TROUBLE || clock.now() >= until {
+            for at in tried.into_iter().chain(suspects).chain(open) {
+                verdict.findings[at] = Some(Finding::NotTried);
+            }
+            break;
+        }
+        let outcome = session.run(&tried, candidates, terms, until, clock);
+        for (&at, end) in tried.iter().zip(&outcome.ends) {
+            match end {
+                batch::End::Passed => {}
+                batch::End::Failed(failure) if failure.violations.is_empty() => {
+                    verdict.findings[at] = Some(Finding::Create(failure.clone()));
+                }
+                batch::End::Failed(failure) => {
+                    verdict.findings[at] = Some(Finding::Violations(failure.violations.clone()));
+                }
+                batch::End::Stuck => {
+                    trouble += 1;
+                    verdict.findings[at] = Some(Finding::Stuck(terms.each));
+                }
+                batch::End::Died if outcome.died() == 1 => {
+                    let message = outcome.ended.as_ref().map(|ended| ended.message.clone());
+                    verdict.findings[at] = Some(Finding::Killed(message.unwrap_or_default()));
+                }
+                batch::End::Died => suspects.push_back(at),
+                batch::End::NotStarted => open.push_front(at),
+            }
+        }
+        trouble += usize::from(outcome.ended.is_some() && outcome.died() <= 1);
+        // Calls that hang go on using their worker's CPU.
+        let is_worn = outcome.ended.is_some() || outcome.ends.contains(&batch::End::Stuck);
+        if is_worn && !(open.is_empty() && suspects.is_empty()) && trouble < MOST_TROUBLE {
+            session = match Session::start(&start) {
+                Ok(session) => session,
+                Err(_) => {
+                    trouble = MOST_TROUBLE;
+                    continue;
+                }
+            };
+        }
+    }
+    Ok(verdict)
+}
+
+/// The candidates to try next: one suspect, or as many of the others as are tried together.
+fn next(
+    open: &mut VecDeque<usize>,
+    suspects: &mut VecDeque<usize>,
+    candidates: &[Candidate],
+) -> Option<Vec<usize>> {
+    if let Some(suspect) = suspects.pop_front() {
+        return Some(vec![suspect]);
+    }
+    let (mut tried, mut bytes) = (Vec::new(), 0);
+    while let Some(&at) = open.front()
+        && tried.len() < BATCH
+        && bytes < BATCH_BYTES
+    {
+        open.pop_front();
+        tried.push(at);
+        bytes += candidates[at].config.len();
+    }
+    (!tried.is_empty()).then_some(tried)
+}
+
+/// A worker, and the trials in it.
+struct Session<P> {
+    plugin: P,
+    batch: Arc<Batch>,
+}
+
+impl<P: LoadedPlugin> Session<P> {
+    fn start(
+        start: impl Fn(Box<dyn FnOnce(Ended) + Send>) -> Result<P, LoadError>,
+    ) -> Result<Self, LoadError> {
+        let batch = Arc::new(Batch::default());
+        let told = Arc::clone(&batch);
+        let plugin = start(Box::new(move |ended| told.worker_ended(ended)))?;
+        Ok(Self { plugin, batch })
+    }
+
+    fn run(
+        &self,
+        tried: &[usize],
+        candidates: &[Candidate],
+        terms: Terms,
+        until: Duration,
+        clock: Clock,
+    ) -> batch::Outcome {
+        let open = |&at: &usize| {
+            let candidate = &candidates[at];
+            self.plugin.open(ProbeSpec {
+                trial: Some(Arc::new(Trial {
+                    subject: candidate.subject.clone(),
+                    creates: terms.creates,
+                })),
+                ..ProbeSpec::new(
+                    Arc::clone(&candidate.platform),
+                    Arc::clone(&candidate.config),
+                )
+            })
+        };
+        let probes: Vec<_> = tried.iter().map(open).collect();
+        // Calls that take no thread while they wait are all sent at once, and would wait for each other.
+        let at_once = match self.plugin.description().asynchronous {
+            true => terms.at_once,
+            false => usize::MAX,
+        };
+        let outcome = self
+            .batch
+            .run(&self.plugin, &probes, at_once, terms.each, until, clock);
+        for probe in probes {
+            self.plugin.close(probe);
+        }
+        outcome
+    }
+}
+
+impl<P> Drop for Session<P> {
+    fn drop(&mut self) {
+        self.batch.give_up();
+    }
+}
+
+/// How many configs are tried together at the most, and how many bytes they have in all before the last of them.
+const BATCH: usize = 1000;
+const BATCH_BYTES: usize = 4 << 20;
+/// So many configs of a plugin that hang or kill its worker are each named; the rest are not tried.
+const MOST_TROUBLE: usize = 10;
+
+#[cfg(test)]
+mod tests;

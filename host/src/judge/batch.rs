@@ -1,0 +1,225 @@
+//! The trials that are under way together in one worker.
+
+use std::{
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use crate::{
+    clock::Clock,
+    plugin::{Call, Caller, Ended, Failure, LoadedPlugin, ProbeId, Report, Waiting},
+};
+
+/// The trials in one worker: a batch after the other.
+#[derive(Default)]
+pub(super) struct Batch {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    stages: Vec<Stage>,
+    /// How many of them are over.
+    over: usize,
+    /// The number of the first trial of this batch; calls of earlier ones may still come back.
+    first: u64,
+    each: Duration,
+    given_up: bool,
+    ended: Option<Ended>,
+}
+
+enum Stage {
+    Waiting,
+    /// Until this time.
+    Running(Duration),
+    Stuck,
+    Over(Result<(), Failure>),
+}
+
+/// How a batch ended.
+pub(super) struct Outcome {
+    pub(super) ends: Vec<End>,
+    /// The worker died.
+    pub(super) ended: Option<Ended>,
+}
+
+/// How one trial ended.
+#[derive(Debug, PartialEq)]
+pub(super) enum End {
+    Passed,
+    Failed(Failure),
+    Stuck,
+    /// It was under way when the worker died.
+    Died,
+    NotStarted,
+}
+
+impl Outcome {
+    /// How many trials were under way when the worker died.
+    pub(super) fn died(&self) -> usize {
+        self.ends.iter().filter(|end| **end == End::Died).count()
+    }
+}
+
+impl Batch {
+    /// Makes one trial with each of the probes, `at_once` at a time, until `until` at the latest.
+    pub(super) fn run(
+        self: &Arc<Self>,
+        plugin: &impl LoadedPlugin,
+        probes: &[ProbeId],
+        at_once: usize,
+        each: Duration,
+        until: Duration,
+        clock: Clock,
+    ) -> Outcome {
+        let first = {
+            let mut state = self.lock();
+            state.first += state.stages.len() as u64;
+            state.stages = probes.iter().map(|_| Stage::Waiting).collect();
+            (state.over, state.each) = (0, each);
+            state.first
+        };
+        let mut handed_over = 0;
+        loop {
+            let now = clock.now();
+            let (late, over, is_over) = {
+                let mut state = self.lock();
+                let late = state.late(now);
+                let over = state.over;
+                let is_over = over == probes.len() || state.ended.is_some() || now >= until;
+                (late, over, is_over)
+            };
+            for at in late {
+                plugin.abandoned(probes[at]);
+            }
+            if is_over {
+                break;
+            }
+            let room = at_once.saturating_sub(handed_over - over);
+            let next = handed_over..probes.len().min(handed_over.saturating_add(room));
+            handed_over = next.end;
+            let mut calls: Vec<_> = next
+                .map(|at| Call {
+                    probe: probes[at],
+                    caller: Arc::clone(self) as Arc<dyn Caller>,
+                    sequence: first + at as u64,
+                })
+                .collect();
+            if !calls.is_empty() {
+                plugin.start(&mut calls);
+            }
+            self.wait(over);
+            plugin.nudge();
+        }
+        let mut state = self.lock();
+        let ended = state.ended.clone();
+        let ends = state
+            .stages
+            .iter_mut()
+            .map(|stage| stage.end(ended.as_ref()));
+        Outcome {
+            ends: ends.collect(),
+            ended,
+        }
+    }
+
+    /// The worker died.
+    pub(super) fn worker_ended(&self, ended: Ended) {
+        self.lock().ended = Some(ended);
+        self.changed.notify_all();
+    }
+
+    /// No result is waited for any more.
+    pub(super) fn give_up(&self) {
+        self.lock().given_up = true;
+    }
+
+    /// Waits until more than `over` trials are over, or for a tick.
+    fn wait(&self, over: usize) {
+        let same = |state: &mut State| state.over == over && state.ended.is_none();
+        let waited = self.changed.wait_timeout_while(self.lock(), TICK, same);
+        drop(waited.unwrap_or_else(PoisonError::into_inner));
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    /// Marks the trials that are past their deadline, and returns which they are.
+    fn late(&mut self, now: Duration) -> Vec<usize> {
+        let mut late = Vec::new();
+        for (at, stage) in self.stages.iter_mut().enumerate() {
+            if matches!(stage, Stage::Running(deadline) if *deadline <= now) {
+                *stage = Stage::Stuck;
+                late.push(at);
+            }
+        }
+        self.over += late.len();
+        late
+    }
+
+    fn stage(&mut self, sequence: u64) -> Option<&mut Stage> {
+        let at = usize::try_from(sequence.checked_sub(self.first)?).ok()?;
+        self.stages.get_mut(at)
+    }
+}
+
+impl Stage {
+    fn end(&mut self, ended: Option<&Ended>) -> End {
+        match std::mem::replace(self, Self::Stuck) {
+            Self::Waiting => End::NotStarted,
+            // There is no time left to wait for it.
+            Self::Running(_) => End::NotStarted,
+            Self::Stuck => End::Stuck,
+            Self::Over(Ok(())) => End::Passed,
+            Self::Over(Err(failure)) => {
+                // As the calls under way in a worker that dies fail.
+                let of_its_end = |ended: &Ended| {
+                    failure.kind == ended.kind
+                        && failure
+                            .message
+                            .starts_with(&format!("its worker {}", ended.message))
+                };
+                match ended.is_some_and(of_its_end) {
+                    true => End::Died,
+                    false => End::Failed(failure),
+                }
+            }
+        }
+    }
+}
+
+impl Caller for Batch {
+    fn started(&self, sequence: u64, now: Duration) -> Option<Duration> {
+        let mut state = self.lock();
+        if state.given_up {
+            return None;
+        }
+        let deadline = now + state.each;
+        *state.stage(sequence)? = Stage::Running(deadline);
+        Some(deadline)
+    }
+
+    fn finished(&self, sequence: u64, _: Duration, result: Result<&Report, Failure>) -> Waiting {
+        let mut state = self.lock();
+        match state.stage(sequence) {
+            None | Some(Stage::Stuck) => return Waiting::No,
+            Some(stage) => *stage = Stage::Over(result.map(|_| ())),
+        }
+        state.over += 1;
+        drop(state);
+        self.changed.notify_all();
+        Waiting::Yes
+    }
+
+    fn is_cancelled(&self, sequence: u64) -> bool {
+        let mut state = self.lock();
+        state.given_up || !matches!(state.stage(sequence), Some(Stage::Running(_)))
+    }
+}
+
+/// How often deadlines are looked at.
+const TICK: Duration = Duration::from_millis(10);

@@ -1,0 +1,164 @@
+//! Trials of configs in a worker that is played: a config's text says what becomes of its trial.
+
+use std::{
+    sync::{
+        Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    thread,
+};
+
+use conductor_plugin_api::manifest::ApiVersion;
+
+use super::*;
+use crate::{
+    metrics::ErrorType,
+    plugin::{Call, ConfigSchema, ProbeId, Report},
+};
+
+type WhenEnded = Box<dyn FnOnce(Ended) + Send>;
+
+/// A worker whose calls end at once, but for those that hang; one of them may kill it.
+struct Played {
+    description: Description,
+    configs: Mutex<Vec<String>>,
+    when_ended: Mutex<Option<WhenEnded>>,
+}
+
+impl LoadedPlugin for Played {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn open(&self, spec: ProbeSpec) -> ProbeId {
+        let mut configs = self.configs.lock().unwrap();
+        configs.push(spec.config.to_string());
+        ProbeId(configs.len() - 1)
+    }
+
+    fn close(&self, _: ProbeId) {}
+
+    fn start(&self, calls: &mut Vec<Call>) -> bool {
+        let now = Duration::ZERO;
+        let calls = std::mem::take(calls);
+        let config = |call: &Call| self.configs.lock().unwrap()[call.probe.0].clone();
+        for call in &calls {
+            assert!(call.caller.started(call.sequence, now).is_some());
+        }
+        let end = |call: &Call, result: Result<(), Failure>| {
+            let report = Report::empty();
+            call.caller
+                .finished(call.sequence, now, result.map(|()| &report));
+        };
+        if calls.iter().any(|call| config(call) == "kill") {
+            let ended = Ended {
+                kind: ErrorType::Crash,
+                message: "was killed by signal 11 (SIGSEGV)".to_owned(),
+            };
+            let failure = Failure::new(ended.kind, format!("its worker {}", ended.message));
+            for call in &calls {
+                end(call, Err(failure.clone()));
+            }
+            self.when_ended.lock().unwrap().take().unwrap()(ended);
+            return false;
+        }
+        for call in &calls {
+            match config(call).as_str() {
+                "hang" => {}
+                "bad" => end(call, Err(Failure::new(ErrorType::Config, "bad"))),
+                _ => end(call, Ok(())),
+            }
+        }
+        false
+    }
+
+    fn nudge(&self) -> bool {
+        thread::yield_now();
+        false
+    }
+
+    fn abandoned(&self, _: ProbeId) {}
+
+    fn retire(&self) {}
+
+    fn end(&self) {}
+}
+
+fn tried(configs: &[&str]) -> (Vec<String>, usize) {
+    let candidates: Vec<_> = configs
+        .iter()
+        .map(|config| Candidate {
+            platform: "shop".into(),
+            config: (*config).into(),
+            subject: Subject::default(),
+        })
+        .collect();
+    let started = AtomicUsize::new(0);
+    let start = |ended: WhenEnded| {
+        started.fetch_add(1, Ordering::Relaxed);
+        Ok(Played {
+            description: Description {
+                id: "played".to_owned(),
+                version: "1.0.0".to_owned(),
+                api: ApiVersion::CURRENT,
+                config_schema: ConfigSchema::new("{}").unwrap(),
+                asynchronous: false,
+            },
+            configs: Mutex::default(),
+            when_ended: Mutex::new(Some(ended)),
+        })
+    };
+    // What hangs is over as soon as it is looked at, since a played call begins at the clock's zero.
+    let terms = Terms {
+        each: Duration::ZERO,
+        ..Terms::new(true, 4)
+    };
+    let verdict = judge(start, &candidates, terms, Clock::start()).unwrap();
+    let told = verdict.findings.iter().map(|finding| match finding {
+        None => "ok".to_owned(),
+        Some(Finding::Create(failure)) => failure.message.clone(),
+        Some(Finding::Killed(end)) => end.clone(),
+        Some(other) => format!("{other:?}")
+            .split('(')
+            .next()
+            .unwrap_or_default()
+            .to_owned(),
+    });
+    (told.collect(), started.load(Ordering::Relaxed))
+}
+
+#[test]
+fn each_config_is_judged_whatever_becomes_of_the_others() {
+    let (found, workers) = tried(&["ok", "bad", "hang", "ok"]);
+    assert_eq!(found, ["ok", "bad", "Stuck", "ok"]);
+    assert_eq!(workers, 1);
+}
+
+#[test]
+fn the_config_that_kills_the_worker_is_known_among_those_under_way() {
+    let (found, workers) = tried(&["ok", "bad", "kill", "ok", "kill"]);
+    let killed = "was killed by signal 11 (SIGSEGV)";
+    assert_eq!(found, ["ok", "bad", killed, "ok", killed]);
+    assert_eq!(
+        workers, 3,
+        "a new one after each death that others come after"
+    );
+}
+
+#[test]
+fn a_plugin_that_fails_with_many_configs_is_not_given_all_of_them() {
+    let (found, workers) = tried(&["kill"; 100]);
+    let killed = found
+        .iter()
+        .filter(|found| found.contains("SIGSEGV"))
+        .count();
+    assert_eq!(killed, MOST_TROUBLE);
+    assert_eq!(found[99], "NotTried");
+    assert!(workers <= MOST_TROUBLE + 1, "{workers}");
+}
+
+#[test]
+fn more_configs_than_go_into_one_batch_are_all_tried() {
+    let (found, _) = tried(&["ok"; 2 * BATCH + 1]);
+    assert!(found.iter().all(|found| found == "ok"));
+}

@@ -1,0 +1,231 @@
+//! The JSON Schema of a plugin's configs, as text: bounded in length, depth and number of values, and not compiled.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use serde::{
+    Deserializer,
+    de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor},
+};
+use serde_json::Value;
+
+use super::protocol::FROM_WORKER;
+
+/// A plugin's schema for the `config` tables of its platforms: JSON of at most [`MAX_BYTES`] and [`MAX_VALUES`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ConfigSchema {
+    text: Arc<str>,
+    is_null: bool,
+}
+
+/// Why a text cannot be a plugin's schema.
+#[derive(Debug, thiserror::Error)]
+pub enum SchemaTextError {
+    /// It is too long.
+    #[error("its config schema takes {0} bytes, at most {MAX_BYTES} are read; make it shorter")]
+    TooLong(usize),
+    /// It is not JSON, nested too deeply, or holds too many values.
+    #[error("its config schema is not JSON: {0}; correct it and rebuild it")]
+    NotJson(#[from] serde_json::Error),
+}
+
+impl ConfigSchema {
+    /// Takes a schema as a plugin supplies it. Linear in its length, and without memory but for the copy.
+    ///
+    /// # Errors
+    /// When it is too long, not JSON, nested more than 127 levels deep, or holds too many values.
+    pub fn new(text: &str) -> Result<Self, SchemaTextError> {
+        if text.len() > MAX_BYTES {
+            return Err(SchemaTextError::TooLong(text.len()));
+        }
+        let mut seen = Seen {
+            left: MAX_VALUES,
+            null: false,
+            object: false,
+        };
+        let root = Skim {
+            part: Part::Root,
+            seen: &mut seen,
+        };
+        let mut json = serde_json::Deserializer::from_str(text);
+        root.deserialize(&mut json)?;
+        json.end()?;
+        Ok(Self {
+            text: text.into(),
+            is_null: seen.null && !seen.object,
+        })
+    }
+
+    /// Its text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// Its value; takes up to some tens of megabytes.
+    #[must_use]
+    pub fn value(&self) -> Value {
+        // It was read before.
+        serde_json::from_str(&self.text).unwrap_or_default()
+    }
+
+    /// Whether the plugin takes no config: its schema allows `null` and no table, as that of Rust's `()` and unit structs.
+    ///
+    /// TOML has no null, so a missing or empty `config` table stands for it.
+    #[must_use]
+    pub fn is_null(&self) -> bool {
+        self.is_null
+    }
+}
+
+/// What was read of a schema.
+struct Seen {
+    /// How many further values it may hold.
+    left: usize,
+    null: bool,
+    object: bool,
+}
+
+/// Which part of a schema is read.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Part {
+    /// All of it.
+    Root,
+    /// The value of its `type`: a name, or a list of names.
+    Type,
+    /// A name in that list.
+    TypeName,
+    /// Anything else.
+    Other,
+}
+
+/// Reads a part of a schema and keeps nothing of it but what [`Seen`] notes.
+struct Skim<'a> {
+    part: Part,
+    seen: &'a mut Seen,
+}
+
+impl<'de> DeserializeSeed<'de> for Skim<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        self.seen.left = self.seen.left.checked_sub(1).ok_or_else(|| {
+            de::Error::custom(format_args!("it holds more than {MAX_VALUES} values"))
+        })?;
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Skim<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("JSON")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<(), E> {
+        if matches!(self.part, Part::Type | Part::TypeName) {
+            self.seen.null |= text == "null";
+            self.seen.object |= text == "object";
+        }
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<(), A::Error> {
+        let part = match self.part {
+            Part::Type => Part::TypeName,
+            _ => Part::Other,
+        };
+        let seen = self.seen;
+        while list.next_element_seed(Skim { part, seen })?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut table: A) -> Result<(), A::Error> {
+        let seen = self.seen;
+        while let Some(key) = table.next_key::<Cow<'de, str>>()? {
+            let part = match self.part == Part::Root && key == "type" {
+                true => Part::Type,
+                false => Part::Other,
+            };
+            table.next_value_seed(Skim { part, seen })?;
+        }
+        Ok(())
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+}
+
+/// The longest schema, in bytes: it leaves room for what else is in its frame.
+pub(crate) const MAX_BYTES: usize = FROM_WORKER - (4 << 10);
+/// The most values in a schema; a table of one key takes half a kilobyte once it is read.
+pub(crate) const MAX_VALUES: usize = 100_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refused(text: &str) -> String {
+        ConfigSchema::new(text).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_schema_is_read_as_it_was_written() {
+        let text = r#"{"type":"object","properties":{"n":{"minimum":-1.5,"enum":[1,null,true]}}}"#;
+        let schema = ConfigSchema::new(text).unwrap();
+        assert_eq!(schema.as_str(), text);
+        assert_eq!(schema.value()["properties"]["n"]["minimum"], -1.5);
+        assert!(ConfigSchema::new("true").is_ok());
+    }
+
+    #[test]
+    fn schemas_that_would_cost_the_host_too_much_are_refused() {
+        assert!(refused(&" ".repeat(10 << 20)).contains("takes 10485760 bytes"));
+        let deep = format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000));
+        assert!(refused(&deep).contains("recursion limit"));
+        let many = format!("[{}0]", "[],".repeat(MAX_VALUES));
+        assert!(refused(&many).contains("more than 100000 values"));
+        for wrong in ["", "{", "1e999", "{} {}", "nul"] {
+            assert!(refused(wrong).contains("not JSON"), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_schema_without_tables_takes_null() {
+        for (text, is_null) in [
+            (r#"{"title":"Unit","type":"null"}"#, true),
+            (r#"{"type":["null","string"]}"#, true),
+            (r#"{"type":["object","null"]}"#, false),
+            (
+                r#"{"type":"object","properties":{"type":{"type":"null"}}}"#,
+                false,
+            ),
+            (r#"{"properties":{"a":{"type":"null"}}}"#, false),
+            ("{}", false),
+            (r#"{"type":7}"#, false),
+        ] {
+            assert_eq!(
+                ConfigSchema::new(text).unwrap().is_null(),
+                is_null,
+                "{text}"
+            );
+        }
+    }
+}
