@@ -25,7 +25,7 @@ use crate::{
     clock::Clock,
     config::Config,
     guard::Shared,
-    library::{Catalog, Changes, PluginChange, Refusal, Store, Watch},
+    library::{Catalog, Changes, PluginChange, Refusal, StateFolder, Store, Watch},
     metrics::{Metrics, log::LogFallback},
     plugin::{loader::Loader, quarantine::Quarantine, record::Record},
     redaction,
@@ -340,6 +340,9 @@ impl Parts {
     fn of(config: &Config, tail: Tail, security: Security) -> Result<Self, String> {
         let clock = Clock::start();
         let loader = loader(config, clock).map_err(|refusal| refusal.to_string())?;
+        if config.host.state_dir.is_none() {
+            warn_of_a_temporary_state_folder();
+        }
         let (quarantine, record) =
             Quarantine::open_with_record(loader.catalog().store(), clock.wall(clock.now()));
         let loader = loader.with_suspicion(quarantine, record.clone());
@@ -356,6 +359,19 @@ impl Parts {
             board,
             record,
         })
+    }
+}
+
+/// Warns where the state folder is one that cleaners of temporary files and other users' programs reach.
+fn warn_of_a_temporary_state_folder() {
+    let folder = StateFolder::default_for_user();
+    if folder.is_temporary {
+        tracing::warn!(
+            "the state folder {} is in the temporary folder, as no other can be used ({}): set [host] state_dir to a \
+             folder that persists",
+            folder.path.display(),
+            folder.explain()
+        );
     }
 }
 

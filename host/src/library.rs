@@ -47,7 +47,7 @@ pub use policy::Policy;
 pub use refusal::{Refusal, Rule};
 pub use scan::{Candidates, candidates};
 pub use signatures::{KeyId, Signer};
-pub use store::{CALLS, Store};
+pub use store::{CALLS, FolderLock, StateFolder, Store};
 pub use watch::Watch;
 
 use policy::Terms;
@@ -68,7 +68,27 @@ pub struct Vetted {
     /// Whose signature it has, where the host knows signers.
     pub signed_by: Option<KeyId>,
     /// The private copy is there for as long as anybody holds this library.
-    _copy: Arc<store::Holder>,
+    copy: Arc<store::Holder>,
+}
+
+impl Vetted {
+    /// Verifies that the private copy is what was vetted, and writes it again if a cleaner of temporary files or another
+    /// process took it away. To be called before each load.
+    ///
+    /// # Errors
+    /// When it cannot be written, or the file it came from has changed as well.
+    pub fn restore_copy(&self) -> Result<(), Refusal> {
+        match self.copy.verify_or_restore(&self.origin) {
+            Ok(false) => {}
+            Ok(true) => tracing::warn!(
+                plugin = %self.manifest.id,
+                "the private copy of {} was removed or changed while the host was running; it was copied again",
+                refusal::printable_path(&self.origin)
+            ),
+            Err(problem) => return Err(Refusal::new(&self.origin, Rule::Store, problem)),
+        }
+        Ok(())
+    }
 }
 
 #[cfg(test)]
@@ -91,7 +111,7 @@ impl Vetted {
             },
             size: 0,
             signed_by: None,
-            _copy: Arc::new(holder),
+            copy: Arc::new(holder),
         }
     }
 }
@@ -127,7 +147,7 @@ fn vet_under(path: &Path, terms: &Terms<'_>, store: &Store) -> Result<Vetted, Re
         manifest,
         size: bytes.len(),
         signed_by,
-        _copy: Arc::new(copy),
+        copy: Arc::new(copy),
     })
 }
 

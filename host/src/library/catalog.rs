@@ -60,7 +60,7 @@ struct Found {
 }
 
 impl Catalog {
-    /// Vets everything in `dirs`, and keeps private copies under `state_dir`, or where [`Store::default_base`] says.
+    /// Vets everything in `dirs`, and keeps private copies under `state_dir`, or in the default [`StateFolder`](super::StateFolder).
     ///
     /// `passes_over_others`: a library without a manifest is none of ours, as in the folder of the host's own program,
     /// rather than a plugin whose manifest is missing. `policy`: what is asked of libraries beyond that.
@@ -73,9 +73,8 @@ impl Catalog {
         policy: Policy,
         state_dir: Option<&Path>,
     ) -> Result<Self, Refusal> {
-        let base = state_dir.map_or_else(Store::default_base, Path::to_owned);
         let catalog = Self {
-            store: Store::open(&base)?,
+            store: Store::open_or_default(state_dir)?,
             clock: Clock::start(),
             looks: Mutex::new(Looks {
                 settings: Settings {

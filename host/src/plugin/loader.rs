@@ -137,6 +137,7 @@ impl Loader {
             Isolation::InProcess => {
                 // What would kill or hang this process kills or hangs another one first.
                 drop(self.start_worker(&vetted, how, policy(&vetted, how)?, |_| {})?);
+                restore_copy(&vetted)?;
                 let record = self.record.as_ref();
                 let loaded = InProcess::load(&vetted, how.call_threads, self.clock, record)?;
                 (Arc::new(loaded), None)
@@ -260,7 +261,16 @@ fn start_worker(
         trials,
         load_timeout: LOAD_TIMEOUT,
     };
+    restore_copy(vetted)?;
     Worker::load(vetted, &settings, clock, ended)
+}
+
+fn restore_copy(vetted: &Vetted) -> Result<(), LoadError> {
+    vetted.restore_copy().map_err(|refusal| LoadError {
+        kind: ErrorType::Load,
+        message: refusal.to_string(),
+        detail: None,
+    })
 }
 
 /// What a worker with this library may do.

@@ -25,6 +25,8 @@ mod misbehaving_plugins;
 mod newcomer;
 mod operators;
 mod plugin_new;
+#[cfg(target_os = "linux")]
+mod private_copies;
 mod prometheus;
 mod reload;
 #[cfg(target_os = "linux")]

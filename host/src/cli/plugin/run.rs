@@ -81,7 +81,7 @@ fn checked(args: &Args, global: &Global) -> Result<Exit, CliError> {
             (config.policy(), config.host.state_dir.clone())
         }
     };
-    let store = Store::open(&state_dir.unwrap_or_else(Store::default_base))
+    let store = Store::open_or_default(state_dir.as_deref())
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
     let refused = |why: &dyn std::fmt::Display| {
         CliError::Other(why.to_string()).print();

@@ -95,7 +95,7 @@ fn vetted(path: &Path, size: u64, id: &str) -> Vetted {
         manifest: Manifest::parse(&record(id, "1.0.0", "x", true, &[])).unwrap(),
         size: size.into(),
         signed_by: None,
-        _copy: Arc::new(holder),
+        copy: Arc::new(holder),
     }
 }
 

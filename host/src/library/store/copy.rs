@@ -1,14 +1,18 @@
-//! How long a private copy is there: as long as anybody holds it.
+//! A private copy's life: it exists as long as anything holds it, and is written again if it vanishes before that.
 
 use std::{
     collections::HashMap,
-    fmt, fs,
-    io::ErrorKind,
+    fmt,
+    fs::{self, File, Metadata},
+    io::{self, ErrorKind, Read as _, Seek as _, Write as _},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::super::Hash;
+use super::{
+    super::{Hash, refusal::Problem},
+    run::RunFolder,
+};
 
 /// Keeps a private copy where it is; the copy is removed with the last of its holders.
 ///
@@ -18,25 +22,44 @@ pub(in crate::library) struct Holder {
     holders: Holders,
     hash: Hash,
     path: PathBuf,
+    /// The copy as it was last written or verified. Open, so that its content outlives its name.
+    verified: Mutex<Option<VerifiedCopy>>,
 }
 
 /// How many hold each copy of a store.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Holders(Arc<Mutex<HashMap<Hash, usize>>>);
+#[derive(Clone, Debug)]
+pub(super) struct Holders {
+    run: Arc<RunFolder>,
+    counts: Arc<Mutex<HashMap<Hash, usize>>>,
+}
 
 impl Holders {
-    /// Holds the copy at `path`, which need not be written yet: from now on nobody removes it.
-    pub(super) fn hold(&self, hash: Hash, path: &Path) -> Holder {
-        *self.lock().entry(hash).or_default() += 1;
-        Holder {
-            holders: self.clone(),
-            hash,
-            path: path.to_owned(),
+    pub(super) fn new(run: Arc<RunFolder>) -> Self {
+        Self {
+            run,
+            counts: Arc::default(),
         }
     }
 
+    /// Writes the copy at `path`, if it is not there already, and holds it: from now on it is not removed.
+    pub(super) fn hold(&self, hash: Hash, path: &Path, bytes: &[u8]) -> Result<Holder, Problem> {
+        *self.lock().entry(hash).or_default() += 1;
+        let holder = Holder {
+            holders: self.clone(),
+            hash,
+            path: path.to_owned(),
+            verified: Mutex::default(),
+        };
+        self.run.restore()?;
+        match VerifiedCopy::open(path, &hash) {
+            Some(copy) => holder.replace(copy),
+            None => holder.write(bytes)?,
+        }
+        Ok(holder)
+    }
+
     fn lock(&self) -> MutexGuard<'_, HashMap<Hash, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -45,20 +68,73 @@ impl Holder {
     pub(in crate::library) fn path(&self) -> &Path {
         &self.path
     }
+
+    /// Verifies that the copy is there, is the host's own and has the content that was vetted; writes it again if not,
+    /// from what the open descriptor still has or from the file at `origin`. Returns whether that was necessary.
+    pub(in crate::library) fn verify_or_restore(&self, origin: &Path) -> Result<bool, Problem> {
+        if self.is_untouched() {
+            return Ok(false);
+        }
+        self.holders.run.restore()?;
+        if let Some(copy) = VerifiedCopy::open(&self.path, &self.hash) {
+            self.replace(copy);
+            return Ok(false);
+        }
+        let is_vetted = |bytes: &Vec<u8>| Hash::of(bytes) == self.hash;
+        let of_the_origin = || fs::read(origin).ok().filter(is_vetted);
+        let bytes = self.still_open().filter(is_vetted).or_else(of_the_origin);
+        let bytes = bytes.ok_or_else(|| {
+            Problem::new(
+                "its private copy was removed or changed, and the file itself is not the one that was vetted any more",
+                "put the library there again",
+            )
+        })?;
+        self.write(&bytes)?;
+        Ok(true)
+    }
+
+    fn is_untouched(&self) -> bool {
+        let verified = self.verified();
+        verified.as_ref().is_some_and(|copy| copy.is_at(&self.path))
+    }
+
+    fn still_open(&self) -> Option<Vec<u8>> {
+        self.verified().as_ref()?.read().ok()
+    }
+
+    fn write(&self, bytes: &[u8]) -> Result<(), Problem> {
+        let run = &self.holders.run;
+        write_copy(run.path(), &self.path, bytes).map_err(|error| run.cannot_write(&error))?;
+        let copy = VerifiedCopy::open(&self.path, &self.hash).ok_or_else(|| {
+            run.cannot_write(&io::Error::other("what was written reads differently"))
+        })?;
+        self.replace(copy);
+        Ok(())
+    }
+
+    fn replace(&self, copy: VerifiedCopy) {
+        *self.verified() = Some(copy);
+    }
+
+    fn verified(&self) -> MutexGuard<'_, Option<VerifiedCopy>> {
+        self.verified.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        let mut holders = self.holders.lock();
-        let left = holders.get_mut(&self.hash).map_or(0, |count| {
+        // Closed first: some OSes remove no file that is open.
+        *self.verified() = None;
+        let mut counts = self.holders.lock();
+        let left = counts.get_mut(&self.hash).map_or(0, |count| {
             *count -= 1;
             *count
         });
         if left > 0 {
             return;
         }
-        holders.remove(&self.hash);
-        // Under the lock, so that it is not the new copy of somebody who has begun to hold it meanwhile.
+        counts.remove(&self.hash);
+        // Under the lock, so that it is not the new copy of another holder.
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 tracing::debug!(file = %self.path.display(), %error, "cannot remove a private copy yet");
@@ -86,9 +162,117 @@ impl Eq for Holder {}
 impl Holder {
     /// Of a copy that is nowhere.
     pub(in crate::library) fn made_up() -> Self {
-        Holders::default().hold(Hash([0; 32]), Path::new("/nowhere/x.so"))
+        Self {
+            holders: Holders::new(Arc::new(RunFolder::over())),
+            hash: Hash([0; 32]),
+            path: PathBuf::from("/nowhere/x.so"),
+            verified: Mutex::default(),
+        }
     }
 }
+
+/// A copy whose content, owner and mode were verified.
+#[derive(Debug)]
+struct VerifiedCopy {
+    file: File,
+    stamp: Stamp,
+}
+
+impl VerifiedCopy {
+    /// Opens the copy at `path`, if it is a regular file of the host's user, which only that user can read and nobody can
+    /// write, and has the right content.
+    fn open(path: &Path, hash: &Hash) -> Option<Self> {
+        let file = open(path).ok()?;
+        let metadata = file.metadata().ok()?;
+        if !is_private(&metadata) {
+            return None;
+        }
+        let copy = Self {
+            file,
+            stamp: stamp(&metadata),
+        };
+        (Hash::of(&copy.read().ok()?) == *hash).then_some(copy)
+    }
+
+    /// Whether the file at `path` is this one, unchanged: every change of content, owner or mode changes the stamp.
+    fn is_at(&self, path: &Path) -> bool {
+        let there = fs::symlink_metadata(path);
+        there.is_ok_and(|there| is_private(&there) && stamp(&there) == self.stamp)
+    }
+
+    fn read(&self) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        (&self.file).rewind()?;
+        (&self.file).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+#[cfg(unix)]
+fn open(path: &Path) -> io::Result<File> {
+    use rustix::fs::{Mode, OFlags};
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOFOLLOW | OFlags::NONBLOCK;
+    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
+}
+
+#[cfg(not(unix))]
+fn open(path: &Path) -> io::Result<File> {
+    File::open(path)
+}
+
+#[cfg(unix)]
+fn is_private(file: &Metadata) -> bool {
+    use std::os::unix::fs::MetadataExt as _;
+    let own = file.uid() == rustix::process::geteuid().as_raw();
+    file.is_file() && own && file.mode() & 0o7777 == MODE
+}
+
+#[cfg(not(unix))]
+fn is_private(file: &Metadata) -> bool {
+    file.is_file()
+}
+
+/// Device, inode, size, and seconds and nanoseconds of the last change of content or attributes.
+#[cfg(unix)]
+type Stamp = (u64, u64, u64, i64, i64);
+
+#[cfg(unix)]
+fn stamp(file: &Metadata) -> Stamp {
+    use std::os::unix::fs::MetadataExt as _;
+    (
+        file.dev(),
+        file.ino(),
+        file.size(),
+        file.ctime(),
+        file.ctime_nsec(),
+    )
+}
+
+#[cfg(not(unix))]
+type Stamp = (u64, Option<std::time::SystemTime>);
+
+#[cfg(not(unix))]
+fn stamp(file: &Metadata) -> Stamp {
+    (file.len(), file.modified().ok())
+}
+
+/// Under another name first, so that half a library is never seen.
+fn write_copy(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut copy = tempfile::Builder::new()
+        .prefix("new-")
+        .tempfile_in(folder)?;
+    copy.write_all(bytes)?;
+    #[cfg(unix)]
+    copy.as_file()
+        .set_permissions(std::os::unix::fs::PermissionsExt::from_mode(MODE))?;
+    copy.as_file().sync_all()?;
+    copy.persist(path)?;
+    Ok(())
+}
+
+/// Readable and executable by the host's user alone.
+#[cfg(unix)]
+const MODE: u32 = 0o500;
 
 #[cfg(test)]
 mod tests {
@@ -97,19 +281,27 @@ mod tests {
         *,
     };
 
+    const LIBRARY: &[u8] = b"library";
+
+    fn keep(store: &Store) -> Holder {
+        store.keep(LIBRARY, &hash(LIBRARY)).unwrap()
+    }
+
+    fn listed(store: &Store) -> usize {
+        fs::read_dir(store.folder()).unwrap().count()
+    }
+
     #[test]
     fn a_copy_goes_with_the_last_that_holds_it_and_comes_back() {
         let base = tempfile::tempdir().unwrap();
         let store = Store::open(base.path()).unwrap();
-        let one = store.keep(b"library", &hash()).unwrap();
-        let two = store.keep(b"library", &hash()).unwrap();
+        let (one, two) = (keep(&store), keep(&store));
         let path = one.path().to_owned();
         drop(one);
         assert!(path.exists());
         drop(two);
         assert!(!path.exists());
-        let again = store.keep(b"library", &hash()).unwrap();
-        assert_eq!(fs::read(again.path()).unwrap(), b"library");
+        assert_eq!(fs::read(keep(&store).path()).unwrap(), LIBRARY);
     }
 
     #[test]
@@ -120,26 +312,97 @@ mod tests {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for _ in 0..200 {
-                        let copy = store.keep(b"library", &hash()).unwrap();
-                        assert_eq!(fs::read(copy.path()).unwrap(), b"library");
+                        assert_eq!(fs::read(keep(&store).path()).unwrap(), LIBRARY);
                     }
                 });
             }
         });
-        let listed = fs::read_dir(store.folder()).unwrap().count();
-        assert_eq!(listed, 1, "the lock alone");
+        assert_eq!(listed(&store), 0);
     }
 
     #[test]
     fn a_copy_that_cannot_be_written_leaves_nothing_and_is_no_hindrance_later() {
         let base = tempfile::tempdir().unwrap();
         let store = Store::open(base.path()).unwrap();
-        let path = store.keep(b"library", &hash()).unwrap().path().to_owned();
+        let path = keep(&store).path().to_owned();
         fs::create_dir(&path).unwrap();
-        assert!(store.keep(b"library", &hash()).is_err());
+        assert!(store.keep(LIBRARY, &hash(LIBRARY)).is_err());
         fs::remove_dir(&path).unwrap();
-        store.keep(b"library", &hash()).unwrap();
-        let listed = fs::read_dir(store.folder()).unwrap().count();
-        assert_eq!(listed, 1, "the lock alone");
+        drop(keep(&store));
+        assert_eq!(listed(&store), 0);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_copy_that_was_removed_changed_or_opened_to_others_is_written_again() {
+        use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _, symlink};
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::open(base.path()).unwrap();
+        let (copy, origin) = (keep(&store), base.path().join("origin.so"));
+        let path = copy.path().to_owned();
+        let set_mode = |mode| fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        let damages: [(&str, &dyn Fn()); 6] = [
+            ("removed", &|| fs::remove_file(&path).unwrap()),
+            ("replaced", &|| {
+                fs::remove_file(&path).unwrap();
+                fs::write(&path, "librarx").unwrap();
+                set_mode(MODE);
+            }),
+            ("writable by others", &|| set_mode(0o722)),
+            ("a link", &|| {
+                fs::remove_file(&path).unwrap();
+                symlink("/bin/true", &path).unwrap();
+            }),
+            ("its folder removed", &|| {
+                fs::remove_dir_all(store.folder()).unwrap();
+            }),
+            ("the state folder removed", &|| {
+                fs::remove_dir_all(base.path().join("libraries")).unwrap();
+            }),
+        ];
+        for (what, damage) in damages {
+            assert!(!copy.verify_or_restore(&origin).unwrap(), "before: {what}");
+            damage();
+            assert!(copy.verify_or_restore(&origin).unwrap(), "{what}");
+            assert_eq!(fs::read(&path).unwrap(), LIBRARY, "{what}");
+            let mode = fs::symlink_metadata(&path).unwrap().mode();
+            assert_eq!(mode & 0o7777, MODE, "{what}");
+        }
+        let another = Store::open(base.path()).unwrap();
+        assert!(path.exists(), "the folder that was made again is locked");
+        drop(another);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_copy_changed_in_place_comes_from_the_original_or_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::open(base.path()).unwrap();
+        let (copy, origin) = (keep(&store), base.path().join("origin.so"));
+        let spoil = || {
+            fs::set_permissions(copy.path(), fs::Permissions::from_mode(0o700)).unwrap();
+            fs::write(copy.path(), "spoilt!").unwrap();
+            fs::set_permissions(copy.path(), fs::Permissions::from_mode(MODE)).unwrap();
+        };
+        spoil();
+        let problem = copy.verify_or_restore(&origin).unwrap_err();
+        assert_eq!(problem.cure, "put the library there again");
+        fs::write(&origin, "another version").unwrap();
+        assert!(copy.verify_or_restore(&origin).is_err());
+        fs::write(&origin, LIBRARY).unwrap();
+        assert!(copy.verify_or_restore(&origin).unwrap());
+        assert_eq!(fs::read(copy.path()).unwrap(), LIBRARY);
+    }
+
+    #[test]
+    fn nothing_is_copied_again_once_the_run_is_over() {
+        let base = tempfile::tempdir().unwrap();
+        let store = Store::open(base.path()).unwrap();
+        let (copy, origin) = (keep(&store), base.path().join("origin.so"));
+        fs::write(&origin, LIBRARY).unwrap();
+        store.clear();
+        assert!(copy.verify_or_restore(&origin).is_err());
+        assert!(!store.folder().exists());
     }
 }

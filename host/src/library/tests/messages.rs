@@ -213,20 +213,6 @@ fn of_a_store_that_others_can_write() {
 }
 
 #[test]
-fn of_a_store_that_was_cleaned_away() {
-    let place = Place::new();
-    let file = place.file(&objects::small_library());
-    fs::remove_dir_all(place.store.folder()).unwrap();
-    let said = place.normalised(
-        &vet(&file, &Policy::none(), &place.store)
-            .unwrap_err()
-            .to_string(),
-    );
-    let run = place.store.folder().file_name().unwrap().to_str().unwrap();
-    insta::assert_snapshot!(said.replace(run, "RUN"), @"DIR/x.so: refused by rule store: the private folder DIR/state/libraries/RUN was removed while the host ran; set state_dir to a folder that nobody cleans up, and start the host again");
-}
-
-#[test]
 fn of_an_inspection() {
     let place = Place::new();
     let file = place.file(&objects::library_with(&[

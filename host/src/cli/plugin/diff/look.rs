@@ -34,7 +34,7 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
     if let Some(refusal) = inspection.refusal() {
         return Err(refused(&refusal));
     }
-    let store = Store::open(&Store::default_base()).map_err(|refusal| refused(&refusal))?;
+    let store = Store::open_or_default(None).map_err(|refusal| refused(&refusal))?;
     let vetted = library::vet(file, &Policy::none(), &store).map_err(|e| refused(&e))?;
     let symbols = library::exports(&vetted.path).map_err(|e| {
         refused(&format!(

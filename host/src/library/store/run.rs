@@ -1,0 +1,209 @@
+//! The folder of one run: made and locked at start, made again if it vanishes, removed at the end.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+use super::{
+    super::refusal::{Problem, quoted},
+    CALLS, FolderLock, cannot,
+    location::noexec_mount,
+};
+
+/// The folder of this run, locked for as long as the run lasts; removed when dropped.
+#[derive(Debug)]
+pub(super) struct RunFolder {
+    base: PathBuf,
+    path: PathBuf,
+    /// `None` once the run is over.
+    lock: Mutex<Option<FolderLock>>,
+}
+
+impl RunFolder {
+    /// Makes a folder for this run under `base`, and removes those of dead runs; their records of calls go to `records`.
+    pub(super) fn create(base: &Path, records: &Path) -> Result<Self, Problem> {
+        let libraries = private_libraries(base)?;
+        let failed = |doing: &str, error: &io::Error| cannot(doing, base, error);
+        // Held while folders appear and go, so that no run takes a new folder for a dead one.
+        let _guard = FolderLock::acquire(&libraries).map_err(|error| failed("lock", &error))?;
+        remove_dead_runs(&libraries, records);
+        let (path, lock) = new_run(&libraries).map_err(|error| failed("write to", &error))?;
+        Ok(Self {
+            base: base.to_owned(),
+            path,
+            lock: Mutex::new(Some(lock)),
+        })
+    }
+
+    /// A run that is over.
+    #[cfg(test)]
+    pub(super) fn over() -> Self {
+        Self {
+            base: PathBuf::from("/nowhere"),
+            path: PathBuf::from("/nowhere/libraries/1-over"),
+            lock: Mutex::default(),
+        }
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The refusal of a copy that cannot be written.
+    pub(super) fn cannot_write(&self, error: &io::Error) -> Problem {
+        cannot("write to", &self.base, error)
+    }
+
+    /// Makes the folder again, and locks it again, where it was removed or replaced.
+    pub(super) fn restore(&self) -> Result<(), Problem> {
+        let mut lock = self.lock();
+        match &*lock {
+            Some(lock) if lock.is_in_place() => return Ok(()),
+            Some(_) => {}
+            None => {
+                return Err(Problem::new(
+                    "the host is stopping and keeps no private copies any more",
+                    "load it with a running host",
+                ));
+            }
+        }
+        let failed = |doing: &str, error: &io::Error| cannot(doing, &self.base, error);
+        let libraries = private_libraries(&self.base)?;
+        let _guard = FolderLock::acquire(&libraries).map_err(|error| failed("lock", &error))?;
+        make_private_folder(&self.path).map_err(|error| failed("make", &error))?;
+        check_trust(&self.path)?;
+        let again = FolderLock::try_acquire(&self.path)
+            .and_then(|lock| lock.ok_or_else(|| io::ErrorKind::ResourceBusy.into()))
+            .map_err(|error| failed("lock", &error))?;
+        *lock = Some(again);
+        tracing::warn!(
+            "the host's private folder {} was removed while the host was running; it was made again (set state_dir to a \
+             folder that no cleaner of temporary files touches)",
+            quoted(&self.path)
+        );
+        Ok(())
+    }
+
+    /// Ends the run: removes the folder with all that is in it.
+    pub(super) fn close(&self) {
+        // Released first: some OSes remove no file that is open.
+        let Some(lock) = self.lock().take() else {
+            return;
+        };
+        drop(lock);
+        match fs::remove_dir_all(&self.path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                let folder = self.path.display();
+                tracing::debug!("{folder} is left to the next start: {error}");
+            }
+            _ => {}
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<FolderLock>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.create(path)
+}
+
+/// Makes the folder that holds those of all runs, and checks that libraries in it are safe and can be loaded.
+fn private_libraries(base: &Path) -> Result<PathBuf, Problem> {
+    let libraries = base.join("libraries");
+    make_private_folder(&libraries).map_err(|error| cannot("make", base, &error))?;
+    check_trust(&libraries)?;
+    match noexec_mount(&libraries) {
+        Some(mount) => Err(super::location::cannot_execute(&mount)),
+        None => Ok(libraries),
+    }
+}
+
+#[cfg(unix)]
+fn check_trust(folder: &Path) -> Result<(), Problem> {
+    use super::super::trust;
+    trust::folders(folder, None, trust::Who::runs_the_host())
+}
+
+#[cfg(not(unix))]
+fn check_trust(_: &Path) -> Result<(), Problem> {
+    Ok(())
+}
+
+fn new_run(libraries: &Path) -> io::Result<(PathBuf, FolderLock)> {
+    let prefix = format!("{}-", std::process::id());
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(&prefix).rand_bytes(8);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    let run = builder.tempdir_in(libraries)?;
+    let lock = FolderLock::try_acquire(run.path())?.ok_or(io::ErrorKind::ResourceBusy)?;
+    Ok((run.keep(), lock))
+}
+
+/// Best effort: what cannot be removed now is tried again by the next run.
+fn remove_dead_runs(libraries: &Path, records: &Path) {
+    let Ok(entries) = fs::read_dir(libraries) else {
+        return;
+    };
+    for entry in entries.filter_map(Result::ok) {
+        let is_folder = entry.file_type().is_ok_and(|kind| kind.is_dir());
+        if is_folder && is_run(&entry.file_name().to_string_lossy()) && !lives(&entry.path()) {
+            if let Err(error) = keep_record(&entry.path(), records) {
+                tracing::warn!(folder = %entry.path().display(), %error, "cannot keep the record of calls that a dead run left");
+            }
+            match fs::remove_dir_all(entry.path()) {
+                Ok(()) => {
+                    tracing::debug!(folder = %entry.path().display(), "removed what a dead run left")
+                }
+                Err(error) => {
+                    tracing::warn!(folder = %entry.path().display(), %error, "cannot remove what a dead run left");
+                }
+            }
+        }
+    }
+}
+
+/// Moves a dead run's record of calls, if it has one, to where the next host looks: the command that opens the store
+/// next need not be a host.
+fn keep_record(run: &Path, records: &Path) -> io::Result<()> {
+    let record = run.join(CALLS);
+    let Some(name) = run.file_name().filter(|_| record.exists()) else {
+        return Ok(());
+    };
+    make_private_folder(records)?;
+    fs::rename(record, records.join(name))
+}
+
+fn is_run(name: &str) -> bool {
+    name.split_once('-')
+        .is_some_and(|(pid, _)| pid.parse::<u32>().is_ok())
+}
+
+/// Whether a run's folder is locked by its host; true in doubt.
+fn lives(run: &Path) -> bool {
+    match FolderLock::try_acquire(run) {
+        Ok(None) => true,
+        Ok(Some(_)) => is_locked_by_file(run),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
+}
+
+/// Earlier versions locked a file in the folder; one may be running while this version is being installed.
+fn is_locked_by_file(run: &Path) -> bool {
+    let lock = fs::OpenOptions::new().write(true).open(run.join("lock"));
+    lock.is_ok_and(|lock| matches!(lock.try_lock(), Err(fs::TryLockError::WouldBlock)))
+}
