@@ -3,12 +3,13 @@
 //! Only Linux has them; elsewhere nothing is found and every answer is "no limit". A limit on any level between the
 //! host's own group and the top counts, so each level is measured and the fullest one is the answer.
 //!
-//! `sysinfo` can read memory limits, but it counts the page cache as used memory: a group that has read a large file
-//! would look full for ever, and the host would sit in critical mode for nothing.
+//! `sysinfo` can read memory limits, but it counts the page cache as used memory; `memory` subtracts what can be reclaimed.
 //! Not read: CPU quotas of version 1 groups, which current distributions no longer ship.
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+mod memory;
 
 /// Where this process's groups are: one folder per level, its own first.
 #[derive(Debug, Default, PartialEq)]
@@ -43,17 +44,16 @@ impl Cgroup {
         self.unified.first().map(PathBuf::as_path)
     }
 
-    /// Memory in use against the tightest limit, in percent, 0–100; `None` where there is no limit.
+    /// Memory in use that cannot be reclaimed against the tightest limit, in percent, 0–100; `None` where there is no limit.
     pub(super) fn memory_percent(&self) -> Option<f64> {
-        let v2 = self.unified.iter().filter_map(|dir| {
-            let limits = ["memory.max", "memory.high"];
-            let limit = limits.iter().filter_map(|file| number(&dir.join(file)));
-            memory_percent(dir, limit.min()?, "memory.current", "inactive_file")
-        });
-        let v1 = self.memory_v1.iter().filter_map(|dir| {
-            let limit = number(&dir.join("memory.limit_in_bytes"))?;
-            memory_percent(dir, limit, "memory.usage_in_bytes", "total_inactive_file")
-        });
+        let v2 = self
+            .unified
+            .iter()
+            .filter_map(|dir| memory::percent_v2(dir));
+        let v1 = self
+            .memory_v1
+            .iter()
+            .filter_map(|dir| memory::percent_v1(dir));
         v2.chain(v1).reduce(f64::max)
     }
 
@@ -115,13 +115,6 @@ fn levels(group: Option<&Path>, mounts: &str, wanted: impl Fn(&Mount<'_>) -> boo
         Some(levels.collect())
     });
     found.unwrap_or_default()
-}
-
-/// `cache` names the part of the used memory that the kernel takes back first, without anybody noticing.
-fn memory_percent(dir: &Path, limit: u64, used: &str, cache: &str) -> Option<f64> {
-    let used = number(&dir.join(used))?;
-    let stat = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
-    super::sample::percent_of(used.saturating_sub(value(&stat, cache).unwrap_or(0)), limit)
 }
 
 fn cpu_time(dir: &Path) -> Option<Duration> {
@@ -244,55 +237,10 @@ mod tests {
         fake.write("a/memory.max", "200\n");
         fake.write("a/memory.current", "150\n");
         assert_eq!(fake.1.memory_percent(), Some(75.0), "the parent's limit");
-        fake.write("a/b/memory.high", "60\n");
-        assert_eq!(
-            fake.1.memory_percent().map(f64::round),
-            Some(83.0),
-            "a soft limit throttles, so it counts"
-        );
-    }
-
-    #[test]
-    fn the_page_cache_is_not_used_memory() {
-        let fake = fake();
+        fake.write("a/memory.stat", "active_file 100\n");
+        assert_eq!(fake.1.memory_percent(), Some(25.0), "the parent's cache");
         fake.write("a/b/memory.max", "100\n");
-        fake.write("a/b/memory.current", "99\n");
-        fake.write(
-            "a/b/memory.stat",
-            "anon 20\nfile 75\ninactive_file 70\nx y\n",
-        );
-        assert_eq!(fake.1.memory_percent(), Some(29.0));
-        fake.write("a/b/memory.stat", "inactive_file 1000\n");
-        assert_eq!(
-            fake.1.memory_percent(),
-            Some(0.0),
-            "read at different times, the files need not add up"
-        );
-    }
-
-    #[test]
-    fn version_1_memory_is_read_too() {
-        let Fake(dir, cgroup) = fake();
-        let fake = Fake(
-            dir,
-            Cgroup {
-                memory_v1: cgroup.unified,
-                ..Cgroup::default()
-            },
-        );
-        fake.write("a/b/memory.limit_in_bytes", "9223372036854771712\n");
-        fake.write("a/b/memory.usage_in_bytes", "90\n");
-        assert_eq!(
-            fake.1.memory_percent().map(f64::round),
-            Some(0.0),
-            "no limit is a huge one"
-        );
-        fake.write("a/b/memory.limit_in_bytes", "100\n");
-        fake.write(
-            "a/b/memory.stat",
-            "inactive_file 1\ntotal_inactive_file 40\n",
-        );
-        assert_eq!(fake.1.memory_percent(), Some(50.0));
+        assert_eq!(fake.1.memory_percent(), Some(50.0), "its own limit");
     }
 
     #[test]

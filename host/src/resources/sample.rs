@@ -288,17 +288,18 @@ impl DiskThread {
 
 /// How full the file system of `path` is, of space or of inodes, whichever is worse.
 ///
-/// `None` where that says nothing: a file system that cannot be written to is always full.
+/// `None` where that says nothing: a file system that takes no writes is always full.
 #[cfg(unix)]
 fn fullness(path: &Path) -> io::Result<Option<Disk>> {
     use rustix::fs::{StatVfsMountFlags, statvfs};
     let stat = statvfs(path)?;
-    if stat.f_flag.contains(StatVfsMountFlags::RDONLY) {
+    if stat.f_flag.contains(StatVfsMountFlags::RDONLY) && !is_only_this_view_read_only(path) {
         return Ok(None);
     }
     let place = path.display().to_string();
     let space = used(stat.f_blocks, stat.f_bfree, stat.f_bavail);
-    let inodes = used(stat.f_files, stat.f_ffree, stat.f_favail);
+    let inodes = used(stat.f_files, stat.f_ffree, stat.f_favail)
+        .filter(|_| stat.f_ffree > 0 || has_inode_limit(path));
     Ok(match (space, inodes) {
         (space, Some(percent)) if space.is_none_or(|space| percent > space) => Some(Disk {
             place: format!("{place} (inodes)"),
@@ -308,10 +309,54 @@ fn fullness(path: &Path) -> io::Result<Option<Disk>> {
     })
 }
 
-/// As `df` counts: what root alone may fill is neither used nor free. File systems without inodes say 0 of 0.
+/// Whether the file system takes writes and is merely mounted read-only for this process, as systemd's `ProtectSystem` does
+/// it: others go on filling it.
+#[cfg(target_os = "linux")]
+fn is_only_this_view_read_only(path: &Path) -> bool {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let found = statx(CWD, path, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID);
+    let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    found.is_ok_and(|found| {
+        let known = found.stx_mask & StatxFlags::MNT_ID.bits() != 0;
+        known && takes_writes(&mounts, found.stx_mnt_id) == Some(true)
+    })
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn is_only_this_view_read_only(_: &Path) -> bool {
+    false
+}
+
+/// Whether the number of free inodes means anything when it is 0: ceph-fuse and its like report their files and none free.
+#[cfg(target_os = "linux")]
+fn has_inode_limit(path: &Path) -> bool {
+    const FUSE: rustix::fs::FsWord = 0x6573_5546;
+    const CEPH: rustix::fs::FsWord = 0x00c3_6400;
+    rustix::fs::statfs(path).is_ok_and(|found| ![FUSE, CEPH].contains(&found.f_type))
+}
+
+#[cfg(all(unix, not(target_os = "linux")))]
+fn has_inode_limit(_: &Path) -> bool {
+    true
+}
+
+/// What the options of the file system itself say, which end its line of `/proc/self/mountinfo`.
+#[cfg(target_os = "linux")]
+fn takes_writes(mounts: &str, id: u64) -> Option<bool> {
+    let is_of = |line: &&str| line.split(' ').next().and_then(|id| id.parse().ok()) == Some(id);
+    let line = mounts.lines().find(is_of)?;
+    let options = line.split_once(" - ")?.1.split(' ').nth(2)?;
+    Some(options.split(',').any(|option| option == "rw"))
+}
+
+/// As `df` counts: what root alone may fill is neither used nor free. `None` where the file system does not know: those
+/// without a fixed number of inodes say 0 of 0, or -1 free.
 #[cfg(unix)]
 fn used(total: u64, free: u64, available: u64) -> Option<f64> {
-    let used = total.saturating_sub(free);
+    let used = total.checked_sub(free)?;
+    i64::try_from(total).ok()?;
+    // Where root has written into its reserve, some systems report a negative number.
+    let available = i64::try_from(available).map_or(0, |_| available);
     percent_of(used, used.saturating_add(available))
 }
 

@@ -245,7 +245,43 @@ fn disks_are_counted_as_df_counts_them() {
     // 1000 blocks of which 100 are root's own: 450 used and 450 to be had are half full.
     assert_eq!(used(1000, 550, 450), Some(50.0));
     assert_eq!(used(0, 0, 0), None, "a file system without inodes");
-    assert_eq!(used(10, 20, 5), Some(0.0), "numbers that do not add up");
+    assert_eq!(used(10, 20, 5), None, "more free than there are");
+    assert_eq!(used(5079, u64::MAX, u64::MAX), None, "CephFS");
+    assert_eq!(used(u64::MAX, u64::MAX, u64::MAX), None, "-1 of -1");
+    assert_eq!(used(1000, 10, u64::MAX - 4), Some(100.0), "minus five");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_file_system_that_only_this_process_sees_read_only_takes_writes() {
+    let mounts = "23 1 254:0 / / ro,relatime shared:1 - ext4 /dev/vda rw,discard\n\
+                  30 23 8:1 / /mnt ro,relatime - ext4 /dev/sda1 ro,errors=remount-ro\n";
+    assert_eq!(takes_writes(mounts, 23), Some(true));
+    assert_eq!(takes_writes(mounts, 30), Some(false));
+    assert_eq!(takes_writes(mounts, 31), None);
+}
+
+/// What the kernel could give to a new program without swapping is not used.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_machines_memory_is_used_as_far_as_it_is_not_available() {
+    let meminfo = std::fs::read_to_string("/proc/meminfo").unwrap();
+    let kib = |key: &str| -> u64 {
+        let line = meminfo.lines().find_map(|line| line.strip_prefix(key));
+        line.unwrap()
+            .trim()
+            .trim_end_matches(" kB")
+            .parse()
+            .unwrap()
+    };
+    let (total, available) = (kib("MemTotal:"), kib("MemAvailable:"));
+    let expected = percent_of(total - available, total).unwrap();
+    let found = memory_percent(&mut System::new().unwrap()).unwrap();
+    // Other programs take and free memory meanwhile.
+    assert!(
+        (found - expected).abs() < 15.0,
+        "{found}, expected {expected}"
+    );
 }
 
 #[cfg(unix)]
