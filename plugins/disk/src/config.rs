@@ -5,13 +5,16 @@ use std::path::PathBuf;
 use conductor_plugin_api::{Failure, schemars};
 use serde::Deserialize;
 
-/// Checks how full a filesystem is, in space and in inodes.
+use crate::fill::Limits;
+
+/// Checks how full a filesystem is, in space and in inodes, and whether it is mounted and writable.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Absolute path of a file or folder on the filesystem to watch.
+    /// Absolute path of a file or folder on the filesystem to watch. With `*`, `?` or `**`: every mounted filesystem whose
+    /// mount point matches, of which the worst decides.
     #[cfg_attr(unix, schemars(regex(pattern = r"^/")))]
-    #[schemars(example = &"/var/lib")]
+    #[schemars(example = &"/var/lib", example = &"/mnt/*")]
     pub(crate) path: PathBuf,
 
     /// Percent of space or inodes used above which the filesystem is degraded.
@@ -23,9 +26,42 @@ pub(crate) struct Config {
     #[serde(default = "default_unhealthy_above")]
     #[schemars(range(min = 0, max = 100))]
     pub(crate) unhealthy_above: f64,
+
+    /// Whether `path` must be a mount point: unhealthy while its file system is not mounted. With wildcards: whether every
+    /// file system that was mounted at an earlier check must still be mounted.
+    #[serde(default)]
+    pub(crate) mounted: bool,
+
+    /// Whether the file system must be writable: unhealthy while it is read-only, as ext4 is after an I/O error.
+    #[serde(default)]
+    pub(crate) writable: bool,
 }
 
 impl Config {
+    /// The wildcards of `path`, or why they cannot be used; `None` where it has none and is one path.
+    pub(crate) fn pattern(&self) -> Option<Result<glob::Pattern, String>> {
+        let text = self.path.to_str()?;
+        if !text.contains(['*', '?']) {
+            return None;
+        }
+        // Brackets have no special meaning: `[` is a character like any other.
+        let pattern = glob::Pattern::new(&text.replace('[', "[[]"));
+        Some(pattern.map_err(|error| {
+            format!(
+                "key `path`: {text:?} is not a usable pattern: {}; `**` must be a whole part of the path, as in \"/mnt/**\"",
+                error.msg
+            )
+        }))
+    }
+
+    pub(crate) fn limits(&self) -> Limits {
+        Limits {
+            degraded_above: self.degraded_above,
+            unhealthy_above: self.unhealthy_above,
+            writable: self.writable,
+        }
+    }
+
     /// Refuses a config with every key that is wrong, not only the first.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
         let mut faults = Vec::new();
@@ -44,6 +80,9 @@ impl Config {
                 "key `path`: {:?} contains a NUL, which no path can; remove it",
                 self.path
             ));
+        }
+        if let Some(Err(fault)) = self.pattern() {
+            faults.push(fault);
         }
         let limits = [
             ("degraded_above", self.degraded_above),

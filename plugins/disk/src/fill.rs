@@ -1,18 +1,22 @@
-//! How full a filesystem is, and what that means: measured apart from judged.
+//! How full a file system is, and what that means: measured apart from judged.
 
-use std::path::Path;
+use std::{fmt, io, path::Path};
 
-use conductor_plugin_api::{Failure, Report, Status};
+use conductor_plugin_api::Status;
 
-/// What a filesystem says about itself.
+use crate::mounts::Mount;
+
+/// What a file system says about itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fill {
     /// In bytes.
     pub(crate) space: Room,
     pub(crate) inodes: Room,
+    /// Whether it takes no writes; `None` where that cannot be found out.
+    pub(crate) read_only: Option<bool>,
 }
 
-/// Units of one kind, as the filesystem reports them; of those `free`, some may be kept for root.
+/// Units of one kind, as the file system reports them; of those `free`, some may be reserved for root.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Room {
     pub(crate) size: u64,
@@ -20,108 +24,151 @@ pub(crate) struct Room {
     pub(crate) available: u64,
 }
 
+/// The two limits, in percent, and whether the file system has to be writable.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    pub(crate) degraded_above: f64,
+    pub(crate) unhealthy_above: f64,
+    pub(crate) writable: bool,
+}
+
 impl Fill {
-    /// Asks the filesystem that `path` lies on.
+    /// Asks the file system that `path` is on; `mount` is what the table of mounts says about it.
     #[cfg(unix)]
-    pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
-        let found = rustix::fs::statvfs(path).map_err(|error| {
-            Failure::new(format!("cannot ask the filesystem of {path:?}: {error}"))
-        })?;
-        let fill = Self {
+    pub(crate) fn of(path: &Path, mount: Option<&Mount>) -> io::Result<Self> {
+        use rustix::fs::StatVfsMountFlags;
+        let found = rustix::fs::statvfs(path)?;
+        // Set for a file system that takes no writes, and also for one that is only mounted so in this process's view.
+        let seems_read_only = found.f_flag.contains(StatVfsMountFlags::RDONLY);
+        let inodes = Room {
+            size: found.f_files,
+            free: found.f_ffree,
+            available: found.f_favail,
+        };
+        let makes_inodes_as_needed = inodes.free == 0 && mount.is_some_and(Mount::is_remote);
+        Ok(Self {
             space: Room {
                 size: found.f_blocks.saturating_mul(found.f_frsize),
                 free: found.f_bfree.saturating_mul(found.f_frsize),
                 available: found.f_bavail.saturating_mul(found.f_frsize),
             },
-            inodes: Room {
-                size: found.f_files,
-                free: found.f_ffree,
-                available: found.f_favail,
+            inodes: if makes_inodes_as_needed {
+                Room::default()
+            } else {
+                inodes
             },
-        };
-        if fill.space.size == 0 {
-            return Err(Failure::new(format!(
-                "{path:?} lies on a filesystem without space of its own; name a path on a disk"
-            )));
-        }
-        Ok(fill)
+            read_only: match mount {
+                Some(mount) => Some(mount.read_only),
+                None => (!seems_read_only).then_some(false),
+            },
+        })
     }
 
     #[cfg(not(unix))]
-    pub(crate) fn of(path: &Path) -> Result<Self, Failure> {
-        Err(Failure::new(format!(
-            "cannot ask the filesystem of {path:?}: the disk plugin does not know this operating system"
-        )))
+    pub(crate) fn of(_: &Path, _: Option<&Mount>) -> io::Result<Self> {
+        Err(io::Error::other(
+            "the disk plugin does not support this operating system",
+        ))
     }
 
-    /// Holds the fill against the two limits, both in percent.
-    pub(crate) fn judge(self, degraded_above: f64, unhealthy_above: f64) -> Report {
+    /// The higher of the percentages of space and inodes used.
+    pub(crate) fn worst_percent(&self) -> f64 {
         let space = self.space.used_percent().unwrap_or(0.0);
-        let inodes = self.inodes.used_percent();
-        let worst = space.max(inodes.unwrap_or(0.0));
-        let (status, passed) = if worst > unhealthy_above {
-            (Status::Unhealthy, Some(unhealthy_above))
-        } else if worst > degraded_above {
-            (Status::Degraded, Some(degraded_above))
+        space.max(self.inodes.used_percent().unwrap_or(0.0))
+    }
+
+    /// Compares the fill with the limits; the text says how full the file system is and which limit it exceeds.
+    pub(crate) fn judge(&self, limits: &Limits) -> (Status, String) {
+        let worst = self.worst_percent();
+        let (mut status, exceeded) = if worst > limits.unhealthy_above {
+            (Status::Unhealthy, Some(limits.unhealthy_above))
+        } else if worst > limits.degraded_above {
+            (Status::Degraded, Some(limits.degraded_above))
         } else {
             (Status::Healthy, None)
         };
-
-        let mut message = format!(
-            "{space:.1} % used, {} of {} free",
-            Bytes(self.space.available()),
-            Bytes(self.space.size)
-        );
-        if let Some(inodes) = inodes {
-            message.push_str(&format!("; {inodes:.1} % of the inodes used"));
+        let mut text = self.to_string();
+        if let Some(limit) = exceeded {
+            text.push_str(&format!(" (limit {limit} %)"));
         }
-        if let Some(limit) = passed {
-            message.push_str(&format!(" (limit {limit} %)"));
+        if self.read_only == Some(true) {
+            text.push_str("; read-only");
+            if limits.writable {
+                status = Status::Unhealthy;
+                text.push_str(", must be writable");
+            }
         }
+        (status, text)
+    }
+}
 
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a measurement is a float; exact up to 8 PiB"
-        )]
-        let report = Report::new(status, message)
-            .measure("size_bytes", self.space.size as f64)
-            .measure("free_bytes", self.space.available() as f64)
-            .measure("used_percent", space);
-        match inodes {
-            Some(inodes) => report.measure("inodes_used_percent", inodes),
-            None => report,
+/// For people: "94.9 % used, 25.0 GiB of 500.0 GiB free; 10.0 % of the inodes used".
+impl fmt::Display for Fill {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (free, size) = (Bytes(self.space.available()), Bytes(self.space.size));
+        match self.space.used_percent() {
+            Some(used) => write!(f, "{used:.1} % used, {free} of {size} free")?,
+            None => write!(f, "used space unknown, size {size}")?,
+        }
+        match self.inodes.used_percent() {
+            Some(used) => write!(f, "; {used:.1} % of the inodes used"),
+            None => Ok(()),
         }
     }
 }
 
 impl Room {
-    /// What users other than root can have.
-    fn available(self) -> u64 {
+    /// Units that users other than root can have.
+    pub(crate) fn available(self) -> u64 {
         // Where root has written into its reserve, some systems report a negative number.
         i64::try_from(self.available).map_or(0, |_| self.available.min(self.free))
     }
 
-    /// As `df` counts: used / (used + available). `None` where there is nothing to fill.
-    fn used_percent(self) -> Option<f64> {
-        let used = self.size.saturating_sub(self.free);
-        let available = self.available();
+    /// Percent used as `df` counts: used / (used + available).
+    ///
+    /// `None` where the file system does not know: it has no total, a negative one, or more free than that.
+    /// Those that make inodes as they need them say 0 of 0, or -1 (2^64 - 1).
+    pub(crate) fn used_percent(self) -> Option<f64> {
+        let is_negative = i64::try_from(self.size).is_err();
+        if self.size == 0 || is_negative || self.free > self.size {
+            return None;
+        }
+        let (used, available) = (self.size - self.free, self.available());
         #[expect(clippy::cast_precision_loss, reason = "percent, not accounts")]
         let (used, available) = (used as f64, available as f64);
-        (self.size > 0).then(|| {
-            if used + available > 0.0 {
-                100.0 * used / (used + available)
-            } else {
-                100.0
-            }
-        })
+        if used + available > 0.0 {
+            Some(100.0 * used / (used + available))
+        } else {
+            Some(100.0)
+        }
+    }
+}
+
+impl Mount {
+    /// Whether a server or a program answers for the file system: 0 free inodes then means "unknown", as ceph-fuse reports
+    /// them, since the number of files is all such a file system knows.
+    fn is_remote(&self) -> bool {
+        [
+            "fuse",
+            "ceph",
+            "nfs",
+            "9p",
+            "cifs",
+            "smb3",
+            "virtiofs",
+            "glusterfs",
+            "lustre",
+        ]
+        .iter()
+        .any(|kind| self.kind.starts_with(kind))
     }
 }
 
 /// A number of bytes for people.
 struct Bytes(u64);
 
-impl std::fmt::Display for Bytes {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         #[expect(clippy::cast_precision_loss, reason = "shown with one decimal")]
         let mut value = self.0 as f64;
         let mut units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"].into_iter();

@@ -4,7 +4,8 @@ use conductor_plugin_api::{FailureKind, Report, Status, testing::TestHost};
 
 use crate::{
     Disk,
-    fill::{Fill, Room},
+    fill::{Fill, Limits, Room},
+    report::{self, FileSystem},
 };
 
 const GIB: u64 = 1 << 30;
@@ -19,6 +20,25 @@ fn room(size: u64, free: u64, available: u64) -> Room {
         size,
         free,
         available,
+    }
+}
+
+fn limits(degraded_above: f64, unhealthy_above: f64) -> Limits {
+    Limits {
+        degraded_above,
+        unhealthy_above,
+        writable: false,
+    }
+}
+
+fn judged(fill: Fill, degraded_above: f64, unhealthy_above: f64) -> Report {
+    at("/", fill).report(&limits(degraded_above, unhealthy_above))
+}
+
+fn at(point: &str, fill: Fill) -> FileSystem {
+    FileSystem {
+        point: point.into(),
+        fill,
     }
 }
 
@@ -122,6 +142,8 @@ fn a_config_that_cannot_work_names_its_keys() {
             ["degrade_above", "unknown field"],
         ),
         (r"{}", ["path", "missing"]),
+        (r#"{"path": "/mnt/a**"}"#, ["`path`", "`**`"]),
+        (r#"{"path": "mnt/*"}"#, ["`path`", "absolute"]),
     ] {
         let failure = TestHost::new("here")
             .create_unchecked::<Disk>(config)
@@ -140,8 +162,8 @@ fn equal_limits_leave_out_degraded() {
         space: room(100, 15, 15),
         ..Fill::default()
     };
-    assert_eq!(full.judge(85.0, 85.0).status(), Status::Healthy);
-    assert_eq!(full.judge(84.0, 84.0).status(), Status::Unhealthy);
+    assert_eq!(judged(full, 85.0, 85.0).status(), Status::Healthy);
+    assert_eq!(judged(full, 84.0, 84.0).status(), Status::Unhealthy);
 }
 
 #[test]
@@ -201,7 +223,12 @@ fn the_worse_of_space_and_inodes_decides() {
         ),
     ];
     for (space, inodes, space_percent, inodes_percent, status) in table {
-        let report = Fill { space, inodes }.judge(80.0, 90.0);
+        let fill = Fill {
+            space,
+            inodes,
+            read_only: None,
+        };
+        let report = judged(fill, 80.0, 90.0);
         assert_eq!(report.status(), status, "{space:?} {inodes:?}");
         let used = value(&report, "used_percent").unwrap();
         assert!((used - space_percent).abs() < 1e-9, "{space:?}: {used}");
@@ -218,9 +245,10 @@ fn the_message_is_for_people() {
     let fill = Fill {
         space: room(500 * GIB, 30 * GIB, 25 * GIB),
         inodes: room(1000, 900, 900),
+        read_only: None,
     };
     assert_eq!(
-        fill.judge(80.0, 90.0).message(),
+        judged(fill, 80.0, 90.0).message(),
         "94.9 % used, 25.0 GiB of 500.0 GiB free; 10.0 % of the inodes used (limit 90 %)"
     );
     let small = Fill {
@@ -228,19 +256,284 @@ fn the_message_is_for_people() {
         ..Fill::default()
     };
     assert_eq!(
-        small.judge(100.0, 100.0).message(),
+        judged(small, 100.0, 100.0).message(),
         "100.0 % used, 512 B of 1.0 GiB free"
     );
 }
 
 #[test]
 fn a_kept_back_block_is_not_free() {
-    let report = Fill {
+    let fill = Fill {
         space: room(100 * GIB, 10 * GIB, 4 * GIB),
         ..Fill::default()
-    }
-    .judge(80.0, 90.0);
+    };
+    let report = judged(fill, 80.0, 90.0);
     #[expect(clippy::cast_precision_loss, reason = "a power of two")]
     let expected = (4 * GIB) as f64;
     assert_eq!(value(&report, "free_bytes"), Some(expected));
+}
+
+/// CephFS reports -1 free inodes, ceph-fuse 0 free, others -1 for both.
+#[test]
+fn a_number_of_inodes_that_makes_no_sense_is_unknown() {
+    for (size, free) in [
+        (5079, u64::MAX),
+        (u64::MAX, u64::MAX),
+        (0, u64::MAX),
+        (0, 0),
+        (100, 101),
+    ] {
+        let fill = Fill {
+            space: room(100, 90, 90),
+            inodes: room(size, free, free),
+            read_only: None,
+        };
+        let report = judged(fill, 80.0, 90.0);
+        let inodes = value(&report, "inodes_used_percent");
+        assert_eq!(inodes, None, "{size} {free}");
+        assert_eq!(report.status(), Status::Healthy, "{size} {free}");
+    }
+}
+
+#[test]
+fn more_free_space_than_there_is_is_unknown_and_not_empty() {
+    let fill = Fill {
+        space: room(100, 101, 101),
+        inodes: room(100, 5, 5),
+        read_only: None,
+    };
+    let report = judged(fill, 80.0, 90.0);
+    assert_eq!(value(&report, "used_percent"), None);
+    assert_eq!(report.status(), Status::Unhealthy, "by its inodes");
+    assert_eq!(
+        report.message(),
+        "used space unknown, size 100 B; 95.0 % of the inodes used (limit 90 %)"
+    );
+}
+
+#[test]
+fn a_read_only_file_system_is_reported_and_judged_where_it_must_be_writable() {
+    let fill = |read_only| Fill {
+        space: room(100, 90, 90),
+        read_only,
+        ..Fill::default()
+    };
+    let of = |read_only, writable| {
+        let limits = Limits {
+            writable,
+            ..limits(80.0, 90.0)
+        };
+        at("/", fill(read_only)).report(&limits)
+    };
+    let report = of(Some(true), false);
+    assert_eq!(report.status(), Status::Healthy);
+    assert_eq!(value(&report, "read_only"), Some(1.0));
+    assert!(report.message().ends_with("; read-only"), "{report:?}");
+    let report = of(Some(true), true);
+    assert_eq!(report.status(), Status::Unhealthy);
+    assert!(
+        report.message().ends_with("; read-only, must be writable"),
+        "{report:?}"
+    );
+    let report = of(Some(false), true);
+    assert_eq!(report.status(), Status::Healthy);
+    assert_eq!(value(&report, "read_only"), Some(0.0));
+    assert_eq!(value(&of(None, true), "read_only"), None);
+}
+
+#[test]
+fn the_worst_of_several_file_systems_decides_and_the_bad_ones_are_named() {
+    let with = |used: u64| Fill {
+        space: room(100, 100 - used, 100 - used),
+        read_only: Some(used == 85),
+        ..Fill::default()
+    };
+    let all = [
+        at("/", with(10)),
+        at("/mnt/a-b", with(85)),
+        at("/mnt/a_b", with(20)),
+        at("/mnt/full", with(95)),
+    ];
+    let report = report::of_all(&all, &[], &limits(80.0, 90.0)).unwrap();
+    assert_eq!(report.status(), Status::Unhealthy);
+    assert_eq!(
+        report.message(),
+        "worst of 4: /mnt/full: 95.0 % used, 5 B of 100 B free (limit 90 %); \
+         /mnt/a-b: 85.0 % used, 15 B of 100 B free (limit 80 %); read-only"
+    );
+    for (name, expected) in [
+        ("used_percent", 95.0),
+        ("file_systems", 4.0),
+        ("read_only", 1.0),
+        ("used_percent_root", 10.0),
+        ("used_percent_mnt_a_b", 85.0),
+        ("used_percent_mnt_full", 95.0),
+    ] {
+        assert_eq!(value(&report, name), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn a_file_system_that_cannot_be_asked_is_a_failure_unless_another_is_bad() {
+    let with = |used: u64| Fill {
+        space: room(100, 100 - used, 100 - used),
+        ..Fill::default()
+    };
+    let unknown = ["cannot ask /mnt/b".to_owned()];
+    let judge = |used| report::of_all(&[at("/mnt/a", with(used))], &unknown, &limits(80.0, 90.0));
+    assert_eq!(judge(10).unwrap_err().message(), "cannot ask /mnt/b");
+    let report = judge(85).unwrap();
+    assert_eq!(report.status(), Status::Degraded);
+    assert!(report.message().ends_with("; cannot ask /mnt/b"));
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn every_file_system_of_this_machine_is_one_platform() {
+    let host = TestHost::new("here");
+    let config = r#"{"path": "/**", "degraded_above": 100, "unhealthy_above": 100}"#;
+    let mut probe = host.create::<Disk>(config).unwrap();
+    let report = host.check(&mut probe).unwrap();
+    assert_eq!(report.status(), Status::Healthy, "{report:?}");
+    assert!(value(&report, "file_systems").unwrap() >= 1.0);
+    assert!(value(&report, "used_percent_root").is_some(), "{report:?}");
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_folder_that_is_no_mount_point_is_unhealthy_where_it_must_be_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = TestHost::new("here");
+    let check = |path: &str| {
+        let config = format!(
+            r#"{{"path": {path:?}, "mounted": true, "degraded_above": 100, "unhealthy_above": 100}}"#
+        );
+        let mut probe = host.create::<Disk>(&config).unwrap();
+        host.check(&mut probe).unwrap()
+    };
+    assert_eq!(check("/").status(), Status::Healthy);
+    for path in [folder.path().to_owned(), folder.path().join("missing/*")] {
+        let report = check(path.to_str().unwrap());
+        assert_eq!(report.status(), Status::Unhealthy, "{report:?}");
+        assert!(report.measurements().is_empty(), "of another file system");
+    }
+}
+
+/// With real mounts, where this user may make them.
+#[cfg(target_os = "linux")]
+mod mounted {
+    use std::{path::Path, process::Command};
+
+    use super::*;
+
+    const INSIDE: &str = "CONDUCTOR_DISK_TEST_IN_NAMESPACE";
+
+    /// Runs the test named `name` again in a mount namespace of its own; false where that is to run now.
+    fn moved_to_a_namespace(name: &str) -> bool {
+        if std::env::var_os(INSIDE).is_some() {
+            return false;
+        }
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--mount", "--map-root-user"]);
+        if !unshare
+            .arg("true")
+            .output()
+            .is_ok_and(|done| done.status.success())
+        {
+            eprintln!("skipped: this machine makes no mount namespace");
+            return true;
+        }
+        let done = Command::new("unshare")
+            .args(["--mount", "--map-root-user"])
+            .arg(std::env::current_exe().unwrap())
+            .args(["--exact", name, "--nocapture"])
+            .env(INSIDE, "1")
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success(), "{output}");
+        assert!(output.contains("1 passed"), "{output}");
+        true
+    }
+
+    fn run(program: &str, arguments: &[&str]) {
+        let done = Command::new(program).args(arguments).output().unwrap();
+        assert!(done.status.success(), "{program} {arguments:?}: {done:?}");
+    }
+
+    fn mount(point: &Path) {
+        std::fs::create_dir_all(point).unwrap();
+        let point = point.to_str().unwrap();
+        run("mount", &["-t", "tmpfs", "-o", "size=4m", "tmpfs", point]);
+    }
+
+    #[test]
+    fn a_mount_that_turns_read_only_or_goes_away_is_noticed() {
+        if moved_to_a_namespace(
+            "tests::mounted::a_mount_that_turns_read_only_or_goes_away_is_noticed",
+        ) {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let (a, b) = (folder.path().join("a"), folder.path().join("b"));
+        mount(&a);
+        mount(&b);
+        std::fs::create_dir(a.join("data")).unwrap();
+        let host = TestHost::new("here");
+        let probe = |path: &Path, rest: &str| {
+            let config = format!(r#"{{"path": {path:?}{rest}}}"#);
+            host.create::<Disk>(&config).unwrap()
+        };
+        let mut plain = probe(&a, "");
+        let mut below = probe(&a.join("data"), "");
+        let mut strict = probe(&a, r#", "mounted": true, "writable": true"#);
+        let mut all = probe(
+            &folder.path().join("*"),
+            r#", "mounted": true, "writable": true"#,
+        );
+        let mut any = probe(&folder.path().join("*"), "");
+        for probe in [&mut plain, &mut below, &mut strict, &mut all, &mut any] {
+            let report = host.check(probe).unwrap();
+            assert_eq!(report.status(), Status::Healthy, "{report:?}");
+            assert_eq!(value(&report, "read_only"), Some(0.0), "{report:?}");
+        }
+
+        // A read-only view of it is not the file system's own state.
+        let at_a = a.to_str().unwrap();
+        run("mount", &["-o", "remount,bind,ro", at_a]);
+        let report = host.check(&mut strict).unwrap();
+        assert_eq!(report.status(), Status::Healthy, "{report:?}");
+        run("mount", &["-o", "remount,bind,rw", at_a]);
+
+        run("mount", &["-o", "remount,ro", at_a]);
+        for (probe, status) in [
+            (&mut plain, Status::Healthy),
+            (&mut strict, Status::Unhealthy),
+            (&mut all, Status::Unhealthy),
+            (&mut any, Status::Healthy),
+        ] {
+            let report = host.check(probe).unwrap();
+            assert_eq!(report.status(), status, "{report:?}");
+            assert_eq!(value(&report, "read_only"), Some(1.0), "{report:?}");
+        }
+
+        run("umount", &[at_a]);
+        for probe in [&mut plain, &mut below, &mut strict, &mut all] {
+            for _ in 0..2 {
+                let report = host.check(probe).unwrap();
+                assert_eq!(report.status(), Status::Unhealthy, "{report:?}");
+                assert!(report.message().contains(at_a), "{report:?}");
+                assert!(report.measurements().is_empty(), "{report:?}");
+            }
+        }
+        let report = host.check(&mut any).unwrap();
+        assert_eq!(value(&report, "file_systems"), Some(1.0), "{report:?}");
+
+        mount(&a);
+        std::fs::create_dir(a.join("data")).unwrap();
+        for probe in [&mut plain, &mut below, &mut strict, &mut all] {
+            let report = host.check(probe).unwrap();
+            assert_eq!(report.status(), Status::Healthy, "{report:?}");
+        }
+    }
 }

@@ -1,0 +1,231 @@
+//! The table of mounted file systems: which one a path is on, and what the kernel knows about it.
+
+use std::{
+    ffi::OsString,
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+/// One mounted file system.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Mount {
+    id: u64,
+    /// Where it is mounted.
+    pub(crate) point: PathBuf,
+    /// Its type, such as `ext4` or `fuse.sshfs`.
+    pub(crate) kind: String,
+    /// Whether the file system itself takes no writes, which is also true of one that turned read-only after an error.
+    /// One that is only mounted read-only in this process's view, as a sandbox does it, is not.
+    pub(crate) read_only: bool,
+}
+
+/// All mounts that this process can see, in the order they were made.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct MountTable(Vec<Mount>);
+
+impl MountTable {
+    /// Reads the table; empty where the system has none.
+    pub(crate) fn read() -> io::Result<Self> {
+        match fs::read("/proc/self/mountinfo") {
+            Ok(text) => Ok(Self::parse(&text)),
+            Err(_) if !cfg!(target_os = "linux") => Ok(Self::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reads the text of `/proc/self/mountinfo`, see proc_pid_mountinfo(5); lines that are not understood are left out.
+    pub(crate) fn parse(text: &[u8]) -> Self {
+        Self(
+            text.split(|byte| *byte == b'\n')
+                .filter_map(mount)
+                .collect(),
+        )
+    }
+
+    /// The file system that `path` is on.
+    pub(crate) fn of(&self, path: &Path) -> Option<&Mount> {
+        let path = fs::canonicalize(path).ok()?;
+        let by_id = mount_id(&path).and_then(|id| self.0.iter().find(|mount| mount.id == id));
+        by_id.or_else(|| self.covering(&path))
+    }
+
+    /// The same by names alone, for kernels that number no mounts: the longest mount point wins, and of equal ones the last.
+    fn covering(&self, path: &Path) -> Option<&Mount> {
+        let covering = self.0.iter().filter(|mount| path.starts_with(&mount.point));
+        covering.max_by_key(|mount| mount.point.as_os_str().len())
+    }
+
+    /// Whether something is mounted at exactly this place.
+    pub(crate) fn has(&self, point: &Path) -> bool {
+        self.0.iter().any(|mount| mount.point == point)
+    }
+
+    /// The mounts whose mount point matches and that can be filled, each place once: none that are hidden below another
+    /// mount, and no images that are full by nature.
+    pub(crate) fn matching(&self, pattern: &glob::Pattern) -> Vec<&Mount> {
+        let options = glob::MatchOptions {
+            case_sensitive: true,
+            require_literal_separator: true,
+            require_literal_leading_dot: false,
+        };
+        let mut found: Vec<&Mount> = Vec::new();
+        for mount in &self.0 {
+            let matches = pattern.matches_path_with(&mount.point, options);
+            if !matches || IMAGES.contains(&mount.kind.as_str()) {
+                continue;
+            }
+            found.retain(|earlier| earlier.point != mount.point);
+            found.push(mount);
+        }
+        found.retain(|mount| mount_id(&mount.point).is_none_or(|id| id == mount.id));
+        found
+    }
+}
+
+/// One line: `36 35 98:0 /root /mount/point rw,noatime master:1 - ext4 /dev/sda rw,errors=continue`.
+fn mount(line: &[u8]) -> Option<Mount> {
+    let mut fields = line.split(|byte| *byte == b' ');
+    let id = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
+    let point = fields.nth(3)?;
+    let mut of_the_file_system = fields.skip_while(|field| *field != b"-").skip(1);
+    let kind = String::from_utf8_lossy(of_the_file_system.next()?).into_owned();
+    let options = of_the_file_system.nth(1)?;
+    let read_only = options
+        .split(|byte| *byte == b',')
+        .any(|option| READ_ONLY.contains(&option));
+    Some(Mount {
+        id,
+        point: path(unescape(point))?,
+        kind,
+        read_only,
+    })
+}
+
+/// Blanks and backslashes are written as `\040`.
+fn unescape(field: &[u8]) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field;
+    while let Some((&first, after)) = rest.split_first() {
+        let code = (first == b'\\').then(|| after.get(..3)).flatten();
+        let code = code.and_then(|digits| u8::from_str_radix(str::from_utf8(digits).ok()?, 8).ok());
+        match code {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &after[3..];
+            }
+            None => {
+                bytes.push(first);
+                rest = after;
+            }
+        }
+    }
+    bytes
+}
+
+#[cfg(unix)]
+fn path(bytes: Vec<u8>) -> Option<PathBuf> {
+    use std::os::unix::ffi::OsStringExt as _;
+    Some(OsString::from_vec(bytes).into())
+}
+
+#[cfg(not(unix))]
+fn path(bytes: Vec<u8>) -> Option<PathBuf> {
+    Some(OsString::from(String::from_utf8(bytes).ok()?).into())
+}
+
+/// The number of the mount that `path` is on; since Linux 5.8.
+#[cfg(target_os = "linux")]
+fn mount_id(path: &Path) -> Option<u64> {
+    use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
+    let found = statx(CWD, path, AtFlags::NO_AUTOMOUNT, StatxFlags::MNT_ID).ok()?;
+    (found.stx_mask & StatxFlags::MNT_ID.bits() != 0).then_some(found.stx_mnt_id)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn mount_id(_: &Path) -> Option<u64> {
+    None
+}
+
+/// How the options of a file system say that it takes no writes: mounted so, after an error, and shut down.
+const READ_ONLY: [&[u8]; 3] = [b"ro", b"emergency_ro", b"shutdown"];
+
+/// File systems that a wildcard passes over: they are written once and full ever after, or are no file systems yet.
+const IMAGES: [&str; 6] = ["squashfs", "iso9660", "erofs", "cramfs", "romfs", "autofs"];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TABLE: &[u8] = b"\
+23 1 254:0 / / rw,relatime shared:1 - ext4 /dev/vda rw,discard
+24 23 0:22 / /proc rw - proc proc rw
+30 23 8:1 / /mnt/a ro,relatime master:5 - ext4 /dev/sda1 rw,errors=remount-ro
+31 23 8:2 / /mnt/b rw,relatime - ext4 /dev/sdb1 ro,errors=remount-ro
+32 23 8:3 / /mnt/with\\040blank rw,relatime shared:9 master:2 - xfs /dev/sdc1 rw,shutdown
+33 23 7:1 / /mnt/image ro - squashfs /dev/loop0 ro
+34 30 8:4 / /mnt/a/deep rw - ext4 /dev/sdd1 rw,emergency_ro
+not a line
+";
+
+    fn table() -> MountTable {
+        MountTable::parse(TABLE)
+    }
+
+    #[test]
+    fn the_file_systems_own_flag_decides_and_not_that_of_the_mount() {
+        let table = table();
+        let read_only = |point: &str| table.covering(Path::new(point)).unwrap().read_only;
+        assert!(!read_only("/"));
+        assert!(!read_only("/mnt/a"), "only this view of it is read-only");
+        assert!(read_only("/mnt/b/x"));
+        assert!(read_only("/mnt/with blank"));
+        assert!(read_only("/mnt/a/deep"));
+    }
+
+    #[test]
+    fn the_deepest_mount_covers_a_path() {
+        let table = table();
+        let point = |path: &str| table.covering(Path::new(path)).unwrap().point.clone();
+        assert_eq!(point("/mnt/a/deep/x"), Path::new("/mnt/a/deep"));
+        assert_eq!(point("/mnt/a/deeper"), Path::new("/mnt/a"));
+        assert_eq!(point("/mnt/c"), Path::new("/"));
+        assert!(table.has(Path::new("/mnt/with blank")) && !table.has(Path::new("/mnt/c")));
+    }
+
+    #[test]
+    fn wildcards_match_mount_points_within_one_level_or_across_all() {
+        let table = table();
+        let matching = |pattern: &str| -> Vec<_> {
+            let pattern = glob::Pattern::new(pattern).unwrap();
+            let found = table.0.iter().filter(|mount| {
+                // The places of this table are not mounted here, so that the kernel cannot number them.
+                MountTable(vec![Mount::clone(mount)]).matching_unnumbered(&pattern)
+            });
+            found.map(|mount| mount.point.to_str().unwrap()).collect()
+        };
+        assert_eq!(matching("/mnt/*"), ["/mnt/a", "/mnt/b", "/mnt/with blank"]);
+        assert_eq!(
+            matching("/mnt/**"),
+            ["/mnt/a", "/mnt/b", "/mnt/with blank", "/mnt/a/deep"]
+        );
+        assert_eq!(matching("/mnt/?"), ["/mnt/a", "/mnt/b"]);
+    }
+
+    impl MountTable {
+        fn matching_unnumbered(mut self, pattern: &glob::Pattern) -> bool {
+            for mount in &mut self.0 {
+                mount.id = mount_id(&mount.point).unwrap_or(mount.id);
+            }
+            !self.matching(pattern).is_empty()
+        }
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn the_root_of_this_machine_is_mounted() {
+        let table = MountTable::read().unwrap();
+        assert_eq!(table.of(Path::new("/")).unwrap().point, Path::new("/"));
+        let proc = table.of(Path::new("/proc/self")).unwrap();
+        assert_eq!((proc.kind.as_str(), proc.read_only), ("proc", false));
+    }
+}
