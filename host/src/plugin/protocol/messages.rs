@@ -173,6 +173,13 @@ pub enum FromWorker<S> {
     },
     /// The library is opened, and its config schema is being compiled.
     Opened,
+    /// Log lines that the worker did not send, as they were above its limit; each line is counted once.
+    Dropped {
+        /// All of them, errors included.
+        lines: u64,
+        /// Those of level ERROR.
+        errors: u64,
+    },
 }
 
 /// The end of a call.

@@ -68,6 +68,10 @@ fn some_messages() -> Vec<Said> {
         },
         FromWorker::Answers(vec![answer(0, Ok(found)), answer(u64::MAX, Err(failed))]),
         log(""),
+        FromWorker::Dropped {
+            lines: u64::MAX,
+            errors: 1,
+        },
         FromWorker::Answers(Vec::new()),
     ]
 }

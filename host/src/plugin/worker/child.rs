@@ -28,7 +28,7 @@ use rustix::{
 };
 use signal_hook::low_level::exit;
 
-use self::{outlet::Outlet, pending::Pending};
+use self::{forward::LogSender, outlet::Outlet, pending::Pending};
 use super::socket::{Received, receive_now};
 use crate::{
     clock::Clock,
@@ -142,7 +142,7 @@ fn work(socket: UnixStream) -> ! {
     name_process(&hello.manifest.id);
     let clock = Clock::join(hello.clock);
     let outlet = Arc::new(Outlet::new(socket, clock));
-    forward::start(hello.log_level, &outlet);
+    let log = forward::start(hello.log_level, &outlet);
     match load(&hello, clock, &outlet) {
         Ok((plugin, unconfined)) => {
             let schema = plugin.description().config_schema.as_str().to_owned();
@@ -161,13 +161,17 @@ fn work(socket: UnixStream) -> ! {
             }
             Child {
                 outlet,
+                log,
                 plugin,
                 probes: HashMap::new(),
                 clock,
             }
             .serve(decoder)
         }
-        Err(error) => refuse(&outlet, error),
+        Err(error) => {
+            log.flush();
+            refuse(&outlet, error)
+        }
     }
 }
 
@@ -212,6 +216,7 @@ fn refuse(outlet: &Outlet, error: LoadError) -> ! {
 /// A library and its probes, by the host's numbers.
 struct Child {
     outlet: Arc<Outlet>,
+    log: Arc<LogSender>,
     plugin: InProcess,
     probes: HashMap<u64, Opened>,
     clock: Clock,
@@ -232,6 +237,7 @@ impl Child {
             let left = next_tick.map(|at| at.saturating_sub(self.clock.now()));
             if let Some(message) = receive(&self.outlet, &mut decoder, left) {
                 nudge |= self.obey(message);
+                self.log.flush();
             }
             let now = self.clock.now();
             if next_tick.is_none_or(|at| at <= now) {
@@ -319,6 +325,7 @@ impl Child {
             std::thread::sleep(TICK / 2);
         }
         self.outlet.flush();
+        self.log.flush();
         exit(0)
     }
 }

@@ -6,7 +6,10 @@ use std::{
     time::Duration,
 };
 
-use super::{conversation::Conversation, limiter::Limiter};
+use super::{
+    conversation::Conversation,
+    limiter::{Dropped, Limiter},
+};
 use crate::{
     metrics::ErrorType,
     plugin::{
@@ -83,6 +86,10 @@ impl Hearing {
                 self.log(level, platform, text, now);
                 Ok(Heard::Nothing)
             }
+            FromWorker::Dropped { lines, errors } => {
+                self.limiter.missed(now, Dropped { lines, errors });
+                Ok(Heard::Nothing)
+            }
             FromWorker::Opened | FromWorker::Loaded { .. } | FromWorker::Refused { .. }
                 if self.loaded =>
             {
@@ -136,11 +143,7 @@ impl Hearing {
     pub(super) fn say_dropped(&mut self, now: Duration, last: bool) {
         if let Some(dropped) = self.limiter.dropped(now, last) {
             let plugin = &*self.plugin;
-            tracing::warn!(
-                target: "plugin",
-                plugin,
-                "logs too much: {dropped} lines are left out, 100 a second are not"
-            );
+            tracing::warn!(target: "plugin", plugin, "logs too much: {dropped}");
         }
     }
 
@@ -166,7 +169,8 @@ impl Hearing {
     }
 
     fn log(&mut self, level: u8, platform: Option<&str>, text: &str, now: Duration) {
-        if !self.limiter.admit(now) {
+        let is_error = !matches!(level, 2..=5);
+        if !self.limiter.admit(now, is_error) {
             return;
         }
         let (plugin, text) = (&*self.plugin, line(text));

@@ -1,41 +1,110 @@
-//! How many lines a worker may have logged: 100 a second, and 200 at a time. Pure.
+//! Limit on the lines that one worker may log: 100 a second, and 200 at a time. Pure.
+//!
+//! Errors have a budget of their own, so that a flood of other lines never drops one. Lines above the limit are counted,
+//! and the count is logged once a second and when the worker ends: no line is lost without a word about it.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// Lets lines pass at a rate, and counts the others.
 #[derive(Debug, Default)]
 pub(super) struct Limiter {
-    /// Each line that passes moves this on by [`EVERY`]; it may be [`BURST`] ahead.
-    ahead: Duration,
-    dropped: u64,
+    errors: Budget,
+    others: Budget,
+    dropped: Dropped,
     /// When the first of those dropped was.
     since: Duration,
 }
 
+/// Number of lines that were not logged.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(super) struct Dropped {
+    /// All of them, errors included.
+    pub(super) lines: u64,
+    /// Those of level ERROR.
+    pub(super) errors: u64,
+}
+
+/// What is left of a rate.
+#[derive(Debug, Default)]
+struct Budget {
+    /// Each line that passes moves this on by [`EVERY`]; it may be [`BURST`] ahead.
+    ahead: Duration,
+}
+
 impl Limiter {
     /// Whether a line may pass at `now`.
-    pub(super) fn admit(&mut self, now: Duration) -> bool {
+    pub(super) fn admit(&mut self, now: Duration, is_error: bool) -> bool {
+        let budget = match is_error {
+            true => &mut self.errors,
+            false => &mut self.others,
+        };
+        let passes = budget.admit(now);
+        if !passes {
+            let errors = u64::from(is_error);
+            self.missed(now, Dropped { lines: 1, errors });
+        }
+        passes
+    }
+
+    /// Counts lines that were dropped before they came here.
+    pub(super) fn missed(&mut self, now: Duration, lines: Dropped) {
+        if self.dropped.is_none() {
+            self.since = now;
+        }
+        self.dropped.add(lines);
+    }
+
+    /// Number of dropped lines that were not taken yet.
+    pub(super) fn count(&self) -> u64 {
+        self.dropped.lines
+    }
+
+    /// When there is something to say of lines that were dropped.
+    pub(super) fn due(&self) -> Option<Duration> {
+        (!self.dropped.is_none()).then_some(self.since + SAY_AFTER)
+    }
+
+    /// Takes the number of lines that were dropped, if it is time to say it, or the last chance to.
+    pub(super) fn dropped(&mut self, now: Duration, last: bool) -> Option<Dropped> {
+        let due = self.due().is_some_and(|due| last || due <= now);
+        due.then(|| std::mem::take(&mut self.dropped))
+    }
+}
+
+impl Budget {
+    fn admit(&mut self, now: Duration) -> bool {
         let ahead = self.ahead.max(now);
         if ahead - now >= BURST {
-            if self.dropped == 0 {
-                self.since = now;
-            }
-            self.dropped += 1;
             return false;
         }
         self.ahead = ahead + EVERY;
         true
     }
+}
 
-    /// When there is something to say of lines that were dropped.
-    pub(super) fn due(&self) -> Option<Duration> {
-        (self.dropped > 0).then_some(self.since + SAY_AFTER)
+impl Dropped {
+    /// Whether there are none.
+    pub(super) fn is_none(self) -> bool {
+        self.lines == 0
     }
 
-    /// Takes the number of lines that were dropped, if it is time to say it, or the last chance to.
-    pub(super) fn dropped(&mut self, now: Duration, last: bool) -> Option<u64> {
-        let due = self.due().is_some_and(|due| last || due <= now);
-        due.then(|| std::mem::take(&mut self.dropped))
+    /// Counts these as well; a worker can claim any number.
+    pub(super) fn add(&mut self, more: Self) {
+        self.lines = self.lines.saturating_add(more.lines);
+        self.errors = self.errors.saturating_add(more.errors);
+    }
+}
+
+impl fmt::Display for Dropped {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let noun = if self.lines == 1 { "line" } else { "lines" };
+        write!(f, "{} {noun} dropped", self.lines)?;
+        match self.errors {
+            0 => {}
+            1 => write!(f, ", 1 of them an error")?,
+            errors => write!(f, ", {errors} of them errors")?,
+        }
+        write!(f, " (limit: 100 a second)")
     }
 }
 
@@ -56,7 +125,8 @@ mod tests {
     #[test]
     fn two_hundred_pass_at_once_and_a_hundred_a_second_after_that() {
         let mut limiter = Limiter::default();
-        let passed = |limiter: &mut Limiter, now| (0..1000).filter(|_| limiter.admit(now)).count();
+        let passed =
+            |limiter: &mut Limiter, now| (0..1000).filter(|_| limiter.admit(now, false)).count();
         assert_eq!(passed(&mut limiter, 10 * S), 200);
         assert_eq!(passed(&mut limiter, 11 * S), 100);
         assert_eq!(passed(&mut limiter, 11 * S + 10 * MS), 1);
@@ -66,13 +136,37 @@ mod tests {
     #[test]
     fn what_was_dropped_is_said_once_a_second_and_at_the_end() {
         let mut limiter = Limiter::default();
-        while limiter.admit(S) {}
+        while limiter.admit(S, false) {}
         assert_eq!(limiter.due(), Some(2 * S));
         assert_eq!(limiter.dropped(S + MS, false), None);
-        assert!(!limiter.admit(S));
-        assert_eq!(limiter.dropped(2 * S, false), Some(2));
+        assert!(!limiter.admit(S, false));
+        let two = Dropped {
+            lines: 2,
+            errors: 0,
+        };
+        assert_eq!(limiter.dropped(2 * S, false), Some(two));
         assert_eq!(limiter.dropped(2 * S, true), None, "said already");
-        while limiter.admit(3 * S) {}
-        assert_eq!(limiter.dropped(3 * S, true), Some(1));
+        while limiter.admit(3 * S, false) {}
+        let one = Dropped {
+            lines: 1,
+            errors: 0,
+        };
+        assert_eq!(limiter.dropped(3 * S, true), Some(one));
+    }
+
+    #[test]
+    fn a_flood_of_other_lines_drops_no_error_and_dropped_errors_are_named() {
+        let mut limiter = Limiter::default();
+        for _ in 0..10_000 {
+            limiter.admit(S, false);
+        }
+        assert!(limiter.admit(S, true), "an error within its own budget");
+        while limiter.admit(S, true) {}
+        let dropped = limiter.dropped(2 * S, false).unwrap();
+        assert_eq!((dropped.lines, dropped.errors), (9801, 1));
+        assert_eq!(
+            dropped.to_string(),
+            "9801 lines dropped, 1 of them an error (limit: 100 a second)"
+        );
     }
 }

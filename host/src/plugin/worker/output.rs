@@ -76,11 +76,7 @@ impl Output {
     pub(super) fn say_dropped(&mut self, now: Duration, last: bool) {
         if let Some(dropped) = self.limiter.dropped(now, last) {
             let plugin = &*self.plugin;
-            tracing::warn!(
-                target: "plugin",
-                plugin,
-                "prints too much: {dropped} lines are not logged, 100 a second are"
-            );
+            tracing::warn!(target: "plugin", plugin, "prints too much: {dropped}");
         }
     }
 
@@ -105,16 +101,16 @@ impl Output {
     }
 
     fn log(&mut self, line: &[u8], now: Duration) {
-        if !self.limiter.admit(now) {
-            return;
-        }
         let mut text = match self.last.len() {
             LAST.. => self.last.pop_front().unwrap_or_default(),
             _ => String::new(),
         };
         set_message(&mut text, line);
-        let plugin = &*self.plugin;
-        tracing::info!(target: "plugin", plugin, "{text}");
+        if self.limiter.admit(now, false) {
+            let plugin = &*self.plugin;
+            tracing::info!(target: "plugin", plugin, "{text}");
+        }
+        // Kept whatever the limit: the line that explains a crash is the last one of a flood.
         self.last.push_back(text);
     }
 }

@@ -503,6 +503,15 @@ fn what_a_worker_prints_and_logs_is_logged_within_limits() {
             text: format!("event {nth}\n"),
         });
     }
+    fake.say(&FromWorker::Log {
+        level: 1,
+        platform: None,
+        text: "an error after the flood".to_owned(),
+    });
+    fake.say(&FromWorker::Dropped {
+        lines: 1_000_000,
+        errors: 7,
+    });
     drop(output);
     fake.socket.shutdown(std::net::Shutdown::Both).unwrap();
     fake.end();
@@ -526,4 +535,13 @@ fn what_a_worker_prints_and_logs_is_logged_within_limits() {
     assert!((199..900).contains(&logged), "{logged}");
     assert!(log.contains("prints too much: "), "{log}");
     assert!(log.contains("logs too much: "), "{log}");
+    assert!(log.contains("an error after the flood"), "{log}");
+    let all = |what: &str| -> u64 {
+        let rest = log.split(what).skip(1);
+        let counts = rest.map(|rest| rest.split(' ').next().unwrap().parse::<u64>().unwrap());
+        counts.sum()
+    };
+    assert_eq!(printed as u64 + all("prints too much: "), 5000, "{log}");
+    assert_eq!(logged as u64 + all("logs too much: "), 1_001_000, "{log}");
+    assert!(log.contains(", 7 of them errors"), "{log}");
 }
