@@ -35,7 +35,7 @@
 //! | `total_seconds` | the whole check |
 //! | `response_status` | the status code |
 //! | `response_bytes` | size of the body, as far as it was read |
-//! | `certificate_expiry_timestamp_seconds` | Unix time until which the server's own certificate is valid |
+//! | `certificate_expiry_timestamp_seconds` | Unix time until which the server's own certificate is valid; in the past for an expired one |
 //!
 //! With redirects the four steps are sums over all of them, and the last three are those of the last answer (of the
 //! certificate: the last one shown).

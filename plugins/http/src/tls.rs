@@ -3,7 +3,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, OnceLock},
+    sync::{Arc, Mutex, OnceLock, PoisonError},
 };
 
 use conductor_plugin_api::Failure;
@@ -12,10 +12,14 @@ use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        CertificateError, ClientConfig, Error, RootCertStore,
-        client::Resumption,
+        CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
+        SignatureScheme,
+        client::{
+            Resumption, WebPkiServerVerifier,
+            danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        },
         crypto::ring,
-        pki_types::{CertificateDer, ServerName, pem::PemObject},
+        pki_types::{CertificateDer, ServerName, UnixTime, pem::PemObject},
     },
 };
 use x509_cert::{Certificate, der::Decode};
@@ -25,9 +29,13 @@ use crate::{
     progress::{Progress, Step},
 };
 
+/// The CAs to trust.
+#[derive(Clone, Debug)]
+pub(crate) struct Trust(Arc<WebPkiServerVerifier>);
+
 /// Trust in the CAs of this system, read at the first use and shared by all probes from then on.
-pub(crate) fn system() -> Result<Arc<ClientConfig>, Failure> {
-    static SYSTEM: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+pub(crate) fn system() -> Result<Trust, Failure> {
+    static SYSTEM: OnceLock<Trust> = OnceLock::new();
     if let Some(config) = SYSTEM.get() {
         return Ok(config.clone());
     }
@@ -49,7 +57,7 @@ pub(crate) fn no_system_roots(errors: &[String]) -> Failure {
 }
 
 /// Trust in the CAs of one file alone.
-pub(crate) fn of_file(path: &Path) -> Result<Arc<ClientConfig>, Failure> {
+pub(crate) fn of_file(path: &Path) -> Result<Trust, Failure> {
     let refuse = |why: String| Failure::config(format!("key `ca_file`: {path:?}: {why}"));
     // Read by ourselves: the reason why a file cannot be read is then the system's own.
     let pem = read_small(path).map_err(refuse)?;
@@ -97,28 +105,86 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
 }
 
 /// `None` when there is nobody to trust.
-fn trusting(certificates: Vec<CertificateDer<'static>>) -> Option<Arc<ClientConfig>> {
+fn trusting(certificates: Vec<CertificateDer<'static>>) -> Option<Trust> {
     let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(certificates);
-    if added == 0 {
-        return None;
-    }
+    // It refuses an empty store.
+    let _ = roots.add_parsable_certificates(certificates);
+    let provider = Arc::new(ring::default_provider());
+    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+    Some(Trust(verifier.build().ok()?))
+}
+
+/// Settings of one handshake, whose certificate `witness` keeps.
+fn config(witness: Arc<Witness>) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("ring offers the cipher suites of the default versions")
-        .with_root_certificates(roots)
+        .dangerous()
+        .with_custom_certificate_verifier(witness)
         .with_no_client_auth();
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     // A resumed session would not show its certificate again.
     config.resumption = Resumption::disabled();
-    Some(Arc::new(config))
+    Arc::new(config)
+}
+
+/// Verifies as [`Trust`] says, and keeps what it needs of the server's certificate, also where that is refused: when an
+/// expired one expired is what an operator wants to know.
+#[derive(Debug)]
+struct Witness {
+    trust: Trust,
+    expiry: Mutex<Option<f64>>,
+}
+
+impl Witness {
+    /// Unix time until which the certificate that the server has shown is valid.
+    fn expiry(&self) -> Option<f64> {
+        *self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl ServerCertVerifier for Witness {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        *self.expiry.lock().unwrap_or_else(PoisonError::into_inner) = expiry(end_entity);
+        let verifier = &self.trust.0;
+        verifier.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.trust.0.verify_tls12_signature(message, cert, dss)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        cert: &CertificateDer<'_>,
+        dss: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.trust.0.verify_tls13_signature(message, cert, dss)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.trust.0.supported_verify_schemes()
+    }
 }
 
 /// Shakes hands with the server at the other end of `stream`, which must prove to be `host`.
 pub(crate) async fn shake_hands(
     stream: TcpStream,
     host: &str,
-    config: Arc<ClientConfig>,
+    trust: Trust,
     progress: &mut Progress<'_>,
 ) -> Result<TlsStream<TcpStream>, Obstacle> {
     progress.enter(Step::Tls);
@@ -127,19 +193,16 @@ pub(crate) async fn shake_hands(
             "{host} is not a name that a certificate can be for"
         ))
     })?;
-    let stream = TlsConnector::from(config)
-        .connect(name, stream)
-        .await
-        .map_err(|error| judge(host, &error))?;
-    let leaf = stream
-        .get_ref()
-        .1
-        .peer_certificates()
-        .and_then(<[_]>::first);
-    if let Some(expiry) = leaf.and_then(|leaf| expiry(leaf)) {
+    let witness = Arc::new(Witness {
+        trust,
+        expiry: Mutex::default(),
+    });
+    let connector = TlsConnector::from(config(Arc::clone(&witness)));
+    let connected = connector.connect(name, stream).await;
+    if let Some(expiry) = witness.expiry() {
         progress.set("certificate_expiry_timestamp_seconds", expiry);
     }
-    Ok(stream)
+    connected.map_err(|error| judge(host, &error))
 }
 
 /// Unix time until which a certificate is valid.

@@ -1,13 +1,10 @@
 //! A whole visit: from the URL, through its redirects, to a judgement of the answer.
 
-use std::sync::Arc;
-
 use conductor_plugin_api::{Failure, tracing};
 use hyper::{
     Method, Request, StatusCode,
     header::{self, HeaderMap, HeaderName, HeaderValue},
 };
-use tokio_rustls::rustls::ClientConfig;
 
 use crate::{
     connection,
@@ -17,13 +14,13 @@ use crate::{
     progress::Progress,
     resolver::Resolver,
     target::{BadUrl, Target},
-    tls,
+    tls::{self, Trust},
 };
 
 pub(crate) struct Visitor {
     plan: Plan,
     /// The CAs of `ca_file`; where there is none, the system's are asked for when they are needed.
-    trust: Option<Arc<ClientConfig>>,
+    trust: Option<Trust>,
     resolver: Resolver,
 }
 

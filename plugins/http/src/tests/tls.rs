@@ -109,6 +109,7 @@ fn a_certificate_for_another_name_is_unhealthy() {
         &report,
         "the certificate is not for 127.0.0.1 but for shop.example",
     );
+    assert!(value(&report, "certificate_expiry_timestamp_seconds").is_some());
 }
 
 #[test]
@@ -118,6 +119,12 @@ fn an_expired_certificate_is_unhealthy() {
     let report = authority.check(&format!("https://{address}/"));
     assert_unhealthy(&report, "the certificate of 127.0.0.1 expired ");
     assert_unhealthy(&report, " days ago");
+    let seconds_to_2020 = 1_577_836_800.0;
+    assert_eq!(
+        value(&report, "certificate_expiry_timestamp_seconds"),
+        Some(seconds_to_2020),
+        "a time in the past, for the alert that warned of it"
+    );
 }
 
 #[test]
@@ -143,6 +150,7 @@ fn an_issuer_nobody_trusts_is_unhealthy() {
         &report,
         "from an issuer that is not trusted here; if it should be, name its CA in `ca_file`",
     );
+    assert!(value(&report, "certificate_expiry_timestamp_seconds").is_some());
 }
 
 #[test]
