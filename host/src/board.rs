@@ -122,6 +122,7 @@ impl Board {
 
     /// Each platform.
     pub fn platforms(&self) -> Vec<PlatformView> {
+        self.shared.follow_wall_clock();
         let platforms = self.platform_guards();
         platforms.iter().map(|guard| guard.view()).collect()
     }
@@ -197,6 +198,7 @@ impl Board {
     /// A platform with what has become of its last checks.
     pub fn platform(&self, name: &str) -> Option<PlatformDetail> {
         let guard = self.guard(name)?;
+        self.shared.follow_wall_clock();
         let lines = self.tail.lines(name).into_iter();
         Some(PlatformDetail {
             platform: guard.view(),
@@ -216,6 +218,7 @@ impl Board {
     }
 
     fn host(&self) -> HostView {
+        self.shared.follow_wall_clock();
         let resources = self
             .resources
             .lock()

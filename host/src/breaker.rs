@@ -145,6 +145,19 @@ impl Breaker {
         })
     }
 
+    /// Asks for one call that an operator wants now: an open breaker admits it as its trial, before its time is up.
+    ///
+    /// # Errors
+    /// [`Refused`] while an operator holds it open, and while a trial is under way.
+    pub fn admit_asked(&mut self, now: Duration, timeout: Duration) -> Result<Ticket, Refused> {
+        if let Phase::Open { until } = self.phase
+            && now < until
+        {
+            self.phase = Phase::Open { until: now };
+        }
+        self.admit(now, timeout)
+    }
+
     /// Takes back a ticket with what became of its call, and returns the change of state this made,
     /// if any.
     ///

@@ -3,6 +3,7 @@
 //! The clock counts a suspend as time gone by: a laptop that slept for an hour finds its schedule an hour later
 //! instead of standing where it was. On Linux that is `CLOCK_BOOTTIME`, read without a system call. Elsewhere it is the
 //! standard library's monotonic clock, which counts a suspend on Windows and does not on macOS.
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 /// Time since the host started: monotonic, and running on through a suspend.
@@ -62,6 +63,75 @@ impl Clock {
             .as_secs_f64()
     }
 }
+
+/// Dates of moments of the host's clock, at the price of an addition each.
+///
+/// Every moment is kept by the host's clock and dated when it is shown, by what the wall clock says then: whoever sets
+/// the wall clock moves all dates together, and no duration.
+#[derive(Debug)]
+pub struct WallClock {
+    clock: Clock,
+    /// Seconds from 1970 to the clock's origin, as bits.
+    origin: AtomicU64,
+}
+
+impl WallClock {
+    /// Dates moments of this clock.
+    #[must_use]
+    pub fn new(clock: Clock) -> Self {
+        let origin = clock.unix_seconds(Duration::ZERO);
+        Self {
+            clock,
+            origin: AtomicU64::new(origin.to_bits()),
+        }
+    }
+
+    /// The clock whose moments are dated.
+    #[must_use]
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Looks at the wall clock again; returns whether it was set since the last look.
+    pub fn follow(&self) -> bool {
+        let measured = self.clock.unix_seconds(Duration::ZERO);
+        let kept = self.origin();
+        let followed = followed(kept, measured);
+        self.origin.store(followed.to_bits(), Ordering::Relaxed);
+        followed.to_bits() != kept.to_bits()
+    }
+
+    /// Seconds from 1970 to the origin of the host's clock.
+    #[must_use]
+    pub fn origin(&self) -> f64 {
+        f64::from_bits(self.origin.load(Ordering::Relaxed))
+    }
+
+    /// Seconds since 1970 at `at`, a time of the host's clock.
+    #[must_use]
+    pub fn unix_seconds(&self, at: Duration) -> f64 {
+        self.origin() + at.as_secs_f64()
+    }
+
+    /// The time of the host's clock at which the wall clock shows `unix_seconds`; zero before its origin.
+    #[must_use]
+    pub fn host_time(&self, unix_seconds: f64) -> Duration {
+        Duration::try_from_secs_f64(unix_seconds - self.origin()).unwrap_or_default()
+    }
+}
+
+/// Small differences are those of the two readings and of a clock that is being slewed: dates that are shown again must
+/// not change by them.
+fn followed(kept: f64, measured: f64) -> f64 {
+    if (kept - measured).abs() < SET {
+        kept
+    } else {
+        measured
+    }
+}
+
+/// A wall clock that differs by so many seconds was set.
+const SET: f64 = 0.1;
 
 /// The wall time of `at`, when `now` is `wall`.
 fn wall_of(at: Duration, now: Duration, wall: SystemTime) -> SystemTime {
@@ -185,6 +255,20 @@ mod tests {
         let clock = Clock::start();
         let now = clock.unix_seconds(clock.now());
         assert!(now > 1.6e9, "{now} is before 2020");
+    }
+
+    #[test]
+    fn dates_follow_a_wall_clock_that_is_set_and_not_one_that_is_read_a_little_later() {
+        assert_eq!(followed(1000.0, 1000.05), 1000.0);
+        assert_eq!(followed(1000.0, 999.95), 1000.0);
+        assert_eq!(followed(1000.0, 4600.0), 4600.0, "an hour on");
+        assert_eq!(followed(4600.0, 1000.0), 1000.0, "and back");
+        let wall = WallClock::new(Clock::start());
+        assert!(!wall.follow());
+        let at = Duration::from_secs(7);
+        let there_and_back = wall.host_time(wall.unix_seconds(at));
+        assert!(there_and_back.abs_diff(at) < Duration::from_micros(10));
+        assert_eq!(wall.host_time(0.0), Duration::ZERO, "no time before it");
     }
 
     #[cfg(target_os = "linux")]

@@ -30,7 +30,7 @@ use crate::{
     breaker::{Breaker, Outcome, Settings, State, Transition},
     history::{History, Past},
     maintenance::{Checks, InForce},
-    metrics::{self, ErrorType, PlatformMetrics, SkipReason},
+    metrics::{self, ErrorType, PlatformInfo, PlatformMetrics, SkipReason},
     plugin::{Caller, Failure, Report, Waiting},
     schedule::Priority,
     state::{BreakerOrder, BreakerView, Health, MaintenanceView, PastView, PlatformView, View},
@@ -70,8 +70,10 @@ pub struct PlatformGuard {
     /// The maintenance window in force; whether it pauses checks stands beside it, for each start.
     maintenance: RwLock<Option<Arc<InForce>>>,
     paused: AtomicBool,
-    /// When the next check is due, in nanoseconds; the scheduler's word, for the status page.
+    /// When the schedule's next check is due, in nanoseconds, whatever the breaker and maintenance say.
     next: AtomicU64,
+    /// One check runs in so many intervals: as of the last slot in the lower half, as of the one before in the upper.
+    stretch: AtomicU64,
     inner: Locked<Inner>,
 }
 
@@ -119,6 +121,10 @@ impl PlatformGuard {
         let metrics = shared.metrics.platform(&settings.name, plugin.id());
         // The series may be those of a guard that a reload has put this one in the place of.
         metrics.breaker(metrics::BreakerState::Closed);
+        metrics.set_info(PlatformInfo::new(
+            settings.priority.name(),
+            &settings.labels,
+        ));
         let seed = settings.name.bytes().fold(0, |seed: u64, byte| {
             seed.wrapping_mul(31).wrapping_add(byte.into())
         });
@@ -126,7 +132,7 @@ impl PlatformGuard {
             Breaker::new(settings.breaker, seed),
             shared.first_sequence(),
         );
-        Self {
+        let guard = Self {
             settings,
             plugin,
             metrics,
@@ -134,12 +140,15 @@ impl PlatformGuard {
             maintenance: RwLock::default(),
             paused: AtomicBool::new(false),
             next: AtomicU64::new(0),
+            stretch: AtomicU64::new(1),
             inner: Locked::new(Inner {
                 slot,
                 view: View::default(),
                 history: History::default(),
             }),
-        }
+        };
+        guard.metrics.set_patience(guard.patience());
+        guard
     }
 
     /// The platform's settings.
@@ -157,14 +166,34 @@ impl PlatformGuard {
     /// # Errors
     /// The reason when there is to be no call, which is already counted.
     pub fn begin(&self, slot_time: Duration, now: Duration) -> Result<u64, Skip> {
+        let timeout = self.settings.timeout;
+        self.begin_by(now, |slot, generation| {
+            slot.begin(slot_time, now, timeout, generation)
+        })
+    }
+
+    /// Begins a check that an operator asks for; where the breaker is open, it is the breaker's trial.
+    ///
+    /// # Errors
+    /// As [`begin`](Self::begin).
+    pub fn begin_asked(&self, now: Duration) -> Result<u64, Skip> {
+        let timeout = self.settings.timeout;
+        self.begin_by(now, |slot, generation| {
+            slot.begin_asked(now, timeout, generation)
+        })
+    }
+
+    fn begin_by(
+        &self,
+        now: Duration,
+        begin: impl FnOnce(&mut Slot, u64) -> Result<(u64, Option<Transition>), Skip>,
+    ) -> Result<u64, Skip> {
         let begun = if self.plugin.is_quarantined() {
             Err(Skip::Saturated)
         } else {
             let mut inner = self.inner.lock();
             let generation = self.plugin.generation();
-            inner
-                .slot
-                .begin(slot_time, now, self.settings.timeout, generation)
+            begin(&mut inner.slot, generation)
         };
         match begun {
             Ok((sequence, transition)) => {
@@ -261,7 +290,39 @@ impl PlatformGuard {
         !matches!(self.health(), Health::Failing | Health::Waiting)
     }
 
-    /// Notes when the next check is due.
+    /// Notes that one check runs in so many intervals, at each slot.
+    pub fn set_stretch(&self, factor: u64) {
+        let now = u32::try_from(factor).unwrap_or(u32::MAX);
+        let before = self.stretch.load(Ordering::Relaxed) & u64::from(u32::MAX);
+        let both = before << 32 | u64::from(now);
+        if self.stretch.swap(both, Ordering::Relaxed) != both {
+            self.metrics.set_patience(self.patience());
+        }
+    }
+
+    /// Time between two checks of the schedule as things are now.
+    fn effective_interval(&self) -> Duration {
+        let [_, now] = self.stretches();
+        self.settings.interval.saturating_mul(now)
+    }
+
+    /// How old a report may be and still be current: a check may be late, or miss its slot once.
+    ///
+    /// Where checks were stretched until a moment ago, the next one is on its way.
+    fn patience(&self) -> Duration {
+        let [before, now] = self.stretches();
+        let interval = self.settings.interval.saturating_mul(before.max(now));
+        interval.saturating_mul(2) + self.settings.timeout
+    }
+
+    /// One check runs in so many intervals: as of the slot before the last, and of the last.
+    fn stretches(&self) -> [u32; 2] {
+        let both = self.stretch.load(Ordering::Relaxed);
+        let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
+        [half(both >> 32), half(both)]
+    }
+
+    /// Notes when the schedule's next check is due, but for breaker and maintenance.
     pub fn set_next(&self, at: Duration) {
         let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
         self.next.store(nanos, Ordering::Relaxed);
@@ -350,15 +411,20 @@ impl PlatformGuard {
 
     /// What the status page and the API show.
     pub fn view(&self) -> PlatformView {
+        self.view_at(self.shared.clock.now())
+    }
+
+    fn view_at(&self, now: Duration) -> PlatformView {
         let inner = self.inner.lock();
         let (view, breaker) = (inner.view.clone(), inner.slot.breaker_state());
         let forced = inner.slot.is_forced();
         drop(inner);
         let settings = &self.settings;
         let at = |time: Duration| self.shared.unix_seconds(time);
-        let now = self.shared.clock.now();
         let age = view.last_check.map(|(ended, _)| now.saturating_sub(ended));
-        let next = Duration::from_nanos(self.next.load(Ordering::Relaxed));
+        let maintenance = self.maintenance_view();
+        let pause = Pause::of(breaker, maintenance.as_ref(), now);
+        let next = self.next_check(pause);
         PlatformView {
             name: settings.name.to_string(),
             plugin: self.plugin.id().to_owned(),
@@ -370,9 +436,12 @@ impl PlatformGuard {
             last_check: view.last_check.map(|(ended, _)| at(ended)),
             last_duration: view.last_check.map(|(_, took)| took.as_secs_f64()),
             age: age.map(|age| age.as_secs_f64()),
-            stale: age.is_some_and(|age| age > 2 * settings.interval + settings.timeout),
-            next_check: (!next.is_zero()).then(|| at(next)),
+            stale: pause.is_none() && age.is_some_and(|age| age > self.patience()),
+            paused: pause.map(|pause| pause.why.to_owned()),
+            last_report: view.last_report.map(at),
+            next_check: next.map(at),
             interval: settings.interval.as_secs_f64(),
+            effective_interval: self.effective_interval().as_secs_f64(),
             timeout: settings.timeout.as_secs_f64(),
             priority: settings.priority.name().to_owned(),
             breaker: BreakerView {
@@ -383,10 +452,26 @@ impl PlatformGuard {
                 },
                 forced,
             },
-            maintenance: self.maintenance_view(),
+            maintenance,
             labels: settings.labels.clone(),
             measurements: view.measurements.into_iter().collect(),
         }
+    }
+
+    /// When the next check is made that is, by the schedule or as a trial.
+    fn next_check(&self, pause: Option<Pause>) -> Option<Duration> {
+        let next = Duration::from_nanos(self.next.load(Ordering::Relaxed));
+        if next.is_zero() {
+            return None;
+        }
+        let Some(pause) = pause else {
+            return Some(next);
+        };
+        let begins = match pause.until? {
+            Until::Host(at) => at,
+            Until::Wall(at) => self.shared.host_time(at),
+        };
+        Some(slot_from(next, self.effective_interval(), begins))
     }
 
     /// Ends a call by its result.
@@ -437,8 +522,7 @@ impl PlatformGuard {
             }
             Err(failure) => metrics::Outcome::Failed(failure.kind),
         };
-        self.metrics
-            .record(outcome, took, self.shared.unix_seconds(now));
+        self.metrics.record(outcome, took, now);
         self.shared.call_ended();
     }
 
@@ -506,6 +590,45 @@ impl PlatformGuard {
     }
 }
 
+/// Why the schedule makes no check at present.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pause {
+    /// As [`PlatformView::paused`] has it.
+    why: &'static str,
+    /// When it ends; nothing where somebody has to end it.
+    until: Option<Until>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Until {
+    /// A time of the host's clock.
+    Host(Duration),
+    /// Seconds since 1970.
+    Wall(f64),
+}
+
+impl Pause {
+    fn of(breaker: State, maintenance: Option<&MaintenanceView>, now: Duration) -> Option<Self> {
+        let paused = maintenance.filter(|window| window.checks == Checks::Pause.name());
+        let (why, until) = match (breaker, paused) {
+            (State::Open { until: None }, _) => ("breaker held open", None),
+            (_, Some(window)) => ("maintenance", Some(Until::Wall(window.until))),
+            (State::Open { until: Some(until) }, None) if now < until => {
+                ("breaker open", Some(Until::Host(until)))
+            }
+            _ => return None,
+        };
+        Some(Self { why, until })
+    }
+}
+
+/// The first slot at or after `begins`, of those that lie `interval` apart and of which `next` is one.
+fn slot_from(next: Duration, interval: Duration, begins: Duration) -> Duration {
+    let wait = begins.saturating_sub(next).as_nanos();
+    let slots = wait.div_ceil(interval.as_nanos().max(1));
+    next.saturating_add(interval.saturating_mul(u32::try_from(slots).unwrap_or(u32::MAX)))
+}
+
 impl Caller for PlatformGuard {
     fn started(&self, sequence: u64, now: Duration) -> Option<Duration> {
         if self.plugin.is_quarantined() {
@@ -539,3 +662,6 @@ fn breaker_label(state: State) -> metrics::BreakerState {
         State::HalfOpen => metrics::BreakerState::HalfOpen,
     }
 }
+
+#[cfg(test)]
+mod tests;

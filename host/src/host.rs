@@ -80,12 +80,11 @@ impl Host {
             plan: assembly.plan(config),
         };
         take_in(config);
-        let (calendar, wake) = Calendar::new(shared.clock, Arc::clone(&board));
+        let (calendar, wake) = Calendar::new(Arc::clone(&shared), Arc::clone(&board));
         let calendar = Arc::new(calendar);
         calendar.follow(&config.maintenance);
         calendar.watch(wake);
-        let now = shared.clock.now();
-        shared.metrics.config_loaded(shared.unix_seconds(now));
+        shared.metrics.config_loaded(shared.clock.now());
         let scheduler = scheduler::start(setup)
             .map_err(|e| format!("cannot start the scheduler's thread: {e}"))?;
         let scheduler = Arc::new(scheduler);
@@ -120,7 +119,7 @@ impl Host {
                 let plan = self.assembly.plan(&config);
                 self.calendar.follow(&config.maintenance);
                 self.scheduler.follow(plan);
-                metrics.config_loaded(self.shared.unix_seconds(self.shared.clock.now()));
+                metrics.config_loaded(self.shared.clock.now());
                 tracing::info!(
                     "the config was reloaded by {by}: {} platforms",
                     config.platforms.len()
@@ -299,7 +298,7 @@ pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
     let parts = Parts::of(config, Tail::default(), Security::default())?;
     take_in(config);
     let plan = parts.assembly.plan(config);
-    Calendar::new(parts.shared.clock, Arc::clone(&parts.board))
+    Calendar::new(Arc::clone(&parts.shared), Arc::clone(&parts.board))
         .0
         .follow(&config.maintenance);
     scheduler::check_once(Setup {
@@ -346,7 +345,11 @@ impl Parts {
         let (quarantine, record) =
             Quarantine::open_with_record(loader.catalog().store(), clock.wall(clock.now()));
         let loader = loader.with_suspicion(quarantine, record.clone());
-        let shared = Arc::new(Shared::new(clock, Metrics::new(), config.platforms.len()));
+        let shared = Arc::new(Shared::new(
+            clock,
+            Metrics::by(clock),
+            config.platforms.len(),
+        ));
         let board = Arc::new(Board::new(
             Arc::clone(&shared),
             Arc::clone(loader.catalog()),

@@ -6,7 +6,8 @@
 //! operations, without a lock or an allocation. Whoever shows metrics takes a [`Snapshot`] and walks
 //! [`FAMILIES`] over it: the Prometheus rendering (`prometheus`, a cargo feature) and the log ([`log`]).
 //!
-//! Nothing here reads a clock, and nothing here knows another room of the host.
+//! Moments are kept by the host's clock and dated when they are shown. The clock is read once for each [`Snapshot`]; nothing
+//! else here reads it.
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
@@ -29,22 +30,37 @@ pub use families::{FAMILIES, Family, Kind, Sample, Samples, Snapshot, Value};
 pub use labels::{
     BreakerState, DegradedMode, ErrorType, Isolation, Resource, RestartReason, SkipReason, Status,
 };
-pub use platform::{MEASUREMENT_NAME_BYTES, MEASUREMENTS, Outcome, PlatformMetrics};
+pub use platform::{MEASUREMENT_NAME_BYTES, MEASUREMENTS, Outcome, PlatformInfo, PlatformMetrics};
 pub use plugin::{PluginInfo, PluginMetrics};
 
+use crate::clock::{Clock, WallClock};
 use histogram::Histogram;
 
 /// The host's metrics; clones share the same series.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Metrics {
     shared: Arc<Shared>,
 }
 
 impl Metrics {
-    /// Metrics without a platform or plugin.
+    /// Metrics without a platform or plugin, by a clock of their own.
     #[must_use]
     pub fn new() -> Self {
-        Self::default()
+        Self::by(Clock::start())
+    }
+
+    /// Metrics without a platform or plugin; the moments they are given are those of `clock`.
+    #[must_use]
+    pub fn by(clock: Clock) -> Self {
+        Self {
+            shared: Arc::new(Shared::new(clock)),
+        }
+    }
+
+    /// Dates moments of the host's clock.
+    #[must_use]
+    pub fn wall(&self) -> &WallClock {
+        &self.shared.wall
     }
 
     /// The series of one platform checked by one plugin, registered with zero counts at the first call.
@@ -106,10 +122,11 @@ impl Metrics {
             .store(mode as u8, Ordering::Relaxed);
     }
 
-    /// The config was read and applied, at the start or later, at this time in seconds since the Unix epoch.
-    pub fn config_loaded(&self, unix_seconds: f64) {
-        let bits = unix_seconds.to_bits();
-        self.shared.config_loaded.store(bits, Ordering::Relaxed);
+    /// The config was read and applied, at the start or later, at this time of the host's clock.
+    pub fn config_loaded(&self, now: Duration) {
+        self.shared
+            .config_loaded
+            .store(platform::nanos(now), Ordering::Relaxed);
         self.shared.config_refused.store(false, Ordering::Relaxed);
     }
 
@@ -121,8 +138,17 @@ impl Metrics {
     /// What there is to show now; the values themselves are read when [`Family::samples`] comes to them.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
+        let wall = &self.shared.wall;
+        wall.follow();
+        self.snapshot_at(wall.clock().now(), wall.origin())
+    }
+
+    /// The same as if it were `now` by the host's clock, whose origin was so many seconds after 1970.
+    pub(crate) fn snapshot_at(&self, now: Duration, origin: f64) -> Snapshot {
         let series = self.shared.read();
         Snapshot {
+            now,
+            origin,
             shared: self.shared.clone(),
             platforms: series.platforms.values().cloned().collect(),
             plugins: series.plugins.values().cloned().collect(),
@@ -130,14 +156,21 @@ impl Metrics {
     }
 }
 
+impl Default for Metrics {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 /// What all clones of [`Metrics`] share.
 struct Shared {
+    wall: WallClock,
     series: RwLock<Series>,
     lateness: Histogram,
     /// One per [`Resource`], as the bits of an `f64`; not finite is absent.
     resources: [AtomicU64; Resource::ALL.len()],
     degraded_mode: AtomicU8,
-    /// When the config in force was read, as the bits of an `f64`; not finite before the first.
+    /// When the config in force was read, in nanoseconds of the host's clock; 0 before the first.
     config_loaded: AtomicU64,
     /// Whether a later one was refused.
     config_refused: AtomicBool,
@@ -160,25 +193,24 @@ impl Series {
 }
 
 impl Shared {
+    fn new(clock: Clock) -> Self {
+        Self {
+            wall: WallClock::new(clock),
+            series: RwLock::default(),
+            lateness: Histogram::new(&LATENESS_BOUNDS),
+            resources: [const { AtomicU64::new(f64::NAN.to_bits()) }; Resource::ALL.len()],
+            degraded_mode: AtomicU8::new(DegradedMode::Normal as u8),
+            config_loaded: AtomicU64::new(0),
+            config_refused: AtomicBool::new(false),
+        }
+    }
+
     fn read(&self) -> RwLockReadGuard<'_, Series> {
         self.series.read().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn write(&self) -> RwLockWriteGuard<'_, Series> {
         self.series.write().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Default for Shared {
-    fn default() -> Self {
-        Self {
-            series: RwLock::default(),
-            lateness: Histogram::new(&LATENESS_BOUNDS),
-            resources: [const { AtomicU64::new(f64::NAN.to_bits()) }; Resource::ALL.len()],
-            degraded_mode: AtomicU8::new(DegradedMode::Normal as u8),
-            config_loaded: AtomicU64::new(f64::NAN.to_bits()),
-            config_refused: AtomicBool::new(false),
-        }
     }
 }
 

@@ -29,7 +29,7 @@ use crate::{
     metrics::{DegradedMode, Resource, RestartReason, SkipReason},
     plugin::{Ended, LoadError},
     resources::{Judge, Limits, Sample, sample::Sampler},
-    schedule::{Due, Key, Mode, Schedule, Start, runs_at},
+    schedule::{Due, Key, Mode, Schedule, Start, next_run, stretch_factor},
     state::CheckNow,
 };
 
@@ -308,16 +308,16 @@ impl Driver {
             return;
         };
         let settings = guard.settings();
-        guard.set_next(slot_time + settings.interval);
+        let interval = settings.interval;
+        let factor = stretch_factor(settings.priority, self.stretch, interval);
+        let left_out = next_run(factor, tick, slot);
+        let intervals = if left_out == 0 { factor } else { left_out };
+        let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
+        guard.set_stretch(factor);
+        guard.set_next(slot_time.saturating_add(interval.saturating_mul(intervals)));
         if guard.is_paused() {
             guard.skip(SkipReason::Maintenance, 1);
-        } else if runs_at(
-            settings.priority,
-            self.stretch,
-            tick,
-            slot,
-            settings.interval,
-        ) {
+        } else if left_out == 0 {
             self.begin(at, slot_time, now);
         } else {
             guard.skip(SkipReason::Degraded, 1);
@@ -331,9 +331,14 @@ impl Driver {
     }
 
     fn try_begin(&mut self, at: usize, slot_time: Duration, now: Duration) -> Result<(), Skip> {
+        let begun = self.platforms[at].guard.begin(slot_time, now);
+        self.go_on(at, begun, now)
+    }
+
+    /// Hands over a call that its guard has begun, or considers why there is none.
+    fn go_on(&mut self, at: usize, begun: Result<u64, Skip>, now: Duration) -> Result<(), Skip> {
         let platform = &self.platforms[at];
         let plugin = platform.plugin;
-        let begun = platform.guard.begin(slot_time, now);
         match begun {
             Ok(sequence) if self.plugins[plugin].current.is_some() => {
                 self.hand_over(at, sequence, now);
@@ -370,7 +375,8 @@ impl Driver {
             return CheckNow::Unknown;
         };
         let now = self.shared.clock.now();
-        match self.try_begin(at, now, now) {
+        let begun = self.platforms[at].guard.begin_asked(now);
+        match self.go_on(at, begun, now) {
             Ok(()) => CheckNow::Begun,
             Err(skip) => CheckNow::Skipped(skip.reason()),
         }

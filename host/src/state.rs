@@ -81,6 +81,8 @@ pub struct View {
     pub since: Duration,
     /// When the last check ended, and how long it took.
     pub last_check: Option<(Duration, Duration)>,
+    /// When the last report came.
+    pub last_report: Option<Duration>,
     /// What the last report measured, under the limits of the metrics; JSON has no way to write what is not finite.
     pub measurements: Vec<(String, f64)>,
 }
@@ -94,6 +96,7 @@ impl View {
         took: Duration,
     ) -> Option<Health> {
         self.error_type = None;
+        self.last_report = Some(now);
         self.measurements.clear();
         let legal = |(name, value): &&(String, f64)| {
             value.is_finite() && name.len() <= MEASUREMENT_NAME_BYTES
@@ -226,13 +229,23 @@ pub struct PlatformView {
     /// How long ago it ended.
     #[serde(default)]
     pub age: Option<f64>,
-    /// Whether that is more than two intervals and a timeout ago: nobody should go by its result.
+    /// Whether that is more than two intervals and a timeout ago although checks are due: its result is out of date.
     #[serde(default)]
     pub stale: bool,
-    /// When the next check is due.
+    /// Why no checks are due at present: `maintenance`, `breaker open` or `breaker held open`; absent while they are.
+    #[serde(default)]
+    pub paused: Option<String>,
+    /// When the last report came, which is what `measurements` are of.
+    #[serde(default)]
+    pub last_report: Option<f64>,
+    /// When the next check will be made, the trial of an open breaker included; absent while an operator holds the breaker
+    /// open.
     pub next_check: Option<f64>,
-    /// Seconds between two checks.
+    /// Seconds between two checks, as configured.
     pub interval: f64,
+    /// The same as things are: more than `interval` while the machine is short of something.
+    #[serde(default)]
+    pub effective_interval: f64,
     /// Longest a check may take, in seconds.
     pub timeout: f64,
     /// `critical`, `normal` or `low`.
@@ -246,6 +259,15 @@ pub struct PlatformView {
     pub labels: BTreeMap<String, String>,
     /// What the last report measured.
     pub measurements: BTreeMap<String, f64>,
+}
+
+impl PlatformView {
+    /// Whether an operator or a maintenance window has paused its checks: what is shown is the result of the last one. A
+    /// breaker that opened by itself has no result to speak of.
+    pub(crate) fn is_paused(&self) -> bool {
+        let why = self.paused.as_deref();
+        why.is_some_and(|why| why != "breaker open")
+    }
 }
 
 /// One platform with what has become of its last checks: the content of `/api/v1/platforms/NAME`.

@@ -6,9 +6,10 @@ use std::{
     collections::{HashMap, VecDeque},
     fmt::{self, Write as _},
     sync::{Arc, Mutex, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
+use crate::clock::{Clock, WallClock};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -16,20 +17,33 @@ use tracing::{
 use tracing_subscriber::{Layer, layer::Context};
 
 /// The last lines about each platform.
-#[derive(Clone, Debug, Default)]
-pub struct Tail(Arc<Mutex<Tails>>);
+#[derive(Clone, Debug)]
+pub struct Tail {
+    /// Lines are dated when they are shown, like everything they are shown beside.
+    wall: Arc<WallClock>,
+    tails: Arc<Mutex<Tails>>,
+}
 
 #[derive(Debug, Default)]
 struct Tails {
-    by_platform: HashMap<String, VecDeque<Line>>,
+    by_platform: HashMap<String, VecDeque<Kept>>,
     /// What they take up, by and large.
     bytes: usize,
+}
+
+/// A line as it is kept.
+#[derive(Clone, Debug, PartialEq)]
+struct Kept {
+    /// When it was written, by the host's clock.
+    at: Duration,
+    level: Level,
+    text: String,
 }
 
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// When it was written, in seconds since 1970.
+    /// When it was written, in seconds since 1970, by the wall clock as it is now.
     pub at: f64,
     /// How important it is.
     pub level: Level,
@@ -37,29 +51,44 @@ pub struct Line {
     pub text: String,
 }
 
+impl Default for Tail {
+    fn default() -> Self {
+        Self {
+            wall: Arc::new(WallClock::new(Clock::start())),
+            tails: Arc::default(),
+        }
+    }
+}
+
 impl Tail {
     /// The lines about a platform, the oldest first.
     pub fn lines(&self, platform: &str) -> Vec<Line> {
-        let tails = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let lines = tails.by_platform.get(platform);
-        lines.map_or_else(Vec::new, |lines| lines.iter().cloned().collect())
+        self.wall.follow();
+        let tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        let lines = tails.by_platform.get(platform).into_iter().flatten();
+        let dated = lines.map(|kept| Line {
+            at: self.wall.unix_seconds(kept.at),
+            level: kept.level,
+            text: kept.text.clone(),
+        });
+        dated.collect()
     }
 
     /// Forgets what is about other platforms than these.
     pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
-        let mut tails = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         tails.by_platform.retain(|platform, _| is_there(platform));
         tails.count();
     }
 
-    fn push(&self, platform: String, line: Line) {
-        let mut tails = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+    fn push(&self, platform: String, line: Kept) {
+        let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         tails.push(platform, line);
     }
 }
 
 impl Tails {
-    fn push(&mut self, platform: String, line: Line) {
+    fn push(&mut self, platform: String, line: Kept) {
         self.bytes += size(&platform, &line);
         let mut gone = 0;
         match self.by_platform.get_mut(&platform) {
@@ -100,8 +129,8 @@ impl Tails {
 }
 
 /// The name is counted with each line: most platforms have few of them.
-fn size(platform: &str, line: &Line) -> usize {
-    platform.len() + size_of::<Line>() + line.text.len()
+fn size(platform: &str, line: &Kept) -> usize {
+    platform.len() + size_of::<Kept>() + line.text.len()
 }
 
 impl<S: Subscriber> Layer<S> for Tail {
@@ -113,13 +142,8 @@ impl<S: Subscriber> Layer<S> for Tail {
         let mut found = Found::default();
         event.record(&mut found);
         if let Some(platform) = found.platform {
-            #[expect(
-                clippy::disallowed_methods,
-                reason = "the log's own lines read it too: they are of the moment in which they are written"
-            )]
-            let now = SystemTime::now().duration_since(UNIX_EPOCH);
-            let line = Line {
-                at: now.map_or(0.0, |now| now.as_secs_f64()),
+            let line = Kept {
+                at: self.wall.clock().now(),
                 level: *metadata.level(),
                 text: found.text,
             };
@@ -218,8 +242,8 @@ mod tests {
         let mut tails = Tails::default();
         let text = "x".repeat(LINE_BYTES);
         for n in 0..200_000 {
-            let line = Line {
-                at: 0.0,
+            let line = Kept {
+                at: Duration::ZERO,
                 level: Level::INFO,
                 text: text.clone(),
             };

@@ -21,35 +21,34 @@ pub struct Shared {
     ended: AtomicU64,
     /// How many guards there have been.
     guards: AtomicU64,
-    /// Seconds from the clock's origin to 1970, as bits; kept current by the scheduler.
-    wall_offset: AtomicU64,
 }
 
 impl Shared {
     /// For a host of `platforms` platforms.
     pub fn new(clock: Clock, metrics: Metrics, platforms: usize) -> Self {
-        let shared = Self {
+        Self {
             clock,
             metrics,
             starvation: Starvation::new(platforms),
             in_flight: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
             guards: AtomicU64::new(0),
-            wall_offset: AtomicU64::new(0),
-        };
-        shared.follow_wall_clock();
-        shared
+        }
     }
 
-    /// Takes the wall clock's time anew, so that a check needs one clock reading and not three.
+    /// Looks at the wall clock again: dates that are shown next are those of the clock as it is now.
     pub fn follow_wall_clock(&self) {
-        let offset = self.clock.unix_seconds(Duration::ZERO);
-        self.wall_offset.store(offset.to_bits(), Ordering::Relaxed);
+        self.metrics.wall().follow();
     }
 
     /// Seconds since 1970 at `at`.
     pub fn unix_seconds(&self, at: Duration) -> f64 {
-        f64::from_bits(self.wall_offset.load(Ordering::Relaxed)) + at.as_secs_f64()
+        self.metrics.wall().unix_seconds(at)
+    }
+
+    /// The time of the host's clock at which the wall clock shows `unix_seconds`.
+    pub fn host_time(&self, unix_seconds: f64) -> Duration {
+        self.metrics.wall().host_time(unix_seconds)
     }
 
     /// How many calls have ended, by result or by deadline.

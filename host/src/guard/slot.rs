@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use crate::{
-    breaker::{Breaker, Outcome, State, Ticket, Transition},
+    breaker::{Breaker, Outcome, Refused, State, Ticket, Transition},
     metrics::SkipReason,
     state::BreakerOrder,
 };
@@ -92,9 +92,30 @@ impl Slot {
         }
     }
 
-    /// Begins a call into a generation: its number, and the breaker's move to half-open if it is a trial.
+    /// Begins a call of the schedule into a generation: its number, and the breaker's move to half-open if it is a trial.
     pub(super) fn begin(
         &mut self,
+        slot_time: Duration,
+        now: Duration,
+        timeout: Duration,
+        generation: u64,
+    ) -> Result<(u64, Option<Transition>), Skip> {
+        self.begin_by(Breaker::admit, slot_time, now, timeout, generation)
+    }
+
+    /// The same for a call that an operator asks for, which may be an open breaker's trial.
+    pub(super) fn begin_asked(
+        &mut self,
+        now: Duration,
+        timeout: Duration,
+        generation: u64,
+    ) -> Result<(u64, Option<Transition>), Skip> {
+        self.begin_by(Breaker::admit_asked, now, now, timeout, generation)
+    }
+
+    fn begin_by(
+        &mut self,
+        admit: fn(&mut Breaker, Duration, Duration) -> Result<Ticket, Refused>,
         slot_time: Duration,
         now: Duration,
         timeout: Duration,
@@ -109,10 +130,7 @@ impl Slot {
                 None => Skip::Waiting(call.begun),
             });
         }
-        let ticket = self
-            .breaker
-            .admit(now, timeout)
-            .map_err(|_| Skip::BreakerOpen)?;
+        let ticket = admit(&mut self.breaker, now, timeout).map_err(|_| Skip::BreakerOpen)?;
         let transition = ticket.transition();
         self.sequence += 1;
         self.call = Some(InFlight {
@@ -290,6 +308,51 @@ mod tests {
         let (trial, _) = slot.begin(now, now, S, 1).unwrap();
         assert!(slot.withdraw(trial, now));
         slot.begin(now, now, S, 1).unwrap();
+    }
+
+    #[test]
+    fn a_check_that_an_operator_asks_for_is_the_trial_of_an_open_breaker_and_not_of_one_held_open()
+    {
+        let mut slot = slot();
+        for second in 1..=3 {
+            let (call, _) = slot.begin(second * S, second * S, S, 1).unwrap();
+            slot.finish(call, Outcome::Failure, second * S);
+        }
+        assert_eq!(
+            slot.begin(4 * S, 4 * S, S, 1).unwrap_err(),
+            Skip::BreakerOpen
+        );
+        let (trial, transition) = slot.begin_asked(4 * S, S, 1).unwrap();
+        assert_eq!(transition.unwrap().to, State::HalfOpen);
+        assert_eq!(
+            slot.begin_asked(4 * S, S, 1).unwrap_err(),
+            Skip::Waiting(4 * S),
+            "one trial at a time"
+        );
+        slot.finish(trial, Outcome::Success, 5 * S);
+        assert_eq!(slot.breaker_state(), State::Closed);
+
+        slot.order(BreakerOrder::Open, 6 * S);
+        assert_eq!(
+            slot.begin_asked(6 * S, S, 1).unwrap_err(),
+            Skip::BreakerOpen
+        );
+        assert_eq!(slot.breaker_state(), State::Open { until: None });
+    }
+
+    #[test]
+    fn a_failed_trial_that_an_operator_asked_for_opens_the_breaker_for_longer() {
+        let mut slot = slot();
+        for second in 1..=3 {
+            let (call, _) = slot.begin(second * S, second * S, S, 1).unwrap();
+            slot.finish(call, Outcome::Failure, second * S);
+        }
+        let (trial, _) = slot.begin_asked(4 * S, S, 1).unwrap();
+        slot.finish(trial, Outcome::Failure, 5 * S);
+        let State::Open { until: Some(until) } = slot.breaker_state() else {
+            panic!("{:?}", slot.breaker_state());
+        };
+        assert!(until >= 65 * S, "{until:?}");
     }
 
     #[test]

@@ -1,8 +1,12 @@
 //! The maintenance windows of a running host: those of its config and those that operators start, applied to the
 //! platforms as the time comes.
 //!
-//! Windows are judged when one begins or ends, when the config changes and when an operator has one started or ended,
-//! by a thread of its own or by whoever brings the change. A check that starts reads one flag of its guard.
+//! Windows are judged when one begins or ends, when the config changes, when an operator has one started or ended, and when
+//! the wall clock was set, by a thread of its own or by the caller who brings the change. A check that starts reads one flag
+//! of its guard.
+//!
+//! What a config names by date or time of day goes by the wall clock. What an operator asks for lasts for a length of time, and
+//! goes by the host's own clock: setting the wall clock neither ends nor extends it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -14,12 +18,12 @@ use std::{
     time::Duration,
 };
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 
 use crate::{
     actor::Actor,
     board::Board,
-    clock::Clock,
+    guard::Shared,
     maintenance::{self, Origin, Scope, Times, Window},
     pattern::Pattern,
     state::{MaintenanceEnd, MaintenanceOrder, OrderError, WindowView},
@@ -27,7 +31,7 @@ use crate::{
 
 /// The windows of a running host.
 pub(super) struct Calendar {
-    clock: Clock,
+    shared: Arc<Shared>,
     board: Arc<Board>,
     inner: Mutex<Inner>,
     /// Wakes up the thread that waits for the next change.
@@ -36,20 +40,55 @@ pub(super) struct Calendar {
 
 #[derive(Default)]
 struct Inner {
+    /// Those of the config.
     windows: Vec<Window>,
+    /// Those that operators have started.
+    started: Vec<Started>,
     /// Those in force when they were last judged.
     in_force: BTreeSet<(&'static str, Arc<str>)>,
-    /// When they were last judged, and are to be again.
-    judged: Option<Timestamp>,
-    due: Option<Timestamp>,
+    /// When they were last judged.
+    judged: Option<Now>,
+    /// When they are to be judged again, by the host's clock.
+    due: Option<Duration>,
+}
+
+/// A window that lasts for a length of time; its dates are those of the wall clock as it was last seen.
+struct Started {
+    window: Window,
+    /// From when to when it lasts, by the host's clock.
+    since: Duration,
+    ends: Duration,
+}
+
+/// A moment by both clocks.
+#[derive(Clone, Copy, Debug)]
+struct Now {
+    /// By the host's clock.
+    host: Duration,
+    /// Seconds from 1970 to the origin of the host's clock: the wall clock was set if it has changed.
+    origin: f64,
+}
+
+impl Now {
+    /// The date of a time of the host's clock.
+    fn date(self, at: Duration) -> Timestamp {
+        let offset = SignedDuration::try_from_secs_f64(self.origin).unwrap_or_default();
+        let since = SignedDuration::try_from(at).unwrap_or(SignedDuration::MAX);
+        // A clock that shows the year 10000 is no reason to fall.
+        Timestamp::from_duration(offset.saturating_add(since)).unwrap_or(Timestamp::MAX)
+    }
+
+    fn wall(self) -> Timestamp {
+        self.date(self.host)
+    }
 }
 
 impl Calendar {
     /// Without a window; what is returned beside it wakes up whoever [waits](Self::watch) for changes.
-    pub(super) fn new(clock: Clock, board: Arc<Board>) -> (Self, Receiver<()>) {
+    pub(super) fn new(shared: Arc<Shared>, board: Arc<Board>) -> (Self, Receiver<()>) {
         let (changed, wake) = mpsc::sync_channel(1);
         let calendar = Self {
-            clock,
+            shared,
             board,
             inner: Mutex::default(),
             changed,
@@ -62,13 +101,21 @@ impl Calendar {
     /// To be called once the platforms of that config hang on the board, and before their checks start.
     pub(super) fn follow(&self, config: &[Window]) {
         let mut inner = self.inner();
-        inner.windows.retain(|w| w.origin == Origin::Operator);
-        inner.windows.extend(config.iter().cloned());
-        self.apply(&mut inner);
+        inner.windows = config.to_vec();
+        self.apply(&mut inner, self.now());
     }
 
     /// Starts a window for each platform or pattern of the order, in the place of one of the same name.
     pub(super) fn start(&self, order: &MaintenanceOrder, by: &Actor) -> Result<String, OrderError> {
+        self.start_at(order, by, self.now())
+    }
+
+    fn start_at(
+        &self,
+        order: &MaintenanceOrder,
+        by: &Actor,
+        now: Now,
+    ) -> Result<String, OrderError> {
         let length = order.length().map_err(OrderError::Invalid)?;
         // It is shown in terminals.
         if order.reason.chars().any(char::is_control) || order.reason.len() > LONGEST_REASON {
@@ -77,7 +124,8 @@ impl Calendar {
         }
         let scopes = scopes(&order.platforms, &order.labels)?;
         // Before anything is done for each of them.
-        let has_room = |inner: &Inner| match inner.windows.len() + scopes.len() {
+        let windows = |inner: &Inner| inner.windows.len() + inner.started.len();
+        let has_room = |inner: &Inner| match windows(inner) + scopes.len() {
             ..=MOST_WINDOWS => Ok(()),
             _ => Err(OrderError::Invalid(format!(
                 "there would be more than {MOST_WINDOWS} windows: end some first"
@@ -91,29 +139,28 @@ impl Calendar {
                 return Err(OrderError::NoSuchPlatform(name.to_string()));
             }
         }
-        // From whole seconds on: nobody asked for more digits.
-        let now = Timestamp::from_second(self.now().as_second());
-        let now = now.map_err(|error| OrderError::Invalid(error.to_string()))?;
-        let until = now.checked_add(length);
-        let until = until.map_err(|error| OrderError::Invalid(error.to_string()))?;
-        let times = Times::once(now, until);
-        let times = times.ok_or_else(|| OrderError::Invalid("it is too short".to_owned()))?;
+        let (since, ends) = (now.host, now.host + length);
+        let times = dates(now, since, ends)
+            .ok_or_else(|| OrderError::Invalid("it ends when no calendar goes on".to_owned()))?;
         let mut inner = self.inner();
         // Others may have been started meanwhile.
         has_room(&inner)?;
         let mut names = Vec::new();
         for (name, scope) in scopes {
-            inner
-                .windows
-                .retain(|w| w.origin == Origin::Config || w.name != name);
+            inner.started.retain(|started| started.window.name != name);
             names.push(name.to_string());
-            inner.windows.push(Window {
+            let window = Window {
                 name,
                 reason: order.reason.as_str().into(),
                 checks: order.checks,
                 scope,
                 times: times.clone(),
                 origin: Origin::Operator,
+            };
+            inner.started.push(Started {
+                window,
+                since,
+                ends,
             });
         }
         let (names, length) = (names.join(", "), humantime::format_duration(length));
@@ -121,7 +168,7 @@ impl Calendar {
             "{by} started maintenance of {names} for {length}: checks {}",
             fate(order.checks)
         );
-        self.apply(&mut inner);
+        self.apply(&mut inner, now);
         Ok(format!("Maintenance of {names} for {length}."))
     }
 
@@ -130,27 +177,24 @@ impl Calendar {
         let mut inner = self.inner();
         let mut ended = BTreeSet::new();
         for (name, wanted) in scopes(&end.platforms, &end.labels)? {
-            let found: Vec<_> = inner.windows.iter().filter(|w| is_in(&wanted, w)).collect();
-            let mut started = found
-                .iter()
-                .filter(|w| w.origin == Origin::Operator)
-                .peekable();
+            let started = inner.started.iter().map(|started| &started.window);
+            let mut started = started.filter(|w| is_in(&wanted, w)).peekable();
             if started.peek().is_none() {
-                return Err(match found.is_empty() {
-                    true => OrderError::NoSuchWindow(name.to_string()),
-                    false => OrderError::OfConfig(name.to_string()),
+                return Err(match inner.windows.iter().any(|w| is_in(&wanted, w)) {
+                    true => OrderError::OfConfig(name.to_string()),
+                    false => OrderError::NoSuchWindow(name.to_string()),
                 });
             }
             ended.extend(started.map(|w| Arc::clone(&w.name)));
         }
         inner
-            .windows
-            .retain(|w| w.origin == Origin::Config || !ended.contains(&w.name));
+            .started
+            .retain(|started| !ended.contains(&started.window.name));
         for name in &ended {
             let key = (Origin::Operator.name(), Arc::clone(name));
             inner.in_force.remove(&key);
         }
-        self.apply(&mut inner);
+        self.apply(&mut inner, self.now());
         let ended: Vec<_> = ended.iter().map(|name| &**name).collect();
         let ended = ended.join(", ");
         tracing::info!("{by} ended maintenance of {ended}");
@@ -172,47 +216,58 @@ impl Calendar {
 
     /// Judges the windows if their time has come; answers how long to wait, if there is anything to wait for.
     fn turn(&self) -> Option<Duration> {
-        let now = self.now();
+        self.turn_at(self.now())
+    }
+
+    fn turn_at(&self, now: Now) -> Option<Duration> {
         let mut inner = self.inner();
-        // A wall clock that was set back makes what was judged later wrong.
-        let is_due =
-            inner.due.is_some_and(|due| due <= now) || inner.judged.is_some_and(|at| at > now);
-        if is_due {
-            self.apply(&mut inner);
+        let was_set = |judged: Now| judged.origin.to_bits() != now.origin.to_bits();
+        if inner.due.is_some_and(|due| due <= now.host) || inner.judged.is_some_and(was_set) {
+            self.apply(&mut inner, now);
         }
-        if inner.windows.is_empty() {
+        if inner.windows.is_empty() && inner.started.is_empty() {
             return None;
         }
-        let left = inner.due.map_or(LONGEST_SLEEP, |due| {
-            Duration::try_from(due.duration_since(now)).unwrap_or_default()
-        });
+        let left = inner
+            .due
+            .map_or(LONGEST_SLEEP, |due| due.saturating_sub(now.host));
         Some(left.min(LONGEST_SLEEP))
     }
 
     /// Sets what holds for each platform now.
-    fn apply(&self, inner: &mut Inner) {
-        let now = self.now();
-        inner
-            .windows
-            .retain(|w| w.origin == Origin::Config || !w.times.is_over(now));
-        let judgement = maintenance::judge(&inner.windows, now);
+    fn apply(&self, inner: &mut Inner, now: Now) {
+        inner.started.retain(|started| started.ends > now.host);
+        for started in &mut inner.started {
+            if let Some(times) = dates(now, started.since, started.ends) {
+                started.window.times = times;
+            }
+        }
+        let wall = now.wall();
+        let judgement = maintenance::judge(inner.all(), wall);
         for guard in self.board.platform_guards() {
             let settings = guard.settings();
             guard.set_maintenance(judgement.of(&settings.name, &settings.labels));
         }
-        inner.due = judgement.next_change;
+        let next_change = judgement.next_change.map(|next| {
+            now.host + Duration::try_from(next.duration_since(wall)).unwrap_or_default()
+        });
+        let ends = inner.started.iter().map(|started| started.ends);
+        inner.due = ends.chain(next_change).min();
         inner.judged = Some(now);
         self.board
-            .set_windows(inner.windows.iter().map(|w| view(w, now)).collect());
-        log_changes(inner, now);
+            .set_windows(inner.all().map(|w| view(w, wall)).collect());
+        log_changes(inner, wall);
         // One that wakes up already needs no second word.
         let _ = self.changed.try_send(());
     }
 
-    fn now(&self) -> Timestamp {
-        let now = self.clock.wall(self.clock.now());
-        // A clock that shows the year 10000 is no reason to fall.
-        Timestamp::try_from(now).unwrap_or(Timestamp::MAX)
+    fn now(&self) -> Now {
+        let wall = self.shared.metrics.wall();
+        wall.follow();
+        Now {
+            host: self.shared.clock.now(),
+            origin: wall.origin(),
+        }
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -273,9 +328,25 @@ fn is_in(wanted: &Scope, window: &Window) -> bool {
     has_labels && (wanted.platforms.is_empty() || named)
 }
 
+/// The dates of a length of time, in whole seconds.
+fn dates(now: Now, since: Duration, ends: Duration) -> Option<Times> {
+    let from = Timestamp::from_second(now.date(since).as_second()).ok()?;
+    // The host's clock ends it, and not a date that is rounded.
+    let until = Timestamp::from_second(now.date(ends).as_second().checked_add(1)?).ok()?;
+    Times::once(from, until)
+}
+
+impl Inner {
+    /// All windows, those of the config first.
+    fn all(&self) -> impl Iterator<Item = &Window> {
+        let started = self.started.iter().map(|started| &started.window);
+        self.windows.iter().chain(started)
+    }
+}
+
 fn log_changes(inner: &mut Inner, now: Timestamp) {
     let mut in_force = BTreeSet::new();
-    for window in &inner.windows {
+    for window in inner.all() {
         let Some(until) = window.times.at(now).in_force_until else {
             continue;
         };
@@ -330,40 +401,4 @@ const LONGEST_REASON: usize = 500;
 const MOST_WINDOWS: usize = 1000;
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::{
-        guard::Shared,
-        library::{Catalog, Policy},
-        metrics::Metrics,
-        tail::Tail,
-    };
-
-    #[test]
-    fn an_order_for_too_many_windows_is_refused_before_any_of_its_names_is_looked_at() {
-        let state = tempfile::tempdir().unwrap();
-        let catalog = Catalog::open(&[], false, Policy::default(), Some(state.path())).unwrap();
-        let shared = Arc::new(Shared::new(Clock::start(), Metrics::new(), 0));
-        let (catalog, clock) = (Arc::new(catalog), shared.clock);
-        let board = Board::new(shared, catalog, Vec::new(), Tail::default());
-        let (calendar, _wake) = Calendar::new(clock, Arc::new(board));
-        let order = |many| MaintenanceOrder {
-            platforms: vec!["nobody".to_owned(); many],
-            labels: BTreeMap::new(),
-            length: "1h".to_owned(),
-            reason: String::new(),
-            checks: maintenance::Checks::Pause,
-        };
-        assert!(matches!(
-            calendar.start(&order(MOST_WINDOWS), &Actor::default()),
-            Err(OrderError::NoSuchPlatform(_))
-        ));
-        let refused = calendar
-            .start(&order(MOST_WINDOWS + 1), &Actor::default())
-            .unwrap_err();
-        let OrderError::Invalid(why) = refused else {
-            panic!("{refused:?}");
-        };
-        assert!(why.contains("more than 1000 windows"), "{why}");
-    }
-}
+mod tests;

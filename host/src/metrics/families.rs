@@ -2,13 +2,14 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use super::histogram::Histogram;
 use super::labels::Resource;
 use super::{PlatformMetrics, PluginMetrics, Shared};
 
 /// Every metric of the host, in the order they are shown.
-pub static FAMILIES: [Family; 22] = [
+pub static FAMILIES: [Family; 24] = [
     Family {
         name: "health_check_total",
         help: "Checks that ran, by what became of them.",
@@ -60,16 +61,30 @@ pub static FAMILIES: [Family; 22] = [
     },
     Family {
         name: "conductor_platform_up",
-        help: "1 if the platform's last check found it healthy or degraded, 0 if it found it unhealthy or failed; absent before the first check.",
+        help: "1 if the platform's last check found it healthy or degraded, 0 if it is unhealthy, its last check failed or its report is out of date; absent before the first check.",
         kind: Kind::Gauge,
         labels: &["platform", "plugin"],
         samples: |of| {
             each_platform(of, |p| {
-                let up = p.up_value();
+                let up = p.up_value(of.now);
                 up.into_iter()
                     .flat_map(|up| one(p, Value::Number(up.into())))
             })
         },
+    },
+    Family {
+        name: "conductor_platform_state",
+        help: "State of the platform: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown (no check yet, its last check failed, or its report is out of date).",
+        kind: Kind::Gauge,
+        labels: &["platform", "plugin"],
+        samples: |of| each_platform(of, |p| one(p, Value::Number(p.state_value(of.now).into()))),
+    },
+    Family {
+        name: "conductor_platform_info",
+        help: "Always 1; the labels are the platform's settings, label_NAME its label NAME.",
+        kind: Kind::Gauge,
+        labels: &["platform", "plugin", "priority"],
+        samples: |of| each_platform(of, |p| std::iter::once(platform_info(p))),
     },
     Family {
         name: "conductor_platform_maintenance",
@@ -99,7 +114,7 @@ pub static FAMILIES: [Family; 22] = [
         labels: &["platform", "plugin"],
         samples: |of| {
             each_platform(of, |p| {
-                let last = p.last_report_seconds();
+                let last = p.last_report().map(|last| of.unix_seconds(last));
                 last.into_iter()
                     .flat_map(|last| one(p, Value::Number(last)))
             })
@@ -107,12 +122,12 @@ pub static FAMILIES: [Family; 22] = [
     },
     Family {
         name: "conductor_measurement",
-        help: "What the platform's last report measured.",
+        help: "What the platform's last report measured; absent once the report is out of date, or the last check failed.",
         kind: Kind::Gauge,
         labels: &["platform", "plugin", "name"],
         samples: |of| {
             each_platform(of, |p| {
-                p.measured().into_iter().map(|(name, value)| {
+                p.measured(of.now).into_iter().map(|(name, value)| {
                     let name = Cow::Owned(name.into_string());
                     sample(p, Some(("name", name)), Value::Number(value))
                 })
@@ -202,7 +217,7 @@ pub struct Family {
     pub help: &'static str,
     /// How its values behave.
     pub kind: Kind,
-    /// The names of its labels, in the order of [`Sample::labels`].
+    /// The names of its labels, in the order of [`Sample::labels`]; those of an operator's own may follow.
     pub labels: &'static [&'static str],
     samples: for<'a> fn(&'a Snapshot) -> Samples<'a>,
 }
@@ -228,9 +243,20 @@ pub enum Kind {
 
 /// The series there were at one moment.
 pub struct Snapshot {
+    /// By the host's clock.
+    pub(super) now: Duration,
+    /// Seconds from 1970 to the origin of the host's clock.
+    pub(super) origin: f64,
     pub(super) shared: Arc<Shared>,
     pub(super) platforms: Vec<Arc<PlatformMetrics>>,
     pub(super) plugins: Vec<Arc<PluginMetrics>>,
+}
+
+impl Snapshot {
+    /// A time of the host's clock in seconds since 1970.
+    fn unix_seconds(&self, at: Duration) -> f64 {
+        self.origin + at.as_secs_f64()
+    }
 }
 
 /// The samples of one metric.
@@ -240,7 +266,7 @@ pub type Samples<'a> = Box<dyn Iterator<Item = Sample<'a>> + 'a>;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample<'a> {
     /// Names and values of the labels.
-    pub labels: Vec<(&'static str, Cow<'a, str>)>,
+    pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
     /// The value now.
     pub value: Value,
 }
@@ -285,7 +311,7 @@ fn resources(of: &Snapshot) -> Samples<'_> {
         let bits = of.shared.resources[resource as usize].load(Ordering::Relaxed);
         let percent = f64::from_bits(bits);
         percent.is_finite().then(|| Sample {
-            labels: vec![("resource", resource.label().into())],
+            labels: vec![("resource".into(), resource.label().into())],
             value: Value::Number(percent),
         })
     }))
@@ -302,12 +328,29 @@ fn lateness(of: &Snapshot) -> Samples<'_> {
 
 /// A number about the config in force, given when it was read; nothing where there is none yet.
 fn loaded_config(of: &Snapshot, number: impl Fn(f64) -> f64) -> Samples<'_> {
-    let when = f64::from_bits(of.shared.config_loaded.load(Ordering::Relaxed));
-    if when.is_finite() {
-        host(Value::Number(number(when)))
-    } else {
-        Box::new(std::iter::empty())
+    match of.shared.config_loaded.load(Ordering::Relaxed) {
+        0 => Box::new(std::iter::empty()),
+        nanos => {
+            let when = of.unix_seconds(Duration::from_nanos(nanos));
+            host(Value::Number(number(when)))
+        }
     }
+}
+
+/// The sample with a platform's settings.
+fn platform_info(p: &PlatformMetrics) -> Sample<'_> {
+    let info = p.info();
+    let mut sample = sample(
+        p,
+        Some(("priority", info.priority().into())),
+        Value::Number(1.0),
+    );
+    let own = info.labels().iter();
+    sample.labels.extend(own.map(|(name, value)| {
+        let (name, value) = (name.to_string(), value.to_string());
+        (Cow::Owned(name), Cow::Owned(value))
+    }));
+    sample
 }
 
 fn plugin_info(of: &Snapshot) -> Samples<'_> {
@@ -315,11 +358,11 @@ fn plugin_info(of: &Snapshot) -> Samples<'_> {
         let info = plugin.info()?;
         Some(Sample {
             labels: vec![
-                ("plugin", plugin.name.as_ref().into()),
-                ("version", info.version.into()),
-                ("api_version", info.api_version.into()),
-                ("isolation", info.isolation.label().into()),
-                ("sha256", info.sha256.into()),
+                ("plugin".into(), plugin.name.as_ref().into()),
+                ("version".into(), info.version.into()),
+                ("api_version".into(), info.api_version.into()),
+                ("isolation".into(), info.isolation.label().into()),
+                ("sha256".into(), info.sha256.into()),
             ],
             value: Value::Number(1.0),
         })
@@ -330,8 +373,8 @@ fn worker_restarts(of: &Snapshot) -> Samples<'_> {
     Box::new(of.plugins.iter().flat_map(|plugin| {
         plugin.restarts.each().map(|(reason, n)| Sample {
             labels: vec![
-                ("plugin", plugin.name.as_ref().into()),
-                ("reason", reason.into()),
+                ("plugin".into(), plugin.name.as_ref().into()),
+                ("reason".into(), reason.into()),
             ],
             value: Value::count(n),
         })
@@ -340,7 +383,7 @@ fn worker_restarts(of: &Snapshot) -> Samples<'_> {
 
 fn stuck_calls(of: &Snapshot) -> Samples<'_> {
     Box::new(of.plugins.iter().map(|plugin| Sample {
-        labels: vec![("plugin", plugin.name.as_ref().into())],
+        labels: vec![("plugin".into(), plugin.name.as_ref().into())],
         value: Value::count(plugin.stuck_calls()),
     }))
 }
@@ -348,7 +391,7 @@ fn stuck_calls(of: &Snapshot) -> Samples<'_> {
 fn worker_usage(of: &Snapshot, value: fn((u64, f64)) -> Value) -> Samples<'_> {
     Box::new(of.plugins.iter().filter_map(move |plugin| {
         Some(Sample {
-            labels: vec![("plugin", plugin.name.as_ref().into())],
+            labels: vec![("plugin".into(), plugin.name.as_ref().into())],
             value: value(plugin.worker_usage()?),
         })
     }))
@@ -357,9 +400,9 @@ fn worker_usage(of: &Snapshot, value: fn((u64, f64)) -> Value) -> Samples<'_> {
 fn build_info(_: &Snapshot) -> Samples<'_> {
     Box::new(std::iter::once(Sample {
         labels: vec![
-            ("version", env!("CARGO_PKG_VERSION").into()),
-            ("os", std::env::consts::OS.into()),
-            ("arch", std::env::consts::ARCH.into()),
+            ("version".into(), env!("CARGO_PKG_VERSION").into()),
+            ("os".into(), std::env::consts::OS.into()),
+            ("arch".into(), std::env::consts::ARCH.into()),
         ],
         value: Value::Number(1.0),
     }))
@@ -404,8 +447,8 @@ fn sample<'a>(
     value: Value,
 ) -> Sample<'a> {
     let mut labels = Vec::with_capacity(3);
-    labels.push(("platform", Cow::Borrowed(&*p.platform)));
-    labels.push(("plugin", Cow::Borrowed(&*p.plugin)));
-    labels.extend(label);
+    labels.push(("platform".into(), Cow::Borrowed(&*p.platform)));
+    labels.push(("plugin".into(), Cow::Borrowed(&*p.plugin)));
+    labels.extend(label.map(|(name, value)| (name.into(), value)));
     Sample { labels, value }
 }

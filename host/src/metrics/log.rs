@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use super::{FAMILIES, Family, Kind, Metrics, Sample, Value};
+use super::{FAMILIES, Family, Kind, Metrics, Sample, Snapshot, Value};
 
 #[cfg(test)]
 mod tests;
@@ -93,8 +93,10 @@ impl LogFallback {
     }
 
     fn write(&mut self, metrics: &Metrics) {
-        self.written
-            .changed(metrics, |line| tracing::info!(target: TARGET, "{line}"));
+        self.written.changed(
+            &metrics.snapshot(),
+            |line| tracing::info!(target: TARGET, "{line}"),
+        );
     }
 }
 
@@ -143,10 +145,9 @@ impl Written {
     /// Calls `write` with a line for each sample whose value is not the one last written.
     ///
     /// What counts is taken to have been written as 0 at first: a counter that never moved is no news.
-    fn changed(&mut self, metrics: &Metrics, mut write: impl FnMut(&str)) {
-        let snapshot = metrics.snapshot();
+    fn changed(&mut self, snapshot: &Snapshot, mut write: impl FnMut(&str)) {
         for family in &FAMILIES {
-            for sample in family.samples(&snapshot) {
+            for sample in family.samples(snapshot) {
                 match sample.value {
                     Value::Number(value) => self.one(family, "", &sample, value, &mut write),
                     Value::Histogram { sum, count, .. } => {

@@ -1,4 +1,5 @@
 //! The series of one platform.
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -32,6 +33,63 @@ impl Outcome {
     }
 }
 
+/// What `conductor_platform_info` shows of a platform's settings.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct PlatformInfo {
+    priority: &'static str,
+    /// `label_NAME` and the value, by name.
+    labels: Vec<(Box<str>, Box<str>)>,
+}
+
+impl PlatformInfo {
+    /// Of a platform of this priority with these labels.
+    ///
+    /// A character that Prometheus does not allow in the name of a label becomes `_`. Of names that are then equal, the
+    /// one that was legal keeps it, and the others get `_2`, `_3`, … in their order.
+    #[must_use]
+    pub fn new(priority: &'static str, labels: &BTreeMap<String, String>) -> Self {
+        let legal = |name: &str| -> String {
+            let legal = |sign: char| sign.is_ascii_alphanumeric() || sign == '_';
+            let signs = name
+                .chars()
+                .map(|sign| if legal(sign) { sign } else { '_' });
+            format!("label_{}", signs.collect::<String>())
+        };
+        let is_legal = |name: &String| legal(name).ends_with(name.as_str());
+        let mut taken: BTreeSet<String> = labels
+            .keys()
+            .filter(|n| is_legal(n))
+            .map(|n| legal(n))
+            .collect();
+        let mut shown: Vec<(Box<str>, Box<str>)> = Vec::with_capacity(labels.len());
+        for (name, value) in labels {
+            let wanted = legal(name);
+            let free = if is_legal(name) {
+                wanted
+            } else {
+                let numbered = (2_u64..).map(|n| format!("{wanted}_{n}"));
+                let mut names = std::iter::once(wanted.clone()).chain(numbered);
+                names.find(|name| !taken.contains(name)).unwrap_or(wanted)
+            };
+            taken.insert(free.clone());
+            shown.push((free.into(), value.as_str().into()));
+        }
+        shown.sort();
+        Self {
+            priority,
+            labels: shown,
+        }
+    }
+
+    pub(super) fn priority(&self) -> &'static str {
+        self.priority
+    }
+
+    pub(super) fn labels(&self) -> &[(Box<str>, Box<str>)] {
+        &self.labels
+    }
+}
+
 /// The counters and gauges of one platform, kept by whoever runs its checks.
 ///
 /// Kept small, since there may be 100 000 of them.
@@ -43,12 +101,16 @@ pub struct PlatformMetrics {
     pub(super) failures: Counts<ErrorType, { ErrorType::ALL.len() }>,
     pub(super) skips: Counts<SkipReason, { SkipReason::ALL.len() }>,
     pub(super) transitions: Counts<BreakerState, { BreakerState::ALL.len() }>,
-    /// Seconds since the Unix epoch as the bits of an `f64`; 0 before the first report.
+    /// In nanoseconds of the host's clock; 0 before the first report.
     last_report: AtomicU64,
+    /// In nanoseconds: a report that is older is not current.
+    patience: AtomicU64,
     pub(super) measurements_dropped: AtomicU64,
     measurements: Mutex<Vec<Measurement>>,
+    info: Mutex<Arc<PlatformInfo>>,
     breaker: AtomicU8,
-    up: AtomicU8,
+    /// What came of the last check: a [`Status`], or [`NEVER`].
+    last: AtomicU8,
     maintenance: AtomicBool,
 }
 
@@ -63,31 +125,38 @@ impl PlatformMetrics {
             skips: Counts::default(),
             transitions: Counts::default(),
             last_report: AtomicU64::new(0),
+            patience: AtomicU64::new(u64::MAX),
             measurements_dropped: AtomicU64::new(0),
             measurements: Mutex::default(),
+            info: Mutex::default(),
             breaker: AtomicU8::new(BreakerState::Closed as u8),
-            up: AtomicU8::new(UNKNOWN),
+            last: AtomicU8::new(NEVER),
             maintenance: AtomicBool::new(false),
         }
     }
 
-    /// Counts one check that ran, sets whether the platform is up, and, if there is a report, when it came.
+    /// Counts one check that ran, sets the platform's state, and, if there is a report, when it came.
     ///
-    /// `unix_seconds` is the wall clock at the end of the check, in seconds since the Unix epoch.
-    pub fn record(&self, outcome: Outcome, duration: Duration, unix_seconds: f64) {
+    /// `ended` is the end of the check by the host's clock.
+    pub fn record(&self, outcome: Outcome, duration: Duration, ended: Duration) {
         self.checks.add(outcome.status(), 1);
         self.duration.record(duration);
         if let Outcome::Failed(error_type) = outcome {
             self.failures.add(error_type, 1);
         } else {
-            self.last_report
-                .store(unix_seconds.to_bits(), Ordering::Relaxed);
+            self.last_report.store(nanos(ended), Ordering::Relaxed);
         }
-        let up = match outcome {
-            Outcome::Healthy | Outcome::Degraded => UP,
-            Outcome::Unhealthy | Outcome::Failed(_) => DOWN,
-        };
-        self.up.store(up, Ordering::Relaxed);
+        self.last.store(outcome.status() as u8, Ordering::Relaxed);
+    }
+
+    /// Sets how old a report may be and still be current.
+    pub fn set_patience(&self, patience: Duration) {
+        self.patience.store(nanos(patience), Ordering::Relaxed);
+    }
+
+    /// Sets what is shown of the platform's settings.
+    pub fn set_info(&self, info: PlatformInfo) {
+        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(info);
     }
 
     /// Counts `n` checks that were due and did not run.
@@ -149,20 +218,40 @@ impl PlatformMetrics {
         self.maintenance.load(Ordering::Relaxed).into()
     }
 
-    pub(super) fn up_value(&self) -> Option<u8> {
-        match self.up.load(Ordering::Relaxed) {
-            UNKNOWN => None,
-            up => Some(up),
+    /// 0 healthy, 1 degraded, 2 unhealthy, 3 unknown: the last check failed, or its report is not current any more, or
+    /// none was made yet.
+    pub(super) fn state_value(&self, now: Duration) -> u8 {
+        let last = self.last.load(Ordering::Relaxed);
+        let reported = self.last_report.load(Ordering::Relaxed);
+        let age = nanos(now).saturating_sub(reported);
+        match last <= Status::Unhealthy as u8 && age <= self.patience.load(Ordering::Relaxed) {
+            true => last,
+            false => UNKNOWN,
         }
     }
 
-    pub(super) fn last_report_seconds(&self) -> Option<f64> {
-        let seconds = f64::from_bits(self.last_report.load(Ordering::Relaxed));
-        (seconds > 0.0).then_some(seconds)
+    /// 1 if the platform is known to be healthy or degraded, else 0; none before the first check.
+    pub(super) fn up_value(&self, now: Duration) -> Option<u8> {
+        let checked = self.last.load(Ordering::Relaxed) != NEVER;
+        checked.then(|| u8::from(self.state_value(now) <= Status::Degraded as u8))
     }
 
-    /// What the last report measured.
-    pub(super) fn measured(&self) -> Vec<(Box<str>, f64)> {
+    pub(super) fn info(&self) -> Arc<PlatformInfo> {
+        let info = self.info.lock();
+        Arc::clone(&info.unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// When the last report came, by the host's clock.
+    pub(super) fn last_report(&self) -> Option<Duration> {
+        let nanos = self.last_report.load(Ordering::Relaxed);
+        (nanos > 0).then(|| Duration::from_nanos(nanos))
+    }
+
+    /// What the last report measured, while it is current.
+    pub(super) fn measured(&self, now: Duration) -> Vec<(Box<str>, f64)> {
+        if self.state_value(now) == UNKNOWN {
+            return Vec::new();
+        }
         self.lock_measurements()
             .iter()
             .filter(|kept| kept.value.is_finite())
@@ -192,7 +281,12 @@ pub const MEASUREMENTS: usize = 64;
 /// How long the name of a measurement may be.
 pub const MEASUREMENT_NAME_BYTES: usize = 128;
 
-/// The values of `up`; the last is "not known yet".
-const DOWN: u8 = 0;
-const UP: u8 = 1;
-const UNKNOWN: u8 = 2;
+/// The state of a platform that nothing current is known of.
+const UNKNOWN: u8 = 3;
+/// There was no check yet; beyond every [`Status`].
+const NEVER: u8 = 4;
+
+/// A moment as it is kept; never 0, which stands for none.
+pub(super) fn nanos(at: Duration) -> u64 {
+    u64::try_from(at.as_nanos()).unwrap_or(u64::MAX).max(1)
+}

@@ -15,7 +15,7 @@ use ::prometheus::proto::{
 use ::prometheus::{Registry, TextEncoder};
 
 use super::openmetrics::{self, OpenMetrics};
-use super::{FAMILIES, Family, Kind, Metrics, Sample, Value};
+use super::{FAMILIES, Family, Kind, Metrics, Sample, Snapshot, Value};
 
 #[cfg(test)]
 mod tests;
@@ -47,25 +47,28 @@ impl Format {
 /// # Errors
 /// When `out` refuses a write; nothing more is written then.
 pub fn render(metrics: &Metrics, format: Format, out: &mut dyn Write) -> io::Result<()> {
+    render_snapshot(&metrics.snapshot(), format, out)
+}
+
+fn render_snapshot(snapshot: &Snapshot, format: Format, out: &mut dyn Write) -> io::Result<()> {
     if format == Format::Text {
-        return render_text(metrics, &mut |text| out.write_all(text.as_bytes()));
+        return render_text(snapshot, &mut |text| out.write_all(text.as_bytes()));
     }
     let mut out = OpenMetrics(out);
-    render_text(metrics, &mut |text| out.write_lines(text))?;
+    render_text(snapshot, &mut |text| out.write_lines(text))?;
     out.end()
 }
 
 /// Hands out the text format, some hundred kilobytes of whole lines at a time.
-fn render_text(metrics: &Metrics, out: Out<'_>) -> io::Result<()> {
+fn render_text(snapshot: &Snapshot, out: Out<'_>) -> io::Result<()> {
     let tray = Tray::default();
     let registry = Registry::new();
     registry
         .register(Box::new(tray.clone()))
         .map_err(io::Error::other)?;
-    let snapshot = metrics.snapshot();
     let mut text = String::new();
     for family in &FAMILIES {
-        let mut samples = family.samples(&snapshot).map(metric_of(family)).peekable();
+        let mut samples = family.samples(snapshot).map(metric_of(family)).peekable();
         let mut first = true;
         while samples.peek().is_some() {
             tray.put(page(family, samples.by_ref().take(PAGE).collect()));
@@ -141,7 +144,7 @@ fn metric_of(family: &Family) -> impl Fn(Sample<'_>) -> Metric {
     move |sample| {
         let labels = sample.labels.into_iter().map(|(name, value)| {
             let mut label = LabelPair::default();
-            label.set_name(name.to_owned());
+            label.set_name(name.into_owned());
             label.set_value(value.into_owned());
             label
         });

@@ -12,19 +12,22 @@ pub(super) fn small_host() -> Metrics {
     chat.record(
         Outcome::Healthy,
         Duration::from_millis(30),
-        1_750_000_000.25,
+        Duration::from_millis(250),
     );
     chat.record(
         Outcome::Degraded,
         Duration::from_millis(1200),
-        1_750_000_005.5,
+        Duration::from_millis(5500),
     );
+    let labels = [("team", "chat"), ("on.call", "a"), ("on-call", "b")];
+    let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned()));
+    chat.set_info(PlatformInfo::new("critical", &labels.into()));
     chat.measurements(&[("first_byte_seconds", 0.25), ("say \"hi\"\\\n", -1.0)]);
     let disk = metrics.platform("disk", "disk");
     disk.record(
         Outcome::Failed(ErrorType::Timeout),
         Duration::from_secs(4),
-        0.0,
+        Duration::from_secs(4),
     );
     disk.skipped(SkipReason::BreakerOpen, 7);
     disk.transition(BreakerState::Open);
@@ -32,7 +35,7 @@ pub(super) fn small_host() -> Metrics {
     metrics.lateness(Duration::from_millis(3));
     metrics.resource(Resource::Ram, 41.5);
     metrics.degraded_mode(DegradedMode::Degraded);
-    metrics.config_loaded(1_750_000_000.0);
+    metrics.config_loaded(Duration::ZERO);
     let http = metrics.plugin("http");
     http.call_stuck();
     http.call_stuck();
@@ -47,9 +50,17 @@ pub(super) fn small_host() -> Metrics {
     metrics
 }
 
-/// All samples but those of histograms: name and labels → value.
+/// Seconds from 1970 to the origin of the small host's clock.
+pub(super) const ORIGIN: f64 = 1_750_000_000.0;
+
+/// All samples but those of histograms, ten seconds after 1970: name and labels → value.
 fn numbers(metrics: &Metrics) -> BTreeMap<String, f64> {
-    let snapshot = metrics.snapshot();
+    numbers_at(metrics, Duration::from_secs(10))
+}
+
+/// All samples but those of histograms at this time, where the origin of the host's clock is 1970.
+fn numbers_at(metrics: &Metrics, now: Duration) -> BTreeMap<String, f64> {
+    let snapshot = metrics.snapshot_at(now, 0.0);
     let mut numbers = BTreeMap::new();
     for family in &FAMILIES {
         for sample in family.samples(&snapshot) {
@@ -87,7 +98,10 @@ fn every_sample_has_the_labels_its_family_announces() {
         let mut samples = family.samples(&snapshot).peekable();
         assert!(samples.peek().is_some(), "{} shows nothing", family.name);
         for sample in samples {
-            let labels: Vec<&str> = sample.labels.iter().map(|(name, _)| *name).collect();
+            let mut labels: Vec<&str> = sample.labels.iter().map(|(name, _)| &**name).collect();
+            if family.name == "conductor_platform_info" {
+                labels.retain(|name| !name.starts_with("label_"));
+            }
             assert_eq!(labels, family.labels, "{}", family.name);
             let is_histogram = matches!(sample.value, Value::Histogram { .. });
             assert_eq!(
@@ -113,11 +127,11 @@ fn a_refused_config_shows_until_one_is_applied_and_the_time_is_that_of_the_one_i
         (of("successful"), of("success_timestamp_seconds"))
     };
     assert_eq!(shown(), (None, None));
-    metrics.config_loaded(100.0);
+    metrics.config_loaded(Duration::from_secs(100));
     assert_eq!(shown(), (Some(1.0), Some(100.0)));
     metrics.config_refused();
     assert_eq!(shown(), (Some(0.0), Some(100.0)));
-    metrics.config_loaded(200.0);
+    metrics.config_loaded(Duration::from_secs(200));
     assert_eq!(shown(), (Some(1.0), Some(200.0)));
 }
 
@@ -176,7 +190,7 @@ fn a_check_that_ran_is_counted_once_whatever_became_of_it() {
     for outcome in outcomes {
         let metrics = Metrics::new();
         let handle = metrics.platform("a", "p");
-        handle.record(outcome, Duration::from_millis(1), 1.0);
+        handle.record(outcome, Duration::from_millis(1), S);
         let moved: Vec<String> = numbers(&metrics)
             .into_iter()
             .filter(|(series, value)| series.contains("_total") && *value != 0.0)
@@ -203,7 +217,7 @@ fn a_duration_at_a_bound_is_in_its_bucket_and_one_above_all_only_in_the_count() 
         Duration::from_nanos(100_000_001),
         Duration::from_secs(6),
     ] {
-        handle.record(Outcome::Healthy, duration, 1.0);
+        handle.record(Outcome::Healthy, duration, S);
     }
     let (buckets, sum, count) = histogram(&metrics, "health_check_duration_seconds");
     assert_eq!(buckets, [0, 0, 0, 1, 2, 2, 2, 2, 2]);
@@ -228,11 +242,11 @@ fn what_is_not_known_yet_is_absent() {
             .any(|k| k.starts_with("conductor_plugin_info"))
     );
 
-    handle.record(Outcome::Failed(ErrorType::Panic), Duration::ZERO, 5.0);
+    handle.record(Outcome::Failed(ErrorType::Panic), Duration::ZERO, 5 * S);
     assert_eq!((shown(up), shown(last)), (Some(0.0), None));
-    handle.record(Outcome::Degraded, Duration::ZERO, 6.5);
-    assert_eq!((shown(up), shown(last)), (Some(1.0), Some(6.5)));
-    handle.record(Outcome::Unhealthy, Duration::ZERO, 7.0);
+    handle.record(Outcome::Degraded, Duration::ZERO, 6 * S);
+    assert_eq!((shown(up), shown(last)), (Some(1.0), Some(6.0)));
+    handle.record(Outcome::Unhealthy, Duration::ZERO, 7 * S);
     assert_eq!((shown(up), shown(last)), (Some(0.0), Some(7.0)));
 
     metrics.resource(Resource::Cpu, 12.5);
@@ -261,6 +275,7 @@ fn a_transition_counts_and_sets_the_state_and_setting_the_state_does_not_count()
 fn what_cannot_be_shown_of_measurements_is_dropped_and_counted() {
     let metrics = Metrics::new();
     let handle = metrics.platform("a", "p");
+    handle.record(Outcome::Healthy, S, S);
     handle.measurements(&[
         ("fine", 1.0),
         ("any UTF-8, naïvely: 温度", 2.0),
@@ -286,6 +301,7 @@ fn what_cannot_be_shown_of_measurements_is_dropped_and_counted() {
 fn a_probe_that_makes_up_names_gets_64_series_in_its_life() {
     let metrics = Metrics::new();
     let handle = metrics.platform("a", "p");
+    handle.record(Outcome::Healthy, S, S);
     let dropped = || numbers(&metrics)["conductor_measurements_dropped_total a p"];
     let seen = |report: u32| -> Vec<String> {
         let names: Vec<(String, f64)> = (0..10).map(|i| (format!("{report}-{i}"), 1.0)).collect();
@@ -311,6 +327,7 @@ fn a_probe_that_makes_up_names_gets_64_series_in_its_life() {
 fn a_name_the_last_report_lacks_is_no_longer_shown() {
     let metrics = Metrics::new();
     let handle = metrics.platform("a", "p");
+    handle.record(Outcome::Healthy, S, S);
     handle.measurements(&[("x", 1.0), ("y", 2.0)]);
     handle.measurements(&[("y", 3.0)]);
     let numbers = numbers(&metrics);
@@ -344,7 +361,7 @@ fn threads_that_count_at_the_same_time_lose_nothing() {
             let handle = metrics.platform("a", "p");
             scope.spawn(move || {
                 for _ in 0..10_000 {
-                    handle.record(Outcome::Healthy, Duration::from_nanos(3), 1.0);
+                    handle.record(Outcome::Healthy, Duration::from_nanos(3), S);
                 }
             });
         }
@@ -357,6 +374,77 @@ fn threads_that_count_at_the_same_time_lose_nothing() {
     assert_eq!(count, 40_000);
     assert!((sum - 0.000_12).abs() < 1e-12, "{sum}");
 }
+
+#[test]
+fn measurements_and_state_are_shown_while_the_report_is_current() {
+    let metrics = Metrics::new();
+    let handle = metrics.platform("a", "p");
+    handle.set_patience(14 * S);
+    let measured = "conductor_measurement a p used_percent";
+    let shown = |now| {
+        let numbers = numbers_at(&metrics, now);
+        let of = |series: &str| numbers.get(series).copied();
+        let state = of("conductor_platform_state a p").unwrap();
+        (state, of("conductor_platform_up a p"), of(measured))
+    };
+    assert_eq!(shown(S), (3.0, None, None), "not checked yet");
+    handle.measurements(&[("used_percent", 91.0)]);
+    handle.record(Outcome::Unhealthy, S, 10 * S);
+    let reported = (2.0, Some(0.0), Some(91.0));
+    assert_eq!(shown(11 * S), reported);
+    assert_eq!(shown(24 * S), reported, "as old as a report may get");
+    assert_eq!(shown(25 * S), (3.0, Some(0.0), None), "out of date");
+
+    handle.measurements(&[("used_percent", 80.0)]);
+    handle.record(Outcome::Healthy, S, 30 * S);
+    assert_eq!(shown(31 * S), (0.0, Some(1.0), Some(80.0)));
+    assert_eq!(shown(99 * S), (3.0, Some(0.0), None), "checks stopped");
+    handle.set_patience(90 * S);
+    assert_eq!(
+        shown(99 * S).0,
+        0.0,
+        "checks were made less often on purpose"
+    );
+    handle.record(Outcome::Failed(ErrorType::Timeout), S, 100 * S);
+    assert_eq!(shown(101 * S), (3.0, Some(0.0), None), "the check failed");
+    assert_eq!(
+        numbers(&metrics)["conductor_last_report_timestamp_seconds a p"],
+        30.0
+    );
+}
+
+#[test]
+fn labels_of_platforms_get_legal_names_that_do_not_depend_on_what_else_there_is() {
+    let names = |names: &[&str]| -> Vec<String> {
+        let labels = names
+            .iter()
+            .map(|name| ((*name).to_owned(), "v".to_owned()));
+        let info = PlatformInfo::new("normal", &labels.collect());
+        let shown = info.labels().iter();
+        shown.map(|(name, _)| name.to_string()).collect()
+    };
+    assert_eq!(names(&["team", "_x9"]), ["label__x9", "label_team"]);
+    assert_eq!(names(&["straße"]), ["label_stra_e"]);
+    let clash = names(&["a-b", "a.b", "a_b", "a_b_2"]);
+    assert_eq!(
+        clash,
+        ["label_a_b", "label_a_b_2", "label_a_b_3", "label_a_b_4"]
+    );
+    let info = PlatformInfo::new(
+        "low",
+        &[("a-b", "dash"), ("a_b", "line")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned()))
+            .into(),
+    );
+    let legal = info
+        .labels()
+        .iter()
+        .find(|(name, _)| &**name == "label_a_b");
+    assert_eq!(&*legal.unwrap().1, "line", "a legal name is kept");
+}
+
+/// One second.
+const S: Duration = Duration::from_secs(1);
 
 #[test]
 fn a_platform_costs_at_most_400_bytes_beside_its_names() {

@@ -55,12 +55,18 @@ impl Mode {
 /// platforms take turns: at a factor of two, half of them run in each interval, not all of them in
 /// every second one.
 pub fn runs_at(priority: Priority, mode: Mode, tick: u64, slot: u32, interval: Duration) -> bool {
-    let turn = tick.wrapping_add(u64::from(slot));
-    turn.is_multiple_of(factor(priority, mode, interval))
+    next_run(stretch_factor(priority, mode, interval), tick, slot) == 0
 }
 
-/// One run in how many intervals.
-fn factor(priority: Priority, mode: Mode, interval: Duration) -> u64 {
+/// Number of intervals from slot number `slot` of interval number `tick` to the next check, 0 if it runs there, where one
+/// check runs in `factor` intervals.
+pub fn next_run(factor: u64, tick: u64, slot: u32) -> u64 {
+    let turn = tick.wrapping_add(u64::from(slot));
+    (factor - turn % factor) % factor
+}
+
+/// One check runs in how many intervals; at least 1.
+pub fn stretch_factor(priority: Priority, mode: Mode, interval: Duration) -> u64 {
     match (priority, mode) {
         (Priority::Critical, _) | (_, Mode::Normal) => 1,
         (Priority::Normal, Mode::Degraded) => 2,

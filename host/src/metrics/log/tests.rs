@@ -68,7 +68,9 @@ fn a_port_found_again_is_not_enough_somebody_must_scrape() {
 
 fn changed(written: &mut Written, metrics: &Metrics) -> Vec<String> {
     let mut lines = Vec::new();
-    written.changed(metrics, |line| lines.push(line.to_owned()));
+    // The origin of the host's clock as 1970 itself.
+    let snapshot = metrics.snapshot_at(s(10), 0.0);
+    written.changed(&snapshot, |line| lines.push(line.to_owned()));
     lines
 }
 
@@ -84,7 +86,7 @@ fn only_what_changed_is_written_and_counters_never_reset() {
         "{first:?}"
     );
     for total in 1..=2 {
-        handle.record(Outcome::Unhealthy, Duration::from_millis(500), 9.0);
+        handle.record(Outcome::Unhealthy, Duration::from_millis(500), s(9));
         let mut expected = vec![
             format!(
                 "health_check_total{{platform=\"a\",plugin=\"p\",status=\"unhealthy\"}} {total}"
@@ -97,6 +99,7 @@ fn only_what_changed_is_written_and_counters_never_reset() {
         ];
         if total == 1 {
             expected.push("conductor_platform_up{platform=\"a\",plugin=\"p\"} 0".into());
+            expected.push("conductor_platform_state{platform=\"a\",plugin=\"p\"} 2".into());
             expected.push(
                 "conductor_last_report_timestamp_seconds{platform=\"a\",plugin=\"p\"} 9".into(),
             );
@@ -110,6 +113,7 @@ fn only_what_changed_is_written_and_counters_never_reset() {
 fn a_measurement_cannot_forge_a_line_of_the_log() {
     let metrics = Metrics::new();
     let handle = metrics.platform("a", "p");
+    handle.record(Outcome::Healthy, s(0), s(1));
     handle.measurements(&[("x\r\n\u{1b}[2J\"", 1.0)]);
     let lines = changed(&mut Written::default(), &metrics);
     let line = lines

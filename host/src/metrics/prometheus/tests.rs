@@ -3,21 +3,42 @@ use std::collections::BTreeSet;
 use std::io;
 use std::time::Duration;
 
-use super::{Format, render};
-use crate::metrics::tests::small_host;
+use super::{Format, render, render_snapshot};
+use crate::metrics::tests::{ORIGIN, small_host};
 use crate::metrics::{FAMILIES, Metrics, Outcome};
 
 /// The text without the figures of this process, which differ from run to run.
 fn text(metrics: &Metrics) -> String {
-    let mut out = Vec::new();
-    render(metrics, Format::Text, &mut out).unwrap();
-    let text = String::from_utf8(out).unwrap();
+    let text = shown(metrics, Format::Text);
     let ours = |line: &&str| !line.trim_start_matches("# HELP ").starts_with("process_");
     let ours = |line: &&str| ours(line) && !line.starts_with("# TYPE process_");
     text.lines()
         .filter(ours)
         .map(|line| format!("{line}\n"))
         .collect()
+}
+
+/// Ten seconds after the origin of the small host's clock.
+fn shown(metrics: &Metrics, format: Format) -> String {
+    let mut out = Vec::new();
+    let snapshot = metrics.snapshot_at(Duration::from_secs(10), ORIGIN);
+    render_snapshot(&snapshot, format, &mut out).unwrap();
+    String::from_utf8(out).unwrap()
+}
+
+#[test]
+fn settings_and_states_of_platforms_are_shown_in_both_formats() {
+    for format in [Format::Text, Format::OpenMetrics] {
+        let text = shown(&small_host(), format);
+        for line in [
+            r#"conductor_platform_info{platform="chat",plugin="http",priority="critical",label_on_call="b",label_on_call_2="a",label_team="chat"} 1"#,
+            r#"conductor_platform_state{platform="chat",plugin="http"} 1"#,
+            r#"conductor_platform_state{platform="disk",plugin="disk"} 3"#,
+            r#"conductor_platform_state{platform="new",plugin="tcp"} 3"#,
+        ] {
+            assert!(text.lines().any(|found| found == line), "{line}: {text}");
+        }
+    }
 }
 
 #[test]
@@ -38,7 +59,7 @@ fn pairs_of_labels_that_read_the_same_together_stay_two_series() {
     for (n, (platform, plugin)) in [("disk1", "2"), ("disk", "12")].into_iter().enumerate() {
         for _ in 0..=n {
             let handle = metrics.platform(platform, plugin);
-            handle.record(Outcome::Healthy, Duration::ZERO, 1.0);
+            handle.record(Outcome::Healthy, Duration::ZERO, Duration::from_secs(1));
         }
     }
     let text = text(&metrics);

@@ -1,0 +1,116 @@
+//! What a guard shows of its platform: when it is checked next, and whether its result is out of date.
+
+use super::*;
+use crate::{actor::Actor, clock::Clock, metrics::Metrics};
+
+const S: Duration = Duration::from_secs(1);
+
+fn guard() -> PlatformGuard {
+    let breaker = Settings::try_new(3, 30 * S, 600 * S).unwrap();
+    let clock = Clock::start();
+    let shared = Arc::new(Shared::new(clock, Metrics::by(clock), 1));
+    let plugin = shared.metrics.plugin("http");
+    let plugin = PluginGuard::new("http", breaker, 8, plugin);
+    let settings = PlatformSettings {
+        name: "shop".into(),
+        interval: 5 * S,
+        timeout: 4 * S,
+        priority: Priority::Normal,
+        breaker,
+        labels: BTreeMap::new(),
+    };
+    PlatformGuard::new(settings, Arc::new(plugin), shared)
+}
+
+fn window(checks: Checks, until: f64) -> Option<Arc<InForce>> {
+    Some(Arc::new(InForce {
+        name: "patching".into(),
+        reason: "".into(),
+        checks,
+        until,
+    }))
+}
+
+/// Seconds from the origin of the guard's clock.
+fn since_start(guard: &PlatformGuard, unix: Option<f64>) -> Option<f64> {
+    let origin = guard.shared.unix_seconds(Duration::ZERO);
+    unix.map(|unix| ((unix - origin) * 1000.0).round() / 1000.0)
+}
+
+fn next(guard: &PlatformGuard) -> Option<f64> {
+    since_start(guard, guard.view().next_check)
+}
+
+#[test]
+fn the_next_check_is_the_one_that_is_made_and_not_the_next_slot() {
+    let guard = guard();
+    assert_eq!(next(&guard), None, "no slot yet");
+    guard.set_next(12 * S);
+    assert_eq!(next(&guard), Some(12.0));
+
+    for second in 1..=3 {
+        let call = guard.begin(second * S, second * S).unwrap();
+        let failure = Failure::new(ErrorType::Error, "on purpose");
+        guard.finished(call, second * S, Err(failure));
+    }
+    let view = guard.view();
+    let trial = since_start(&guard, view.breaker.retry_at).unwrap();
+    assert!((33.0..=36.0).contains(&trial), "{trial}");
+    let at = next(&guard).unwrap();
+    assert!((trial..trial + 5.0).contains(&at), "{at}");
+    assert_eq!((at - 12.0) % 5.0, 0.0, "a slot of its own");
+    assert_eq!(view.paused.as_deref(), Some("breaker open"));
+
+    guard.order(BreakerOrder::Open, &Actor::default(), 4 * S);
+    assert_eq!(next(&guard), None);
+    assert_eq!(guard.view().paused.as_deref(), Some("breaker held open"));
+
+    guard.order(BreakerOrder::Reset, &Actor::default(), 4 * S);
+    let until = guard.shared.unix_seconds(61 * S);
+    guard.set_maintenance(window(Checks::Pause, until));
+    assert_eq!(next(&guard), Some(62.0));
+    assert_eq!(guard.view().paused.as_deref(), Some("maintenance"));
+    guard.set_maintenance(window(Checks::GoOn, until));
+    assert_eq!(next(&guard), Some(12.0), "checks go on");
+    assert_eq!(guard.view().paused, None);
+}
+
+#[test]
+fn a_stretched_interval_is_shown_and_makes_a_report_last_longer() {
+    let guard = guard();
+    assert_eq!(guard.view().effective_interval, 5.0);
+    assert_eq!(guard.patience(), 14 * S);
+    guard.set_stretch(4);
+    assert_eq!(guard.view().effective_interval, 20.0);
+    assert_eq!(guard.view().interval, 5.0);
+    assert_eq!(guard.patience(), 44 * S);
+    guard.set_stretch(1);
+    assert_eq!(guard.view().effective_interval, 5.0);
+    assert_eq!(
+        guard.patience(),
+        44 * S,
+        "the check that ends the wait has only just begun"
+    );
+    guard.set_stretch(1);
+    assert_eq!(guard.patience(), 14 * S);
+}
+
+#[test]
+fn what_is_skipped_on_purpose_is_paused_and_not_stale() {
+    let guard = guard();
+    let call = guard.begin(S, S).unwrap();
+    guard.finished(call, S, Ok(&Report::empty()));
+    let shown = |now| {
+        let view = guard.view_at(now);
+        (view.stale, view.paused)
+    };
+    assert_eq!(shown(15 * S), (false, None));
+    assert_eq!(shown(16 * S), (true, None), "older than 14 s");
+    guard.order(BreakerOrder::Open, &Actor::default(), 16 * S);
+    assert_eq!(shown(99 * S), (false, Some("breaker held open".to_owned())));
+    guard.order(BreakerOrder::Reset, &Actor::default(), 99 * S);
+    guard.set_maintenance(window(Checks::Pause, f64::MAX));
+    assert_eq!(shown(99 * S), (false, Some("maintenance".to_owned())));
+    guard.set_maintenance(None);
+    assert_eq!(shown(99 * S), (true, None));
+}
