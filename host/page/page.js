@@ -1,9 +1,10 @@
-// Keeps a page current: the host tells which platforms changed; rows that moved or can be seen are asked for.
+// Keeps a page current: asks for the rows that changed and are in sight or moved.
 "use strict";
 const doc = document, $ = (id, page = doc) => page.getElementById(id), all = (what, part = doc) => [...part.querySelectorAll(what)];
 const named = (row) => row.id.slice(2), body = doc.body, watched = new Set(), moved = new Set(), changed = new Set();
-const known = new Map(); // keys as last heard
-let data, events, ahead, typing, reload, busy;
+const known = new Map();
+let data, events, ahead, typing, reload, busy, gone;
+const clock = () => performance.now() / 1e3;
 
 const watcher = new IntersectionObserver((rows) => {
 	for (const { target, isIntersecting } of rows) watched[isIntersecting ? "add" : "delete"](target);
@@ -11,7 +12,7 @@ const watcher = new IntersectionObserver((rows) => {
 
 function begin() {
 	data = $("main").dataset;
-	ahead = data.now - Date.now() / 1000;
+	ahead = data.now - clock();
 	watcher.disconnect();
 	watched.clear();
 	all(".p").forEach((row) => watcher.observe(row));
@@ -24,13 +25,12 @@ function span(s) {
 
 function tick(part) {
 	all("[data-t]", part).forEach((time) => {
-		const at = time.dataset.t, s = at - Date.now() / 1000 - ahead;
+		const at = time.dataset.t, s = at - clock() - ahead;
 		time.textContent = s * s < 1 ? "now" : s < 0 ? span(-s) + " ago" : "in " + span(s);
 		time.title ||= new Date(at * 1000).toLocaleString();
 	});
 }
 
-// A platform changed, or is heard of `first`.
 function note(key, first) {
 	const name = key.slice(1);
 	if (data.platform) return void (reload ||= name === data.platform);
@@ -41,7 +41,6 @@ function note(key, first) {
 	else if (row) changed.add(name);
 }
 
-// With the same open and in focus.
 function replace(old, next) {
 	const open = all("[open]", old), focus = doc.activeElement, had = old.contains(focus);
 	old.replaceWith(next);
@@ -54,7 +53,6 @@ function say(text, how = "") {
 	if ($("say").textContent !== text) $("say").textContent = text;
 }
 
-// A refusal has no #main.
 async function get(url) {
 	const page = new DOMParser().parseFromString(await (await fetch(url)).text(), "text/html");
 	if ($("main", page)) return page;
@@ -101,7 +99,9 @@ function connect() {
 		keys.forEach((key) => note(key, true));
 	});
 	on("changed", (keys) => keys.forEach((key) => note(key)));
-	on("host", ({ html, counts, words }) => {
+	on("host", ({ html, counts, words, now }) => {
+		ahead = now - clock();
+		gone = 0;
 		const next = $("host").cloneNode();
 		next.innerHTML = html;
 		replace($("host"), next);
@@ -111,7 +111,8 @@ function connect() {
 		say(words);
 	});
 	events.onerror = () => {
-		say("No word from the host", "lost");
+		gone ||= "Host unreachable since " + new Date().toTimeString().slice(0, 5);
+		say(doc.title = gone, "lost");
 		if (events.readyState > 1) setTimeout(connect, 5000);
 	};
 }

@@ -192,7 +192,13 @@ pub(super) fn rows(
         let took = platform
             .last_duration
             .map(|seconds| format!("{:.0} ms", seconds * 1000.0));
-        let stale = if platform.stale { ", stale" } else { "" };
+        let age = if platform.stale {
+            ", stale"
+        } else if platform.is_paused() {
+            ", paused"
+        } else {
+            ""
+        };
         let held = if platform.breaker.forced {
             ", held"
         } else {
@@ -201,7 +207,7 @@ pub(super) fn rows(
         [
             platform.name.clone(),
             coloring.paint(
-                format!("{}{stale}", platform.status),
+                format!("{}{age}", platform.status),
                 health_color(platform.status),
             ),
             coloring.paint(

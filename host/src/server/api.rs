@@ -82,7 +82,7 @@ async fn check(
         control::checked(&asked, control.check_now(&asked, &actor))
     })
     .await;
-    page::answered(&headers, &name, Done::Check, answer).await
+    page::answered(&headers, &name, Done::Check, answer)
 }
 
 async fn breaker(
@@ -104,7 +104,7 @@ async fn breaker(
         control::ordered(&asked, order, &actor, done)
     })
     .await;
-    page::answered(&headers, &name, Done::Breaker(order), answer).await
+    page::answered(&headers, &name, Done::Breaker(order), answer)
 }
 
 async fn start_maintenance(

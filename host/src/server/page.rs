@@ -10,8 +10,9 @@ use std::sync::OnceLock;
 use askama::Template;
 use axum::{
     body::to_bytes,
-    extract::{Path, Query, State},
+    extract::{Path, Query, Request, State},
     http::{HeaderMap, StatusCode, header},
+    middleware::Next,
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -101,30 +102,51 @@ pub(super) async fn badge(State(shown): State<Shown>, Path(name): Path<String>) 
     answer
 }
 
-/// The answer to a form on a platform's page: a browser is sent back to it, or shown why not; others are told as before.
-pub(super) async fn answered(
-    headers: &HeaderMap,
-    name: &str,
-    done: Done,
-    answer: Response,
-) -> Response {
-    let accept = headers.get(header::ACCEPT);
-    let is_browser = accept.is_some_and(|accept| {
-        let accept = accept.to_str().unwrap_or("");
-        accept.contains("text/html")
-    });
-    if !is_browser {
+/// The answer to a form on a platform's page: a browser is sent back to it; others, and failures, get the answer itself.
+pub(super) fn answered(headers: &HeaderMap, name: &str, done: Done, answer: Response) -> Response {
+    if !is_browser(headers) || !answer.status().is_success() {
         return answer;
     }
-    let address = format!("/platforms/{}", wanted::escaped(name));
-    let status = answer.status();
-    if status.is_success() {
-        let back = [(header::LOCATION, format!("{address}?done={}", done.word()))];
-        return (StatusCode::SEE_OTHER, back).into_response();
+    let address = format!("/platforms/{}?done={}", wanted::escaped(name), done.word());
+    (StatusCode::SEE_OTHER, [(header::LOCATION, address)]).into_response()
+}
+
+/// Shows a browser the text of a failed request as a page, with a way back; other clients get the text as it is.
+pub(super) async fn framed(request: Request, next: Next) -> Response {
+    if !is_browser(request.headers()) {
+        return next.run(request).await;
     }
-    let text = to_bytes(answer.into_body(), ANSWER_BYTES).await;
-    let text = text.unwrap_or_default();
-    message(status, &address, &String::from_utf8_lossy(&text))
+    let path = request.uri().path();
+    let platform = path.strip_prefix("/api/v1/platforms/");
+    let platform = platform.and_then(|rest| rest.split_once('/'));
+    let back = platform.map_or_else(
+        || "/".to_owned(),
+        // As it came: it is escaped already.
+        |(name, _)| format!("/platforms/{name}"),
+    );
+    let answer = next.run(request).await;
+    let (mut parts, body) = answer.into_parts();
+    let kind = parts.headers.get(header::CONTENT_TYPE);
+    let is_text = kind.is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let failed = parts.status.is_client_error() || parts.status.is_server_error();
+    if !failed || !is_text {
+        return Response::from_parts(parts, body);
+    }
+    let text = to_bytes(body, ANSWER_BYTES).await.unwrap_or_default();
+    let page = message(parts.status, &back, &String::from_utf8_lossy(&text));
+    let (page_parts, body) = page.into_parts();
+    for name in [header::CONTENT_TYPE, header::CONTENT_LENGTH] {
+        parts.headers.remove(&name);
+        let value = page_parts.headers.get(&name).cloned();
+        parts.headers.extend(value.map(|value| (name, value)));
+    }
+    Response::from_parts(parts, body)
+}
+
+/// Whether a client wants pages.
+fn is_browser(headers: &HeaderMap) -> bool {
+    let accept = headers.get(header::ACCEPT);
+    accept.is_some_and(|accept| accept.to_str().unwrap_or("").contains("text/html"))
 }
 
 /// What a form asked for.
@@ -157,7 +179,7 @@ impl Done {
 
     fn told(self) -> String {
         match self {
-            Self::Check => "A check was begun.".to_owned(),
+            Self::Check => "A check was started.".to_owned(),
             Self::Breaker(order) => format!("An operator {}.", order.told()),
         }
     }
@@ -167,7 +189,13 @@ impl Done {
 fn message(status: StatusCode, back: &str, text: &str) -> Response {
     let page = Message {
         frame: Frame::new(""),
-        title: status.canonical_reason().unwrap_or("Sorry"),
+        title: match status {
+            StatusCode::NOT_FOUND => "Not found",
+            StatusCode::FORBIDDEN => "Not allowed",
+            StatusCode::CONFLICT => "Not possible now",
+            StatusCode::SERVICE_UNAVAILABLE => "Try again later",
+            _ => "Failed",
+        },
         back,
         text,
     };

@@ -41,6 +41,7 @@ pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
         .layer(middleware::from_fn(move |request, next| {
             refuse_large_body(limits.body_bytes, request, next)
         }))
+        .layer(middleware::from_fn(page::framed))
         .layer(middleware::map_response(guarded))
         .with_state(shown)
 }

@@ -140,10 +140,8 @@ impl State {
             Event::Resized => {}
             Event::Status(status) => {
                 self.gone = None;
-                let times = status.platforms.iter();
-                let host_time = times
-                    .filter_map(|platform| Some(platform.last_check? + platform.age?))
-                    .reduce(f64::max);
+                let now = status.host.now;
+                let host_time = (now > 0.0).then_some(now);
                 self.seen = Some(Seen {
                     status,
                     at: self.now,

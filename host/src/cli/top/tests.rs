@@ -26,7 +26,7 @@ fn host(platforms: &[(&str, &str, Value)]) -> Event {
         .collect();
     let status = json!({
         "host": {
-            "version": "0.1.0", "started": 0.0, "mode": "normal", "mode_reason": null,
+            "version": "0.1.0", "started": 0.0, "now": NOW, "mode": "normal", "mode_reason": null,
             "cpu_percent": 12.4, "memory_percent": 40.0, "disk_percent": null, "checks_in_flight": 0
         },
         "platforms": platforms, "plugins": [], "refused": []

@@ -92,7 +92,8 @@ impl Table {
                 self.remembers = at;
             }
         }
-        self.page.look(hash_of(&HostNews::of(&status)), now);
+        self.page
+            .look(hash_of(&HostNews::of(&status).undated()), now);
         self.status = Some(status);
     }
 

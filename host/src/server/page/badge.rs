@@ -21,6 +21,8 @@ impl<'a> Badge<'a> {
         let rank = rank(view);
         let word = if rank == STALE {
             format!("{}, stale", view.status)
+        } else if view.is_paused() {
+            format!("{}, paused", view.status)
         } else {
             view.status.to_string()
         };

@@ -21,7 +21,14 @@ pub(super) struct Detail {
     /// What a form has just done.
     done: Option<String>,
     may_ask: bool,
+    /// As things are.
     interval: String,
+    /// As it is configured, where that differs.
+    configured: Option<String>,
+    /// How the machine is doing.
+    mode: String,
+    /// When the report came that the measurements are of.
+    reported: Option<Moment>,
     timeout: String,
     priority: String,
     measurements: Vec<(String, f64)>,
@@ -49,6 +56,8 @@ impl Detail {
         let view = &detail.platform;
         let done = query.iter().find(|(key, _)| key == "done");
         let done = done.and_then(|(_, word)| Done::parse(word));
+        // A host of an earlier version does not say.
+        let interval = view.effective_interval.max(view.interval);
         Some(Self {
             frame: Frame::new(""),
             host: HostPart::of(&overview),
@@ -56,7 +65,10 @@ impl Detail {
             row: Row::new(view, &detail.history, &detail.log, now),
             done: done.map(Done::told),
             may_ask,
-            interval: length(view.interval),
+            interval: length(interval),
+            configured: (interval > view.interval).then(|| length(view.interval)),
+            mode: overview.host.mode.clone(),
+            reported: view.last_report.map(|at| Moment::new(at, now)),
             timeout: length(view.timeout),
             priority: view.priority.clone(),
             measurements: view.measurements.clone().into_iter().collect(),

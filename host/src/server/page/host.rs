@@ -209,6 +209,8 @@ impl Counts {
 
 /// What the page's script is told when the host's part of the page has changed.
 pub(in crate::server) struct HostNews {
+    /// The time by the host's clock: the page goes on from there.
+    now: f64,
     html: String,
     counts: Counts,
 }
@@ -216,17 +218,24 @@ pub(in crate::server) struct HostNews {
 impl HostNews {
     pub(in crate::server) fn of(status: &StatusView) -> Self {
         Self {
+            now: status.host.now,
             // A template of strings has nothing to fail at; without it the page keeps what it had.
             html: HostPart::of(status).render().unwrap_or_default(),
             counts: Counts::of(&status.platforms),
         }
     }
+
+    /// All of it but the time, which changes with each look.
+    pub(in crate::server) fn undated(self) -> Self {
+        Self { now: 0.0, ..self }
+    }
 }
 
 impl Serialize for HostNews {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        let mut news = serializer.serialize_struct("HostNews", 3)?;
+        let mut news = serializer.serialize_struct("HostNews", 4)?;
         let shown = Show::ALL.map(|show| self.counts.shown(show));
+        news.serialize_field("now", &self.now)?;
         news.serialize_field("html", &self.html)?;
         news.serialize_field("counts", &shown)?;
         news.serialize_field("words", &self.counts.words())?;

@@ -15,11 +15,14 @@ pub(super) struct Row {
     /// How it is doing, in a word.
     pub(super) word: String,
     pub(super) stale: bool,
+    /// Its checks are not made on purpose, and its status is that of the last one.
+    pub(super) paused: bool,
     pub(super) message: String,
     pub(super) error_type: Option<String>,
     pub(super) since: Option<Moment>,
     pub(super) last: Option<Moment>,
     pub(super) took: Option<String>,
+    /// The next check, unless it is the trial that is shown with the breaker.
     pub(super) next: Option<Moment>,
     pub(super) spark: Option<Spark>,
     pub(super) breaker: Breaker,
@@ -35,6 +38,7 @@ pub(super) struct Row {
 pub(super) struct Breaker {
     pub(super) state: String,
     pub(super) forced: bool,
+    /// The next check, where it is the trial of an open breaker.
     pub(super) trial: Option<Moment>,
 }
 
@@ -60,20 +64,22 @@ impl Row {
         now: f64,
     ) -> Self {
         let moment = |at: Option<f64>| at.map(|at| Moment::new(at, now));
+        let breaker = Breaker::new(view, now);
         Self {
             name: view.name.clone(),
             key: key(view),
             rank: health_rank(view.status),
             word: view.status.to_string(),
             stale: view.stale,
+            paused: view.is_paused(),
             message: view.message.clone(),
             error_type: view.error_type.clone(),
             since: moment(view.since),
             last: moment(view.last_check),
             took: view.last_duration.map(took),
-            next: moment(view.next_check),
+            next: moment(view.next_check).filter(|_| breaker.trial.is_none()),
             spark: Spark::of(history),
-            breaker: Breaker::new(&view.breaker, now),
+            breaker,
             plugin: view.plugin.clone(),
             generation: view.generation,
             labels: view
@@ -99,11 +105,17 @@ impl Row {
 }
 
 impl Breaker {
-    fn new(view: &BreakerView, now: f64) -> Self {
+    fn new(view: &PlatformView, now: f64) -> Self {
+        let BreakerView { state, forced, .. } = &view.breaker;
+        let is_open = state == "open" && !forced;
         Self {
-            state: view.state.clone(),
-            forced: view.forced,
-            trial: view.retry_at.map(|at| Moment::new(at, now)),
+            state: state.clone(),
+            forced: *forced,
+            // The slot in which the trial is made, and not the time from which on it may be.
+            trial: view
+                .next_check
+                .filter(|_| is_open)
+                .map(|at| Moment::new(at, now)),
         }
     }
 }

@@ -143,6 +143,71 @@ fn buttons_are_shown_only_where_they_work() {
 }
 
 #[test]
+fn a_row_says_when_the_next_real_check_is_and_not_when_a_slot_comes() {
+    let mut host = host();
+    let view = &mut host.platforms[2].platform;
+    (view.breaker.retry_at, view.next_check) = (Some(1058.0), Some(1060.0));
+    view.maintenance = None;
+    view.paused = Some("breaker open".to_owned());
+    let text = plain(&list(&host, "q=mail"));
+    assert!(text.contains("breaker open, trial in 60 s"), "{text}");
+    assert!(
+        !text.contains("next in") && !text.contains("paused"),
+        "{text}"
+    );
+    let page = detail(&host, "mail", true, "");
+    assert!(
+        page.contains("Check now, as the breaker&#39;s trial")
+            || page.contains("Check now, as the breaker's trial"),
+        "{page}"
+    );
+
+    let view = &mut host.platforms[2].platform;
+    (view.breaker.forced, view.next_check) = (true, None);
+    view.paused = Some("breaker held open".to_owned());
+    let text = plain(&list(&host, "q=mail"));
+    assert!(text.contains("breaker open, held by an operator"), "{text}");
+    assert!(text.contains("paused") && !text.contains("trial"), "{text}");
+    assert!(
+        Badge::of(&host.platforms[2].platform)
+            .render()
+            .unwrap()
+            .contains("failing, paused")
+    );
+}
+
+#[test]
+fn a_stretched_interval_is_shown_beside_the_configured_one() {
+    let mut host = host();
+    host.status.host.mode = "degraded".to_owned();
+    let page = detail(&host, "wiki", false, "");
+    assert!(page.contains("every 5 s, for at most 4 s"), "{page}");
+    host.platforms[0].platform.effective_interval = 10.0;
+    let page = detail(&host, "wiki", false, "");
+    let told = "every 10 s while the machine is degraded (configured: 5 s), for at most 4 s";
+    assert!(page.contains(told), "{page}");
+}
+
+#[test]
+fn measurements_say_which_report_they_are_of() {
+    let mut host = host();
+    host.platforms[2].platform.last_report = Some(400.0);
+    let text = plain(&detail(&host, "mail", false, ""));
+    assert!(
+        text.contains("Measurements of the last report, 10 min ago"),
+        "{text}"
+    );
+}
+
+/// The text of a page.
+fn plain(html: &str) -> String {
+    let pieces = html
+        .split('<')
+        .filter_map(|piece| Some(piece.split_once('>')?.1));
+    pieces.collect()
+}
+
+#[test]
 fn a_spark_shows_the_latest_at_the_right_and_the_bad_ones_apart() {
     let past = |duration, status| PastView {
         ended: 1.0,
@@ -241,7 +306,7 @@ fn host() -> Fake {
             "message": if name == "mail" { "connection refused" } else { "200 OK" },
             "error_type": (status == "failing").then_some("error"),
             "since": 900.0, "last_check": 995.0, "last_duration": 0.012, "age": 5.0, "stale": name == "old",
-            "next_check": 1003.0, "interval": 5.0, "timeout": 4.0, "priority": "normal",
+            "next_check": if name == "mail" { 1021.0 } else { 1003.0 }, "interval": 5.0, "timeout": 4.0, "priority": "normal",
             "breaker": if name == "mail" {
                 serde_json::json!({ "state": "open", "retry_at": 1020.0, "forced": false })
             } else {

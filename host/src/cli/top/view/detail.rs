@@ -69,7 +69,9 @@ fn facts(state: &State, platform: &PlatformView) -> Vec<Line<'static>> {
         let text = format!("{} until {until}: {}", window.name, window.reason);
         fact("maintenance", text);
     }
-    let trial = platform.breaker.retry_at.zip(state.host_time());
+    // When it is made, and not from when on it may be.
+    let trial = platform.breaker.retry_at.and(platform.next_check);
+    let trial = trial.zip(state.host_time());
     let trial = trial.map_or_else(String::new, |(at, now)| {
         format!(", one trial in {}", words::span(at - now))
     });
@@ -77,14 +79,20 @@ fn facts(state: &State, platform: &PlatformView) -> Vec<Line<'static>> {
     fact("breaker", format!("{breaker}{trial}"));
     let clock =
         |at: Option<f64>| at.map_or_else(|| "never".to_owned(), |at| words::clock(state, at));
+    let configured = if platform.effective_interval > platform.interval {
+        format!(" (configured: {})", length(platform.interval))
+    } else {
+        String::new()
+    };
     fact(
         "checks",
         format!(
-            "last {}, took {}, next {}, every {}, at most {}",
+            "last {}, took {}, next {}, every {}{}, at most {}",
             clock(platform.last_check),
             words::took(platform.last_duration),
             clock(platform.next_check),
-            length(platform.interval),
+            length(platform.effective_interval.max(platform.interval)),
+            configured,
             length(platform.timeout),
         ),
     );

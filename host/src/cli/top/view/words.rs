@@ -136,6 +136,9 @@ pub(super) fn message(state: &State, platform: &PlatformView) -> String {
         });
         text.push_str(&format!("[stale{age}] "));
     }
+    if platform.is_paused() && platform.maintenance.is_none() {
+        text.push_str("[paused] ");
+    }
     text.push_str(&platform.message);
     text
 }
