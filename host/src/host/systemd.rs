@@ -3,7 +3,23 @@
 //! The sign is given only where the scheduler's own loop has just gone round: a host whose checks stand still is started anew,
 //! however well its other threads do. Without systemd nobody is told, and nothing is done for it.
 
-use std::{env, sync::Arc, time::Duration};
+use std::{
+    env,
+    ffi::OsStr,
+    io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use sd_notify::NotifyState;
 
@@ -66,11 +82,32 @@ pub(super) fn leaving() {
 }
 
 fn tell(news: &[NotifyState<'_>]) {
-    if !news.is_empty()
-        && let Err(error) = sd_notify::notify(news)
-    {
-        tracing::debug!("systemd could not be told: {error}");
+    static COMPLAINED: AtomicBool = AtomicBool::new(false);
+    let Some(address) = env::var_os("NOTIFY_SOCKET").filter(|_| !news.is_empty()) else {
+        return;
+    };
+    let message: String = news.iter().map(|news| format!("{news}\n")).collect();
+    match send(&address, &message) {
+        Err(error) if !COMPLAINED.swap(true, Ordering::Relaxed) => tracing::warn!(
+            "cannot notify systemd at NOTIFY_SOCKET={}: {error}; with Type=notify it will take this service for not started",
+            address.display()
+        ),
+        Err(error) => tracing::debug!("cannot notify systemd: {error}"),
+        Ok(()) => {}
     }
+}
+
+/// Sends a message to a socket by path, or by name in the abstract namespace where it begins with `@`.
+fn send(address: &OsStr, message: &str) -> io::Result<()> {
+    let socket = UnixDatagram::unbound()?;
+    match address.as_bytes() {
+        [b'@', name @ ..] => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
+        _ => socket.connect(address)?,
+    }
+    // A manager that reads nothing must not hold the host up.
+    socket.set_nonblocking(true)?;
+    socket.send(message.as_bytes())?;
+    Ok(())
 }
 
 /// The line that `systemctl status` shows.
