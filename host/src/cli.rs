@@ -23,7 +23,8 @@ use tracing_subscriber::{
 use crate::journal::{Journal, Socket};
 use crate::{
     allocator,
-    config::{Config, ConfigError},
+    config::{Config, ConfigError, OwnAddress},
+    inherited, library,
     plugin::worker,
     tail::Tail,
 };
@@ -45,6 +46,7 @@ mod top;
 
 /// Runs the command the process was started with.
 pub fn main() -> ExitCode {
+    inherited::reset_signals();
     allocator::share_arenas();
     // For the host alone. Workers start often, and building the command line of all others costs each memory and time.
     if std::env::args_os()
@@ -261,9 +263,14 @@ impl From<ConfigError> for CliError {
 impl Global {
     /// The config that was asked for, or the built-in one.
     fn config(&self) -> Result<Arc<Config>, CliError> {
+        self.config_for(&OwnAddress::default())
+    }
+
+    /// The same, for a host that serves at `own`.
+    fn config_for(&self, own: &OwnAddress) -> Result<Arc<Config>, CliError> {
         Ok(Arc::new(match &self.config_file {
-            Some(file) => Config::read(file)?,
-            None => Config::builtin(&program_folder()?),
+            Some(file) => Config::read_for(file, own)?,
+            None => Config::builtin_for(&program_folder()?, own),
         }))
     }
 
@@ -318,9 +325,8 @@ impl Global {
 
 /// The folder this program lies in, where `cargo build` puts the bundled plugins as well.
 fn program_folder() -> Result<PathBuf, CliError> {
-    let program = std::env::current_exe()
-        .map_err(|e| CliError::Other(format!("cannot tell where this program lies: {e}")))?;
-    Ok(program.parent().map_or_else(PathBuf::new, PathBuf::from))
+    library::program_folder()
+        .map_err(|e| CliError::Other(format!("cannot tell where this program lies: {e}")))
 }
 
 /// A table without lines, as wide as its content.

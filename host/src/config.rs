@@ -7,6 +7,7 @@
 mod elements;
 mod error;
 mod inline;
+mod own;
 mod schema;
 mod secrets;
 mod source;
@@ -30,11 +31,12 @@ pub use elements::resources::ResourcesConfig;
 pub use elements::trust::TrustConfig;
 pub use error::ConfigError;
 pub use inline::InlineConfig;
+pub use own::OwnAddress;
 pub use schema::json_schema;
 pub use secrets::Secrets;
 pub use source::{Location, MAX_BYTES, Source};
 
-use crate::library::Policy;
+use crate::library::{Policy, default_folders};
 use crate::maintenance::Window;
 use crate::schema::{Subject, Violation};
 use error::Fault;
@@ -76,8 +78,16 @@ impl Config {
     /// # Errors
     /// When the file cannot be read, and for every mistake in it.
     pub fn read(path: &Path) -> Result<Self, ConfigError> {
+        Self::read_for(path, &OwnAddress::default())
+    }
+
+    /// As [`Self::read`], for a host that serves at `own`.
+    ///
+    /// # Errors
+    /// As [`Self::read`].
+    pub fn read_for(path: &Path, own: &OwnAddress) -> Result<Self, ConfigError> {
         let source = Source::read(path)?;
-        Self::from_source(source, path.parent().unwrap_or(Path::new("")))
+        Self::from_source(source, path.parent().unwrap_or(Path::new("")), own)
     }
 
     /// Reads a configuration from `text`, which messages call `name`; the folders in it are relative to `base_dir`.
@@ -85,7 +95,16 @@ impl Config {
     /// # Errors
     /// For every mistake in the text.
     pub fn parse(text: String, name: &str, base_dir: &Path) -> Result<Self, ConfigError> {
-        Self::from_source(Source::new(name, text)?, base_dir)
+        Self::parse_for(text, name, base_dir, &OwnAddress::default())
+    }
+
+    fn parse_for(
+        text: String,
+        name: &str,
+        base_dir: &Path,
+        own: &OwnAddress,
+    ) -> Result<Self, ConfigError> {
+        Self::from_source(Source::new(name, text)?, base_dir, own)
     }
 
     /// The compiled-in default, which finds its plugins in `exe_dir`, the folder of the running binary.
@@ -94,17 +113,27 @@ impl Config {
     /// If the default text were wrong, which a test rules out.
     #[must_use]
     pub fn builtin(exe_dir: &Path) -> Self {
-        let mut config = Self::parse(DEFAULT_TEXT.to_owned(), "built-in conductor.toml", exe_dir)
+        Self::builtin_for(exe_dir, &OwnAddress::default())
+    }
+
+    /// As [`Self::builtin`], for a host that serves at `own`.
+    ///
+    /// # Panics
+    /// As [`Self::builtin`].
+    #[must_use]
+    pub fn builtin_for(exe_dir: &Path, own: &OwnAddress) -> Self {
+        let name = "built-in conductor.toml";
+        let mut config = Self::parse_for(DEFAULT_TEXT.to_owned(), name, exe_dir, own)
             .expect("a test reads the default text");
-        config.host.plugin_dirs = vec![exe_dir.to_owned()];
+        config.host.plugin_dirs = default_folders(exe_dir);
         config.is_builtin = true;
         config.lock_file = None;
         config
     }
 
-    fn from_source(source: Source, base_dir: &Path) -> Result<Self, ConfigError> {
+    fn from_source(source: Source, base_dir: &Path, own: &OwnAddress) -> Result<Self, ConfigError> {
         let source = Arc::new(source);
-        match elements::read(&source, base_dir) {
+        match elements::read(&source, base_dir, own) {
             Ok(parts) => Ok(Self {
                 host: parts.host,
                 breaker: parts.breaker,

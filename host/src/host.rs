@@ -4,7 +4,6 @@
 //! handed to the parts; none of them reaches for another.
 
 use std::{
-    net::SocketAddr,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -14,7 +13,7 @@ use self::{
     assembly::Assembly,
     calendar::Calendar,
     operator::Operator,
-    serving::{Port, Served, log_samples, serve},
+    serving::{Served, log_samples, serve},
     workers::WorkerWatch,
 };
 use tokio::sync::mpsc;
@@ -25,12 +24,12 @@ use crate::{
     clock::Clock,
     config::Config,
     guard::Shared,
-    library::{Catalog, Changes, PluginChange, Refusal, StateFolder, Store, Watch},
-    metrics::{Metrics, log::LogFallback},
+    library::{Catalog, Changes, PluginChange, Refusal, StateFolder, StateLock, Store, Watch},
+    metrics::Metrics,
     plugin::{loader::Loader, quarantine::Quarantine, record::Record},
     redaction,
     scheduler::{self, Handle, LibraryChange, Setup},
-    server::{Control, ExternalUrl, Security, Source, Surface},
+    server::{Control, ExternalUrl, Security, Server, Source, Surface},
     state::StatusView,
     tail::Tail,
 };
@@ -56,8 +55,16 @@ pub struct Host {
     board: Arc<Board>,
     shared: Arc<Shared>,
     record: Option<Arc<Record>>,
-    /// Held during a reload, so that no two overtake each other.
+    /// Held from the reading of a config to the end of its reload, so that no two overtake each other.
+    reading: Mutex<()>,
+    /// Held while a config that was read takes effect.
     reload: Mutex<()>,
+    /// Keeps other hosts from the state folder.
+    _state: StateLock,
+    /// As the config had it when this host was started.
+    state_dir: Option<PathBuf>,
+    /// Samples go to the log once nothing has scraped for so long.
+    log_after: Arc<Mutex<Duration>>,
 }
 
 impl Host {
@@ -65,9 +72,13 @@ impl Host {
     /// the files come from that no plugin may read.
     ///
     /// # Errors
-    /// When the host cannot work at all: it has no place for private copies, or gets no thread. A plugin or a platform
+    /// When the host cannot work at all: another host uses its state folder, it has no place for private copies, or gets
+    /// no thread. A plugin or a platform
     /// that cannot work stops nobody; it is shown as failing.
     pub fn start(config: &Arc<Config>, tail: Tail, security: Security) -> Result<Self, String> {
+        let state = config.host.state_dir.clone();
+        let state = StateLock::acquire(&state.unwrap_or_else(Store::default_base))
+            .map_err(|error| error.to_string())?;
         let Parts {
             assembly,
             shared,
@@ -101,21 +112,28 @@ impl Host {
             board,
             shared,
             record,
-            reload: Mutex::new(()),
+            reading: Mutex::default(),
+            reload: Mutex::default(),
+            _state: state,
+            state_dir: config.host.state_dir.clone(),
+            log_after: Arc::new(Mutex::new(config.host.metrics_log_after)),
         })
     }
 
-    /// Reads the config again and goes by it from now on: what did not change keeps slot, breaker and counters.
+    /// Reads the config again and goes by it from now on: what did not change keeps slot, breaker and counters. Returns a
+    /// line for each change that takes a restart.
     ///
     /// # Errors
     /// What is wrong with the config; nothing has changed then.
-    pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<(), String> {
-        let _one_at_a_time = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+    pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, String> {
+        let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let metrics = self.metrics();
         match read() {
             Ok(config) => {
                 take_in(&config);
                 self.assembly.look_for_libraries(&config);
+                // Files and folders were waited for above; from here on, nothing is.
+                let _takes_effect = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
                 let plan = self.assembly.plan(&config);
                 self.calendar.follow(&config.maintenance);
                 self.scheduler.follow(plan);
@@ -124,7 +142,12 @@ impl Host {
                     "the config was reloaded by {by}: {} platforms",
                     config.platforms.len()
                 );
-                Ok(())
+                self.set_log_after(config.host.metrics_log_after);
+                let left = self.left_for_a_restart(&config);
+                for line in &left {
+                    tracing::warn!("{line}");
+                }
+                Ok(left)
             }
             Err(error) => {
                 metrics.config_refused();
@@ -134,6 +157,31 @@ impl Host {
                 Err(error)
             }
         }
+    }
+
+    /// A line for each key that cannot change while the host runs, and differs from the one it was started with.
+    fn left_for_a_restart(&self, config: &Config) -> Vec<String> {
+        let shown = |folder: &Option<PathBuf>| match folder {
+            Some(folder) => folder.display().to_string(),
+            None => "the default folder".to_owned(),
+        };
+        let (old, new) = (&self.state_dir, &config.host.state_dir);
+        let changed = (old != new).then(|| {
+            format!(
+                "host.state_dir takes effect at the next restart: it is now {}, and the host goes on in {}",
+                shown(new),
+                shown(old)
+            )
+        });
+        Vec::from_iter(changed)
+    }
+
+    fn set_log_after(&self, after: Duration) {
+        let mut log_after = self
+            .log_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *log_after = after;
     }
 
     /// What there is to see.
@@ -181,10 +229,8 @@ impl Host {
 
 /// How the outside gets at a host.
 pub struct Doors {
-    /// Where to serve.
-    pub address: SocketAddr,
-    /// The port that is to be served instead, where whoever started this process has opened it already.
-    pub listener: Option<std::net::TcpListener>,
+    /// The open port to serve on.
+    pub listener: std::net::TcpListener,
     /// Where browsers reach what is served, if at another address.
     pub external_url: Option<ExternalUrl>,
     /// Whether `POST /-/reload` is allowed.
@@ -213,7 +259,6 @@ pub async fn run(
 ) -> Result<(), String> {
     let mut shutdown = std::pin::pin!(shutdown);
     let config = Arc::clone(config);
-    let metrics_log_after = config.host.metrics_log_after;
     // Reads whole folders, which may lie on a disk that does not answer.
     let security = doors.security.clone();
     let start = tokio::task::spawn_blocking(move || Host::start(&config, doors.tail, security));
@@ -238,20 +283,18 @@ pub async fn run(
             .enable_lifecycle
             .then(|| Arc::clone(&operator) as Arc<dyn Control>),
     };
-    let port = Port {
-        address: doors.address,
-        opened: doors.listener,
-        external_url: doors.external_url,
-    };
+    let server = Server::on(doors.listener)
+        .map_err(|e| format!("cannot serve on the open port: {e}"))?
+        .with_external_url(doors.external_url);
     let serving = tokio::spawn(serve(
-        port,
+        server,
         surface,
         doors.security,
         Arc::clone(&served),
         stopped,
     ));
     let logging = tokio::spawn(log_samples(
-        LogFallback::new(metrics_log_after),
+        Arc::clone(&host.log_after),
         host.metrics().clone(),
         served,
     ));
@@ -317,10 +360,9 @@ pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
 /// # Errors
 /// When there is no place for private copies.
 pub fn loader(config: &Config, clock: Clock) -> Result<Loader, Refusal> {
-    let passes_over_others = config.is_builtin;
     let catalog = Catalog::open(
         &config.host.plugin_dirs,
-        passes_over_others,
+        config.host.plugin_dirs_are_default,
         config.policy(),
         config.host.state_dir.as_deref(),
     )?;

@@ -41,9 +41,11 @@ pub mod breaker;
 pub mod cli;
 pub mod clock;
 pub mod config;
+mod file_reader;
 pub mod guard;
 pub mod history;
 pub mod host;
+mod inherited;
 #[cfg(target_os = "linux")]
 mod journal;
 pub mod judge;

@@ -10,6 +10,7 @@ use std::{
     fmt,
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use conductor_plugin_api::manifest::{ApiVersion, Manifest};
@@ -19,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 mod catalog;
 mod changes;
 mod exports;
+mod folders;
 mod image;
 mod inspection;
 pub mod linkage;
@@ -31,6 +33,7 @@ mod scan;
 mod sightings;
 mod signatures;
 mod stamp;
+mod state_lock;
 mod store;
 #[cfg(test)]
 mod tests;
@@ -40,6 +43,7 @@ mod watch;
 pub use catalog::Catalog;
 pub use changes::{Changes, PluginChange};
 pub use exports::exports;
+pub(crate) use folders::{default_folders, program_folder};
 pub use image::{Format, Kind, Machine};
 pub use inspection::{Inspection, Outcome, Verdict};
 pub use pins::{Change, Pins};
@@ -47,10 +51,13 @@ pub use policy::Policy;
 pub use refusal::{Refusal, Rule};
 pub use scan::{Candidates, candidates};
 pub use signatures::{KeyId, Signer};
+pub use state_lock::{StateLock, StateLockError};
 pub use store::{CALLS, FolderLock, StateFolder, Store};
 pub use watch::Watch;
 
 use policy::Terms;
+
+use crate::file_reader;
 
 /// A library that keeps every rule, and the host's private copy of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -208,8 +215,17 @@ impl Serialize for Hash {
 
 /// All rules but the store's, and the bytes they were asked about.
 fn examine(path: &Path) -> (Inspection, Vec<u8>) {
-    let mut inspection = Inspection::new(path);
-    let bytes = read(path, &mut inspection).unwrap_or_default();
+    let file = path.to_owned();
+    let found = file_reader::within(path, VETTING_TIME, move || {
+        let mut inspection = Inspection::new(&file);
+        let bytes = read(&file, &mut inspection).unwrap_or_default();
+        (inspection, bytes)
+    });
+    let (mut inspection, bytes) = found.unwrap_or_else(|error| {
+        let mut inspection = Inspection::new(path);
+        inspection.judge::<()>(Rule::RegularFile, Err(trust::unread(&error)));
+        (inspection, Vec::new())
+    });
     judge_content(&bytes, &mut inspection);
     inspection.leave_the_rest_open();
     (inspection, bytes)
@@ -258,3 +274,6 @@ fn judge_content(bytes: &[u8], inspection: &mut Inspection) -> Option<()> {
     inspection.manifest = Some(manifest);
     Some(())
 }
+
+/// The longest time that reading one library may take; one with all its debug information has hundreds of MB.
+const VETTING_TIME: Duration = Duration::from_secs(30);

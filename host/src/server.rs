@@ -26,6 +26,7 @@ mod api;
 mod connections;
 mod control;
 mod events;
+mod listen;
 mod names;
 #[cfg(feature = "prometheus")]
 mod negotiation;
@@ -40,6 +41,7 @@ mod surface;
 #[cfg(test)]
 mod tests;
 
+pub use listen::{ListenAddress, ListenError};
 pub use names::ExternalUrl;
 pub use security::Security;
 pub use surface::{Control, Source, Surface};

@@ -20,6 +20,7 @@ use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 use self::address::Address;
 use super::{CliError, DEFAULT_ADDRESS};
+use crate::file_reader;
 
 mod address;
 #[cfg(test)]
@@ -30,7 +31,7 @@ mod trust;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
 pub(super) struct Remote {
-    /// Address of the host: a URL, or HOST:PORT [default: 127.0.0.1:9750]
+    /// Address of the host: a URL, HOST:PORT, or :PORT on this machine [default: 127.0.0.1:9750]
     #[arg(
         long,
         alias = "web.listen-address",
@@ -255,7 +256,7 @@ fn authorization(remote: &Remote) -> Result<Option<String>, String> {
         return Ok(None);
     };
     let password = match &remote.password_file {
-        Some(file) => std::fs::read_to_string(file)
+        Some(file) => file_reader::read_text(file, LONGEST_PASSWORD)
             .map_err(|e| format!("cannot read the password file {}: {e}", file.display()))?
             .trim_end_matches(['\r', '\n'])
             .to_owned(),
@@ -267,6 +268,8 @@ fn authorization(remote: &Remote) -> Result<Option<String>, String> {
     Ok(Some(format!("Basic {pair}")))
 }
 
+/// Of a password file, in bytes.
+const LONGEST_PASSWORD: u64 = 64 << 10;
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// A host of 100 000 platforms answers with some 50 MB.
 const BODY_LIMIT: usize = 512 << 20;

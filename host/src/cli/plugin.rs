@@ -98,7 +98,7 @@ fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
     let host = &config.host;
     let catalog = Catalog::open(
         &host.plugin_dirs,
-        false,
+        host.plugin_dirs_are_default,
         // A library that is not pinned yet is what this is for; one that is not signed stays out.
         Policy {
             lock_file: None,

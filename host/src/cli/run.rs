@@ -6,10 +6,10 @@ use tokio::sync::mpsc;
 
 use super::{CliError, DEFAULT_ADDRESS, Exit, Global, print, status};
 use crate::{
-    config::Config,
-    host::{self, Doors, ReadConfig},
+    config::{Config, OwnAddress, PlatformConfig},
+    host::{self, Doors},
     plugin::sandbox,
-    server::{ExternalUrl, Security},
+    server::{ExternalUrl, ListenAddress, Security},
     tail::Tail,
 };
 
@@ -18,9 +18,9 @@ pub(super) struct Args {
     /// Check every platform once, print what was found, and leave
     #[arg(long)]
     once: bool,
-    /// Where to serve metrics and status
+    /// Address to serve metrics and status on: IP:PORT, NAME:PORT, or :PORT for all addresses; port 0 takes a free one
     #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
-    address: SocketAddr,
+    address: ListenAddress,
     #[command(flatten)]
     web: super::WebConfigFile,
     /// Where browsers reach the host, if by another name than localhost, as through a proxy on this machine
@@ -41,11 +41,10 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     if let Err(error) = sandbox::protect_host() {
         tracing::warn!("this process is not closed to others of its user: {error}");
     }
-    let config = global.config()?;
     let result = if args.once {
-        once(&config)
+        once(global)
     } else {
-        watch(&config, &args, global, tail)
+        watch(&args, global, tail)
     };
     let exit = match &result {
         Ok(exit) => *exit,
@@ -60,18 +59,38 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     signal_hook::low_level::exit(exit as i32)
 }
 
-fn once(config: &Arc<Config>) -> Result<Exit, CliError> {
-    let status = host::check_once(config).map_err(CliError::Other)?;
+fn once(global: &Global) -> Result<Exit, CliError> {
+    let config = without_platforms(global.config()?, |platform| {
+        let is_own = platform.secrets.name_own_address;
+        is_own
+            .then_some("run --once serves nothing, so there is no page or port of its own to check")
+    });
+    let status = host::check_once(&config).map_err(CliError::Other)?;
     print(&status::text(&status, status::Coloring::detect()))?;
     Ok(status::exit(&status))
 }
 
-fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
+fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
     let security = match &args.web.file {
         Some(file) => Security::read(file)?,
         None => Security::default(),
     };
-    let config = &without_own_page(Arc::clone(config), &security);
+    // First of all: the config may name the port that is got.
+    let listener = match handed_over().map_err(CliError::Other)? {
+        Some(listener) => listener,
+        None => args
+            .address
+            .listen()
+            .map_err(|error| CliError::Other(error.to_string()))?,
+    };
+    let address = listener
+        .local_addr()
+        .map_err(|e| CliError::Other(format!("the address of the open port is not known: {e}")))?;
+    let read_config = {
+        let (global, security) = (global.clone(), security.clone());
+        move || read_config(&global, address, &security)
+    };
+    let config = &read_config()?;
     // One thread serves HTTP, so that a flood of requests cannot take the other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -80,11 +99,15 @@ fn watch(config: &Arc<Config>, args: &Args, global: &Global, tail: Tail) -> Resu
     let result = runtime.block_on(async {
         let asked = asked_to_stop().map_err(|e| format!("cannot listen to signals: {e}"))?;
         let doors = Doors {
-            address: args.address,
-            listener: handed_over()?,
+            listener,
             external_url: args.external_url.clone(),
             enable_lifecycle: args.enable_lifecycle,
-            read_config: read_config(global, security.clone()),
+            read_config: Arc::new(move || {
+                read_config().map_err(|error| match error {
+                    CliError::Config(error) => error.to_plain(),
+                    CliError::Unreachable(message) | CliError::Other(message) => message,
+                })
+            }),
             security,
             tail,
             reloads: asked_to_reload().map_err(|e| format!("cannot listen to signals: {e}"))?,
@@ -119,28 +142,50 @@ fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
     Ok(None)
 }
 
-/// Reads the config anew, from where it was read the first time.
-fn read_config(global: &Global, security: Security) -> ReadConfig {
-    let global = global.clone();
-    Arc::new(move || {
-        let config = global.config().map_err(|error| match error {
-            CliError::Config(error) => error.to_plain(),
-            CliError::Unreachable(message) | CliError::Other(message) => message,
-        })?;
-        Ok(without_own_page(config, &security))
-    })
+/// Reads the config for a host that serves at `address`, from the same file each time.
+fn read_config(
+    global: &Global,
+    address: SocketAddr,
+    security: &Security,
+) -> Result<Arc<Config>, CliError> {
+    let own = OwnAddress::of(address, security.scheme());
+    let config = global.config_for(&own)?;
+    if security.lets_everybody_in() {
+        return Ok(config);
+    }
+    Ok(without_platforms(config, |platform| {
+        asks_own_page(platform).then_some(
+            "it asks for ${self.url} with neither ca_file, headers nor expect_status, which the web config's TLS or passwords refuse",
+        )
+    }))
 }
 
-/// Where not everybody gets in, the built-in config does not watch the host's own page: it knows neither a password nor
-/// whose certificate to trust, and would call a host unhealthy whose door is closed on purpose.
-fn without_own_page(mut config: Arc<Config>, security: &Security) -> Arc<Config> {
-    if config.is_builtin && !security.lets_everybody_in() {
-        tracing::info!(
-            "{OWN_PAGE} is left out of the built-in config, which knows neither the CA nor the passwords of the web config"
-        );
-        Arc::make_mut(&mut config)
-            .platforms
-            .retain(|platform| platform.name != OWN_PAGE);
+/// Whether a platform watches the host's own page and says nothing of how to get in, as that of the built-in config.
+///
+/// Such a host would call itself unhealthy although its door is closed on purpose.
+fn asks_own_page(platform: &PlatformConfig) -> bool {
+    let config = platform.config.as_object();
+    platform.secrets.name_own_address
+        && config.is_some_and(|config| config.len() == 1 && config.contains_key("url"))
+}
+
+/// The config without the platforms that there is a reason to leave out, which is logged.
+fn without_platforms(
+    mut config: Arc<Config>,
+    reason: impl Fn(&PlatformConfig) -> Option<&'static str>,
+) -> Arc<Config> {
+    if config
+        .platforms
+        .iter()
+        .any(|platform| reason(platform).is_some())
+    {
+        Arc::make_mut(&mut config).platforms.retain(|platform| {
+            let reason = reason(platform);
+            if let Some(reason) = reason {
+                tracing::info!(platform = platform.name, "left out: {reason}");
+            }
+            reason.is_none()
+        });
     }
     config
 }
@@ -206,38 +251,46 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     })
 }
 
-/// What the built-in config calls the host's own page.
-const OWN_PAGE: &str = "self-http";
-
 #[cfg(test)]
 mod tests {
     use std::path::Path;
 
     use super::*;
 
+    fn names(config: &Config) -> Vec<&str> {
+        config.platforms.iter().map(|p| p.name.as_str()).collect()
+    }
+
     #[test]
-    fn the_builtin_config_calls_no_closed_door_unhealthy() {
+    fn a_closed_door_is_not_called_unhealthy_by_a_platform_without_a_key() {
         let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("web.yml");
-        let names = |config: &Config| -> Vec<String> {
-            config.platforms.iter().map(|p| p.name.clone()).collect()
-        };
-        let builtin = Arc::new(Config::builtin(Path::new("")));
-        let all = names(&builtin);
-        assert!(all.iter().any(|name| name == OWN_PAGE));
-
-        let open = without_own_page(Arc::clone(&builtin), &Security::default());
-        assert_eq!(names(&open), all);
+        let (web, file) = (
+            folder.path().join("web.yml"),
+            folder.path().join("conductor.toml"),
+        );
         let hash = bcrypt::hash("wonder", 4).unwrap();
-        std::fs::write(&file, format!("basic_auth_users:\n  alice: {hash}\n")).unwrap();
-        let security = Security::read(&file).unwrap();
-        let closed = names(&without_own_page(Arc::clone(&builtin), &security));
-        assert_eq!(closed.len(), all.len() - 1);
-        assert!(!closed.iter().any(|name| name == OWN_PAGE));
-
-        // Whoever writes such a platform themselves means it.
-        let mut own = Config::clone(&builtin);
-        own.is_builtin = false;
-        assert_eq!(names(&without_own_page(Arc::new(own), &security)), all);
+        std::fs::write(&web, format!("basic_auth_users:\n  alice: {hash}\n")).unwrap();
+        let closed = Security::read(&web).unwrap();
+        let own = "[platform.meant]\nplugin = \"http\"\nconfig = { url = \"${self.url}\", expect_status = [401] }\n";
+        std::fs::write(&file, format!("{}{own}", crate::config::DEFAULT_TEXT)).unwrap();
+        let address = "127.0.0.1:29751".parse().unwrap();
+        let read = |file: Option<&Path>, security: &Security| {
+            let global = Global {
+                config_file: file.map(Path::to_owned),
+                log_level: crate::cli::LogLevel::Info,
+                log_format: crate::cli::LogFormat::Text,
+            };
+            read_config(&global, address, security).unwrap()
+        };
+        let open = read(None, &Security::default());
+        assert_eq!(names(&open), ["disk", "self-http", "self-port"]);
+        assert_eq!(
+            open.platforms[1].config["url"],
+            "http://127.0.0.1:29751/-/healthy"
+        );
+        assert_eq!(open.platforms[2].config["address"], "127.0.0.1:29751");
+        assert_eq!(names(&read(None, &closed)), ["disk", "self-port"]);
+        let written = read(Some(&file), &closed);
+        assert_eq!(names(&written), ["disk", "self-port", "meant"]);
     }
 }

@@ -20,11 +20,13 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::error::Fault;
+use super::own::OwnAddress;
 use super::schema;
 use super::secrets::{Lookup, Secrets};
 use super::source::Source;
 use super::spans::{self, Place};
 use super::syntax;
+use crate::file_reader;
 use crate::maintenance::Window;
 use breaker::BreakerConfig;
 use check::Check;
@@ -80,7 +82,11 @@ pub(super) struct Parts {
 }
 
 /// Reads the settings from a file, or says all that is wrong with it.
-pub(super) fn read(source: &Source, base_dir: &Path) -> Result<Parts, Vec<Fault>> {
+pub(super) fn read(
+    source: &Source,
+    base_dir: &Path,
+    own: &OwnAddress,
+) -> Result<Parts, Vec<Fault>> {
     let (mut values, places) = syntax::parse(source.text())?;
     let (mut faults, misshapen) = schema::own_faults(&values, &places);
     if values["platform"]
@@ -93,7 +99,7 @@ pub(super) fn read(source: &Source, base_dir: &Path) -> Result<Parts, Vec<Fault>
     if !drop_platforms(&mut values, &misshapen) {
         return Err(faults);
     }
-    let (mut secrets, found) = look_up_secrets(&mut values, base_dir, &places);
+    let (mut secrets, found) = look_up_secrets(&mut values, base_dir, own, &places);
     faults.extend(found.faults);
     let written = match serde_json::from_value::<Written>(values) {
         Ok(written) => written,
@@ -110,6 +116,9 @@ pub(super) fn read(source: &Source, base_dir: &Path) -> Result<Parts, Vec<Fault>
     parts.warnings = warnings
         .map(|(place, text)| format!("{}: {text}", source.location(place.start)))
         .collect();
+    parts
+        .warnings
+        .extend(unsearched_folder(source, base_dir, &parts.host));
     if faults.is_empty() {
         Ok(parts)
     } else {
@@ -169,13 +178,28 @@ impl Written {
     }
 }
 
+/// A warning of plugins beside the file where it names no folders, as only folders that it names are relative to it.
+fn unsearched_folder(source: &Source, base_dir: &Path, host: &HostConfig) -> Option<String> {
+    let folder = base_dir.join("plugins");
+    let is_there = host.plugin_dirs_are_default
+        && !host.plugin_dirs.contains(&folder)
+        && file_reader::metadata(&folder).is_ok_and(|found| found.is_dir());
+    is_there.then(|| {
+        format!(
+            "{}: the folder plugins beside it is not searched for plugins: add plugin_dirs = [\"plugins\"] to [host] if it has any",
+            source.name()
+        )
+    })
+}
+
 /// Puts secrets where platforms' configs ask for them; answers which there are, by platform.
 fn look_up_secrets<'a>(
     values: &mut Value,
     base_dir: &'a Path,
+    own: &'a OwnAddress,
     places: &'a Place,
 ) -> (BTreeMap<String, Secrets>, Lookup<'a>) {
-    let mut lookup = Lookup::new(base_dir, places);
+    let mut lookup = Lookup::new(base_dir, own, places);
     let platforms = values.get_mut("platform").and_then(Value::as_object_mut);
     let secrets = platforms
         .into_iter()

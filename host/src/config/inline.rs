@@ -5,6 +5,7 @@ use std::{fmt, path::Path, sync::Arc};
 use serde_json::Value;
 
 use super::error::{ConfigError, Fault};
+use super::own::OwnAddress;
 use super::schema::placed;
 use super::secrets::{Lookup, Secrets};
 use super::source::Source;
@@ -41,7 +42,8 @@ impl InlineConfig {
             let fault = Fault::new("it is no table").help(EXAMPLE);
             return Err(ConfigError::of_file("--config", fault, None));
         }
-        let mut found = Lookup::new(Path::new(""), &places);
+        let own = OwnAddress::default();
+        let mut found = Lookup::new(Path::new(""), &own, &places);
         let secrets = found.resolve(&mut value, &spans::path(&["config"]));
         ConfigError::unless_empty(&source, found.faults)?;
         redaction::learn(secrets.texts());

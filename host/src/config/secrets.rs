@@ -5,15 +5,16 @@
 
 use std::env::{self, VarError};
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read as _};
+use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
 use super::error::Fault;
+use super::own::OwnAddress;
 use super::spans::Place;
+use crate::file_reader::{self, ReadError};
 
 /// Which values of one platform's config hold secrets, and where those came from. Its Debug shows none.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -23,11 +24,14 @@ pub struct Secrets {
     /// The files they were read from.
     pub files: Vec<PathBuf>,
     texts: Vec<String>,
+    /// The config names the host's own address, by `${self.url}` or `${self.address}`.
+    pub name_own_address: bool,
 }
 
 /// Looks up the secrets of one platform's config.
 pub(super) struct Lookup<'a> {
     pub(super) base_dir: &'a Path,
+    own: &'a OwnAddress,
     pub(super) places: &'a Place,
     pub(super) faults: Vec<Fault>,
     /// What does not keep the config from being used: place and text.
@@ -57,9 +61,10 @@ impl fmt::Debug for Secrets {
 }
 
 impl<'a> Lookup<'a> {
-    pub(super) fn new(base_dir: &'a Path, places: &'a Place) -> Self {
+    pub(super) fn new(base_dir: &'a Path, own: &'a OwnAddress, places: &'a Place) -> Self {
         Self {
             base_dir,
+            own,
             places,
             faults: Vec::new(),
             warnings: Vec::new(),
@@ -130,12 +135,18 @@ impl<'a> Lookup<'a> {
             expanded.push_str(&rest[..at]);
             let inner = &rest[at + 2..];
             let name = inner.split_once('}').map(|(name, _)| name);
+            if let Some(own) = name.and_then(|name| self.own.get(name)) {
+                expanded.push_str(own);
+                self.found.name_own_address = true;
+                rest = inner.split_once('}').map_or("", |(_, rest)| rest);
+                continue;
+            }
             let Some(name) = name.filter(|name| is_name(name)) else {
                 let message = format!(
                     "{}: a `${{` that names no variable of the environment",
                     self.places.name(path)
                 );
-                let help = "write ${NAME}, of letters, digits and `_`; where the text itself is meant, write $${";
+                let help = "write ${NAME}, of letters, digits and `_`, or ${self.url} or ${self.address} for this host itself; where the text itself is meant, write $${";
                 self.refuse(path, message, help);
                 return None;
             };
@@ -175,15 +186,15 @@ impl<'a> Lookup<'a> {
     fn file(&mut self, name: &str, path: &[String]) -> Option<(String, bool)> {
         let file = self.base_dir.join(name);
         let shown = file.display();
-        let secret = match read_secret(&file) {
-            Ok(secret) => secret,
+        let (secret, is_world_readable) = match read_secret(&file) {
+            Ok(read) => read,
             Err((why, help)) => {
                 let message = format!("{}: the file {shown} {why}", self.places.name(path));
                 self.refuse(path, message, help);
                 return None;
             }
         };
-        if is_world_readable(&file) {
+        if is_world_readable {
             let warning = format!(
                 "{}: every user of this machine can read the secret in {shown}: take that right away with `chmod o-r`",
                 self.places.name(path)
@@ -201,58 +212,39 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// Whether the users of this machine other than owner and group can read the file, as far as its own mode goes.
-pub(super) fn is_world_readable(file: &Path) -> bool {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt as _;
-        fs::metadata(file).is_ok_and(|found| found.permissions().mode() & 0o004 != 0)
-    }
-    #[cfg(not(unix))]
-    {
-        let _ = file;
-        false
-    }
-}
-
 fn set_it(name: &str) -> String {
     format!(
         "set {name} for the host before it starts (with systemd: EnvironmentFile=), or use {{ file = \"…\" }}"
     )
 }
 
-/// What the file holds without the newline at its end, or what is wrong with it and what to do.
-fn read_secret(file: &Path) -> Result<String, (String, String)> {
-    let help = |help: &str| help.to_owned();
-    let cannot = |error: io::Error| {
-        let cure = match error.kind() {
-            io::ErrorKind::NotFound => help("paths are relative to the folder of the config"),
-            _ => help("the user the host runs as must be able to read it"),
+/// Text of a secret file without a byte order mark and line ends at its end, and whether every user can read it; or what
+/// is wrong with the file and what to do.
+fn read_secret(file: &Path) -> Result<(String, bool), (String, String)> {
+    let cannot = |error: ReadError| {
+        let cure = match &error {
+            ReadError::NotAFile(_) | ReadError::TooLarge(_) => {
+                "name the file that holds the secret"
+            }
+            ReadError::NotUtf8(_) => "a secret is text",
+            ReadError::TimedOut(_) | ReadError::StillWaiting => {
+                "mount it again, or move the secret to a disk of this machine"
+            }
+            ReadError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                "paths are relative to the folder of the config"
+            }
+            ReadError::Io(_) => "the user the host runs as must be able to read it",
         };
-        (format!("cannot be read: {error}"), cure)
+        (format!("cannot be read: {error}"), cure.to_owned())
     };
-    // A pipe or a device could keep the host waiting.
-    if !fs::metadata(file).map_err(cannot)?.is_file() {
-        let why = "is a folder, a pipe or a device, not a file".to_owned();
-        return Err((why, help("name the file that holds the secret")));
-    }
-    let mut bytes = Vec::new();
-    let opened = File::open(file).map_err(cannot)?;
-    opened
-        .take(LARGEST_SECRET + 1)
-        .read_to_end(&mut bytes)
-        .map_err(cannot)?;
-    if bytes.len() as u64 > LARGEST_SECRET {
-        let why = format!("is larger than {LARGEST_SECRET} bytes");
-        return Err((why, help("is this the secret?")));
-    }
-    let text = String::from_utf8(bytes)
-        .map_err(|_| ("is not UTF-8".to_owned(), help("save it as UTF-8")))?;
+    let content = file_reader::read(file, LARGEST_SECRET).map_err(cannot)?;
+    let is_world_readable = content.is_world_readable();
+    let text = content.into_text().map_err(cannot)?;
     let secret = text.trim_end_matches(['\r', '\n']);
     if secret.is_empty() {
-        return Err(("is empty".to_owned(), help("write the secret into it")));
+        return Err(("is empty".to_owned(), "write the secret into it".to_owned()));
     }
-    Ok(secret.to_owned())
+    Ok((secret.to_owned(), is_world_readable))
 }
 
 fn is_name(name: &str) -> bool {

@@ -1,8 +1,7 @@
 //! The file as it was written: its name and text, and where in it a byte stands.
 
 use std::fmt;
-use std::fs::{self, File};
-use std::io::{self, Read};
+use std::io;
 use std::iter;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
@@ -12,6 +11,7 @@ use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanConten
 use super::error::{ConfigError, Fault};
 use super::spans::Place;
 use super::syntax;
+use crate::file_reader::{self, ReadError};
 
 /// The largest file that is read, in bytes: a hundred thousand platforms fit into it.
 pub const MAX_BYTES: usize = 8_000_000;
@@ -46,8 +46,11 @@ impl Source {
 
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
         let name = &path.display().to_string();
-        let bytes = read_bounded(path).map_err(|error| unreadable(name, error))?;
-        Self::from_bytes(name, bytes)
+        match file_reader::read(path, MAX_BYTES as u64) {
+            Ok(content) => Self::from_bytes(name, content.bytes),
+            Err(ReadError::TooLarge(_)) => Err(too_large(name)),
+            Err(error) => Err(unreadable(name, error.into())),
+        }
     }
 
     pub(super) fn from_bytes(name: &str, bytes: Vec<u8>) -> Result<Self, ConfigError> {
@@ -156,22 +159,6 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}:{}:{}", self.file, self.line, self.column)
     }
-}
-
-/// Reads at most one byte more than allowed, and never from a pipe or a device, which could keep the host waiting.
-pub(super) fn read_bounded(path: &Path) -> io::Result<Vec<u8>> {
-    let metadata = fs::metadata(path)?;
-    if metadata.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !metadata.is_file() {
-        return Err(io::Error::other("it is a pipe or a device, not a file"));
-    }
-    let mut bytes = Vec::new();
-    File::open(path)?
-        .take(MAX_BYTES as u64 + 1)
-        .read_to_end(&mut bytes)?;
-    Ok(bytes)
 }
 
 pub(super) fn unreadable(name: &str, error: io::Error) -> ConfigError {

@@ -145,7 +145,10 @@ fn every_key_of_the_schema_says_what_it_is_for() {
 #[test]
 fn the_builtin_config_finds_its_plugins_beside_the_binary() {
     let config = Config::builtin(Path::new("/opt/conductor/bin"));
-    assert_eq!(config.host.plugin_dirs, [Path::new("/opt/conductor/bin")]);
+    let folders = default_folders(Path::new("/opt/conductor/bin"));
+    assert_eq!(config.host.plugin_dirs, folders);
+    assert_eq!(folders[0], Path::new("/opt/conductor/bin"));
+    assert!(config.host.plugin_dirs_are_default);
     assert_eq!(config.platforms.len(), 3);
 }
 
@@ -267,6 +270,7 @@ fn a_plugin_has_what_it_says_and_else_what_the_host_says() {
         stuck_limit: 5,
         limits: Limits::default(),
         allow: None,
+        no_udp: false,
     };
     assert_eq!(config.plugin("http"), http);
     assert_eq!(config.plugin("disk").isolation, Isolation::Process);
@@ -320,6 +324,17 @@ fn what_is_allowed_is_read_and_its_absence_is_not_an_empty_list() {
     assert_eq!(config.plugin("http").allow, Some(vec![Need::Network, read]));
     assert_eq!(config.plugin("tcp").allow, Some(Vec::new()));
     assert_eq!(config.plugin("disk").allow, None);
+}
+
+#[test]
+fn udp_is_closed_by_a_word_among_what_is_allowed() {
+    let config = read(&with_platform(
+        "[plugin.http]\nallow = [\"network\", \"no-udp\"]\n[plugin.tcp]\nallow = []\n",
+    ));
+    let http = config.plugin("http");
+    assert_eq!((http.allow, http.no_udp), (Some(vec![Need::Network]), true));
+    assert!(!config.plugin("tcp").no_udp, "an empty list leaves it open");
+    assert!(!config.plugin("disk").no_udp);
 }
 
 #[test]

@@ -45,10 +45,25 @@ pub struct WebConfig {
     pub rate_limit: Option<RateLimit>,
     /// The files with something in them that only the host may know: passwords and keys.
     pub private_files: Vec<PathBuf>,
-    /// Whether the file has no key at all, as while an editor is about to write it.
+    /// Whether the file has no key at all, for example while it is being saved.
     pub says_nothing: bool,
+    /// The protections that the file gives up in so many words, rather than by leaving a key out.
+    pub given_up: GivenUp,
     /// What was taken and does not do what its author may think, as `file:line:column: …`.
     pub remarks: Vec<String>,
+}
+
+/// Protections that a file gives up explicitly: `{}` all of them, an empty table its own.
+///
+/// A file without the key may be half-written, and opens nothing that was closed before.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GivenUp {
+    /// `basic_auth_users: {}`: no request needs a password.
+    pub passwords: bool,
+    /// `tls_server_config: {}`: plain HTTP.
+    pub tls: bool,
+    /// `client_auth_type` is written: what it says about clients' certificates is meant.
+    pub clients: bool,
 }
 
 /// A token bucket.
@@ -80,6 +95,20 @@ impl WebConfig {
         }
     }
 
+    /// The key of a protection that `old` has and this config lacks without giving it up explicitly, and the line that
+    /// would give it up.
+    #[must_use]
+    pub fn lacks(&self, old: &Self) -> Option<(&'static str, &'static str)> {
+        if !old.users.is_empty() && self.users.is_empty() && !self.given_up.passwords {
+            return Some(("basic_auth_users", "basic_auth_users: {}"));
+        }
+        if old.tls.is_some() && self.tls.is_none() && !self.given_up.tls {
+            return Some(("tls_server_config", "tls_server_config: {}"));
+        }
+        let lost = old.verifies_clients && !self.verifies_clients && !self.given_up.clients;
+        lost.then_some(("client_auth_type", "client_auth_type: NoClientCert"))
+    }
+
     /// Whether strangers are kept out.
     #[must_use]
     pub fn asks_who(&self) -> bool {
@@ -101,10 +130,10 @@ impl fmt::Debug for WebConfig {
 
 fn read(path: &Path, files: &mut Files) -> Result<WebConfig, ConfigError> {
     let name = path.display().to_string();
-    let bytes = files
+    let content = files
         .read(path)
         .map_err(|error| files::unreadable(&name, error))?;
-    let source = Arc::new(Source::from_bytes(&name, bytes)?);
+    let source = Arc::new(Source::from_bytes(&name, content.bytes)?);
     let folder = path.parent().unwrap_or(Path::new(""));
     let (config, remarks) = yaml::parse(source.text())
         .and_then(|(values, places)| build::build(values, &places, folder, files))

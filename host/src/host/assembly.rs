@@ -81,9 +81,10 @@ impl Assembly {
 
     /// Looks for libraries where this config says, and under its rules.
     pub(super) fn look_for_libraries(&self, config: &Config) {
-        let dirs = &config.host.plugin_dirs;
+        let host = &config.host;
+        let (dirs, are_default) = (&host.plugin_dirs, host.plugin_dirs_are_default);
         self.catalog()
-            .reconfigure(dirs, config.is_builtin, config.policy());
+            .reconfigure(dirs, are_default, config.policy());
     }
 
     /// What the scheduler is to look after under this config.
@@ -245,6 +246,8 @@ impl Assembly {
             // The web config may name another key by now.
             let mut how = how.clone();
             how.hidden.extend(security.private_files());
+            // A reload may have named another, which takes a restart.
+            how.hidden.push(loader.catalog().store().base().to_owned());
             // What goes into the host's own process must not bring that down with its first probe.
             let creates = how.isolation == Isolation::InProcess;
             let judged = |vetted: &Vetted| judge.platforms(&config, vetted, &how, creates);
@@ -295,6 +298,7 @@ pub(crate) fn how(config: &Config, id: &str) -> How {
         call_threads: plugin.call_threads as usize,
         limits: plugin.limits,
         allow: plugin.allow,
+        no_udp: plugin.no_udp,
         hidden: hidden(config),
     }
 }

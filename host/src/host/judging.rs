@@ -100,10 +100,13 @@ fn key(vetted: &Vetted, how: &How, candidate: &Candidate, creates: bool) -> Key 
         call_threads,
         limits,
         allow,
+        no_udp,
         // Which files of the host's are closed to it says nothing about a config.
         hidden: _,
     } = how;
-    hash.update(format!("{isolation:?} {call_threads} {limits:?} {allow:?}"));
+    hash.update(format!(
+        "{isolation:?} {call_threads} {limits:?} {allow:?} {no_udp}"
+    ));
     for text in [&candidate.platform, &candidate.config] {
         hash.update(text.len().to_le_bytes());
         hash.update(text.as_bytes());

@@ -20,7 +20,7 @@ pub(super) struct Operator {
 }
 
 impl Control for Operator {
-    fn reload(&self, by: &Actor) -> Result<(), String> {
+    fn reload(&self, by: &Actor) -> Result<Vec<String>, String> {
         self.host.reload(&self.read_config, by)
     }
 

@@ -1,10 +1,8 @@
-//! Showing the host to whoever looks: the server once its port is free, and the log while nobody can or does scrape.
+//! Showing the host: the server, and the log while nothing scrapes.
 
 use std::{
-    io,
-    net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering},
     },
     time::Duration,
@@ -13,7 +11,7 @@ use std::{
 use crate::{
     clock::Clock,
     metrics::{Metrics, log::LogFallback},
-    server::{ExternalUrl, Security, Server, Surface},
+    server::{Security, Server, Surface},
 };
 
 /// Whether and when somebody scraped.
@@ -47,57 +45,20 @@ impl Served {
     }
 }
 
-/// What is to be served on.
-pub(super) struct Port {
-    pub(super) address: SocketAddr,
-    /// Where it was opened by whoever started this process.
-    pub(super) opened: Option<std::net::TcpListener>,
-    /// Where browsers reach it, if at another address.
-    pub(super) external_url: Option<ExternalUrl>,
-}
-
-impl Port {
-    async fn bind(&mut self) -> io::Result<Server> {
-        match self.opened.take() {
-            Some(listener) => Server::on(listener),
-            None => Server::bind(self.address).await,
-        }
-    }
-}
-
-/// Serves as soon as the port is free, until `stopped` closes.
+/// Serves until `stopped` closes.
 pub(super) async fn serve(
-    mut port: Port,
+    server: Server,
     surface: Surface,
     security: Security,
     served: Arc<Served>,
     mut stopped: tokio::sync::watch::Receiver<()>,
 ) {
-    let mut said = false;
-    let server = loop {
-        match port.bind().await {
-            Ok(server) => break server,
-            Err(error) => {
-                if !said {
-                    tracing::error!(
-                        "{error}; it is tried again every {} s, and checks go on",
-                        RETRY.as_secs()
-                    );
-                }
-                said = true;
-            }
-        }
-        tokio::select! {
-            () = tokio::time::sleep(RETRY) => {}
-            _ = stopped.changed() => return,
-        }
-    };
     match server.local_addr() {
         Ok(address) => {
             tracing::info!("listening on {}://{address}", security.scheme());
             security.warn_of_exposure(address, surface.control.is_some());
         }
-        Err(error) => tracing::warn!("listening on {}: {error}", port.address),
+        Err(error) => tracing::warn!("listening, but the address is not known: {error}"),
     }
     served
         .bound
@@ -105,16 +66,23 @@ pub(super) async fn serve(
     let end = async move {
         let _ = stopped.changed().await;
     };
-    let server = server.with_external_url(port.external_url);
     server.with_security(security).serve(surface, end).await;
 }
 
 /// Writes samples to the log while nobody can or does scrape them.
-pub(super) async fn log_samples(mut fallback: LogFallback, metrics: Metrics, served: Arc<Served>) {
-    // The first attempt to bind comes first.
+///
+/// `after`: how long nothing has to have scraped, as the config of the moment has it.
+pub(super) async fn log_samples(
+    after: Arc<Mutex<Duration>>,
+    metrics: Metrics,
+    served: Arc<Served>,
+) {
+    let mut fallback = LogFallback::new(Duration::ZERO);
+    // Serving begins first.
     tokio::time::sleep(LOG_PERIOD).await;
     loop {
         let (metrics, served) = (metrics.clone(), Arc::clone(&served));
+        fallback.set_patience(*after.lock().unwrap_or_else(PoisonError::into_inner));
         let ticked = tokio::task::spawn_blocking(move || {
             let bound = served.bound.load(Ordering::Relaxed);
             fallback.tick(&metrics, bound, served.last_scrape(), served.clock.now());
@@ -128,7 +96,5 @@ pub(super) async fn log_samples(mut fallback: LogFallback, metrics: Metrics, ser
     }
 }
 
-/// How often a taken port is tried again.
-const RETRY: Duration = Duration::from_secs(5);
 /// How often it is looked whether samples have to go to the log.
 const LOG_PERIOD: Duration = Duration::from_secs(2);

@@ -48,13 +48,16 @@ struct Looks {
 #[derive(Debug)]
 struct Settings {
     dirs: Vec<PathBuf>,
-    passes_over_others: bool,
+    are_default: bool,
     policy: Policy,
 }
 
 #[derive(Debug, Default)]
 struct Found {
     dirs: Vec<PathBuf>,
+    /// Those of them that do not exist.
+    missing: Vec<PathBuf>,
+    are_default: bool,
     by_id: BTreeMap<String, Arc<Vetted>>,
     refused: Vec<Refusal>,
 }
@@ -62,14 +65,14 @@ struct Found {
 impl Catalog {
     /// Vets everything in `dirs`, and keeps private copies under `state_dir`, or in the default [`StateFolder`](super::StateFolder).
     ///
-    /// `passes_over_others`: a library without a manifest is none of ours, as in the folder of the host's own program,
-    /// rather than a plugin whose manifest is missing. `policy`: what is asked of libraries beyond that.
+    /// `are_default`: the operator names no folders, and `dirs` are those where plugins may be. One that is missing is no
+    /// fault then, and a library without a manifest is none of ours rather than a plugin that lacks one. `policy`: what is asked of libraries beyond that.
     ///
     /// # Errors
     /// When there is no place for private copies. What is wrong with single files is in [`Self::refused`].
     pub fn open(
         dirs: &[PathBuf],
-        passes_over_others: bool,
+        are_default: bool,
         policy: Policy,
         state_dir: Option<&Path>,
     ) -> Result<Self, Refusal> {
@@ -79,7 +82,7 @@ impl Catalog {
             looks: Mutex::new(Looks {
                 settings: Settings {
                     dirs: dirs.to_vec(),
-                    passes_over_others,
+                    are_default,
                     policy,
                 },
                 at_once: true,
@@ -103,12 +106,12 @@ impl Catalog {
     }
 
     /// Changes what is asked of libraries and where they are searched for, and looks through the folders at once.
-    pub fn reconfigure(&self, dirs: &[PathBuf], passes_over_others: bool, policy: Policy) {
+    pub fn reconfigure(&self, dirs: &[PathBuf], are_default: bool, policy: Policy) {
         let mut looks = lock(&self.looks);
         let policy_changed = looks.settings.policy != policy;
         looks.settings = Settings {
             dirs: dirs.to_vec(),
-            passes_over_others,
+            are_default,
             policy,
         };
         looks.at_once = true;
@@ -169,6 +172,50 @@ impl Catalog {
         lock(&self.found).dirs.clone()
     }
 
+    /// Tells where a plugin was searched for and what each folder holds, for a message that it was not found.
+    #[must_use]
+    pub fn searched(&self) -> String {
+        let found = lock(&self.found);
+        let folders = found.dirs.iter().map(|dir| {
+            let in_dir = |file: &Path| file.parent() == Some(dir);
+            let ids: Vec<_> = found
+                .by_id
+                .iter()
+                .filter(|(_, library)| in_dir(&library.origin))
+                .map(|(id, _)| id.as_str())
+                .collect();
+            let mut holds = Vec::new();
+            if found.missing.contains(dir) {
+                holds.push("no such folder".to_owned());
+            } else if let Some(refusal) = found.refused.iter().find(|r| r.file == *dir) {
+                holds.push(refusal.found.clone());
+            }
+            if !ids.is_empty() {
+                holds.push(format!("has {}", ids.join(", ")));
+            }
+            let refused: Vec<_> = found.refused.iter().filter(|r| in_dir(&r.file)).collect();
+            match refused.as_slice() {
+                [] => {}
+                [only] => holds.push(format!("1 file refused: {only}")),
+                [first, ..] => holds.push(format!(
+                    "{} files refused, the first: {first}",
+                    refused.len()
+                )),
+            }
+            if holds.is_empty() {
+                holds.push("no plugins in it".to_owned());
+            }
+            format!("{} ({})", printable_path(dir), holds.join("; "))
+        });
+        let folders: Vec<_> = folders.collect();
+        let key = if found.are_default {
+            "; host.plugin_dirs in the config names other folders"
+        } else {
+            ""
+        };
+        format!("{}{key}", folders.join(", "))
+    }
+
     fn look(&self, looks: &mut Looks) {
         let now = self.clock.now();
         let Looks {
@@ -187,14 +234,19 @@ impl Catalog {
             let result = vet_under(&path, &terms, &self.store);
             sightings.judged(self.clock.now(), &path, Stamp::of(&path), result);
         }
-        let refused = sightings.conclude(
+        let mut refused = sightings.conclude(
             now,
             &look,
             |vetted| terms.withdraws(vetted),
-            settings.passes_over_others,
+            settings.are_default,
         );
+        if settings.are_default {
+            refused.retain(|refused| !look.missing.contains(&refused.refusal.file));
+        }
         *lock(&self.found) = Found {
             dirs: look.folders,
+            missing: look.missing,
+            are_default: settings.are_default,
             by_id: sightings.taken(),
             refused: refused.iter().map(|r| r.refusal.clone()).collect(),
         };
@@ -220,6 +272,7 @@ impl Catalog {
         Look {
             folders: dirs.to_vec(),
             unavailable: candidates.refused,
+            missing: candidates.missing,
             files: candidates.files.into_iter().map(see).collect(),
             at_once,
         }

@@ -6,7 +6,6 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    fs,
     path::Path,
 };
 
@@ -19,6 +18,7 @@ use object::{
 };
 
 use super::refusal::printable;
+use crate::file_reader;
 
 mod cache;
 
@@ -60,7 +60,7 @@ pub struct Missing {
 impl Linkage {
     /// Reads the library at `path`; `None` where it is no ELF file, or a damaged one.
     pub fn read(path: &Path) -> Option<Self> {
-        let bytes = fs::read(path).ok()?;
+        let bytes = file_reader::read(path, LARGEST).ok()?.bytes;
         match FileKind::parse(&*bytes).ok()? {
             FileKind::Elf32 => parse::<elf::FileHeader32<Endianness>>(&bytes),
             FileKind::Elf64 => parse::<elf::FileHeader64<Endianness>>(&bytes),
@@ -189,3 +189,5 @@ impl Linkage {
 
 /// More is damage, or an attempt to flood the terminal.
 const MAX_COMMENTS: usize = 20;
+/// Of a file that is read, in bytes.
+const LARGEST: u64 = 256 << 20;

@@ -8,6 +8,8 @@ use std::{
 };
 
 use super::{Refusal, Rule, refusal::Problem};
+#[cfg(unix)]
+use crate::file_reader;
 
 /// The file systems that the plugin folders were on when they were last listed.
 #[derive(Debug, Default)]
@@ -45,7 +47,7 @@ impl Mounts {
 #[cfg(unix)]
 fn device(folder: &Path) -> Option<u64> {
     use std::os::unix::fs::MetadataExt as _;
-    let metadata = std::fs::metadata(folder).ok()?;
+    let metadata = file_reader::metadata(folder).ok()?;
     metadata.is_dir().then(|| metadata.dev())
 }
 

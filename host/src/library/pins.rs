@@ -6,13 +6,14 @@
 
 use std::{
     collections::BTreeMap,
-    fs,
     io::{self, ErrorKind, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use serde::{Deserialize, Serialize};
+
+use crate::file_reader;
 
 use super::{
     Hash, Vetted,
@@ -66,7 +67,7 @@ impl Pins {
 
     /// Reads `file`, which need not exist.
     pub fn read(file: &Path) -> Self {
-        let state = match fs::read_to_string(file) {
+        let state = match file_reader::read_text(file, MAX_SIZE) {
             Ok(text) => match toml::from_str(&text) {
                 Ok(lock) => State::Read(lock),
                 Err(error) => State::Unreadable(error.message().to_owned()),
@@ -186,6 +187,8 @@ impl Change {
     }
 }
 
+/// In bytes: thousands of libraries fit.
+const MAX_SIZE: u64 = 4 << 20;
 const HEADER: &str =
     "# The libraries this host may load, each with its SHA-256; written by `conductor plugin pin`.
 # While this file is there, any other library is refused.
@@ -194,6 +197,8 @@ const HEADER: &str =
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     const ONE: Hash = Hash([1; 32]);

@@ -11,14 +11,17 @@ use super::{
     Refusal, Rule,
     refusal::{Problem, quoted},
 };
+use crate::file_reader;
 
 /// What the plugin folders hold.
 #[derive(Debug, Default)]
 pub struct Candidates {
-    /// What is called like a shared library, sorted by file name, then by folder.
+    /// What is called like a shared library, in the order of the folders, then by file name.
     pub files: Vec<PathBuf>,
     /// The folders that could not be listed; the others were.
     pub refused: Vec<Refusal>,
+    /// Those of them that do not exist.
+    pub missing: Vec<PathBuf>,
 }
 
 /// Lists everything in `dirs` that is called like a shared library of any OS.
@@ -30,24 +33,38 @@ pub fn candidates(dirs: &[PathBuf]) -> Candidates {
     let mut found = Candidates::default();
     let mut seen = HashSet::new();
     for dir in dirs {
-        if !seen.insert(fs::canonicalize(dir).unwrap_or_else(|_| dir.clone())) {
+        let real = in_folder(dir, |dir| fs::canonicalize(dir));
+        if !seen.insert(real.unwrap_or_else(|_| dir.clone())) {
             continue;
         }
         match list(dir) {
             Ok(files) => found.files.extend(files),
             Err(error) => {
+                if error.kind() == io::ErrorKind::NotFound {
+                    found.missing.push(dir.clone());
+                }
                 let problem = unlistable(dir, &error);
                 found.refused.push(Refusal::new(dir, Rule::Folder, problem));
             }
         }
     }
     found
-        .files
-        .sort_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));
-    found
 }
 
 fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
+    in_folder(dir, list_here)
+}
+
+/// Looks at a folder for a limited time, as it may be on a mount that does not answer.
+fn in_folder<T: Send + 'static>(
+    dir: &Path,
+    look: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    let folder = dir.to_owned();
+    file_reader::within(dir, file_reader::PATIENCE, move || look(&folder))?
+}
+
+fn list_here(dir: &Path) -> io::Result<Vec<PathBuf>> {
     let mut files = Vec::new();
     for entry in fs::read_dir(dir)? {
         let name = entry?.file_name();
@@ -55,6 +72,7 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
             files.push(dir.join(name));
         }
     }
+    files.sort();
     Ok(files)
 }
 
@@ -115,10 +133,10 @@ mod tests {
 
         let found = candidates(&[a.path().into(), b.path().into(), a.path().join(".")]);
         let expected = [
-            b.path().join("folder.so"),
             a.path().join("libx.DLL"),
-            b.path().join("m.dylib"),
             a.path().join("z.so"),
+            b.path().join("folder.so"),
+            b.path().join("m.dylib"),
         ];
         assert_eq!(found.files, expected);
         assert!(found.refused.is_empty());

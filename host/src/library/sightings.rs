@@ -45,6 +45,8 @@ pub(super) struct Look {
     pub(super) folders: Vec<PathBuf>,
     /// Those of them that cannot be listed.
     pub(super) unavailable: Vec<Refusal>,
+    /// Those of them that do not exist.
+    pub(super) missing: Vec<PathBuf>,
     /// What is called like a library, in the order in which ids are given away.
     pub(super) files: Vec<Seen>,
     /// There is no time to wait: what was never seen before is vetted as it is.

@@ -6,15 +6,14 @@
 use std::{
     ffi::OsString,
     fmt,
+    io::ErrorKind,
     path::{Path, PathBuf},
 };
 
 use minisign_verify::{PublicKey, Signature};
 
-use super::{
-    refusal::{Problem, printable_path, quoted},
-    trust::Opened,
-};
+use super::refusal::{Problem, printable_path, quoted};
+use crate::file_reader;
 
 /// Somebody whose signature is trusted.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -79,31 +78,26 @@ pub(super) fn check(
         return Ok(None);
     }
     let file = signature_file(library);
-    if !required && !file.exists() {
-        return Ok(None);
-    }
     let refused = |found: String| Problem::new(found, cure(library));
-    if !file.exists() {
-        return Err(refused(format!(
-            "it has no signature ({} is not there), and this host loads only what is signed by {}",
-            printable_path(&file),
-            ids(signers)
-        )));
-    }
     let unreadable = |why: String| {
         refused(format!(
             "its signature {} cannot be read: {why}",
             printable_path(&file)
         ))
     };
-    let opened = Opened::new(&file).map_err(|problem| unreadable(problem.found))?;
-    if opened.metadata.len() > MAX_SIZE {
-        return Err(unreadable(format!("it is larger than {MAX_SIZE} bytes")));
-    }
-    let text = opened
-        .read()
-        .map_err(|problem| unreadable(problem.found))
-        .map(|bytes| String::from_utf8_lossy(&bytes).into_owned())?;
+    let bytes_of_file = match file_reader::read(&file, MAX_SIZE) {
+        Ok(content) => content.bytes,
+        Err(error) if error.kind() == ErrorKind::NotFound && !required => return Ok(None),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            return Err(refused(format!(
+                "it has no signature ({} is not there), and this host loads only what is signed by {}",
+                printable_path(&file),
+                ids(signers)
+            )));
+        }
+        Err(error) => return Err(unreadable(error.to_string())),
+    };
+    let text = String::from_utf8_lossy(&bytes_of_file);
     let (Ok(signature), Some(by)) = (
         Signature::decode(&text),
         text.lines().nth(1).and_then(KeyId::of),

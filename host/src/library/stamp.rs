@@ -1,12 +1,13 @@
 //! What tells a file from the one that was at its place before, without reading it.
 
 use std::{
-    fs::{self, Metadata},
+    fs::Metadata,
     path::Path,
     time::{Duration, SystemTime},
 };
 
 use super::signatures::signature_file;
+use crate::file_reader;
 
 /// A library's file and its signature's, as the file system describes them.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -52,7 +53,7 @@ impl Stamp {
 
 impl FileStamp {
     fn of(file: &Path) -> Self {
-        fs::metadata(file).map_or_else(
+        file_reader::metadata(file).map_or_else(
             |_| Self::default(),
             |metadata| Self {
                 size: metadata.len(),
@@ -84,6 +85,8 @@ const FRESH: Duration = Duration::from_secs(3);
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

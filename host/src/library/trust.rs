@@ -9,6 +9,7 @@ use std::{
 };
 
 use super::refusal::{Problem, printable_path, quoted};
+use crate::file_reader::{self, ReadError};
 
 #[cfg(unix)]
 pub(super) use unix::{Who, folders, owner, permissions};
@@ -23,13 +24,8 @@ pub(super) struct Opened {
 impl Opened {
     /// Opens a regular file, also through links; anything else is not even opened.
     pub(super) fn new(path: &Path) -> Result<Self, Problem> {
-        // A pipe's writer would see it being opened, and some devices act on it.
-        let metadata = fs::metadata(path).map_err(|error| unreachable_file(path, &error))?;
-        regular(&metadata)?;
-        let file = open(path).map_err(|error| unreachable_file(path, &error))?;
-        let metadata = file.metadata().map_err(|error| unreadable(&error))?;
-        // It may have been replaced in between.
-        regular(&metadata)?;
+        let opened = file_reader::open(path);
+        let (file, metadata) = opened.map_err(|error| unopened(path, error))?;
         Ok(Self { file, metadata })
     }
 
@@ -51,42 +47,23 @@ impl Opened {
     }
 }
 
-#[cfg(unix)]
-fn open(path: &Path) -> io::Result<File> {
-    use rustix::fs::{Mode, OFlags};
-    // Without NONBLOCK, a pipe put there a moment ago would hold us up.
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
-    Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
-}
-
-#[cfg(not(unix))]
-fn open(path: &Path) -> io::Result<File> {
-    File::open(path)
-}
-
-fn regular(metadata: &Metadata) -> Result<(), Problem> {
-    let kind = metadata.file_type();
-    if kind.is_file() {
-        return Ok(());
+fn unopened(path: &Path, error: ReadError) -> Problem {
+    match error {
+        ReadError::Io(error) => unreachable_file(path, &error),
+        ReadError::NotAFile(_) => Problem::new(
+            error.to_string(),
+            "put the library itself there, or take this out of the plugin folder",
+        ),
+        other => unread(&other),
     }
-    #[cfg(unix)]
-    let other = {
-        use std::os::unix::fs::FileTypeExt as _;
-        if kind.is_fifo() {
-            "a named pipe (FIFO)"
-        } else if kind.is_socket() {
-            "a socket"
-        } else {
-            "a device"
-        }
-    };
-    #[cfg(not(unix))]
-    let other = "no regular file";
-    let found = if kind.is_dir() { "a folder" } else { other };
-    Err(Problem::new(
-        format!("it is {found}, not a file"),
-        "put the library itself there, or take this out of the plugin folder",
-    ))
+}
+
+/// A problem of a library whose folder does not answer.
+pub(super) fn unread(error: &ReadError) -> Problem {
+    Problem::new(
+        format!("it cannot be read: {error}"),
+        "copy the library again",
+    )
 }
 
 fn unreachable_file(path: &Path, error: &io::Error) -> Problem {

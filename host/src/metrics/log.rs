@@ -30,6 +30,11 @@ impl LogFallback {
         }
     }
 
+    /// Changes how long nothing has to have scraped.
+    pub fn set_patience(&mut self, after: Duration) {
+        self.after = after;
+    }
+
     /// What is to be done `now`; times are since the host clock's origin.
     ///
     /// `bound` says whether `/metrics` can be scraped at all, `last_scrape` when it last was. A host that has

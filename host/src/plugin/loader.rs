@@ -38,6 +38,8 @@ pub struct How {
     pub limits: Limits,
     /// What the operator lets it do, where he said so.
     pub allow: Option<Vec<Need>>,
+    /// The operator closes UDP and name lookups to it.
+    pub no_udp: bool,
     /// Files and folders of the host's own, which no worker may read.
     pub hidden: Vec<PathBuf>,
 }
@@ -204,22 +206,11 @@ impl Loader {
     }
 
     fn not_found(&self, id: &str) -> LoadError {
-        let dirs: Vec<_> = self
-            .catalog
-            .dirs()
-            .iter()
-            .map(|dir| dir.display().to_string())
-            .collect();
-        let refused = match self.catalog.refused().len() {
-            0 => String::new(),
-            1 => " (one file there was refused, see the log)".to_owned(),
-            many => format!(" ({many} files there were refused, see the log)"),
-        };
         LoadError {
             kind: ErrorType::Load,
             message: format!(
-                "no library in {} has the plugin id {id}{refused}; put its library there, or correct the platform's `plugin`",
-                dirs.join(", ")
+                "no library has the plugin id {id}: put one into a searched folder, or correct the platform's `plugin`; searched: {}",
+                self.catalog.searched()
             ),
             detail: None,
         }
@@ -276,11 +267,13 @@ fn restore_copy(vetted: &Vetted) -> Result<(), LoadError> {
 /// What a worker with this library may do.
 fn policy(vetted: &Vetted, how: &How) -> Result<Policy, LoadError> {
     let declared = &vetted.manifest.needs;
-    let capabilities = capabilities(declared, how.allow.as_deref()).map_err(|why| LoadError {
-        kind: ErrorType::Load,
-        message: format!("[plugin.{}] {why}", vetted.manifest.id),
-        detail: None,
-    })?;
+    let mut capabilities =
+        capabilities(declared, how.allow.as_deref()).map_err(|why| LoadError {
+            kind: ErrorType::Load,
+            message: format!("[plugin.{}] {why}", vetted.manifest.id),
+            detail: None,
+        })?;
+    capabilities.no_udp = how.no_udp;
     Ok(Policy {
         capabilities,
         limits: how.limits,

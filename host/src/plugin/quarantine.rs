@@ -9,17 +9,18 @@
 use std::{
     collections::BTreeMap,
     fmt,
-    fs::{self, File, OpenOptions},
+    fs::{File, OpenOptions, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
     sync::Arc,
-    time::SystemTime,
+    thread,
+    time::{Duration, SystemTime},
 };
 
 use serde::{Deserialize, Serialize};
 
 use super::record::{Record, Remains, Suspect};
-use crate::{library::Store, metrics::Isolation};
+use crate::{file_reader, library::Store, metrics::Isolation};
 
 /// The quarantine of one state folder.
 #[derive(Clone, Debug)]
@@ -87,7 +88,7 @@ impl Quarantine {
     /// # Errors
     /// When the file is damaged or cannot be read.
     pub fn all(&self) -> Result<BTreeMap<String, Entry>, QuarantineError> {
-        let text = match fs::read_to_string(&self.file) {
+        let text = match file_reader::read_text(&self.file, MAX_SIZE) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
             Err(error) => {
@@ -202,7 +203,17 @@ impl Quarantine {
             }
             opened => opened?,
         };
-        lock.lock()?;
+        // Any user who may read the file can hold its lock, so it is not waited for without end.
+        let mut waited = Duration::ZERO;
+        while let Err(error) = lock.try_lock() {
+            match error {
+                TryLockError::WouldBlock if waited < file_reader::PATIENCE => {
+                    thread::sleep(LOCK_POLL);
+                    waited += LOCK_POLL;
+                }
+                error => return Err(error.into()),
+            }
+        }
         Ok(lock)
     }
 
@@ -285,6 +296,9 @@ impl fmt::Display for QuarantineError {
 impl std::error::Error for QuarantineError {}
 
 const FILE: &str = "quarantine.toml";
+/// In bytes: thousands of plugins fit.
+const MAX_SIZE: u64 = 4 << 20;
+const LOCK_POLL: Duration = Duration::from_millis(10);
 const HEADER: &str =
     "# Plugins that run in a worker whatever the config says, as they may have taken a host down.
 # `conductor plugin clear NAME` takes one out.
@@ -293,6 +307,8 @@ const HEADER: &str =
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn entry(reason: &str) -> Entry {
@@ -356,7 +372,7 @@ mod tests {
     #[test]
     fn hosts_that_write_at_the_same_time_lose_nothing() {
         let dir = tempfile::tempdir().unwrap();
-        std::thread::scope(|scope| {
+        thread::scope(|scope| {
             for n in 0..8 {
                 let quarantine = Quarantine::open(dir.path());
                 scope.spawn(move || quarantine.add(&format!("p{n}"), entry("x")).unwrap());

@@ -13,7 +13,7 @@
 //! | `seccomp` | system calls, by number and plain arguments |
 //! | [`cgroup`] | memory, processes and CPU of a worker together with its children, and their end |
 //!
-//! UDP is open to every plugin, as name lookups need it; answers too long for it, which a resolver asks for again over
+//! UDP is open to every plugin that the operator does not close it to, as name lookups need it; answers too long for it, which a resolver asks for again over
 //! TCP, only reach a plugin with `network`.
 //!
 //! What a worker can see of others is what any user of the machine can: command lines and states in `/proc`. Their
@@ -67,6 +67,8 @@ pub struct Capabilities {
     pub read: Vec<PathBuf>,
     /// Programs it may run, absolute; in a folder, all that lie in it.
     pub run: Vec<PathBuf>,
+    /// Closed to it by the operator: UDP, and with it name lookups, which are open to every other plugin.
+    pub no_udp: bool,
 }
 
 /// How much a worker may use.

@@ -14,6 +14,7 @@ use serde::{Serialize, de::DeserializeOwned};
 use super::{
     control::{self, no_such_platform},
     events::Kind,
+    offload::Offload,
     openapi,
     page::{self, Done},
     routes::{Shown, busy},
@@ -152,13 +153,23 @@ pub(super) async fn control(
     headers: &HeaderMap,
     act: impl FnOnce(&dyn Control) -> Response + Send + 'static,
 ) -> Response {
+    control_in(shown, &shown.controls, headers, act).await
+}
+
+/// As [`control`], one at a time among those of `turns`.
+pub(super) async fn control_in(
+    shown: &Shown,
+    turns: &Offload,
+    headers: &HeaderMap,
+    act: impl FnOnce(&dyn Control) -> Response + Send + 'static,
+) -> Response {
     let Some(control) = shown.surface.control.clone() else {
         return control::not_enabled();
     };
     if let Err(refusal) = control::may_ask(headers) {
         return refusal;
     }
-    match shown.controls.start(move || act(&*control)).await {
+    match turns.start(move || act(&*control)).await {
         Some(acting) => acting
             .await
             .unwrap_or_else(|error| control::broke_off(&error)),

@@ -54,9 +54,15 @@ pub(super) fn not_enabled() -> Response {
 }
 
 /// What became of a reload.
-pub(super) fn reloaded(result: Result<(), String>) -> Response {
+pub(super) fn reloaded(result: Result<Vec<String>, String>) -> Response {
     match result {
-        Ok(()) => "The config was reloaded.\n".into_response(),
+        Ok(left) => {
+            let mut text = "The config was reloaded.\n".to_owned();
+            for line in left {
+                text.push_str(&format!("{line}\n"));
+            }
+            text.into_response()
+        }
         Err(message) => {
             let text = format!("{}\n", message.trim_end());
             (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()

@@ -23,6 +23,7 @@ pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
         scrapes: super::scrape::Scrapes::new(limits),
         looks,
         controls: Offload::new(limits.turn_time),
+        reloads: Offload::new(limits.turn_time),
     };
     Router::new()
         .merge(page::routes())
@@ -55,6 +56,8 @@ pub(super) struct Shown {
     pub(super) looks: Offload,
     /// At what changes something.
     pub(super) controls: Offload,
+    /// Reloads, which read files that may be slow to answer: no other order waits for one.
+    reloads: Offload,
     pub(super) events: Events,
 }
 
@@ -90,7 +93,7 @@ async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
 }
 
 async fn reload(State(shown): State<Shown>, actor: Actor, headers: HeaderMap) -> Response {
-    api::control(&shown, &headers, move |control| {
+    api::control_in(&shown, &shown.reloads, &headers, move |control| {
         control::reloaded(control.reload(&actor))
     })
     .await

@@ -2,8 +2,8 @@
 //!
 //! The web config and the files it names are looked at for each connection and each request, off the server's thread, and
 //! never by two at a time. A look that finds nothing new costs reading them; one that takes too long, on a disk that does
-//! not answer, is not waited for. A file with a mistake in it changes nothing and is told once; so does one that has become
-//! empty, as it is for a moment while an editor writes it: nobody gets in through that moment.
+//! not answer, is not waited for. A file with a mistake in it changes nothing and is logged once. So is one that has lost
+//! the key of a protection that was in force, for example while it is being saved: only an explicit `{}` gives one up.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -213,11 +213,23 @@ impl Shared {
                 "{} is empty: it is taken for one that is being written, and the old web config stays; write `{{}}` into it if neither TLS nor passwords are wanted",
                 self.file.display()
             ),
-            Ok(config) => self.follow(config),
+            Ok(config) => self.consider(config),
             Err(error) => tracing::error!(
                 "the web config was not read again, the old one stays: {}",
                 error.to_plain()
             ),
+        }
+    }
+
+    /// Follows a config, unless it has lost a protection that it does not give up explicitly.
+    fn consider(&self, config: WebConfig) {
+        let lacking = config.lacks(&lock(&self.current));
+        match lacking {
+            Some((key, line)) => tracing::warn!(
+                "{} no longer has `{key}`: it is taken for half-written, and the old web config stays in force; write `{line}` into it, or `{{}}` alone, to do without",
+                self.file.display()
+            ),
+            None => self.follow(config),
         }
     }
 
@@ -325,7 +337,21 @@ mod tests {
             shared.look();
             assert_eq!(said(), "", "it is told once");
             assert!(security.now().asks_who());
-            std::fs::write(&file, "rate_limit: {}\n").unwrap();
+            for half in ["rate_limit: {}\n", "http_server_config:\n  http2: false\n"] {
+                std::fs::write(&file, half).unwrap();
+                shared.look();
+                let kept = said();
+                assert!(
+                    kept.contains("no longer has `basic_auth_users`")
+                        && kept.contains("old web config stays"),
+                    "{kept}"
+                );
+                assert!(security.now().asks_who());
+            }
+            std::fs::write(&file, "basic_auth_users:\n").unwrap();
+            shared.look();
+            assert!(said().contains("has no value") && security.now().asks_who());
+            std::fs::write(&file, "rate_limit: {}\nbasic_auth_users: {}\n").unwrap();
             shared.look();
             let open = said();
             assert!(open.contains("asks nobody for a password"), "{open}");
@@ -337,6 +363,7 @@ mod tests {
             std::fs::write(&file, "rate_limit: { }\n").unwrap();
             shared.look();
             assert!(!said().contains("WARN"), "nothing new");
+            assert!(!security.now().asks_who());
         });
     }
 

@@ -44,11 +44,11 @@ pub trait Source: Send + Sync {
 
 /// What clients can ask the host to do; called on a thread that may block. Each action is logged with its actor.
 pub trait Control: Send + Sync {
-    /// Reads the config again and applies it; one call at a time.
+    /// Reads the config again and applies it; one call at a time. Returns a line for each change that takes a restart.
     ///
     /// # Errors
     /// Why not, in text for people.
-    fn reload(&self, by: &Actor) -> Result<(), String>;
+    fn reload(&self, by: &Actor) -> Result<Vec<String>, String>;
 
     /// Checks a platform now.
     fn check_now(&self, platform: &str, by: &Actor) -> CheckNow;

@@ -148,6 +148,31 @@ fn the_network_is_closed_until_it_is_declared() {
 }
 
 #[test]
+fn udp_is_closed_where_the_operator_says_so_and_nothing_else_with_it() {
+    let world = World::new();
+    for network in [false, true] {
+        let closed = world.outcomes(Capabilities {
+            network,
+            no_udp: true,
+            ..nothing()
+        });
+        closed.assert_refused("send over UDP");
+        for name in [
+            "list the interfaces",
+            "make a pair of sockets",
+            "start a thread",
+        ] {
+            assert_eq!(closed.of(name), "ok", "{name}");
+        }
+        if network {
+            assert_eq!(closed.of("connect over TCP"), "ok");
+        } else {
+            closed.assert_refused("connect over TCP");
+        }
+    }
+}
+
+#[test]
 fn unix_sockets_are_closed_until_they_are_declared() {
     let world = World::new();
     world

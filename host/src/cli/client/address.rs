@@ -25,6 +25,9 @@ impl Address {
         let has_scheme = text.contains("://");
         let url = if has_scheme {
             text.to_owned()
+        } else if text.starts_with(':') {
+            // As in --web.listen-address.
+            format!("http://{LOOPBACK}{text}")
         } else {
             format!("http://{text}")
         };
@@ -48,6 +51,12 @@ impl Address {
         if host.is_empty() {
             return Err(wrong("it has no host"));
         }
+        // A host that listens on all addresses is reached on the loopback one.
+        let host = match host {
+            "0.0.0.0" => LOOPBACK,
+            "::" => "::1",
+            host => host,
+        };
         let usual = match (has_scheme, https) {
             (false, _) => OUR_PORT,
             (true, false) => 80,
@@ -90,6 +99,7 @@ impl fmt::Display for Address {
     }
 }
 
+const LOOPBACK: &str = "127.0.0.1";
 /// The one a host listens on unless it is told otherwise.
 const OUR_PORT: u16 = 9750;
 
@@ -102,6 +112,10 @@ mod tests {
         for (text, shown) in [
             ("127.0.0.1:9750", "http://127.0.0.1:9750"),
             ("watch.example", "http://watch.example:9750"),
+            (":9751", "http://127.0.0.1:9751"),
+            ("localhost:9751", "http://localhost:9751"),
+            ("0.0.0.0:9751", "http://127.0.0.1:9751"),
+            ("[::]:9751", "http://[::1]:9751"),
             ("[::1]:9000", "http://[::1]:9000"),
             ("http://watch.example", "http://watch.example:80"),
             ("https://watch.example/", "https://watch.example:443"),
@@ -124,6 +138,8 @@ mod tests {
             ("http://", "is not a host's address"),
             ("", "is not a host's address"),
             ("x:99999", "its port is not one"),
+            (":99999", "its port is not one"),
+            (":", "its port is not one"),
             ("http://x/?a=b", "query"),
         ] {
             let error = Address::parse(text).unwrap_err();

@@ -8,6 +8,8 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
+use crate::file_reader;
+
 /// Trust in the CAs of a file, or in those of this system.
 pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let (certificates, from) = match ca_file {
@@ -59,8 +61,11 @@ pub(super) fn explain(error: &io::Error) -> String {
 
 fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let refuse = |why: String| format!("the CA file {}: {why}", file.display());
-    let pem = std::fs::read(file).map_err(|e| refuse(e.to_string()))?;
-    CertificateDer::pem_slice_iter(&pem)
+    let pem = file_reader::read(file, LARGEST_BUNDLE).map_err(|e| refuse(e.to_string()))?;
+    CertificateDer::pem_slice_iter(&pem.bytes)
         .collect::<Result<_, _>>()
         .map_err(|e| refuse(format!("not sound PEM: {e}")))
 }
+
+/// In bytes; the CAs of a whole system take some 200 kB.
+const LARGEST_BUNDLE: u64 = 16 << 20;

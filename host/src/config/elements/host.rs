@@ -10,13 +10,16 @@ use super::check::Check;
 use super::duration::{self, LONGEST, SHORTEST, given};
 use super::limits;
 use super::plugin::Isolation;
+use crate::library::{default_folders, program_folder};
 use crate::plugin::sandbox::Limits;
 
 /// How the host itself behaves.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostConfig {
-    /// Folders that are searched for plugin libraries, joined to the file's own; never empty.
+    /// Folders that are searched for plugin libraries, in this order; those of the file are joined to its own folder.
     pub plugin_dirs: Vec<PathBuf>,
+    /// The file names no folders, and these are the ones around the program and of the system.
+    pub plugin_dirs_are_default: bool,
     /// The period between two starts of a platform's check, from one tick to a year.
     pub interval: Duration,
     /// The gap between the starts of neighbouring platforms, from one tick to the interval.
@@ -47,8 +50,9 @@ pub struct HostConfig {
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Host", description = "How the host itself behaves.")]
 pub(in crate::config) struct Written {
-    /// Folders that are searched for plugin libraries, relative to the file.
-    #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)), extend("default" = ["plugins"]))]
+    /// Folders that are searched for plugin libraries, in this order, relative to the file. Without it: the program's own
+    /// folder, `plugins` in it, `../lib/conductor/plugins` from there, and the same in `/usr/local` and `/usr`.
+    #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
     #[serde(default)]
     plugin_dirs: Option<Vec<String>>,
     /// The period between two starts of a platform's check.
@@ -100,7 +104,10 @@ pub(in crate::config) struct Written {
 impl Default for HostConfig {
     fn default() -> Self {
         Self {
-            plugin_dirs: vec![PathBuf::from("plugins")],
+            plugin_dirs: program_folder()
+                .map(|folder| default_folders(&folder))
+                .unwrap_or_default(),
+            plugin_dirs_are_default: true,
             interval: Duration::from_secs(5),
             stagger: Duration::from_millis(500),
             timeout: Duration::from_secs(4),
@@ -125,16 +132,13 @@ impl Written {
         let stagger = given(self.stagger).unwrap_or(default.stagger.max(tick).min(interval));
         let call_threads = self.call_threads.unwrap_or(default.call_threads);
         let host = HostConfig {
+            plugin_dirs_are_default: self.plugin_dirs.is_none(),
             plugin_dirs: match self.plugin_dirs {
                 Some(written) => written
                     .iter()
                     .map(|written| folder(Path::new(written)))
                     .collect(),
-                None => default
-                    .plugin_dirs
-                    .iter()
-                    .map(|default| folder(default))
-                    .collect(),
+                None => default.plugin_dirs,
             },
             interval,
             stagger,

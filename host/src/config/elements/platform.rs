@@ -145,9 +145,13 @@ impl Written {
 pub(super) fn name_rule() -> Value {
     json!({
         "pattern": "^[A-Za-z0-9_.-]{1,64}$",
-        "description": "1 to 64 letters, digits, `_`, `-` and `.`",
+        "not": { "enum": PARTS_OF_PATHS },
+        "description": "1 to 64 letters, digits, `_`, `-` and `.`, and not `.` or `..`",
     })
 }
+
+/// Names that no client can ask for, as every URL library resolves them.
+const PARTS_OF_PATHS: [&str; 2] = [".", ".."];
 
 /// What a plugin may be called by, as in its manifest.
 pub(super) const PLUGIN_ID: &str = "^[a-z][a-z0-9-]*$";

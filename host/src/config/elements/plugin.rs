@@ -23,6 +23,8 @@ pub struct PluginConfig {
     pub limits: Limits,
     /// All that it may do there, instead of what it declares; none where the operator leaves it what it declares.
     pub allow: Option<Vec<Need>>,
+    /// `allow` closes UDP and name lookups to it, which are open to every other plugin.
+    pub no_udp: bool,
 }
 
 /// Where a plugin runs.
@@ -58,7 +60,7 @@ pub(in crate::config) struct Written {
     #[serde(default)]
     limits: limits::Written,
     /// All that the plugin may do, instead of what it declares: `network` and `unix-sockets` if it declares them, and
-    /// any `read PATH` and `run PATH`.
+    /// any `read PATH` and `run PATH`. `no-udp` closes what every other plugin may: UDP, and with it name lookups.
     #[schemars(with = "Vec<String>")]
     #[serde(default)]
     allow: Option<Vec<String>>,
@@ -73,6 +75,7 @@ impl PluginConfig {
             stuck_limit: host.stuck_limit,
             limits: host.limits,
             allow: None,
+            no_udp: false,
         }
     }
 
@@ -94,6 +97,8 @@ impl Written {
             .stuck_limit
             .unwrap_or(host.stuck_limit.min(call_threads));
         check.stuck_limit(stuck_limit, call_threads);
+        let is_no_udp = |text: &String| text == NO_UDP;
+        let no_udp = self.allow.iter().flatten().any(is_no_udp);
         PluginConfig {
             isolation: self.isolation.unwrap_or(host.isolation),
             call_threads,
@@ -104,6 +109,7 @@ impl Written {
                 &mut check.table(&["limits"]),
             ),
             allow: self.allow.map(|written| allowed(&written, check)),
+            no_udp,
         }
     }
 }
@@ -111,6 +117,9 @@ impl Written {
 fn allowed(written: &[String], check: &mut Check<'_>) -> Vec<Need> {
     let mut needs = Vec::new();
     for (at, text) in written.iter().enumerate() {
+        if text == NO_UDP {
+            continue;
+        }
         match text.parse::<Need>() {
             Ok(need) => needs.push(need),
             Err(rule) => {
@@ -121,7 +130,7 @@ fn allowed(written: &[String], check: &mut Check<'_>) -> Vec<Need> {
                     check.name(&item),
                     shorten(text)
                 );
-                let help = match nearest(text, Need::WORDS) {
+                let help = match nearest(text, Need::WORDS.into_iter().chain([NO_UDP])) {
                     Some(near) => format!("did you mean {near:?}?"),
                     None => rule.to_string(),
                 };
@@ -131,3 +140,6 @@ fn allowed(written: &[String], check: &mut Check<'_>) -> Vec<Need> {
     }
     needs
 }
+
+/// The one word of `allow` that closes something.
+const NO_UDP: &str = "no-udp";

@@ -1,12 +1,12 @@
 //! `[trust]`: whose signature a library must have to be loaded.
 
-use std::fs;
 use std::path::Path;
 
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::check::Check;
+use crate::file_reader;
 use crate::library::Signer;
 
 /// Whose signature a library must have to be loaded; by default nobody's.
@@ -73,21 +73,9 @@ fn signer(written: &str, base_dir: &Path) -> Result<Signer, String> {
         return Ok(signer);
     }
     let file = base_dir.join(written);
-    match fs::metadata(&file) {
-        Ok(found) if found.is_file() && found.len() <= MAX_KEY_FILE => {}
-        Ok(_) => {
-            return Err(format!(
-                "{written:?} is no minisign key, and no file with one"
-            ));
-        }
-        Err(error) => {
-            return Err(format!(
-                "{written:?} is no minisign key, and cannot be read as a file: {error}"
-            ));
-        }
-    }
-    let text = fs::read_to_string(&file)
-        .map_err(|error| format!("{written:?} cannot be read: {error}"))?;
+    let text = file_reader::read_text(&file, MAX_KEY_FILE).map_err(|error| {
+        format!("{written:?} is no minisign key, and cannot be read as a file: {error}")
+    })?;
     Signer::parse(&text).ok_or_else(|| format!("the file {written:?} holds no minisign key"))
 }
 

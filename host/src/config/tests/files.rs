@@ -26,10 +26,32 @@ fn refused(path: &Path, folder: &Path) -> String {
 fn a_file_is_read_from_disk_with_its_own_folder_as_base() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("conductor.toml");
-    fs::write(&path, DEFAULT_TEXT).unwrap();
+    let text = DEFAULT_TEXT.replace("# plugin_dirs", "plugin_dirs");
+    fs::write(&path, &text).unwrap();
     let config = Config::read(&path).unwrap();
     assert_eq!(config.host.plugin_dirs, [folder.path().join("plugins")]);
-    assert_eq!(config.source.text(), DEFAULT_TEXT);
+    assert_eq!(config.source.text(), text);
+}
+
+#[test]
+fn a_file_that_names_no_folders_is_told_of_plugins_beside_it_that_are_not_searched() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("conductor.toml");
+    fs::write(&path, DEFAULT_TEXT).unwrap();
+    assert_eq!(Config::read(&path).unwrap().warnings, [""; 0]);
+    fs::create_dir(folder.path().join("plugins")).unwrap();
+    let config = Config::read(&path).unwrap();
+    assert!(
+        !config
+            .host
+            .plugin_dirs
+            .contains(&folder.path().join("plugins"))
+    );
+    assert!(
+        config.warnings[0].contains("plugin_dirs = [\"plugins\"]"),
+        "{:?}",
+        config.warnings
+    );
 }
 
 #[test]
@@ -54,7 +76,7 @@ fn a_folder() {
 #[cfg(unix)]
 #[test]
 fn a_device_is_refused_before_it_is_opened() {
-    assert_snapshot!(refused(Path::new("/dev/zero"), Path::new("/")), @"/dev/zero: cannot be read: it is a pipe or a device, not a file");
+    assert_snapshot!(refused(Path::new("/dev/zero"), Path::new("/")), @"/dev/zero: cannot be read: it is a device, not a file");
 }
 
 #[test]

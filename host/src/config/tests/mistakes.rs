@@ -244,11 +244,15 @@ fn a_choice_that_is_not_one() {
 fn names_that_cannot_be() {
     assert_snapshot!(mistakes("[platform.\"my api\"]\nplugin = \"http\""), @r#"
     conductor.toml:1:11: "my api" cannot be a name in platform
-      help: names are 1 to 64 letters, digits, `_`, `-` and `.`
+      help: names are 1 to 64 letters, digits, `_`, `-` and `.`, and not `.` or `..`
     "#);
+    for name in [".", ".."] {
+        let said = mistakes(&format!("[platform.\"{name}\"]\nplugin = \"http\""));
+        assert!(said.contains("and not `.` or `..`"), "{said}");
+    }
     assert_snapshot!(mistakes(&format!("[platform.{}]\nplugin = \"http\"", "x".repeat(65))), @r#"
     conductor.toml:1:11: "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx" cannot be a name in platform
-      help: names are 1 to 64 letters, digits, `_`, `-` and `.`
+      help: names are 1 to 64 letters, digits, `_`, `-` and `.`, and not `.` or `..`
     "#);
     assert_snapshot!(platform("labels = { \"1st\" = \"a\" }"), @r#"
     conductor.toml:3:12: "1st" cannot be a name in platform.discord.labels
@@ -542,7 +546,7 @@ fn a_key_that_is_none() {
       help: write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys
     "#);
     assert_snapshot!(trust("minisign_keys = [\"/\"]"), @r#"
-    conductor.toml:2:17: trust.minisign_keys[0]: "/" is no minisign key, and no file with one
+    conductor.toml:2:17: trust.minisign_keys[0]: "/" is no minisign key, and cannot be read as a file: it is a folder, not a file
       help: write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys
     "#);
     assert_snapshot!(trust("minisign_keys = \"RWabc\""), @r#"conductor.toml:2:17: trust.minisign_keys must be a list, not the string "RWabc""#);

@@ -84,13 +84,13 @@ fn what_is_missing_has_its_line_and_cure() {
     "#);
     assert_snapshot!(refused("{ url = \"${not a name}\", a = \"${\", b = \"${}\", c = \"${9}\" }"), @r#"
     conductor.toml:3:18: platform.web.config.url: a `${` that names no variable of the environment
-      help: write ${NAME}, of letters, digits and `_`; where the text itself is meant, write $${
+      help: write ${NAME}, of letters, digits and `_`, or ${self.url} or ${self.address} for this host itself; where the text itself is meant, write $${
     conductor.toml:3:39: platform.web.config.a: a `${` that names no variable of the environment
-      help: write ${NAME}, of letters, digits and `_`; where the text itself is meant, write $${
+      help: write ${NAME}, of letters, digits and `_`, or ${self.url} or ${self.address} for this host itself; where the text itself is meant, write $${
     conductor.toml:3:49: platform.web.config.b: a `${` that names no variable of the environment
-      help: write ${NAME}, of letters, digits and `_`; where the text itself is meant, write $${
+      help: write ${NAME}, of letters, digits and `_`, or ${self.url} or ${self.address} for this host itself; where the text itself is meant, write $${
     conductor.toml:3:60: platform.web.config.c: a `${` that names no variable of the environment
-      help: write ${NAME}, of letters, digits and `_`; where the text itself is meant, write $${
+      help: write ${NAME}, of letters, digits and `_`, or ${self.url} or ${self.address} for this host itself; where the text itself is meant, write $${
     "#);
     let folder = tempfile::tempdir().unwrap();
     put(folder.path(), "empty", b"\n");
@@ -104,13 +104,29 @@ fn what_is_missing_has_its_line_and_cure() {
     assert_snapshot!(shown.replace(&format!("{}/", folder.path().display()), ""), @r#"
     conductor.toml:3:16: platform.web.config.a: the file empty is empty
       help: write the secret into it
-    conductor.toml:3:40: platform.web.config.b: the file binary is not UTF-8
-      help: save it as UTF-8
-    conductor.toml:3:65: platform.web.config.c: the file huge is larger than 65536 bytes
-      help: is this the secret?
-    conductor.toml:3:88: platform.web.config.d: the file . is a folder, a pipe or a device, not a file
+    conductor.toml:3:40: platform.web.config.b: the file binary cannot be read: it is UTF-16: save it as UTF-8
+      help: a secret is text
+    conductor.toml:3:65: platform.web.config.c: the file huge cannot be read: it is larger than 65536 bytes
+      help: name the file that holds the secret
+    conductor.toml:3:88: platform.web.config.d: the file . cannot be read: it is a folder, not a file
       help: name the file that holds the secret
     "#);
+}
+
+#[test]
+fn what_editors_add_to_a_secret_is_no_part_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    for (at, bytes) in [&b"s3cret\r\n"[..], b"\xef\xbb\xbfs3cret\r\n", b"s3cret\n"]
+        .into_iter()
+        .enumerate()
+    {
+        put(folder.path(), &at.to_string(), bytes);
+        let config = read_in(folder.path(), &format!("{{ a = {{ file = \"{at}\" }} }}")).unwrap();
+        assert_eq!(config.platforms[0].config["a"], "s3cret", "{bytes:?}");
+    }
+    put(folder.path(), "mark", b"\xef\xbb\xbf\r\n");
+    let empty = read_in(folder.path(), r#"{ a = { file = "mark" } }"#).unwrap_err();
+    assert!(empty.to_plain().contains("is empty"));
 }
 
 #[test]
@@ -167,7 +183,12 @@ fn a_secret_is_held_against_the_schema_and_never_shown() {
       help: did you mean `a`?
     conductor.toml:3:366: platform.web.config.whole: {"type":"object"} is not allowed for (a secret)
     "#);
-    let debug = format!("{config:?} {platform:?} {:?} {error:?}", platform.secrets);
+    let debug = format!("{platform:?} {:?} {error:?}", platform.secrets);
+    assert!(!debug.contains(&secret()[..6]), "{debug}");
+    // These are around the running test, and so is the folder that is the secret.
+    let mut config = config;
+    config.host.plugin_dirs.clear();
+    let debug = format!("{config:?}");
     assert!(!debug.contains(&secret()[..6]), "{debug}");
 }
 

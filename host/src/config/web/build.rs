@@ -12,11 +12,12 @@ use serde_json::{Map, Value};
 
 use super::files::{Files, absolute};
 use super::schema::{Http, Rate, SCHEMA, Written, says_yes};
-use super::{RateLimit, WebConfig, tls};
+use super::{GivenUp, RateLimit, WebConfig, tls};
 use crate::config::elements::duration;
 use crate::config::error::Fault;
 use crate::config::schema::placed;
 use crate::config::spans::{self, Inside, Place};
+use crate::file_reader;
 use crate::schema::Subject;
 
 /// The config and what is to be remarked on, or all that is wrong.
@@ -31,6 +32,16 @@ pub(super) fn build(
         Value::Object(Map::new())
     } else {
         values
+    };
+    let gives_up_all = !says_nothing && is_empty_table(places, &[]);
+    let gives_up = |path: &[&str]| gives_up_all || is_empty_table(places, path);
+    let given_up = GivenUp {
+        passwords: gives_up(&[USERS]),
+        tls: gives_up(&[tls::TABLE]),
+        clients: gives_up(&[tls::TABLE])
+            || places
+                .exact_key(&spans::path(&[tls::TABLE, "client_auth_type"]))
+                .is_some(),
     };
     if !values.is_object() {
         let fault = Fault::new("this is not a web config: it has no keys")
@@ -62,6 +73,7 @@ pub(super) fn build(
         private_files: check.private_files,
         remarks: Vec::new(),
         says_nothing,
+        given_up,
     };
     if check.faults.is_empty() {
         check.remarks.sort_by_key(|(place, _)| place.start);
@@ -119,7 +131,7 @@ impl Check<'_> {
     pub(super) fn file(&mut self, path: &[&str], name: &str) -> Option<Vec<u8>> {
         let file = self.folder.join(name);
         match self.files.read(&file) {
-            Ok(bytes) => Some(bytes),
+            Ok(content) => Some(content.bytes),
             Err(error) => {
                 let key = path.last().unwrap_or(&"");
                 let help = match error.kind() {
@@ -137,7 +149,7 @@ impl Check<'_> {
     pub(super) fn private_file(&mut self, path: &[&str], name: &str) {
         let file = self.folder.join(name);
         self.private_files.push(absolute(&file));
-        if crate::config::secrets::is_world_readable(&file) {
+        if file_reader::metadata(&file).is_ok_and(|found| file_reader::is_world_readable(&found)) {
             let message = format!(
                 "every user of this machine can read {}: take that right away with `chmod o-r`",
                 file.display()
@@ -145,6 +157,18 @@ impl Check<'_> {
             self.remark(path, message);
         }
     }
+}
+
+/// Whether the file has `{}` at `path`.
+fn is_empty_table(places: &Place, path: &[&str]) -> bool {
+    let mut place = places;
+    for key in path {
+        match &place.inside {
+            Inside::Table(keys) if keys.contains_key(*key) => place = &keys[*key],
+            _ => return false,
+        }
+    }
+    matches!(&place.inside, Inside::Table(keys) if keys.is_empty())
 }
 
 fn headers(http: &Http, check: &mut Check<'_>) -> Vec<(HeaderName, HeaderValue)> {
@@ -170,7 +194,7 @@ fn headers(http: &Http, check: &mut Check<'_>) -> Vec<(HeaderName, HeaderValue)>
     headers
 }
 
-/// Whoever gives this key wants to keep people out: what would leave nobody to ask for, or fewer than are named, is refused.
+/// The users by name. A name without a hash is refused, and so is a key without a value, which may be half-written.
 fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<String, String> {
     let named = match &check.places.inside {
         Inside::Table(keys) => keys.get(USERS).map(|place| &place.inside),
@@ -186,10 +210,15 @@ fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<Str
                 );
             }
         }
+        // In so many words.
+        Some(Inside::Table(_)) => check.remark(
+            &[USERS],
+            "basic_auth_users is empty: no password is needed",
+        ),
         Some(_) => check.refuse_key(
             &[USERS],
-            "basic_auth_users names nobody, so everybody would get in",
-            "add a name with a bcrypt hash, or remove the key if nobody is to be asked",
+            "basic_auth_users has no value",
+            "add a name with a bcrypt hash, or write `basic_auth_users: {}` if no password is to be needed",
         ),
         None => {}
     }

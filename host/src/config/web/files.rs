@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use sha2::{Digest as _, Sha256};
 
 use crate::config::error::{ConfigError, Fault};
-use crate::config::source::{read_bounded, unreadable as unreadable_config};
+use crate::config::source::{MAX_BYTES, unreadable as unreadable_config};
+use crate::file_reader::{self, Content};
 
 /// Reads files, and remembers what it found.
 #[derive(Default)]
@@ -25,10 +26,10 @@ pub struct Inputs {
 }
 
 impl Files {
-    pub(super) fn read(&mut self, path: &Path) -> io::Result<Vec<u8>> {
-        let content = read_bounded(path);
+    pub(super) fn read(&mut self, path: &Path) -> io::Result<Content> {
+        let content = file_reader::read(path, MAX_BYTES as u64).map_err(io::Error::from);
         match &content {
-            Ok(bytes) => {
+            Ok(Content { bytes, .. }) => {
                 self.content.update((bytes.len() as u64).to_le_bytes());
                 self.content.update(bytes);
             }

@@ -313,6 +313,41 @@ fn hashes_and_keys_are_never_shown() {
 }
 
 #[test]
+fn a_protection_is_given_up_in_so_many_words_alone() {
+    let folder = Folder::new();
+    let users = format!("basic_auth_users:\n  alice: {HASH}\n");
+    let closed = folder.taken(&format!("{TLS}{users}"));
+    for (text, lacking) in [
+        ("{}", None),
+        ("basic_auth_users: {}\ntls_server_config: {}\n", None),
+        ("basic_auth_users: {}\n", Some("tls_server_config")),
+        (
+            "basic_auth_users: {}\ntls_server_config:\n",
+            Some("tls_server_config"),
+        ),
+        ("tls_server_config: {}\n", Some("basic_auth_users")),
+        ("rate_limit: {}\n", Some("basic_auth_users")),
+        (TLS, Some("basic_auth_users")),
+        (users.as_str(), Some("tls_server_config")),
+        (&format!("{TLS}{users}"), None),
+    ] {
+        let found = folder.taken(text).lacks(&closed);
+        assert_eq!(found.map(|(key, _)| key), lacking, "{text:?}");
+        assert_eq!(closed.lacks(&folder.taken(text)), None, "closing is free");
+    }
+    let verifying = WebConfig {
+        verifies_clients: true,
+        ..folder.taken(TLS)
+    };
+    assert_eq!(
+        folder.taken(TLS).lacks(&verifying).unwrap().0,
+        "client_auth_type"
+    );
+    let explicit = folder.taken(&format!("{TLS}  client_auth_type: NoClientCert\n"));
+    assert_eq!(explicit.lacks(&verifying), None);
+}
+
+#[test]
 fn a_user_without_a_hash_opens_no_door() {
     let folder = Folder::new();
     assert_snapshot!(folder.refused(&format!("basic_auth_users:\n  admin:\n  alice: {HASH}\n  bob: ~\n")), @r#"
@@ -325,10 +360,13 @@ fn a_user_without_a_hash_opens_no_door() {
     web.yml:1:21: there is no hash for "admin"
       help: make one with `htpasswd -nBC 10 ""` and write what follows the colon, or remove the name
     "#);
-    for nobody in ["", " ~", " {}"] {
+    let explicit = folder.taken(&format!("{TLS}basic_auth_users: {{}}\n"));
+    assert!(explicit.given_up.passwords && !explicit.given_up.tls && !explicit.asks_who());
+    assert!(explicit.remarks[0].contains("no password is needed"));
+    for nobody in ["", " ~"] {
         let refused = folder.refused(&format!("{TLS}basic_auth_users:{nobody}\n"));
         assert!(
-            refused.starts_with("web.yml:4:1: basic_auth_users names nobody"),
+            refused.starts_with("web.yml:4:1: basic_auth_users has no value"),
             "{refused}"
         );
         assert!(

@@ -1,9 +1,8 @@
 //! Where the loader finds libraries by name: its cache, and its default folders.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
+
+use crate::file_reader;
 
 /// The loader's cache, as far as it can be read.
 #[derive(Debug, Default)]
@@ -13,7 +12,9 @@ pub(super) struct Cache {
 
 impl Cache {
     pub(super) fn read() -> Self {
-        let bytes = fs::read("/etc/ld.so.cache").unwrap_or_default();
+        let cache = Path::new("/etc/ld.so.cache");
+        let read = file_reader::read(cache, super::LARGEST);
+        let bytes = read.map(|content| content.bytes).unwrap_or_default();
         Self {
             entries: entries(&bytes).unwrap_or_default(),
         }
@@ -38,10 +39,11 @@ impl Cache {
 
 /// Machines with libraries of several processors have them all in one cache.
 fn is_for_this_machine(path: &Path) -> bool {
-    let Ok(bytes) = fs::read(path) else {
+    let Ok(content) = file_reader::read(path, super::LARGEST) else {
         return false;
     };
-    super::super::image::Image::read(&bytes).is_ok_and(|image| image.is_for_this_machine().is_ok())
+    super::super::image::Image::read(&content.bytes)
+        .is_ok_and(|image| image.is_for_this_machine().is_ok())
 }
 
 /// The entries of glibc's cache, in its format since 2.2 (`struct cache_file_new`).

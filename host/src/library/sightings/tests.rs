@@ -49,6 +49,7 @@ impl World {
         let unavailable = self.unavailable.iter();
         let look = Look {
             folders: self.folders.clone(),
+            missing: Vec::new(),
             unavailable: unavailable
                 .map(|path| refusal(Path::new(path), Rule::Folder))
                 .collect(),

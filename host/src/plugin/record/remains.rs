@@ -11,7 +11,7 @@ use super::{
     layout::{Left, Machine, Said},
     machine,
 };
-use crate::library::Hash;
+use crate::{file_reader, library::Hash};
 
 /// The records of hosts that died.
 #[derive(Debug)]
@@ -50,8 +50,8 @@ impl Remains {
             .collect();
         files.sort();
         let now = machine::now();
-        let read = |file: &PathBuf| match fs::read(file) {
-            Ok(bytes) => suspects(&bytes, now),
+        let read = |file: &PathBuf| match file_reader::read(file, LARGEST) {
+            Ok(content) => suspects(&content.bytes, now),
             Err(error) => {
                 tracing::warn!(file = %file.display(), %error, "cannot read the record of a host that died");
                 Vec::new()
@@ -78,6 +78,9 @@ impl Remains {
 pub fn suspects_in(bytes: &[u8]) -> Vec<Suspect> {
     Said::read(bytes).map_or_else(Vec::new, |said| suspects(bytes, said.machine))
 }
+
+/// Of a record, in bytes.
+const LARGEST: u64 = 64 << 20;
 
 /// The suspects that one record names.
 fn suspects(bytes: &[u8], now: Machine) -> Vec<Suspect> {

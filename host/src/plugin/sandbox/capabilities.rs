@@ -70,6 +70,7 @@ mod tests {
             unix_sockets: false,
             read: vec![PathBuf::from("/a")],
             run: vec![PathBuf::from("/bin/b")],
+            no_udp: false,
         };
         assert_eq!(capabilities(&declared, None), Ok(expected));
     }

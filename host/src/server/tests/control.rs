@@ -305,8 +305,8 @@ pub(super) fn reloading(
 ) -> Arc<dyn Control> {
     struct Fake<F>(F);
     impl<F: Fn() -> Result<(), String> + Send + Sync> Control for Fake<F> {
-        fn reload(&self, _: &Actor) -> Result<(), String> {
-            (self.0)()
+        fn reload(&self, _: &Actor) -> Result<Vec<String>, String> {
+            (self.0)().map(|()| Vec::new())
         }
 
         fn check_now(&self, platform: &str, _: &Actor) -> CheckNow {

@@ -47,6 +47,7 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
         call_threads: 1,
         limits: Limits::default(),
         allow: None,
+        no_udp: false,
         hidden: Vec::new(),
     };
     let clock = Clock::start();

@@ -1,7 +1,6 @@
 //! What the kernel opens besides a program to run it: the loader of a binary, the interpreter of a script.
 
 use std::{
-    fs,
     io::Read as _,
     path::{Path, PathBuf},
 };
@@ -12,10 +11,13 @@ use object::{
     read::elf::{FileHeader, ProgramHeader as _},
 };
 
+use crate::file_reader;
+
 /// What the kernel starts in the program's place.
 pub(super) fn interpreter(program: &Path) -> Option<PathBuf> {
     let mut head = Vec::new();
-    let file = fs::File::open(program).ok()?;
+    // Without a thread: a worker that closes itself has one alone.
+    let (file, _) = file_reader::open(program).ok()?;
     file.take(HEAD).read_to_end(&mut head).ok()?;
     let path = match head.as_slice() {
         [b'#', b'!', line @ ..] => {

@@ -187,11 +187,14 @@ fn sockets(capabilities: &Capabilities) -> Result<[Refused; 2], BackendError> {
     } else {
         (&[], &[0, libc::IPPROTO_UDP])
     };
+    let is_closed =
+        |protocol: &c_int| capabilities.no_udp && [0, libc::IPPROTO_UDP].contains(protocol);
+    let datagram: Vec<_> = datagram.iter().copied().filter(|p| !is_closed(p)).collect();
     for family in [libc::AF_INET, libc::AF_INET6] {
         for kind in 0..=KIND {
             let protocols = match kind {
                 libc::SOCK_STREAM => stream,
-                libc::SOCK_DGRAM => datagram,
+                libc::SOCK_DGRAM => datagram.as_slice(),
                 _ => &[],
             };
             let kind = with_bits(1, KIND, kind)?;
