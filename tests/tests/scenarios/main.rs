@@ -19,6 +19,8 @@ mod command_line;
 #[cfg(target_os = "linux")]
 mod drill;
 mod faults_of_the_original;
+#[cfg(target_os = "linux")]
+mod files_that_block;
 mod harness;
 mod misbehaving_files;
 mod misbehaving_plugins;

@@ -6,65 +6,108 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::harness::{Host, PATIENCE, Setup, artifacts, conductor};
+use crate::harness::{Host, PATIENCE, Setup, conductor};
 
 #[test]
-fn the_default_config_watches_this_machine_within_ten_seconds() {
-    // The default's own plugins, HTTP endpoint and port; only the port is another, because tests run side by side.
-    let output = conductor(&["config", "default"]).output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    let port = std::net::TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap()
-        .port();
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("conductor.toml");
-    let text = text.replace("9750", &port.to_string()).replace(
-        "plugin_dirs = [\"plugins\"]",
-        &format!("plugin_dirs = [\"{}\"]", artifacts().display()),
-    );
-    fs::write(&file, &text).unwrap();
+fn the_default_config_watches_this_machine_from_any_folder_within_ten_seconds() {
+    // As the README says: the default written to a file, with its own page and port wherever those are.
     let setup = Setup::without_plugins();
-    for plugin in ["http", "tcp", "disk"] {
-        setup.install(&crate::harness::library(&format!(
-            "conductor_plugin_{plugin}"
-        )));
+    let text = conductor(&["config", "default"]).output().unwrap().stdout;
+    fs::write(setup.path("conductor.toml"), text).unwrap();
+    let elsewhere = tempfile::tempdir().unwrap();
+    for file in [None, Some(setup.path("conductor.toml"))] {
+        let own = Setup::without_plugins();
+        let mut command = conductor(&["run", "--web.listen-address", "127.0.0.1:0"]);
+        command
+            .env("XDG_STATE_HOME", own.folder.path())
+            .current_dir(elsewhere.path());
+        if let Some(file) = &file {
+            command.arg("--config.file").arg(file);
+        }
+        let mut host = Host::adopt(command.stderr(Stdio::piped()).spawn().unwrap(), own);
+        host.find_address();
+        let start = Instant::now();
+        let metrics = host.wait("a report of each", |m| {
+            m.sum("conductor_platform_up", &[]) >= 3.0
+        });
+        // Ten seconds are promised of an idle machine; this one runs the other tests too.
+        assert!(start.elapsed() < Duration::from_secs(30));
+        for plugin in ["disk", "http", "tcp"] {
+            assert!(
+                metrics.sum("conductor_platform_up", &[("plugin", plugin)]) >= 1.0,
+                "{plugin}\n{}",
+                host.log()
+            );
+            assert_eq!(
+                metrics.sum("plugin_failure_total", &[("plugin", plugin)]),
+                0.0
+            );
+        }
+        assert!(host.stop().success());
     }
+}
+
+#[test]
+fn the_builtin_config_is_well_without_a_server_and_behind_a_password() {
+    let setup = Setup::without_plugins();
+    let state = || {
+        let mut command = conductor(&["run"]);
+        command.env("XDG_STATE_HOME", setup.folder.path());
+        command
+    };
+    let once = state().arg("--once").output().unwrap();
+    let said =
+        String::from_utf8_lossy(&once.stdout).into_owned() + &String::from_utf8_lossy(&once.stderr);
+    assert_eq!(once.status.code(), Some(0), "{said}");
+    assert!(
+        said.contains("left out: run --once serves nothing"),
+        "{said}"
+    );
+
+    let hash = bcrypt::hash("wonder", 4).unwrap();
     fs::write(
-        &file,
-        text.replace(
-            &artifacts().display().to_string(),
-            &setup.plugin_dir().display().to_string(),
-        ),
+        setup.path("web.yml"),
+        format!("basic_auth_users:\n  a: {hash}\n"),
     )
     .unwrap();
-    let child = conductor(&["run", "--config.file"])
-        .arg(&file)
-        .args(["--web.listen-address", &format!("127.0.0.1:{port}")])
+    let child = state()
+        .args(["--web.listen-address", ":0", "--web.config.file"])
+        .arg(setup.path("web.yml"))
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut host = Host::adopt(child, setup);
-    host.find_address();
-    let start = Instant::now();
-    let metrics = host.wait("a report of each", |m| {
-        m.sum("conductor_platform_up", &[]) >= 3.0
-    });
-    // Ten seconds are promised of an idle machine; this one runs the other tests too.
-    assert!(start.elapsed() < Duration::from_secs(30));
-    for plugin in ["disk", "http", "tcp"] {
-        assert!(
-            metrics.sum("conductor_platform_up", &[("plugin", plugin)]) >= 1.0,
-            "{plugin}\n{}",
-            host.log()
-        );
-        assert_eq!(
-            metrics.sum("plugin_failure_total", &[("plugin", plugin)]),
-            0.0
-        );
+    let host = Host::adopt(child, Setup::without_plugins());
+    host.wait_for_log("healthy: connected in");
+    let log = host.log();
+    assert!(log.contains("left out: it asks for ${self.url}"), "{log}");
+    assert!(!log.contains("unhealthy"), "{log}");
+}
+
+#[test]
+fn a_plugin_that_is_nowhere_is_searched_for_in_folders_that_are_named() {
+    let setup = Setup::new().platform("a", "nosuch", "{}");
+    let broken = setup.path("plugins/broken.so");
+    fs::write(&broken, "no library").unwrap();
+    let file = setup.write();
+    let text = fs::read_to_string(&file).unwrap();
+    let folders = "plugin_dirs = [\"plugins\", \"gone\", \"empty\"]";
+    fs::create_dir(setup.path("empty")).unwrap();
+    fs::write(&file, text.replace("plugin_dirs = [\"plugins\"]", folders)).unwrap();
+    let once = conductor(&["run", "--once", "--config.file"])
+        .arg(&file)
+        .env("COLUMNS", "400")
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&once.stderr).into_owned();
+    for part in [
+        "no library has the plugin id nosuch",
+        "/gone (no such folder)",
+        "/empty (no plugins in it)",
+        "/plugins (has disk, fault, http, tcp; 1 file refused: ",
+        "broken.so: refused by rule format",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
     }
-    assert!(host.stop().success());
 }
 
 #[test]
@@ -150,20 +193,75 @@ fn metrics_and_status_answer_while_every_plugin_hangs() {
 }
 
 #[test]
-fn a_taken_port_sends_the_samples_to_the_log_until_it_is_free() {
+fn a_taken_port_is_fatal_with_the_reason() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = taken.local_addr().unwrap();
-    let setup = Setup::new().platform("shop", "fault", "{}");
+    let address = taken.local_addr().unwrap().to_string();
+    for (address, code, reason) in [
+        (address.as_str(), 1, "another process listens on this port"),
+        ("192.0.2.1:0", 1, "no network interface of this machine"),
+        ("127.0.0.1", 2, "it has no port"),
+        ("127.0.0.1:99999", 2, "its port is no number"),
+    ] {
+        let setup = Setup::new().platform("shop", "fault", "{}");
+        let output = setup
+            .command(&["run", "--web.listen-address", address])
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(code), "{said}");
+        assert!(said.contains(reason) && said.contains(address), "{said}");
+        assert!(!said.contains("healthy"), "nothing is checked: {said}");
+    }
+}
+
+#[test]
+fn a_second_host_on_the_same_state_is_refused_and_commands_are_not() {
+    let host = Setup::new().platform("shop", "fault", "{}").start();
+    host.wait("a check", |m| m.checks("shop", "healthy") >= 1.0);
+    let second = host
+        .setup
+        .command(&["run", "--web.listen-address", "127.0.0.1:0"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    assert_eq!(second.status.code(), Some(1), "{said}");
+    assert!(said.contains("already uses the state folder"), "{said}");
+    assert!(
+        said.contains(&format!("process {}", host.child.id())),
+        "{said}"
+    );
+    assert!(said.contains("host.state_dir"), "{said}");
+    for arguments in [
+        &["run", "--once"][..],
+        &["plugin", "list"],
+        &["config", "check"],
+    ] {
+        let output = host.setup.command(arguments).output().unwrap();
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
+    }
+    let before = host.metrics().checks("shop", "healthy");
+    host.wait("more checks", |m| m.checks("shop", "healthy") > before);
+}
+
+#[test]
+fn all_addresses_are_served_and_asked_by_the_port_alone() {
+    let setup = Setup::new().platform("own", "tcp", r#"{ address = "${self.address}" }"#);
     let child = setup
-        .command(&["run", "--web.listen-address", &address.to_string()])
+        .command(&["run", "--web.listen-address", ":0"])
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut host = Host::adopt(child, setup);
-    host.wait_for_log("cannot listen on");
-    host.wait_for_log("health_check_total{platform=\"shop\",plugin=\"fault\",status=\"healthy\"}");
-    drop(taken);
     host.find_address();
-    let metrics = host.wait("the same counters", |m| m.checks("shop", "healthy") >= 2.0);
-    assert!(metrics.due("shop") >= 2.0);
+    let port = host.address.port();
+    host.address = ([127, 0, 0, 1], port).into();
+    host.wait("its own port", |m| m.checks("own", "healthy") >= 1.0);
+    for (variable, value) in [
+        ("CONDUCTOR_ADDRESS", format!(":{port}")),
+        ("CONDUCTOR_WEB_LISTEN_ADDRESS", format!("0.0.0.0:{port}")),
+        ("CONDUCTOR_WEB_LISTEN_ADDRESS", format!("localhost:{port}")),
+    ] {
+        let status = conductor(&["status"]).env(variable, &value).output();
+        assert!(status.unwrap().status.success(), "{variable}={value}");
+    }
 }

@@ -11,7 +11,12 @@ use std::{
     net::TcpListener,
     os::{
         fd::OwnedFd,
-        unix::{net::UnixDatagram, process::CommandExt as _},
+        linux::net::SocketAddrExt as _,
+        unix::{
+            fs::PermissionsExt,
+            net::{SocketAddr, UnixDatagram},
+            process::CommandExt as _,
+        },
     },
     path::PathBuf,
     process::{Command, Stdio},
@@ -20,7 +25,7 @@ use std::{
 
 use seccompiler::{BpfMap, BpfProgram, compile_from_json};
 
-use crate::harness::{Host, PATIENCE, Setup, workspace};
+use crate::harness::{Host, PATIENCE, Setup, artifacts, workspace};
 
 #[test]
 fn a_worker_is_closed_and_works_under_the_system_calls_that_the_unit_leaves() {
@@ -117,6 +122,182 @@ fn a_port_that_was_opened_before_is_served() {
     host.find_address();
     assert_eq!(host.address, address);
     host.wait("checks", |m| m.checks("p", "healthy") >= 1.0);
+}
+
+#[test]
+fn a_socket_in_the_abstract_namespace_is_notified_as_well() {
+    let name = format!("conductor-test-{}", std::process::id());
+    let address = SocketAddr::from_abstract_name(&name).unwrap();
+    let socket = UnixDatagram::bind_addr(&address).unwrap();
+    socket.set_read_timeout(Some(PATIENCE)).unwrap();
+    let setup = Setup::new().platform("p", "fault", "{}");
+    let child = setup
+        .command(&["run", "--web.listen-address", "127.0.0.1:0"])
+        .env("NOTIFY_SOCKET", format!("@{name}"))
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let host = Host::adopt(child, setup);
+    told(&socket, "READY=1");
+    host.signal("TERM");
+    told(&socket, "STOPPING=1");
+}
+
+#[test]
+fn a_host_that_was_started_with_all_signals_blocked_stops_at_sigterm() {
+    let setup = Setup::new().platform("p", "fault", "{}");
+    let conductor = setup.command(&["run", "--web.listen-address", "127.0.0.1:0"]);
+    let child = Command::new("env")
+        .args(["--block-signal", "--ignore-signal=CHLD"])
+        .arg(conductor.get_program())
+        .args(conductor.get_args())
+        .env("NO_COLOR", "1")
+        .stdin(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut host = Host::adopt(child, setup);
+    host.find_address();
+    host.wait("checks", |m| m.checks("p", "healthy") >= 1.0);
+    let plugins = host.status()["plugins"].clone();
+    let worker = plugins[0]["pid"].as_u64().unwrap();
+    for process in [u64::from(host.child.id()), worker] {
+        let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+        let blocked = status.lines().find(|line| line.starts_with("SigBlk:"));
+        assert_eq!(blocked, Some("SigBlk:\t0000000000000000"), "{process}");
+    }
+    assert!(host.stop().success());
+}
+
+#[test]
+fn a_reload_by_systemd_fails_on_a_mistake_and_leaves_the_host_alone() {
+    let host = Setup::new().platform("p", "fault", "{}").start();
+    let text = fs::read_to_string(unit()).unwrap();
+    let file = host.setup.path("conductor.toml");
+    let steps: Vec<_> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("ExecReload="))
+        .map(|step| {
+            let program = artifacts().join("conductor");
+            step.replace("/usr/bin/conductor", &program.display().to_string())
+                .replace("/etc/conductor/conductor.toml", &file.display().to_string())
+                .replace("$MAINPID", &host.child.id().to_string())
+        })
+        .collect();
+    // As systemd runs them: each only if the one before went well.
+    let reload = || {
+        let script = steps.join(" && ");
+        Command::new("sh").args(["-c", &script]).output().unwrap()
+    };
+    let good = fs::read_to_string(&file).unwrap();
+    fs::write(
+        &file,
+        format!("{good}\n[platform.p2]\nplugin = \"fault\"\ntimeot = \"1s\"\n"),
+    )
+    .unwrap();
+    let refused = reload();
+    assert_eq!(refused.status.code(), Some(3));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("did you mean `timeout`?"), "{said}");
+    fs::write(
+        &file,
+        format!("{good}\n[platform.p3]\nplugin = \"fault\"\n"),
+    )
+    .unwrap();
+    assert!(reload().status.success());
+    host.wait("the new platform", |m| m.checks("p3", "healthy") >= 1.0);
+    assert!(!host.log().contains("was not reloaded"), "{}", host.log());
+}
+
+#[test]
+fn the_packages_scripts_start_and_stop_services_by_debians_tools_alone() {
+    // Those obey policy-rc.d and remember what the administrator has disabled. All tools are stand-ins that note how they
+    // were called; `/run` is the test's own.
+    let tools = tempfile::tempdir().unwrap();
+    let calls = tools.path().join("calls");
+    for tool in [
+        "systemctl",
+        "adduser",
+        "install",
+        "touch",
+        "rm",
+        "rmdir",
+        "deb-systemd-invoke",
+        "deb-systemd-helper",
+    ] {
+        let path = tools.path().join(tool);
+        fs::write(
+            &path,
+            format!("#!/bin/sh\necho {tool} \"$@\" >> {}\n", calls.display()),
+        )
+        .unwrap();
+        fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).unwrap();
+    }
+    let run = |script: &str, arguments: &str| -> String {
+        let _ = fs::remove_file(&calls);
+        let script = workspace().join("packaging/debian").join(script);
+        let inside = format!(
+            "mount -t tmpfs tmpfs /run && mkdir -p /run/systemd/system && PATH={}:$PATH sh {} {arguments}",
+            tools.path().display(),
+            script.display()
+        );
+        let output = Command::new("unshare")
+            .args(["--mount", "sh", "-c", &inside])
+            .output()
+            .unwrap();
+        let called = fs::read_to_string(&calls).unwrap_or_default();
+        assert!(
+            output.status.success(),
+            "{script:?} {arguments}: {output:?}\n{called}"
+        );
+        called
+    };
+    if !Command::new("unshare")
+        .args(["--mount", "true"])
+        .status()
+        .unwrap()
+        .success()
+    {
+        eprintln!("skipped: no mount namespace can be made here");
+        return;
+    }
+    let installed = run("postinst", "configure");
+    assert!(
+        installed.contains("deb-systemd-helper enable conductor.service"),
+        "{installed}"
+    );
+    assert!(
+        installed.contains("deb-systemd-invoke start conductor.service"),
+        "{installed}"
+    );
+    let upgraded = run("postinst", "configure 0.1.0");
+    assert!(
+        upgraded.contains("deb-systemd-invoke restart conductor.service"),
+        "{upgraded}"
+    );
+    let removed = run("prerm", "remove");
+    assert!(
+        removed.contains("deb-systemd-invoke stop conductor.service"),
+        "{removed}"
+    );
+    assert_eq!(run("prerm", "upgrade 0.2.0"), "");
+    let purged = run("postrm", "purge");
+    assert!(
+        purged.contains("deb-systemd-helper purge conductor.service"),
+        "{purged}"
+    );
+    for called in [
+        installed,
+        upgraded,
+        removed,
+        purged,
+        run("postrm", "remove"),
+    ] {
+        for line in called.lines().filter(|line| line.starts_with("systemctl")) {
+            let harmless = line.ends_with("daemon-reload") || line.contains("is-active");
+            assert!(harmless, "{line}");
+        }
+    }
 }
 
 /// A host that tells a socket of the test's what it would tell systemd.
