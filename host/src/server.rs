@@ -2,8 +2,9 @@
 //!
 //! It serves while everything else is stuck, and no client can hurt the checks: header size, time and the
 //! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
-//! the JSON, the pages) is made on a thread of its own, one at a time. So is what a client can ask the host to do, where the
-//! operator allows it. Streams of events go on for as long as their clients take what is sent, and are few enough to
+//! the JSON, the pages) is made on a thread of its own, one at a time, and once for all who wait for it; what clients have
+//! not read of it is limited over all connections ([`Limits::response_bytes`]). What a client can ask the host to do, where the
+//! operator allows it, is done one at a time, too. Streams of events go on for as long as their clients take what is sent, and are few enough to
 //! leave others a place. Who gets in at all is the web config's to say ([`Security`]), for every route alike;
 //! where it says nothing, browsers are kept to the names of this host.
 use std::convert::Infallible;
@@ -18,14 +19,18 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::ServerConfig;
 use tower::ServiceExt as _;
 
 mod api;
+mod body;
+mod budget;
 mod connections;
 mod control;
 mod events;
+mod flights;
 mod listen;
 mod names;
 #[cfg(feature = "prometheus")]
@@ -47,6 +52,7 @@ pub use security::Security;
 pub use surface::{Control, Source, Surface};
 
 use crate::{actor::Actor, config::web::subject};
+use budget::Budget;
 use connections::{Activity, Busy, Connections};
 use events::Streaming;
 use names::Names;
@@ -124,11 +130,23 @@ impl Server {
 
     /// Serves until `shutdown` is done, then gives running requests [`Limits::drain_time`] to end.
     pub async fn serve(self, surface: Surface, shutdown: impl Future<Output = ()>) {
-        let (close, closing) = watch::channel(false);
         let connections = Connections::default();
+        let budget = Budget::new(self.limits.response_bytes, connections.readers());
+        self.serve_within(surface, shutdown, connections, budget)
+            .await;
+    }
+
+    async fn serve_within(
+        self,
+        surface: Surface,
+        shutdown: impl Future<Output = ()>,
+        connections: Connections,
+        budget: Budget,
+    ) {
+        let (close, closing) = watch::channel(false);
         let server = Accepting {
             service: Service {
-                routes: routes::routes(surface, self.limits),
+                routes: routes::routes(surface, self.limits, budget),
                 limits: self.limits,
                 security: self.security,
                 names: Names::new(self.listener.local_addr().ok(), self.external_url),
@@ -158,6 +176,11 @@ pub struct Limits {
     pub body_bytes: u64,
     /// How long a request may take from its header to the last byte of the response.
     pub request_time: Duration,
+    /// How long a client may take nothing of a response that is ready for it.
+    pub write_time: Duration,
+    /// How many bytes of responses may be in memory because clients have not read them, over all connections. A further
+    /// rendering has slow readers closed, or is answered with 503.
+    pub response_bytes: usize,
     /// How long a request waits for its turn at what is made one at a time, before it is answered with 503.
     pub turn_time: Duration,
     /// How long a scraper may take nothing while more is ready for it, before its rendering is given up so that
@@ -183,6 +206,8 @@ impl Default for Limits {
             header_time: Duration::from_secs(10),
             body_bytes: 64 << 10,
             request_time: Duration::from_secs(30),
+            write_time: Duration::from_secs(10),
+            response_bytes: 64 << 20,
             turn_time: Duration::from_secs(10),
             stall_time: Duration::from_secs(3),
             stream_time: Duration::from_secs(60),
@@ -240,6 +265,7 @@ impl Service {
     /// when connections run short.
     async fn serve(mut self, stream: TcpStream, busy: Busy) {
         let _ = stream.set_nodelay(true);
+        limit_send_buffer(&stream);
         let config = self.security.current().await;
         let Some(tls) = config.tls.clone() else {
             return self.serve_requests(stream, busy, Actor::default()).await;
@@ -321,20 +347,27 @@ impl Service {
         let mut closed = false;
         loop {
             let activity = *busy.borrow_and_update();
-            let time_left = match (activity, closed) {
-                (Activity::Request, _) => Some(limits.request_time),
-                (Activity::Stream, false) => Some(limits.stream_time),
+            let deadline = match (activity, closed) {
+                (Activity::Request(began, backlog), _) => {
+                    let stalled = backlog.map(|backlog| backlog.last + limits.write_time);
+                    let deadline = began + limits.request_time;
+                    Some(stalled.map_or(deadline, |stalled| stalled.min(deadline)))
+                }
+                (Activity::Stream(backlog), false) => {
+                    backlog.map(|backlog| backlog.last + limits.stream_time)
+                }
                 // Its client asks again, and finds out whether there is a next host.
-                (Activity::Stream, true) => return,
-                (Activity::Idle, true) => Some(LAST_WORDS),
+                (Activity::Stream(_), true) => return,
+                (Activity::Idle, true) => Some(Instant::now() + LAST_WORDS),
                 (Activity::Idle, false) => None,
             };
+            let streams = matches!(activity, Activity::Stream(_));
             tokio::select! {
                 _ = connection.as_mut() => return,
                 changed = busy.changed() => if changed.is_err() { return },
-                () = over(time_left) => return,
+                () = over(deadline) => return,
                 // Its client asks again, and finds out whether it is still let in.
-                () = outdated.as_mut(), if activity == Activity::Stream => return,
+                () = outdated.as_mut(), if streams => return,
                 changed = closing.changed(), if !closed => {
                     closed = true;
                     // A server that was dropped instead of shut down has no time for its clients.
@@ -357,14 +390,15 @@ pub async fn serve_stream(
 ) {
     // Kept, so that the connection is not told to close.
     let (_open, closing) = watch::channel(false);
+    let connections = Connections::default();
+    let budget = Budget::new(limits.response_bytes, connections.readers());
     let service = Service {
-        routes: routes::routes(surface, limits),
+        routes: routes::routes(surface, limits, budget),
         limits,
         security,
         names: Names::default(),
         closing,
     };
-    let connections = Connections::default();
     connections.spawn(move |busy| service.serve_requests(stream, busy, Actor::default()));
     connections.all_ended().await;
 }
@@ -385,10 +419,21 @@ async fn shake_hands(
     TlsAcceptor::from(tls).accept(stream).await
 }
 
-/// Ends after `time`, or never.
-async fn over(time: Option<Duration>) {
-    match time {
-        Some(time) => tokio::time::sleep(time).await,
+/// Keeps the kernel from holding megabytes of a response for a client that does not read.
+fn limit_send_buffer(stream: &TcpStream) {
+    #[cfg(unix)]
+    if let Err(error) = rustix::net::sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)
+    {
+        tracing::debug!("cannot limit the send buffer of a connection: {error}");
+    }
+    #[cfg(not(unix))]
+    let _ = stream;
+}
+
+/// Ends at `deadline`, or never.
+async fn over(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
     }
 }
@@ -430,6 +475,10 @@ impl Pauses {
 /// How long a connection without a request has at shutdown to send what is left of its last response.
 /// hyper would let one that has sent half a header wait for the other half.
 const LAST_WORDS: Duration = Duration::from_millis(100);
+
+/// The kernel takes twice as much, for its own bookkeeping.
+#[cfg(unix)]
+const SEND_BUFFER_BYTES: usize = 256 << 10;
 
 const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
 const LONGEST_PAUSE: Duration = Duration::from_secs(1);

@@ -21,7 +21,7 @@ use super::{FAMILIES, Family, Kind, Metrics, Sample, Snapshot, Value};
 mod tests;
 
 /// A format that a scraper can ask for.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Format {
     /// Prometheus's text format, 0.0.4.
     Text,

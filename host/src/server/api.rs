@@ -1,6 +1,10 @@
 //! `/api/v1`: what the host knows as JSON, and what it can be asked to do.
 
-use std::fmt::Display;
+use std::{
+    fmt::Display,
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+};
 
 use axum::{
     body::Bytes,
@@ -41,24 +45,28 @@ pub(super) fn routes() -> axum::Router<Shown> {
 }
 
 async fn status(State(shown): State<Shown>) -> Response {
-    json(&shown, |source| Some(source.status())).await
+    json(&shown, "status", |source| Some(source.status())).await
 }
 
 async fn platforms(State(shown): State<Shown>) -> Response {
-    json(&shown, |source| Some(source.status().platforms)).await
+    json(&shown, "platforms", |source| {
+        Some(source.status().platforms)
+    })
+    .await
 }
 
 async fn plugins(State(shown): State<Shown>) -> Response {
-    json(&shown, |source| Some(source.overview().plugins)).await
+    json(&shown, "plugins", |source| Some(source.overview().plugins)).await
 }
 
 async fn windows(State(shown): State<Shown>) -> Response {
-    json(&shown, |source| Some(source.maintenance())).await
+    json(&shown, "maintenance", |source| Some(source.maintenance())).await
 }
 
 async fn platform(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
     let asked = name.clone();
-    let answer = json(&shown, move |source| source.platform(&asked)).await;
+    let key = format!("platforms/{name}");
+    let answer = json(&shown, &key, move |source| source.platform(&asked)).await;
     match answer.status() {
         StatusCode::NOT_FOUND => no_such_platform(&name),
         _ => answer,
@@ -177,37 +185,71 @@ pub(super) async fn control_in(
     }
 }
 
-/// Shows something of the host's as JSON; 404 where there is nothing of the kind.
+/// Shows something of the host's as JSON; 404 where there is nothing of the kind. `key` tells it from others.
 async fn json<T: Serialize + Send + 'static>(
     shown: &Shown,
+    key: &str,
     look: impl FnOnce(&dyn Source) -> Option<T> + Send + 'static,
 ) -> Response {
-    show(shown, "application/json", move |source| {
+    show(shown, key, "application/json", move |source| {
         look(source).map(|found| serde_json::to_string(&found))
     })
     .await
 }
 
+/// A text that was made for all who waited for it.
+#[derive(Clone)]
+pub(super) enum Rendering {
+    Text(Bytes),
+    /// There is nothing of the kind.
+    Missing,
+    /// There is no memory for it.
+    NoRoom,
+    /// It could not be made, for this reason.
+    Failed(Arc<str>),
+}
+
 /// Shows a text that is made of something of the host's; 404 where there is nothing of the kind.
+///
+/// Requests with the same `key` and `content_type` share one rendering.
 pub(super) async fn show<E: Display + Send + 'static>(
     shown: &Shown,
+    key: &str,
     content_type: &'static str,
     make: impl FnOnce(&dyn Source) -> Option<Result<String, E>> + Send + 'static,
 ) -> Response {
-    let source = shown.surface.source.clone();
-    let Some(text) = shown.looks.start(move || make(&*source)).await else {
+    if !shown.budget.room().await {
         return busy();
-    };
-    let why = match text.await {
-        Ok(None) => return StatusCode::NOT_FOUND.into_response(),
-        Ok(Some(Ok(text))) => {
+    }
+    let (source, budget) = (shown.surface.source.clone(), shown.budget.clone());
+    let rendering =
+        shown
+            .renderings
+            .share(format!("{content_type} {key}"), &shown.looks, move || {
+                // Others may have taken the room while this one waited for its turn.
+                if !budget.has_room() {
+                    return Rendering::NoRoom;
+                }
+                match catch_unwind(AssertUnwindSafe(|| make(&*source))) {
+                    Ok(Some(Ok(mut text))) => {
+                        text.shrink_to_fit();
+                        Rendering::Text(budget.charge(text))
+                    }
+                    Ok(Some(Err(error))) => Rendering::Failed(error.to_string().into()),
+                    Ok(None) => Rendering::Missing,
+                    Err(_) => Rendering::Failed("it panicked".into()),
+                }
+            });
+    let why = match rendering.await {
+        Some(Rendering::Text(text)) => {
             let no_store = (header::CACHE_CONTROL, "no-store");
             return ([(header::CONTENT_TYPE, content_type), no_store], text).into_response();
         }
-        Ok(Some(Err(error))) => error.to_string(),
-        Err(error) => error.to_string(),
+        Some(Rendering::Missing) => return StatusCode::NOT_FOUND.into_response(),
+        Some(Rendering::NoRoom) | None => return busy(),
+        Some(Rendering::Failed(why)) => why,
     };
-    tracing::error!("what a client asked to see could not be put together: {why}");
+    tracing::error!("failed to build the response that a client asked for: {why}");
     let text = r#"{"error":"the status could not be put together; see the host's log"}"#;
     let json = [(header::CONTENT_TYPE, "application/json")];
     (StatusCode::INTERNAL_SERVER_ERROR, json, text).into_response()

@@ -1,14 +1,15 @@
 //! The connections there are, which of them have a request, and which has to go for another.
 use std::collections::BTreeMap;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
-use hyper::body::{Frame, SizeHint};
+use axum::body::Body;
 use tokio::sync::{Notify, watch};
 use tokio::task::AbortHandle;
+use tokio::time::Instant;
+
+use super::body::ResponseBody;
 
 /// All open connections. Dropping it closes them.
 #[derive(Default)]
@@ -65,6 +66,11 @@ impl Connections {
         }
     }
 
+    /// The clients behind them.
+    pub(super) fn readers(&self) -> Readers {
+        Readers(Arc::clone(&self.shared))
+    }
+
     /// Returns once the last connection has ended.
     pub(super) async fn all_ended(&self) {
         while !self.shared.lock().open.is_empty() {
@@ -86,10 +92,46 @@ impl Drop for Connections {
 pub(super) enum Activity {
     /// It has no request.
     Idle,
-    /// It has one, which is to end soon.
-    Request,
-    /// It has one whose response goes on for as long as the client wants: noted anew at each piece it takes.
-    Stream,
+    /// It has one since this instant, which is to end soon.
+    Request(Instant, Option<Backlog>),
+    /// It has one whose response goes on for as long as the client wants.
+    Stream(Option<Backlog>),
+}
+
+/// Output that is ready for a client which has not taken it yet.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Backlog {
+    /// When the client was last without one.
+    pub(super) since: Instant,
+    /// When the client last took a part.
+    pub(super) last: Instant,
+    /// Bytes taken since the beginning of it.
+    taken: u64,
+}
+
+impl Activity {
+    fn backlog(&self) -> Option<Backlog> {
+        match self {
+            Self::Idle => None,
+            Self::Request(_, backlog) | Self::Stream(backlog) => *backlog,
+        }
+    }
+
+    fn backlog_mut(&mut self) -> Option<&mut Option<Backlog>> {
+        match self {
+            Self::Idle => None,
+            Self::Request(_, backlog) | Self::Stream(backlog) => Some(backlog),
+        }
+    }
+}
+
+impl Backlog {
+    /// Whether the client reads too slowly to be worth the memory when that is short.
+    fn is_slow(&self, now: Instant) -> bool {
+        let time = now.saturating_duration_since(self.since);
+        let expected = u128::from(SLOWEST_RATE) * time.as_millis() / 1000;
+        time >= GRACE && u128::from(self.taken) < expected
+    }
 }
 
 /// Whether a connection has a request.
@@ -107,7 +149,8 @@ impl Busy {
 
     /// Says that a request has begun; it ends when the result is dropped.
     pub(super) fn begin(&self) -> Request {
-        self.activity.send_replace(Activity::Request);
+        self.activity
+            .send_replace(Activity::Request(Instant::now(), None));
         Request(self.clone())
     }
 }
@@ -118,11 +161,36 @@ pub(super) struct Request(Busy);
 impl Request {
     /// The body of its response; the request ends with it. One that `streams` may go on for ever.
     pub(super) fn with(self, body: Body, streams: bool) -> ResponseBody {
-        ResponseBody {
-            body,
-            streams,
-            request: self,
+        if streams {
+            self.0.activity.send_replace(Activity::Stream(None));
         }
+        ResponseBody::new(body, self)
+    }
+
+    /// The client has taken as many bytes of what there is for it.
+    pub(super) fn took(&self, bytes: usize) {
+        self.0.activity.send_modify(|activity| {
+            let Some(backlog) = activity.backlog_mut() else {
+                return;
+            };
+            let now = Instant::now();
+            let backlog = backlog.get_or_insert(Backlog {
+                since: now,
+                last: now,
+                taken: 0,
+            });
+            backlog.last = now;
+            backlog.taken += bytes as u64;
+        });
+    }
+
+    /// There is nothing for the client at this moment.
+    pub(super) fn caught_up(&self) {
+        self.0.activity.send_if_modified(|activity| {
+            activity
+                .backlog_mut()
+                .is_some_and(|backlog| backlog.take().is_some())
+        });
     }
 }
 
@@ -133,35 +201,21 @@ impl Drop for Request {
     }
 }
 
-/// The body of a response, which carries the end of its request.
-pub(super) struct ResponseBody {
-    body: Body,
-    streams: bool,
-    request: Request,
-}
+/// Clients with a response under way.
+#[derive(Clone, Default)]
+pub(super) struct Readers(Arc<Shared>);
 
-impl hyper::body::Body for ResponseBody {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        let frame = Pin::new(&mut self.body).poll_frame(context);
-        if self.streams && frame.is_ready() {
-            let activity = &self.request.0.activity;
-            activity.send_replace(Activity::Stream);
-        }
-        frame
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+impl Readers {
+    /// Closes the connections of those that read slowly; returns how many.
+    pub(super) fn close_slow(&self) -> usize {
+        let now = Instant::now();
+        let table = self.0.lock();
+        let open = table.open.values();
+        let slow = open.filter(|connection| {
+            let backlog = connection.busy.borrow().backlog();
+            backlog.is_some_and(|backlog| backlog.is_slow(now))
+        });
+        slow.inspect(|connection| connection.abort.abort()).count()
     }
 }
 
@@ -215,5 +269,32 @@ impl Drop for Entry {
     fn drop(&mut self) {
         self.shared.lock().open.remove(&self.id);
         self.shared.changed.notify_one();
+    }
+}
+
+/// Bytes a second that a client must take of a response to keep its connection when memory for responses is short.
+const SLOWEST_RATE: u64 = 256 << 10;
+/// How long a client is not called slow.
+const GRACE: Duration = Duration::from_secs(1);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_is_slow_by_its_rate_after_a_second() {
+        let since = Instant::now();
+        let slow = |taken, ms| {
+            let backlog = Backlog {
+                since,
+                last: since,
+                taken,
+            };
+            backlog.is_slow(since + Duration::from_millis(ms))
+        };
+        assert!(!slow(0, 999), "it has had no time");
+        assert!(slow(0, 1000));
+        assert!(slow(500 << 10, 2000));
+        assert!(!slow(512 << 10, 2000));
     }
 }

@@ -64,10 +64,24 @@ pub(super) fn reloaded(result: Result<Vec<String>, String>) -> Response {
             text.into_response()
         }
         Err(message) => {
-            let text = format!("{}\n", message.trim_end());
+            let text = format!("{}\n", cut(message.trim_end()));
             (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
         }
     }
+}
+
+/// No more of a text than a client is told: each of many clients may leave it unread.
+fn cut(text: &str) -> std::borrow::Cow<'_, str> {
+    if text.len() <= MESSAGE_BYTES {
+        return text.into();
+    }
+    let end = text.floor_char_boundary(MESSAGE_BYTES);
+    let left = text.len() - end;
+    format!(
+        "{}\n… and {left} bytes more; see the host's log",
+        &text[..end]
+    )
+    .into()
 }
 
 /// What was asked for has panicked.
@@ -138,3 +152,6 @@ pub(super) fn no_such_platform(name: &str) -> Response {
     let text = format!("No platform is called {}.\n", name.escape_debug());
     (StatusCode::NOT_FOUND, text).into_response()
 }
+
+/// The longest message about a reload, in bytes.
+const MESSAGE_BYTES: usize = 48 << 10;

@@ -21,6 +21,7 @@ mod table;
 #[cfg(test)]
 mod tests;
 
+use super::budget::Budget;
 use super::offload::Offload;
 use super::{Limits, Source};
 use crate::clock::Clock;
@@ -39,6 +40,7 @@ pub(super) struct Events {
 struct Shared {
     source: Arc<dyn Source>,
     looks: Offload,
+    budget: Budget,
     places: Arc<Semaphore>,
     arrivals: Mutex<Arrivals>,
 }
@@ -71,11 +73,17 @@ struct Client {
 }
 
 impl Events {
-    pub(super) fn new(source: Arc<dyn Source>, looks: Offload, limits: Limits) -> Self {
+    pub(super) fn new(
+        source: Arc<dyn Source>,
+        looks: Offload,
+        budget: Budget,
+        limits: Limits,
+    ) -> Self {
         Self {
             shared: Arc::new(Shared {
                 source,
                 looks,
+                budget,
                 places: Arc::new(Semaphore::new(limits.streams)),
                 arrivals: Mutex::default(),
             }),
@@ -151,11 +159,13 @@ impl Shared {
         // Kept here for when there is no turn at looking: then they are told the next time.
         let held = Arc::new(Mutex::new(Some((table, clients))));
         let (source, taken) = (Arc::clone(&self.source), Arc::clone(&held));
+        let budget = self.budget.clone();
         let looking = self.looks.start(move || {
             let mut held = taken.lock().unwrap_or_else(PoisonError::into_inner);
             let (mut table, mut clients) = held.take()?;
             table.look(source.status());
-            clients.retain_mut(|client| client.tell(&mut table));
+            table.budget.get_or_insert_with(|| budget.clone());
+            clients.retain_mut(|client| client.tell(&mut table, &budget));
             Some((table, clients))
         });
         match looking.await {
@@ -176,8 +186,13 @@ impl Shared {
 }
 
 impl Client {
-    /// Tells it what it does not know yet; `false` when it has gone or does not listen.
-    fn tell(&mut self, table: &mut Table) -> bool {
+    /// Tells it what it does not know yet; `false` when it has gone or does not listen. While there is no room, it waits
+    /// for the next look.
+    fn tell(&mut self, table: &mut Table, budget: &Budget) -> bool {
+        if !budget.has_room() {
+            self.fresh.get_or_insert_with(|| table.id_before());
+            return !self.sender.is_closed();
+        }
         let news = match (self.fresh.take(), self.kind) {
             (Some(last), Kind::Api) => table.since(last.as_deref()),
             (Some(_), Kind::Page) => table.all_for_page(),

@@ -5,7 +5,7 @@ use axum::http::{HeaderMap, HeaderName, header};
 use crate::metrics::prometheus::Format;
 
 /// What a scraper wants, by its headers.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Wanted {
     pub(super) format: Format,
     pub(super) gzip: bool,

@@ -1,7 +1,10 @@
 //! The API described for programs: OpenAPI 3.1, whose schemas are made from the types that the answers are.
 
+use std::sync::LazyLock;
+
 use axum::{
-    Json,
+    body::Bytes,
+    http::header,
     response::{IntoResponse as _, Response},
 };
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
@@ -13,7 +16,9 @@ use crate::state::{
 };
 
 pub(super) async fn serve() -> Response {
-    Json(document()).into_response()
+    static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());
+    let json = [(header::CONTENT_TYPE, "application/json")];
+    (json, Bytes::clone(&TEXT)).into_response()
 }
 
 /// The description.

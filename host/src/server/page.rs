@@ -48,7 +48,8 @@ pub(super) fn routes() -> axum::Router<Shown> {
 
 async fn list(State(shown): State<Shown>, Query(query): Query<Vec<(String, String)>>) -> Response {
     let wanted = Wanted::of(&query);
-    api::show(&shown, HTML, move |source| {
+    let key = wanted.address();
+    api::show(&shown, &key, HTML, move |source| {
         Some(list::List::of(source, &wanted).render())
     })
     .await
@@ -59,7 +60,8 @@ async fn rows(State(shown): State<Shown>, Query(query): Query<Vec<(String, Strin
     let wanted = Wanted::of(&query);
     let names = query.into_iter().filter(|(key, _)| key == "n");
     let names: Vec<String> = names.map(|(_, name)| name).take(ROWS_AT_ONCE).collect();
-    api::show(&shown, HTML, move |source| {
+    let key = format!("rows {} {names:?}", wanted.address());
+    api::show(&shown, &key, HTML, move |source| {
         Some(list::Rows::of(source, &wanted, &names).render())
     })
     .await
@@ -76,7 +78,8 @@ async fn platform(
 ) -> Response {
     let may_ask = shown.surface.control.is_some();
     let asked = name.clone();
-    let answer = api::show(&shown, HTML, move |source| {
+    let key = format!("platforms/{name} {query:?}");
+    let answer = api::show(&shown, &key, HTML, move |source| {
         Some(detail::Detail::of(source, &asked, may_ask, &query)?.render())
     })
     .await;
@@ -90,7 +93,7 @@ async fn platform(
 /// The badge of a platform, to be shown on pages of others.
 pub(super) async fn badge(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
     let asked = name.clone();
-    let mut answer = api::show(&shown, "image/svg+xml", move |source| {
+    let mut answer = api::show(&shown, &name, "image/svg+xml", move |source| {
         Some(badge::Badge::of(&source.platform(&asked)?.platform).render())
     })
     .await;

@@ -5,8 +5,12 @@ use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
+use tokio::sync::oneshot;
 
+use super::api::Rendering;
+use super::budget::Budget;
 use super::events::Events;
+use super::flights::Flights;
 #[cfg(feature = "prometheus")]
 use super::negotiation::Wanted;
 use super::offload::Offload;
@@ -14,14 +18,21 @@ use super::{Limits, Surface, api, control, page};
 use crate::actor::Actor;
 
 /// All routes over what they show.
-pub(super) fn routes(surface: Surface, limits: Limits) -> Router {
+pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router {
     let looks = Offload::new(limits.turn_time);
     let shown = Shown {
-        events: Events::new(surface.source.clone(), looks.clone(), limits),
+        events: Events::new(
+            surface.source.clone(),
+            looks.clone(),
+            budget.clone(),
+            limits,
+        ),
         surface,
         #[cfg(feature = "prometheus")]
-        scrapes: super::scrape::Scrapes::new(limits),
+        scrapes: super::scrape::Scrapes::new(budget.clone(), limits),
         looks,
+        renderings: Flights::default(),
+        budget,
         controls: Offload::new(limits.turn_time),
         reloads: Offload::new(limits.turn_time),
     };
@@ -54,6 +65,9 @@ pub(super) struct Shown {
     scrapes: super::scrape::Scrapes,
     /// At what costs more than a copy.
     pub(super) looks: Offload,
+    /// Requests that wait for the same text.
+    pub(super) renderings: Flights<String, oneshot::Sender<Rendering>>,
+    pub(super) budget: Budget,
     /// At what changes something.
     pub(super) controls: Offload,
     /// Reloads, which read files that may be slow to answer: no other order waits for one.
@@ -158,7 +172,8 @@ async fn refuse_large_body(limit: u64, request: Request, next: Next) -> Response
 
 pub(super) fn busy() -> Response {
     let text = "Too many ask for this at once: try again later.\n";
-    (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
+    let soon = [(header::RETRY_AFTER, "1")];
+    (StatusCode::SERVICE_UNAVAILABLE, soon, text).into_response()
 }
 
 const RELOAD: &str = "/-/reload";

@@ -1,4 +1,4 @@
-//! One rendering of `/metrics` on its way from the thread that makes it to the client that reads it.
+//! One rendering of `/metrics` on its way from the thread that makes it to the clients that read it.
 use std::io::{self, BufWriter, Write};
 use std::pin::Pin;
 use std::sync::Arc;
@@ -9,43 +9,70 @@ use axum::body::{Body, Bytes};
 use flate2::{Compression, write::GzEncoder};
 use hyper::body::Frame;
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{
+    mpsc::{self, error::TrySendError},
+    oneshot,
+};
+use tokio::time::Instant;
 
+use super::budget::Budget;
+use super::flights::Flights;
 use super::negotiation::Wanted;
 use super::offload::Offload;
 use super::{Limits, Surface};
 use crate::metrics::{Metrics, prometheus};
 
-/// Renders `/metrics`, one client at a time.
+/// Renders `/metrics`, one rendering at a time, for all clients that wait for it in the same form.
 #[derive(Clone)]
 pub(super) struct Scrapes {
     turns: Offload,
+    waiting: Flights<Wanted, Client>,
+    budget: Budget,
     stall_time: Duration,
 }
 
 impl Scrapes {
-    pub(super) fn new(limits: Limits) -> Self {
+    pub(super) fn new(budget: Budget, limits: Limits) -> Self {
         Self {
             turns: Offload::new(limits.turn_time),
+            waiting: Flights::default(),
+            budget,
             stall_time: limits.stall_time,
         }
     }
 
     /// A body that is rendered while it is read, so that no host ever holds the whole text.
-    /// None if other renderings took too long.
+    /// None if other renderings took too long, or where clients that do not read fill the memory for responses.
     ///
     /// A rendering that fits into [`CHUNKS`] does not wait for its client, and so does not keep others waiting.
     pub(super) async fn body(&self, surface: Surface, wanted: Wanted) -> Option<Body> {
+        if !self.budget.room().await {
+            return None;
+        }
         let (sender, chunks) = mpsc::channel(CHUNKS);
-        let client = Client {
-            sender,
-            stall_time: self.stall_time,
-            runtime: Handle::current(),
-        };
-        let metrics = surface.metrics;
-        self.turns
-            .start(move || client.render(&metrics, wanted))
-            .await?;
+        let (begun, begins) = oneshot::channel();
+        let client = Client { sender, begun };
+        let (metrics, budget) = (surface.metrics, self.budget.clone());
+        let (stall_time, runtime) = (self.stall_time, Handle::current());
+        self.waiting
+            .join(wanted, client, &self.turns, move |clients| {
+                // Others may have taken the room while these waited for their turn.
+                if !budget.has_room() {
+                    return;
+                }
+                let clients = clients.into_iter().filter_map(|client| {
+                    client.begun.send(()).ok()?;
+                    Some(client.sender)
+                });
+                let audience = Audience {
+                    clients: clients.collect(),
+                    budget,
+                    runtime,
+                    patience: stall_time,
+                };
+                audience.render(&metrics, wanted);
+            });
+        begins.await.ok()?;
         Some(Body::new(Rendering {
             chunks,
             scraped: surface.scraped,
@@ -53,20 +80,29 @@ impl Scrapes {
     }
 }
 
-/// A piece of the text. Without the explicit end, a rendering that broke off would look like a whole one.
+/// A client that waits for a rendering.
+struct Client {
+    sender: mpsc::Sender<Chunk>,
+    begun: oneshot::Sender<()>,
+}
+
+/// A piece of the text, the same for all clients. Without the explicit end, a rendering that broke off would look like a whole one.
+#[derive(Clone)]
 enum Chunk {
     Text(Bytes),
     End,
 }
 
-/// The client as the thread sees it: cuts what is written into chunks, and waits for one that reads slowly.
-struct Client {
-    sender: mpsc::Sender<Chunk>,
-    stall_time: Duration,
+/// The clients as the thread sees them: cuts what is written into chunks, and waits for those that read slowly.
+struct Audience {
+    clients: Vec<mpsc::Sender<Chunk>>,
+    budget: Budget,
     runtime: Handle,
+    /// How long they are still waited for, all in all. What they take earns them more.
+    patience: Duration,
 }
 
-impl Client {
+impl Audience {
     fn render(self, metrics: &Metrics, wanted: Wanted) {
         let mut out = BufWriter::with_capacity(CHUNK_BYTES, self);
         let rendered = if wanted.gzip {
@@ -77,23 +113,41 @@ impl Client {
         } else {
             prometheus::render(metrics, wanted.format, &mut out)
         };
-        // The one way this fails is that the client has gone or does not read, which concerns nobody else.
+        // The one way this fails is that the clients have gone or do not read, which concerns no other.
         if rendered.and_then(|()| out.flush()).is_ok() {
-            let _ = out.get_ref().send(Chunk::End);
+            let _ = out.get_mut().send(&Chunk::End);
         }
     }
 
-    fn send(&self, chunk: Chunk) -> io::Result<()> {
-        let sent = self.sender.send_timeout(chunk, self.stall_time);
-        let sent = self.runtime.block_on(sent);
-        sent.map_err(|_| io::ErrorKind::BrokenPipe.into())
+    /// Hands this to all, and gives up those that have not taken enough in time.
+    fn send(&mut self, chunk: &Chunk) -> io::Result<()> {
+        let began = Instant::now();
+        let deadline = began + self.patience;
+        let runtime = &self.runtime;
+        self.clients.retain(|client| {
+            match client.try_send(chunk.clone()) {
+                Err(TrySendError::Full(chunk)) => {
+                    let sending = client.send(chunk);
+                    // One deadline for all: many that do not read hold the others up no longer than one.
+                    let sent = async { tokio::time::timeout_at(deadline, sending).await };
+                    runtime.block_on(sent).is_ok_and(|sent| sent.is_ok())
+                }
+                sent => sent.is_ok(),
+            }
+        });
+        self.patience = self.patience.saturating_sub(began.elapsed()) + EARNED;
+        if self.clients.is_empty() {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        Ok(())
     }
 }
 
-impl Write for Client {
+impl Write for Audience {
     fn write(&mut self, text: &[u8]) -> io::Result<usize> {
         let text = &text[..text.len().min(CHUNK_BYTES)];
-        self.send(Chunk::Text(Bytes::copy_from_slice(text)))?;
+        let chunk = self.budget.charge(Bytes::copy_from_slice(text));
+        self.send(&Chunk::Text(chunk))?;
         Ok(text.len())
     }
 
@@ -129,6 +183,9 @@ impl hyper::body::Body for Rendering {
 
 /// The size at which text is handed over.
 const CHUNK_BYTES: usize = 64 << 10;
+
+/// The time that a chunk may take on average: 1 MiB a second, so that a client that trickles does not hold the turn.
+const EARNED: Duration = Duration::from_micros(62_500);
 
 /// How many chunks wait for a client at most: 4 MiB, the text of about a thousand platforms.
 const CHUNKS: usize = 64;

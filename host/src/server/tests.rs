@@ -19,6 +19,7 @@ use crate::{
 
 mod control;
 mod corpus;
+mod memory;
 mod security;
 mod streams;
 
@@ -442,6 +443,8 @@ struct Host {
     panics: Arc<AtomicBool>,
     scrapes: Arc<AtomicUsize>,
     looks: Arc<AtomicUsize>,
+    /// Length of the message of a platform that the status has where this is not 0.
+    message_bytes: Arc<AtomicUsize>,
     gate: Arc<Gate>,
     security: Security,
 }
@@ -496,6 +499,12 @@ impl Source for Host {
         assert!(!self.panics.load(Ordering::SeqCst), "asked to panic");
         let mut status: StatusView = serde_json::from_str(EMPTY).unwrap();
         status.host.checks_in_flight = self.looks.fetch_add(1, Ordering::SeqCst);
+        let message_bytes = self.message_bytes.load(Ordering::SeqCst);
+        if message_bytes > 0 {
+            let mut platform = self.platform("shop").unwrap().platform;
+            platform.message = "x".repeat(message_bytes);
+            status.platforms.push(platform);
+        }
         status
     }
 
@@ -546,7 +555,7 @@ impl Host {
         let mut surface = self.surface();
         change(&mut surface);
         let security = self.security.clone();
-        let (address_sender, address) = mpsc::channel();
+        let (started_sender, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
         let thread = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -556,17 +565,24 @@ impl Host {
                 .unwrap();
             runtime.block_on(async {
                 let server = Server::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-                address_sender.send(server.local_addr().unwrap()).unwrap();
+                let connections = Connections::default();
+                let budget = Budget::new(limits.response_bytes, connections.readers());
+                let address = server.local_addr().unwrap();
+                started_sender.send((address, budget.clone())).unwrap();
                 let shutdown = async {
                     let _ = stopped.await;
                 };
                 let server = server.with_limits(limits).with_security(security);
-                server.serve(surface, shutdown).await;
+                server
+                    .serve_within(surface, shutdown, connections, budget)
+                    .await;
             });
             runtime.shutdown_background();
         });
+        let (address, budget) = started.recv_timeout(PATIENCE).unwrap();
         Running {
-            address: address.recv_timeout(PATIENCE).unwrap(),
+            address,
+            budget,
             stop: Mutex::new(Some(stop)),
             thread: Mutex::new(Some(thread)),
         }
@@ -576,11 +592,16 @@ impl Host {
 /// A serving server; shut down when dropped.
 struct Running {
     address: SocketAddr,
+    budget: Budget,
     stop: Mutex<Option<oneshot::Sender<()>>>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Running {
+    fn budget(&self) -> &Budget {
+        &self.budget
+    }
+
     fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();

@@ -39,6 +39,8 @@ mod status_page;
 #[cfg(target_os = "linux")]
 mod systemd;
 #[cfg(target_os = "linux")]
+mod unread_responses;
+#[cfg(target_os = "linux")]
 mod validator;
 mod web_config;
 #[cfg(target_os = "linux")]

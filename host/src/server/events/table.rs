@@ -11,7 +11,10 @@ use axum::body::Bytes;
 use serde::Serialize;
 
 use crate::{
-    server::page::{HostNews, key},
+    server::{
+        budget::Budget,
+        page::{HostNews, key},
+    },
     state::{HostView, PlatformView, StatusView},
 };
 
@@ -32,6 +35,8 @@ pub(super) struct Table {
     page: Seen,
     /// What is told in this round, once it is put together.
     told: HashMap<Telling, Bytes>,
+    /// What the texts count against.
+    pub(super) budget: Option<Budget>,
 }
 
 #[derive(Default)]
@@ -114,6 +119,11 @@ impl Table {
         })
     }
 
+    /// The id of the last event before this look; none where this is the first.
+    pub(super) fn id_before(&self) -> Option<String> {
+        (self.looks > 1).then(|| format!("{}-{}", self.epoch, self.looks - 1))
+    }
+
     /// For a program that knows everything but what this look has found.
     pub(super) fn news(&mut self) -> Bytes {
         self.tell(Telling::News, |table, text| {
@@ -163,7 +173,11 @@ impl Table {
             tracing::error!("an event could not be put together: {error}");
             text.clear();
         }
-        let told = Bytes::from(text);
+        text.shrink_to_fit();
+        let told = match &self.budget {
+            Some(budget) => budget.charge(text),
+            None => text.into(),
+        };
         self.told.insert(what, told.clone());
         told
     }

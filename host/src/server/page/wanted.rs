@@ -88,7 +88,8 @@ impl Wanted {
         .address()
     }
 
-    fn address(&self) -> String {
+    /// Where this is shown.
+    pub(super) fn address(&self) -> String {
         let parts = [
             ("show", self.show.word()),
             ("q", &self.search),

@@ -1,0 +1,74 @@
+//! The body of a response on its way to the client: it goes in pieces, and the connection knows how fast they are taken.
+
+use std::pin::Pin;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes};
+use hyper::body::{Frame, SizeHint};
+
+use super::connections::Request;
+
+/// The body of a response, which carries the end of its request.
+///
+/// What is handed to the connection at once is small: with TLS it is copied there, for each client.
+pub(super) struct ResponseBody {
+    body: Body,
+    /// What is left of the last frame.
+    rest: Bytes,
+    request: Request,
+}
+
+impl ResponseBody {
+    pub(super) fn new(body: Body, request: Request) -> Self {
+        Self {
+            body,
+            rest: Bytes::new(),
+            request,
+        }
+    }
+}
+
+impl hyper::body::Body for ResponseBody {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.rest.is_empty() {
+            match Pin::new(&mut self.body).poll_frame(context) {
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) => self.rest = data,
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                Poll::Pending => {
+                    self.request.caught_up();
+                    return Poll::Pending;
+                }
+                ended => return ended,
+            }
+        }
+        let piece = self.rest.len().min(PIECE_BYTES);
+        let piece = self.rest.split_to(piece);
+        self.request.took(piece.len());
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.rest.is_empty() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.body.size_hint();
+        let rest = self.rest.len() as u64;
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper + rest);
+        }
+        hint.set_lower(hint.lower() + rest);
+        hint
+    }
+}
+
+/// The most that is handed over at once.
+const PIECE_BYTES: usize = 64 << 10;
