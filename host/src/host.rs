@@ -271,6 +271,7 @@ pub async fn run(
     let operator = Arc::new(Operator {
         host: Arc::clone(&host),
         read_config: doors.read_config,
+        refused: Mutex::default(),
     });
     let surface = Surface {
         metrics: host.metrics().clone(),

@@ -38,6 +38,7 @@ pub mod actor;
 mod allocator;
 pub mod board;
 pub mod breaker;
+pub mod caller;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -51,7 +51,7 @@ pub use names::ExternalUrl;
 pub use security::Security;
 pub use surface::{Control, Source, Surface};
 
-use crate::{actor::Actor, config::web::subject};
+use crate::{actor::Actor, caller::Connection, config::web::subject};
 use budget::Budget;
 use connections::{Activity, Busy, Connections};
 use events::Streaming;
@@ -151,6 +151,7 @@ impl Server {
                 security: self.security,
                 names: Names::new(self.listener.local_addr().ok(), self.external_url),
                 closing,
+                connection: None,
             },
             connections: &connections,
         };
@@ -258,6 +259,8 @@ struct Service {
     security: Security,
     names: Names,
     closing: watch::Receiver<bool>,
+    /// Where it comes from, once that is known.
+    connection: Option<Connection>,
 }
 
 impl Service {
@@ -266,6 +269,7 @@ impl Service {
     async fn serve(mut self, stream: TcpStream, busy: Busy) {
         let _ = stream.set_nodelay(true);
         limit_send_buffer(&stream);
+        self.connection = ends(&stream);
         let config = self.security.current().await;
         let Some(tls) = config.tls.clone() else {
             return self.serve_requests(stream, busy, Actor::default()).await;
@@ -303,6 +307,7 @@ impl Service {
             security,
             names,
             mut closing,
+            connection: ends,
         } = self;
         let requests = busy.clone();
         let (admit, mut admitted) = watch::channel(None);
@@ -324,6 +329,12 @@ impl Service {
                     Err(refusal) => Err(refusal),
                 };
                 request.extensions_mut().insert(actor);
+                if let Some(connection) = ends {
+                    request.extensions_mut().insert(Origin {
+                        connection,
+                        has_password: config.asks_who(),
+                    });
+                }
                 let mut response = match admitted {
                     Ok(()) => routes.oneshot(request).await?,
                     Err(refusal) => *refusal,
@@ -398,6 +409,7 @@ pub async fn serve_stream(
         security,
         names: Names::default(),
         closing,
+        connection: None,
     };
     connections.spawn(move |busy| service.serve_requests(stream, busy, Actor::default()));
     connections.all_ended().await;
@@ -417,6 +429,22 @@ async fn shake_hands(
         return Err(io::Error::other("the client speaks plain HTTP"));
     }
     TlsAcceptor::from(tls).accept(stream).await
+}
+
+/// Where a request comes from.
+#[derive(Clone, Copy)]
+struct Origin {
+    connection: Connection,
+    /// Whether it was let in for a password or a certificate.
+    has_password: bool,
+}
+
+/// The two ends of a connection.
+fn ends(stream: &TcpStream) -> Option<Connection> {
+    Some(Connection {
+        local: stream.local_addr().ok()?,
+        peer: stream.peer_addr().ok()?,
+    })
 }
 
 /// Keeps the kernel from holding megabytes of a response for a client that does not read.

@@ -1,11 +1,17 @@
 //! What an operator can ask a running host to do, over HTTP and by signal.
 
-use std::sync::{Arc, PoisonError};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use super::{Host, ReadConfig};
 use crate::{
     actor::Actor,
     board::Board,
+    caller::{self, Caller, Connection},
+    guard::PluginGuard,
     server::{Control, Source},
     state::{
         BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
@@ -17,9 +23,36 @@ use crate::{
 pub(super) struct Operator {
     pub(super) host: Arc<Host>,
     pub(super) read_config: ReadConfig,
+    /// Callers that were refused, and when the log last said so.
+    pub(super) refused: Mutex<HashMap<String, Duration>>,
 }
 
 impl Control for Operator {
+    fn refusal(&self, connection: Connection, has_password: bool) -> Option<String> {
+        match caller::identify(connection) {
+            Caller::Other => None,
+            Caller::Unknown(_) if has_password => None,
+            Caller::Own { pid, worker } => {
+                let plugin = worker.and_then(|worker| self.plugin_of(worker));
+                let caller = match (plugin, worker) {
+                    (Some(plugin), _) => format!("plugin {plugin} (process {pid})"),
+                    (None, Some(_)) => format!("a plugin's worker (process {pid})"),
+                    (None, None) => "a plugin inside the host's own process".to_owned(),
+                };
+                self.note_refused(&caller);
+                Some(format!(
+                    "Plugins may not operate the host: this request comes from {caller}."
+                ))
+            }
+            Caller::Unknown(why) => {
+                self.note_refused(&format!("a process of this machine: {why}"));
+                Some(format!(
+                    "Plugins may not operate the host, and it cannot tell that this request does not come from one: {why}. Send it as another user than the host's, or have the host ask for passwords (--web.config.file)."
+                ))
+            }
+        }
+    }
+
     fn reload(&self, by: &Actor) -> Result<Vec<String>, String> {
         self.host.reload(&self.read_config, by)
     }
@@ -62,6 +95,32 @@ impl Control for Operator {
     }
 }
 
+impl Operator {
+    /// The plugin whose worker a process is.
+    fn plugin_of(&self, worker: u32) -> Option<String> {
+        let plugins = self.host.board.plugins();
+        let of = |plugin: &Arc<PluginGuard>| plugin.running().and_then(|running| running.pid);
+        let plugin = plugins.iter().find(|plugin| of(plugin) == Some(worker))?;
+        Some(plugin.id().to_owned())
+    }
+
+    /// Logs who was refused, each only now and then: a plugin may ask again and again.
+    fn note_refused(&self, caller: &str) {
+        let now = self.host.shared.clock.now();
+        let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
+        refused.retain(|_, last| now.saturating_sub(*last) < LOG_INTERVAL);
+        if refused.len() < MOST_CALLERS && !refused.contains_key(caller) {
+            refused.insert(caller.to_owned(), now);
+            tracing::warn!("refused a request to operate the host; it comes from {caller}");
+        }
+    }
+}
+
+/// The same caller is logged this often at most.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// So many callers are logged in that time.
+const MOST_CALLERS: usize = 20;
+
 impl Source for Board {
     fn is_ready(&self) -> bool {
         self.is_ready()
@@ -86,7 +145,7 @@ impl Source for Board {
 
 #[cfg(test)]
 mod tests {
-    use std::{path::Path, sync::mpsc, thread, time::Duration};
+    use std::{path::Path, sync::mpsc, thread};
 
     use super::*;
     use crate::{config::Config, server::Security, tail::Tail};
@@ -108,6 +167,7 @@ mod tests {
         let operator = Operator {
             host: Arc::clone(&host),
             read_config: Arc::new(move || Ok(Arc::clone(&config))),
+            refused: Mutex::default(),
         };
         let reload = host.reload.lock().unwrap();
         let (tell, told) = mpsc::channel();

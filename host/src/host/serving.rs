@@ -9,6 +9,7 @@ use std::{
 };
 
 use crate::{
+    caller,
     clock::Clock,
     metrics::{Metrics, log::LogFallback},
     server::{Security, Server, Surface},
@@ -57,6 +58,11 @@ pub(super) async fn serve(
         Ok(address) => {
             tracing::info!("listening on {}://{address}", security.scheme());
             security.warn_of_exposure(address, surface.control.is_some());
+            if surface.control.is_some()
+                && let Some(limitation) = caller::limitation()
+            {
+                tracing::warn!("{limitation}");
+            }
         }
         Err(error) => tracing::warn!("listening, but the address is not known: {error}"),
     }

@@ -1,4 +1,6 @@
 //! What is served where.
+use std::sync::Arc;
+
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
 use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
@@ -14,7 +16,7 @@ use super::flights::Flights;
 #[cfg(feature = "prometheus")]
 use super::negotiation::Wanted;
 use super::offload::Offload;
-use super::{Limits, Surface, api, control, page};
+use super::{Limits, Origin, Surface, api, control, page};
 use crate::actor::Actor;
 
 /// All routes over what they show.
@@ -35,6 +37,7 @@ pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router
         budget,
         controls: Offload::new(limits.turn_time),
         reloads: Offload::new(limits.turn_time),
+        callers: Offload::new(limits.turn_time),
     };
     Router::new()
         .merge(page::routes())
@@ -53,6 +56,10 @@ pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router
         .layer(middleware::from_fn(move |request, next| {
             refuse_large_body(limits.body_bytes, request, next)
         }))
+        .layer(middleware::from_fn_with_state(
+            shown.clone(),
+            refuse_plugins,
+        ))
         .layer(middleware::from_fn(page::framed))
         .layer(middleware::map_response(guarded))
         .with_state(shown)
@@ -72,6 +79,8 @@ pub(super) struct Shown {
     pub(super) controls: Offload,
     /// Reloads, which read files that may be slow to answer: no other order waits for one.
     reloads: Offload,
+    /// At who asks for that: plugins that ask again and again hold up no order.
+    callers: Offload,
     pub(super) events: Events,
 }
 
@@ -154,6 +163,32 @@ async fn not_allowed(method: Method) -> (StatusCode, String) {
     };
     let text = format!("{method} is not for this path: use {instead}.\n");
     (StatusCode::METHOD_NOT_ALLOWED, text)
+}
+
+/// Plugins can reach this server like any other program, and may not change anything through it.
+async fn refuse_plugins(State(shown): State<Shown>, request: Request, next: Next) -> Response {
+    let origin = request.extensions().get::<Origin>().copied();
+    let looks = matches!(
+        *request.method(),
+        Method::GET | Method::HEAD | Method::OPTIONS
+    );
+    let (Some(control), Some(origin), false) = (&shown.surface.control, origin, looks) else {
+        return next.run(request).await;
+    };
+    let control = Arc::clone(control);
+    let judging = shown
+        .callers
+        .start(move || control.refusal(origin.connection, origin.has_password));
+    let Some(judging) = judging.await else {
+        return busy();
+    };
+    let refusal = match judging.await {
+        Ok(None) => return next.run(request).await,
+        Ok(Some(refusal)) => refusal,
+        Err(error) => return control::broke_off(&error),
+    };
+    let close = [(header::CONNECTION, "close")];
+    (StatusCode::FORBIDDEN, close, format!("{refusal}\n")).into_response()
 }
 
 /// Closes the connection too, since the body that nobody wants may be on its way already.

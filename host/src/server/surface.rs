@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     actor::Actor,
+    caller::Connection,
     metrics::Metrics,
     state::{
         BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
@@ -44,6 +45,13 @@ pub trait Source: Send + Sync {
 
 /// What clients can ask the host to do; called on a thread that may block. Each action is logged with its actor.
 pub trait Control: Send + Sync {
+    /// Returns why a client may not ask for anything, in text for people: plugins may not, who can reach the host's port
+    /// like other programs. `has_password` says that the client has given one.
+    fn refusal(&self, connection: Connection, has_password: bool) -> Option<String> {
+        let _ = (connection, has_password);
+        None
+    }
+
     /// Reads the config again and applies it; one call at a time. Returns a line for each change that takes a restart.
     ///
     /// # Errors

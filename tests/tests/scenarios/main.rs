@@ -26,6 +26,8 @@ mod misbehaving_files;
 mod misbehaving_plugins;
 mod newcomer;
 mod operators;
+#[cfg(target_os = "linux")]
+mod own_api;
 mod plugin_new;
 #[cfg(target_os = "linux")]
 mod private_copies;

@@ -7,7 +7,11 @@ use crate::config::web::WebConfig;
 /// What an operator should know who serves at `address` by this web config.
 pub(super) fn exposure(config: &WebConfig, address: SocketAddr, controls: bool) -> Option<String> {
     if address.ip().is_loopback() {
-        return None;
+        return (controls && !config.asks_who()).then(|| {
+            format!(
+                "any program on this machine can make the host reload its config, check platforms, and hold their breakers open or closed through {address}: --web.enable-lifecycle asks for no password without basic_auth_users in --web.config.file"
+            )
+        });
     }
     if !config.asks_who() {
         let act = if controls {
@@ -35,8 +39,11 @@ mod tests {
         let open = WebConfig::default();
         let address = |text: &str| text.parse::<SocketAddr>().unwrap();
         let everywhere = address("0.0.0.0:9750");
-        assert_eq!(exposure(&open, address("127.0.0.1:9750"), true), None);
-        assert_eq!(exposure(&open, address("[::1]:9750"), true), None);
+        for own in ["127.0.0.1:9750", "[::1]:9750"] {
+            assert_eq!(exposure(&open, address(own), false), None);
+            let acts = exposure(&open, address(own), true).unwrap();
+            assert!(acts.contains("any program on this machine"), "{acts}");
+        }
         let sees = exposure(&open, everywhere, false).unwrap();
         assert!(
             sees.contains("can see every platform") && !sees.contains("lifecycle"),
@@ -50,5 +57,6 @@ mod tests {
         };
         let clear = exposure(&asking, everywhere, true).unwrap();
         assert!(clear.contains("in the clear"), "{clear}");
+        assert_eq!(exposure(&asking, address("127.0.0.1:9750"), true), None);
     }
 }

@@ -1,0 +1,184 @@
+//! The process behind a connection from this machine, so that plugins cannot operate the host.
+//!
+//! A plugin that may use the network can reach the host's own port like any other client of this machine. Its process is
+//! found by the socket at the other end: the kernel lists each socket with its number and user, and each process's
+//! descriptors by those numbers. A socket of another user than the host's belongs to no worker, as workers cannot change
+//! their user. One that no process is seen to hold may be a worker's: a worker of a host without root's rights is closed
+//! to the host, too.
+//!
+//! | held by | |
+//! |---|---|
+//! | the host, a worker, or a process that descends from one | [`Caller::Own`] |
+//! | a process of the host's user behind more seccomp filters than the host | [`Caller::Unknown`], as are a worker's orphans |
+//! | no process that the host can look into, or closed by now | [`Caller::Unknown`] |
+//! | any other process, or a process of another user | [`Caller::Other`] |
+//!
+//! Not covered: another program of this machine that passes requests on for whoever asks, such as a proxy.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+#[cfg(target_os = "linux")]
+mod linux;
+#[cfg(target_os = "linux")]
+use linux::{find_socket, holder};
+
+/// The two ends of a connection, as the host sees them.
+#[derive(Clone, Copy, Debug)]
+pub struct Connection {
+    /// The host's.
+    pub local: SocketAddr,
+    /// The client's.
+    pub peer: SocketAddr,
+}
+
+/// The process that a request comes from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum Caller {
+    /// Another machine, or a process of this one that is not the host's.
+    Other,
+    /// The host or one of its workers, or a process that one started.
+    Own {
+        /// The process that holds the connection.
+        pid: u32,
+        /// The host's child that it descends from; none for the host itself.
+        worker: Option<u32>,
+    },
+    /// A process of this machine, for this reason not known not to be the host's.
+    Unknown(&'static str),
+}
+
+/// A socket as the kernel lists it.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+struct Socket {
+    inode: u64,
+    user: u32,
+}
+
+/// The process that was found to hold a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Holder {
+    /// A process of the host's.
+    Own { pid: u32, worker: Option<u32> },
+    /// Another one; confined if it is behind more seccomp filters than the host.
+    Other { confined: bool },
+    /// No process that the host can look into.
+    Unseen,
+}
+
+/// Finds the process at the other end of a connection. Reads much of `/proc`: not for a thread that others wait for.
+#[must_use]
+pub fn identify(connection: Connection) -> Caller {
+    if !is_of_this_machine(connection.peer.ip()) {
+        return Caller::Other;
+    }
+    identify_local(connection)
+}
+
+#[cfg(target_os = "linux")]
+fn identify_local(connection: Connection) -> Caller {
+    let Ok(socket) = find_socket(connection) else {
+        return Caller::Unknown("/proc/self/net/tcp cannot be read");
+    };
+    let user = rustix::process::geteuid().as_raw();
+    judge(socket, user, |socket| holder(socket.inode))
+}
+
+#[cfg(not(target_os = "linux"))]
+fn identify_local(_: Connection) -> Caller {
+    Caller::Other
+}
+
+/// Why plugins cannot be kept from operating the host on this machine.
+#[must_use]
+pub fn limitation() -> Option<&'static str> {
+    #[cfg(target_os = "linux")]
+    let limitation = linux::limitation();
+    #[cfg(not(target_os = "linux"))]
+    let limitation = Some(
+        "the host cannot tell on this system which process a connection comes from: a plugin that may use the network can operate the host unless passwords are asked for",
+    );
+    limitation
+}
+
+/// The rules of the table above.
+fn judge(socket: Option<Socket>, host: u32, holder: impl FnOnce(Socket) -> Holder) -> Caller {
+    let Some(socket) = socket.filter(|socket| socket.inode != 0) else {
+        return Caller::Unknown("the client has closed its end of the connection");
+    };
+    if socket.user != host {
+        return Caller::Other;
+    }
+    match holder(socket) {
+        Holder::Own { pid, worker } => Caller::Own { pid, worker },
+        Holder::Other { confined: false } => Caller::Other,
+        Holder::Other { confined: true } => {
+            Caller::Unknown("the client is confined as a process that a plugin has started is")
+        }
+        Holder::Unseen => Caller::Unknown(
+            "the client is a process of the host's own user that is closed to the host",
+        ),
+    }
+}
+
+/// Whether an address is one of this machine's: such an address can be bound.
+fn is_of_this_machine(address: IpAddr) -> bool {
+    address.to_canonical().is_loopback() || UdpSocket::bind((address, 0)).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOCKET: Socket = Socket {
+        inode: 7,
+        user: 1000,
+    };
+
+    fn judged(holder: Holder) -> Caller {
+        judge(Some(SOCKET), 1000, |_| holder)
+    }
+
+    #[test]
+    fn what_is_not_seen_to_be_anothers_is_not_let_through() {
+        let own = Holder::Own {
+            pid: 5,
+            worker: Some(4),
+        };
+        assert_eq!(
+            judged(own),
+            Caller::Own {
+                pid: 5,
+                worker: Some(4)
+            }
+        );
+        assert_eq!(judged(Holder::Other { confined: false }), Caller::Other);
+        for unknown in [Holder::Unseen, Holder::Other { confined: true }] {
+            assert!(matches!(judged(unknown), Caller::Unknown(_)));
+        }
+    }
+
+    #[test]
+    fn another_users_socket_is_no_workers() {
+        let caller = judge(Some(SOCKET), 0, |_| unreachable!("it is not looked for"));
+        assert_eq!(caller, Caller::Other);
+    }
+
+    #[test]
+    fn a_client_that_has_closed_its_end_is_unknown() {
+        let closed = Socket { inode: 0, ..SOCKET };
+        for socket in [None, Some(closed)] {
+            let caller = judge(socket, 1000, |_| unreachable!("nobody holds it"));
+            assert!(matches!(caller, Caller::Unknown(_)));
+        }
+    }
+
+    #[test]
+    fn addresses_of_this_machine_are_told_from_others() {
+        for own in ["127.0.0.1", "127.8.9.10", "::1", "::ffff:127.0.0.1"] {
+            assert!(is_of_this_machine(own.parse().unwrap()), "{own}");
+        }
+        for other in ["192.0.2.1", "2001:db8::1"] {
+            assert!(!is_of_this_machine(other.parse().unwrap()), "{other}");
+        }
+    }
+}
