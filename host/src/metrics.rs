@@ -8,7 +8,7 @@
 //!
 //! Moments are kept by the host's clock and dated when they are shown. The clock is read once for each [`Snapshot`]; nothing
 //! else here reads it.
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -29,6 +29,7 @@ mod tests;
 pub use families::{FAMILIES, Family, Kind, Sample, Samples, Snapshot, Value};
 pub use labels::{
     BreakerState, DegradedMode, ErrorType, Isolation, Resource, RestartReason, SkipReason, Status,
+    Tracked,
 };
 pub use platform::{MEASUREMENT_NAME_BYTES, MEASUREMENTS, Outcome, PlatformInfo, PlatformMetrics};
 pub use plugin::{PluginInfo, PluginMetrics};
@@ -65,24 +66,43 @@ impl Metrics {
 
     /// The series of one platform checked by one plugin, registered with zero counts at the first call.
     ///
-    /// A later call with the same pair returns the same series, so counters survive a reload.
+    /// A later call with the same pair returns the same series, so counters survive a reload; and a platform that was
+    /// removed and comes back goes on counting, if it is among the last [`RETIRED`] that were removed.
     #[must_use]
     pub fn platform(&self, platform: &str, plugin: &str) -> Arc<PlatformMetrics> {
         let mut series = self.shared.write();
         let plugin = series.plugin(plugin).name.clone();
         let platform: Arc<str> = platform.into();
         let key = (platform.clone(), plugin.clone());
-        series
-            .platforms
-            .entry(key)
-            .or_insert_with(|| Arc::new(PlatformMetrics::new(platform, plugin)))
-            .clone()
+        if let Some(known) = series.platforms.get(&key) {
+            return Arc::clone(known);
+        }
+        let known = series.retired.take(&key);
+        let new = known.unwrap_or_else(|| Arc::new(PlatformMetrics::new(platform, plugin)));
+        series.platforms.insert(key, Arc::clone(&new));
+        self.track_series(&series);
+        new
     }
 
     /// Takes a platform's series out of what is shown; handles that are still held count into nothing.
     pub fn remove_platform(&self, platform: &str, plugin: &str) {
         let key = (platform.into(), plugin.into());
-        self.shared.write().platforms.remove(&key);
+        let mut series = self.shared.write();
+        if let Some(removed) = series.platforms.remove(&key) {
+            series.retired.keep(key, removed);
+        }
+        self.track_series(&series);
+    }
+
+    /// Sets how many things of a kind the host keeps.
+    pub fn track(&self, kind: Tracked, count: usize) {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        self.shared.tracked[kind as usize].store(count, Ordering::Relaxed);
+    }
+
+    fn track_series(&self, series: &Series) {
+        self.track(Tracked::Series, series.platforms.len());
+        self.track(Tracked::RetiredSeries, series.retired.by_key.len());
     }
 
     /// The series of one plugin, registered with zero counts at the first call.
@@ -170,6 +190,8 @@ struct Shared {
     /// One per [`Resource`], as the bits of an `f64`; not finite is absent.
     resources: [AtomicU64; Resource::ALL.len()],
     degraded_mode: AtomicU8,
+    /// One per [`Tracked`].
+    tracked: [AtomicU64; Tracked::ALL.len()],
     /// When the config in force was read, in nanoseconds of the host's clock; 0 before the first.
     config_loaded: AtomicU64,
     /// Whether a later one was refused.
@@ -181,7 +203,46 @@ struct Shared {
 struct Series {
     platforms: BTreeMap<(Arc<str>, Arc<str>), Arc<PlatformMetrics>>,
     plugins: BTreeMap<Arc<str>, Arc<PluginMetrics>>,
+    retired: Retired,
 }
+
+/// A platform and its plugin.
+type SeriesKey = (Arc<str>, Arc<str>);
+
+/// The series of removed platforms, the last [`RETIRED`] of them: a counter that began at 0 again would have decreased.
+#[derive(Default)]
+struct Retired {
+    by_key: HashMap<SeriesKey, (u64, Arc<PlatformMetrics>)>,
+    /// Keys by the order of their removal.
+    order: BTreeMap<u64, SeriesKey>,
+    next: u64,
+}
+
+impl Retired {
+    fn keep(&mut self, key: SeriesKey, series: Arc<PlatformMetrics>) {
+        series.clear_gauges();
+        self.next += 1;
+        self.order.insert(self.next, key.clone());
+        self.by_key.insert(key, (self.next, series));
+        while self.by_key.len() > RETIRED {
+            let Some((_, oldest)) = self.order.pop_first() else {
+                return;
+            };
+            self.by_key.remove(&oldest);
+        }
+    }
+
+    fn take(&mut self, key: &SeriesKey) -> Option<Arc<PlatformMetrics>> {
+        let (number, series) = self.by_key.remove(key)?;
+        self.order.remove(&number);
+        // A call that was under way at the removal may have reported since.
+        series.clear_gauges();
+        Some(series)
+    }
+}
+
+/// How many removed platforms keep their counters: some hundred kilobytes.
+pub const RETIRED: usize = 1000;
 
 impl Series {
     fn plugin(&mut self, id: &str) -> &Arc<PluginMetrics> {
@@ -200,6 +261,7 @@ impl Shared {
             lateness: Histogram::new(&LATENESS_BOUNDS),
             resources: [const { AtomicU64::new(f64::NAN.to_bits()) }; Resource::ALL.len()],
             degraded_mode: AtomicU8::new(DegradedMode::Normal as u8),
+            tracked: [const { AtomicU64::new(0) }; Tracked::ALL.len()],
             config_loaded: AtomicU64::new(0),
             config_refused: AtomicBool::new(false),
         }

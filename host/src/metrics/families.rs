@@ -5,11 +5,11 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::histogram::Histogram;
-use super::labels::Resource;
+use super::labels::{Resource, Tracked};
 use super::{PlatformMetrics, PluginMetrics, Shared};
 
 /// Every metric of the host, in the order they are shown.
-pub static FAMILIES: [Family; 24] = [
+pub static FAMILIES: [Family; 26] = [
     Family {
         name: "health_check_total",
         help: "Checks that ran, by what became of them.",
@@ -174,14 +174,26 @@ pub static FAMILIES: [Family; 24] = [
         help: "Memory of the plugin's worker that is resident; absent while it runs inside the host.",
         kind: Kind::Gauge,
         labels: &["plugin"],
-        samples: |of| worker_usage(of, |(memory, _)| Value::count(memory)),
+        samples: |of| worker_usage(of, |plugin| plugin.worker_memory().map(Value::count)),
     },
     Family {
         name: "conductor_worker_cpu_seconds_total",
-        help: "Processor time the plugin's worker has used since it was started.",
+        help: "Processor time that the plugin's workers have used since the host's start.",
         kind: Kind::Counter,
         labels: &["plugin"],
-        samples: |of| worker_usage(of, |(_, seconds)| Value::Number(seconds)),
+        samples: |of| worker_usage(of, |plugin| plugin.worker_cpu_seconds().map(Value::Number)),
+    },
+    Family {
+        name: "conductor_plugin_stretched",
+        help: "1 while the plugin's checks are stretched because it uses so much of the machine's CPU that the machine is short of it, else 0.",
+        kind: Kind::Gauge,
+        labels: &["plugin"],
+        samples: |of| {
+            Box::new(of.plugins.iter().map(|plugin| Sample {
+                labels: vec![("plugin".into(), plugin.name.as_ref().into())],
+                value: Value::Number(u8::from(plugin.is_stretched()).into()),
+            }))
+        },
     },
     Family {
         name: "conductor_config_last_reload_successful",
@@ -199,6 +211,18 @@ pub static FAMILIES: [Family; 24] = [
         kind: Kind::Gauge,
         labels: &[],
         samples: |of| loaded_config(of, |when| when),
+    },
+    Family {
+        name: "conductor_tracked_objects",
+        help: "What the host keeps in memory for its platforms, by kind; one that only ever rises is a leak.",
+        kind: Kind::Gauge,
+        labels: &["kind"],
+        samples: |of| {
+            Box::new(Tracked::ALL.iter().map(|&kind| Sample {
+                labels: vec![("kind".into(), kind.label().into())],
+                value: Value::count(of.shared.tracked[kind as usize].load(Ordering::Relaxed)),
+            }))
+        },
     },
     Family {
         name: "conductor_build_info",
@@ -388,11 +412,11 @@ fn stuck_calls(of: &Snapshot) -> Samples<'_> {
     }))
 }
 
-fn worker_usage(of: &Snapshot, value: fn((u64, f64)) -> Value) -> Samples<'_> {
+fn worker_usage(of: &Snapshot, value: fn(&PluginMetrics) -> Option<Value>) -> Samples<'_> {
     Box::new(of.plugins.iter().filter_map(move |plugin| {
         Some(Sample {
             labels: vec![("plugin".into(), plugin.name.as_ref().into())],
-            value: value(plugin.worker_usage()?),
+            value: value(plugin)?,
         })
     }))
 }

@@ -71,6 +71,22 @@ labels! {
         Protocol = "protocol",
     }
 
+    /// What the host keeps in memory for each platform or for what its config holds.
+    Tracked {
+        /// Platforms on the schedule, and removed ones whose last call is under way.
+        Platform = "platform",
+        /// Probes that are open in workers or inside the host.
+        Probe = "probe",
+        /// Platforms with series.
+        Series = "series",
+        /// Removed platforms whose counters are kept in case they come back.
+        RetiredSeries = "retired_series",
+        /// Platforms with lines of the log.
+        LogTail = "log_tail",
+        /// Texts that are taken out of what plugins say.
+        Secret = "secret",
+    }
+
     /// Why a check that was due did not run.
     SkipReason {
         /// The breaker refused the call.

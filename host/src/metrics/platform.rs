@@ -135,6 +135,15 @@ impl PlatformMetrics {
         }
     }
 
+    /// Takes back everything but what was counted.
+    pub(super) fn clear_gauges(&self) {
+        self.last_report.store(0, Ordering::Relaxed);
+        self.lock_measurements().clear();
+        self.breaker(BreakerState::Closed);
+        self.last.store(NEVER, Ordering::Relaxed);
+        self.maintenance(false);
+    }
+
     /// Counts one check that ran, sets the platform's state, and, if there is a report, when it came.
     ///
     /// `ended` is the end of the check by the host's clock.

@@ -1,5 +1,5 @@
 //! The series of one plugin.
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::labels::{Counts, Isolation, RestartReason};
@@ -25,6 +25,9 @@ pub struct PluginMetrics {
     /// What its worker was last seen to use: bytes, and the bits of seconds; not finite is absent.
     memory: AtomicU64,
     cpu_seconds: AtomicU64,
+    /// What its workers before that have used: the bits of seconds; not finite before the first.
+    cpu_seconds_before: AtomicU64,
+    stretched: AtomicBool,
     info: Mutex<Option<PluginInfo>>,
 }
 
@@ -36,6 +39,8 @@ impl PluginMetrics {
             stuck_calls: AtomicU64::new(0),
             memory: AtomicU64::new(0),
             cpu_seconds: AtomicU64::new(f64::NAN.to_bits()),
+            cpu_seconds_before: AtomicU64::new(f64::NAN.to_bits()),
+            stretched: AtomicBool::new(false),
             info: Mutex::default(),
         }
     }
@@ -67,18 +72,41 @@ impl PluginMetrics {
             .store(cpu_seconds.to_bits(), Ordering::Relaxed);
     }
 
-    /// The worker is gone, and what it used with it.
+    /// The worker is gone; the processor time that it used stays counted.
     pub fn worker_gone(&self) {
-        self.cpu_seconds
-            .store(f64::NAN.to_bits(), Ordering::Relaxed);
+        let gone = finite(&self.cpu_seconds);
+        if let Some(total) = self.worker_cpu_seconds() {
+            self.cpu_seconds_before
+                .store(total.to_bits(), Ordering::Relaxed);
+        }
+        if gone.is_some() {
+            self.cpu_seconds
+                .store(f64::NAN.to_bits(), Ordering::Relaxed);
+        }
     }
 
-    /// What its worker uses, if it was seen.
-    pub(super) fn worker_usage(&self) -> Option<(u64, f64)> {
-        let cpu_seconds = f64::from_bits(self.cpu_seconds.load(Ordering::Relaxed));
-        cpu_seconds
-            .is_finite()
-            .then(|| (self.memory.load(Ordering::Relaxed), cpu_seconds))
+    /// Seconds of processor time that its workers have used, if one was seen.
+    pub(super) fn worker_cpu_seconds(&self) -> Option<f64> {
+        let (before, now) = (finite(&self.cpu_seconds_before), finite(&self.cpu_seconds));
+        match (before, now) {
+            (Some(before), Some(now)) => Some(before + now),
+            (before, now) => before.or(now),
+        }
+    }
+
+    /// Sets whether the plugin's checks are stretched because of the CPU that it uses.
+    pub fn stretched(&self, stretched: bool) {
+        self.stretched.store(stretched, Ordering::Relaxed);
+    }
+
+    pub(super) fn is_stretched(&self) -> bool {
+        self.stretched.load(Ordering::Relaxed)
+    }
+
+    /// Bytes of memory that its worker uses, if it was seen.
+    pub(super) fn worker_memory(&self) -> Option<u64> {
+        finite(&self.cpu_seconds)?;
+        Some(self.memory.load(Ordering::Relaxed))
     }
 
     /// Sets what is shown of the plugin's current generation; there is no such series before the first call.
@@ -100,6 +128,10 @@ impl PluginMetrics {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
+
+fn finite(bits: &AtomicU64) -> Option<f64> {
+    Some(f64::from_bits(bits.load(Ordering::Relaxed))).filter(|value| value.is_finite())
 }
 
 /// Enough to tell libraries apart at a glance.

@@ -336,7 +336,7 @@ fn a_name_the_last_report_lacks_is_no_longer_shown() {
 }
 
 #[test]
-fn counters_survive_a_second_registration_and_end_with_a_removal() {
+fn counters_survive_a_second_registration_and_a_removal() {
     let metrics = Metrics::new();
     let first = metrics.platform("a", "p");
     first.skipped(SkipReason::Missed, 3);
@@ -346,11 +346,47 @@ fn counters_survive_a_second_registration_and_end_with_a_removal() {
     metrics.remove_platform("a", "p");
     first.skipped(SkipReason::Missed, 1);
     assert_eq!(numbers(&metrics).get(series), None);
+    first.record(Outcome::Healthy, Duration::ZERO, Duration::from_secs(5));
     let _second = metrics.platform("a", "p");
-    assert_eq!(numbers(&metrics)[series], 0.0);
+    assert_eq!(numbers(&metrics)[series], 4.0, "it goes on counting");
+    let up = "conductor_platform_up a p";
+    assert_eq!(numbers(&metrics).get(up), None, "not known of the new one");
     assert!(numbers(&metrics).contains_key("conductor_stuck_calls p"));
     metrics.remove_plugin("p");
     assert!(!numbers(&metrics).contains_key("conductor_stuck_calls p"));
+}
+
+#[test]
+fn of_removed_platforms_the_last_ones_are_remembered_and_no_more() {
+    let metrics = Metrics::new();
+    for n in 0..RETIRED + 500 {
+        let name = format!("p{n}");
+        metrics.platform(&name, "p").skipped(SkipReason::Missed, 1);
+        metrics.remove_platform(&name, "p");
+    }
+    let kept = |kind| numbers(&metrics)[&format!("conductor_tracked_objects {kind}")];
+    assert_eq!(kept("series"), 0.0);
+    assert_eq!(kept("retired_series"), 1000.0);
+    let (_first, _last) = (metrics.platform("p0", "p"), metrics.platform("p1499", "p"));
+    let skipped =
+        |name| numbers(&metrics)[&format!("conductor_checks_skipped_total {name} p missed")];
+    assert_eq!((skipped("p0"), skipped("p1499")), (0.0, 1.0));
+}
+
+#[test]
+fn the_processor_time_of_a_plugins_workers_never_decreases() {
+    let metrics = Metrics::new();
+    let plugin = metrics.plugin("p");
+    let shown = |name| numbers(&metrics).get(&format!("{name} p")).copied();
+    let seconds = || shown("conductor_worker_cpu_seconds_total");
+    assert_eq!(seconds(), None);
+    plugin.worker_uses(100, 7.0);
+    plugin.worker_gone();
+    plugin.worker_gone();
+    assert_eq!(seconds(), Some(7.0), "its worker is gone");
+    assert_eq!(shown("conductor_worker_resident_memory_bytes"), None);
+    plugin.worker_uses(100, 0.5);
+    assert_eq!(seconds(), Some(7.5), "a new worker");
 }
 
 #[test]
