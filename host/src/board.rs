@@ -47,6 +47,7 @@ struct Resources {
     sample: Sample,
     mode: &'static str,
     reason: Option<String>,
+    culprits: Option<String>,
     lateness: Lateness,
 }
 
@@ -98,7 +99,9 @@ impl Board {
     }
 
     /// Shows the latest sample and what was made of it.
-    pub fn judged(&self, sample: &Sample, judgement: &Judgement) {
+    ///
+    /// `culprits` names the plugins that a shortage of CPU comes from.
+    pub fn judged(&self, sample: &Sample, judgement: &Judgement, culprits: Option<String>) {
         let mut resources = self
             .resources
             .lock()
@@ -112,6 +115,7 @@ impl Board {
         if let Some(change) = &judgement.changed {
             resources.reason = (resources.mode != "normal").then(|| change.why.clone());
         }
+        resources.culprits = culprits;
     }
 
     /// How the machine is doing: `normal`, `degraded` or `critical`.
@@ -230,7 +234,12 @@ impl Board {
             ready: self.is_ready(),
             lateness_p99: resources.lateness.p99(),
             mode: resources.mode.to_owned(),
-            mode_reason: resources.reason.clone(),
+            mode_reason: match (&resources.reason, &resources.culprits) {
+                (Some(reason), Some(culprits)) => Some(format!(
+                    "{reason}; {culprits}, and its checks alone are stretched"
+                )),
+                (reason, _) => reason.clone(),
+            },
             cpu_percent: resources.sample.cpu_percent,
             memory_percent: resources.sample.memory_percent,
             disk_percent: resources.sample.disk.as_ref().map(|disk| disk.percent),

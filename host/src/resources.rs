@@ -18,6 +18,7 @@ use std::time::Duration;
 use crate::schedule::Mode;
 
 mod cgroup;
+pub mod culprits;
 mod line;
 pub mod pressure;
 pub mod sample;
@@ -30,6 +31,8 @@ pub mod workers;
 pub struct Sample {
     /// CPU in use since the sample before, percent, 0–100.
     pub cpu_percent: Option<f64>,
+    /// Cores that 100 % of it is.
+    pub cores: Option<f64>,
     /// Memory in use that cannot be taken back without anybody noticing, percent, 0–100.
     pub memory_percent: Option<f64>,
     /// The fullest of the watched file systems that answered.
@@ -94,6 +97,14 @@ impl Limits {
             recover_below,
             critical_above,
         })
+    }
+}
+
+impl Limits {
+    /// Percent of CPU above which the machine is short of it.
+    #[must_use]
+    pub fn degraded_above(self) -> f64 {
+        self.degraded_above
     }
 }
 
@@ -267,6 +278,12 @@ impl Judge {
             why.push(format!("disk {} {crossing}", disk.place));
         }
         why
+    }
+
+    /// Whether CPU is short, and nothing else for which checks are stretched.
+    #[must_use]
+    pub fn is_short_of_cpu_alone(&self) -> bool {
+        self.cpu.over && !self.critical.over && !self.memory.over && !self.stalls.over
     }
 
     fn stretch(&self) -> Mode {

@@ -28,7 +28,11 @@ use crate::{
     guard::{Shared, Skip},
     metrics::{DegradedMode, Resource, RestartReason, SkipReason},
     plugin::{Ended, LoadError},
-    resources::{Judge, Limits, Sample, sample::Sampler},
+    resources::{
+        Judge, Limits, Sample,
+        culprits::{Culprits, Machine},
+        sample::Sampler,
+    },
     schedule::{Due, Key, Mode, Schedule, Start, next_run, stretch_factor},
     state::CheckNow,
 };
@@ -165,6 +169,8 @@ struct Driver {
     judge: Judge,
     limits: Limits,
     stretch: Mode,
+    /// Plugins whose own checks alone are stretched.
+    culprits: Culprits,
     sampler: Option<Sampler>,
     timing: Timing,
     commands: Sender<Command>,
@@ -187,6 +193,7 @@ impl Driver {
             judge: Judge::new(plan.limits),
             limits: plan.limits,
             stretch: Mode::Normal,
+            culprits: Culprits::default(),
             sampler: None,
             timing: plan.timing,
             commands,
@@ -309,7 +316,11 @@ impl Driver {
         };
         let settings = guard.settings();
         let interval = settings.interval;
-        let factor = stretch_factor(settings.priority, self.stretch, interval);
+        let mode = match self.culprits.spare_others() {
+            true if !self.culprits.contains(guard.plugin().id()) => Mode::Normal,
+            _ => self.stretch,
+        };
+        let factor = stretch_factor(settings.priority, mode, interval);
         let left_out = next_run(factor, tick, slot);
         let intervals = if left_out == 0 { factor } else { left_out };
         let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
@@ -481,6 +492,7 @@ impl Driver {
         let now = self.shared.clock.now();
         let judgement = self.judge.observe(now, sample);
         self.stretch = judgement.stretch;
+        self.find_culprits(sample);
         let metrics = &self.shared.metrics;
         metrics.degraded_mode(match judgement.shown {
             Mode::Normal => DegradedMode::Normal,
@@ -505,7 +517,36 @@ impl Driver {
                 to => tracing::warn!("machine {}: {}", to.name(), change.why),
             }
         }
-        self.board.judged(sample, &judgement);
+        self.board
+            .judged(sample, &judgement, self.culprits.describe());
+    }
+
+    /// Looks for the plugins that a shortage of CPU comes from.
+    fn find_culprits(&mut self, sample: &Sample) {
+        if !self.judge.is_short_of_cpu_alone() {
+            for plugin in self.culprits.clear() {
+                if let Some(at) = self.plugin_place(&plugin) {
+                    self.plugins[at].guard.set_stretched(None);
+                }
+            }
+            return;
+        }
+        let (Some(percent), Some(cores)) = (sample.cpu_percent, sample.cores) else {
+            return;
+        };
+        let guards = self.plugins.iter().map(|plugin| &plugin.guard);
+        let loads = guards.filter_map(|guard| Some((guard.id().into(), guard.cores()?)));
+        let loads: Vec<(Arc<str>, f64)> = loads.collect();
+        let machine = Machine {
+            percent,
+            cores,
+            limit: self.limits.degraded_above(),
+        };
+        for (plugin, percent) in self.culprits.observe(machine, &loads) {
+            if let Some(at) = self.plugin_place(&plugin) {
+                self.plugins[at].guard.set_stretched(Some(percent));
+            }
+        }
     }
 
     /// No new starts; what runs gets its time of grace, and what has not started is taken back.

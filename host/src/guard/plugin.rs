@@ -49,6 +49,8 @@ struct Inner {
     last: u64,
     /// What the operator should know, while the plugin runs.
     note: Option<String>,
+    /// Percent of the machine's CPU for which its checks are stretched.
+    stretched: Option<f64>,
 }
 
 /// Leave to start one generation.
@@ -82,6 +84,8 @@ struct Life {
     since: Duration,
     /// What its process was last seen to use.
     usage: Option<Usage>,
+    /// Cores that it keeps busy.
+    cores: Option<f64>,
 }
 
 impl PluginGuard {
@@ -108,6 +112,7 @@ impl PluginGuard {
                 last_taken: None,
                 last: 0,
                 note: None,
+                stretched: None,
             }),
         }
     }
@@ -207,6 +212,7 @@ impl PluginGuard {
             ticket: birth.life,
             since: now,
             usage: None,
+            cores: None,
         });
         self.stuck.store(0, Ordering::Relaxed);
         self.call_started(now);
@@ -283,6 +289,39 @@ impl PluginGuard {
         }
     }
 
+    /// Notes how many cores the process of a generation keeps busy.
+    pub fn keeps_busy(&self, generation: u64, cores: Option<f64>) {
+        let mut inner = self.inner.lock();
+        if generation == self.generation()
+            && let Some(life) = &mut inner.running
+        {
+            life.cores = cores;
+        }
+    }
+
+    /// Cores that its process keeps busy; none where that is not known.
+    pub fn cores(&self) -> Option<f64> {
+        self.inner.lock().running.as_ref()?.cores
+    }
+
+    /// Says that its checks are stretched because it uses this much of the machine's CPU, in percent, which is short; or
+    /// that they no longer are.
+    pub fn set_stretched(&self, percent: Option<f64>) {
+        let was = std::mem::replace(&mut self.inner.lock().stretched, percent);
+        self.metrics.stretched(percent.is_some());
+        match (was, percent) {
+            (None, Some(percent)) => tracing::warn!(
+                plugin = &*self.id,
+                "uses {percent:.0} % of the machine's CPU, which is short: its own checks are stretched, those of other plugins keep their schedule; limits.cpu_percent holds it to less"
+            ),
+            (Some(_), None) => tracing::info!(
+                plugin = &*self.id,
+                "its checks are no longer stretched for the CPU it used"
+            ),
+            _ => {}
+        }
+    }
+
     /// What a check of this plugin's platforms comes to while nothing of it runs.
     pub fn failure(&self) -> Failure {
         match &self.inner.lock().state {
@@ -326,7 +365,7 @@ impl PluginGuard {
                 LoadState::Failed(error) => Some(error.message.clone()),
                 _ => None,
             },
-            note: inner.note.clone(),
+            note: inner.shown_note(),
             version: running.map(|r| r.description.version.clone()),
             api_version: running.map(|r| r.description.api.to_string()),
             isolation: running.map(|r| r.isolation.label().to_owned()),
@@ -408,6 +447,18 @@ impl PluginGuard {
 }
 
 impl Inner {
+    fn shown_note(&self) -> Option<String> {
+        let stretched = self.stretched.map(|percent| {
+            format!(
+                "its checks are stretched: it uses {percent:.0} % of the machine's CPU, which is short"
+            )
+        });
+        match (&self.note, stretched) {
+            (Some(note), Some(stretched)) => Some(format!("{note}; {stretched}")),
+            (note, stretched) => stretched.or_else(|| note.clone()),
+        }
+    }
+
     /// The generation that ran is over; `early` if that was not its host's wish.
     fn bury(&mut self, now: Duration, early: bool) {
         let Some(life) = self.running.take() else {

@@ -16,7 +16,10 @@ use crate::{
     clock::Clock,
     guard::{PluginGuard, Running},
     metrics::RestartReason,
-    resources::workers::{Ledger, Meter},
+    resources::{
+        culprits::CpuLoad,
+        workers::{Ledger, Meter},
+    },
     scheduler::Handle,
 };
 
@@ -37,6 +40,7 @@ impl WorkerWatch {
                     Ok(meter) => Watching {
                         meter,
                         ledgers: HashMap::new(),
+                        loads: HashMap::new(),
                         asked: HashSet::new(),
                         clock,
                         scheduler,
@@ -61,6 +65,7 @@ struct Watching {
     meter: Meter,
     /// By process.
     ledgers: HashMap<u32, Ledger>,
+    loads: HashMap<u32, CpuLoad>,
     /// Workers for which a successor was asked for: if it does not prove itself, asking again would not help.
     asked: HashSet<u32>,
     clock: Clock,
@@ -79,11 +84,14 @@ impl Watching {
             .collect();
         let pids: Vec<_> = workers.iter().map(|(_, _, pid, _)| *pid).collect();
         self.ledgers.retain(|pid, _| pids.contains(pid));
+        self.loads.retain(|pid, _| pids.contains(pid));
         self.asked.retain(|pid| pids.contains(pid));
         let usages = self.meter.measure(&pids);
         for ((guard, generation, pid, running), usage) in workers.into_iter().zip(usages) {
             if let Some(usage) = usage {
                 guard.uses(generation, usage);
+                let load = self.loads.entry(pid).or_default();
+                guard.keeps_busy(generation, load.note(self.clock.now(), usage.cpu_seconds));
                 self.judge(guard, generation, pid, &running, usage);
             }
         }

@@ -73,6 +73,15 @@ impl Cgroup {
         });
         percents.reduce(f64::max)
     }
+
+    /// Cores that the tightest quota allows; none where there is no quota.
+    pub(super) fn cores(&self) -> Option<f64> {
+        let quotas = self.unified.iter().filter_map(|dir| {
+            let quota = fs::read_to_string(dir.join("cpu.max")).ok()?;
+            cpu_quota(&quota)
+        });
+        quotas.reduce(f64::min)
+    }
 }
 
 struct Mount<'a> {

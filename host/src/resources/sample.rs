@@ -130,7 +130,7 @@ impl Machine {
     }
 
     fn measure(&mut self) -> Sample {
-        let (machine_cpu, machine_memory) = match &mut self.system {
+        let (machine_cpu, machine_memory, machine_cores) = match &mut self.system {
             Some(system) => {
                 // Asked any sooner, `sysinfo` would hand out its last reading again as if it were new.
                 let next = self.cpu_read_at + MINIMUM_CPU_UPDATE_INTERVAL;
@@ -139,14 +139,23 @@ impl Machine {
                     thread::sleep(wait);
                 }
                 refresh_cpu(system);
-                (cpu_percent(system), memory_percent(system))
+                (
+                    cpu_percent(system),
+                    memory_percent(system),
+                    Some(cores(system)),
+                )
             }
-            None => (None, None),
+            None => (None, None, None),
         };
         self.cpu_read_at = self.clock.now();
         let group_cpu = self.cgroup.cpu_percent(self.cpu_read_at);
         Sample {
             cpu_percent: tighter(machine_cpu, group_cpu),
+            cores: match (machine_cpu, group_cpu) {
+                (Some(machine), Some(group)) if group > machine => self.cgroup.cores(),
+                (None, Some(_)) => self.cgroup.cores(),
+                _ => machine_cores,
+            },
             memory_percent: tighter(machine_memory, self.cgroup.memory_percent()),
             pressure: Pressure::read(self.cgroup.pressure_dir()),
             ..Sample::default()
@@ -168,6 +177,13 @@ fn cpu_percent(system: &System) -> Option<f64> {
     });
     let mean: f64 = sum / count;
     mean.is_finite().then(|| mean.clamp(0.0, 100.0))
+}
+
+/// How many CPUs this process may run on.
+fn cores(system: &System) -> f64 {
+    let allowed = allowed_cpus();
+    let usable = system.cpus().iter().filter(|cpu| allowed(cpu.name()));
+    usable.fold(0.0, |count, _| count + 1.0)
 }
 
 #[cfg(target_os = "linux")]

@@ -70,6 +70,7 @@ fn calm() -> Sample {
     let quiet = Some(Stall::default());
     Sample {
         cpu_percent: Some(10.0),
+        cores: Some(4.0),
         memory_percent: Some(40.0),
         disk: Some(Disk {
             place,
@@ -369,6 +370,7 @@ fn history() -> impl Strategy<Value = Vec<(u64, Sample)>> {
             });
             let sample = Sample {
                 cpu_percent,
+                cores: Some(4.0),
                 memory_percent,
                 disk: disk.map(|percent| Disk { place, percent }),
                 disks_stuck: vec!["/mnt".to_owned(); usize::from(stuck)],

@@ -21,6 +21,8 @@ mod drill;
 mod faults_of_the_original;
 #[cfg(target_os = "linux")]
 mod files_that_block;
+#[cfg(target_os = "linux")]
+mod greedy_plugins;
 mod harness;
 mod misbehaving_files;
 mod misbehaving_plugins;

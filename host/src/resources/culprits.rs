@@ -1,0 +1,215 @@
+//! Plugins that cause a shortage of CPU.
+//!
+//! Measured is the processor time of each worker; judged, and pure, is which of them the machine would be well without.
+//! Their checks alone are stretched then: leaving out those of others would not help.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::Arc,
+    time::Duration,
+};
+
+/// Processor time of one worker over the last seconds.
+#[derive(Debug, Default)]
+pub struct CpuLoad {
+    /// Processor seconds since the worker's start, by time.
+    past: VecDeque<(Duration, f64)>,
+}
+
+impl CpuLoad {
+    /// Takes a measurement in and returns how many cores the worker has kept busy; none at the first.
+    pub fn note(&mut self, now: Duration, cpu_seconds: f64) -> Option<f64> {
+        self.past.push_back((now, cpu_seconds));
+        while self
+            .past
+            .get(1)
+            .is_some_and(|(then, _)| now.saturating_sub(*then) >= SPAN)
+        {
+            self.past.pop_front();
+        }
+        let (then, before) = *self.past.front()?;
+        let passed = now.saturating_sub(then);
+        (passed >= SHORTEST_SPAN).then(|| (cpu_seconds - before) / passed.as_secs_f64())
+    }
+}
+
+/// What the machine's CPU was seen to do.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// In use, percent, 0–100.
+    pub percent: f64,
+    /// Cores that 100 % is.
+    pub cores: f64,
+    /// Percent above which it is short.
+    pub limit: f64,
+}
+
+/// Plugins that cause the present shortage.
+#[derive(Debug, Default)]
+pub struct Culprits {
+    /// By id, with the percent of the machine's CPU for which each was found.
+    named: BTreeMap<Arc<str>, f64>,
+    /// Samples in a row that showed a shortage without them, too.
+    unexplained: u32,
+}
+
+impl Culprits {
+    /// Takes in a sample of a machine that is short of CPU and of nothing else, with the cores that each plugin's worker
+    /// keeps busy; returns those that are new.
+    pub fn observe(&mut self, machine: Machine, loads: &[(Arc<str>, f64)]) -> Vec<(Arc<str>, f64)> {
+        if machine.percent <= machine.limit {
+            // They are held back, or are quiet for a moment: the judge says when that is over.
+            self.unexplained = 0;
+            return Vec::new();
+        }
+        let percent = |cores: f64| (cores / machine.cores * 100.0).clamp(0.0, 100.0);
+        let mut rest = machine.percent;
+        let mut others = Vec::new();
+        for (plugin, cores) in loads {
+            match self.named.contains_key(plugin) {
+                true => rest -= percent(*cores),
+                false => others.push((Arc::clone(plugin), percent(*cores))),
+            }
+        }
+        others.sort_by(|a, b| b.1.total_cmp(&a.1));
+        let mut new = Vec::new();
+        for (plugin, percent) in others {
+            if rest <= machine.limit || percent < LEAST_PERCENT {
+                break;
+            }
+            rest -= percent;
+            new.push((plugin, percent));
+        }
+        if rest > machine.limit {
+            // The machine would be short without them: something else is the cause.
+            self.unexplained = self.unexplained.saturating_add(1);
+            return Vec::new();
+        }
+        self.unexplained = 0;
+        self.named.extend(new.iter().cloned());
+        new
+    }
+
+    /// The shortage is over, or there is another; returns the plugins that were its cause.
+    pub fn clear(&mut self) -> Vec<Arc<str>> {
+        self.unexplained = 0;
+        std::mem::take(&mut self.named).into_keys().collect()
+    }
+
+    /// Whether a plugin is one of them.
+    pub fn contains(&self, plugin: &str) -> bool {
+        self.named.contains_key(plugin)
+    }
+
+    /// Whether they explain the shortage, so that other plugins keep their schedule.
+    pub fn spare_others(&self) -> bool {
+        !self.named.is_empty() && self.unexplained < PATIENCE
+    }
+
+    /// The text for people, such as "plugin shop uses 97 % of it"; none where there are no culprits.
+    pub fn describe(&self) -> Option<String> {
+        let named = self.named.iter();
+        let named: Vec<_> = named
+            .map(|(plugin, percent)| format!("plugin {plugin} uses {percent:.0} % of it"))
+            .collect();
+        (!named.is_empty()).then(|| named.join(", "))
+    }
+}
+
+/// What a worker's processor time is averaged over.
+const SPAN: Duration = Duration::from_secs(5);
+const SHORTEST_SPAN: Duration = Duration::from_millis(900);
+/// A plugin that uses less of the machine is not named: stretching its checks would change nothing.
+const LEAST_PERCENT: f64 = 10.0;
+/// So many samples in a row that the culprits do not explain have everybody's checks stretched.
+const PATIENCE: u32 = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn machine(percent: f64) -> Machine {
+        Machine {
+            percent,
+            cores: 2.0,
+            limit: 80.0,
+        }
+    }
+
+    fn loads(cores: &[(&str, f64)]) -> Vec<(Arc<str>, f64)> {
+        let cores = cores.iter();
+        cores
+            .map(|(plugin, cores)| ((*plugin).into(), *cores))
+            .collect()
+    }
+
+    fn names(found: &[(Arc<str>, f64)]) -> Vec<&str> {
+        found.iter().map(|(plugin, _)| &**plugin).collect()
+    }
+
+    #[test]
+    fn a_load_is_the_mean_of_the_last_seconds() {
+        let mut load = CpuLoad::default();
+        let second = Duration::from_secs(1);
+        assert_eq!(load.note(second, 7.0), None);
+        assert_eq!(load.note(2 * second, 8.0), Some(1.0));
+        for at in 3..=8 {
+            load.note(at * second, 8.0);
+        }
+        assert_eq!(load.note(9 * second, 8.0), Some(0.0), "it is quiet now");
+    }
+
+    #[test]
+    fn two_plugins_that_spin_are_named_and_a_bystander_is_spared() {
+        let mut culprits = Culprits::default();
+        assert!(!culprits.spare_others());
+        let loads = loads(&[("a", 0.98), ("quiet", 0.01), ("b", 0.95)]);
+        let new = culprits.observe(machine(99.0), &loads);
+        assert_eq!(names(&new), ["a"], "without it the machine would be well");
+        assert!(culprits.spare_others() && !culprits.contains("b"));
+        assert_eq!(culprits.describe().unwrap(), "plugin a uses 49 % of it");
+        let both = [(Arc::from("a"), 0.1), (Arc::from("b"), 1.7)];
+        let new = culprits.observe(machine(95.0), &both);
+        assert_eq!(
+            names(&new),
+            ["b"],
+            "held back, the first is no longer the cause"
+        );
+        assert!(culprits.contains("a") && culprits.contains("b"));
+        assert!(culprits.observe(machine(50.0), &loads).is_empty());
+        assert!(culprits.spare_others(), "until the shortage is over");
+        assert_eq!(culprits.clear().len(), 2);
+        assert!(!culprits.spare_others());
+    }
+
+    #[test]
+    fn a_shortage_that_others_cause_is_no_plugins() {
+        let mut culprits = Culprits::default();
+        let small = loads(&[("a", 0.3), ("b", 0.1)]);
+        assert!(culprits.observe(machine(100.0), &small).is_empty());
+        assert!(!culprits.spare_others());
+    }
+
+    #[test]
+    fn many_plugins_that_use_a_little_each_are_not_named() {
+        let mut culprits = Culprits::default();
+        let names: Vec<_> = (0..40).map(|n| format!("p{n}")).collect();
+        let small: Vec<_> = names.iter().map(|name| (name.as_str(), 0.05)).collect();
+        assert!(culprits.observe(machine(100.0), &loads(&small)).is_empty());
+    }
+
+    #[test]
+    fn a_machine_that_stays_short_without_the_culprit_spares_nobody() {
+        let mut culprits = Culprits::default();
+        culprits.observe(machine(100.0), &loads(&[("a", 1.9)]));
+        assert!(culprits.spare_others());
+        for short in [1, 2] {
+            culprits.observe(machine(100.0), &loads(&[("a", 0.0)]));
+            assert!(culprits.spare_others(), "{short} samples may be noise");
+        }
+        culprits.observe(machine(100.0), &loads(&[("a", 0.0)]));
+        assert!(!culprits.spare_others());
+        culprits.observe(machine(100.0), &loads(&[("a", 1.9)]));
+        assert!(culprits.spare_others(), "it is the cause again");
+    }
+}
