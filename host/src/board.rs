@@ -88,6 +88,11 @@ impl Board {
         };
     }
 
+    /// Number of platforms with lines of the log.
+    pub fn platforms_with_lines(&self) -> usize {
+        self.tail.platforms()
+    }
+
     /// The filesystems whose fill the resource monitor watches.
     pub fn disk_paths(&self) -> Vec<PathBuf> {
         self.disk_paths.clone()

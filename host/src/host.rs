@@ -423,7 +423,7 @@ fn warn_of_a_temporary_state_folder() {
 
 /// Says what in a config should be put right, and keeps its secrets out of what plugins say from now on.
 fn take_in(config: &Config) {
-    redaction::learn(config.platforms.iter().flat_map(|p| p.secrets.texts()));
+    redaction::learn_config(config.platforms.iter().flat_map(|p| p.secrets.texts()));
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }

@@ -68,6 +68,11 @@ pub trait LoadedPlugin: Send + Sync {
         None
     }
 
+    /// Number of probes that are open, where that is counted.
+    fn open_probes(&self) -> usize {
+        0
+    }
+
     /// Forgets the calls that it has not started, which are started elsewhere; those that run go on.
     fn retire(&self);
 

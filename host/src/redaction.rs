@@ -8,7 +8,7 @@
 
 use std::{
     borrow::Cow,
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     ops::Range,
     sync::{
         Arc, PoisonError, RwLock,
@@ -32,8 +32,21 @@ pub fn learn<'a>(secrets: impl IntoIterator<Item = &'a str>) {
         return;
     }
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
-    // Those of an earlier config stay: probes that were made from it may still be talking.
     match known.learn(secrets) {
+        Ok(()) => SOME_ARE_KNOWN.store(!known.layers.is_empty(), Ordering::Release),
+        Err(error) => tracing::error!("secrets are not taken out of what plugins say: {error}"),
+    }
+}
+
+/// From now on, the secrets of this config are taken out too. Those that none of the last [`CONFIGS`] configs had are
+/// forgotten: a host whose secrets are rotated for years does not keep them all.
+pub fn learn_config<'a>(secrets: impl IntoIterator<Item = &'a str>) {
+    let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
+    known.config += 1;
+    match known
+        .learn(secrets.into_iter())
+        .and_then(|()| known.forget())
+    {
         Ok(()) => SOME_ARE_KNOWN.store(!known.layers.is_empty(), Ordering::Release),
         Err(error) => tracing::error!("secrets are not taken out of what plugins say: {error}"),
     }
@@ -84,6 +97,11 @@ pub fn within(config: &str) -> Vec<String> {
     found.into_iter().collect()
 }
 
+/// Number of texts that are looked for.
+pub fn known() -> usize {
+    with_known(|known| known.texts.len()).unwrap_or_default()
+}
+
 /// How long the longest secret is that is looked for, in bytes.
 pub fn longest() -> usize {
     with_known(|known| known.longest).unwrap_or_default()
@@ -98,8 +116,11 @@ fn with_known<T>(ask: impl FnOnce(&Known) -> T) -> Option<T> {
 
 /// All texts that are looked for, in layers of which each is longer than the one above it: a worker learns them a few at a
 /// time, and must not begin anew with all of them each time.
+#[derive(Default)]
 struct Known {
-    texts: BTreeSet<Arc<str>>,
+    /// Each with the number of the last config that had it.
+    texts: BTreeMap<Arc<str>, u64>,
+    config: u64,
     layers: Vec<Layer>,
     longest: usize,
 }
@@ -117,7 +138,11 @@ impl Known {
         let mut texts = Vec::new();
         for form in secrets.flat_map(forms) {
             let form: Arc<str> = form.into();
-            if form.len() >= SHORTEST && self.texts.insert(Arc::clone(&form)) {
+            let config = self.config;
+            if form.len() < SHORTEST {
+                continue;
+            }
+            if self.texts.insert(Arc::clone(&form), config).is_none() {
                 self.longest = self.longest.max(form.len());
                 texts.push(form);
             }
@@ -128,10 +153,24 @@ impl Known {
         while let Some(below) = self.layers.pop_if(|below| below.texts.len() <= texts.len()) {
             texts.extend(below.texts);
         }
-        let finder = AhoCorasick::builder()
-            .match_kind(MatchKind::LeftmostLongest)
-            .build(texts.iter().map(|text| text.as_bytes()))?;
-        self.layers.push(Layer { texts, finder });
+        self.layers.push(Layer::new(texts)?);
+        Ok(())
+    }
+
+    /// Forgets what no config has had for a while, once that is worth the work.
+    fn forget(&mut self) -> Result<(), aho_corasick::BuildError> {
+        let oldest = self.config.saturating_sub(CONFIGS);
+        let stale = self.texts.values().filter(|last| **last < oldest).count();
+        if stale < FEWEST_FORGOTTEN.max(self.texts.len() / 2) {
+            return Ok(());
+        }
+        self.texts.retain(|_, last| *last >= oldest);
+        self.longest = self.texts.keys().map(|text| text.len()).max().unwrap_or(0);
+        self.layers.clear();
+        let texts: Vec<_> = self.texts.keys().cloned().collect();
+        if !texts.is_empty() {
+            self.layers.push(Layer::new(texts)?);
+        }
         Ok(())
     }
 
@@ -164,6 +203,13 @@ impl Known {
 }
 
 impl Layer {
+    fn new(texts: Vec<Arc<str>>) -> Result<Self, aho_corasick::BuildError> {
+        let finder = AhoCorasick::builder()
+            .match_kind(MatchKind::LeftmostLongest)
+            .build(texts.iter().map(|text| text.as_bytes()))?;
+        Ok(Self { texts, finder })
+    }
+
     /// The longest secret from each place that one begins at.
     fn matches<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
         let mut from = 0;
@@ -203,10 +249,17 @@ fn forms(secret: &str) -> Vec<String> {
 }
 
 static KNOWN: RwLock<Known> = RwLock::new(Known {
-    texts: BTreeSet::new(),
+    texts: BTreeMap::new(),
+    config: 0,
     layers: Vec::new(),
     longest: 0,
 });
+
+/// For so many configs after the last one that had it, a secret is still looked for: probes that were made from that may
+/// still be talking.
+const CONFIGS: u64 = 100;
+/// Fewer are not worth going through all that are left.
+const FEWEST_FORGOTTEN: usize = 64;
 
 /// Spares the hosts without secrets, which are most, the lock.
 static SOME_ARE_KNOWN: AtomicBool = AtomicBool::new(false);
@@ -294,12 +347,26 @@ mod tests {
     }
 
     #[test]
+    fn secrets_that_are_rotated_are_forgotten_long_after_and_others_are_not() {
+        let mut known = Known::default();
+        for nth in 0..2000 {
+            known.config += 1;
+            let rotated = format!("rotated secret {nth:04}");
+            known
+                .learn(["stays for ever", &rotated].into_iter())
+                .unwrap();
+            known.forget().unwrap();
+        }
+        assert!(known.texts.len() < 300, "{}", known.texts.len());
+        let knows = |said: &str| !known.matches(said.as_bytes()).is_empty();
+        assert!(knows("stays for ever") && knows("rotated secret 1999"));
+        assert!(knows("rotated secret 1900"), "its probes may be talking");
+        assert!(!knows("rotated secret 0000"));
+    }
+
+    #[test]
     fn what_is_learnt_one_by_one_is_not_begun_anew_each_time() {
-        let mut known = Known {
-            texts: BTreeSet::new(),
-            layers: Vec::new(),
-            longest: 0,
-        };
+        let mut known = Known::default();
         for nth in 0..1000 {
             let secret = format!("one of many: {nth:04}");
             known.learn([&*secret].into_iter()).unwrap();

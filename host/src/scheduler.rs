@@ -26,8 +26,9 @@ use self::{
 use crate::{
     board::Board,
     guard::{Shared, Skip},
-    metrics::{DegradedMode, Resource, RestartReason, SkipReason},
+    metrics::{DegradedMode, Resource, RestartReason, SkipReason, Tracked},
     plugin::{Ended, LoadError},
+    redaction,
     resources::{
         Judge, Limits, Sample,
         culprits::{Culprits, Machine},
@@ -293,11 +294,22 @@ impl Driver {
     /// The resource monitor's turn.
     fn sample(&self) {
         self.shared.follow_wall_clock();
+        self.track();
         if let Some(sampler) = &self.sampler
             && !sampler.request()
         {
             tracing::debug!("the resource monitor is still busy with its last sample");
         }
+    }
+
+    /// Shows how much is kept for the platforms.
+    fn track(&self) {
+        let metrics = &self.shared.metrics;
+        let probes = self.plugins.iter().map(Plugin::open_probes);
+        metrics.track(Tracked::Platform, self.platforms.count());
+        metrics.track(Tracked::Probe, probes.sum());
+        metrics.track(Tracked::LogTail, self.board.platforms_with_lines());
+        metrics.track(Tracked::Secret, redaction::known());
     }
 
     /// One platform's turn.

@@ -81,6 +81,12 @@ impl Tail {
         tails.count();
     }
 
+    /// Number of platforms with lines.
+    pub fn platforms(&self) -> usize {
+        let tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
+        tails.by_platform.len()
+    }
+
     fn push(&self, platform: String, line: Kept) {
         let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         tails.push(platform, line);

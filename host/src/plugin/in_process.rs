@@ -173,6 +173,10 @@ impl LoadedPlugin for InProcess {
         }
     }
 
+    fn open_probes(&self) -> usize {
+        self.probes.open()
+    }
+
     fn retire(&self) {
         self.threads.retain(|job| !matches!(job, Job::Check(_)));
     }

@@ -151,6 +151,10 @@ impl LoadedPlugin for Worker {
         Some(self.pid)
     }
 
+    fn open_probes(&self) -> usize {
+        self.conversation.open_probes()
+    }
+
     fn retire(&self) {
         self.conversation.retire();
     }

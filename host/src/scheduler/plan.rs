@@ -33,6 +33,7 @@ impl Driver {
         }
         self.fill_schedule();
         self.let_leave();
+        self.track();
     }
 
     /// Takes in what is to be looked after, and lets go of what no longer is.

@@ -56,6 +56,11 @@ impl Platforms {
         Some(gone)
     }
 
+    /// Number of platforms, also those that are leaving.
+    pub(super) fn count(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
     /// Each platform that is on the schedule, with its place.
     pub(super) fn staying(&self) -> impl Iterator<Item = (usize, &Platform)> {
         let places = self.places.iter().enumerate();

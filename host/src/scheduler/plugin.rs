@@ -119,6 +119,13 @@ impl Plugin {
         }
     }
 
+    /// Number of probes that are open, in all its generations.
+    pub(super) fn open_probes(&self) -> usize {
+        let current = self.current.iter().map(|current| &current.plugin);
+        let old = self.old.iter().map(|old| &old.generation.plugin);
+        current.chain(old).map(|plugin| plugin.open_probes()).sum()
+    }
+
     /// What can be called now.
     pub(super) fn loaded(&self) -> Option<&Arc<dyn LoadedPlugin>> {
         self.current.as_ref().map(|current| &current.plugin)

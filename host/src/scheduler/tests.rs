@@ -12,7 +12,7 @@ use crate::{
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running},
     library::{Catalog, Policy, Vetted},
     maintenance::{Checks, InForce},
-    metrics::{ErrorType, Isolation, Metrics},
+    metrics::{ErrorType, FAMILIES, Isolation, Metrics, Value},
     plugin::{Call, ConfigSchema, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report},
     schedule::Priority,
     state::BreakerOrder,
@@ -95,6 +95,11 @@ impl LoadedPlugin for Played {
         told.abandoned.push(platform);
     }
 
+    fn open_probes(&self) -> usize {
+        let told = self.told();
+        told.probes.len() - told.closed.len()
+    }
+
     fn retire(&self) {}
 
     fn end(&self) {}
@@ -129,24 +134,9 @@ impl Scene {
             let loaded = Arc::clone(&loaded);
             Arc::new(move |_| Ok(load(&loaded, is_asynchronous)))
         };
-        let setup = |name: &&str| PlatformSetup {
-            guard: Arc::new(PlatformGuard::new(
-                PlatformSettings {
-                    name: (*name).into(),
-                    interval: 5 * S,
-                    timeout: 4 * S,
-                    priority: Priority::Normal,
-                    breaker: Settings::default(),
-                    labels: BTreeMap::new(),
-                },
-                Arc::clone(&plugin),
-                Arc::clone(&shared),
-            )),
-            config: "{}".into(),
-            refused: None,
-        };
+        let platforms = platforms.iter().map(|name| setup(name, &plugin, &shared));
         let plan = Plan {
-            platforms: platforms.iter().map(setup).collect(),
+            platforms: platforms.collect(),
             plugins: vec![PluginSetup {
                 guard: Arc::clone(&plugin),
                 load,
@@ -173,6 +163,54 @@ impl Scene {
             loaded,
             _state: state,
         }
+    }
+
+    /// Goes by a config with these platforms beside the first one.
+    fn follow(&mut self, names: &[&str]) {
+        let first = self.driver.platforms.staying().next().unwrap().1;
+        let (plugin, shared) = (&self.driver.plugins[0], &self.driver.shared);
+        let stays = PlatformSetup {
+            guard: Arc::clone(&first.guard),
+            config: Arc::clone(&first.config),
+            refused: None,
+        };
+        let new = names.iter().map(|name| setup(name, &plugin.guard, shared));
+        let platforms: Vec<_> = std::iter::once(stays).chain(new).collect();
+        let plan = Plan {
+            plugins: vec![PluginSetup {
+                guard: Arc::clone(&plugin.guard),
+                load: Arc::clone(&plugin.load),
+                renew: false,
+            }],
+            platforms,
+            timing: self.driver.timing,
+            limits: self.driver.limits,
+        };
+        // As the assembly does for those that the new config does not name.
+        let stay = |name: &str| {
+            plan.platforms
+                .iter()
+                .any(|p| &*p.guard.settings().name == name)
+        };
+        for (_, platform) in self.driver.platforms.staying() {
+            let name = &platform.guard.settings().name;
+            if !stay(name) {
+                shared.metrics.remove_platform(name, "played");
+            }
+        }
+        self.driver.follow(plan);
+    }
+
+    /// Has all calls end that are under way, also those that fell due by the clock.
+    fn settle(&mut self) {
+        self.driver.dispatch();
+        let now = self.driver.shared.clock.now();
+        let running = self.generation(1);
+        for platform in running.called() {
+            running.succeed(&platform, now);
+        }
+        self.driver.expire(now);
+        self.driver.track();
     }
 
     /// The generation of this number, which may be on its way.
@@ -217,6 +255,25 @@ impl Scene {
 
     fn running(&self) -> u64 {
         self.driver.plugins[0].guard.generation()
+    }
+}
+
+fn setup(name: &str, plugin: &Arc<PluginGuard>, shared: &Arc<Shared>) -> PlatformSetup {
+    PlatformSetup {
+        guard: Arc::new(PlatformGuard::new(
+            PlatformSettings {
+                name: name.into(),
+                interval: 5 * S,
+                timeout: 4 * S,
+                priority: Priority::Normal,
+                breaker: Settings::default(),
+                labels: BTreeMap::new(),
+            },
+            Arc::clone(plugin),
+            Arc::clone(shared),
+        )),
+        config: "{}".into(),
+        refused: None,
     }
 }
 
@@ -385,4 +442,38 @@ fn whoever_asks_for_a_check_while_the_host_stops_is_told_so_at_once() {
     call.caller.finished(call.sequence, now, report);
     draining.join().unwrap();
     assert_eq!(handle.check_now("a"), CheckNow::Leaving);
+}
+
+#[test]
+fn two_thousand_reloads_with_renamed_platforms_leave_nothing_behind() {
+    let mut scene = Scene::new(&["stays"], false);
+    let metrics = scene.driver.shared.metrics.clone();
+    let tracked = || {
+        let snapshot = metrics.snapshot();
+        let family = FAMILIES
+            .iter()
+            .find(|f| f.name == "conductor_tracked_objects");
+        let samples = family.unwrap().samples(&snapshot);
+        let counted = samples.map(|sample| (sample.labels[0].1.to_string(), sample.value.clone()));
+        // Those of other tests in this process.
+        counted
+            .filter(|(kind, _)| kind != "secret")
+            .collect::<Vec<_>>()
+    };
+    let mut before = Vec::new();
+    for reload in 0..2000 {
+        let names: Vec<_> = (0..5).map(|n| format!("of-{reload}-{n}")).collect();
+        let names: Vec<_> = names.iter().map(String::as_str).collect();
+        scene.follow(&names);
+        for name in &names {
+            scene.check(name);
+        }
+        scene.settle();
+        if reload == 500 {
+            before = tracked();
+        }
+    }
+    assert_eq!(tracked(), before);
+    let probes = Value::Number(6.0);
+    assert!(before.contains(&("probe".to_owned(), probes)), "{before:?}");
 }

@@ -171,3 +171,32 @@ fn a_plugin_that_leaves_the_config_and_comes_back_is_looked_after_as_before() {
     assert_eq!(view["generation"], 2, "{view}");
     assert!(view["pid"].is_u64(), "{view}");
 }
+
+#[test]
+fn reloads_that_rename_platforms_leave_nothing_behind_and_a_name_that_returns_goes_on_counting() {
+    let host = Setup::new()
+        .platform("stays", "fault", "{}")
+        .platform("first-1", "fault", "{}")
+        .platform("first-2", "fault", "{}")
+        .start_with(&["--web.enable-lifecycle"]);
+    let before = host.wait("checks of all", |m| m.checks("first-1", "healthy") >= 3.0);
+    let mut name = "first-".to_owned();
+    for nth in 0..100 {
+        let next = format!("of-{nth}-");
+        edit(&host, |text| text.replace(&name, &next));
+        name = next;
+        let (code, body) = post_reload(&host);
+        assert_eq!(code, 200, "{body}");
+    }
+    let tracked =
+        |m: &crate::harness::Metrics, kind| m.sum("conductor_tracked_objects", &[("kind", kind)]);
+    let after = host.wait("the old ones are gone", |m| {
+        tracked(m, "platform") == 3.0 && tracked(m, "probe") == 3.0
+    });
+    assert_eq!(tracked(&after, "series"), 3.0);
+    assert!(tracked(&after, "log_tail") <= 3.0);
+    edit(&host, |text| text.replace(&name, "first-"));
+    post_reload(&host);
+    let returned = host.wait("the first names are back", |m| m.due("first-1") > 0.0);
+    assert!(returned.checks("first-1", "healthy") >= before.checks("first-1", "healthy"));
+}

@@ -59,6 +59,12 @@ impl Probes {
         Some(cell)
     }
 
+    /// Number of open ones.
+    pub(super) fn open(&self) -> usize {
+        let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        places.cells.len() - places.free.len()
+    }
+
     pub(super) fn remove_all(&self) -> Vec<Arc<Cell>> {
         let mut places = self.0.write().unwrap_or_else(PoisonError::into_inner);
         let all = std::mem::take(&mut *places);

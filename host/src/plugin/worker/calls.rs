@@ -28,8 +28,9 @@ pub(super) struct Calls {
     /// Smoothed duration of a call.
     usual: Duration,
     next_call: u64,
-    /// One for each probe there ever was.
-    probes: Vec<InProbe>,
+    next_probe: usize,
+    /// The open ones. A number is not used again: calls into a closed probe may still be on their way.
+    probes: HashMap<usize, InProbe>,
 }
 
 /// The call into a probe. The guard admits one at a time.
@@ -80,7 +81,8 @@ impl Calls {
             given_up: 0,
             usual: SLOW,
             next_call: 0,
-            probes: Vec::new(),
+            next_probe: 0,
+            probes: HashMap::new(),
         }
     }
 
@@ -90,8 +92,25 @@ impl Calls {
     }
 
     pub(super) fn open(&mut self) -> ProbeId {
-        self.probes.push(InProbe::None);
-        ProbeId(self.probes.len() - 1)
+        let probe = self.next_probe;
+        self.next_probe += 1;
+        self.probes.insert(probe, InProbe::None);
+        ProbeId(probe)
+    }
+
+    /// Forgets a probe; returns `false` if there is none.
+    pub(super) fn close(&mut self, probe: ProbeId) -> bool {
+        let known = self.probes.remove(&probe.0).is_some();
+        // A host whose platforms all changed at once does not keep the room for both.
+        if self.probes.len() < self.probes.capacity() / 4 {
+            self.probes.shrink_to(self.probes.len() * 2);
+        }
+        known
+    }
+
+    /// Number of open probes.
+    pub(super) fn open_probes(&self) -> usize {
+        self.probes.len()
     }
 
     /// Queues calls.
@@ -218,17 +237,13 @@ impl Calls {
         !self.waiting.is_empty()
     }
 
-    pub(super) fn is_known(&self, probe: ProbeId) -> bool {
-        probe.0 < self.probes.len()
-    }
-
     fn get(&self, probe: ProbeId) -> InProbe {
-        let known = self.probes.get(probe.0).copied();
+        let known = self.probes.get(&probe.0).copied();
         known.unwrap_or(InProbe::None)
     }
 
     fn set(&mut self, probe: ProbeId, to: InProbe) {
-        if let Some(known) = self.probes.get_mut(probe.0) {
+        if let Some(known) = self.probes.get_mut(&probe.0) {
             *known = to;
         }
     }
@@ -356,6 +371,28 @@ mod tests {
         });
         assert!(calls.started(dropped, S).requests.is_empty());
         assert_eq!(calls.ready().len(), 1);
+    }
+
+    #[test]
+    fn a_closed_probe_is_forgotten_and_its_late_answer_disturbs_no_other() {
+        let mut calls = Calls::new(1);
+        calls_into(&mut calls, 1);
+        let ready = calls.ready();
+        start(&mut calls, ready);
+        calls.give_up(ProbeId(0)).unwrap();
+        assert!(calls.close(ProbeId(0)) && !calls.close(ProbeId(0)));
+        for _ in 0..2000 {
+            let probe = calls.open();
+            calls.close(probe);
+        }
+        assert_eq!(calls.open_probes(), 0);
+        assert!(calls.probes.capacity() < 64);
+        calls_into(&mut calls, 1);
+        let ready = calls.ready();
+        start(&mut calls, ready);
+        calls.answered(0, S).ok().unwrap();
+        let probe = ProbeId(calls.next_probe - 1);
+        assert_eq!(calls.get(probe), InProbe::UnderWay(1));
     }
 
     #[test]

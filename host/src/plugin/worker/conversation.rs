@@ -4,7 +4,7 @@
 //! called. What the worker's socket does not take stays in a buffer, and the worker's [life](super::life) sends it.
 
 use std::{
-    collections::BTreeSet,
+    collections::HashMap,
     io,
     os::unix::net::UnixStream,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -35,8 +35,8 @@ pub(super) struct Conversation {
 
 struct State {
     calls: Calls,
-    /// Those it was ever told of.
-    platforms: BTreeSet<Arc<str>>,
+    /// The platforms of its open probes.
+    platforms: Platforms,
     outgoing: Outgoing,
     phase: Phase,
 }
@@ -66,7 +66,7 @@ impl Conversation {
             clock,
             state: Mutex::new(State {
                 calls: Calls::new(call_threads),
-                platforms: BTreeSet::new(),
+                platforms: Platforms::default(),
                 outgoing: Outgoing::new(),
                 phase: Phase::Open,
             }),
@@ -97,7 +97,7 @@ impl Conversation {
         let secrets = redaction::within(&spec.config);
         let mut state = self.lock();
         let probe = state.calls.open();
-        state.platforms.insert(Arc::clone(&spec.platform));
+        state.platforms.add(probe, Arc::clone(&spec.platform));
         let told = state.outgoing.push(&ToWorker::Open {
             probe: probe.0 as u64,
             platform: spec.platform.to_string(),
@@ -118,15 +118,24 @@ impl Conversation {
     }
 
     pub(super) fn close(&self, probe: ProbeId) {
-        if self.lock().calls.is_known(probe) {
-            let probe = probe.0 as u64;
-            self.say_what_always_fits(&ToWorker::Close { probe });
+        let mut state = self.lock();
+        if !state.calls.close(probe) {
+            return;
         }
+        state.platforms.remove(probe);
+        drop(state);
+        let probe = probe.0 as u64;
+        self.say_what_always_fits(&ToWorker::Close { probe });
     }
 
-    /// Whether the worker was told of a platform of this name.
+    /// Number of open probes.
+    pub(super) fn open_probes(&self) -> usize {
+        self.lock().calls.open_probes()
+    }
+
+    /// Whether the worker has a probe of a platform of this name.
     pub(super) fn knows(&self, platform: &str) -> bool {
-        self.lock().platforms.contains(platform)
+        self.lock().platforms.by_name.contains_key(platform)
     }
 
     /// The plugin turned out to be asynchronous.
@@ -289,6 +298,36 @@ impl Conversation {
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while it holds the lock, so the state is whole either way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Platforms by probe and by name: while one's config changes, it has two probes.
+#[derive(Default)]
+struct Platforms {
+    by_probe: HashMap<usize, Arc<str>>,
+    by_name: HashMap<Arc<str>, usize>,
+}
+
+impl Platforms {
+    fn add(&mut self, probe: ProbeId, name: Arc<str>) {
+        *self.by_name.entry(Arc::clone(&name)).or_default() += 1;
+        self.by_probe.insert(probe.0, name);
+    }
+
+    fn remove(&mut self, probe: ProbeId) {
+        let Some(name) = self.by_probe.remove(&probe.0) else {
+            return;
+        };
+        if let Some(probes) = self.by_name.get_mut(&name) {
+            *probes -= 1;
+            if *probes == 0 {
+                self.by_name.remove(&name);
+            }
+        }
+        if self.by_probe.len() < self.by_probe.capacity() / 4 {
+            self.by_probe.shrink_to(self.by_probe.len() * 2);
+            self.by_name.shrink_to(self.by_name.len() * 2);
+        }
     }
 }
 

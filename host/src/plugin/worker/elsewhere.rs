@@ -69,6 +69,14 @@ impl LoadedPlugin for Worker {
         match *self {}
     }
 
+    fn open_probes(&self) -> usize {
+        match *self {}
+    }
+
+    fn retire(&self) {
+        match *self {}
+    }
+
     fn end(&self) {
         match *self {}
     }

@@ -403,6 +403,29 @@ fn a_worker_is_told_the_secrets_of_its_platforms_before_their_probes_are_created
 }
 
 #[test]
+fn nothing_is_kept_of_probes_that_were_closed() {
+    let mut fake = Fake::loaded();
+    let open = |fake: &Fake, platform: &str| {
+        let spec = ProbeSpec::new(platform, "{}");
+        fake.conversation.open(spec)
+    };
+    let first = open(&fake, "stays");
+    for nth in 0..2000 {
+        let probe = open(&fake, &format!("of-{nth}"));
+        fake.conversation.close(probe);
+        while !matches!(fake.hear(), ToWorker::Close { .. }) {}
+    }
+    assert_eq!(fake.conversation.open_probes(), 1);
+    assert!(!fake.conversation.knows("of-7"));
+    // As while its config changes.
+    let second = open(&fake, "stays");
+    fake.conversation.close(first);
+    assert!(fake.conversation.knows("stays"));
+    fake.conversation.close(second);
+    assert!(!fake.conversation.knows("stays"));
+}
+
+#[test]
 fn a_worker_that_never_reads_is_ended() {
     let fake = Fake::loaded();
     let config: Arc<str> = "x".repeat(8 << 20).into();
