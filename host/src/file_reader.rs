@@ -167,7 +167,7 @@ impl Content {
     }
 }
 
-/// Whether users of this machine other than owner and group can read a file, as far as its own mode goes.
+/// Returns whether a file's mode lets users other than owner and group read it.
 pub(crate) fn is_world_readable(file: &Metadata) -> bool {
     #[cfg(unix)]
     {
@@ -362,4 +362,5 @@ const IDLE_TIME: Duration = Duration::from_secs(2);
 const FOLDER: &str = "a folder";
 
 #[cfg(test)]
+#[cfg(unix)]
 mod tests;

@@ -168,7 +168,7 @@ impl Host {
         let (old, new) = (&self.state_dir, &config.host.state_dir);
         let changed = (old != new).then(|| {
             format!(
-                "host.state_dir takes effect at the next restart: it is now {}, and the host goes on in {}",
+                "host.state_dir takes effect at the next restart: it is now {}, and the host keeps using {}",
                 shown(new),
                 shown(old)
             )

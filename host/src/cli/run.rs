@@ -160,7 +160,8 @@ fn read_config(
     }))
 }
 
-/// Whether a platform watches the host's own page and says nothing of how to get in, as that of the built-in config.
+/// Returns whether a platform watches the host's own page without a CA, a password or another expected status, as that of
+/// the built-in config.
 ///
 /// Such a host would call itself unhealthy although its door is closed on purpose.
 fn asks_own_page(platform: &PlatformConfig) -> bool {

@@ -13,7 +13,7 @@ pub(super) mod size;
 pub(super) mod trust;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -178,15 +178,19 @@ impl Written {
     }
 }
 
-/// A warning of plugins beside the file where it names no folders, as only folders that it names are relative to it.
+/// Returns a warning where the file names no folders and has one called `plugins` next to it.
 fn unsearched_folder(source: &Source, base_dir: &Path, host: &HostConfig) -> Option<String> {
     let folder = base_dir.join("plugins");
+    let searched = host.plugin_dirs.clone();
     let is_there = host.plugin_dirs_are_default
-        && !host.plugin_dirs.contains(&folder)
-        && file_reader::metadata(&folder).is_ok_and(|found| found.is_dir());
+        && file_reader::within(&folder.clone(), file_reader::PATIENCE, move || {
+            let real = |folder: &PathBuf| std::fs::canonicalize(folder).ok();
+            folder.is_dir() && !searched.iter().any(|other| real(other) == real(&folder))
+        })
+        .unwrap_or_default();
     is_there.then(|| {
         format!(
-            "{}: the folder plugins beside it is not searched for plugins: add plugin_dirs = [\"plugins\"] to [host] if it has any",
+            "{}: plugins in the folder `plugins` next to this file are not loaded, as the file does not name it: add plugin_dirs = [\"plugins\"] to [host]",
             source.name()
         )
     })

@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
-/// Where the host serves, as a client on the same machine reaches it.
+/// Address of the host for a client on the same machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OwnAddress {
     url: String,
@@ -27,7 +27,7 @@ impl OwnAddress {
         }
     }
 
-    /// The text that stands for `${name}`, if it is one of those.
+    /// Returns the text that replaces `${name}`, for the two names there are.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         match name {
             "self.url" => Some(&self.url),

@@ -45,7 +45,7 @@ pub struct WebConfig {
     pub rate_limit: Option<RateLimit>,
     /// The files with something in them that only the host may know: passwords and keys.
     pub private_files: Vec<PathBuf>,
-    /// Whether the file has no key at all, for example while it is being saved.
+    /// The file has no key at all, for example while it is being saved.
     pub says_nothing: bool,
     /// The protections that the file gives up in so many words, rather than by leaving a key out.
     pub given_up: GivenUp,

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 /// Folders around the program in `program_dir`, and those of the system, in the order in which they are searched:
-/// beside the program, in its `plugins`, in `../lib/conductor/plugins`, in `/usr/local/lib` and `/usr/lib`.
+/// its own, `plugins` in it, `../lib/conductor/plugins`, and the same in `/usr/local/lib` and `/usr/lib`.
 pub(crate) fn default_folders(program_dir: &Path) -> Vec<PathBuf> {
     let mut folders = vec![program_dir.to_owned(), program_dir.join("plugins")];
     folders.extend(program_dir.parent().map(|prefix| prefix.join(INSTALLED)));

@@ -16,7 +16,7 @@ use crate::file_reader;
 /// What the plugin folders hold.
 #[derive(Debug, Default)]
 pub struct Candidates {
-    /// What is called like a shared library, in the order of the folders, then by file name.
+    /// Files named like a shared library, in the order of the folders, then by file name.
     pub files: Vec<PathBuf>,
     /// The folders that could not be listed; the others were.
     pub refused: Vec<Refusal>,

@@ -1,7 +1,7 @@
 //! One host per state folder: two on the same would check every platform twice and count it twice.
 //!
 //! The lock is on the folder itself rather than on a file in it: cleaners of temporary folders remove old files, and
-//! systemd-tmpfiles leaves a locked folder alone. Commands that read the folder beside a live host take no lock.
+//! systemd-tmpfiles leaves a locked folder alone. Commands that read the folder of a live host take no lock.
 
 use std::{
     fs, io,
@@ -38,7 +38,7 @@ pub enum StateLockError {
     Unusable {
         /// The folder.
         folder: PathBuf,
-        /// What the operating system said.
+        /// Error of the operating system.
         source: io::Error,
     },
 }

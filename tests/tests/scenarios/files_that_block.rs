@@ -69,7 +69,7 @@ fn a_secret_file_that_became_a_pipe_fails_the_reload_at_once() {
 #[test]
 fn a_secret_file_that_does_not_answer_fails_the_reload_in_time_and_other_orders_go_on() {
     let host = host();
-    // Whoever opens a file under a lease waits for its holder, as for a mount that is down: 45 s here.
+    // Opening a file under a lease waits for its holder, as on a mount that is down: 45 s here.
     let file = File::options()
         .write(true)
         .open(host.setup.path("tok"))
@@ -123,5 +123,5 @@ fn a_key_that_takes_a_restart_is_named_in_the_answer_to_a_reload() {
     assert!(code == 200 && !body.contains("restart"), "{body}");
 }
 
-/// What the host grants a file.
+/// Longest time that the host waits for one file.
 const PATIENCE_OF_A_FILE: Duration = Duration::from_secs(5);

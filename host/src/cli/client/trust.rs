@@ -14,10 +14,15 @@ use crate::file_reader;
 pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let (certificates, from) = match ca_file {
         Some(file) => (read(file)?, file.display().to_string()),
-        None => (
-            rustls_native_certs::load_native_certs().certs,
-            "this system (on Debian: install ca-certificates)".to_owned(),
-        ),
+        None => {
+            // SSL_CERT_FILE may name a pipe, or a file on a mount that is down.
+            let found = file_reader::within(Path::new("/etc/ssl"), file_reader::PATIENCE, || {
+                rustls_native_certs::load_native_certs().certs
+            });
+            let found = found.map_err(|e| format!("the CAs of this system cannot be read: {e}"))?;
+            let from = "this system (on Debian: install ca-certificates)".to_owned();
+            (found, from)
+        }
     };
     let mut roots = RootCertStore::empty();
     let (added, _) = roots.add_parsable_certificates(certificates);

@@ -159,7 +159,7 @@ impl Check<'_> {
     }
 }
 
-/// Whether the file has `{}` at `path`.
+/// Returns whether the file has `{}` at `path`.
 fn is_empty_table(places: &Place, path: &[&str]) -> bool {
     let mut place = places;
     for key in path {

@@ -50,7 +50,8 @@ impl Openings {
 fn identity(path: &Path) -> Option<Identity> {
     use std::os::unix::fs::MetadataExt as _;
 
-    let metadata = std::fs::metadata(path).ok()?;
+    // One on a mount that is down must not keep the host from looking after its workers.
+    let metadata = crate::file_reader::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 
