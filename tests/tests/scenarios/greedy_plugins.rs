@@ -9,7 +9,7 @@ fn a_plugin_that_spins_has_its_own_checks_stretched_and_is_named() {
     let cores = available_parallelism().unwrap().get();
     let mut setup = Setup::new();
     setup.resources =
-        "interval = \"500ms\"\ndegraded_above = 60\nrecover_below = 50\ncritical_above = 100\n"
+        "interval = \"500ms\"\ndegraded_above = 95\nrecover_below = 90\ncritical_above = 100\n"
             .to_owned();
     // The kernel does not hold it back, and its calls that never return are not what is judged here.
     setup = setup

@@ -15,7 +15,7 @@ fn clients_that_read_nothing_do_not_fill_the_memory() {
         .unwrap();
         writeln!(config, "[platform.p{platform}.labels]").unwrap();
         for label in 0..20 {
-            writeln!(config, "label{label} = \"{}\"", "x".repeat(400)).unwrap();
+            writeln!(config, "label{label} = \"{}\"", "x".repeat(850)).unwrap();
         }
     }
     let host = Setup::new()
