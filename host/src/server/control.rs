@@ -100,11 +100,13 @@ pub(super) fn checked(platform: &str, check: CheckNow) -> Response {
         }
         CheckNow::Skipped(reason) => {
             let why = match reason {
-                SkipReason::BreakerOpen => "its breaker is open; reset it first",
-                SkipReason::Overlap => "the one before is still under way",
+                SkipReason::BreakerOpen => {
+                    "its breaker is open and held by an operator (release it first)"
+                }
+                SkipReason::Overlap => "the check before is still running",
                 _ => "its plugin has too many calls that wait or are stuck",
             };
-            let text = format!("There is no check of {platform} now: {why}.\n");
+            let text = format!("Cannot check {platform} now: {why}.\n");
             (StatusCode::CONFLICT, text).into_response()
         }
         CheckNow::Unknown => no_such_platform(platform),

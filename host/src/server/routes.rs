@@ -8,6 +8,7 @@ use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use tokio::sync::oneshot;
+use tower_http::{CompressionLevel, compression::CompressionLayer};
 
 use super::api::Rendering;
 use super::budget::Budget;
@@ -61,6 +62,8 @@ pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router
             refuse_plugins,
         ))
         .layer(middleware::from_fn(page::framed))
+        // Piece by piece as a client takes it; not streams of events, and not /metrics, which is compressed as it is made.
+        .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(middleware::map_response(guarded))
         .with_state(shown)
 }

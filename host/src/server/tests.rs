@@ -24,6 +24,65 @@ mod security;
 mod streams;
 
 #[test]
+fn pages_and_json_are_compressed_for_clients_that_accept_it() {
+    let host = Host::default();
+    let server = host.serve(Limits::default());
+    let ask = |path: &str, accept: &str| {
+        let mut stream = server.connect();
+        let request =
+            format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n{accept}connection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+        let body = answer.split_off(end.unwrap() + 4);
+        (String::from_utf8(answer).unwrap(), body)
+    };
+    for path in ["/", "/platforms/shop", "/assets/page.js", "/api/v1/status"] {
+        let (head, plain) = ask(path, "");
+        assert!(!head.contains("content-encoding"), "{head}");
+        assert!(head.contains("vary: accept-encoding"), "{head}");
+        let (head, zipped) = ask(path, "accept-encoding: gzip, br\r\n");
+        assert!(head.contains("content-encoding: gzip"), "{path}: {head}");
+        assert!(head.contains("vary: accept-encoding"), "{head}");
+        assert!(
+            plain.len() < 1000 || zipped.len() * 3 < plain.len() * 2,
+            "{path}: {} of {} bytes",
+            zipped.len(),
+            plain.len()
+        );
+        let zipped = unchunked(&zipped);
+        let mut text = Vec::new();
+        flate2::read::GzDecoder::new(&*zipped)
+            .read_to_end(&mut text)
+            .unwrap();
+        // The others show the time.
+        if path.starts_with("/assets") {
+            assert_eq!(text, plain, "{path}");
+        }
+    }
+    let (head, _) = ask("/api/v1/status", "accept-encoding: gzip;q=0\r\n");
+    assert!(!head.contains("content-encoding"), "{head}");
+    let (head, _) = ask("/metrics", "accept-encoding: gzip\r\n");
+    assert_eq!(head.matches("content-encoding: gzip").count(), 1, "{head}");
+}
+
+/// A body that came in chunks.
+fn unchunked(mut body: &[u8]) -> Vec<u8> {
+    let mut whole = Vec::new();
+    loop {
+        let end = body.windows(2).position(|two| two == b"\r\n").unwrap();
+        let length = std::str::from_utf8(&body[..end]).unwrap();
+        let length = usize::from_str_radix(length, 16).unwrap();
+        if length == 0 {
+            return whole;
+        }
+        whole.extend_from_slice(&body[end + 2..end + 2 + length]);
+        body = &body[end + 4 + length..];
+    }
+}
+
+#[test]
 fn each_route_answers() {
     let host = Host::default();
     let server = host.serve(Limits::default());

@@ -295,6 +295,9 @@ fn a_browser_is_sent_back_to_the_page_or_shown_why_not() {
             answer.contains("text/html") && answer.contains(text),
             "{answer}"
         );
+        let name = path.split_once('/').unwrap().0;
+        let back = format!("<a id=\"back\" href=\"/platforms/{name}\">Back to the platform</a>");
+        assert!(answer.contains(&back), "{answer}");
     }
 }
 

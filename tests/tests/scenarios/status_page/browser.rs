@@ -121,11 +121,54 @@ fn buttons_act_where_lifecycle_calls_are_enabled() {
     browser.run("document.querySelector('#check').click()");
     browser.wait_for(
         "why not",
-        "document.body.innerText.includes('its breaker is open; reset it first')",
+        "document.body.innerText.includes('held by an operator (release it first)')",
     );
-    browser.open(&format!("http://{}/platforms/good", host.address));
+    browser.run("document.querySelector('#back').click()");
+    browser.wait_for(
+        "the platform's page",
+        "document.querySelector('h1').innerText === 'good' && document.body.innerText.includes('paused')",
+    );
     browser.run("document.querySelector('#reset').click()");
     host.wait("a closed breaker", |m| m.breaker("good") == 0.0);
+
+    // Where the breaker opened by itself, the check is its trial.
+    host.wait("an open breaker", |m| m.breaker("bad") == 1.0);
+    let trials = host.metrics().checks("bad", "failed");
+    browser.open(&format!("http://{}/platforms/bad", host.address));
+    browser.wait_for(
+        "a trial on offer",
+        "document.querySelector('#check').innerText.includes('as the breaker')",
+    );
+    browser.run("document.querySelector('#check').click()");
+    host.wait("a trial", |m| m.checks("bad", "failed") > trials);
+}
+
+#[test]
+fn a_row_covers_no_name_and_the_page_says_since_when_its_host_is_gone() {
+    let Some(mut browser) = Browser::start() else {
+        return;
+    };
+    let mut host = platforms().start_with(&["--web.enable-lifecycle"]);
+    host.wait("a first check", |m| m.checks("good", "healthy") >= 1.0);
+    browser.open(&format!("http://{}/", host.address));
+    browser.run("(fetch('/api/v1/platforms/good/breaker/open', { method: 'POST' }), 0)");
+    host.wait("a breaker held open", |m| m.breaker("good") == 1.0);
+    browser.wait_for("a mark", "row('good').querySelector('.old') !== null");
+    for width in [1280, 1024, 400] {
+        browser.call(
+            "Emulation.setDeviceMetricsOverride",
+            &json!({ "width": width, "height": 800, "deviceScaleFactor": 1, "mobile": false }),
+        );
+        browser.wait_for(
+            "a name beside the mark",
+            "(([a, b]) => a.right <= b.left || b.right <= a.left || a.bottom <= b.top || b.bottom <= a.top)(['.old', 'h3'].map((what) => row('good').querySelector(what).getBoundingClientRect()))",
+        );
+    }
+    assert!(host.stop().success());
+    browser.wait_for(
+        "when the host was lost",
+        "/^Host unreachable since \\d\\d:\\d\\d$/.test(document.title) && document.querySelector('#say').innerText === document.title",
+    );
 }
 
 struct Browser {
