@@ -9,12 +9,14 @@
 //! | 4 | a plugin was refused |
 //! | 5 | the host did not answer, or not as a host does |
 
-use std::{io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc};
+use std::{
+    io::IsTerminal as _, path::PathBuf, process::ExitCode, sync::Arc, thread, time::Duration,
+};
 
 use clap::{CommandFactory as _, Parser, Subcommand, ValueEnum};
 use comfy_table::{Table, presets::NOTHING};
 use serde::Serialize;
-use tracing_appender::non_blocking::WorkerGuard;
+use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 use tracing_subscriber::{
     filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
 };
@@ -25,6 +27,7 @@ use crate::{
     allocator,
     config::{Config, ConfigError, OwnAddress},
     inherited, library,
+    log_text::LogText,
     plugin::worker,
     tail::Tail,
 };
@@ -293,6 +296,7 @@ impl Global {
             LogFormat::Journal => match Socket::open() {
                 Ok(journal) => {
                     let (writer, guard) = tracing_appender::non_blocking(journal);
+                    say_losses(writer.error_counter());
                     let subscriber = tracing_subscriber::registry().with(level);
                     subscriber.with(Journal(writer)).with(tail).init();
                     return guard;
@@ -302,6 +306,7 @@ impl Global {
             LogFormat::Text | LogFormat::Json => None,
         };
         let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+        say_losses(writer.error_counter());
         let builder = tracing_subscriber::fmt()
             .with_max_level(level)
             .with_writer(writer)
@@ -311,7 +316,7 @@ impl Global {
             .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
         match self.log_format {
             LogFormat::Json => builder.json().finish().with(tail).init(),
-            _ => builder.with_target(false).finish().with(tail).init(),
+            _ => builder.event_format(LogText).finish().with(tail).init(),
         }
         #[cfg(target_os = "linux")]
         if let Some(error) = no_journal {
@@ -322,6 +327,29 @@ impl Global {
         guard
     }
 }
+
+/// Logs how many lines the log's reader was too slow for, once it reads again.
+fn say_losses(counter: ErrorCounter) {
+    let watch = move || {
+        let mut said = 0;
+        loop {
+            thread::sleep(LOSSES_PERIOD);
+            let lost = counter.dropped_lines();
+            if lost > said {
+                let lines = lost - said;
+                tracing::warn!("{lines} log lines were lost: their reader is too slow");
+                said = lost;
+            }
+        }
+    };
+    // Losses are not logged without the thread.
+    let _ = thread::Builder::new()
+        .name("log losses".to_owned())
+        .spawn(watch);
+}
+
+/// Time between two looks for lost lines.
+const LOSSES_PERIOD: Duration = Duration::from_secs(5);
 
 /// The folder this program lies in, where `cargo build` puts the bundled plugins as well.
 fn program_folder() -> Result<PathBuf, CliError> {

@@ -66,8 +66,8 @@ impl Clock {
 
 /// Dates of moments of the host's clock, at the price of an addition each.
 ///
-/// Every moment is kept by the host's clock and dated when it is shown, by what the wall clock says then: whoever sets
-/// the wall clock moves all dates together, and no duration.
+/// Every moment is kept by the host's clock and dated when it is shown, by the wall clock at that time: setting the wall clock
+/// moves all dates together, and no duration.
 #[derive(Debug)]
 pub struct WallClock {
     clock: Clock,

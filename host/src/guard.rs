@@ -254,9 +254,9 @@ impl PlatformGuard {
         let quarantined = self.plugin.call_stuck(generation);
         let change = inner.ended(Err(&failure), now, timeout);
         drop(inner);
-        self.announce(transition, now);
+        self.count_transition(transition);
         self.count(Err(&failure), timeout, now);
-        self.log_change(change, Err(&failure));
+        self.log_end(change, Err(&failure), transition, now);
         if quarantined {
             self.plugin.log_quarantine();
         }
@@ -306,9 +306,9 @@ impl PlatformGuard {
         self.settings.interval.saturating_mul(now)
     }
 
-    /// How old a report may be and still be current: a check may be late, or miss its slot once.
+    /// Greatest age of a current report: a check may be late, or miss its slot once.
     ///
-    /// Where checks were stretched until a moment ago, the next one is on its way.
+    /// The slot that ends a stretch still counts the longer interval, as its check has only just begun.
     fn patience(&self) -> Duration {
         let [before, now] = self.stretches();
         let interval = self.settings.interval.saturating_mul(before.max(now));
@@ -379,9 +379,7 @@ impl PlatformGuard {
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
         // One line: the order says what becomes of the breaker.
         tracing::info!(platform, plugin, "{by} {}", order.told());
-        if let Some(transition) = transition {
-            self.metrics.transition(breaker_label(transition.to));
-        }
+        self.count_transition(transition);
     }
 
     /// Takes over maintenance, and what an operator wants of the breaker, of the guard in whose place a reload puts this one.
@@ -392,8 +390,9 @@ impl PlatformGuard {
         let held = before.inner.lock().slot.held();
         if let Some(order) = held {
             let now = self.shared.clock.now();
+            // It is held on, which is nothing new to log.
             let transition = self.inner.lock().slot.order(order, now);
-            self.announce(transition, now);
+            self.count_transition(transition);
         }
     }
 
@@ -498,9 +497,9 @@ impl PlatformGuard {
         let change = inner.ended(result, now, took);
         drop(inner);
         // The breaker's state first: who sees the count sees what it did.
-        self.announce(transition, now);
+        self.count_transition(transition);
         self.count(result, took, now);
-        self.log_change(change, result);
+        self.log_end(change, result, transition, now);
         Waiting::Yes
     }
 
@@ -526,8 +525,24 @@ impl PlatformGuard {
         self.shared.call_ended();
     }
 
-    fn log_change(&self, change: Option<Health>, result: Result<&Report, &Failure>) {
-        let Some(before) = change else { return };
+    /// Logs what the end of a check has changed: one line, also where it has moved the breaker.
+    fn log_end(
+        &self,
+        change: Option<Health>,
+        result: Result<&Report, &Failure>,
+        transition: Option<Transition>,
+        now: Duration,
+    ) {
+        let Some(before) = change else {
+            return self.log_transition(transition, now);
+        };
+        let breaker = match transition.map(|transition| transition.to) {
+            Some(State::Closed) => "; breaker closed".to_owned(),
+            Some(State::Open { until: Some(until) }) => {
+                format!("; breaker open for {}", whole_seconds(now, until))
+            }
+            _ => String::new(),
+        };
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
         let was = match before {
             Health::Waiting => String::new(),
@@ -539,27 +554,39 @@ impl PlatformGuard {
                 message,
                 ..
             }) => {
-                tracing::info!(platform, plugin, "healthy{was}: {message}");
+                if before == Health::Waiting && !self.shared.logs_first_report() {
+                    tracing::debug!(platform, plugin, "healthy: {message}");
+                } else {
+                    tracing::info!(platform, plugin, "healthy{was}: {message}{breaker}");
+                }
             }
             Ok(Report {
                 status: Status::Degraded,
                 message,
                 ..
             }) => {
-                tracing::warn!(platform, plugin, "degraded{was}: {message}");
+                tracing::warn!(platform, plugin, "degraded{was}: {message}{breaker}");
             }
             Ok(Report {
                 status: Status::Unhealthy,
                 message,
                 ..
             }) => {
-                tracing::warn!(platform, plugin, "unhealthy{was}: {message}");
+                tracing::warn!(platform, plugin, "unhealthy{was}: {message}{breaker}");
+            }
+            // Why it crashed is in the plugin's own line, and may concern many platforms.
+            Err(failure) if failure.kind == ErrorType::Crash => {
+                tracing::error!(
+                    platform,
+                    plugin,
+                    "failing{was}: crash of its worker{breaker}"
+                );
             }
             Err(failure) => {
                 tracing::error!(
                     platform,
                     plugin,
-                    "failing{was}: {}: {failure}",
+                    "failing{was}: {}: {failure}{breaker}",
                     failure.kind.label()
                 );
             }
@@ -568,19 +595,28 @@ impl PlatformGuard {
 
     /// Logs and counts a change of the breaker's state.
     fn announce(&self, transition: Option<Transition>, now: Duration) {
+        self.count_transition(transition);
+        self.log_transition(transition, now);
+    }
+
+    fn count_transition(&self, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            self.metrics.transition(breaker_label(transition.to));
+        }
+    }
+
+    fn log_transition(&self, transition: Option<Transition>, now: Duration) {
         let Some(transition) = transition else { return };
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
-        self.metrics.transition(breaker_label(transition.to));
         match transition.to {
             State::Closed => tracing::info!(platform, plugin, "breaker closed: checks go on"),
             State::HalfOpen => tracing::debug!(platform, plugin, "breaker half-open: one trial"),
             State::Open { until: Some(until) } => {
-                let wait = Duration::from_secs(until.saturating_sub(now).as_secs().max(1));
+                let wait = whole_seconds(now, until);
                 tracing::warn!(
                     platform,
                     plugin,
-                    "breaker open: no checks for {}, then one trial",
-                    humantime::format_duration(wait)
+                    "breaker open: no checks for {wait}, then one trial"
                 );
             }
             State::Open { until: None } => {
@@ -590,12 +626,18 @@ impl PlatformGuard {
     }
 }
 
+/// The time from `now` until then, as people write it.
+fn whole_seconds(now: Duration, until: Duration) -> humantime::FormattedDuration {
+    let wait = until.saturating_sub(now).as_secs().max(1);
+    humantime::format_duration(Duration::from_secs(wait))
+}
+
 /// Why the schedule makes no check at present.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Pause {
     /// As [`PlatformView::paused`] has it.
     why: &'static str,
-    /// When it ends; nothing where somebody has to end it.
+    /// Its end; none while an operator has to end it.
     until: Option<Until>,
 }
 

@@ -51,6 +51,7 @@ mod inherited;
 mod journal;
 pub mod judge;
 pub mod library;
+mod log_text;
 pub mod maintenance;
 pub mod metrics;
 pub mod pattern;

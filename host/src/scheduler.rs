@@ -295,6 +295,7 @@ impl Driver {
     fn sample(&self) {
         self.shared.follow_wall_clock();
         self.track();
+        self.shared.log_first_reports();
         if let Some(sampler) = &self.sampler
             && !sampler.request()
         {

@@ -431,18 +431,18 @@ impl PluginGuard {
             None => "in-process".to_owned(),
         };
         match restart {
-            None => tracing::info!(
-                plugin,
-                "loaded version {version} from {} ({place})",
-                running.vetted.origin.display()
-            ),
+            None => tracing::info!(plugin, "loaded version {version} ({place})"),
             Some(reason) => tracing::info!(
                 plugin,
-                "generation {number} took over after {}: version {version} from {} ({place})",
-                reason.label(),
-                running.vetted.origin.display()
+                "generation {number} took over after {} ({place})",
+                reason.label()
             ),
         }
+        tracing::debug!(
+            plugin,
+            "version {version} from {}",
+            running.vetted.origin.display()
+        );
     }
 }
 

@@ -21,6 +21,15 @@ pub struct Shared {
     ended: AtomicU64,
     /// How many guards there have been.
     guards: AtomicU64,
+    first_reports: FirstReports,
+}
+
+/// Healthy first reports of platforms. The first few are logged one by one and the others counted, so that a host with many
+/// platforms starts with a short log.
+#[derive(Default)]
+struct FirstReports {
+    logged: AtomicUsize,
+    unlogged: AtomicUsize,
 }
 
 impl Shared {
@@ -33,6 +42,7 @@ impl Shared {
             in_flight: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
             guards: AtomicU64::new(0),
+            first_reports: FirstReports::default(),
         }
     }
 
@@ -54,6 +64,24 @@ impl Shared {
     /// How many calls have ended, by result or by deadline.
     pub fn ended(&self) -> u64 {
         self.ended.load(Ordering::Relaxed)
+    }
+
+    /// Returns whether a platform's healthy first report gets a line of the log; else it is counted.
+    pub(super) fn logs_first_report(&self) -> bool {
+        let logs = self.first_reports.logged.fetch_add(1, Ordering::Relaxed) < FIRST_REPORTS;
+        if !logs {
+            self.first_reports.unlogged.fetch_add(1, Ordering::Relaxed);
+        }
+        logs
+    }
+
+    /// Logs the number of healthy first reports that got no line of their own; to be called every few seconds.
+    pub fn log_first_reports(&self) {
+        match self.first_reports.unlogged.swap(0, Ordering::Relaxed) {
+            0 => self.first_reports.logged.store(0, Ordering::Relaxed),
+            1 => tracing::info!("1 more platform is healthy"),
+            more => tracing::info!("{more} more platforms are healthy"),
+        }
     }
 
     /// Where a new guard begins to number its calls, so that none has the number of another guard's in the same place.
@@ -83,3 +111,6 @@ impl Shared {
         self.in_flight.load(Ordering::Acquire)
     }
 }
+
+/// Number of healthy first reports that are logged one by one.
+const FIRST_REPORTS: usize = 10;

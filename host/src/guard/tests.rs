@@ -1,4 +1,4 @@
-//! What a guard shows of its platform: when it is checked next, and whether its result is out of date.
+//! Next check, effective interval and age of results, as a guard shows them.
 
 use super::*;
 use crate::{actor::Actor, clock::Clock, metrics::Metrics};
@@ -113,4 +113,78 @@ fn what_is_skipped_on_purpose_is_paused_and_not_stale() {
     assert_eq!(shown(99 * S), (false, Some("maintenance".to_owned())));
     guard.set_maintenance(None);
     assert_eq!(shown(99 * S), (true, None));
+}
+
+/// The lines that this logs, without their times.
+fn logged(write: impl FnOnce()) -> Vec<String> {
+    #[derive(Clone, Default)]
+    struct Captured(Arc<std::sync::Mutex<Vec<u8>>>);
+    impl std::io::Write for Captured {
+        fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+    let captured = Captured::default();
+    let writer = captured.clone();
+    let subscriber = tracing_subscriber::fmt()
+        .with_writer(move || writer.clone())
+        .with_ansi(false)
+        .event_format(crate::log_text::LogText)
+        .finish();
+    tracing::subscriber::with_default(subscriber, write);
+    let bytes = captured.0.lock().unwrap().clone();
+    let text = String::from_utf8(bytes).unwrap();
+    let lines = text.lines().map(|line| line.split_once(' ').unwrap().1);
+    lines.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_check_that_changes_a_platform_and_its_breaker_is_one_line() {
+    let guard = guard();
+    let lines = logged(|| {
+        for second in 1..=3 {
+            let call = guard.begin(second * S, second * S).unwrap();
+            let failure = match second {
+                1 => Failure::new(
+                    ErrorType::Crash,
+                    "its worker was killed by signal 6 (SIGABRT); 5 calls were under way",
+                ),
+                _ => Failure::new(ErrorType::Error, "on purpose"),
+            };
+            guard.finished(call, second * S, Err(failure));
+        }
+        let trial = guard.begin_asked(4 * S).unwrap();
+        guard.finished(trial, 4 * S, Ok(&Report::empty()));
+    });
+    let [failing, open, healthy] = &lines[..] else {
+        panic!("{lines:#?}");
+    };
+    assert_eq!(failing, "ERROR shop: failing: crash of its worker");
+    assert!(
+        open.starts_with("WARN  shop: breaker open: no checks for 3"),
+        "{open}"
+    );
+    assert!(open.ends_with("s, then one trial"), "{open}");
+    assert_eq!(
+        healthy,
+        "INFO  shop: healthy (was failing): ; breaker closed"
+    );
+}
+
+#[test]
+fn of_many_healthy_first_checks_ten_are_logged_one_by_one() {
+    let guard = guard();
+    let shared = &guard.shared;
+    let lines = logged(|| {
+        assert_eq!((0..48).filter(|_| shared.logs_first_report()).count(), 10);
+        shared.log_first_reports();
+        shared.log_first_reports();
+        assert!(shared.logs_first_report(), "a platform that is new");
+    });
+    assert_eq!(lines, ["INFO  38 more platforms are healthy"]);
 }

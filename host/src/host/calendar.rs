@@ -5,8 +5,8 @@
 //! the wall clock was set, by a thread of its own or by the caller who brings the change. A check that starts reads one flag
 //! of its guard.
 //!
-//! What a config names by date or time of day goes by the wall clock. What an operator asks for lasts for a length of time, and
-//! goes by the host's own clock: setting the wall clock neither ends nor extends it.
+//! Dates and times of day in a config are those of the wall clock. A window that an operator starts lasts for a length of time of
+//! the host's own clock: setting the wall clock neither ends nor extends it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -140,8 +140,9 @@ impl Calendar {
             }
         }
         let (since, ends) = (now.host, now.host + length);
-        let times = dates(now, since, ends)
-            .ok_or_else(|| OrderError::Invalid("it ends when no calendar goes on".to_owned()))?;
+        let times = dates(now, since, ends).ok_or_else(|| {
+            OrderError::Invalid("it ends after the last year that dates are known for".to_owned())
+        })?;
         let mut inner = self.inner();
         // Others may have been started meanwhile.
         has_room(&inner)?;

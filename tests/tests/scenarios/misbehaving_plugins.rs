@@ -280,9 +280,7 @@ fn what_a_plugin_logs_comes_out_with_its_name_and_platform() {
         .find(|line| line.contains("logged as it was told"))
         .unwrap();
     assert!(
-        line.contains("WARN")
-            && line.contains("plugin=\"fault\"")
-            && line.contains("platform=\"chatty\""),
+        line.contains("WARN  chatty: plugin fault says: logged as it was told"),
         "{line}"
     );
 }

@@ -115,12 +115,11 @@ fn a_change_of_state_is_one_readable_line_and_a_check_is_none() {
     let host = Setup::new().platform("shop", "fault", "{}").start();
     host.wait("thirty checks", |m| m.checks("shop", "healthy") >= 30.0);
     let log = host.log();
-    let lines: Vec<_> = log
-        .lines()
-        .filter(|line| line.contains("platform=\"shop\""))
-        .collect();
+    let lines: Vec<_> = log.lines().filter(|line| line.contains("shop: ")).collect();
     assert_eq!(lines.len(), 1, "{log}");
     assert!(lines[0].contains("healthy: as it was told"), "{log}");
+    let long: Vec<_> = log.lines().filter(|line| line.len() > 80).collect();
+    assert!(long.is_empty(), "lines of more than 80 columns: {long:#?}");
 }
 
 #[test]

@@ -59,7 +59,7 @@ impl Scene {
             .unwrap();
     }
 
-    /// Whether checks are paused after a turn at `now`, and when the window in force ends, by the wall clock.
+    /// Takes a turn at `now`; returns whether checks are paused, and the date at which the window in force ends.
     fn turn(&self, now: Now) -> (bool, Option<f64>) {
         self.calendar.turn_at(now);
         let windows = self.calendar.board.windows();

@@ -1,0 +1,174 @@
+//! The log as text for people: a line per event that fits a terminal of 80 columns, its subject first.
+//!
+//! ```text
+//! 2026-11-29T18:44:03Z INFO  shop: healthy: 200 OK in 12 ms
+//! 2026-11-29T18:44:04Z ERROR plugin http: its worker was killed by signal 6 (SIGABRT)
+//! 2026-11-29T18:44:05Z WARN  shop: plugin http says: retrying attempt=2
+//! ```
+//!
+//! JSON and the journal have the same events, with `platform` and `plugin` as fields of their own.
+
+use std::fmt::{self, Write as _};
+
+use tracing::{
+    Event, Level, Subscriber,
+    field::{Field, Visit},
+};
+use tracing_subscriber::{
+    fmt::{
+        FmtContext, FormatEvent, FormatFields,
+        format::Writer,
+        time::{FormatTime, SystemTime},
+    },
+    registry::LookupSpan,
+};
+
+/// Writes an event as a line.
+pub(crate) struct LogText;
+
+impl<S, N> FormatEvent<S, N> for LogText
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut time = String::new();
+        SystemTime.format_time(&mut Writer::new(&mut time))?;
+        let mut said = Said::default();
+        event.record(&mut said);
+        let metadata = event.metadata();
+        let (colour, level) = level(*metadata.level());
+        let seconds = time.get(..SECONDS).unwrap_or(&time);
+        match writer.has_ansi_escapes() {
+            true => write!(writer, "\x1b[2m{seconds}Z\x1b[0m {colour}{level:5}\x1b[0m ")?,
+            false => write!(writer, "{seconds}Z {level:5} ")?,
+        }
+        writeln!(writer, "{}", said.line(metadata.target() == "plugin"))
+    }
+}
+
+fn level(level: Level) -> (&'static str, &'static str) {
+    match level {
+        Level::ERROR => ("\x1b[31m", "ERROR"),
+        Level::WARN => ("\x1b[33m", "WARN"),
+        Level::INFO => ("\x1b[32m", "INFO"),
+        Level::DEBUG => ("\x1b[34m", "DEBUG"),
+        Level::TRACE => ("\x1b[35m", "TRACE"),
+    }
+}
+
+/// Fields of an event.
+#[derive(Default)]
+struct Said {
+    platform: Option<String>,
+    plugin: Option<String>,
+    message: String,
+    fields: String,
+}
+
+impl Said {
+    /// The subject and the text; `by_plugin` marks lines that the plugin itself has logged.
+    fn line(&self, by_plugin: bool) -> String {
+        let mut line = String::new();
+        if let Some(platform) = &self.platform {
+            line = format!("{platform}: ");
+        }
+        if let Some(plugin) = &self.plugin {
+            if by_plugin {
+                let _ = write!(line, "plugin {plugin} says: ");
+            } else if self.platform.is_none() {
+                let _ = write!(line, "plugin {plugin}: ");
+            }
+        }
+        line + &self.message + &self.fields
+    }
+}
+
+impl Visit for Said {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "platform" => self.platform = Some(value.to_owned()),
+            "plugin" => self.plugin = Some(value.to_owned()),
+            _ => self.record_debug(field, &format_args!("{value}")),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        // Writing to a string does not fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+}
+
+/// Length of a time without the fraction of its seconds.
+const SECONDS: usize = "2026-11-29T18:44:03".len();
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io,
+        sync::{Arc, Mutex},
+    };
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Captured(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Captured {
+        fn write(&mut self, text: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(text);
+            Ok(text.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn logged(write: impl Fn()) -> String {
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .event_format(LogText)
+            .finish();
+        tracing::subscriber::with_default(subscriber, write);
+        let bytes = captured.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        let lines = text.lines().map(|line| {
+            let (time, rest) = line.split_once(' ').unwrap();
+            assert!(time.len() == 20 && time.ends_with('Z'), "{line}");
+            format!("{rest}\n")
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn a_line_names_its_subject_once_and_first() {
+        let text = logged(|| {
+            tracing::info!("listening on http://127.0.0.1:9750");
+            tracing::info!(platform = "shop", plugin = "http", "healthy: 200 OK");
+            tracing::error!(plugin = "http", "its worker was killed");
+            let none = None::<&str>;
+            tracing::warn!(target: "plugin", plugin = "http", platform = "shop", "slow n={}", 2);
+            tracing::warn!(target: "plugin", plugin = "http", platform = none, nth = 3, "at {:?}", "x");
+        });
+        assert_eq!(
+            text,
+            "INFO  listening on http://127.0.0.1:9750\n\
+             INFO  shop: healthy: 200 OK\n\
+             ERROR plugin http: its worker was killed\n\
+             WARN  shop: plugin http says: slow n=2\n\
+             WARN  plugin http says: at \"x\" nth=3\n"
+        );
+    }
+}
