@@ -258,6 +258,8 @@ fn judge_content(bytes: &[u8], inspection: &mut Inspection) -> Option<()> {
     inspection.judge(Rule::Architecture, image.is_for_this_machine());
     let whole = inspection.judge(Rule::Segments, image.is_whole());
     inspection.judge(Rule::Kind, image.is_a_shared_library());
+    let dependencies = linkage::without_neighbours(&inspection.file, bytes);
+    inspection.judge(Rule::Dependencies, dependencies);
     let manifest = inspection.judge(Rule::Manifest, manifest::read(&image.record));
     inspection.no_manifest = whole.is_some() && image.record == image::Record::None;
     inspection.format = Some(image.format);

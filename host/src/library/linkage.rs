@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use object::{
@@ -17,7 +17,7 @@ use object::{
     },
 };
 
-use super::refusal::printable;
+use super::refusal::{Problem, printable, printable_path};
 use crate::file_reader;
 
 mod cache;
@@ -60,13 +60,28 @@ pub struct Missing {
 impl Linkage {
     /// Reads the library at `path`; `None` where it is no ELF file, or a damaged one.
     pub fn read(path: &Path) -> Option<Self> {
-        let bytes = file_reader::read(path, LARGEST).ok()?.bytes;
-        match FileKind::parse(&*bytes).ok()? {
-            FileKind::Elf32 => parse::<elf::FileHeader32<Endianness>>(&bytes),
-            FileKind::Elf64 => parse::<elf::FileHeader64<Endianness>>(&bytes),
+        Self::of(&file_reader::read(path, LARGEST).ok()?.bytes)
+    }
+
+    fn of(bytes: &[u8]) -> Option<Self> {
+        match FileKind::parse(bytes).ok()? {
+            FileKind::Elf32 => parse::<elf::FileHeader32<Endianness>>(bytes),
+            FileKind::Elf64 => parse::<elf::FileHeader64<Endianness>>(bytes),
             _ => return None,
         }
         .ok()
+    }
+
+    /// The folders of the search that are relative to the library at `path`.
+    fn folders_beside(&self, path: &Path) -> Vec<PathBuf> {
+        let folder = path.parent().unwrap_or(Path::new(""));
+        let rest = self.search.iter().filter_map(|entry| {
+            entry
+                .strip_prefix("$ORIGIN")
+                .or_else(|| entry.strip_prefix("${ORIGIN}"))
+        });
+        rest.map(|rest| folder.join(rest.trim_start_matches('/')))
+            .collect()
     }
 
     /// Looks for all it needs, and for what that needs.
@@ -107,6 +122,29 @@ impl Linkage {
         made_by
             .map(String::as_str)
             .find(|made_by| made_by.starts_with("rustc "))
+    }
+}
+
+/// Refuses a library that finds another one relative to its own place (`$ORIGIN`): the host loads a private copy, beside
+/// which there is none, or the system's one of that name, which is another.
+pub(super) fn without_neighbours(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
+    let Some(linkage) = Linkage::of(bytes) else {
+        return Ok(());
+    };
+    let folders = linkage.folders_beside(path);
+    let found = linkage.needed.iter().find_map(|name| {
+        let mut places = folders.iter().map(|folder| folder.join(name));
+        places.find(|place| place.is_file())
+    });
+    match found {
+        None => Ok(()),
+        Some(neighbour) => Err(Problem::new(
+            format!(
+                "it needs {}, which it finds by its own place ($ORIGIN), and the host loads a private copy without it",
+                printable_path(&neighbour)
+            ),
+            "link that library statically, or install it where the system searches and remove the RUNPATH",
+        )),
     }
 }
 

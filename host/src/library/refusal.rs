@@ -79,6 +79,8 @@ pub enum Rule {
     Segments,
     /// It is a shared library.
     Kind,
+    /// It needs no library that lies beside it.
+    Dependencies,
     /// It has one manifest, and that is well formed.
     Manifest,
     /// It was built for an API this host speaks.
@@ -99,7 +101,7 @@ pub enum Rule {
 
 impl Rule {
     /// The rules a file is asked by itself: all that need neither a config nor other files.
-    pub(super) const ON_FILES: [Self; 13] = [
+    pub(super) const ON_FILES: [Self; 14] = [
         Self::RegularFile,
         Self::Owner,
         Self::Permissions,
@@ -109,6 +111,7 @@ impl Rule {
         Self::Architecture,
         Self::Segments,
         Self::Kind,
+        Self::Dependencies,
         Self::Manifest,
         Self::ApiVersion,
         Self::PanicStrategy,
@@ -127,6 +130,7 @@ impl Rule {
             Self::Architecture => "architecture",
             Self::Segments => "segments",
             Self::Kind => "kind",
+            Self::Dependencies => "dependencies",
             Self::Manifest => "manifest",
             Self::ApiVersion => "api-version",
             Self::PanicStrategy => "panic-strategy",

@@ -112,3 +112,46 @@ pub(super) fn mv(bytes: &[u8], to: &Path) {
 }
 
 pub(super) const PATIENCE: Duration = Duration::from_secs(60);
+
+#[test]
+#[cfg(target_os = "linux")]
+fn a_library_that_needs_its_neighbour_is_refused_by_name() {
+    use std::process::Command;
+
+    let dir = tempfile::tempdir().unwrap();
+    let at = |name: &str| dir.path().join(name);
+    fs::write(at("dep.c"), "int dep(void) { return 42; }").unwrap();
+    fs::write(
+        at("own.c"),
+        "int dep(void); int own(void) { return dep(); }",
+    )
+    .unwrap();
+    let cc = |arguments: &[&str]| {
+        let status = Command::new("cc")
+            .current_dir(dir.path())
+            .args(arguments)
+            .status();
+        assert!(status.unwrap().success(), "{arguments:?}");
+    };
+    cc(&["-shared", "-fPIC", "-o", "libdep.so", "dep.c"]);
+    let beside = ["-shared", "-fPIC", "-o", "own.so", "own.c", "-L.", "-ldep"];
+    cc(&[&beside[..], &["-Wl,-rpath,$ORIGIN"]].concat());
+    let verdict = |inspection: Inspection| {
+        let mut verdicts = inspection.verdicts.into_iter();
+        verdicts
+            .find(|verdict| verdict.rule == Rule::Dependencies)
+            .unwrap()
+            .outcome
+    };
+    let Outcome::Refused { found, cure } = verdict(inspect(&at("own.so"))) else {
+        panic!("it was taken");
+    };
+    assert!(
+        found.contains("libdep.so") && found.contains("$ORIGIN"),
+        "{found}"
+    );
+    assert!(cure.contains("statically"), "{cure}");
+    // Where the system has it instead, the private copy finds the same one.
+    fs::rename(at("libdep.so"), at("elsewhere.so")).unwrap();
+    assert_eq!(verdict(inspect(&at("own.so"))), Outcome::Passed);
+}

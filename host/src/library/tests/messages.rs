@@ -256,6 +256,7 @@ fn of_an_inspection() {
     architecture   passed
     segments       passed
     kind           passed
+    dependencies   passed
     manifest       passed
     api-version    REFUSED: it was built for plugin API 2.0.0, this host speaks 1.x (it has CURRENT); rebuild it with conductor-plugin-api 1.x, or run it with a host that speaks 2.x
     panic-strategy REFUSED: it was built with panic = "abort", so its first panic would end the process that holds it; rebuild it with panic = "unwind" in its Cargo profile
@@ -325,6 +326,10 @@ fn of_an_inspection() {
           "outcome": "passed"
         },
         {
+          "rule": "dependencies",
+          "outcome": "passed"
+        },
+        {
           "rule": "manifest",
           "outcome": "passed"
         },
@@ -372,6 +377,7 @@ fn of_an_inspection() {
     architecture   not looked at
     segments       not looked at
     kind           not looked at
+    dependencies   not looked at
     manifest       not looked at
     api-version    not looked at
     panic-strategy not looked at
