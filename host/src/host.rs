@@ -103,7 +103,12 @@ impl Host {
             let scheduler = Arc::clone(&scheduler);
             move |changes| tell(&scheduler, changes)
         });
-        let workers = WorkerWatch::start(shared.clock, Arc::clone(&board), Arc::clone(&scheduler));
+        let workers = WorkerWatch::start(
+            shared.clock,
+            Arc::clone(&board),
+            Arc::clone(&scheduler),
+            assembly.hidden(),
+        );
         Ok(Self {
             scheduler,
             watch: Mutex::new(Some((watch, workers))),

@@ -89,6 +89,8 @@ pub struct Ended {
     pub kind: ErrorType,
     /// What happened, as in "was killed by signal 11 (SIGSEGV)".
     pub message: String,
+    /// The host ended it because it used far more than its limits allow.
+    pub over_limit: bool,
 }
 
 /// What a plugin says of itself once it is loaded.

@@ -33,6 +33,8 @@ pub(super) struct Assembly {
     /// Whose key and passwords no plugin may read.
     security: Security,
     made: Mutex<Made>,
+    /// Files of the host's own that the config names.
+    hidden: Arc<Mutex<Vec<PathBuf>>>,
 }
 
 /// Why platforms' configs are not taken, by the platform's name.
@@ -71,12 +73,26 @@ impl Assembly {
             loader,
             security,
             made: Mutex::default(),
+            hidden: Arc::default(),
         }
     }
 
     /// Where the libraries come from.
     pub(super) fn catalog(&self) -> &Arc<Catalog> {
         self.loader.catalog()
+    }
+
+    /// Returns the files that no worker may read, as the configs name them when it is called.
+    pub(super) fn hidden(&self) -> impl Fn() -> Vec<PathBuf> + Send + 'static {
+        let (hidden, security) = (Arc::clone(&self.hidden), self.security.clone());
+        move || {
+            let mut hidden = hidden
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone();
+            hidden.extend(security.private_files());
+            hidden
+        }
     }
 
     /// Looks for libraries where this config says, and under its rules.
@@ -90,6 +106,7 @@ impl Assembly {
     /// What the scheduler is to look after under this config.
     pub(super) fn plan(&self, config: &Arc<Config>) -> Plan {
         let refused = self.refused(config);
+        *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = hidden(config);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *made);
         // A plugin that no platform names for now keeps its guard, which the scheduler knows it by.

@@ -1,8 +1,9 @@
-//! Watches over the workers while they run: what they use is shown, and whoever exceeds a limit, or cannot see a file
-//! that was replaced under its name, gets a successor.
+//! Watches over the workers while they run: what they use is shown, and a worker gets a successor that exceeds a limit,
+//! cannot see a file that was replaced under its name, or was started under a policy that the configs have changed.
 
 use std::{
     collections::{HashMap, HashSet},
+    path::PathBuf,
     sync::{
         Arc,
         mpsc::{self, RecvTimeoutError, Sender},
@@ -31,7 +32,14 @@ pub(super) struct WorkerWatch {
 
 impl WorkerWatch {
     /// Starts on a thread of its own: `/proc` of a process that is just dying can be slow to answer.
-    pub(super) fn start(clock: Clock, board: Arc<Board>, scheduler: Arc<Handle>) -> Self {
+    ///
+    /// `hidden` returns the files that no worker may read, as the configs name them now.
+    pub(super) fn start(
+        clock: Clock,
+        board: Arc<Board>,
+        scheduler: Arc<Handle>,
+        hidden: impl Fn() -> Vec<PathBuf> + Send + 'static,
+    ) -> Self {
         let (stop, stopped) = mpsc::channel::<()>();
         let spawned = thread::Builder::new()
             .name("watch workers".to_owned())
@@ -42,6 +50,7 @@ impl WorkerWatch {
                         ledgers: HashMap::new(),
                         loads: HashMap::new(),
                         asked: HashSet::new(),
+                        hidden: Vec::new(),
                         clock,
                         scheduler,
                     },
@@ -51,7 +60,7 @@ impl WorkerWatch {
                     }
                 };
                 while stopped.recv_timeout(PERIOD) == Err(RecvTimeoutError::Timeout) {
-                    watching.look(&board.plugins());
+                    watching.look(&board.plugins(), hidden());
                 }
             });
         if let Err(error) = spawned {
@@ -66,14 +75,18 @@ struct Watching {
     /// By process.
     ledgers: HashMap<u32, Ledger>,
     loads: HashMap<u32, CpuLoad>,
-    /// Workers for which a successor was asked for: if it does not prove itself, asking again would not help.
-    asked: HashSet<u32>,
+    /// Workers for which a successor was asked for, and why: if it does not prove itself, asking again would not help.
+    asked: HashSet<(u32, Reason)>,
+    /// The hidden files at the last look.
+    hidden: Vec<PathBuf>,
     clock: Clock,
     scheduler: Arc<Handle>,
 }
 
 impl Watching {
-    fn look(&mut self, plugins: &[Arc<PluginGuard>]) {
+    fn look(&mut self, plugins: &[Arc<PluginGuard>], hidden: Vec<PathBuf>) {
+        let rehidden = hidden != self.hidden;
+        self.hidden = hidden;
         let workers: Vec<_> = plugins
             .iter()
             .filter_map(|guard| {
@@ -85,14 +98,14 @@ impl Watching {
         let pids: Vec<_> = workers.iter().map(|(_, _, pid, _)| *pid).collect();
         self.ledgers.retain(|pid, _| pids.contains(pid));
         self.loads.retain(|pid, _| pids.contains(pid));
-        self.asked.retain(|pid| pids.contains(pid));
+        self.asked.retain(|(pid, _)| pids.contains(pid));
         let usages = self.meter.measure(&pids);
         for ((guard, generation, pid, running), usage) in workers.into_iter().zip(usages) {
             if let Some(usage) = usage {
                 guard.uses(generation, usage);
                 let load = self.loads.entry(pid).or_default();
                 guard.keeps_busy(generation, load.note(self.clock.now(), usage.cpu_seconds));
-                self.judge(guard, generation, pid, &running, usage);
+                self.judge(guard, generation, pid, &running, usage, rehidden);
             }
         }
     }
@@ -104,30 +117,51 @@ impl Watching {
         pid: u32,
         running: &Running,
         usage: crate::resources::workers::Usage,
+        rehidden: bool,
     ) {
         let Some(confinement) = &running.confinement else {
             return;
         };
+        let is_new = !self.ledgers.contains_key(&pid);
         let ledger = self.ledgers.entry(pid).or_default();
-        let limits = &confinement.limits;
+        let limits = &confinement.policy.limits;
         let now = self.clock.now();
         let asked = &mut self.asked;
-        let mut renew = |reason, what: String| {
-            if asked.insert(pid) {
+        let mut renew = |why: Reason, reason, what: String| {
+            if asked.insert((pid, why)) {
                 self.scheduler
                     .renew(guard.id().into(), generation, reason, what);
             }
         };
+        // Only once for each change, so before all else.
+        if (rehidden || is_new)
+            && let Some(path) = confinement.policy.differs_on(&self.hidden)
+        {
+            let path_shown = path.display();
+            let what = match self.hidden.iter().any(|hidden| hidden == path) {
+                true => format!("can read {path_shown}, which is closed to plugins now"),
+                false => format!("cannot read {path_shown}, which is open to it now"),
+            };
+            renew(Reason::Policy, RestartReason::Replace, what);
+        }
         if let Some(what) = ledger.exceeded(now, usage, limits.memory, limits.cpu_percent) {
-            renew(RestartReason::Limit, what);
+            renew(Reason::Limit, RestartReason::Limit, what);
         } else if let Some(path) = confinement.openings.changed() {
             let what = format!(
                 "cannot see the new {}, which took the place of the one it was given",
                 path.display()
             );
-            renew(RestartReason::Replace, what);
+            renew(Reason::File, RestartReason::Replace, what);
         }
     }
+}
+
+/// Why a successor was asked for.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+enum Reason {
+    Limit,
+    File,
+    Policy,
 }
 
 /// How often it is looked.

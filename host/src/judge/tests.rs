@@ -54,6 +54,7 @@ impl LoadedPlugin for Played {
             let ended = Ended {
                 kind: ErrorType::Crash,
                 message: "was killed by signal 11 (SIGSEGV)".to_owned(),
+                over_limit: false,
             };
             let failure = Failure::new(ended.kind, format!("its worker {}", ended.message));
             for call in &calls {

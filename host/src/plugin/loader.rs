@@ -56,8 +56,8 @@ pub struct Instead {
 /// What the host still has to hold a worker to, once it runs.
 #[derive(Debug)]
 pub struct Confinement {
-    /// How much it may use.
-    pub limits: Limits,
+    /// What it may do, and how much it may use.
+    pub policy: Policy,
     /// The files it can see as they were when it started.
     pub openings: Openings,
 }
@@ -130,8 +130,8 @@ impl Loader {
             Isolation::Process => {
                 let policy = policy(&vetted, how)?;
                 let confinement = Confinement {
-                    limits: policy.limits,
                     openings: Openings::of(&policy),
+                    policy: policy.clone(),
                 };
                 let worker = self.start_worker(&vetted, how, policy, ended)?;
                 (Arc::new(worker), Some(Arc::new(confinement)))

@@ -25,6 +25,7 @@ mod capabilities;
 pub mod cgroup;
 #[cfg(target_os = "linux")]
 mod files;
+pub(crate) mod holdings;
 #[cfg(target_os = "linux")]
 mod landlock;
 #[cfg(target_os = "linux")]
@@ -32,16 +33,30 @@ mod privileges;
 mod replaced;
 #[cfg(unix)]
 mod rlimits;
-// The filter's compiler knows 64-bit architectures alone.
-#[cfg(all(target_os = "linux", target_pointer_width = "64"))]
+// The architectures that the filter's compiler knows.
+#[cfg(all(
+    target_os = "linux",
+    any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    )
+))]
 mod seccomp;
 
-use std::path::PathBuf;
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use serde::{Deserialize, Serialize};
 
 pub use capabilities::capabilities;
+#[cfg(target_os = "linux")]
+pub use files::readable_files;
 pub use replaced::Openings;
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+pub use seccomp::listing as system_calls;
 
 /// What a worker may do.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
@@ -54,6 +69,8 @@ pub struct Policy {
     pub library: Option<PathBuf>,
     /// Files and folders of the host's own, which no worker may read, whatever else it may.
     pub hidden: Vec<PathBuf>,
+    /// Bytes that the stacks of its threads set aside, on top of `limits.memory`; set by the code that starts the worker.
+    pub stacks: u64,
 }
 
 /// What a plugin may do beyond what every probe needs.
@@ -74,12 +91,13 @@ pub struct Capabilities {
 /// How much a worker may use.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Limits {
-    /// Bytes of memory: of each process its private writable memory, thread stacks in full; where the host has a cgroup
-    /// with a memory controller, also of all of them together.
+    /// Bytes of memory of a worker and the programs it runs. Held to by a cgroup with a memory controller where the host
+    /// has one; elsewhere a worker that goes far above is ended within a second.
     pub memory: u64,
     /// Files and sockets open at a time, in each process.
     pub open_files: u32,
-    /// Threads and processes at a time; held to where the host has a cgroup with a pids controller.
+    /// Threads and processes at a time. Held to by a cgroup with a pids controller where the host has one; elsewhere a
+    /// worker that goes far above is ended within a second.
     pub processes: u32,
     /// Of one core, averaged over 100 ms; percent, above 100 for more cores. Held to where the host has a cgroup with a
     /// cpu controller.
@@ -101,6 +119,36 @@ impl Default for Limits {
     }
 }
 
+#[cfg(target_os = "linux")]
+impl Policy {
+    /// A path that the worker may read and that `hidden` closes to it, or the other way round.
+    ///
+    /// Both sets of hidden paths are compared as names: files that come and go below a folder change nothing.
+    #[must_use]
+    pub fn differs_on<'a>(&'a self, hidden: &'a [PathBuf]) -> Option<&'a Path> {
+        let [before, now] = [self.hidden.as_slice(), hidden].map(BTreeSet::<&PathBuf>::from_iter);
+        let mut changed = before.symmetric_difference(&now).copied().peekable();
+        changed.peek()?;
+        let now = Self {
+            hidden: hidden.to_vec(),
+            ..self.clone()
+        };
+        let (before, now) = (files::Sight::of(self), files::Sight::of(&now));
+        changed
+            .find(|path| before.reaches(path) != now.reaches(path))
+            .map(PathBuf::as_path)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+impl Policy {
+    /// Nothing is hidden from a worker on this OS.
+    #[must_use]
+    pub fn differs_on<'a>(&'a self, _: &'a [PathBuf]) -> Option<&'a Path> {
+        None
+    }
+}
+
 /// Holds this process to the policy, for good; answers what it could not be held to, or what of it could not be opened,
 /// a line each.
 ///
@@ -112,16 +160,24 @@ impl Default for Limits {
 #[cfg(target_os = "linux")]
 pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
     let mut lines = Vec::from_iter(privileges::die_before_the_host());
-    lines.extend(rlimits::apply(&policy.limits)?);
+    lines.extend(rlimits::apply(policy)?);
     privileges::drop_all(policy.limits.core_dumps)?;
     let landlock = landlock::apply(policy)?;
     lines.extend(landlock.lines);
-    #[cfg(target_pointer_width = "64")]
+    #[cfg(any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    ))]
     lines.extend(seccomp::apply(
         &policy.capabilities,
         landlock.scopes_signals,
     )?);
-    #[cfg(not(target_pointer_width = "64"))]
+    #[cfg(not(any(
+        target_arch = "x86_64",
+        target_arch = "aarch64",
+        target_arch = "riscv64"
+    )))]
     lines.push("there is no filter of system calls for this architecture: a plugin can use any socket and run any program".to_owned());
     Ok(lines)
 }
@@ -133,9 +189,10 @@ pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
 #[cfg(not(target_os = "linux"))]
 pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
     #[cfg(unix)]
-    let mut lines = rlimits::apply(&policy.limits)?;
+    let mut lines = rlimits::apply(policy)?;
     #[cfg(not(unix))]
     let mut lines = Vec::new();
+    #[cfg(not(unix))]
     let _ = policy;
     lines.push(
         "this OS has no sandbox that the host knows: a plugin can do what the host's user can"

@@ -145,6 +145,7 @@ impl<J: Send + 'static> Shared<J> {
             let shared = Arc::clone(self);
             let started = thread::Builder::new()
                 .name(self.name.clone())
+                .stack_size(STACK_SIZE)
                 .spawn(move || shared.work_off());
             match started {
                 Ok(_) => {
@@ -202,6 +203,8 @@ impl<J: Send + 'static> Shared<J> {
 const SLOW: Duration = Duration::from_micros(50);
 /// How long a thread waits for work before it ends.
 const KEEP: Duration = Duration::from_secs(30);
+/// Address space of a thread's stack, bytes: that of a thread in C, as libraries expect it. Only what is used is memory.
+pub(crate) const STACK_SIZE: usize = 8 << 20;
 
 #[cfg(test)]
 mod tests {

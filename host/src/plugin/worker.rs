@@ -25,6 +25,7 @@ use super::{
     Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec,
     protocol::messages::{Hello, ManifestFacts, ToWorker},
     rust_door, sandbox,
+    threads::STACK_SIZE,
 };
 use crate::{clock::Clock, library::Vetted, metrics::ErrorType};
 
@@ -40,7 +41,10 @@ mod socket;
 mod spawner;
 #[cfg(test)]
 mod tests;
+mod watch;
 
+#[doc(hidden)]
+pub use self::watch::Watch;
 pub use self::{child::child_main, spawner::use_program};
 #[cfg(target_os = "linux")]
 pub(crate) use self::{child::die_of_faults, process::describe as describe_end};
@@ -184,11 +188,13 @@ impl Started {
         let plugin: Arc<str> = vetted.manifest.id.as_str().into();
         let group = Group::new(&plugin, &settings.policy.limits);
         let child = spawner::spawn(&plugin, theirs, their_output)?;
+        let watch = Watch::new(child.id(), &settings.policy, clock.now());
         let process = Process::new(child, group);
         let conversation = Arc::new(Conversation::new(ours, wake, clock, settings.call_threads)?);
         let output = Output::new(output, Arc::clone(&plugin))?;
         let life = Life::new(
             Some(process),
+            watch,
             Arc::clone(&conversation),
             woken,
             output,
@@ -208,6 +214,7 @@ fn hello(vetted: &Vetted, settings: &Settings, clock: Clock) -> Hello {
         manifest: ManifestFacts::of(manifest),
         policy: sandbox::Policy {
             library: Some(vetted.path.clone()),
+            stacks: (STACK_SIZE as u64).saturating_mul(settings.policy.limits.processes.into()),
             ..settings.policy.clone()
         },
         trials: settings.trials,

@@ -43,15 +43,19 @@ impl Driver {
             return;
         }
         plugin.guard.ended(now, ended);
+        let why = match ended.over_limit {
+            true => RestartReason::Limit,
+            false => RestartReason::Crash,
+        };
         let (waiting, _) = self.clear(at);
         let proving = |next: &mut Next| matches!(next, Next::Proving(_));
         match self.plugins[at].next.take_if(proving) {
             // Better than nothing, and it may well be the cure.
             Some(Next::Proving(Proving { mut arrival, .. })) => {
-                arrival.why = Some(RestartReason::Crash);
+                arrival.why = Some(why);
                 self.take_over(at, arrival, now);
             }
-            _ => self.renew(at, Some(RestartReason::Crash), now),
+            _ => self.renew(at, Some(why), now),
         }
         for (place, sequence) in waiting {
             self.start_elsewhere(at, place, sequence, now);

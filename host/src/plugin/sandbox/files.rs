@@ -86,6 +86,16 @@ pub(super) fn open(policy: &Policy) -> Opened {
     }
 }
 
+/// The files and folders that every plugin may read, as Markdown for `SECURITY.md`.
+#[must_use]
+pub fn readable_files() -> String {
+    let names: Vec<String> = READABLE.iter().map(|path| format!("`{path}`")).collect();
+    format!(
+        "**Files and folders that it may read**, as far as the machine has them: {}. It may write to `/dev/null` alone.",
+        names.join(", ")
+    )
+}
+
 /// The names that the policy opens files by; another file may take one of them.
 pub(super) fn names(policy: &Policy) -> impl Iterator<Item = &Path> {
     let capabilities = &policy.capabilities;
@@ -94,6 +104,29 @@ pub(super) fn names(policy: &Policy) -> impl Iterator<Item = &Path> {
         .into_iter()
         .map(Path::new)
         .chain(declared.map(PathBuf::as_path))
+}
+
+/// What a policy lets a worker reach, by name alone.
+pub(super) struct Sight {
+    opened: Vec<PathBuf>,
+    hidden: Vec<PathBuf>,
+}
+
+impl Sight {
+    pub(super) fn of(policy: &Policy) -> Self {
+        Self {
+            opened: names(policy).map(real).collect(),
+            hidden: policy.hidden.iter().map(|path| real(path)).collect(),
+        }
+    }
+
+    /// Whether anything at or below the path can be read.
+    pub(super) fn reaches(&self, path: &Path) -> bool {
+        let path = real(path);
+        let is_open = |open: &PathBuf| path.starts_with(open) || open.starts_with(&path);
+        let is_hidden = |hidden: &PathBuf| path.starts_with(hidden);
+        self.opened.iter().any(is_open) && !self.hidden.iter().any(is_hidden)
+    }
 }
 
 struct Opening {
@@ -239,6 +272,39 @@ mod tests {
             assert_eq!(*line, format!("read {}: {why}", path.display()));
         }
         assert_eq!(opened.lines.len(), 3);
+    }
+
+    #[test]
+    fn a_policy_differs_where_a_readable_file_is_hidden_or_open_again() {
+        let dir = tree();
+        let at = |path: &str| dir.path().join(path);
+        let policy = |hidden: &[PathBuf]| Policy {
+            capabilities: Capabilities {
+                read: vec![at("a")],
+                ..Capabilities::default()
+            },
+            hidden: hidden.to_vec(),
+            ..Policy::default()
+        };
+        let (secret, elsewhere) = (at("a/own/deep/secret"), at("z"));
+        let open = policy(&[]);
+        assert_eq!(open.differs_on(&[]), None);
+        assert_eq!(
+            open.differs_on(std::slice::from_ref(&elsewhere)),
+            None,
+            "it was closed"
+        );
+        let both = [elsewhere.clone(), secret.clone()];
+        assert_eq!(open.differs_on(&both), Some(secret.as_path()));
+        let closed = policy(&both);
+        assert_eq!(closed.differs_on(&both), None);
+        assert_eq!(closed.differs_on(&[elsewhere]), Some(secret.as_path()));
+        let whole = policy(&[at("a/own")]);
+        assert_eq!(
+            whole.differs_on(&[at("a/own"), secret]),
+            None,
+            "hidden before"
+        );
     }
 
     #[test]

@@ -1,31 +1,40 @@
 //! The seccomp layer: which system calls a worker, its threads and the programs it runs may make.
 //!
-//! All but the listed ones pass, so that a C library of tomorrow still works. Listed is what landlock does not cover
-//! (UDP, raw and other sockets, running programs, owners, modes and times of files, processes of the same user), what
-//! would get around the limits or the host's hold on the worker, and what only weakens the kernel. A refused call
-//! answers EPERM.
+//! An allow-list. `table` decides every call of the kernel, `allowed` and `rules` the arguments of those that do many
+//! things under one number. A call that is not in the table does not exist for a worker (ENOSYS), as on a kernel that is
+//! older than it, so that the C library falls back to another. A refused call returns EPERM.
 //!
-//! `clone3` and, on x86-64, the calls of the x32 ABI answer ENOSYS, as on a kernel without them: the filter cannot see
-//! the arguments of the one, and the others are the same calls over again under other numbers. Calls of another
+//! The calls of the x32 ABI do not exist either: they are the same calls under other numbers. Calls of another
 //! architecture, such as 32-bit ones, end the process.
 //!
 //! # Process groups
 //! `setsid` and `setpgid` are closed, so that all that a worker starts stays in the group that it was started in: where
 //! there is no cgroup, killing the group is how the host ends them.
 
-mod calls;
+mod allowed;
+mod listing;
+mod rules;
+mod table;
 
-use std::{collections::BTreeMap, env, process};
+use std::{collections::BTreeMap, env, fs, process};
 
-use seccompiler::{
-    BpfProgram, SeccompAction, SeccompFilter, SeccompRule, TargetArch, apply_filter, sock_filter,
-};
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
+use self::table::Decision;
 use super::Capabilities;
 
-/// Closes the listed calls; says so where there is no filter for this machine.
-///
-/// `scopes_signals` tells that landlock keeps signals from reaching others.
+pub use listing::listing;
+
+/// Facts about this process and kernel that the rules depend on.
+struct Surroundings {
+    own_pid: u32,
+    /// Landlock keeps signals from reaching other processes.
+    scopes_signals: bool,
+    /// Lowest address that the first thread's stack can grow to.
+    stack_bottom: u64,
+}
+
+/// Installs the filter; returns a line where this machine has none.
 pub(super) fn apply(
     capabilities: &Capabilities,
     scopes_signals: bool,
@@ -37,8 +46,15 @@ pub(super) fn apply(
         )));
     };
     let failed = |error: &dyn std::fmt::Display| format!("cannot filter system calls: {error}");
-    let refused = filter(capabilities, scopes_signals, architecture).map_err(|e| failed(&e))?;
-    for program in [refused, not_there()] {
+    let surroundings = Surroundings {
+        own_pid: process::id(),
+        scopes_signals,
+        stack_bottom: stack_bottom(),
+    };
+    let refused = refused(capabilities, &surroundings, architecture).map_err(|e| failed(&e))?;
+    let known = known(architecture).map_err(|e| failed(&e))?;
+    // The second one takes the call away that installs filters.
+    for program in [refused, known] {
         match apply_filter(&program) {
             Ok(()) => {}
             Err(seccompiler::Error::Prctl(error) | seccompiler::Error::Seccomp(error))
@@ -59,43 +75,68 @@ pub(super) fn apply(
     }))
 }
 
-fn filter(
+/// EPERM for the refused calls, and for the judged ones whose arguments say so.
+fn refused(
     capabilities: &Capabilities,
-    scopes_signals: bool,
+    surroundings: &Surroundings,
     architecture: TargetArch,
 ) -> Result<BpfProgram, seccompiler::BackendError> {
-    let rules = calls::refused(capabilities, scopes_signals, process::id())?;
-    let mut by_number: BTreeMap<i64, Vec<SeccompRule>> = BTreeMap::new();
-    for (number, rules) in rules {
+    let mut by_number: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    for group in table::groups().filter(|group| group.decision == Decision::Refused) {
+        by_number.extend(group.calls.iter().map(|call| (call.number, Vec::new())));
+    }
+    for (number, rules) in rules::refused(capabilities, surroundings)? {
         by_number.entry(number).or_default().extend(rules);
     }
     let refusal = SeccompAction::Errno(libc::EPERM.unsigned_abs());
     SeccompFilter::new(by_number, SeccompAction::Allow, refusal, architecture)?.try_into()
 }
 
-/// Answers ENOSYS to `clone3` and to every number of the x32 ABI.
-fn not_there() -> BpfProgram {
-    let step = |code: u32, jt: u8, jf: u8, k: u32| sock_filter {
-        #[expect(clippy::cast_possible_truncation, reason = "codes of BPF have 16 bits")]
-        code: code as u16,
-        jt,
-        jf,
-        k,
-    };
-    let answer = |with: u32| step(libc::BPF_RET | libc::BPF_K, 0, 0, with);
-    #[expect(
-        clippy::cast_possible_truncation,
-        reason = "system calls are numbered from 0 to some hundreds"
-    )]
-    let clone3 = libc::SYS_clone3.cast_unsigned() as u32;
-    vec![
-        step(libc::BPF_LD | libc::BPF_W | libc::BPF_ABS, 0, 0, 0),
-        step(libc::BPF_JMP | libc::BPF_JGE | libc::BPF_K, 1, 0, X32),
-        step(libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K, 0, 1, clone3),
-        answer(libc::SECCOMP_RET_ERRNO | libc::ENOSYS.unsigned_abs()),
-        answer(libc::SECCOMP_RET_ALLOW),
-    ]
+/// ENOSYS for every call that is not in the table, or is there as absent.
+fn known(architecture: TargetArch) -> Result<BpfProgram, seccompiler::BackendError> {
+    let there = table::groups().filter(|group| group.decision != Decision::Absent);
+    let numbers = there.flat_map(|group| group.calls).map(|call| call.number);
+    let by_number = numbers.map(|number| (number, Vec::new())).collect();
+    let absent = SeccompAction::Errno(libc::ENOSYS.unsigned_abs());
+    SeccompFilter::new(by_number, absent, SeccompAction::Allow, architecture)?.try_into()
 }
 
-/// The bit that marks numbers of the x32 ABI; no other number is as high.
-const X32: u32 = 0x4000_0000;
+/// Nothing else is mapped above it: the kernel keeps a gap below the stack that is larger than its limit.
+fn stack_bottom() -> u64 {
+    let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+    let stack = maps.lines().find(|line| line.ends_with("[stack]"));
+    let top = stack
+        .and_then(|line| line.split_once('-')?.1.split_once(' '))
+        .and_then(|(top, _)| u64::from_str_radix(top, 16).ok());
+    top.map_or(u64::MAX, |top| {
+        top.saturating_sub(super::rlimits::STACK + GUARD_GAP)
+    })
+}
+
+/// The kernel's default distance between a stack and the next mapping, bytes.
+const GUARD_GAP: u64 = 1 << 20;
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// So that a call that is said to be judged is, and no rule is forgotten in the list.
+    #[test]
+    fn the_judged_calls_are_those_with_rules() {
+        let judged: BTreeSet<i64> = table::groups()
+            .filter(|group| group.decision == Decision::Judged)
+            .flat_map(|group| group.calls)
+            .map(|call| call.number)
+            .collect();
+        let surroundings = Surroundings {
+            own_pid: 1,
+            scopes_signals: true,
+            stack_bottom: 1 << 40,
+        };
+        let rules = rules::refused(&Capabilities::default(), &surroundings).unwrap();
+        let ruled: BTreeSet<i64> = rules.into_iter().map(|(number, _)| number).collect();
+        assert_eq!(judged, ruled);
+    }
+}

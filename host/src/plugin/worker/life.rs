@@ -15,6 +15,7 @@ use super::{
     output::Output,
     process::{Process, describe},
     socket::{Received, receive_now},
+    watch::Watch,
 };
 use crate::{
     clock::Clock,
@@ -29,6 +30,7 @@ use crate::{
 pub(super) struct Life {
     /// Tests talk to a worker that is none.
     process: Option<Process>,
+    watch: Option<Watch>,
     conversation: Arc<Conversation>,
     woken: UnixStream,
     output: Output,
@@ -54,11 +56,14 @@ enum Cause {
     Refused(LoadError),
     /// The host cannot wait for it.
     Unwatched(io::Error),
+    /// It uses far more than its limits allow.
+    OverLimit(String),
 }
 
 impl Life {
     pub(super) fn new(
         process: Option<Process>,
+        watch: Option<Watch>,
         conversation: Arc<Conversation>,
         woken: UnixStream,
         output: Output,
@@ -67,6 +72,7 @@ impl Life {
         woken.set_nonblocking(true)?;
         Ok(Self {
             process,
+            watch,
             woken,
             output,
             decoder: Decoder::new(protocol::FROM_WORKER),
@@ -163,6 +169,9 @@ impl Life {
         }
         self.output.say_dropped(now, false);
         self.hearing.say_dropped(now, false);
+        if let Some(what) = self.watch.as_mut().and_then(|watch| watch.look(now)) {
+            return Err(Cause::OverLimit(what));
+        }
         let heard = match happened.readable || happened.ended {
             true => self.receive(happened.ended)?,
             false => Heard::Nothing,
@@ -217,7 +226,8 @@ impl Life {
 
     fn wait(&self, deadline: Option<Duration>) -> io::Result<Happened> {
         let now = self.clock.now();
-        let due = [deadline, self.output.due(now), self.hearing.due()];
+        let look = self.watch.as_ref().map(Watch::due);
+        let due = [deadline, self.output.due(now), self.hearing.due(), look];
         let timeout = due
             .into_iter()
             .flatten()
@@ -264,6 +274,7 @@ impl Life {
         let ended = |kind, message: &str| Ended {
             kind,
             message: message.to_owned(),
+            over_limit: matches!(cause, Cause::OverLimit(_)),
         };
         match cause {
             Cause::Gone if by_itself => ended(ErrorType::Crash, &describe(status)),
@@ -293,6 +304,7 @@ impl Life {
                 ),
             ),
             Cause::Refused(error) => ended(error.kind, &error.message),
+            Cause::OverLimit(what) => ended(ErrorType::Crash, &format!("{what}, and was killed")),
             Cause::Unwatched(error) => ended(
                 ErrorType::Crash,
                 &format!("could not be watched ({error}), and was killed"),

@@ -38,7 +38,7 @@ impl Fake {
         let conversation = Arc::new(Conversation::new(ours, wake, clock, 2).unwrap());
         let output_read = Output::new(pipe, "fake".into()).unwrap();
         let copy = Arc::clone(&conversation);
-        let life = Life::new(None, copy, woken, output_read, "fake".into()).unwrap();
+        let life = Life::new(None, None, copy, woken, output_read, "fake".into()).unwrap();
         let (tell_loaded, loaded) = mpsc::channel();
         let (tell_ended, ended) = mpsc::channel();
         let log = Log::default();

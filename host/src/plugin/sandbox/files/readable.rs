@@ -3,7 +3,7 @@
 /// What every probe may read.
 ///
 /// Single entries of `/proc` and `/sys` would not last: the kernel forgets their identity when memory is short.
-pub(super) const READABLE: [&str; 54] = [
+pub(super) const READABLE: [&str; 53] = [
     "/proc",
     "/sys",
     // Programs' and the C library's own files: libraries, locales, time zones, CAs.
@@ -14,11 +14,10 @@ pub(super) const READABLE: [&str; 54] = [
     "/libx32",
     "/nix/store",
     "/gnu/store",
-    // Devices without a state.
+    // Devices without a state. Not /dev/zero: pages of a shared mapping of it are memory that no limit counts.
     "/dev/full",
     "/dev/random",
     "/dev/urandom",
-    "/dev/zero",
     // How names are looked up.
     "/etc/gai.conf",
     "/etc/host.conf",

@@ -1,0 +1,143 @@
+//! What processes hold of memory and of the kernel's tables, as `/proc` tells.
+//!
+//! Memory is what the kernel cannot take back by itself: anonymous and shared pages, also swapped out, and page tables.
+//! Mapped files are not in it. Of a process that is gone, or closed to the host, the sum holds nothing.
+
+use std::fs;
+
+/// What processes hold together.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Held {
+    /// Bytes.
+    pub(crate) memory: u64,
+    pub(crate) threads: u64,
+}
+
+/// Descriptors that processes have open together. Only a host with the privilege to look sees those of a worker.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct Descriptors {
+    pub(crate) sockets: u64,
+    /// Descriptors that their epoll instances wait for.
+    pub(crate) watches: u64,
+}
+
+/// The process `leader` and all others of its process group.
+pub(crate) fn group(leader: u32) -> Vec<u32> {
+    let others = fs::read_dir("/proc").into_iter().flatten();
+    let others = others
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .filter(|&pid| pid != leader && group_of(pid) == Some(leader));
+    std::iter::once(leader).chain(others).collect()
+}
+
+/// What these processes hold, the leader of their group first.
+pub(crate) fn of(members: &[u32]) -> Held {
+    let each: Vec<Held> = members.iter().filter_map(|&pid| held(pid)).collect();
+    let threads = each.iter().map(|held| held.threads).sum();
+    let memory = each.iter().map(|held| held.memory).sum();
+    Held { memory, threads }
+}
+
+/// Bytes of memory that the leader holds, and the others besides it: a forked child shares most of its parent's.
+pub(crate) fn memory_without_sharing(members: &[u32]) -> u64 {
+    let (leader, others) = members.split_at(1.min(members.len()));
+    others.iter().map(|&pid| own_share(pid)).sum::<u64>() + of(leader).memory
+}
+
+/// Nothing where the process is closed to the host, as a copy of a worker is to an ordinary user's.
+fn own_share(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
+    let fields = rollup.lines().filter_map(|line| line.split_once(':'));
+    let counted = fields.filter(|(name, _)| ["Pss_Anon", "Pss_Shmem", "SwapPss"].contains(name));
+    counted.map(|(_, value)| number(value) << 10).sum()
+}
+
+fn number(value: &str) -> u64 {
+    let digits = value.split_whitespace().next();
+    digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
+}
+
+/// Their sockets and watches.
+pub(crate) fn descriptors(members: &[u32]) -> Descriptors {
+    let mut sum = Descriptors::default();
+    for pid in members {
+        let open = fs::read_dir(format!("/proc/{pid}/fd"))
+            .into_iter()
+            .flatten();
+        for entry in open.filter_map(Result::ok) {
+            let Ok(target) = fs::read_link(entry.path()) else {
+                continue;
+            };
+            let target = target.as_os_str().as_encoded_bytes();
+            if target.starts_with(b"socket:") {
+                sum.sockets += 1;
+            } else if target == b"anon_inode:[eventpoll]" {
+                let number = entry.file_name();
+                let info = format!("/proc/{pid}/fdinfo/{}", number.display());
+                let info = fs::read_to_string(info).unwrap_or_default();
+                let watches = info.lines().filter(|line| line.starts_with("tfd:"));
+                sum.watches += watches.count() as u64;
+            }
+        }
+    }
+    sum
+}
+
+/// How many locks they have on ranges of files.
+pub(crate) fn locks(members: &[u32]) -> u64 {
+    let table = fs::read_to_string("/proc/locks").unwrap_or_default();
+    let owners = table
+        .lines()
+        .filter_map(|line| line.split_whitespace().nth(4)?.parse::<u32>().ok());
+    owners.filter(|owner| members.contains(owner)).count() as u64
+}
+
+fn held(pid: u32) -> Option<Held> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    Some(parse(&status))
+}
+
+fn parse(status: &str) -> Held {
+    let mut held = Held::default();
+    for (name, value) in status.lines().filter_map(|line| line.split_once(':')) {
+        match name {
+            "RssAnon" | "RssShmem" | "VmSwap" | "VmPTE" => held.memory += number(value) << 10,
+            "Threads" => held.threads = number(value),
+            _ => {}
+        }
+    }
+    held
+}
+
+fn group_of(pid: u32) -> Option<u32> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold spaces and brackets; after it come the state, the parent and the group.
+    let (_, rest) = stat.rsplit_once(')')?;
+    rest.split_whitespace().nth(2)?.parse().ok()
+}
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn memory_is_what_the_kernel_cannot_take_back() {
+        let status = "Name:\tx\nVmRSS:\t 9000 kB\nRssAnon:\t 100 kB\nRssFile:\t 8000 kB\nRssShmem:\t 20 kB\nVmPTE:\t 3 kB\nVmSwap:\t 4 kB\nThreads:\t7\n";
+        let expected = Held {
+            memory: 127 << 10,
+            threads: 7,
+        };
+        assert_eq!(parse(status), expected);
+    }
+
+    #[test]
+    fn this_process_is_seen_with_its_sockets_and_group() {
+        let pid = std::process::id();
+        let sockets = descriptors(&[pid]).sockets;
+        let _pair = std::os::unix::net::UnixStream::pair().unwrap();
+        assert!(descriptors(&[pid]).sockets >= sockets + 2);
+        assert!(of(&[pid]).memory > 64 << 10);
+        assert!(group_of(pid).is_some());
+        assert_eq!(of(&[u32::MAX >> 2]), Held::default());
+    }
+}

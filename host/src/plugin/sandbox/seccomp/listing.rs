@@ -1,0 +1,55 @@
+//! The filter in words, for `SECURITY.md`.
+
+use std::fmt::Write as _;
+
+use super::{
+    allowed, rules,
+    table::{self, Call, Decision},
+};
+
+/// The table of system calls as Markdown: what a plugin may call that declares nothing, and what none may.
+#[must_use]
+pub fn listing() -> String {
+    let mut text = String::new();
+    for (decision, title) in SECTIONS {
+        let _ = writeln!(text, "**{title}**\n");
+        let mut groups: Vec<(&str, Vec<&Call>)> = Vec::new();
+        for group in table::groups().filter(|group| group.decision == decision) {
+            match groups.iter_mut().find(|(why, _)| *why == group.why) {
+                Some((_, calls)) => calls.extend(group.calls),
+                None => groups.push((group.why, group.calls.iter().collect())),
+            }
+        }
+        for (why, calls) in groups {
+            let names: Vec<String> = calls.iter().map(|c| format!("`{}`", c.name())).collect();
+            let _ = writeln!(text, "- {why}: {}", names.join(", "));
+        }
+        text.push('\n');
+    }
+    text.push_str("**Allowed values of arguments.** Every other value returns EPERM.\n\n");
+    for list in allowed::lists() {
+        let names: Vec<String> = list.values.iter().map(|v| format!("`{}`", v.0)).collect();
+        let _ = writeln!(text, "- `{}`: {}", list.call, names.join(", "));
+    }
+    text.push('\n');
+    let options: Vec<String> = rules::REFUSED_OPTIONS
+        .iter()
+        .map(|(name, ..)| format!("`{name}`"))
+        .collect();
+    let _ = writeln!(
+        text,
+        "**Refused options of `setsockopt`:** {}",
+        options.join(", ")
+    );
+    text
+}
+
+const SECTIONS: [(Decision, &str); 4] = [
+    (Decision::Open, "Allowed. A plugin that declares nothing:"),
+    (Decision::Judged, "Allowed in part"),
+    (Decision::Refused, "Refused (EPERM). A call that:"),
+    (
+        Decision::Absent,
+        "Absent (ENOSYS), as is every call that is not listed. A call that:",
+    ),
+];

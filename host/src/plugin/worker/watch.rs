@@ -1,0 +1,162 @@
+//! What a worker holds, looked at while it lives: ends one that takes far more than its limits.
+//!
+//! The kernel's own limits have gaps where the host has no cgroup: memory that was written and made read-only, page
+//! tables, threads, and whatever a worker takes through the programs it runs. The thread that waits for a worker looks
+//! at it from its first moment on, while it loads its library too.
+
+use std::time::Duration;
+
+use crate::plugin::sandbox::{Limits, Policy, holdings};
+
+/// Judges one worker, and the programs it runs. Public for the attempts that it must end.
+#[derive(Debug)]
+pub struct Watch {
+    pid: u32,
+    limits: Limits,
+    runs: bool,
+    reads: bool,
+    next: Duration,
+    looks: u32,
+    /// Since when it has been above its limit of memory.
+    over_since: Option<Duration>,
+}
+
+impl Watch {
+    /// One for the worker `pid`, where this OS can tell what a process holds.
+    #[must_use]
+    pub fn new(pid: u32, policy: &Policy, now: Duration) -> Option<Self> {
+        cfg!(target_os = "linux").then(|| Self {
+            pid,
+            limits: policy.limits,
+            runs: !policy.capabilities.run.is_empty(),
+            reads: !policy.capabilities.read.is_empty(),
+            next: now + PERIOD,
+            looks: 0,
+            over_since: None,
+        })
+    }
+
+    /// When to look next.
+    #[must_use]
+    pub fn due(&self) -> Duration {
+        self.next
+    }
+
+    /// Looks, if it is time; returns why the worker is to be ended.
+    pub fn look(&mut self, now: Duration) -> Option<String> {
+        if now < self.next {
+            return None;
+        }
+        self.next = now + PERIOD;
+        self.looks = self.looks.wrapping_add(1);
+        let members = match self.runs {
+            true => holdings::group(self.pid),
+            false => vec![self.pid],
+        };
+        let mut held = holdings::of(&members);
+        if held.memory > self.limits.memory && members.len() > 1 {
+            held.memory = holdings::memory_without_sharing(&members);
+        }
+        if let Some(what) = self.judge(held, now) {
+            return Some(what);
+        }
+        // The rest costs more to look at, and grows more slowly.
+        if !self.looks.is_multiple_of(4) {
+            return None;
+        }
+        let open = holdings::descriptors(&members);
+        let most_watches = u64::from(self.limits.open_files) * WATCHES_PER_FILE;
+        let most_sockets = u64::from(self.limits.open_files);
+        if open.sockets > most_sockets {
+            return Some(exceeded(open.sockets, "sockets", most_sockets));
+        }
+        if open.watches > most_watches {
+            return Some(exceeded(
+                open.watches,
+                "watches of descriptors",
+                most_watches,
+            ));
+        }
+        let locks = match self.reads {
+            true => holdings::locks(&members),
+            false => 0,
+        };
+        (locks > MOST_LOCKS).then(|| exceeded(locks, "locks on files", MOST_LOCKS))
+    }
+
+    fn judge(&mut self, held: holdings::Held, now: Duration) -> Option<String> {
+        let limits = &self.limits;
+        if held.threads > u64::from(limits.processes) + u64::from(limits.processes) / TOLERANCE {
+            let most = limits.processes.into();
+            return Some(exceeded(held.threads, "threads and processes", most));
+        }
+        if held.memory <= limits.memory {
+            self.over_since = None;
+            return None;
+        }
+        let since = *self.over_since.get_or_insert(now);
+        let far = held.memory > limits.memory.saturating_add(limits.memory / TOLERANCE);
+        // One that is a little above gets a successor that takes over without a gap, if that comes in time.
+        (far || now.saturating_sub(since) > PATIENCE).then(|| {
+            format!(
+                "held {} MiB of memory; its limit is {} MiB",
+                held.memory >> 20,
+                limits.memory >> 20
+            )
+        })
+    }
+}
+
+fn exceeded(count: u64, what: &str, limit: u64) -> String {
+    format!("held {count} {what}; its limit is {limit}")
+}
+
+/// Between two looks: a process that does nothing else fills some 500 MiB in it.
+const PERIOD: Duration = Duration::from_millis(250);
+/// How long a worker may be above its limit of memory by less than the tolerance.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// A quarter above a limit is far above.
+const TOLERANCE: u64 = 4;
+/// The kernel has room for some hundred thousand watches per user on a small machine.
+const WATCHES_PER_FILE: u64 = 16;
+/// Nothing limits their number in the kernel.
+const MOST_LOCKS: u64 = 1024;
+
+#[cfg(all(test, target_os = "linux"))]
+mod tests {
+    use super::*;
+
+    fn watch(memory: u64) -> Watch {
+        let mut policy = Policy::default();
+        policy.limits.memory = memory;
+        let watch = Watch::new(std::process::id(), &policy, Duration::ZERO);
+        watch.expect("this OS tells what a process holds")
+    }
+
+    fn held(memory: u64) -> holdings::Held {
+        holdings::Held { memory, threads: 1 }
+    }
+
+    #[test]
+    fn far_above_the_limit_is_the_end_at_once_and_a_little_above_after_a_while() {
+        let mut watch = watch(100 << 20);
+        let second = Duration::from_secs;
+        assert_eq!(watch.judge(held(100 << 20), second(1)), None);
+        assert_eq!(watch.judge(held(110 << 20), second(2)), None);
+        assert_eq!(watch.judge(held(90 << 20), second(8)), None);
+        assert_eq!(watch.judge(held(110 << 20), second(9)), None, "back since");
+        assert!(watch.judge(held(110 << 20), second(20)).is_some());
+        let said = watch.judge(held(126 << 20), second(20));
+        let expected = "held 126 MiB of memory; its limit is 100 MiB";
+        assert_eq!(said.as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn this_process_is_judged_by_what_it_holds_when_it_is_time() {
+        let mut watch = watch(1 << 20);
+        assert_eq!(watch.look(Duration::from_millis(100)), None);
+        let said = watch.look(Duration::from_secs(1));
+        assert!(said.is_some_and(|said| said.contains("of memory")));
+        assert_eq!(watch.due(), Duration::from_secs(1) + PERIOD);
+    }
+}
