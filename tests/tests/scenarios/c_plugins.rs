@@ -13,6 +13,7 @@ use crate::harness::{Host, Metrics, Setup, conductor, workspace};
 
 mod abi;
 mod asynchronous;
+mod confinement;
 mod sins;
 mod source;
 

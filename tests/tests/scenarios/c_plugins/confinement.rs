@@ -1,0 +1,122 @@
+//! The sandbox around a running plugin: what it grabs is ended by name, and a new policy reaches it; what it needs is there.
+
+use std::fs;
+
+use super::source::{Language, checking, compile};
+use crate::harness::{Metrics, Setup, library};
+
+/// With these bytes of code before the plugin's own.
+fn with_headers(source: &str) -> String {
+    format!(
+        "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <sys/mman.h>\n#include <unistd.h>\n#include <string.h>\n{source}"
+    )
+}
+
+fn restarts(metrics: &Metrics, reason: &str) -> f64 {
+    let labels = [("plugin", "sinner"), ("reason", reason)];
+    metrics.sum("conductor_worker_restarts_total", &labels)
+}
+
+#[test]
+fn a_worker_that_takes_memory_around_its_limits_is_ended_and_named() {
+    let setup = Setup::without_plugins();
+    setup.install(&library("conductor_plugin_disk"));
+    // Memory that is written and then made read-only is private and writable no longer, and is still memory.
+    let hog = checking(
+        "for (int i = 0; i < 40; i++) { char *m = mmap(0, 8 << 20, 3, 0x22, -1, 0);
+         if (m != MAP_FAILED) { memset(m, 1, 8 << 20); mprotect(m, 8 << 20, 1); } usleep(1000); }
+         conductor_report(call, 0, \"fine\"); sleep(5);",
+    );
+    if !compile(
+        &with_headers(&hog),
+        Language::C,
+        &setup.plugin_dir().join("x.so"),
+    ) {
+        return;
+    }
+    let host = setup
+        .with("[plugin.sinner]\nlimits = { memory = \"64MiB\" }")
+        .platform("hog", "sinner", "{}")
+        .platform("other", "disk", "{ path = \"/\" }")
+        .start();
+    let metrics = host.wait("its end", |m| restarts(m, "limit") >= 1.0);
+    host.wait_for_log("MiB of memory; its limit is 64 MiB, and was killed");
+    assert_eq!(metrics.failures("other", "crash"), 0.0);
+    assert_eq!(metrics.checks("other", "failed"), 0.0);
+}
+
+#[test]
+fn a_file_that_a_reload_makes_a_secret_is_closed_to_workers_that_can_read_it() {
+    let setup = Setup::without_plugins();
+    setup.install(&library("conductor_plugin_fault"));
+    setup.install(&library("conductor_plugin_disk"));
+    let folder = setup.path("shared");
+    fs::create_dir(&folder).unwrap();
+    fs::write(folder.join("shop.token"), "healthy").unwrap();
+    let path = folder.join("shop.token");
+    let reader = checking(&format!(
+        "int f = open(\"{}\", O_RDONLY); conductor_report(call, f < 0 ? 2 : 0, f < 0 ? \"it is closed\" : \"it is open\"); close(f);",
+        path.display()
+    ));
+    if !compile(
+        &with_headers(&reader),
+        Language::C,
+        &setup.plugin_dir().join("x.so"),
+    ) {
+        return;
+    }
+    let host = setup
+        .with(&format!(
+            "[plugin.sinner]\nallow = [\"read {}\"]",
+            folder.display()
+        ))
+        .platform("reader", "sinner", "{}")
+        .platform("other", "disk", "{ path = \"/\" }")
+        .start();
+    host.wait_for_log("healthy: it is open");
+    let config = host.setup.path("conductor.toml");
+    let before = fs::read_to_string(&config).unwrap();
+    let shop = "[platform.shop]\nplugin = \"fault\"\nconfig = { status = { file = \"shared/shop.token\" } }\n";
+    fs::write(&config, format!("{before}{shop}")).unwrap();
+    host.signal("HUP");
+    host.wait_for_log("unhealthy: it is closed");
+    host.wait_for_log("which is closed to plugins now");
+    let metrics = host.wait("a restart", |m| restarts(m, "replace") == 1.0);
+    let others = [("plugin", "disk"), ("reason", "replace")];
+    assert_eq!(metrics.sum("conductor_worker_restarts_total", &others), 0.0);
+    // And open again once it is no secret.
+    fs::write(&config, before).unwrap();
+    host.signal("HUP");
+    host.wait("another restart", |m| restarts(m, "replace") == 2.0);
+}
+
+#[test]
+fn a_check_has_the_stack_that_c_code_expects() {
+    let setup = Setup::without_plugins();
+    let deep = checking(
+        "volatile char b[7000 * 1024]; for (size_t i = 0; i < sizeof b; i += 4096) b[i] = 1;
+         conductor_report(call, b[0] == 1 ? 0 : 2, \"deep\");",
+    );
+    if !compile(&deep, Language::C, &setup.plugin_dir().join("x.so")) {
+        return;
+    }
+    let host = setup.platform("deep", "sinner", "{}").start();
+    host.wait("checks", |m| m.checks("deep", "healthy") >= 3.0);
+}
+
+#[test]
+fn a_library_with_static_thread_local_storage_is_loaded() {
+    let setup = Setup::without_plugins();
+    let storage =
+        "static __thread char storage[3500] __attribute__((tls_model(\"initial-exec\")));\n";
+    let tls = checking("storage[7]++; conductor_report(call, 0, \"stored\");");
+    if !compile(
+        &format!("{storage}{tls}"),
+        Language::C,
+        &setup.plugin_dir().join("x.so"),
+    ) {
+        return;
+    }
+    let host = setup.platform("tls", "sinner", "{}").start();
+    host.wait("checks", |m| m.checks("tls", "healthy") >= 3.0);
+}
