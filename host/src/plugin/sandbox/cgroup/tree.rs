@@ -21,6 +21,8 @@ pub(super) struct Owner {
     pid: u32,
     /// In ticks since the machine's start.
     started: u64,
+    /// The PID namespace in which it has this number: containers may share the tree of groups and each have a process 1.
+    namespace: u64,
 }
 
 impl Base {
@@ -29,18 +31,19 @@ impl Base {
         let read = |file: &str| fs::read_to_string(file).map_err(|e| format!("{file}: {e}"));
         let (groups, mounts) = (read("/proc/self/cgroup")?, read("/proc/self/mountinfo")?);
         let path = own_group(&groups, &mounts).ok_or("there is no cgroup2 mount to be seen")?;
-        let owner = Owner::of(process::id()).ok_or("/proc/self/stat cannot be read")?;
+        let owner = Owner::of(process::id()).ok_or("/proc/self cannot be read")?;
         Ok(Self { path, owner })
     }
 
-    /// Ends and removes the groups of hosts that were killed.
+    /// Ends and removes the groups of hosts that were killed. Whether a host in another PID namespace is alive cannot be told
+    /// from here: its groups are left to hosts of that namespace.
     pub(super) fn remove_dead(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let name = entry.file_name();
             let Some(owner) = name.to_str().and_then(owner_of_group) else {
                 continue;
             };
-            if Owner::of(owner.pid) == Some(owner) {
+            if owner.namespace != self.owner.namespace || Owner::of(owner.pid) == Some(owner) {
                 continue;
             }
             if let Err(error) = super::remove(&entry.path()) {
@@ -91,7 +94,7 @@ impl Base {
 }
 
 impl Owner {
-    /// The process with this number, if there is one.
+    /// The process with this number in the PID namespace of this process, if there is one.
     fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The program's name stands in parentheses and may hold anything; the start is the 20th word behind it.
@@ -99,12 +102,18 @@ impl Owner {
         Some(Self {
             pid,
             started: started.parse().ok()?,
+            namespace: fs::metadata("/proc/self/ns/pid").ok()?.ino(),
         })
     }
 }
 
 pub(super) fn name_of_group(owner: &Owner, name: &str, nth: u64) -> String {
-    format!("{PREFIX}.{}.{}.{name}.{nth}", owner.pid, owner.started)
+    let Owner {
+        pid,
+        started,
+        namespace,
+    } = owner;
+    format!("{PREFIX}.{pid}.{started}.{namespace}.{name}.{nth}")
 }
 
 fn owner_of_group(name: &str) -> Option<Owner> {
@@ -112,6 +121,7 @@ fn owner_of_group(name: &str) -> Option<Owner> {
     Some(Owner {
         pid: words.next()?.parse().ok()?,
         started: words.next()?.parse().ok()?,
+        namespace: words.next()?.parse().ok()?,
     })
 }
 
@@ -168,7 +178,12 @@ mod tests {
         let own = Owner::of(process::id()).unwrap();
         let name = name_of_group(&own, "http", 7);
         assert_eq!(owner_of_group(&name), Some(own));
-        for foreign in ["conductor.host", "conductor.worker.1", "system.slice"] {
+        for foreign in [
+            "conductor.host",
+            "conductor.worker.1",
+            "conductor.worker.1.2.http.0",
+            "system.slice",
+        ] {
             assert_eq!(owner_of_group(foreign), None, "{foreign}");
         }
         assert_eq!(Owner::of(u32::MAX), None);
@@ -182,6 +197,10 @@ mod tests {
             started: own.started + 1,
             ..own
         };
+        let another_in_a_container = Owner {
+            namespace: own.namespace + 1,
+            ..another_with_our_number
+        };
         let at = |owner: &Owner| dir.path().join(name_of_group(owner, "x", 0));
         let base = Base {
             path: dir.path().to_owned(),
@@ -189,12 +208,13 @@ mod tests {
         };
         let alive = at(&base.owner);
         let dead = at(&another_with_our_number);
+        let unknown = at(&another_in_a_container);
         let foreign = dir.path().join("system.slice");
-        for folder in [&alive, &dead, &foreign] {
+        for folder in [&alive, &dead, &unknown, &foreign] {
             fs::create_dir(folder).unwrap();
         }
         base.remove_dead();
-        assert!(alive.exists() && foreign.exists());
+        assert!(alive.exists() && unknown.exists() && foreign.exists());
         assert!(!dead.exists());
     }
 
