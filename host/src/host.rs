@@ -34,12 +34,16 @@ use crate::{
     tail::Tail,
 };
 
+#[cfg(target_os = "linux")]
+pub(crate) use self::proc::check_proc;
 pub(crate) use self::{assembly::how, calendar::view as window_view};
 
 mod assembly;
 mod calendar;
 pub(crate) mod judging;
 mod operator;
+#[cfg(target_os = "linux")]
+mod proc;
 mod serving;
 #[cfg(target_os = "linux")]
 mod systemd;

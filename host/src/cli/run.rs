@@ -41,6 +41,12 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     if let Err(error) = sandbox::protect_host() {
         tracing::warn!("this process is not closed to others of its user: {error}");
     }
+    #[cfg(target_os = "linux")]
+    host::check_proc(std::path::Path::new("/proc"), std::process::id())
+        .map_err(|e| CliError::Other(e.to_string()))?;
+    #[cfg(target_os = "linux")]
+    let reaper = crate::plugin::worker::OrphanReaper::start()
+        .inspect_err(|e| tracing::warn!("processes that plugins leave behind are not reaped: {e}"));
     let result = if args.once {
         once(global)
     } else {
@@ -53,6 +59,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
             error.exit()
         }
     };
+    #[cfg(target_os = "linux")]
+    drop(reaper);
     drop(log);
     // Everything of the host's is dropped by now. What may be left are calls stuck in plugins and the plugins' own exit
     // handlers, and neither may keep the process from leaving.

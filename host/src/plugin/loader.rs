@@ -140,6 +140,8 @@ impl Loader {
                 // What would kill or hang this process kills or hangs another one first.
                 drop(self.start_worker(&vetted, how, policy(&vetted, how)?, |_| {})?);
                 restore_copy(&vetted)?;
+                #[cfg(target_os = "linux")]
+                worker::plugins_share_this_process();
                 let record = self.record.as_ref();
                 let loaded = InProcess::load(&vetted, how.call_threads, self.clock, record)?;
                 (Arc::new(loaded), None)

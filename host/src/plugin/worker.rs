@@ -31,10 +31,13 @@ use crate::{clock::Clock, library::Vetted, metrics::ErrorType};
 
 mod calls;
 mod child;
+mod children;
 mod conversation;
 mod hearing;
 mod life;
 mod limiter;
+#[cfg(target_os = "linux")]
+mod orphans;
 mod output;
 mod process;
 mod socket;
@@ -45,6 +48,8 @@ mod watch;
 
 #[doc(hidden)]
 pub use self::watch::Watch;
+#[cfg(target_os = "linux")]
+pub use self::orphans::{OrphanReaper, plugins_share_this_process};
 pub use self::{child::child_main, spawner::use_program};
 #[cfg(target_os = "linux")]
 pub(crate) use self::{child::die_of_faults, process::describe as describe_end};

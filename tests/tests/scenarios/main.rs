@@ -29,6 +29,8 @@ mod misbehaving_plugins;
 mod newcomer;
 mod operators;
 #[cfg(target_os = "linux")]
+mod orphans;
+#[cfg(target_os = "linux")]
 mod own_api;
 mod plugin_new;
 #[cfg(target_os = "linux")]

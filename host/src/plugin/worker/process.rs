@@ -15,6 +15,7 @@ use rustix::{
     process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
 };
 
+use super::children::Children;
 use crate::clock::Clock;
 
 /// A worker's process. Killed and reaped at the latest when it is dropped, with everything in its process group.
@@ -102,6 +103,7 @@ impl Process {
             let _ = kill_process(pid, Signal::KILL);
             self.kill_what_left_the_group();
             self.status = self.child.wait().ok();
+            Children::lock().forget(self.child.id());
         }
         self.status
     }

@@ -13,6 +13,8 @@ use std::{
     thread,
 };
 
+use super::children::Children;
+
 /// Starts the worker of a plugin, whose standard input is `socket` and whose output and error are `output`.
 pub(super) fn spawn(plugin: &str, socket: UnixStream, output: PipeWriter) -> io::Result<Child> {
     // Nothing of this may keep `posix_spawn` from being used: forking a big host takes tens of milliseconds.
@@ -32,7 +34,11 @@ pub(super) fn spawn(plugin: &str, socket: UnixStream, output: PipeWriter) -> io:
         .stdout(output.try_clone()?)
         .stderr(output);
     let (reply, answer) = mpsc::channel();
-    let order = Order { command, reply };
+    let order = Order {
+        plugin: plugin.to_owned(),
+        command,
+        reply,
+    };
     spawner()?.send(order).map_err(gone)?;
     answer.recv().map_err(gone)?
 }
@@ -45,6 +51,7 @@ pub fn use_program(program: impl Into<PathBuf>) {
 }
 
 struct Order {
+    plugin: String,
     command: Command,
     reply: mpsc::Sender<io::Result<Child>>,
 }
@@ -60,8 +67,13 @@ fn spawner() -> io::Result<mpsc::Sender<Order>> {
     thread::Builder::new()
         .name("worker starter".to_owned())
         .spawn(move || {
-            for Order { mut command, reply } in ordered {
-                let child = command.spawn();
+            for order in ordered {
+                let Order {
+                    plugin,
+                    mut command,
+                    reply,
+                } = order;
+                let child = Children::lock().spawn(&plugin, &mut command);
                 // With the worker's ends of socket and pipe, which must not stay open here.
                 drop(command);
                 // Who ordered it waits for it.

@@ -1,0 +1,115 @@
+//! The workers that this process has started and not yet waited for, so that adopted processes can be told from them.
+//!
+//! A process that adopts orphans, as PID 1 does, has to reap them by number: waiting for "any child" would take the exit
+//! status of a worker away from the thread that waits for it.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    process::{Child, Command},
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
+/// The environment variable by which all descendants of a worker are known.
+pub(super) const MARK: &str = "CONDUCTOR_WORKER";
+
+/// What tells one worker's descendants from another's: the plugin and a number, as in `http.3`.
+#[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
+pub(super) struct Mark {
+    pub(super) plugin: String,
+    number: u64,
+}
+
+impl Mark {
+    pub(super) fn parse(text: &str) -> Option<Self> {
+        let (plugin, number) = text.rsplit_once('.')?;
+        Some(Self {
+            plugin: plugin.to_owned(),
+            number: number.parse().ok()?,
+        })
+    }
+}
+
+impl std::fmt::Display for Mark {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.plugin, self.number)
+    }
+}
+
+/// The workers by process.
+#[derive(Debug, Default)]
+pub(super) struct Children {
+    by_pid: BTreeMap<u32, Mark>,
+    started: u64,
+}
+
+impl Children {
+    /// Locked: while this is held, no worker is started and none is forgotten.
+    pub(super) fn lock() -> MutexGuard<'static, Self> {
+        static CHILDREN: Mutex<Children> = Mutex::new(Children {
+            by_pid: BTreeMap::new(),
+            started: 0,
+        });
+        CHILDREN.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Starts the worker of a plugin, marked.
+    pub(super) fn spawn(&mut self, plugin: &str, command: &mut Command) -> io::Result<Child> {
+        self.started += 1;
+        let mark = Mark {
+            plugin: plugin.to_owned(),
+            number: self.started,
+        };
+        let child = command.env(MARK, mark.to_string()).spawn()?;
+        self.by_pid.insert(child.id(), mark);
+        Ok(child)
+    }
+
+    /// The worker was waited for; its number may be another process's from now on.
+    pub(super) fn forget(&mut self, pid: u32) {
+        self.by_pid.remove(&pid);
+    }
+
+    pub(super) fn has(&self, pid: u32) -> bool {
+        self.by_pid.contains_key(&pid)
+    }
+
+    pub(super) fn has_mark(&self, mark: &Mark) -> bool {
+        self.by_pid.values().any(|own| own == mark)
+    }
+
+    pub(super) fn has_plugin(&self, plugin: &str) -> bool {
+        self.by_pid.values().any(|own| own.plugin == plugin)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mark_survives_the_environment_and_plugin_ids_with_dots() {
+        for plugin in ["http", "a.b", "1"] {
+            let mark = Mark {
+                plugin: plugin.to_owned(),
+                number: 3,
+            };
+            assert_eq!(Mark::parse(&mark.to_string()), Some(mark));
+        }
+        assert_eq!(Mark::parse("http"), None);
+        assert_eq!(Mark::parse("http.x"), None);
+    }
+
+    #[test]
+    fn a_worker_is_known_until_it_is_forgotten() {
+        let mut children = Children::default();
+        let mut child = children.spawn("x", &mut Command::new("true")).unwrap();
+        let mark = children.by_pid[&child.id()].clone();
+        assert!(children.has(child.id()) && children.has_mark(&mark) && children.has_plugin("x"));
+        child.wait().unwrap();
+        children.forget(child.id());
+        assert!(
+            !children.has(child.id()) && !children.has_mark(&mark) && !children.has_plugin("x")
+        );
+    }
+}
