@@ -137,6 +137,7 @@ impl Host {
     pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, String> {
         let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let metrics = self.metrics();
+        crate::maintenance::Zone::read_again();
         match read() {
             Ok(config) => {
                 take_in(&config);

@@ -3,7 +3,7 @@
 use jiff::{
     Timestamp,
     civil::DateTime,
-    tz::{AmbiguousOffset, TimeZone},
+    tz::{self, AmbiguousOffset, TimeZone},
 };
 
 /// A time zone: an IANA name, or `local`.
@@ -37,6 +37,13 @@ impl Zone {
             name: LOCAL.to_owned(),
             zone: TimeZone::system(),
         }
+    }
+
+    /// Reads the machine's time zone and the database of zones from their files again, as far as they are asked for: they are
+    /// kept for minutes otherwise.
+    pub fn read_again() {
+        tz::reset_system_time_zone_cache();
+        tz::db().reset();
     }
 
     /// As it was written.
@@ -75,7 +82,7 @@ impl Zone {
 /// Every zone that there is, for whoever mistyped one.
 #[must_use]
 pub fn names() -> Vec<String> {
-    let all = jiff::tz::db().available();
+    let all = tz::db().available();
     all.map(|name| name.to_string()).collect()
 }
 

@@ -417,6 +417,24 @@ fn any_change_to_any_of_the_files_is_noticed_and_nothing_else() {
 }
 
 #[test]
+fn client_cas_that_are_rewritten_or_replaced_are_noticed() {
+    let folder = Folder::new();
+    let text =
+        format!("{TLS}  client_auth_type: RequireAndVerifyClientCert\n  client_ca_file: ca.pem\n");
+    let ca = fs::read_to_string(folder.path("ca.pem")).unwrap();
+    let inputs = folder.read(&text).inputs;
+    assert!(inputs.are_unchanged());
+    folder.put("ca.pem", &format!("{ca}{ca}"));
+    assert!(!inputs.are_unchanged());
+    folder.put("next.pem", &ca);
+    fs::rename(folder.path("next.pem"), folder.path("ca.pem")).unwrap();
+    assert!(inputs.are_unchanged(), "the same content again");
+    folder.put("next.pem", "another");
+    fs::rename(folder.path("next.pem"), folder.path("ca.pem")).unwrap();
+    assert!(!inputs.are_unchanged());
+}
+
+#[test]
 fn the_web_config_and_the_key_are_private_and_what_everybody_may_see_is_not() {
     let folder = Folder::new();
     let config = folder.taken(&format!(
