@@ -17,6 +17,7 @@ use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
+    lenient::LenientStream,
     obstacle::Obstacle,
     progress::{Progress, Step},
 };
@@ -42,7 +43,11 @@ pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     progress.enter(Step::FirstByte);
     let (mut sender, connection) = Builder::new()
         .max_buf_size(MAX_HEAD)
-        .handshake(TokioIo::new(stream))
+        .max_headers(MAX_HEADERS)
+        .allow_obsolete_multiline_headers_in_responses(true)
+        .allow_spaces_after_header_name_in_responses(true)
+        .ignore_invalid_headers_in_responses(true)
+        .handshake(TokioIo::new(LenientStream::new(stream)))
         .await
         .map_err(|error| judge(&error))?;
     let mut answer = pin!(async {
@@ -119,5 +124,8 @@ fn judge(error: &hyper::Error) -> Obstacle {
         })
     }
 }
+
+/// Most header lines of a response.
+const MAX_HEADERS: usize = 1000;
 
 const MAX_HEAD: usize = 64 * 1024;

@@ -20,8 +20,12 @@
 //! `allow = ["network", "read /etc/ssl/our-ca.pem"]` in `[plugin.http]`.
 //!
 //! Each check connects anew, without keep-alive and without TLS resumption, so that the certificate is looked at each
-//! time. It speaks HTTP/1.1 over TLS 1.2 or 1.3, asks for no compression, and uses no proxy. The system's CAs are read
-//! once, `ca_file` whenever the probe is created.
+//! time. It speaks HTTP/1.1 over TLS 1.2 or 1.3, asks for no compression, and uses no proxy. The CAs are read
+//! again when their files change, the system's within a second; while changed files cannot be used, those from before stay
+//! trusted. A certificate that is itself in `ca_file` is trusted for its names and dates, also if it is marked as a CA.
+//!
+//! The addresses of a name are tried side by side, each a quarter of a second after the one before (RFC 8305). A link-local
+//! address takes its zone in the URL, `http://[fe80::1%25eth0]/`, which is never sent.
 //!
 //! A redirect whose status is among `expect_status` is an answer and is not followed. On another host, or back from
 //! `https` to `http`, of `headers` only `accept`, `accept-language` and `user-agent` are sent on.
@@ -43,7 +47,7 @@
 //! # Unhealthy or failure
 //! *Unhealthy* is what the platform is to blame for: no such host, connection refused, a certificate that is expired,
 //! untrusted or for another name, another status, a body without the text, something that is not sound HTTP (also a
-//! head above 64 KiB or 100 headers, or a body that breaks off), too many redirects, no answer in time. The message
+//! head above 64 KiB or 1000 headers, or a body that breaks off), too many redirects, no answer in time. The message
 //! says which, and what it was waiting for. A body that never ends is cut off at 1 MiB and is no fault.
 //!
 //! A *failure* is a check that could not find out: the resolver did not answer, this machine has no network, no CA
@@ -52,10 +56,13 @@
 //!
 //! The probe gives up a tenth of its time before the deadline, at most 100 ms, so that it can still say all this.
 
+mod ca_source;
 mod config;
 mod connection;
+mod exact_match;
 mod exchange;
 mod host_name;
+mod lenient;
 mod limit;
 mod obstacle;
 mod plan;

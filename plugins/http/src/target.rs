@@ -1,6 +1,6 @@
 //! Where a request goes: a URL taken apart, and where a redirect leads from there.
 
-use std::fmt;
+use std::{borrow::Cow, fmt};
 
 use hyper::Uri;
 
@@ -11,6 +11,8 @@ pub(crate) struct Target {
     /// In lower case, an IPv6 address without brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
+    /// The network interface of a link-local IPv6 address. It has a meaning on this machine alone and is never sent.
+    pub(crate) zone: Option<String>,
     /// Path and query, as they stand in the request.
     pub(crate) path: String,
 }
@@ -27,6 +29,7 @@ pub(crate) enum BadUrl {
 
 impl Target {
     pub(crate) fn parse(url: &str) -> Result<Self, BadUrl> {
+        let (url, zone) = without_zone(url)?;
         let uri: Uri = url.parse().map_err(|_| BadUrl::Malformed)?;
         let https = match uri.scheme_str() {
             Some("https") => true,
@@ -55,6 +58,7 @@ impl Target {
             https,
             host: bare.unwrap_or(host).to_ascii_lowercase(),
             port,
+            zone,
             path: match uri.path_and_query().map(|path| path.as_str()) {
                 None | Some("") => "/".to_owned(),
                 Some(path) if path.starts_with('?') => format!("/{path}"),
@@ -65,6 +69,15 @@ impl Target {
 
     /// Where `reference`, found in an answer from here, leads: RFC 3986, section 5.2.
     pub(crate) fn join(&self, reference: &str) -> Result<Self, BadUrl> {
+        let mut target = self.join_without_zone(reference)?;
+        // Servers do not know the zone that they are reached through.
+        if target.host == self.host && target.zone.is_none() {
+            target.zone.clone_from(&self.zone);
+        }
+        Ok(target)
+    }
+
+    fn join_without_zone(&self, reference: &str) -> Result<Self, BadUrl> {
         let reference = reference.split('#').next().unwrap_or_default();
         if has_scheme(reference) {
             return Self::parse(reference);
@@ -88,6 +101,14 @@ impl Target {
             }
         };
         Self::parse(&format!("{scheme}://{}{path}", self.authority()))
+    }
+
+    /// The host as this machine finds it, with the zone.
+    pub(crate) fn address(&self) -> String {
+        match &self.zone {
+            Some(zone) => format!("{}%{zone}", self.host),
+            None => self.host.clone(),
+        }
     }
 
     /// What goes into the `host` header.
@@ -137,6 +158,29 @@ impl fmt::Display for BadUrl {
             Self::Port => "has a port that is not from 1 to 65535",
         })
     }
+}
+
+/// Takes the zone out of an IPv6 address in brackets: `[fe80::1%25eth0]` as RFC 6874 has it, or with a bare `%` as people
+/// write it.
+fn without_zone(url: &str) -> Result<(Cow<'_, str>, Option<String>), BadUrl> {
+    let address = url.split_once("://[").and_then(|(_, rest)| {
+        let (address, _) = rest.split_once(']')?;
+        let (_, zone) = address.split_once('%')?;
+        Some((address, zone))
+    });
+    let Some((address, zone)) = address else {
+        return Ok((url.into(), None));
+    };
+    let bare = &address[..address.len() - zone.len() - 1];
+    let zone = match zone.strip_prefix("25") {
+        Some(encoded) if !encoded.is_empty() => encoded,
+        _ => zone,
+    };
+    let is_name = |c: char| c.is_ascii_alphanumeric() || "-._~".contains(c);
+    if zone.is_empty() || !zone.chars().all(is_name) {
+        return Err(BadUrl::Malformed);
+    }
+    Ok((url.replacen(address, bare, 1).into(), Some(zone.to_owned())))
 }
 
 fn default_port(https: bool) -> u16 {

@@ -3,7 +3,7 @@
 use std::{
     io,
     path::Path,
-    sync::{Arc, Mutex, OnceLock, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use conductor_plugin_api::Failure;
@@ -15,7 +15,7 @@ use tokio_rustls::{
         CertificateError, ClientConfig, DigitallySignedStruct, Error, RootCertStore,
         SignatureScheme,
         client::{
-            Resumption, WebPkiServerVerifier,
+            Resumption,
             danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
         },
         crypto::ring,
@@ -25,24 +25,20 @@ use tokio_rustls::{
 use x509_cert::{Certificate, der::Decode};
 
 use crate::{
+    exact_match::ExactOrIssued,
     obstacle::Obstacle,
     progress::{Progress, Step},
 };
 
 /// The CAs to trust.
 #[derive(Clone, Debug)]
-pub(crate) struct Trust(Arc<WebPkiServerVerifier>);
+pub(crate) struct Trust(Arc<ExactOrIssued>);
 
-/// Trust in the CAs of this system, read at the first use and shared by all probes from then on.
+/// Reads the CAs of this system.
 pub(crate) fn system() -> Result<Trust, Failure> {
-    static SYSTEM: OnceLock<Trust> = OnceLock::new();
-    if let Some(config) = SYSTEM.get() {
-        return Ok(config.clone());
-    }
     let found = rustls_native_certs::load_native_certs();
     let errors: Vec<_> = found.errors.iter().map(ToString::to_string).collect();
-    let config = trusting(found.certs).ok_or_else(|| no_system_roots(&errors))?;
-    Ok(SYSTEM.get_or_init(|| config).clone())
+    trusting(found.certs).ok_or_else(|| no_system_roots(&errors))
 }
 
 pub(crate) fn no_system_roots(errors: &[String]) -> Failure {
@@ -107,11 +103,10 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
 /// `None` when there is nobody to trust.
 fn trusting(certificates: Vec<CertificateDer<'static>>) -> Option<Trust> {
     let mut roots = RootCertStore::empty();
-    // It refuses an empty store.
-    let _ = roots.add_parsable_certificates(certificates);
-    let provider = Arc::new(ring::default_provider());
-    let verifier = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
-    Some(Trust(verifier.build().ok()?))
+    // The verifier refuses an empty store.
+    let _ = roots.add_parsable_certificates(certificates.iter().cloned());
+    let verifier = ExactOrIssued::new(roots, certificates)?;
+    Some(Trust(Arc::new(verifier)))
 }
 
 /// Settings of one handshake, whose certificate `witness` keeps.

@@ -1,5 +1,7 @@
 //! A whole visit: from the URL, through its redirects, to a judgement of the answer.
 
+use std::sync::Arc;
+
 use conductor_plugin_api::{Failure, tracing};
 use hyper::{
     Method, Request, StatusCode,
@@ -7,6 +9,7 @@ use hyper::{
 };
 
 use crate::{
+    ca_source::CaSource,
     connection,
     exchange::{Answer, exchange},
     obstacle::Obstacle,
@@ -14,26 +17,29 @@ use crate::{
     progress::Progress,
     resolver::Resolver,
     target::{BadUrl, Target},
-    tls::{self, Trust},
+    tls,
 };
 
 pub(crate) struct Visitor {
     plan: Plan,
-    /// The CAs of `ca_file`; where there is none, the system's are asked for when they are needed.
-    trust: Option<Trust>,
+    /// The CAs of `ca_file`, or else the system's.
+    cas: Arc<CaSource>,
     resolver: Resolver,
 }
 
 impl Visitor {
     pub(crate) fn new(plan: Plan) -> Result<Self, Failure> {
-        let trust = plan.ca_file.as_deref().map(tls::of_file).transpose()?;
-        if plan.target.https && trust.is_none() {
-            // A system without CAs shows when the probe is created, not at its first check.
-            tls::system()?;
+        let cas = match plan.ca_file.as_deref() {
+            Some(file) => CaSource::file(file),
+            None => CaSource::system(),
+        };
+        if plan.target.https || plan.ca_file.is_some() {
+            // Bad or missing CAs show when the probe is created, not at its first check.
+            cas.read()?;
         }
         Ok(Self {
             plan,
-            trust,
+            cas,
             resolver: Resolver::default(),
         })
     }
@@ -82,10 +88,7 @@ impl Visitor {
         let stream = connection::open(&addresses, progress).await?;
         let is_last = |status| !self.leads_on(status);
         if target.https {
-            let trust = match &self.trust {
-                Some(trust) => trust.clone(),
-                None => tls::system().map_err(Obstacle::Ours)?,
-            };
+            let trust = self.cas.now().await.map_err(Obstacle::Ours)?;
             let stream = tls::shake_hands(stream, &target.host, trust, progress).await?;
             exchange(stream, request, is_last, progress).await
         } else {

@@ -11,7 +11,7 @@ use crate::{conversation::MAX_ANSWER, host_name};
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Host and port, `HOST:PORT`; an IPv6 address in brackets.
+    /// Host and port, `HOST:PORT`; an IPv6 address in brackets, a link-local one with its zone (`[fe80::1%eth0]:22`).
     #[schemars(
         regex(pattern = r"^(\[[^\[\]/@ ]+\]|[^:\[\]/@ ]+):[0-9]+$"),
         example = &"db.example:5432",
@@ -106,7 +106,13 @@ impl FromStr for Address {
             ));
         }
         Ok(Self {
-            host: host.to_owned(),
+            // A zone may be written as in a URL.
+            host: match host.split_once("%25") {
+                Some((address, zone)) if address.contains(':') && !zone.is_empty() => {
+                    format!("{address}%{zone}")
+                }
+                _ => host.to_owned(),
+            },
             port,
         })
     }

@@ -12,8 +12,9 @@
 //! | `send` | nothing | text to send once connected |
 //! | `expect` | nothing | text that must occur in the first 64 KiB that come back |
 //!
-//! Without `expect` a connection (and the sending of `send`) is all that is asked for. All addresses of a name are
-//! tried in turn, each with its share of the time left; the first that takes the connection is the one checked.
+//! Without `expect` a connection (and the sending of `send`) is all that is asked for. The addresses of a name are
+//! tried side by side, each a quarter of a second after the one before (RFC 8305); the first that takes the connection is
+//! the one checked. A link-local address takes its zone, `[fe80::1%eth0]:22`.
 //!
 //! | measurement | meaning |
 //! |---|---|

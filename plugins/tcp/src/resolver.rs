@@ -18,7 +18,8 @@ pub(crate) struct Resolver {
     under_way: Option<JoinHandle<Answer>>,
 }
 
-pub(crate) type Answer = Result<Vec<IpAddr>, LookupError>;
+/// Addresses with the scope that link-local ones have; their port is to be replaced.
+pub(crate) type Answer = Result<Vec<SocketAddr>, LookupError>;
 
 impl Default for Resolver {
     fn default() -> Self {
@@ -49,10 +50,9 @@ impl Resolver {
         let answer = self.answer(host, limit).await?;
         measured.push(("resolve_seconds", (limit.elapsed() - begun).as_secs_f64()));
         match answer {
-            Ok(ips) if !ips.is_empty() => Ok(ips
-                .into_iter()
-                .map(|ip| SocketAddr::new(ip, *port))
-                .collect()),
+            Ok(found) if !found.is_empty() => {
+                Ok(found.into_iter().map(|found| at(found, *port)).collect())
+            }
             Ok(_) => Err(Obstacle::Platform(format!("{host} has no address"))),
             Err(error) => Err(judge(host, &error)),
         }
@@ -87,13 +87,24 @@ fn look_up(host: &str) -> Answer {
         ..AddrInfoHints::default()
     };
     let found = getaddrinfo(Some(host), None, Some(hints))?;
-    Ok(found.flatten().map(|info| info.sockaddr.ip()).collect())
+    Ok(found.flatten().map(|info| info.sockaddr).collect())
+}
+
+/// The address at the port asked for, with its scope.
+fn at(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
 }
 
 /// That there is no such host is the platform's fault; that nobody can be asked is ours.
 pub(crate) fn judge(host: &str, error: &LookupError) -> Obstacle {
     match error.kind() {
         LookupErrorKind::NoName | LookupErrorKind::NoData => {
+            if let Some((address, interface)) = host.split_once('%') {
+                return Obstacle::Ours(Failure::new(format!(
+                    "cannot reach {address}: this machine has no network interface {interface}"
+                )));
+            }
             Obstacle::Platform(format!("no such host: {host}"))
         }
         LookupErrorKind::Again => Obstacle::Ours(Failure::new(format!(

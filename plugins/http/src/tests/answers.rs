@@ -225,3 +225,32 @@ fn endless_promises_of_an_answer_are_given_up_at_the_limit() {
         "(waiting for the head of the answer)",
     );
 }
+
+#[test]
+fn an_answer_that_comes_before_the_request_counts() {
+    let early = listen(|mut stream| {
+        stream.write_all(OK.as_bytes()).unwrap();
+        keep_silent(&mut stream);
+    });
+    let gone = listen(|mut stream| stream.write_all(OK.as_bytes()).unwrap());
+    for _ in 0..50 {
+        assert_healthy(&patient(&get(early)));
+        assert_healthy(&patient(&get(gone)));
+    }
+}
+
+#[test]
+fn many_headers_and_odd_ones_are_taken_as_browsers_take_them() {
+    let many: String = (0..400).map(|n| format!("x-{n}: y\r\n")).collect();
+    for headers in [
+        many.as_str(),
+        "x-folded: one\r\n two\r\n",
+        "x-space : y\r\n",
+        "no colon at all\r\n",
+        "x(y): z\r\n",
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\n{headers}content-length: 2\r\n\r\nok");
+        let config = |address| json!({"url": format!("http://{address}"), "contains": "ok"});
+        assert_healthy(&patient(&config(answering(answer))));
+    }
+}

@@ -267,9 +267,45 @@ fn urls_are_taken_apart() {
             https,
             host: host.to_owned(),
             port,
+            zone: None,
             path: path.to_owned(),
         };
         assert_eq!(target, expected, "{url}");
+    }
+}
+
+#[test]
+fn the_zone_of_an_ipv6_address_finds_it_and_is_never_sent() {
+    for (url, zone, authority) in [
+        ("http://[fe80::1%25eth0]/x", "eth0", "[fe80::1]"),
+        ("http://[fe80::1%eth0.7]:81/x", "eth0.7", "[fe80::1]:81"),
+        ("https://[fe80::1%2]/x", "2", "[fe80::1]"),
+        ("https://[fe80::1%25]/x", "25", "[fe80::1]"),
+    ] {
+        let target = Target::parse(url).unwrap();
+        assert_eq!(target.zone.as_deref(), Some(zone), "{url}");
+        assert_eq!(target.address(), format!("fe80::1%{zone}"), "{url}");
+        assert_eq!(target.authority(), authority, "{url}");
+        for (location, expected) in [
+            ("/y", Some(zone)),
+            ("http://[fe80::1]:9/", Some(zone)),
+            ("http://[fe80::2]/", None),
+            ("http://[fe80::2%25lo]/", Some("lo")),
+        ] {
+            let next = target.join(location).unwrap();
+            assert_eq!(next.zone.as_deref(), expected, "{url} to {location}");
+        }
+    }
+    for url in [
+        "http://[fe80::1%]/",
+        "http://[fe80::1%25a b]/",
+        "http://[fe80::1%a%b]/",
+    ] {
+        assert_eq!(
+            Target::parse(url),
+            Err(crate::target::BadUrl::Malformed),
+            "{url}"
+        );
     }
 }
 

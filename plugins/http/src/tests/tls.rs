@@ -1,6 +1,9 @@
 //! Certificates that are right, expired, untrusted and for another name.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use conductor_plugin_api::FailureKind;
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
@@ -40,6 +43,16 @@ impl Authority {
         }
     }
 
+    /// What a server for `name` speaks TLS with.
+    fn config(&self, name: &str) -> Arc<ServerConfig> {
+        let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+        params.not_after = date_time_ymd(2040, 1, 1);
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        let key = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        server_config(certificate.der().clone(), key)
+    }
+
     /// A server for `name`, whose certificate is valid until 1 January of `year`.
     fn server(&self, name: &str, year: i32) -> SocketAddr {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
@@ -55,14 +68,21 @@ impl Authority {
     }
 }
 
-fn serve_tls(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> SocketAddr {
+fn server_config(
+    certificate: CertificateDer<'static>,
+    key: PrivateKeyDer<'static>,
+) -> Arc<ServerConfig> {
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()
         .with_no_client_auth()
         .with_single_cert(vec![certificate], key)
         .unwrap();
-    let config = Arc::new(config);
+    Arc::new(config)
+}
+
+fn serve_tls(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) -> SocketAddr {
+    let config = server_config(certificate, key);
     listen(move |stream| {
         let tls = ServerConnection::new(config.clone()).unwrap();
         let mut stream = StreamOwned::new(tls, stream);
@@ -241,4 +261,149 @@ fn a_system_without_cas_is_a_failure_with_a_cure() {
 #[test]
 fn what_is_no_certificate_has_no_end() {
     assert_eq!(tls::expiry(b"no certificate"), None);
+}
+
+/// A server whose certificate can be replaced while it runs.
+fn changeable(first: Arc<ServerConfig>) -> (SocketAddr, impl Fn(Arc<ServerConfig>)) {
+    let config = Arc::new(Mutex::new(first));
+    let now = config.clone();
+    let address = listen(move |stream| {
+        let tls = ServerConnection::new(now.lock().unwrap().clone()).unwrap();
+        let mut stream = StreamOwned::new(tls, stream);
+        if !read_head(&mut stream).is_empty() {
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+    });
+    (address, move |next| *config.lock().unwrap() = next)
+}
+
+#[test]
+fn a_ca_file_is_read_again_when_it_is_rewritten_or_replaced() {
+    let (old, new) = (Authority::named("old"), Authority::named("new"));
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("ca.pem");
+    let in_place = |from: &Authority| {
+        std::fs::write(&file, std::fs::read(&from.file).unwrap()).unwrap();
+    };
+    let renamed = |from: &Authority| {
+        let next = folder.path().join("next");
+        std::fs::copy(&from.file, &next).unwrap();
+        std::fs::rename(next, &file).unwrap();
+    };
+    in_place(&old);
+    let (address, present) = changeable(old.config("127.0.0.1"));
+    let host = TestHost::new("shop").timeout(MINUTE);
+    let config = json!({"url": format!("https://{address}/"), "ca_file": file});
+    let mut probe = host.create_async::<Http>(&config.to_string()).unwrap();
+    assert_healthy(&host.check_async(&mut probe).unwrap());
+
+    present(new.config("127.0.0.1"));
+    assert_unhealthy(&host.check_async(&mut probe).unwrap(), "not trusted here");
+    in_place(&new);
+    assert_healthy(&host.check_async(&mut probe).unwrap());
+
+    // While it is being written, or after a mistake, the CAs from before hold.
+    std::fs::write(&file, "half").unwrap();
+    assert_healthy(&host.check_async(&mut probe).unwrap());
+    std::fs::remove_file(&file).unwrap();
+    assert_healthy(&host.check_async(&mut probe).unwrap());
+
+    renamed(&old);
+    assert_unhealthy(&host.check_async(&mut probe).unwrap(), "not trusted here");
+    present(old.config("127.0.0.1"));
+    assert_healthy(&host.check_async(&mut probe).unwrap());
+}
+
+/// In a process of its own, as the system's CAs are found through the environment.
+#[cfg(target_os = "linux")]
+#[test]
+fn the_systems_cas_are_read_again_when_they_change() {
+    const NAME: &str = "tests::tls::the_systems_cas_are_read_again_when_they_change";
+    let Some(bundle) = std::env::var_os("CONDUCTOR_HTTP_TEST_BUNDLE") else {
+        let folder = tempfile::tempdir().unwrap();
+        let bundle = folder.path().join("bundle.crt");
+        let done = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", NAME, "--nocapture"])
+            .env("CONDUCTOR_HTTP_TEST_BUNDLE", &bundle)
+            .env("SSL_CERT_FILE", &bundle)
+            .env("SSL_CERT_DIR", folder.path())
+            .output()
+            .unwrap();
+        let output = String::from_utf8_lossy(&done.stdout);
+        assert!(
+            done.status.success() && output.contains("1 passed"),
+            "{done:?}"
+        );
+        return;
+    };
+    let bundle = PathBuf::from(bundle);
+    let (old, new) = (Authority::named("old"), Authority::named("new"));
+    std::fs::copy(&old.file, &bundle).unwrap();
+    let (address, present) = changeable(old.config("127.0.0.1"));
+    let host = TestHost::new("shop").timeout(MINUTE);
+    let config = json!({"url": format!("https://{address}/")});
+    let mut probe = host.create_async::<Http>(&config.to_string()).unwrap();
+    assert_healthy(&host.check_async(&mut probe).unwrap());
+    present(new.config("127.0.0.1"));
+    // As update-ca-certificates does it.
+    let next = bundle.with_extension("new");
+    std::fs::copy(&new.file, &next).unwrap();
+    std::fs::rename(next, &bundle).unwrap();
+    // They are looked at once a second.
+    let healthy = (0..600).any(|_| {
+        thread::sleep(Duration::from_millis(50));
+        host.check_async(&mut probe).unwrap().status() == Status::Healthy
+    });
+    assert!(healthy, "the new bundle is not read");
+}
+
+/// As `openssl req -x509` makes them: self-signed, and marked as a CA.
+fn self_signed(name: &str, year: i32) -> (CertificateDer<'static>, PrivateKeyDer<'static>, String) {
+    let mut params = CertificateParams::new([name.to_owned()]).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    params.not_after = date_time_ymd(year, 1, 1);
+    let key = KeyPair::generate().unwrap();
+    let certificate = params.self_signed(&key).unwrap();
+    let private = PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+    (certificate.der().clone(), private, certificate.pem())
+}
+
+#[test]
+fn a_certificate_that_is_itself_in_the_ca_file_is_trusted_for_its_names_and_dates() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("self.pem");
+    let check = |pem: &str, address: SocketAddr| {
+        std::fs::write(&file, pem).unwrap();
+        patient(&json!({"url": format!("https://{address}/"), "ca_file": file}))
+    };
+    let (certificate, key, pem) = self_signed("127.0.0.1", 2040);
+    let address = serve_tls(certificate, key);
+    assert_healthy(&check(&pem, address));
+    let (_, _, another) = self_signed("127.0.0.1", 2040);
+    assert_eq!(check(&another, address).status(), Status::Unhealthy);
+
+    let (certificate, key, pem) = self_signed("shop.example", 2040);
+    assert_unhealthy(
+        &check(&pem, serve_tls(certificate, key)),
+        "not for 127.0.0.1",
+    );
+    let (certificate, key, pem) = self_signed("127.0.0.1", 2020);
+    assert_unhealthy(&check(&pem, serve_tls(certificate, key)), "expired");
+}
+
+#[test]
+fn a_body_that_ends_with_an_unannounced_end_of_tls_is_complete() {
+    let authority = Authority::new();
+    let config = authority.config("127.0.0.1");
+    let address = listen(move |stream| {
+        let tls = ServerConnection::new(config.clone()).unwrap();
+        let mut stream = StreamOwned::new(tls, stream);
+        if !read_head(&mut stream).is_empty() {
+            // Dropped without close_notify.
+            let _ = write!(stream, "HTTP/1.1 200 OK\r\n\r\nall of it");
+        }
+    });
+    let url = format!("https://{address}/");
+    let config = json!({"url": url, "ca_file": authority.file, "contains": "all of it"});
+    assert_healthy(&patient(&config));
 }

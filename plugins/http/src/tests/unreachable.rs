@@ -2,7 +2,7 @@
 
 use std::{
     io,
-    net::{IpAddr, Ipv4Addr},
+    net::{Ipv4Addr, SocketAddrV6},
     sync::{
         Barrier, LazyLock,
         atomic::{AtomicUsize, Ordering},
@@ -66,9 +66,8 @@ fn the_second_address_is_tried_when_the_first_refuses() {
 
 #[test]
 fn an_address_that_swallows_everything_leaves_time_for_the_next() {
-    let deadline = Instant::now() + Duration::from_secs(1);
+    let deadline = Instant::now() + Duration::from_secs(10);
     let remaining = || deadline.saturating_duration_since(Instant::now());
-    let mut progress = Progress::new(Limit::of(&remaining));
     let listening = answering("");
     runtime().block_on(async {
         // Accepts nobody, and its queue is full.
@@ -81,12 +80,15 @@ fn an_address_that_swallows_everything_leaves_time_for_the_next() {
         while let Ok(waiting) = knock().await {
             queue.push(waiting.unwrap());
         }
-        let stream = connection::open(&[swallowing, listening], &mut progress)
-            .await
-            .unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), listening);
+        for silent in 1..4 {
+            let mut addresses = vec![swallowing; silent];
+            addresses.push(listening);
+            let mut progress = Progress::new(Limit::of(&remaining));
+            let stream = connection::open(&addresses, &mut progress).await.unwrap();
+            assert_eq!(stream.peer_addr().unwrap(), listening);
+        }
     });
-    assert!(!progress.limit.left().is_zero());
+    assert!(!Limit::of(&remaining).left().is_zero());
 }
 
 #[test]
@@ -153,7 +155,7 @@ fn a_slow_resolver_costs_one_lookup_and_a_timeout_per_check() {
         if LOOKUPS.fetch_add(1, Ordering::SeqCst) == 0 {
             MAY_ANSWER.wait();
         }
-        Ok(vec![IpAddr::V4(Ipv4Addr::LOCALHOST)])
+        Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
     }
     let target = Target::parse("http://shop:5/").unwrap();
     let mut resolver = Resolver::with(slow);
@@ -183,4 +185,26 @@ fn a_slow_resolver_costs_one_lookup_and_a_timeout_per_check() {
         .block_on(resolver.resolve(&target, &mut progress))
         .unwrap();
     assert_eq!(found, [SocketAddr::from((Ipv4Addr::LOCALHOST, 5))]);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_link_local_address_keeps_its_interface() {
+    let find = |url: &str| {
+        let mut progress = Progress::new(Limit::of(&|| MINUTE));
+        let target = Target::parse(url).unwrap();
+        runtime().block_on(Resolver::default().resolve(&target, &mut progress))
+    };
+    let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+    let scope = index.trim().parse().unwrap();
+    let expected = SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, scope);
+    for zone in ["lo".to_owned(), scope.to_string()] {
+        let found = find(&format!("http://[fe80::1%25{zone}]:5/")).unwrap();
+        assert_eq!(found, [SocketAddr::V6(expected)], "{zone}");
+    }
+    let missing = find("http://[fe80::1%25none7]:5/").unwrap_err();
+    assert!(
+        matches!(&missing, Obstacle::Ours(f) if f.message().contains("network interface none7")),
+        "{missing:?}"
+    );
 }

@@ -1,0 +1,180 @@
+//! The CA certificates that are trusted, read from files and read again when those change.
+
+use std::{
+    fs::{self, Metadata},
+    path::{Path, PathBuf},
+    sync::{Arc, LazyLock, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
+
+use conductor_plugin_api::{Failure, tracing};
+use tokio::time::Instant;
+
+use crate::tls::{self, Trust};
+
+/// Where certificates come from, and what was read there last.
+pub(crate) struct CaSource {
+    source: Source,
+    current: Mutex<Option<Loaded>>,
+}
+
+enum Source {
+    /// The system's CAs.
+    System,
+    /// One PEM file.
+    File(PathBuf),
+}
+
+struct Loaded {
+    trust: Trust,
+    /// The files when they were last read, whether that went well or not.
+    stamp: Vec<Stamp>,
+    looked: Instant,
+}
+
+impl CaSource {
+    /// Trust in the CAs of this system, shared by all probes.
+    pub(crate) fn system() -> Arc<Self> {
+        static SYSTEM: LazyLock<Arc<CaSource>> = LazyLock::new(|| CaSource::of(Source::System));
+        SYSTEM.clone()
+    }
+
+    /// Trust in the CAs of one file alone.
+    pub(crate) fn file(path: &Path) -> Arc<Self> {
+        Self::of(Source::File(path.to_owned()))
+    }
+
+    fn of(source: Source) -> Arc<Self> {
+        Arc::new(Self {
+            source,
+            current: Mutex::default(),
+        })
+    }
+
+    /// Returns the certificates as the files have them now, without waiting for a disk on the runtime's thread.
+    pub(crate) async fn now(self: &Arc<Self>) -> Result<Trust, Failure> {
+        let this = self.clone();
+        tokio::task::spawn_blocking(move || this.read())
+            .await
+            .unwrap_or_else(|error| {
+                Err(Failure::new(format!(
+                    "cannot read CA certificates: {error}"
+                )))
+            })
+    }
+
+    /// Returns the certificates as the files have them now.
+    ///
+    /// Where changed files cannot be used, for example while they are being written, the certificates from before stay.
+    pub(crate) fn read(&self) -> Result<Trust, Failure> {
+        let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(loaded) = &*current
+            && loaded.looked.elapsed() < self.source.patience()
+        {
+            return Ok(loaded.trust.clone());
+        }
+        // Before they are read: a change while they are is noticed at the next look.
+        let (stamp, looked) = (self.source.stamp(), Instant::now());
+        if let Some(loaded) = &mut *current
+            && loaded.stamp == stamp
+        {
+            loaded.looked = looked;
+            return Ok(loaded.trust.clone());
+        }
+        let trust = match (self.source.load(), &mut *current) {
+            (Ok(trust), before) => {
+                if before.is_some() {
+                    tracing::info!("CA certificates changed and were read again");
+                }
+                trust
+            }
+            (Err(failure), None) => return Err(failure),
+            (Err(failure), Some(before)) => {
+                tracing::warn!(
+                    "CA certificates changed and cannot be used, those from before stay trusted: {}",
+                    failure.message()
+                );
+                before.trust.clone()
+            }
+        };
+        *current = Some(Loaded {
+            trust: trust.clone(),
+            stamp,
+            looked,
+        });
+        Ok(trust)
+    }
+}
+
+impl Source {
+    fn load(&self) -> Result<Trust, Failure> {
+        match self {
+            Self::System => tls::system(),
+            Self::File(path) => tls::of_file(path),
+        }
+    }
+
+    /// How long to go by the last look: the system's CAs are some hundred files.
+    fn patience(&self) -> Duration {
+        match self {
+            Self::System => Duration::from_secs(1),
+            Self::File(_) => Duration::ZERO,
+        }
+    }
+
+    fn stamp(&self) -> Vec<Stamp> {
+        match self {
+            Self::System => system_files().iter().map(|path| stamp(path)).collect(),
+            Self::File(path) => vec![stamp(path)],
+        }
+    }
+}
+
+/// The files and folders that the system's CAs are read from, and all that is in the folders.
+#[cfg(all(unix, not(target_os = "macos")))]
+fn system_files() -> Vec<PathBuf> {
+    let found = openssl_probe::probe();
+    let mut files: Vec<_> = found.cert_file.into_iter().collect();
+    for folder in found.cert_dir {
+        let entries = fs::read_dir(&folder).into_iter().flatten().flatten();
+        let mut entries: Vec<_> = entries.map(|entry| entry.path()).collect();
+        entries.sort();
+        files.push(folder);
+        files.extend(entries);
+    }
+    files
+}
+
+/// Elsewhere the system keeps them in a store of its own, which is read once.
+#[cfg(not(all(unix, not(target_os = "macos"))))]
+fn system_files() -> Vec<PathBuf> {
+    Vec::new()
+}
+
+/// What tells a file from the one that was at its path before; of a file that does not exist, nothing.
+type Stamp = Option<(u64, Option<SystemTime>, Identity)>;
+
+fn stamp(path: &Path) -> Stamp {
+    let metadata = fs::metadata(path).ok()?;
+    Some((
+        metadata.len(),
+        metadata.modified().ok(),
+        identity(&metadata),
+    ))
+}
+
+/// Device, inode, and seconds and nanoseconds of the last change.
+#[cfg(unix)]
+type Identity = (u64, u64, i64, i64);
+
+#[cfg(unix)]
+fn identity(file: &Metadata) -> Identity {
+    use std::os::unix::fs::MetadataExt as _;
+    (file.dev(), file.ino(), file.ctime(), file.ctime_nsec())
+}
+
+#[cfg(not(unix))]
+type Identity = ();
+
+#[cfg(not(unix))]
+fn identity(_: &Metadata) -> Identity {}

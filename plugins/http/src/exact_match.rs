@@ -1,0 +1,116 @@
+//! Verification of a server's certificate: issued by a trusted CA, or itself among the trusted certificates.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use tokio_rustls::rustls::{
+    CertificateError, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::{
+        WebPkiServerVerifier,
+        danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+        verify_server_name,
+    },
+    crypto::ring,
+    pki_types::{CertificateDer, ServerName, UnixTime},
+    server::ParsedCertificate,
+};
+use x509_cert::{Certificate, der::Decode};
+
+/// The usual verification, and where that fails, an exact match with one of the trusted certificates.
+///
+/// A self-signed certificate as `openssl req -x509` makes it is marked as a CA, which the usual verification does not accept
+/// from a server, even where that very certificate is the one to trust. Its names and dates are checked all the same.
+#[derive(Debug)]
+pub(crate) struct ExactOrIssued {
+    issued: Arc<WebPkiServerVerifier>,
+    trusted: HashSet<CertificateDer<'static>>,
+}
+
+impl ExactOrIssued {
+    /// Trusts what one of `roots` has issued, and the certificates `trusted`; `None` without any root.
+    pub(crate) fn new(roots: RootCertStore, trusted: Vec<CertificateDer<'static>>) -> Option<Self> {
+        let provider = Arc::new(ring::default_provider());
+        let issued = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
+        Some(Self {
+            issued: issued.build().ok()?,
+            trusted: trusted.into_iter().collect(),
+        })
+    }
+}
+
+impl ServerCertVerifier for ExactOrIssued {
+    fn verify_server_cert(
+        &self,
+        certificate: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        name: &ServerName<'_>,
+        ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        let verified = self
+            .issued
+            .verify_server_cert(certificate, intermediates, name, ocsp, now);
+        let Err(error) = verified else {
+            return verified;
+        };
+        // What is wrong with names and dates is told better by the usual verification.
+        let has_other_fault = matches!(
+            error,
+            Error::InvalidCertificate(
+                CertificateError::ExpiredContext { .. }
+                    | CertificateError::NotValidYetContext { .. }
+                    | CertificateError::NotValidForNameContext { .. }
+            )
+        );
+        if has_other_fault || !self.trusted.contains(certificate) {
+            return Err(error);
+        }
+        verify_server_name(&ParsedCertificate::try_from(certificate)?, name)?;
+        verify_dates(certificate, now).map_err(Error::InvalidCertificate)?;
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.issued
+            .verify_tls12_signature(message, certificate, signed)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.issued
+            .verify_tls13_signature(message, certificate, signed)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.issued.supported_verify_schemes()
+    }
+}
+
+fn verify_dates(certificate: &CertificateDer<'_>, now: UnixTime) -> Result<(), CertificateError> {
+    let parsed = Certificate::from_der(certificate).map_err(|_| CertificateError::BadEncoding)?;
+    let validity = parsed.tbs_certificate().validity();
+    let time = |duration: Duration| UnixTime::since_unix_epoch(duration);
+    let not_before = time(validity.not_before.to_unix_duration());
+    let not_after = time(validity.not_after.to_unix_duration());
+    if now < not_before {
+        return Err(CertificateError::NotValidYetContext {
+            time: now,
+            not_before,
+        });
+    }
+    if now > not_after {
+        return Err(CertificateError::ExpiredContext {
+            time: now,
+            not_after,
+        });
+    }
+    Ok(())
+}
