@@ -60,6 +60,7 @@ use serde::Deserialize;
 
 use misdeed::Misdeed;
 
+/// Misbehaves on request, to test what a host does about it.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(example = Obedient {})]

@@ -36,7 +36,7 @@ pub(crate) struct Config {
     #[serde(default)]
     #[schemars(extend("propertyNames" = {
         "pattern": "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$",
-        "description": "header names: letters, digits and !#$%&'*+.^_`|~-"
+        "description": "letters, digits and !#$%&'*+.^_`|~-"
     }))]
     pub(crate) headers: BTreeMap<String, String>,
 

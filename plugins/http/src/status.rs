@@ -50,7 +50,7 @@ pub(crate) enum ExpectedStatus {
     /// One status code.
     Number(#[schemars(range(min = 100, max = 599))] i64),
     /// A status code as text, or a range of them.
-    Range(#[schemars(regex(pattern = r"^[1-5][0-9]{2}(-[1-5][0-9]{2})?$"))] String),
+    Range(#[schemars(regex(pattern = RANGE))] String),
 }
 
 impl TryFrom<&ExpectedStatus> for StatusRange {
@@ -95,3 +95,6 @@ impl fmt::Display for ExpectedStatus {
         }
     }
 }
+
+/// One status code, or two of which the second is not of a lower hundred.
+const RANGE: &str = "^(1[0-9]{2}(-[1-5][0-9]{2})?|2[0-9]{2}(-[2-5][0-9]{2})?|3[0-9]{2}(-[3-5][0-9]{2})?|4[0-9]{2}(-[45][0-9]{2})?|5[0-9]{2}(-5[0-9]{2})?)$";

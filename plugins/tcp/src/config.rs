@@ -11,9 +11,10 @@ use crate::{conversation::MAX_ANSWER, host_name};
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Host and port, `HOST:PORT`; an IPv6 address in brackets, a link-local one with its zone (`[fe80::1%eth0]:22`).
+    /// Host and port from 1 to 65535, `HOST:PORT`; an IPv6 address in brackets, a link-local one with its zone
+    /// (`[fe80::1%eth0]:22`).
     #[schemars(
-        regex(pattern = r"^(\[[^\[\]/@ ]+\]|[^:\[\]/@ ]+):[0-9]+$"),
+        regex(pattern = r"^(\[[^\[\]/@ ]+\]|[^:\[\]/@ ]+):0*([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])$"),
         example = &"db.example:5432",
         example = &"[::1]:22"
     )]
