@@ -12,6 +12,9 @@ use crate::config::{spans::pointer, wording::shorten};
 use explain::Explainer;
 
 mod explain;
+mod forms;
+#[cfg(test)]
+mod tests;
 
 /// One way in which a value does not keep to a schema.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -159,6 +159,15 @@ impl Fault {
         }
     }
 
+    /// Without a place.
+    pub(super) fn nowhere(self) -> Self {
+        Self {
+            place: None,
+            first: None,
+            ..self
+        }
+    }
+
     /// Where it is.
     pub(super) fn at(self, place: Range<usize>) -> Self {
         Self {

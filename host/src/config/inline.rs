@@ -20,6 +20,7 @@ pub struct InlineConfig {
     value: Value,
     secrets: Secrets,
     source: Arc<Source>,
+    is_json: bool,
 }
 
 impl InlineConfig {
@@ -30,13 +31,15 @@ impl InlineConfig {
     /// # Errors
     /// When it is neither JSON nor an inline table, or no table.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
-        let table = match serde_json::from_str::<Value>(text) {
-            Ok(json) => toml(&json),
-            Err(_) => text.trim().to_owned(),
-        };
-        let source = Arc::new(Source::new("--config", format!("config = {table}"))?);
-        let (mut values, places) = syntax::parse(source.text())
-            .map_err(|faults| ConfigError::new(Arc::clone(&source), faults))?;
+        let json = serde_json::from_str::<Value>(text).ok();
+        let is_json = json.is_some();
+        let table = json.map_or_else(|| text.trim().to_owned(), |json| toml(&json));
+        // Columns are those of the text as it was given; TOML that JSON was turned into has none.
+        let start = text[..text.len() - text.trim_start().len()].chars().count();
+        let source = Source::behind(PREFIX, start, "--config", &table)?;
+        let source = Arc::new(source);
+        let refuse = |faults| ConfigError::new(Arc::clone(&source), shown(faults, is_json));
+        let (mut values, places) = syntax::parse(source.text()).map_err(refuse)?;
         let mut value = values["config"].take();
         if !value.is_object() {
             let fault = Fault::new("it is no table").help(EXAMPLE);
@@ -45,12 +48,13 @@ impl InlineConfig {
         let own = OwnAddress::default();
         let mut found = Lookup::new(Path::new(""), &own, &places);
         let secrets = found.resolve(&mut value, &spans::path(&["config"]));
-        ConfigError::unless_empty(&source, found.faults)?;
+        ConfigError::unless_empty(&source, shown(found.faults, is_json))?;
         redaction::learn(secrets.texts());
         Ok(Self {
             value,
             secrets,
             source,
+            is_json,
         })
     }
 
@@ -69,7 +73,7 @@ impl InlineConfig {
     /// When there is a violation.
     pub fn check(&self, violations: Vec<Violation>) -> Result<(), ConfigError> {
         let faults = placed(violations, self.source.places()).collect();
-        ConfigError::unless_empty(&self.source, faults)
+        ConfigError::unless_empty(&self.source, shown(faults, self.is_json))
     }
 
     /// What was written, with its secrets: it is not to be shown.
@@ -94,6 +98,14 @@ impl fmt::Debug for InlineConfig {
     }
 }
 
+/// The faults, without their places where the text is not as it was written.
+fn shown(faults: Vec<Fault>, is_json: bool) -> Vec<Fault> {
+    match is_json {
+        true => faults.into_iter().map(Fault::nowhere).collect(),
+        false => faults,
+    }
+}
+
 /// JSON as TOML, on one line. What TOML has no word for is left as it is, for its parser to refuse.
 fn toml(json: &Value) -> String {
     match json {
@@ -112,6 +124,9 @@ fn toml(json: &Value) -> String {
     }
 }
 
+/// Makes a file of a table.
+const PREFIX: &str = "config = ";
+
 const EXAMPLE: &str = "write it as in conductor.toml, '{ url = \"https://shop.example\" }', or as JSON, '{\"url\": \"https://shop.example\"}'";
 
 #[cfg(test)]
@@ -129,6 +144,25 @@ mod tests {
         assert_eq!(json.value(), &expected);
         let text = r#"{ url = "http://x/\"\n", list = [1, 2.5], inner = { "a b" = true } }"#;
         assert_eq!(InlineConfig::parse(text).unwrap().into_value(), expected);
+    }
+
+    #[test]
+    fn columns_are_those_of_the_text_as_it_was_written() {
+        let said = |text: &str| {
+            let config = InlineConfig::parse(text).unwrap();
+            let schema = json!({ "properties": { "größe": { "type": "string" } } });
+            let violations = CompiledSchema::new(schema)
+                .unwrap()
+                .violations(config.value(), &config.subject());
+            config.check(violations).unwrap_err().to_plain()
+        };
+        let what = "config.\"größe\" must be a string, not the number 5";
+        assert_eq!(said("{ \"größe\" = 5 }"), format!("--config:1:13: {what}"));
+        assert_eq!(
+            said("  {\n\"größe\" = 5 }"),
+            format!("--config:2:11: {what}")
+        );
+        assert_eq!(said(r#"{"größe":5}"#), format!("--config: {what}"));
     }
 
     #[test]

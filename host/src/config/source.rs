@@ -21,6 +21,8 @@ pub struct Source {
     name: Arc<str>,
     text: String,
     line_starts: Vec<usize>,
+    /// Characters that are in front of what was written: in the text, and in what was written but left out of the text.
+    added: (usize, usize),
     places: OnceLock<Place>,
     printable: OnceLock<String>,
 }
@@ -42,6 +44,20 @@ impl Source {
             return Err(too_large(name));
         }
         Ok(Self::unchecked(name, text))
+    }
+
+    /// A text that was written elsewhere, put behind `prefix`; `left_out` is how many characters it began with are not in
+    /// `text`. Columns are those of the text as it was written.
+    pub(super) fn behind(
+        prefix: &str,
+        left_out: usize,
+        name: &str,
+        text: &str,
+    ) -> Result<Self, ConfigError> {
+        Ok(Self {
+            added: (prefix.chars().count(), left_out),
+            ..Self::new(name, format!("{prefix}{text}"))?
+        })
     }
 
     pub(super) fn read(path: &Path) -> Result<Self, ConfigError> {
@@ -73,6 +89,7 @@ impl Source {
             name: name.into(),
             line_starts: iter::once(0).chain(line_ends).collect(),
             text,
+            added: (0, 0),
             places: OnceLock::new(),
             printable: OnceLock::new(),
         }
@@ -94,10 +111,15 @@ impl Source {
         let line = self.line_starts.partition_point(|start| *start <= offset);
         let start = self.line_starts[line - 1];
         let before = &self.text.as_bytes()[start..offset.clamp(start, self.text.len())];
+        let before = String::from_utf8_lossy(before).chars().count();
+        let before = match (line, self.added) {
+            (1, (added, left_out)) => before.saturating_sub(added) + left_out,
+            _ => before,
+        };
         Location {
             file: Arc::clone(&self.name),
             line,
-            column: String::from_utf8_lossy(before).chars().count() + 1,
+            column: before + 1,
         }
     }
 

@@ -53,8 +53,14 @@ fn convert(
         DeValue::Boolean(yes) => (Value::from(*yes), Inside::Nothing),
         DeValue::Datetime(date) => (Value::from(date.to_string()), Inside::Nothing),
         DeValue::Integer(number) => {
-            let value = integer(number)
-                .unwrap_or_else(|| refuse(format!("{number} does not fit into 64 bits")));
+            let value = integer(number).unwrap_or_else(|| {
+                refuse(format!(
+                    "{} does not fit: whole numbers go from {} to {}",
+                    shorten(&number.to_string()),
+                    i64::MIN,
+                    i64::MAX
+                ))
+            });
             (value, Inside::Nothing)
         }
         DeValue::Float(number) => {

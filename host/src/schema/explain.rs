@@ -22,13 +22,29 @@ pub(super) struct Explainer<'a> {
 
 impl Explainer<'_> {
     pub(super) fn violations(&self, error: &ValidationError<'_>) -> Vec<Violation> {
+        self.explained(error, 0)
+    }
+
+    /// The same, so many forms deep.
+    pub(super) fn explained(&self, error: &ValidationError<'_>, depth: usize) -> Vec<Violation> {
         let path = self.path(error);
         match error.kind() {
+            Kind::AnyOf { context } | Kind::OneOfNotValid { context }
+                if depth < MAX_FORMS_DEPTH
+                    && self.choices(error).is_empty()
+                    && !self.is_duration(error)
+                    && !self.is_size(error) =>
+            {
+                self.no_form(error, context, depth)
+            }
             Kind::AdditionalProperties { unexpected }
-            | Kind::UnevaluatedProperties { unexpected } => unexpected
-                .iter()
-                .map(|key| self.unknown_key(&path, key, error))
-                .collect(),
+            | Kind::UnevaluatedProperties { unexpected } => {
+                // Where a form fails, all its keys count as unexpected; what is wrong with the form is another error.
+                let known = self.siblings(error);
+                let unknown = unexpected.iter().filter(|key| !known.contains(*key));
+                let unknown = unknown.map(|key| self.unknown_key(&path, key, &known));
+                unknown.collect()
+            }
             Kind::PropertyNames { error: inner } => vec![self.bad_name(&path, inner, error)],
             _ => {
                 let help = self.help(&path, error);
@@ -37,7 +53,7 @@ impl Explainer<'_> {
         }
     }
 
-    fn unknown_key(&self, path: &[String], key: &str, error: &ValidationError<'_>) -> Violation {
+    fn unknown_key(&self, path: &[String], key: &str, known: &[String]) -> Violation {
         let mut inner = path.to_vec();
         inner.push(key.to_owned());
         let kind = if path.is_empty() { "table" } else { "key" };
@@ -46,16 +62,15 @@ impl Explainer<'_> {
             self.table(path),
             bare_or_quoted(key)
         );
-        let known = self.siblings(error);
         let near = nearest(key, known.iter().map(String::as_str));
         let help = match path {
             _ if near.is_some() => format!("did you mean `{}`?", near.unwrap_or_default()),
             _ if known.is_empty() => "remove it".to_owned(),
             [section, _] if section == "platform" => format!(
                 "what the plugin reads goes into `config = {{ … }}`; a platform's own keys are {}",
-                listed(&known)
+                listed(known)
             ),
-            _ => format!("its {kind}s are {}", listed(&known)),
+            _ => format!("its {kind}s are {}", listed(known)),
         };
         at_key(inner, message, help)
     }
@@ -115,20 +130,39 @@ impl Explainer<'_> {
             }
             _ if self.is_size(error) => format!("{name} must be a size, not {found}"),
             Kind::Type { .. } if self.takes_no_keys(error) => format!("{name} must be empty"),
-            Kind::Type { kind } => format!("{name} must be {}, not {found}", expected(kind)),
+            Kind::Type { kind } => {
+                let node = self.node(error).unwrap_or(&Value::Null);
+                let range = match error.instance().is_number() {
+                    true => range(node),
+                    false => String::new(),
+                };
+                format!("{name} must be {}{range}, not {found}", expected(kind))
+            }
             _ if !self.choices(error).is_empty() => {
                 format!(
                     "{name} must be {}, not {found}",
                     one_of(&self.choices(error))
                 )
             }
-            Kind::AnyOf { context } | Kind::OneOfNotValid { context } => {
-                let forms: Vec<String> = context
+            Kind::Pattern { .. } if self.described_form(error).is_some() => {
+                format!("{name} cannot be {found}")
+            }
+            Kind::Minimum { .. }
+            | Kind::Maximum { .. }
+            | Kind::ExclusiveMinimum { .. }
+            | Kind::ExclusiveMaximum { .. } => {
+                let node = self.node(error).unwrap_or(&Value::Null);
+                let types = node["type"].as_array().map_or(&[][..], Vec::as_slice);
+                let types = types
                     .iter()
-                    .filter_map(|form| form.first())
-                    .map(|error| told(error, hidden))
-                    .collect();
-                format!("{name} fits none of its forms: {}", forms.join("; "))
+                    .chain([&node["type"]])
+                    .filter_map(Value::as_str);
+                let what = types.into_iter().find(|name| *name != "null");
+                let what = what.unwrap_or("number");
+                format!("{name} must be {}{}, not {found}", named(what), range(node))
+            }
+            Kind::AnyOf { .. } | Kind::OneOfNotValid { .. } => {
+                format!("{name} fits none of its forms")
             }
             _ => format!("{name}: {}", told(error, hidden)),
         }
@@ -136,9 +170,14 @@ impl Explainer<'_> {
 
     /// Whether the value that the error is about is a secret or holds one.
     fn is_secret(&self, error: &ValidationError<'_>) -> bool {
-        let path: Vec<_> = pointer(error.instance_path().as_str()).collect();
+        self.is_hidden(&self.path(error))
+    }
+
+    /// Returns true if the value at this path of the file is a secret or contains one.
+    pub(super) fn is_hidden(&self, path: &[String]) -> bool {
+        let path = path.get(self.subject.base.len()..).unwrap_or_default();
         let hidden = &self.subject.hidden;
-        hidden.iter().any(|secret| secret.starts_with(&path))
+        hidden.iter().any(|secret| secret.starts_with(path))
     }
 
     /// Whether the plugin takes no config at all, and was given some.
@@ -169,6 +208,9 @@ impl Explainer<'_> {
         {
             return Some(format!("did you mean {near:?}?"));
         }
+        if let Some(rule) = self.described_form(error) {
+            return Some(format!("expected: {rule}"));
+        }
         match path {
             [section]
                 if (section == "platform" || section == "plugin")
@@ -178,6 +220,19 @@ impl Explainer<'_> {
             }
             _ => None,
         }
+    }
+
+    /// Returns the description of a text whose form is wrong: it is easier to read than a pattern.
+    fn described_form(&self, error: &ValidationError<'_>) -> Option<String> {
+        let Kind::Pattern { .. } = error.kind() else {
+            return None;
+        };
+        if self.subject.base.is_empty() {
+            return None;
+        }
+        let rule = self.node(error)?["description"].as_str()?;
+        let words: Vec<&str> = rule.split_whitespace().collect();
+        Some(shorten(&words.join(" ")))
     }
 
     /// The values that the schema lists, if it lists all that are allowed.
@@ -195,14 +250,34 @@ impl Explainer<'_> {
         }
     }
 
-    /// The keys that the schema knows beside an unexpected one.
+    /// Returns the keys that the schema knows next to an unexpected one, those of its forms included.
     fn siblings(&self, error: &ValidationError<'_>) -> Vec<String> {
-        let properties = self
-            .node(error)
-            .and_then(|node| node["properties"].as_object());
-        properties
-            .map(|properties| properties.keys().cloned().collect())
-            .unwrap_or_default()
+        let mut known = Vec::new();
+        if let Some(node) = self.node(error) {
+            self.keys_of(node, &mut known, 0);
+        }
+        known
+    }
+
+    /// Collects the keys of a schema, those of its forms included.
+    pub(super) fn keys_of(&self, node: &Value, known: &mut Vec<String>, depth: usize) {
+        if depth > MAX_FORMS_DEPTH || known.len() > MAX_KNOWN {
+            return;
+        }
+        if let Some(properties) = node["properties"].as_object() {
+            let new = properties.keys().filter(|key| !known.contains(*key));
+            let new: Vec<String> = new.take(MAX_KNOWN).cloned().collect();
+            known.extend(new);
+        }
+        let target = node["$ref"].as_str().and_then(|to| to.strip_prefix('#'));
+        let target = target.and_then(|pointer| self.schema.pointer(pointer));
+        let forms = ["allOf", "anyOf", "oneOf"].into_iter();
+        let forms = forms
+            .filter_map(|keyword| node[keyword].as_array())
+            .flatten();
+        for form in forms.chain(target).take(MAX_KNOWN) {
+            self.keys_of(form, known, depth + 1);
+        }
     }
 
     fn is_size(&self, error: &ValidationError<'_>) -> bool {
@@ -221,13 +296,13 @@ impl Explainer<'_> {
         self.schema.pointer(parent)
     }
 
-    fn path(&self, error: &ValidationError<'_>) -> Vec<String> {
+    pub(super) fn path(&self, error: &ValidationError<'_>) -> Vec<String> {
         let inner = pointer(error.instance_path().as_str());
         self.subject.base.iter().cloned().chain(inner).collect()
     }
 
     /// The path as an operator would write it: `platform."api.eu".config.headers[2]`.
-    fn name(&self, path: &[String]) -> String {
+    pub(super) fn name(&self, path: &[String]) -> String {
         let base = self.subject.base.len();
         let mut name = String::new();
         let mut parent = Some(self.value);
@@ -251,7 +326,7 @@ impl Explainer<'_> {
         name
     }
 
-    fn table(&self, path: &[String]) -> String {
+    pub(super) fn table(&self, path: &[String]) -> String {
         match self.name(path) {
             name if name.is_empty() => "the file".to_owned(),
             name => name,
@@ -259,7 +334,7 @@ impl Explainer<'_> {
     }
 }
 
-fn at_key(path: Vec<String>, message: String, help: String) -> Violation {
+pub(super) fn at_key(path: Vec<String>, message: String, help: String) -> Violation {
     Violation {
         path,
         at_key: true,
@@ -268,7 +343,7 @@ fn at_key(path: Vec<String>, message: String, help: String) -> Violation {
     }
 }
 
-fn at_value(path: Vec<String>, message: String, help: Option<String>) -> Violation {
+pub(super) fn at_value(path: Vec<String>, message: String, help: Option<String>) -> Violation {
     Violation {
         path,
         at_key: false,
@@ -287,7 +362,7 @@ fn told(error: &ValidationError<'_>, hidden: bool) -> String {
 }
 
 /// The value as a message speaks of it.
-fn describe(value: &Value) -> String {
+pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
         Value::Bool(yes) => format!("{yes}"),
@@ -299,27 +374,56 @@ fn describe(value: &Value) -> String {
 }
 
 fn expected(kind: &TypeKind) -> String {
-    let name = |name: &str| match name {
-        "integer" => "a whole number".to_owned(),
-        "object" => "a table".to_owned(),
-        "array" => "a list".to_owned(),
-        "boolean" => "true or false".to_owned(),
-        "null" => "nothing".to_owned(),
-        other => format!("a {other}"),
-    };
     match kind {
-        TypeKind::Single(only) => name(only.as_str()),
+        TypeKind::Single(only) => named(only.as_str()),
         TypeKind::Multiple(set) => {
-            let names: Vec<String> = set.iter().map(|one| name(one.as_str())).collect();
+            // TOML has no null.
+            let names = set.iter().filter(|one| one.as_str() != "null");
+            let names: Vec<String> = names.map(|one| named(one.as_str())).collect();
             names.join(" or ")
         }
     }
 }
 
-fn one_of(choices: &[&Value]) -> String {
+/// A type as a message speaks of it.
+pub(super) fn named(name: &str) -> String {
+    match name {
+        "integer" => "a whole number".to_owned(),
+        "object" => "a table".to_owned(),
+        "array" => "a list".to_owned(),
+        "boolean" => "true or false".to_owned(),
+        "null" => "nothing".to_owned(),
+        other => format!("a {}", shorten(other)),
+    }
+}
+
+/// The numbers that fit, to follow the name of the type.
+pub(super) fn range(node: &Value) -> String {
+    let limit = |keyword: &str| Some(&node[keyword]).filter(|limit| limit.is_number());
+    let above = limit("exclusiveMinimum").map(|limit| format!(" above {limit}"));
+    let below = limit("exclusiveMaximum").map(|limit| format!(" below {limit}"));
+    match (limit("minimum"), limit("maximum")) {
+        (Some(least), Some(most)) => format!(" from {least} to {most}"),
+        (Some(least), None) => format!(" of at least {least}{}", below.unwrap_or_default()),
+        (None, Some(most)) => format!("{} of at most {most}", above.unwrap_or_default()),
+        (None, None) => above
+            .into_iter()
+            .chain(below)
+            .collect::<Vec<_>>()
+            .join(" and"),
+    }
+}
+
+/// A choice among values.
+pub(super) fn one_of(choices: &[&Value]) -> String {
     let shown: Vec<String> = choices.iter().map(|choice| choice.to_string()).collect();
     match shown.as_slice() {
         [only] => shorten(only),
         several => shorten(&format!("one of {}", several.join(", "))),
     }
 }
+
+/// Forms within forms that are explained.
+const MAX_FORMS_DEPTH: usize = 8;
+/// Keys of a schema that are looked at for a name.
+const MAX_KNOWN: usize = 1000;

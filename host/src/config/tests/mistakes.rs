@@ -166,17 +166,17 @@ fn times_that_do_not_fit_together() {
 
 #[test]
 fn numbers_out_of_range() {
-    assert_snapshot!(host("call_threads = 0"), @"conductor.toml:2:16: host.call_threads: 0 is less than the minimum of 1");
-    assert_snapshot!(host("call_threads = 4097"), @"conductor.toml:2:16: host.call_threads: 4097 is greater than the maximum of 4096");
-    assert_snapshot!(host("call_threads = -1"), @"conductor.toml:2:16: host.call_threads: -1 is less than the minimum of 1");
-    assert_snapshot!(host("call_threads = 1.5"), @"conductor.toml:2:16: host.call_threads must be a whole number, not the number 1.5");
+    assert_snapshot!(host("call_threads = 0"), @"conductor.toml:2:16: host.call_threads must be a whole number from 1 to 4096, not the number 0");
+    assert_snapshot!(host("call_threads = 4097"), @"conductor.toml:2:16: host.call_threads must be a whole number from 1 to 4096, not the number 4097");
+    assert_snapshot!(host("call_threads = -1"), @"conductor.toml:2:16: host.call_threads must be a whole number from 1 to 4096, not the number -1");
+    assert_snapshot!(host("call_threads = 1.5"), @"conductor.toml:2:16: host.call_threads must be a whole number from 1 to 4096, not the number 1.5");
     assert_snapshot!(host("call_threads = 2\nstuck_limit = 3"), @r"
     conductor.toml:3:15: host.stuck_limit is 3, above the call_threads of 2
       help: it could never be reached: lower it, or raise call_threads
     ");
-    assert_snapshot!(host("call_threads = 99999999999999999999"), @"conductor.toml:2:16: 99999999999999999999 does not fit into 64 bits");
-    assert_snapshot!(mistakes(&with_platform("[breaker]\nfailure_threshold = 0")), @"conductor.toml:2:21: breaker.failure_threshold: 0 is less than the minimum of 1");
-    assert_snapshot!(mistakes(&with_platform("[resources]\ndegraded_above = 101")), @"conductor.toml:2:18: resources.degraded_above: 101 is greater than the maximum of 100");
+    assert_snapshot!(host("call_threads = 99999999999999999999"), @"conductor.toml:2:16: 99999999999999999999 does not fit: whole numbers go from -9223372036854775808 to 9223372036854775807");
+    assert_snapshot!(mistakes(&with_platform("[breaker]\nfailure_threshold = 0")), @"conductor.toml:2:21: breaker.failure_threshold must be a whole number from 1 to 1000000, not the number 0");
+    assert_snapshot!(mistakes(&with_platform("[resources]\ndegraded_above = 101")), @"conductor.toml:2:18: resources.degraded_above must be a number from 2 to 100, not the number 101");
     assert_snapshot!(mistakes(&with_platform("[resources]\ndegraded_above = 70\nrecover_below = 70")), @r"
     conductor.toml:3:17: resources.recover_below is 70, but must be below degraded_above, which is 70
       help: leave a gap of some percent, or the mode flaps
@@ -206,7 +206,7 @@ fn limits_that_are_none() {
     conductor.toml:2:12: host.limits has no key `open_file`
       help: did you mean `open_files`?
     "#);
-    assert_snapshot!(host("limits = { open_files = 7 }"), @"conductor.toml:2:25: host.limits.open_files: 7 is less than the minimum of 32");
+    assert_snapshot!(host("limits = { open_files = 7 }"), @"conductor.toml:2:25: host.limits.open_files must be a whole number from 32 to 1000000, not the number 7");
 }
 
 #[test]

@@ -54,20 +54,35 @@ fn each_violation_has_its_line_key_and_rule() {
           help: did you mean `url`?
         conductor.toml:5:10: platform.web.config.method must be one of "get", "head", not the string "het"
           help: did you mean "get"?
-        conductor.toml:8:3: platform.web.config.expect_status[1] fits none of its forms: 99 is less than the minimum of 100; 99 is not of type "string"
+        conductor.toml:8:3: platform.web.config.expect_status[1] must be a whole number from 100 to 599, not the number 99
         conductor.toml:10:22: platform.web.config.headers.accept must be a string, not the number 5
-        conductor.toml:11:11: platform.web.config.retries: 9 is greater than the maximum of 5
+        conductor.toml:11:11: platform.web.config.retries must be a whole number from 0 to 5, not the number 9
         "#
     );
     assert_snapshot!(mistakes("config = { url = \"ftp://a\", retries = 1.5 }"), @r#"
     conductor.toml:3:18: platform.web.config.url: "ftp://a" does not match "^https?://"
-    conductor.toml:3:39: platform.web.config.retries must be a whole number, not the number 1.5
+    conductor.toml:3:39: platform.web.config.retries must be a whole number from 0 to 5, not the number 1.5
     "#);
     assert_snapshot!(mistakes("config = { url = 5, colour = \"red\" }"), @r"
     conductor.toml:3:18: platform.web.config.url must be a string, not the number 5
     conductor.toml:3:21: platform.web.config has no key `colour`
       help: its keys are `expect_status`, `headers`, `method`, `retries`, `url`
     ");
+}
+
+#[test]
+fn columns_count_characters() {
+    assert_snapshot!(
+        mistakes("config.url = \"http://a\"\nconfig.headers = { \"größe\" = \"ü\", x = 5 }"),
+        @"conductor.toml:4:39: platform.web.config.headers.x must be a string, not the number 5"
+    );
+    assert_snapshot!(
+        mistakes("config.url = \"http://a\"\nconfig.\"ürl\" = \"b\""),
+        @r#"
+    conductor.toml:4:8: platform.web.config has no key `"ürl"`
+      help: did you mean `url`?
+    "#
+    );
 }
 
 #[test]

@@ -172,7 +172,7 @@ fn a_secret_is_held_against_the_schema_and_never_shown() {
     conductor.toml:3:22: platform.web.config.pattern: (a secret) does not match "^https?://"
     conductor.toml:3:56: platform.web.config.number must be a whole number, not (a secret)
     conductor.toml:3:90: platform.web.config.choice must be one of "get", "head", not (a secret)
-    conductor.toml:3:123: platform.web.config.forms fits none of its forms: (a secret) is not of type "integer"; (a secret) does not match "^[1-5]xx$"
+    conductor.toml:3:123: platform.web.config.forms: (a secret) does not match "^[1-5]xx$"
     conductor.toml:3:156: platform.web.config.short: (a secret) is longer than 3 characters
     conductor.toml:3:192: platform.web.config.constant: "x" was expected
     conductor.toml:3:224: platform.web.config.list: (a secret) has more than 1 item
