@@ -49,6 +49,8 @@ mod machine;
 #[cfg(target_os = "linux")]
 mod patience;
 #[cfg(target_os = "linux")]
+mod secret_table;
+#[cfg(target_os = "linux")]
 mod stress;
 #[cfg(target_os = "linux")]
 mod subject;

@@ -27,10 +27,12 @@ pub(super) fn candidates(subject: &Subject, door: &dyn Door) -> Vec<Value> {
 fn of_schema(schema: &Value) -> Vec<Value> {
     let mut found: Vec<Value> = examples(schema, schema);
     found.retain(Value::is_object);
-    let required = schema["required"].as_array();
+    let required = schema["required"].as_array().into_iter().flatten();
+    // A key with other names is required by one of them.
+    let of_several = schema["allOf"].as_array().into_iter().flatten();
+    let of_several = of_several.filter_map(|form| form.pointer("/anyOf/0/required/0"));
     let keys: Vec<&str> = required
-        .into_iter()
-        .flatten()
+        .chain(of_several)
         .filter_map(Value::as_str)
         .collect();
     let values: Option<Vec<(&str, Vec<Value>)>> = keys
@@ -382,6 +384,15 @@ mod tests {
         ]
         .map(|(url, method)| json!({ "url": url, "method": method }));
         assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_key_with_other_names_is_required_by_the_first() {
+        let schema = json!({
+            "properties": { "url": { "examples": ["http://a"] }, "uri": {} },
+            "allOf": [{ "anyOf": [{ "required": ["url"] }, { "required": ["uri"] }] }],
+        });
+        assert_eq!(of_schema(&schema), [json!({ "url": "http://a" })]);
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{
     catalogue::Test,
     machine::Machine,
+    secret_table,
     subject::{Subject, go_on},
     verdict::Verdict,
 };
@@ -118,6 +119,14 @@ fn schema(subject: &Subject) -> Verdict {
             "it has to be a JSON Schema that refers to nothing outside itself",
         );
     }
+    if let Some(key) = secret_table::find(&schema) {
+        return Verdict::failed(
+            format!(
+                "the config's key `{key}` takes a table whose only key is `file`, which names a file with a secret"
+            ),
+            "call the inner key otherwise, such as `path`, or require a second key: the host replaces the table by the text of the file",
+        );
+    }
     let properties = schema["properties"].as_object();
     let silent = properties
         .into_iter()
@@ -174,7 +183,7 @@ pub(super) const TESTS: &[Test] = &[
         two_copies,
     )
     .within(10),
-    Test::new(2, "load/schema", "Its config schema is valid, and describes each key.", schema).within(10),
+    Test::new(2, "load/schema", "Its config schema is valid, describes each key, and takes no table that the host reads as a secret.", schema).within(10),
 ];
 
 const QUICK: Duration = Duration::from_millis(100);
