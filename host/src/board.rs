@@ -18,7 +18,8 @@ use crate::{
     library::Catalog,
     resources::{Judgement, Sample},
     state::{
-        HostView, LineView, PlatformDetail, PlatformView, RefusedView, StatusView, WindowView,
+        HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, StatusView,
+        WindowView,
     },
     tail::Tail,
 };
@@ -202,6 +203,15 @@ impl Board {
                 })
                 .collect(),
         }
+    }
+
+    /// Each plugin, with the keys of its config.
+    pub fn plugin_details(&self) -> Vec<PluginDetail> {
+        let detail = |guard: &Arc<PluginGuard>| PluginDetail {
+            plugin: guard.view(),
+            config_schema: guard.config_schema(),
+        };
+        self.plugins().iter().map(detail).collect()
     }
 
     /// A platform with what has become of its last checks.

@@ -6,6 +6,7 @@
 
 mod elements;
 mod error;
+pub(crate) mod for_editors;
 mod inline;
 mod own;
 mod schema;

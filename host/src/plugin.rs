@@ -17,6 +17,7 @@ use crate::{
 
 mod c_door;
 pub mod call_data;
+pub mod config_keys;
 mod config_schema;
 pub mod door;
 pub mod in_process;

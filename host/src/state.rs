@@ -509,6 +509,17 @@ pub struct PluginView {
     pub held_in_worker: Option<String>,
 }
 
+/// One plugin with the keys of its config.
+#[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
+pub struct PluginDetail {
+    /// Its part of `/status`.
+    #[serde(flatten)]
+    pub plugin: PluginView,
+    /// The JSON Schema of a platform's `config` table; null until the plugin is loaded, and where the schema is longer
+    /// than 128 KiB.
+    pub config_schema: Option<serde_json::Value>,
+}
+
 /// A library file that was refused.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct RefusedView {

@@ -3,11 +3,12 @@
 use std::path::Path;
 
 use clap::Subcommand;
+use serde_json::{Value, json};
 
 use super::{CliError, Exit, Global, print};
 use crate::{
     clock::Clock,
-    config::{self, web::WebConfig},
+    config::{self, for_editors, web::WebConfig},
     host::{
         self,
         judging::{Judge, mistakes},
@@ -22,13 +23,16 @@ pub(super) enum Command {
     /// named
     Check(super::WebConfigFile),
     /// Print the JSON Schema of the config, for editors
+    ///
+    /// It has the keys of the plugins in the plugin folders, each loaded for it in a throw-away worker: a platform's
+    /// `config` completes by the plugin that the platform names. What keeps a plugin out is printed as a warning.
     Schema,
 }
 
 pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
     match command {
         Command::Default => print(config::DEFAULT_TEXT)?,
-        Command::Schema => print(&format!("{:#}\n", config::json_schema()))?,
+        Command::Schema => schema(global)?,
         Command::Check(web) => return check(global, web),
     }
     Ok(Exit::Ok)
@@ -77,6 +81,49 @@ fn check(global: &Global, web: &super::WebConfigFile) -> Result<Exit, CliError> 
     }
     Ok(exit)
 }
+
+fn schema(global: &Global) -> Result<(), CliError> {
+    let mut schema = config::json_schema();
+    match plugin_schemas(global) {
+        Ok(plugins) => for_editors::add_plugins(&mut schema, plugins),
+        Err(error) => {
+            eprintln!("warning: the keys of plugins are left out:");
+            error.print();
+        }
+    }
+    print(&format!("{schema:#}\n"))
+}
+
+/// The config schema of each plugin that is found, by id.
+fn plugin_schemas(global: &Global) -> Result<Vec<(String, Value)>, CliError> {
+    let config = global.config()?;
+    let loader = host::loader(&config, Clock::start())
+        .map_err(|refusal| CliError::Other(refusal.to_string()))?;
+    let mut schemas = Vec::new();
+    for library in loader.catalog().libraries() {
+        let id = &library.manifest.id;
+        let schema = match loader.describe(id, &host::how(&config, id)) {
+            Ok(description) => description.config_schema,
+            Err(error) => {
+                eprintln!("warning: plugin {id}: {error}");
+                continue;
+            }
+        };
+        if schema.as_str().len() > MAX_SCHEMA {
+            eprintln!(
+                "warning: plugin {id}: its config schema is too long, {MAX_SCHEMA} bytes at most"
+            );
+        } else if schema.is_null() {
+            schemas.push((id.clone(), json!({ "type": "object", "maxProperties": 0 })));
+        } else {
+            schemas.push((id.clone(), schema.value()));
+        }
+    }
+    Ok(schemas)
+}
+
+/// Longest schema of a plugin that is part of the config's, in bytes.
+const MAX_SCHEMA: usize = 256 << 10;
 
 /// Reads a web config; answers what there is to remark on.
 fn check_web(file: &Path) -> Result<Vec<String>, CliError> {

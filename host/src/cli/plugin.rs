@@ -1,4 +1,4 @@
-//! `conductor plugin list|inspect|new|run|validate|diff|pin|clear`.
+//! `conductor plugin list|inspect|schema|new|run|validate|diff|pin|clear`.
 
 use std::path::{Path, PathBuf};
 
@@ -8,14 +8,16 @@ use super::{CliError, Exit, Global, Output, json, print, table};
 use crate::{
     config::Config,
     library::{self, Catalog, Pins, Policy, Store},
-    plugin::quarantine::Quarantine,
+    plugin::{config_keys::ConfigKeys, quarantine::Quarantine},
 };
 
 mod desk;
 mod diff;
 mod list;
 mod new;
+mod reference;
 mod run;
+mod schema;
 mod validate;
 
 pub(super) use validate::child_main as test_main;
@@ -58,7 +60,10 @@ pub(super) enum Command {
     ///
     /// Exit code 1 says that the version was not raised enough. Both libraries are loaded once, in workers of their own.
     Diff(diff::Args),
-    /// Show what is known of a library file without running it
+    /// Show what is known of a library file, and the keys of its plugin's config
+    ///
+    /// For the keys, a library that may be loaded is loaded once, in a throw-away worker that may do nothing of what it
+    /// `needs`; --no-load leaves that out, and nothing of the library runs.
     ///
     /// `needs` is what the plugin asks for beyond what every plugin in a process of its own may do: `network` opens TCP
     /// and ICMP, `unix-sockets` the Unix sockets of this machine, `read PATH` a file or a folder with all that is in it,
@@ -71,7 +76,17 @@ pub(super) enum Command {
         /// Form of the output
         #[arg(long, default_value = "table")]
         output: Output,
+        /// Do not load the library to read the keys of its config
+        #[arg(long)]
+        no_load: bool,
     },
+    /// Print the keys of a plugin's config: type, default and meaning of each
+    ///
+    /// The library is loaded for it in a throw-away worker.
+    Schema(schema::Args),
+    /// Write reference pages of the plugins in the plugin folders
+    #[command(hide = true)]
+    Reference(reference::Args),
 }
 
 pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
@@ -79,7 +94,13 @@ pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> 
         Command::List(args) => list::run(args, global),
         Command::New(args) => new::run(args),
         Command::Diff(args) => diff::run(args, global),
-        Command::Inspect { file, output } => inspect(file, *output, global),
+        Command::Inspect {
+            file,
+            output,
+            no_load,
+        } => inspect(file, *output, *no_load, global),
+        Command::Schema(args) => schema::run(args, global),
+        Command::Reference(args) => reference::run(args, global),
         Command::Run(args) => run::run(args, global),
         Command::Validate(args) => validate::run(args),
         Command::Pin { output } => pin(*output, global),
@@ -188,7 +209,7 @@ fn quarantine(config: &Config) -> Quarantine {
     Quarantine::open(&state_dir.unwrap_or_else(Store::default_base))
 }
 
-fn inspect(file: &Path, output: Output, global: &Global) -> Result<Exit, CliError> {
+fn inspect(file: &Path, output: Output, no_load: bool, global: &Global) -> Result<Exit, CliError> {
     let inspection = match &global.config_file {
         None => library::inspect(file),
         Some(_) => {
@@ -197,11 +218,33 @@ fn inspect(file: &Path, output: Output, global: &Global) -> Result<Exit, CliErro
             library::inspect_under(&file, &config.policy())
         }
     };
-    match output {
-        Output::Json => print(&json(&inspection)?)?,
-        Output::Table => print(&inspection.to_string())?,
-    }
     let refused = inspection.refusal().is_some();
+    // Without what the plugin needs: a look at a file is not a reason to let it use the network.
+    let schema = (!refused && !no_load).then(|| {
+        schema::of_file(file, global, Some(Vec::new()))
+            .map(|description| description.config_schema.value())
+    });
+    match output {
+        Output::Json => {
+            let mut inspection = serde_json::to_value(&inspection)
+                .map_err(|e| CliError::Other(format!("cannot print as JSON: {e}")))?;
+            inspection["config_schema"] = schema.and_then(Result::ok).unwrap_or_default();
+            print(&json(&inspection)?)?;
+        }
+        Output::Table => {
+            print(&inspection.to_string())?;
+            match schema {
+                Some(Ok(schema)) => {
+                    print(&format!("\n{}", schema::to_table(&ConfigKeys::of(&schema))))?;
+                }
+                Some(Err(schema::DescribeError::Config(error))) => return Err(error),
+                Some(Err(schema::DescribeError::Refused(why))) => print(&format!(
+                    "\nits config keys cannot be read: {why}; `conductor plugin schema` loads it with what it needs\n"
+                ))?,
+                None => {}
+            }
+        }
+    }
     Ok(if refused { Exit::Refused } else { Exit::Ok })
 }
 

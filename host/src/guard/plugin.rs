@@ -381,6 +381,16 @@ impl PluginGuard {
         }
     }
 
+    /// Returns the JSON Schema of its config, once it is loaded; `None` for one too long to be shown.
+    pub fn config_schema(&self) -> Option<serde_json::Value> {
+        let schema = {
+            let inner = self.inner.lock();
+            let life = inner.running.as_ref()?;
+            life.running.description.config_schema.clone()
+        };
+        (schema.as_str().len() <= MAX_SHOWN_SCHEMA).then(|| schema.value())
+    }
+
     /// When a call into its generation last started, or that took over.
     pub fn last_start(&self) -> Duration {
         Duration::from_nanos(self.last_start.load(Ordering::Relaxed))
@@ -501,6 +511,8 @@ const PROBATION: Duration = Duration::from_secs(10);
 /// How many times as many early ends as failures it takes: a platform that crashes its plugin is stopped by its own
 /// breaker first, and must not take the plugin's other platforms with it.
 const PATIENCE: u32 = 3;
+/// Longest config schema that is shown, in bytes.
+const MAX_SHOWN_SCHEMA: usize = 128 << 10;
 
 #[cfg(test)]
 mod tests {

@@ -15,7 +15,7 @@ use crate::{
     server::{Control, Source},
     state::{
         BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
-        StatusView, WindowView,
+        PluginDetail, StatusView, WindowView,
     },
 };
 
@@ -128,6 +128,10 @@ impl Source for Board {
 
     fn status(&self) -> StatusView {
         self.status()
+    }
+
+    fn plugins(&self) -> Vec<PluginDetail> {
+        self.plugin_details()
     }
 
     fn overview(&self) -> StatusView {

@@ -56,7 +56,7 @@ async fn platforms(State(shown): State<Shown>) -> Response {
 }
 
 async fn plugins(State(shown): State<Shown>) -> Response {
-    json(&shown, "plugins", |source| Some(source.overview().plugins)).await
+    json(&shown, "plugins", |source| Some(source.plugins())).await
 }
 
 async fn windows(State(shown): State<Shown>) -> Response {

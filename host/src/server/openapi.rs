@@ -11,7 +11,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
 use crate::state::{
-    HostView, MaintenanceEnd, MaintenanceOrder, PlatformDetail, PlatformView, PluginView,
+    HostView, MaintenanceEnd, MaintenanceOrder, PlatformDetail, PlatformView, PluginDetail,
     StatusView, WindowView,
 };
 
@@ -181,9 +181,9 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/plugins",
         id: "plugins",
-        summary: "Each plugin that the config names.",
+        summary: "Each plugin that the config names, with the JSON Schema of its config.",
         body: None,
-        answer: Answer::Json(schema_of::<Vec<PluginView>>),
+        answer: Answer::Json(schema_of::<Vec<PluginDetail>>),
         others: &[],
     },
     Operation {

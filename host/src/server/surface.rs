@@ -8,7 +8,7 @@ use crate::{
     metrics::Metrics,
     state::{
         BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
-        StatusView, WindowView,
+        PluginDetail, StatusView, WindowView,
     },
 };
 
@@ -35,6 +35,9 @@ pub trait Source: Send + Sync {
 
     /// Everything but the platforms; called on a thread that may block.
     fn overview(&self) -> StatusView;
+
+    /// Each plugin with the keys of its config; called on a thread that may block.
+    fn plugins(&self) -> Vec<PluginDetail>;
 
     /// One platform with its last checks; called on a thread that may block.
     fn platform(&self, name: &str) -> Option<PlatformDetail>;

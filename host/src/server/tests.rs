@@ -13,7 +13,7 @@ use crate::{
     metrics::Metrics,
     state::{
         BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
-        StatusView, WindowView,
+        PluginDetail, StatusView, WindowView,
     },
 };
 
@@ -565,6 +565,10 @@ impl Source for Host {
             status.platforms.push(platform);
         }
         status
+    }
+
+    fn plugins(&self) -> Vec<PluginDetail> {
+        Vec::new()
     }
 
     fn overview(&self) -> StatusView {

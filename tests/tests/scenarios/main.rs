@@ -32,6 +32,7 @@ mod operators;
 mod orphans;
 #[cfg(target_os = "linux")]
 mod own_api;
+mod plugin_keys;
 mod plugin_new;
 #[cfg(target_os = "linux")]
 mod private_copies;

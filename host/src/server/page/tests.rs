@@ -9,7 +9,7 @@ use super::{
     wanted::Wanted,
     *,
 };
-use crate::state::{PastView, PlatformDetail, PlatformView, WindowView};
+use crate::state::{PastView, PlatformDetail, PlatformView, PluginDetail, WindowView};
 
 #[test]
 fn a_small_page() {
@@ -282,6 +282,10 @@ impl Source for Fake {
             platforms: views.collect(),
             ..self.status.clone()
         }
+    }
+
+    fn plugins(&self) -> Vec<PluginDetail> {
+        Vec::new()
     }
 
     fn overview(&self) -> StatusView {

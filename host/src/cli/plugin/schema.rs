@@ -1,0 +1,192 @@
+//! `conductor plugin schema FILE|ID`: the keys of a plugin's config.
+//!
+//! The library is loaded in a throw-away worker, never in this process.
+
+use std::path::{MAIN_SEPARATOR, Path, PathBuf};
+
+use comfy_table::{ContentArrangement, Table, presets::NOTHING};
+use conductor_plugin_api::manifest::Need;
+use serde_json::Value;
+
+use crate::{
+    cli::{CliError, Exit, Global, Output, print},
+    clock::Clock,
+    host,
+    library::{self, Policy, Store},
+    metrics::Isolation,
+    plugin::{
+        Description, LoadedPlugin as _,
+        config_keys::{ConfigKey, ConfigKeys},
+        escaped,
+        loader::{self, How},
+        sandbox::Limits,
+    },
+};
+
+#[derive(clap::Args)]
+pub(in crate::cli) struct Args {
+    /// Library file, or id of a plugin in the plugin folders
+    #[arg(value_name = "FILE|ID")]
+    plugin: PathBuf,
+    /// Output format; `json` prints the JSON Schema itself
+    #[arg(long, default_value = "table")]
+    output: Output,
+}
+
+pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
+    let description = match as_id(&args.plugin) {
+        Some(id) => of_id(id, global),
+        None => of_file(&args.plugin, global, None),
+    };
+    let description = match description {
+        Ok(description) => description,
+        Err(DescribeError::Config(error)) => return Err(error),
+        Err(DescribeError::Refused(why)) => {
+            CliError::Other(why).print();
+            return Ok(Exit::Refused);
+        }
+    };
+    let schema = description.config_schema.value();
+    match args.output {
+        Output::Json => print(&printable_json(&schema))?,
+        Output::Table => {
+            let keys = ConfigKeys::of(&schema);
+            let mut text = format!("{} {}", description.id, description.version);
+            if !keys.description.is_empty() {
+                text.push_str(&format!(": {}", keys.description));
+            }
+            print(&format!("{text}\n\n{}", to_table(&keys)))?;
+        }
+    }
+    Ok(Exit::Ok)
+}
+
+/// Why there is no description of a plugin.
+pub(super) enum DescribeError {
+    /// The config is wrong.
+    Config(CliError),
+    /// The library is refused, missing or does not load.
+    Refused(String),
+}
+
+/// The id, where the argument does not name a file.
+fn as_id(plugin: &Path) -> Option<&str> {
+    let text = plugin.to_str()?;
+    let is_id = !text.contains([MAIN_SEPARATOR, '.']) && !plugin.is_file();
+    is_id.then_some(text)
+}
+
+fn of_id(id: &str, global: &Global) -> Result<Description, DescribeError> {
+    let config = global.config().map_err(DescribeError::Config)?;
+    let refused = |why: &dyn std::fmt::Display| DescribeError::Refused(why.to_string());
+    let loader = host::loader(&config, Clock::start()).map_err(|e| refused(&e))?;
+    loader
+        .describe(id, &host::how(&config, id))
+        .map_err(|e| refused(&e))
+}
+
+/// Describes the plugin in a library file, which may do what `allow` says, or else what it declares.
+pub(super) fn of_file(
+    file: &Path,
+    global: &Global,
+    allow: Option<Vec<Need>>,
+) -> Result<Description, DescribeError> {
+    let (policy, state_dir) = match &global.config_file {
+        None => (Policy::none(), None),
+        Some(_) => {
+            let config = global.config().map_err(DescribeError::Config)?;
+            (config.policy(), config.host.state_dir.clone())
+        }
+    };
+    let refused = |why: &dyn std::fmt::Display| DescribeError::Refused(why.to_string());
+    let store = Store::open_or_default(state_dir.as_deref()).map_err(|e| refused(&e))?;
+    let vetted = library::vet(file, &policy, &store).map_err(|e| refused(&e))?;
+    let how = How {
+        isolation: Isolation::Process,
+        call_threads: 1,
+        limits: Limits::default(),
+        no_udp: allow.is_some(),
+        allow,
+        hidden: Vec::new(),
+    };
+    let worker = loader::throw_away(&vetted, &how, Clock::start()).map_err(|e| refused(&e))?;
+    Ok(worker.description().clone())
+}
+
+/// The keys as a table that fits the terminal.
+pub(super) fn to_table(keys: &ConfigKeys) -> String {
+    if keys.keys.is_empty() {
+        return "It has no keys.\n".to_owned();
+    }
+    let mut table = Table::new();
+    table
+        .load_style(NOTHING)
+        .set_content_arrangement(ContentArrangement::Dynamic)
+        .set_header(["KEY", "TYPE", "DEFAULT", "MEANING"])
+        .add_rows(keys.keys.iter().map(|key| {
+            [
+                key.key.clone(),
+                key.kind.clone(),
+                default(key),
+                key.meaning.clone(),
+            ]
+        }));
+    if table.width().is_none() {
+        table.set_width(WIDTH);
+    }
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    let more = match keys.cut {
+        true => "\nThere are more keys: --output json prints the whole schema.\n",
+        false => "",
+    };
+    format!("{}\n{more}", table.trim_fmt())
+}
+
+/// The default of a key, or that it has to be given.
+pub(super) fn default(key: &ConfigKey) -> String {
+    match (&key.default, key.required) {
+        (_, true) => "required".to_owned(),
+        (default, false) => default.clone().unwrap_or_default(),
+    }
+}
+
+/// The schema as JSON, with what could harm a terminal escaped.
+fn printable_json(schema: &Value) -> String {
+    let mut text = String::new();
+    // Outside of its texts JSON has no such character but the line breaks.
+    for c in format!("{schema:#}\n").chars() {
+        let shown = escaped(c);
+        if c == '\n' || shown.len() == c.len_utf8() {
+            text.push(c);
+        } else {
+            text.push_str(&format!("\\u{:04x}", u32::from(c)));
+        }
+    }
+    text
+}
+
+/// Columns of the table where no terminal has a width.
+const WIDTH: u16 = 120;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_printed_schema_is_the_schema_and_harms_no_terminal() {
+        let schema = serde_json::json!({ "a\u{9b}\u{1b}": ["\u{202e}", "\u{7f}", "ü", "\n"] });
+        let text = printable_json(&schema);
+        assert!(!text.contains(|c: char| c != '\n' && c.is_control() || c == '\u{202e}'));
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), schema);
+    }
+
+    #[test]
+    fn ids_and_files_are_told_apart() {
+        assert_eq!(as_id(Path::new("http")), Some("http"));
+        for file in ["./http", "libhttp.so", "/x/http"] {
+            assert_eq!(as_id(Path::new(file)), None, "{file}");
+        }
+    }
+}
