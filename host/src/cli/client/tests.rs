@@ -103,7 +103,7 @@ fn answers_that_are_none_of_a_hosts_are_told_with_who_answered_and_the_cure() {
         (
             "200 OK",
             "<html>hello</html>",
-            "does not answer as a Conductor host does",
+            "is not a Conductor host, or one of another version",
         ),
         ("500 Oops", "\u{1b}[31mred", "[31mred"),
     ] {
