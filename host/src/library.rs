@@ -164,12 +164,27 @@ pub fn inspect(path: &Path) -> Inspection {
 }
 
 /// As [`inspect`], with the rules of a policy; pins know the file by this `path`.
+///
+/// A rule that the policy does not ask for is reported as not checked, never as passed.
 pub fn inspect_under(path: &Path, policy: &Policy) -> Inspection {
     let terms = policy.terms();
     let (mut inspection, bytes) = examine(path);
-    if let Some(sha256) = inspection.sha256 {
-        inspection.judge(Rule::Pin, terms.pin(path, &sha256));
-        inspection.judge(Rule::Signature, terms.signature(path, &bytes));
+    let Some(sha256) = inspection.sha256 else {
+        return inspection;
+    };
+    match terms.pin(path, &sha256) {
+        Err(problem) => drop(inspection.judge::<()>(Rule::Pin, Err(problem))),
+        Ok(()) => {
+            let (outcome, note) = terms.describe_pin();
+            inspection.note(Rule::Pin, outcome, note);
+        }
+    }
+    match terms.signature(path, &bytes) {
+        Err(problem) => drop(inspection.judge::<()>(Rule::Signature, Err(problem))),
+        Ok(signer) => {
+            let (outcome, note) = terms.describe_signature(path, signer);
+            inspection.note(Rule::Signature, outcome, note);
+        }
     }
     inspection
 }

@@ -69,7 +69,8 @@ pub(super) enum Command {
     /// and ICMP, `unix-sockets` the Unix sockets of this machine, `read PATH` a file or a folder with all that is in it,
     /// `run PATH` a program, or any in a folder, held to the same limits. [plugin.ID] allow = [...] opens less or more.
     ///
-    /// With --config.file, also whether that config's pins and signatures let it be loaded.
+    /// With --config.file, also whether that config's pins and signatures let it be loaded; without it, both are reported
+    /// as not checked.
     Inspect {
         /// The library
         file: PathBuf,
@@ -211,7 +212,7 @@ fn quarantine(config: &Config) -> Quarantine {
 
 fn inspect(file: &Path, output: Output, no_load: bool, global: &Global) -> Result<Exit, CliError> {
     let inspection = match &global.config_file {
-        None => library::inspect(file),
+        None => library::inspect_under(file, &Policy::none()),
         Some(_) => {
             let config = global.config()?;
             let file = as_found(file, &config.host.plugin_dirs);

@@ -51,6 +51,9 @@ pub struct Verdict {
     /// What it says.
     #[serde(flatten)]
     pub outcome: Outcome,
+    /// What a rule that did not refuse the file went by, or why it was not applied; printable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<String>,
 }
 
 /// What a rule can say.
@@ -105,16 +108,32 @@ impl Inspection {
             Ok(passed) => (Outcome::Passed, Some(passed)),
             Err(Problem { found, cure }) => (Outcome::Refused { found, cure }, None),
         };
-        self.verdicts.push(Verdict { rule, outcome });
+        self.verdicts.push(Verdict {
+            rule,
+            outcome,
+            note: None,
+        });
         passed
+    }
+
+    /// Records a rule that does not refuse the file, with what it went by.
+    pub(super) fn note(&mut self, rule: Rule, outcome: Outcome, note: String) {
+        self.verdicts.push(Verdict {
+            rule,
+            outcome,
+            note: Some(note),
+        });
     }
 
     /// Fills in the rules that were not asked.
     pub(super) fn leave_the_rest_open(&mut self) {
         for rule in Rule::ON_FILES {
             if !self.verdicts.iter().any(|verdict| verdict.rule == rule) {
-                let outcome = Outcome::Open;
-                self.verdicts.push(Verdict { rule, outcome });
+                self.verdicts.push(Verdict {
+                    rule,
+                    outcome: Outcome::Open,
+                    note: None,
+                });
             }
         }
         self.verdicts.sort_by_key(|verdict| verdict.rule);
@@ -143,11 +162,14 @@ impl fmt::Display for Inspection {
         fact("needs", said(needs))?;
         fact("libraries", self.format.map(|_| self.libraries.join(" ")))?;
         writeln!(f)?;
-        for Verdict { rule, outcome } in &self.verdicts {
-            match outcome {
-                Outcome::Passed => writeln!(f, "{rule:<14} passed")?,
-                Outcome::Open => writeln!(f, "{rule:<14} not looked at")?,
-                Outcome::Refused { found, cure } => {
+        for verdict in &self.verdicts {
+            let rule = verdict.rule;
+            match (&verdict.outcome, &verdict.note) {
+                (Outcome::Passed, None) => writeln!(f, "{rule:<14} passed")?,
+                (Outcome::Passed, Some(note)) => writeln!(f, "{rule:<14} passed: {note}")?,
+                (Outcome::Open, None) => writeln!(f, "{rule:<14} not checked")?,
+                (Outcome::Open, Some(note)) => writeln!(f, "{rule:<14} {note}")?,
+                (Outcome::Refused { found, cure }, _) => {
                     writeln!(f, "{rule:<14} REFUSED: {found}; {cure}")?
                 }
             }

@@ -81,6 +81,11 @@ impl Pins {
         }
     }
 
+    /// Whether there is a lock file at all.
+    pub(super) fn are_present(&self) -> bool {
+        self.state != State::Absent
+    }
+
     /// Whether the library at `path`, with this hash, may be loaded.
     pub(super) fn check(&self, path: &Path, sha256: &Hash) -> Result<(), Problem> {
         let lock = quoted(&self.file);

@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use super::{
-    Hash, Pins, Rule, Vetted,
-    refusal::Problem,
+    Hash, Outcome, Pins, Rule, Vetted,
+    refusal::{Problem, printable_path},
     signatures::{self, KeyId, Signer},
 };
 
@@ -57,6 +57,49 @@ impl Terms<'_> {
             ..
         } = self.policy;
         signatures::check(path, bytes, signers, *require_signature)
+    }
+
+    /// What a pin that did not refuse the library went by.
+    pub(super) fn describe_pin(&self) -> (Outcome, String) {
+        match &self.policy.lock_file {
+            Some(lock) if self.pins.are_present() => (
+                Outcome::Passed,
+                format!("pinned in {}", printable_path(lock)),
+            ),
+            Some(lock) => (
+                Outcome::Open,
+                format!("not checked: {} does not exist", printable_path(lock)),
+            ),
+            None => (
+                Outcome::Open,
+                "not checked: no config names a plugins.lock (--config.file)".to_owned(),
+            ),
+        }
+    }
+
+    /// What a signature rule that did not refuse the library at `path` went by.
+    pub(super) fn describe_signature(
+        &self,
+        path: &Path,
+        signer: Option<KeyId>,
+    ) -> (Outcome, String) {
+        if let Some(key) = signer {
+            return (Outcome::Passed, format!("signed by key {key}"));
+        }
+        let file = signatures::signature_file(path);
+        let note = match (file.exists(), self.policy.signers.is_empty()) {
+            (true, _) => format!(
+                "{} not checked: no keys are configured ([trust].minisign_keys)",
+                printable_path(&file)
+            ),
+            (false, true) => {
+                "not signed; not checked: no keys are configured ([trust].minisign_keys)".to_owned()
+            }
+            (false, false) => {
+                "not signed; [trust].require_signature is false, so it is loaded".to_owned()
+            }
+        };
+        (Outcome::Open, note)
     }
 
     /// Why a library that was taken before must not be loaded any more, if so.

@@ -70,7 +70,8 @@ fn with_signatures_required_only_what_a_trusted_key_signed_is_loaded_and_only_un
     assert_eq!(run(&setup, &["run", "--once"]).0, 0);
     let (code, inspection) = run(&setup, &["plugin", "inspect", name]);
     assert_eq!(code, 0, "{inspection}");
-    assert!(inspection.contains("signature      passed"), "{inspection}");
+    let signed = "signature      passed: signed by key ";
+    assert!(inspection.contains(signed), "{inspection}");
 
     let mut bytes = fs::read(&file).unwrap();
     bytes.push(0);

@@ -10,7 +10,7 @@ use conductor_plugin_api::manifest::ApiVersion;
 use rustix::fs::{CWD, FileType, Mode};
 
 use super::{
-    super::{Policy, Store, inspect, vet},
+    super::{Policy, Signer, Store, inspect, inspect_under, vet},
     Place, objects,
 };
 
@@ -181,7 +181,7 @@ fn of_libraries_whose_manifest_is_wrong() {
     let no_note = objects::compile(&["-shared", "-fPIC"], no_note);
     insta::assert_snapshot!(place.refusal_of(&no_note), @"DIR/x.so: refused by rule manifest: its section .note.conductor holds no note of Conductor; rebuild it with conductor-plugin-api 1.x");
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(0, b'X')])), @"DIR/x.so: refused by rule manifest: its manifest does not begin with the manifest's magic; rebuild it with conductor-plugin-api 1.x");
-    insta::assert_snapshot!(place.refusal_of(&library_with(&[(ID, 0x1b)])), @r#"DIR/x.so: refused by rule manifest: its manifest has the id "\x1bpecimen", an id is 1–64 lower-case letters, digits and "-", the first a letter; rebuild it with conductor-plugin-api 1.x"#);
+    insta::assert_snapshot!(place.refusal_of(&library_with(&[(ID, 0x1b)])), @r#"DIR/x.so: refused by rule manifest: its manifest has the id "\x1bpecimen", an id is 1–63 lower-case letters, digits and "-", the first a letter; rebuild it with conductor-plugin-api 1.x"#);
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(VERSION + 1, b'x')])), @r#"DIR/x.so: refused by rule manifest: its manifest has the version "1x2.3", which is no semantic version (unexpected character 'x' after major version number); give the plugin a version like 1.0.0 and build it again"#);
     // U+202E turns the reading direction.
     let turned = [(NAME, 0xe2), (NAME + 1, 0x80), (NAME + 2, 0xae)];
@@ -369,18 +369,58 @@ fn of_an_inspection() {
     libraries      unknown
 
     regular-file   REFUSED: there is no such file; check its name and folder
-    owner          not looked at
-    permissions    not looked at
-    folder         not looked at
-    size           not looked at
-    format         not looked at
-    architecture   not looked at
-    segments       not looked at
-    kind           not looked at
-    dependencies   not looked at
-    manifest       not looked at
-    api-version    not looked at
-    panic-strategy not looked at
-    door           not looked at
+    owner          not checked
+    permissions    not checked
+    folder         not checked
+    size           not checked
+    format         not checked
+    architecture   not checked
+    segments       not checked
+    kind           not checked
+    dependencies   not checked
+    manifest       not checked
+    api-version    not checked
+    panic-strategy not checked
+    door           not checked
     "#);
+}
+
+#[test]
+fn an_unsigned_library_is_never_said_to_have_passed_the_signature() {
+    let place = Place::new();
+    let file = place.file(&objects::library());
+    let said = |policy: &Policy| {
+        let text = inspect_under(&file, policy).to_string();
+        let lines = text
+            .lines()
+            .filter(|line| line.starts_with("pin ") || line.starts_with("signature "));
+        place.normalised(&lines.collect::<Vec<_>>().join("\n"))
+    };
+    insta::assert_snapshot!(said(&Policy::none()), @r"
+    pin            not checked: no config names a plugins.lock (--config.file)
+    signature      not signed; not checked: no keys are configured ([trust].minisign_keys)
+    ");
+    let lock = place.dir.path().join("plugins.lock");
+    let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
+    let trusting = Policy {
+        lock_file: Some(lock.clone()),
+        signers: vec![Signer::parse(key).unwrap()],
+        require_signature: false,
+    };
+    insta::assert_snapshot!(said(&trusting), @r"
+    pin            not checked: DIR/plugins.lock does not exist
+    signature      not signed; [trust].require_signature is false, so it is loaded
+    ");
+    fs::write(place.dir.path().join("x.so.minisig"), "x").unwrap();
+    insta::assert_snapshot!(said(&Policy::none()), @r"
+    pin            not checked: no config names a plugins.lock (--config.file)
+    signature      DIR/x.so.minisig not checked: no keys are configured ([trust].minisign_keys)
+    ");
+    let json = serde_json::to_value(inspect_under(&file, &Policy::none())).unwrap();
+    let verdicts = json["verdicts"].as_array().unwrap();
+    let signature = verdicts
+        .iter()
+        .find(|verdict| verdict["rule"] == "signature")
+        .unwrap();
+    assert_eq!(signature["outcome"], "open");
 }
