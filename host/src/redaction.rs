@@ -3,8 +3,12 @@
 //!
 //! It is known to the whole process, as a plugin's output is not said to belong to any one platform. A worker is told
 //! the secrets of its own platforms, and no others, so that it can look for them before it cuts and escapes what the
-//! plugin says. What a plugin does to a secret before it says it, such as encoding it, hides it from this; but for its
-//! single lines, and how JSON, Rust and the host's own log write it.
+//! plugin says.
+//!
+//! A secret is found in any case of its letters, and line by line. It is also found percent-encoded, in hexadecimal, in
+//! base64 of either alphabet with other text before and after it, and with the escapes of JSON, Rust and C, and where two
+//! of these were applied one after the other: the text is decoded, and the decoded views are searched as well. A plugin
+//! that wants to hide a secret from this can: encryption, compression or another order of the characters are not undone.
 
 use std::{
     borrow::Cow,
@@ -17,6 +21,8 @@ use std::{
 };
 
 use aho_corasick::{AhoCorasick, Input, MatchKind};
+
+mod decode;
 
 /// What stands in the place of a secret.
 pub const REDACTED: &str = "(a secret)";
@@ -102,9 +108,9 @@ pub fn known() -> usize {
     with_known(|known| known.texts.len()).unwrap_or_default()
 }
 
-/// How long the longest secret is that is looked for, in bytes.
+/// Length of the longest encoded secret that is looked for, in bytes.
 pub fn longest() -> usize {
-    with_known(|known| known.longest).unwrap_or_default()
+    with_known(|known| known.longest * LONGEST_ENCODING).unwrap_or_default()
 }
 
 fn with_known<T>(ask: impl FnOnce(&Known) -> T) -> Option<T> {
@@ -176,7 +182,7 @@ impl Known {
 
     /// Where there are secrets, in order; those that overlap are one, lest the rest of either is left to be read.
     fn matches(&self, text: &[u8]) -> Vec<Range<usize>> {
-        let mut found: Vec<_> = self.layers.iter().flat_map(|l| l.matches(text)).collect();
+        let mut found = self.decoded_matches(text, NESTED_ENCODINGS);
         found.sort_by_key(|range| range.start);
         found.dedup_by(|next, before| {
             let overlap = next.start < before.end;
@@ -185,6 +191,18 @@ impl Known {
             }
             overlap
         });
+        found
+    }
+
+    /// The secrets in the text itself and in what it decodes to, `depth` encodings deep; in no order.
+    fn decoded_matches(&self, text: &[u8], depth: usize) -> Vec<Range<usize>> {
+        let mut found: Vec<_> = self.layers.iter().flat_map(|l| l.matches(text)).collect();
+        if depth > 0 && !self.layers.is_empty() {
+            for view in decode::views(text, SHORTEST) {
+                let within = self.decoded_matches(&view.bytes, depth - 1);
+                found.extend(within.iter().map(|part| view.original(part)));
+            }
+        }
         found
     }
 
@@ -206,6 +224,7 @@ impl Layer {
     fn new(texts: Vec<Arc<str>>) -> Result<Self, aho_corasick::BuildError> {
         let finder = AhoCorasick::builder()
             .match_kind(MatchKind::LeftmostLongest)
+            .ascii_case_insensitive(true)
             .build(texts.iter().map(|text| text.as_bytes()))?;
         Ok(Self { texts, finder })
     }
@@ -235,18 +254,27 @@ impl Layer {
     }
 }
 
-/// What a secret may look like in what a plugin says: as it is, a line of it alone, or escaped.
+/// The texts to look for: the secret as it is and each of its lines, in both cases where letters other than those of ASCII
+/// are in it.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned()];
     forms.extend(secret.lines().map(|line| line.trim().to_owned()));
     forms.extend(secret.lines().map(str::to_owned));
-    let json = serde_json::to_string(secret).unwrap_or_default();
-    for quoted in [json, format!("{secret:?}")] {
-        forms.push(quoted[1..quoted.len() - 1].to_owned());
+    if !secret.is_ascii() {
+        let cased = forms
+            .iter()
+            .flat_map(|form| [form.to_lowercase(), form.to_uppercase()]);
+        let cased: Vec<String> = cased.collect();
+        forms.extend(cased);
     }
-    forms.push(secret.chars().map(crate::plugin::escaped).collect());
     forms
 }
+
+/// How many encodings, one around the other, are undone: base64 in a URL is percent-encoded.
+const NESTED_ENCODINGS: usize = 2;
+
+/// Bytes that one byte of a secret takes in its longest encoding, `\u0041`.
+const LONGEST_ENCODING: usize = 6;
 
 static KNOWN: RwLock<Known> = RwLock::new(Known {
     texts: BTreeMap::new(),
@@ -263,6 +291,9 @@ const FEWEST_FORGOTTEN: usize = 64;
 
 /// Spares the hosts without secrets, which are most, the lock.
 static SOME_ARE_KNOWN: AtomicBool = AtomicBool::new(false);
+
+#[cfg(test)]
+mod properties;
 
 #[cfg(test)]
 mod tests {
