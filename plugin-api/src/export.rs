@@ -27,7 +27,7 @@ use crate::{
 
 /// Makes a shared library out of a [`Probe`](crate::Probe), or of an `AsyncProbe`, which is named as `async_probe` instead.
 ///
-/// `id` is what platforms name in the host's config: 1–64 lower-case letters, digits and `-`, the first a letter. The
+/// `id` is what platforms name in the host's config: 1–63 lower-case letters, digits and `-`, the first a letter. The
 /// plugin's version is the crate's. `name`, for people, is the id where it is not given. Use it once per library, in a
 /// crate of type `cdylib`.
 ///

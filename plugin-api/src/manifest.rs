@@ -33,7 +33,7 @@ pub struct Manifest {
     pub door: Door,
     /// Whether a panic in the library unwinds, so that the barrier can catch it.
     pub panics_unwind: bool,
-    /// What platforms call the plugin by: 1–64 lower-case letters, digits and `-`, the first a letter.
+    /// What platforms call the plugin by: 1–63 lower-case letters, digits and `-`, the first a letter.
     pub id: String,
     /// The plugin's own version, as semver wants it.
     pub version: String,
@@ -192,7 +192,7 @@ impl fmt::Display for ManifestError {
             ),
             Self::Text { field: "id", found } => write!(
                 f,
-                "its manifest has the id \"{found}\", an id is 1–64 lower-case letters, digits and \"-\", the first a letter"
+                "its manifest has the id \"{found}\", an id is 1–63 lower-case letters, digits and \"-\", the first a letter"
             ),
             Self::Text { field, found } => write!(
                 f,
@@ -225,15 +225,15 @@ pub const fn record(
 ) -> Record {
     assert!(
         is_valid_id(id.as_bytes()),
-        "a plugin id is 1–64 lower-case letters, digits and '-', the first a letter"
+        "a plugin id is 1–63 lower-case letters, digits and '-', the first a letter"
     );
     assert!(
-        !name.is_empty() && name.len() <= NEEDS - NAME,
-        "a plugin's name has 1–128 bytes"
+        !name.is_empty() && name.len() < NEEDS - NAME,
+        "a plugin's name has 1–127 bytes"
     );
     assert!(
-        version.len() <= NAME - VERSION,
-        "a plugin's version has at most 64 bytes"
+        !version.is_empty() && version.len() < NAME - VERSION,
+        "a plugin's version has 1–63 bytes"
     );
     let mut record = [0; Manifest::FULL_SIZE];
     put(&mut record, 0, &MAGIC);
@@ -298,9 +298,11 @@ pub const fn id(record: &Record) -> &str {
     }
 }
 
-/// Whether `id` may name a plugin: 1–64 lower-case letters, digits and `-`, the first a letter.
+/// Whether `id` may name a plugin: 1–63 lower-case letters, digits and `-`, the first a letter.
+///
+/// A zero byte closes the field, so that C reads the id as a string.
 pub const fn is_valid_id(id: &[u8]) -> bool {
-    if id.is_empty() || id.len() > VERSION - ID || !id[0].is_ascii_lowercase() {
+    if id.is_empty() || id.len() >= VERSION - ID || !id[0].is_ascii_lowercase() {
         return false;
     }
     let mut at = 0;
@@ -425,9 +427,40 @@ mod tests {
         for good in ["a", "http", "my-db2"] {
             assert!(is_valid_id(good.as_bytes()), "{good}");
         }
-        let long = "a".repeat(65);
-        for bad in ["", "2a", "-a", "A", "a_b", "a.b", "ä", &long] {
+        let (longest, too_long) = ("a".repeat(63), "a".repeat(64));
+        assert!(is_valid_id(longest.as_bytes()));
+        for bad in ["", "2a", "-a", "A", "a_b", "a.b", "ä", &too_long] {
             assert!(!is_valid_id(bad.as_bytes()), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_id_that_fills_its_field_is_refused_and_the_longest_one_is_read_back() {
+        let longest = "a".repeat(63);
+        let record = record(&longest, "1.0.0", "x", true, &[]);
+        assert_eq!(id(&record), longest);
+        assert_eq!(Manifest::parse(&record).unwrap().id, longest);
+        let mut full = record;
+        full[ID + 63] = b'a';
+        let said = Manifest::parse(&full).unwrap_err().to_string();
+        assert!(said.contains("an id is 1–63 lower-case letters"), "{said}");
+    }
+
+    #[test]
+    #[should_panic(expected = "a plugin id is 1–63")]
+    fn an_id_of_64_bytes_does_not_build() {
+        record(&"a".repeat(64), "1.0.0", "x", true, &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a plugin's name has 1–127 bytes")]
+    fn a_name_that_c_would_read_on_from_does_not_build() {
+        record("x", "1.0.0", &"a".repeat(128), true, &[]);
+    }
+
+    #[test]
+    #[should_panic(expected = "a plugin's version has 1–63 bytes")]
+    fn a_version_that_c_would_read_on_from_does_not_build() {
+        record("x", &format!("1.0.0-{}", "a".repeat(58)), "x", true, &[]);
     }
 }

@@ -17,7 +17,7 @@ mod api;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The plugin's id: 1–64 lower-case letters, digits and `-`, the first a letter
+    /// The plugin's id: 1–63 lower-case letters, digits and `-`, the first a letter
     #[arg(value_name = "NAME")]
     id: String,
     /// What to write it in
@@ -66,7 +66,7 @@ impl Plugin {
         let id = &args.id;
         if !is_valid_id(id.as_bytes()) {
             return Err(format!(
-                "{id:?} cannot be the id of a plugin: that is 1–64 lower-case letters, digits and `-`, the first a letter"
+                "{id:?} cannot be the id of a plugin: that is 1–63 lower-case letters, digits and `-`, the first a letter"
             ));
         }
         let in_rust = args.lang != Language::C;
@@ -254,7 +254,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         for id in ["", "My", "1a", "a_b", "../x", "a b", &"x".repeat(65)] {
             let error = run(&args(id, Language::Rust, folder.path())).unwrap_err();
-            assert!(format!("{error:?}").contains("1–64"), "{id}: {error:?}");
+            assert!(format!("{error:?}").contains("1–63"), "{id}: {error:?}");
         }
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 0);
     }
