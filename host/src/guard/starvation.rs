@@ -54,6 +54,14 @@ impl Starvation {
         news
     }
 
+    /// Whether timeouts at `now` are the host's own: it woke up late, or most platforms time out at once.
+    pub(crate) fn is_starved(&self, now: Duration) -> bool {
+        let signs = self.0.lock();
+        let is_recent = |start: Duration| now.saturating_sub(start) < LONGEST_SPELL;
+        now < signs.starved_until
+            || (signs.most_time_out() && signs.spell_start.is_some_and(is_recent))
+    }
+
     /// Notes a timeout of a plugin's, and says whether the host rather than the plugin is to blame for it.
     pub(super) fn excuses_timeout(&self, plugin: &str, now: Duration) -> bool {
         let plugin = plugin.as_ptr().addr();
@@ -103,8 +111,11 @@ mod tests {
         let starvation = Starvation::new(100);
         assert!(!starvation.woke_up(10 * S, S / 10));
         assert!(!starvation.excuses_timeout("a", 10 * S));
+        assert!(!starvation.is_starved(20 * S));
         assert!(starvation.woke_up(20 * S, 2 * S));
+        assert!(starvation.is_starved(21 * S));
         assert!(starvation.excuses_timeout("a", 21 * S));
+        assert!(!starvation.is_starved(22 * S));
         assert!(!starvation.excuses_timeout("a", 22 * S));
     }
 

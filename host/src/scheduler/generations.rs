@@ -20,9 +20,10 @@ use super::{
     proof::{Proof, Wanted},
 };
 use crate::{
-    guard::{Birth, Progress},
+    guard::{Birth, PlatformGuard, Progress},
     metrics::{ErrorType, RestartReason},
-    plugin::{LoadError, loader::Instead},
+    plugin::{LoadError, ProbeId, loader::Instead},
+    schedule::Mode,
 };
 
 impl Driver {
@@ -148,6 +149,8 @@ impl Driver {
                     place,
                     probe,
                     timeout: settings.timeout,
+                    retry_for: succeeds(&platform.guard, &platform.probe)
+                        .then(|| settings.interval.min(LONGEST_RETRY)),
                 });
             }
             probes.insert(place, (Arc::clone(&platform.guard), probe));
@@ -172,7 +175,11 @@ impl Driver {
         let proof = Proof::new(&checks, at_once, now + LONGEST_PROOF, move || {
             let _ = commands.send(Command::Proved(at, number));
         });
-        let proving = Proving { arrival, proof };
+        let proving = Proving {
+            arrival,
+            proof,
+            is_excused: false,
+        };
         proving.go_on(now);
         self.plugins[at].next = Some(Next::Proving(proving));
     }
@@ -196,13 +203,31 @@ impl Driver {
         // A proof may be over that was given up before.
         let this = |next: &mut Next| matches!(next, Next::Proving(_)) && next.number() == number;
         if let Some(Next::Proving(proving)) = self.plugins[at].next.take_if(this) {
-            self.judge_proof(at, proving, now);
+            self.judge_or_excuse(at, proving, now);
         }
+    }
+
+    /// Judges a proof that is over, unless checks of it timed out while the host is short of CPU: those are made again.
+    fn judge_or_excuse(&mut self, at: usize, mut proving: Proving, now: Duration) {
+        let is_starved = self.stretch != Mode::Normal || self.shared.starvation.is_starved(now);
+        if is_starved && proving.proof.excuse_timeouts(now, now + LONGEST_PROOF) {
+            if !mem::replace(&mut proving.is_excused, true) {
+                tracing::info!(
+                    plugin = self.plugins[at].guard.id(),
+                    "first checks of the new library time out while the host is short of CPU; they are retried until it is not"
+                );
+            }
+            self.plugins[at].next = Some(Next::Proving(proving));
+            return;
+        }
+        self.judge_proof(at, proving, now);
     }
 
     /// Takes the new generation if none of its checks failed where the running one's succeed.
     fn judge_proof(&mut self, at: usize, proving: Proving, now: Duration) {
-        let Proving { mut arrival, proof } = proving;
+        let Proving {
+            mut arrival, proof, ..
+        } = proving;
         let worse = arrival.probes.iter().filter_map(|(place, (guard, probe))| {
             let platform = self.platforms.get(*place)?;
             if platform.leaving || !Arc::ptr_eq(guard, &platform.guard) {
@@ -214,8 +239,8 @@ impl Driver {
                 Ok(_) => proof.failure(*place)?,
                 Err(reason) => format!("config: {reason}"),
             };
-            let succeeds = guard.has_reported() && platform.probe.is_ok();
-            succeeds.then(|| format!("{}: {failure}", guard.settings().name))
+            succeeds(guard, &platform.probe)
+                .then(|| format!("{}: {failure}", guard.settings().name))
         });
         let worse: Vec<_> = worse.collect();
         let stuck = proof.give_up();
@@ -343,7 +368,7 @@ impl Driver {
             let overdue =
                 |next: &mut Next| matches!(next, Next::Proving(p) if p.proof.is_overdue(now));
             if let Some(Next::Proving(proving)) = self.plugins[at].next.take_if(overdue) {
-                self.judge_proof(at, proving, now);
+                self.judge_or_excuse(at, proving, now);
             }
             let plugin = &self.plugins[at];
             if plugin.owed.is_some() && plugin.current.is_some() && plugin.next.is_none() {
@@ -369,6 +394,11 @@ impl Driver {
     }
 }
 
+/// Whether the generation that runs reports on a platform, so that a new one must too.
+fn succeeds(guard: &PlatformGuard, probe: &Result<Option<ProbeId>, Arc<str>>) -> bool {
+    guard.has_reported() && probe.is_ok()
+}
+
 /// How a call stands whose platform may be gone.
 pub(super) fn progress(platforms: &Platforms, place: usize, sequence: u64) -> Progress {
     let platform = platforms.get(place);
@@ -386,5 +416,7 @@ pub(super) fn load_error(message: &str) -> LoadError {
 /// How long the first checks of a new library may take in all, where they wait for each other; it is judged by those that
 /// have been made by then.
 const LONGEST_PROOF: Duration = Duration::from_secs(300);
+/// How long a first check that fails is made again, where its interval is longer.
+const LONGEST_RETRY: Duration = Duration::from_secs(30);
 /// How long the first checks wait for plugins that take their time to load.
 const PATIENCE: Duration = Duration::from_secs(5);

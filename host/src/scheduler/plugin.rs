@@ -59,6 +59,8 @@ pub(super) struct Loading {
 pub(super) struct Proving {
     pub(super) arrival: Arrival,
     pub(super) proof: Arc<Proof>,
+    /// Whether the log says already that its timeouts do not count.
+    pub(super) is_excused: bool,
 }
 
 /// A generation that can be called.
@@ -200,7 +202,7 @@ impl Proving {
             let probe: Option<&(Arc<PlatformGuard>, _)> = probes.get(&place);
             probe.is_some_and(|(guard, _)| guard.may_be_tried())
         };
-        let mut calls = self.proof.next(wanted);
+        let mut calls = self.proof.next(now, wanted);
         if !calls.is_empty() {
             plugin.start(&mut calls);
         }

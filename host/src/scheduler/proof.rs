@@ -3,6 +3,9 @@
 //! This is the one exception to the rule that a platform has at most one call under way: the running generation goes on
 //! meanwhile, so that no slot is missed whatever becomes of the new one.
 //!
+//! A check that fails is made again for about an interval before it counts: a probe may need a second look to measure a
+//! rate, or a moment to connect. A panic, or a refusal of the config, counts at once.
+//!
 //! Its checks are not staggered, so only some of them are under way at a time: all together they would fall upon whatever
 //! is checked, and need more sockets than a worker may open.
 
@@ -27,11 +30,15 @@ pub(super) struct Wanted {
     pub(super) place: usize,
     pub(super) probe: ProbeId,
     pub(super) timeout: Duration,
+    /// How long after its first failure it is made again; nothing where its failure would not count anyway.
+    pub(super) retry_for: Option<Duration>,
 }
 
 struct Checks {
     /// By the platform's place.
     states: BTreeMap<usize, State>,
+    /// What was asked for, and until when it is made again, once it has failed.
+    wanted: BTreeMap<usize, (Wanted, Option<Duration>)>,
     /// Those that nobody has called yet.
     held_back: VecDeque<Wanted>,
     /// How many may be called at a time.
@@ -39,8 +46,8 @@ struct Checks {
     /// When it is over whatever is still waiting.
     latest: Duration,
     given_up: bool,
-    /// Called once, with the last check's end.
-    done: Option<Box<dyn FnOnce() + Send>>,
+    /// Called whenever all checks have ended.
+    done: Arc<dyn Fn() + Send + Sync>,
 }
 
 /// How one check stands.
@@ -50,6 +57,8 @@ enum State {
     Running(Duration),
     /// It was to be over, and was told so.
     Late,
+    /// It failed, and is made again at this time.
+    Failing(Failure, Duration),
     /// It is over, with this failure if it came to one.
     Ended(Option<Failure>),
 }
@@ -61,25 +70,39 @@ impl Proof {
         wanted: &[Wanted],
         at_once: usize,
         latest: Duration,
-        done: impl FnOnce() + Send + 'static,
+        done: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
         let states = wanted.iter().map(|check| (check.place, State::Waiting));
         Arc::new(Self(Mutex::new(Checks {
             states: states.collect(),
+            wanted: wanted
+                .iter()
+                .map(|check| (check.place, (*check, None)))
+                .collect(),
             held_back: wanted.iter().copied().collect(),
             at_once: at_once.max(1),
             latest,
             given_up: false,
-            done: Some(Box::new(done)),
+            done: Arc::new(done),
         })))
     }
 
     /// The calls that there is room for by now; a platform that is no longer `wanted` is not checked.
-    pub(super) fn next(self: &Arc<Self>, wanted: impl Fn(usize) -> bool) -> Vec<Call> {
+    pub(super) fn next(
+        self: &Arc<Self>,
+        now: Duration,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Vec<Call> {
         let mut checks = self.lock();
+        checks.hold_back_retries(now);
         let ended = |state: &&State| matches!(state, State::Ended(_));
-        let over = checks.states.values().filter(ended).count();
-        let mut under_way = checks.states.len() - over - checks.held_back.len();
+        let over = checks
+            .states
+            .values()
+            .filter(|state| ended(state) || matches!(state, State::Failing(..)))
+            .count();
+        let waiting = checks.held_back.len();
+        let mut under_way = checks.states.len().saturating_sub(over + waiting);
         let mut calls = Vec::new();
         while under_way < checks.at_once
             && let Some(check) = checks.held_back.pop_front()
@@ -118,7 +141,7 @@ impl Proof {
     pub(super) fn is_overdue(&self, now: Duration) -> bool {
         let checks = self.lock();
         let over = |state: &State| match state {
-            State::Waiting => false,
+            State::Waiting | State::Failing(..) => false,
             State::Running(deadline) => *deadline <= now,
             State::Late | State::Ended(_) => true,
         };
@@ -136,11 +159,48 @@ impl Proof {
                 let failure = failure.as_ref()?;
                 Some(format!("{}: {failure}", failure.kind.label()))
             }
+            State::Failing(failure, _) => Some(format!("{}: {failure}", failure.kind.label())),
             State::Waiting if checks.states.values().any(ended) => None,
             State::Waiting | State::Running(_) | State::Late => {
                 Some("timeout: no answer in time".to_owned())
             }
         }
+    }
+
+    /// Has the checks that timed out made again, because the host is too short of CPU for their timeouts to count; until
+    /// `latest` at the most. Returns whether there are any, one that is still under way included.
+    pub(super) fn excuse_timeouts(&self, now: Duration, latest: Duration) -> bool {
+        let mut checks = self.lock();
+        let mut excused = Vec::new();
+        let mut any = false;
+        for (place, state) in &checks.states {
+            match state {
+                State::Ended(Some(failure)) | State::Failing(failure, _)
+                    if failure.kind == ErrorType::Timeout =>
+                {
+                    excused.push((*place, failure.clone()));
+                }
+                State::Running(deadline) if *deadline <= now => any = true,
+                State::Late => any = true,
+                _ => {}
+            }
+        }
+        for (place, failure) in excused {
+            let Some((check, until)) = checks.wanted.get_mut(&place) else {
+                continue;
+            };
+            let Some(retry_for) = check.retry_for else {
+                continue;
+            };
+            *until = Some(now + retry_for);
+            let at = now + retry_for / RETRIES;
+            checks.states.insert(place, State::Failing(failure, at));
+            any = true;
+        }
+        if any {
+            checks.latest = checks.latest.max(latest);
+        }
+        any
     }
 
     /// Nobody waits any more: answers the places of the checks that are running, and lets no further one start.
@@ -157,6 +217,38 @@ impl Proof {
 
     fn lock(&self) -> MutexGuard<'_, Checks> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Checks {
+    /// The checks that are due again wait with those that were not made yet.
+    fn hold_back_retries(&mut self, now: Duration) {
+        for (place, state) in &mut self.states {
+            if matches!(state, State::Failing(_, at) if *at <= now)
+                && let Some((check, _)) = self.wanted.get(place)
+            {
+                *state = State::Waiting;
+                self.held_back.push_back(*check);
+            }
+        }
+    }
+
+    /// What becomes of a check that has ended like this.
+    fn after(&mut self, platform: usize, failure: Option<Failure>, now: Duration) -> State {
+        let Some(failure) = failure else {
+            return State::Ended(None);
+        };
+        let may_pass = matches!(failure.kind, ErrorType::Error | ErrorType::Timeout);
+        if let (true, Some((check, until))) = (may_pass, self.wanted.get_mut(&platform))
+            && let Some(retry_for) = check.retry_for
+        {
+            let until = *until.get_or_insert(now + retry_for);
+            let at = now + retry_for / RETRIES;
+            if at < until {
+                return State::Failing(failure, at);
+            }
+        }
+        State::Ended(Some(failure))
     }
 }
 
@@ -180,7 +272,7 @@ impl Caller for ProvingCall {
         Some(deadline)
     }
 
-    fn finished(&self, _: u64, _: Duration, result: Result<&Report, Failure>) -> Waiting {
+    fn finished(&self, _: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting {
         let mut checks = self.proof.lock();
         if checks.given_up {
             return Waiting::No;
@@ -190,10 +282,11 @@ impl Caller for ProvingCall {
             true => Some(Failure::new(ErrorType::Timeout, "no answer in time")),
             false => result.err(),
         };
-        checks.states.insert(self.platform, State::Ended(failure));
+        let state = checks.after(self.platform, failure, now);
+        checks.states.insert(self.platform, state);
         let ended = |state: &State| matches!(state, State::Ended(_));
         let done = match checks.states.values().all(ended) {
-            true => checks.done.take(),
+            true => Some(Arc::clone(&checks.done)),
             false => None,
         };
         drop(checks);
@@ -212,6 +305,9 @@ impl Caller for ProvingCall {
     }
 }
 
+/// How often a check that fails is made again at the most.
+const RETRIES: u32 = 8;
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -225,6 +321,7 @@ mod tests {
             place,
             probe: ProbeId(place),
             timeout: S,
+            retry_for: None,
         };
         places.into_iter().map(check).collect()
     }
@@ -234,7 +331,7 @@ mod tests {
     }
 
     fn next(proof: &Arc<Proof>) -> Vec<Call> {
-        proof.next(|_| true)
+        proof.next(S, |_| true)
     }
 
     fn succeed(call: &Call) -> Waiting {
@@ -307,7 +404,7 @@ mod tests {
     #[test]
     fn a_platform_that_was_not_checked_speaks_neither_for_the_library_nor_against_it() {
         let proof = proof(0..4, 2);
-        let calls = proof.next(|place| place != 0);
+        let calls = proof.next(S, |place| place != 0);
         assert_eq!((calls[0].probe, calls[1].probe), (ProbeId(1), ProbeId(2)));
         assert_eq!(proof.failure(0), None, "it was not wanted");
         assert_eq!(proof.failure(9), None, "it was not asked for");
@@ -315,5 +412,78 @@ mod tests {
         succeed(&calls[0]);
         assert_eq!(proof.failure(3), None, "its turn has not come");
         assert!(proof.is_overdue(60 * S), "and it need not");
+    }
+
+    fn fail(call: &Call, kind: ErrorType, now: Duration) {
+        call.caller.started(0, now);
+        let failure = Failure::new(kind, "not yet");
+        call.caller.finished(0, now, Err(failure));
+    }
+
+    fn retrying(done: &Arc<AtomicU32>) -> Arc<Proof> {
+        let check = Wanted {
+            retry_for: Some(8 * S),
+            ..wanted([0])[0]
+        };
+        let counted = Arc::clone(done);
+        Proof::new(&[check], 1, 300 * S, move || {
+            counted.fetch_add(1, Ordering::Relaxed);
+        })
+    }
+
+    #[test]
+    fn a_check_that_fails_is_made_again_for_an_interval_and_what_it_finds_last_counts() {
+        let done = Arc::new(AtomicU32::new(0));
+        let proof = retrying(&done);
+        fail(&proof.next(S, |_| true)[0], ErrorType::Error, S);
+        assert!(proof.next(S, |_| true).is_empty(), "not at once");
+        assert!(!proof.is_overdue(2 * S));
+        assert_eq!(proof.failure(0).unwrap(), "error: not yet");
+        let again = proof.next(2 * S, |_| true);
+        succeed(&again[0]);
+        assert_eq!(proof.failure(0), None);
+        assert_eq!(done.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn a_check_that_goes_on_failing_counts_after_the_interval() {
+        let done = Arc::new(AtomicU32::new(0));
+        let proof = retrying(&done);
+        let mut made = 0;
+        for second in 1..20 {
+            let calls = proof.next(second * S, |_| true);
+            made += calls.len();
+            calls
+                .iter()
+                .for_each(|call| fail(call, ErrorType::Error, second * S));
+        }
+        assert_eq!((made, done.load(Ordering::Relaxed)), (8, 1));
+        assert_eq!(proof.failure(0).unwrap(), "error: not yet");
+    }
+
+    #[test]
+    fn a_panic_or_a_refused_config_counts_at_once() {
+        for kind in [ErrorType::Panic, ErrorType::Config, ErrorType::Crash] {
+            let done = Arc::new(AtomicU32::new(0));
+            let proof = retrying(&done);
+            fail(&proof.next(S, |_| true)[0], kind, S);
+            assert_eq!(done.load(Ordering::Relaxed), 1, "{kind:?}");
+        }
+    }
+
+    #[test]
+    fn timeouts_of_a_starved_host_are_made_again_and_other_failures_are_not() {
+        for (kind, excused) in [(ErrorType::Timeout, true), (ErrorType::Error, false)] {
+            let done = Arc::new(AtomicU32::new(0));
+            let proof = retrying(&done);
+            for second in 1..10 {
+                let calls = proof.next(second * S, |_| true);
+                calls.iter().for_each(|call| fail(call, kind, second * S));
+            }
+            assert_eq!(done.load(Ordering::Relaxed), 1);
+            assert_eq!(proof.excuse_timeouts(10 * S, 400 * S), excused);
+            assert_eq!(proof.next(11 * S, |_| true).len(), usize::from(excused));
+            assert_eq!(proof.is_overdue(310 * S), !excused, "{kind:?}");
+        }
     }
 }

@@ -373,10 +373,51 @@ fn a_failing_check_of_a_proof_keeps_the_library_out_unless_maintenance_has_begun
             scene.guard("a").set_maintenance(paused());
         }
         call.caller.started(call.sequence, now).unwrap();
-        let failure = Failure::new(ErrorType::Error, "on purpose");
+        let failure = Failure::new(ErrorType::Panic, "on purpose");
         call.caller.finished(call.sequence, now, Err(failure));
         scene.obey_one();
         assert_eq!(scene.running(), taken);
+    }
+}
+
+#[test]
+fn a_first_check_that_fails_is_made_again_before_the_library_is_judged() {
+    let mut scene = Scene::new(&["a"], false);
+    scene.check("a");
+    scene.replace();
+    let new = scene.generation(2);
+    let call = new.call("a");
+    let now = scene.driver.shared.clock.now();
+    // As if it had begun an interval's eighth earlier: the retry is due at once.
+    let earlier = now.saturating_sub(S);
+    call.caller.started(call.sequence, earlier).unwrap();
+    let failure = Failure::new(ErrorType::Error, "not warm yet");
+    call.caller.finished(call.sequence, earlier, Err(failure));
+    assert_eq!(scene.running(), 1, "it is not judged yet");
+    for plugin in &mut scene.driver.plugins {
+        plugin.dispatch(now + S);
+    }
+    assert_eq!(new.called(), ["a".into()]);
+    new.succeed("a", now + S);
+    scene.obey_one();
+    assert_eq!(scene.running(), 2);
+}
+
+#[test]
+fn a_timeout_while_the_host_is_short_of_cpu_does_not_reject_a_new_library() {
+    for (mode, running) in [(Mode::Degraded, 1), (Mode::Normal, 1)] {
+        let mut scene = Scene::new(&["a"], false);
+        scene.check("a");
+        scene.replace();
+        let new = scene.generation(2);
+        let call = new.call("a");
+        let now = scene.driver.shared.clock.now();
+        call.caller.started(call.sequence, now).unwrap();
+        scene.driver.stretch = mode;
+        scene.driver.look_after_generations(now + 5 * S);
+        assert_eq!(scene.running(), running);
+        let is_judged = scene.driver.plugins[0].next.is_none();
+        assert_eq!(is_judged, mode == Mode::Normal, "{mode:?}");
     }
 }
 

@@ -114,7 +114,7 @@ impl Probe for Faulty {
         self.checks += 1;
         count(self.config.count_file.as_deref(), "check")?;
         #[cfg(target_os = "linux")]
-        if load::checks_fail() {
+        if load::check_fails(nth) {
             return Err(Failure::new("failed as its library was ordered"));
         }
         if let Some(misdeed) = &self.config.check

@@ -4,7 +4,7 @@
 //! nothing happens. Whoever wants a library that misbehaves as it is loaded writes another name into a copy of the file:
 //! `abort`, `exit`, `hang` or `segfault`, padded with zeros. Those that go on are heard or felt in the whole process:
 //! `stdout`, `stderr`, `thread`, `environment`, `chdir`, `umask`, `locale`, `signals`, `descriptor`. One with `checks` loads,
-//! and each of its checks fails; with `leak-memory`, `leak-files` or `leak-threads`, each of its probes leaves some behind.
+//! and each of its checks fails; with `warm-up`, the first two checks of each probe fail; with `leak-memory`, `leak-files` or `leak-threads`, each of its probes leaves some behind.
 #![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
@@ -44,9 +44,13 @@ extern "C" fn constructor() {
     }
 }
 
-/// Whether the library was ordered to fail each check.
-pub(crate) fn checks_fail() -> bool {
-    name(&order()) == b"checks"
+/// Whether the library was ordered to fail a probe's check of this number, which counts from 0.
+pub(crate) fn check_fails(nth: u64) -> bool {
+    match name(&order()) {
+        b"checks" => true,
+        b"warm-up" => nth < 2,
+        _ => false,
+    }
 }
 
 /// Leaves behind in a probe's creation what the library was ordered to.

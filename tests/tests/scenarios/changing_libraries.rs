@@ -67,6 +67,20 @@ fn a_library_that_replaces_another_takes_over_without_a_missed_slot() {
 }
 
 #[test]
+fn a_library_whose_probes_need_a_warm_up_takes_over() {
+    let host = running();
+    let before = host.metrics();
+    move_over(&host, &ordered("warm-up"));
+    host.wait("a restart", |m| restarts(m, "replace") == 1.0);
+    assert_eq!(note(&host), "");
+    let taken = host.metrics();
+    let after = host.wait("checks by it", |m| {
+        m.checks("a", "healthy") >= taken.checks("a", "healthy") + 5.0
+    });
+    nothing_was_lost(&host, &before, &after, "a");
+}
+
+#[test]
 fn a_library_whose_first_checks_fail_is_not_taken() {
     let host = running();
     let before = host.metrics();
