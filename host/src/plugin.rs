@@ -310,6 +310,9 @@ impl std::error::Error for LoadError {}
 /// The longest message of a report or a failure that is kept, in bytes; the rest is cut off.
 pub const MAX_MESSAGE: usize = 2048;
 
+/// Closes a message that was cut.
+const CUT: &str = " … (cut)";
+
 /// More measurements of one report than this are not even looked at.
 const MAX_MEASUREMENTS: usize = 1000;
 
@@ -359,7 +362,7 @@ fn set_message(text: &mut String, message: &[u8]) {
         }
     }
     if message.len() > MAX_MESSAGE {
-        text.push_str(" … (cut)");
+        text.push_str(CUT);
     }
 }
 

@@ -28,7 +28,7 @@ use self::{
 use super::{
     ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
     call_data::{Begun, CallData},
-    door,
+    door, irregular,
     rust_door::{chain, one_line, open_now},
 };
 use crate::metrics::ErrorType;
@@ -142,6 +142,7 @@ impl door::Door for CDoor {
         });
         if probe.is_null() {
             return Err(outcome.failure().unwrap_or_else(|| {
+                irregular::note_misuse(irregular::NO_PROBE);
                 Failure::new(
                     ErrorType::Error,
                     "`create` answered NULL and did not say why; it calls conductor_fail first",

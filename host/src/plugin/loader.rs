@@ -137,13 +137,10 @@ impl Loader {
                 (Arc::new(worker), Some(Arc::new(confinement)))
             }
             Isolation::InProcess => {
-                // What would kill or hang this process kills or hangs another one first.
-                drop(self.start_worker(&vetted, how, policy(&vetted, how)?, |_| {})?);
-                restore_copy(&vetted)?;
                 #[cfg(target_os = "linux")]
                 worker::plugins_share_this_process();
                 let record = self.record.as_ref();
-                let loaded = InProcess::load(&vetted, how.call_threads, self.clock, record)?;
+                let loaded = in_this_process(&vetted, how, self.clock, record)?;
                 (Arc::new(loaded), None)
             }
         };
@@ -238,6 +235,22 @@ pub fn for_trials(
     ended: impl FnOnce(Ended) + Send + 'static,
 ) -> Result<Worker, LoadError> {
     start_worker(vetted, how, policy(vetted, how)?, true, clock, ended)
+}
+
+/// Loads one library into this process, once it has passed a load in a throw-away worker.
+///
+/// # Errors
+/// When it brings a runtime that takes over the process, and when it does not load in the worker or here.
+pub(crate) fn in_this_process(
+    vetted: &Vetted,
+    how: &How,
+    clock: Clock,
+    record: Option<&Arc<Record>>,
+) -> Result<InProcess, LoadError> {
+    // What would kill or hang this process kills or hangs another one first.
+    drop(throw_away(vetted, how, clock)?);
+    restore_copy(vetted)?;
+    InProcess::load(vetted, how.call_threads, clock, record)
 }
 
 fn start_worker(

@@ -31,7 +31,7 @@ use tracing::level_filters::LevelFilter;
 use super::{
     ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
     call_data::{self, Begun, CallData},
-    door, layout, set_message,
+    door, irregular, layout, set_message,
 };
 use crate::metrics::ErrorType;
 
@@ -247,6 +247,10 @@ fn failure(error: &AbiFailure) -> Failure {
         AbiFailureKind::TIMEOUT => ErrorType::Timeout,
         _ => ErrorType::Error,
     };
+    // A panic's own text may well have several lines.
+    if kind != ErrorType::Panic {
+        irregular::note_failure(error.message.as_bytes());
+    }
     Failure::new(kind, &*error.message)
 }
 

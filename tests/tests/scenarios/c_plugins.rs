@@ -15,7 +15,7 @@ mod abi;
 mod asynchronous;
 mod confinement;
 mod sins;
-mod source;
+pub(crate) mod source;
 
 use source::{Language, compile, compile_file};
 

@@ -12,7 +12,10 @@ use std::{
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::harness::{conductor, library, ordered};
+use crate::{
+    c_plugins::source::{Language, checking, compile},
+    harness::{Setup, conductor, library, ordered},
+};
 
 #[test]
 fn the_bundled_plugins_pass() {
@@ -153,6 +156,102 @@ fn a_probe_is_run_as_a_host_would_and_told_of() {
         .output()
         .unwrap();
     assert_eq!(refused.status.code(), Some(4));
+}
+
+#[test]
+fn plugin_run_names_what_a_host_would_drop_of_a_report() {
+    let fault = library("conductor_plugin_fault");
+    let run = |fault_name: &str| {
+        let config = format!("{{ check = {{ fault = \"{fault_name}\" }} }}");
+        let mut command = conductor(&["plugin", "run", "--output", "json", "--config", &config]);
+        let output = command.arg(&fault).output().unwrap();
+        let line: Value = serde_json::from_slice(&output.stdout).unwrap();
+        line["warnings"].to_string()
+    };
+    for (fault_name, said) in [
+        ("nan", "the value NaN of"),
+        ("infinity", "the value inf of"),
+        ("many-measurements", "of which 64 are kept"),
+        ("long-message", "a message of more than 2048 bytes"),
+        ("invalid-utf8", "not UTF-8"),
+    ] {
+        let found = run(fault_name);
+        assert!(found.contains(said), "{fault_name}: {found}");
+    }
+}
+
+#[test]
+fn plugin_run_reports_a_drop_that_panics_or_takes_long() {
+    let fault = library("conductor_plugin_fault");
+    for isolation in ["process", "in-process"] {
+        for (config, said) in [
+            ("{}", ""),
+            (
+                "{ drop = { fault = 'panic' } }",
+                "dropping the probe failed",
+            ),
+            (
+                "{ drop = { fault = 'sleep', millis = 1300 } }",
+                "dropping the probe took 1",
+            ),
+            (
+                "{ drop = { fault = 'hang' } }",
+                "dropping the probe was not over after 2 s",
+            ),
+        ] {
+            let mut command = conductor(&["plugin", "run", "--isolation", isolation]);
+            let output = command
+                .arg(&fault)
+                .args(["--config", config])
+                .output()
+                .unwrap();
+            let text = String::from_utf8(output.stdout).unwrap();
+            assert_eq!(
+                text.contains("warning"),
+                !said.is_empty(),
+                "{isolation} {config}: {text}"
+            );
+            assert!(text.contains(said), "{isolation} {config}: {text}");
+        }
+    }
+}
+
+#[test]
+fn plugin_run_allows_what_the_command_line_or_the_config_allows() {
+    let setup = Setup::new();
+    let secret = setup.path("read-me");
+    fs::write(&secret, "x").unwrap();
+    let source = checking(&format!(
+        "int file = open(\"{}\", O_RDONLY);
+        if (file < 0) conductor_fail(call, 0, \"closed to it\");
+        else conductor_report(call, 0, \"open to it\");",
+        secret.display()
+    ));
+    let library = setup.plugin_dir().join("sinner.so");
+    if !compile(
+        &format!("#include <fcntl.h>\n{source}"),
+        Language::C,
+        &library,
+    ) {
+        return;
+    }
+    let run = |command: &mut std::process::Command| {
+        let output = command.arg(&library).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let read = format!("read {}", secret.display());
+    let said = run(&mut conductor(&["plugin", "run"]));
+    assert!(said.contains("closed to it"), "{said}");
+    let said = run(&mut conductor(&["plugin", "run", "--allow", &read]));
+    assert!(said.contains("open to it"), "{said}");
+    let setup = setup.with(&format!("[plugin.sinner]\nallow = [{read:?}]"));
+    let said = run(&mut setup.command(&["plugin", "run"]));
+    assert!(said.contains("open to it"), "{said}");
+    let output = conductor(&["plugin", "run", "--allow", "everything"])
+        .arg(&library)
+        .output()
+        .unwrap();
+    assert_eq!(output.status.code(), Some(2));
 }
 
 /// A library that does something wrong, and the tests to ask of it.

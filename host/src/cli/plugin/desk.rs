@@ -17,7 +17,7 @@ use crate::{
 
 /// The calls of a command into one plugin.
 pub(super) struct Desk {
-    pub(super) plugin: Box<dyn LoadedPlugin>,
+    pub(super) plugin: Arc<dyn LoadedPlugin>,
     calls: Arc<Calls>,
 }
 
@@ -54,8 +54,13 @@ struct Open {
 
 impl Desk {
     pub(super) fn new(plugin: impl LoadedPlugin + 'static, clock: Clock) -> Self {
+        Self::of(Arc::new(plugin), clock)
+    }
+
+    /// Calls a plugin that somebody else may look at meanwhile.
+    pub(super) fn of(plugin: Arc<dyn LoadedPlugin>, clock: Clock) -> Self {
         Self {
-            plugin: Box::new(plugin),
+            plugin,
             calls: Arc::new(Calls {
                 clock,
                 open: Mutex::default(),

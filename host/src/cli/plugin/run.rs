@@ -2,9 +2,10 @@
 //!
 //! What the probe logs goes to standard error, as a host's log does, and what it found to standard output.
 
-use std::{path::PathBuf, thread, time::Duration};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use clap::ValueEnum;
+use conductor_plugin_api::manifest::Need;
 use serde_json::json;
 
 use super::desk::{Desk, End};
@@ -12,14 +13,14 @@ use crate::{
     cli::{CliError, Exit, Global, Output, print},
     clock::Clock,
     config::InlineConfig,
+    host,
     judge::{self, Candidate, Finding, Terms},
     library::{self, Policy, Store, Vetted},
-    metrics::ErrorType,
+    metrics::{ErrorType, Isolation, MEASUREMENTS},
     plugin::{
-        Ended, Failure, LoadError, ProbeId, ProbeSpec,
-        in_process::InProcess,
-        sandbox,
-        worker::{self, Worker},
+        Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report, irregular,
+        loader::{self, How},
+        sandbox::Limits,
     },
     schema::Violation,
     tail::Tail,
@@ -42,9 +43,15 @@ pub(in crate::cli) struct Args {
     /// The longest a check may take
     #[arg(long, default_value = "4s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// Where to load it
-    #[arg(long, default_value = "process")]
-    isolation: Isolation,
+    /// What the plugin may do besides what every plugin may: network, unix-sockets, 'read /PATH' or 'run /PATH'
+    ///
+    /// Given once for each; as with [plugin.ID] allow in the config, these replace what the plugin declares. Without it
+    /// the config's allow applies where --config.file names one, else what the plugin declares.
+    #[arg(long, value_name = "NEED", value_parser = need)]
+    allow: Option<Vec<Need>>,
+    /// Where to load it; without it as [plugin.ID] isolation of the config says, else in a process of its own
+    #[arg(long)]
+    isolation: Option<Place>,
     /// Form of the output; json is an object a line, one for each check
     #[arg(long, default_value = "table")]
     output: Output,
@@ -52,16 +59,22 @@ pub(in crate::cli) struct Args {
 
 /// Where a library is loaded.
 #[derive(Clone, Copy, ValueEnum)]
-enum Isolation {
+enum Place {
     /// In a worker that may do what the plugin declares, and nothing else
     Process,
     /// In this process, which it can take down
     InProcess,
 }
 
+fn need(text: &str) -> Result<Need, String> {
+    text.parse()
+        .map_err(|error: conductor_plugin_api::manifest::NotANeed| error.to_string())
+}
+
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
-    let log = global.start_log(Tail::default());
-    let result = checked(args, global);
+    let tail = Tail::default();
+    let log = global.start_log(tail.clone());
+    let result = checked(args, global, &tail);
     let exit = result.unwrap_or_else(|error| {
         error.print();
         error.exit()
@@ -71,15 +84,16 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     signal_hook::low_level::exit(exit as i32)
 }
 
-fn checked(args: &Args, global: &Global) -> Result<Exit, CliError> {
+fn checked(args: &Args, global: &Global, log: &Tail) -> Result<Exit, CliError> {
     let config = InlineConfig::parse(&args.config)?;
-    // The pins and signatures of a host, where one is named.
-    let (policy, state_dir) = match &global.config_file {
+    // The pins, signatures, limits and allow lists of a host, where one is named.
+    let of_host = match &global.config_file {
+        None => None,
+        Some(_) => Some(global.config()?),
+    };
+    let (policy, state_dir) = match &of_host {
         None => (Policy::none(), None),
-        Some(_) => {
-            let config = global.config()?;
-            (config.policy(), config.host.state_dir.clone())
-        }
+        Some(config) => (config.policy(), config.host.state_dir.clone()),
     };
     let store = Store::open_or_default(state_dir.as_deref())
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
@@ -91,20 +105,50 @@ fn checked(args: &Args, global: &Global) -> Result<Exit, CliError> {
         Ok(vetted) => vetted,
         Err(refusal) => return refused(&refusal),
     };
-    match violations(&vetted, &config) {
+    let how = match &of_host {
+        Some(config) => host::how(config, &vetted.manifest.id),
+        None => How {
+            isolation: Isolation::Process,
+            call_threads: 1,
+            limits: Limits::default(),
+            allow: None,
+            no_udp: false,
+            hidden: Vec::new(),
+        },
+    };
+    let how = How {
+        isolation: match args.isolation {
+            None => how.isolation,
+            Some(Place::Process) => Isolation::Process,
+            Some(Place::InProcess) => Isolation::InProcess,
+        },
+        call_threads: 1,
+        allow: args.allow.clone().or(how.allow),
+        ..how
+    };
+    match violations(&vetted, &how, &config) {
         Ok(violations) => config.check(violations)?,
         Err(error) => return refused(&error),
     }
-    let mut session = match Session::start(args, &vetted, &config) {
+    let session = match Session::start(&vetted, &how, &config) {
         Ok(session) => session,
         Err(error) => return refused(&error),
     };
-    let result = session.checks(args, &vetted, &config);
-    session.desk.plugin.end();
+    let mut run = Run {
+        args,
+        vetted: &vetted,
+        how: &how,
+        config: &config,
+        session,
+        lint: Lint::default(),
+    };
+    let exit = run.checks()?;
+    run.end(log)?;
     // Private copies go before the process does, which leaves without dropping what its caller has.
-    drop((session, vetted));
+    drop(run);
+    drop(vetted);
     store.clear();
-    result
+    Ok(exit)
 }
 
 /// A loaded plugin with its one probe.
@@ -112,49 +156,78 @@ struct Session {
     desk: Desk,
     probe: ProbeId,
     clock: Clock,
+    /// Whether a library in this process has nothing left to do.
+    is_idle: Option<Box<dyn Fn() -> bool>>,
 }
 
 impl Session {
-    fn start(args: &Args, vetted: &Vetted, config: &InlineConfig) -> Result<Self, LoadError> {
+    fn start(vetted: &Vetted, how: &How, config: &InlineConfig) -> Result<Self, LoadError> {
         let clock = Clock::start();
-        let worker = start_worker(vetted, false, clock, |_| {})?;
-        let desk = match args.isolation {
-            Isolation::Process => Desk::new(worker, clock),
+        let (desk, is_idle): (_, Option<Box<dyn Fn() -> bool>>) = match how.isolation {
+            Isolation::Process => (
+                Desk::new(loader::throw_away(vetted, how, clock)?, clock),
+                None,
+            ),
             Isolation::InProcess => {
-                // As in a host: what would kill this process has killed that one.
-                drop(worker);
-                Desk::new(InProcess::load(vetted, 1, clock, None)?, clock)
+                let plugin = Arc::new(loader::in_this_process(vetted, how, clock, None)?);
+                let desk = Desk::of(Arc::clone(&plugin) as _, clock);
+                let is_idle = move || {
+                    plugin.nudge();
+                    plugin.is_idle()
+                };
+                (desk, Some(Box::new(is_idle)))
             }
         };
         let spec = ProbeSpec::new(PLATFORM, config.value().to_string());
         let probe = desk.plugin.open(spec);
-        Ok(Self { desk, probe, clock })
+        Ok(Self {
+            desk,
+            probe,
+            clock,
+            is_idle,
+        })
     }
 
-    /// Makes the checks, on a lattice as in a host, and tells of each.
-    fn checks(
-        &mut self,
-        args: &Args,
-        vetted: &Vetted,
-        config: &InlineConfig,
-    ) -> Result<Exit, CliError> {
-        let origin = self.clock;
-        let (begun, mut exit) = (origin.now(), Exit::Ok);
+    /// Whether the probe is dropped, and a process of the plugin's own has ended.
+    fn is_over(&self) -> bool {
+        match &self.is_idle {
+            Some(is_idle) => is_idle(),
+            None => self.desk.plugin.pid().is_none_or(|pid| !is_alive(pid)),
+        }
+    }
+}
+
+/// One run of the command.
+struct Run<'a> {
+    args: &'a Args,
+    vetted: &'a Vetted,
+    how: &'a How,
+    config: &'a InlineConfig,
+    session: Session,
+    lint: Lint,
+}
+
+impl Run<'_> {
+    /// Makes the checks, on a lattice as in a host, and prints the result of each.
+    fn checks(&mut self) -> Result<Exit, CliError> {
+        let (args, clock) = (self.args, self.session.clock);
+        let (begun, mut exit) = (clock.now(), Exit::Ok);
         let mut stuck = None;
         for nth in 1..=args.repeat {
             let slots = u32::try_from(nth - 1).unwrap_or(u32::MAX);
             let slot = begun + args.interval.saturating_mul(slots);
-            thread::sleep(slot.saturating_sub(origin.now()));
-            let late = self.desk.wait(stuck.as_slice(), Duration::ZERO);
+            thread::sleep(slot.saturating_sub(clock.now()));
+            let desk = &self.session.desk;
+            let late = desk.wait(stuck.as_slice(), Duration::ZERO);
             if late.iter().any(Option::is_none) {
                 print(&told_of_skipped(args.output, nth))?;
                 continue;
             }
-            let call = self.desk.start(&[self.probe], args.timeout)[0];
-            let end = self.desk.wait(&[call], args.timeout).pop().flatten();
+            let call = desk.start(&[self.session.probe], args.timeout)[0];
+            let end = desk.wait(&[call], args.timeout).pop().flatten();
             stuck = end.is_none().then_some(call);
             let end = end.unwrap_or_else(|| {
-                self.desk.give_up(call);
+                desk.give_up(call);
                 End {
                     took: args.timeout,
                     result: Err(Failure::new(
@@ -163,9 +236,11 @@ impl Session {
                     )),
                 }
             });
+            let warnings = end.result.as_ref().map(|report| self.lint.look(report));
+            let warnings = warnings.unwrap_or_default();
             print(&match args.output {
-                Output::Table => told(nth, &end),
-                Output::Json => told_as_json(nth, &end),
+                Output::Table => told(nth, &end, &self.lint.not_yet_said(warnings)),
+                Output::Json => told_as_json(nth, &end, &warnings),
             })?;
             exit = match &end.result {
                 Ok(report) if report.status != conductor_plugin_api::Status::Unhealthy => Exit::Ok,
@@ -175,24 +250,58 @@ impl Session {
                 .result
                 .is_err_and(|failure| failure.kind == ErrorType::Crash);
             if crashed && nth < args.repeat {
-                *self = Self::start(args, vetted, config)
+                self.session = Session::start(self.vetted, self.how, self.config)
                     .map_err(|error| CliError::Other(error.to_string()))?;
                 stuck = None;
             }
         }
         Ok(exit)
     }
+
+    /// Drops the probe and ends the plugin, as a host does at its own end, and reports a drop that fails or takes long.
+    fn end(&self, log: &Tail) -> Result<(), CliError> {
+        let Session { desk, clock, .. } = &self.session;
+        let before = log.lines(PLATFORM).len();
+        let begun = clock.now();
+        desk.plugin.close(self.session.probe);
+        desk.plugin.end();
+        while !self.session.is_over() && clock.now() - begun < DROP_TIMEOUT {
+            thread::sleep(Duration::from_millis(5));
+        }
+        let took = clock.now() - begun;
+        let lines = log.lines(PLATFORM);
+        let failed = lines
+            .iter()
+            .skip(before.min(lines.len()))
+            .find(|line| line.text.contains(DROP_FAILED));
+        let said = match failed {
+            Some(line) => line.text.clone(),
+            None if took >= DROP_LIMIT => format!(
+                "dropping the probe was not over after {} s; a host ends the plugin's process then",
+                DROP_LIMIT.as_secs()
+            ),
+            None if took >= SLOW_DROP => format!(
+                "dropping the probe took {} ms, during which it holds one of the plugin's threads",
+                took.as_millis()
+            ),
+            None => return Ok(()),
+        };
+        print(&match self.args.output {
+            Output::Table => format!("warning    {said}\n"),
+            Output::Json => format!("{}\n", json!({ "drop": said })),
+        })
+    }
 }
 
 /// Holds the config against the plugin's schema, in a worker of its own.
-fn violations(vetted: &Vetted, config: &InlineConfig) -> Result<Vec<Violation>, LoadError> {
+fn violations(vetted: &Vetted, how: &How, config: &InlineConfig) -> Result<Vec<Violation>, LoadError> {
     let clock = Clock::start();
     let candidate = Candidate {
         platform: PLATFORM.into(),
         config: config.value().to_string().into(),
         subject: config.subject(),
     };
-    let start = |ended| start_worker(vetted, true, clock, ended);
+    let start = |ended| loader::for_trials(vetted, how, clock, ended);
     let mut verdict = judge::judge(start, &[candidate], Terms::new(false, 1), clock)?;
     let error = |what: &str| {
         Err(LoadError {
@@ -210,31 +319,57 @@ fn violations(vetted: &Vetted, config: &InlineConfig) -> Result<Vec<Violation>, 
     }
 }
 
-fn start_worker(
-    vetted: &Vetted,
-    trials: bool,
-    clock: Clock,
-    ended: impl FnOnce(Ended) + Send + 'static,
-) -> Result<Worker, LoadError> {
-    let capabilities =
-        sandbox::capabilities(&vetted.manifest.needs, None).map_err(|message| LoadError {
-            kind: ErrorType::Load,
-            message,
-            detail: None,
-        })?;
-    let settings = worker::Settings {
-        call_threads: 1,
-        policy: sandbox::Policy {
-            capabilities,
-            ..sandbox::Policy::default()
-        },
-        trials,
-        load_timeout: LOAD_TIMEOUT,
-    };
-    Worker::load(vetted, &settings, clock, ended)
+#[cfg(unix)]
+fn is_alive(pid: u32) -> bool {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    pid.is_some_and(|pid| rustix::process::test_kill_process(pid).is_ok())
 }
 
-fn told(nth: u64, end: &End) -> String {
+#[cfg(not(unix))]
+fn is_alive(_: u32) -> bool {
+    false
+}
+
+/// What a host drops of the reports of one probe.
+#[derive(Default)]
+struct Lint {
+    /// The measurements that the platform has ever had.
+    names: BTreeSet<String>,
+    said: BTreeSet<String>,
+}
+
+impl Lint {
+    fn look(&mut self, report: &Report) -> Vec<String> {
+        let mut found = irregular::of_received(report);
+        let (known, mut dropped) = (self.names.len(), None);
+        for (name, value) in &report.measurements {
+            if !value.is_finite() || self.names.contains(name) {
+                continue;
+            }
+            if self.names.len() < MEASUREMENTS {
+                self.names.insert(name.clone());
+            } else {
+                dropped = dropped.or(Some(name));
+            }
+        }
+        if let (Some(name), true) = (dropped, known > 0) {
+            found.push(format!(
+                "the measurement {name:?}, which is dropped: a platform has {MEASUREMENTS} names in its life"
+            ));
+        }
+        found
+    }
+
+    /// Those that are reported for the first time.
+    fn not_yet_said(&mut self, mut warnings: Vec<String>) -> Vec<String> {
+        warnings.retain(|warning| self.said.insert(warning.clone()));
+        warnings
+    }
+}
+
+fn told(nth: u64, end: &End, warnings: &[String]) -> String {
     let ms = end.took.as_secs_f64() * 1000.0;
     match &end.result {
         Ok(report) => {
@@ -245,6 +380,9 @@ fn told(nth: u64, end: &End) -> String {
             );
             for (name, value) in &report.measurements {
                 text.push_str(&format!("           {name} = {value}\n"));
+            }
+            for warning in warnings {
+                text.push_str(&format!("           warning: it reported {warning}\n"));
             }
             text
         }
@@ -258,7 +396,7 @@ fn told(nth: u64, end: &End) -> String {
     }
 }
 
-fn told_as_json(nth: u64, end: &End) -> String {
+fn told_as_json(nth: u64, end: &End, warnings: &[String]) -> String {
     let seconds = end.took.as_secs_f64();
     let object = match &end.result {
         Ok(report) => json!({
@@ -267,6 +405,7 @@ fn told_as_json(nth: u64, end: &End) -> String {
             "seconds": seconds,
             "message": report.message,
             "measurements": report.measurements.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect::<Vec<_>>(),
+            "warnings": warnings,
         }),
         Err(failure) => json!({
             "check": nth,
@@ -293,10 +432,19 @@ fn told_of_skipped(output: Output, nth: u64) -> String {
 
 /// What the probe is told it is for.
 const PLATFORM: &str = "run";
-/// As in a host.
-const LOAD_TIMEOUT: Duration = Duration::from_secs(10);
+/// How the host's log says that a drop failed.
+const DROP_FAILED: &str = "dropping the probe";
+/// A drop that takes longer is worth a warning.
+const SLOW_DROP: Duration = Duration::from_secs(1);
+/// What a worker that is to end gives its probes.
+const DROP_LIMIT: Duration = Duration::from_secs(2);
+/// How long this command waits for a drop.
+const DROP_TIMEOUT: Duration = Duration::from_secs(4);
 const AFTER_HELP: &str = "\
 Exit codes: 0 the last check found the platform healthy or degraded, 1 unhealthy, or the check failed, 2 usage, \
 3 the config does not keep to the plugin's schema, 4 the library was refused
+
+A warning names what a host would drop of a report, or a drop of the probe that fails or takes long. With --config.file, \
+[plugin.ID] limits, allow and isolation of that config apply.
 
 What the probe logs goes to standard error; --log.level=debug shows more of it.";

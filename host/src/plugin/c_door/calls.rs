@@ -23,6 +23,7 @@ use crate::{
     plugin::{
         Failure, MAX_MEASUREMENTS, Report,
         call_data::{self, Begun, CallData},
+        irregular,
     },
 };
 
@@ -121,10 +122,18 @@ impl Outcome {
             Ok(AbiFailureKind::PANIC) => ErrorType::Panic,
             Ok(AbiFailureKind::CONFIG) => ErrorType::Config,
             Ok(AbiFailureKind::TIMEOUT) => ErrorType::Timeout,
-            _ => ErrorType::Error,
+            Ok(AbiFailureKind::ERROR) => ErrorType::Error,
+            _ => {
+                irregular::note_misuse(irregular::NO_SUCH_KIND);
+                ErrorType::Error
+            }
         };
+        irregular::note_failure(message);
         let message = match message {
-            b"" => "the plugin failed and did not say why".into(),
+            b"" => {
+                irregular::note_misuse(irregular::NO_REASON);
+                "the plugin failed and did not say why".into()
+            }
             said => String::from_utf8_lossy(said),
         };
         self.said = Some(Said::Failure(Failure::new(kind, message)));
@@ -156,10 +165,13 @@ impl Outcome {
                 )
             }
             Some(Said::Failure(failure)) => Err(failure),
-            None => Err(Failure::new(
-                ErrorType::Error,
-                "the check ended without a report; it calls conductor_report or conductor_fail before",
-            )),
+            None => {
+                irregular::note_misuse(irregular::NO_REPORT);
+                Err(Failure::new(
+                    ErrorType::Error,
+                    "the check ended without a report; it calls conductor_report or conductor_fail before",
+                ))
+            }
         }
     }
 }

@@ -12,7 +12,7 @@ use conductor_plugin_api::{abi::AbiLevel, c, manifest::ApiVersion};
 
 use super::calls::{self, Name};
 use crate::{
-    plugin::{MAX_MESSAGE, Report, call_data, set_message},
+    plugin::{MAX_MESSAGE, Report, call_data, irregular, set_message},
     redaction,
 };
 
@@ -124,12 +124,14 @@ unsafe extern "C" fn fail(call: *const c::Call, kind: i32, message: *const c_cha
 unsafe extern "C" fn complete(call: *const c::Call) {
     let name = Name::from_ptr(call);
     if !name.is_begun() {
+        irregular::note_misuse(irregular::NOT_BEGUN);
         tracing::warn!(
             "a plugin completed a check that it had not begun; one that `check` makes ends as that returns"
         );
         return;
     }
     let (Some(outcome), Some(begun)) = (calls::finish(name), call_data::take(name.number())) else {
+        irregular::note_misuse(irregular::NOT_BEGUN);
         tracing::warn!("a plugin completed a check that was over, or that it was not asked for");
         return;
     };

@@ -9,7 +9,7 @@ use std::{
 use crate::harness::workspace;
 
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Language {
+pub(crate) enum Language {
     C,
     Cpp,
 }
@@ -24,7 +24,7 @@ impl Language {
 }
 
 /// Whether there is a compiler; says so if not.
-pub(super) fn has(language: Language) -> bool {
+pub(crate) fn has(language: Language) -> bool {
     let compiler = language.compiler();
     let there = Command::new(compiler)
         .arg("--version")
@@ -39,7 +39,7 @@ pub(super) fn has(language: Language) -> bool {
 
 /// Makes a library of a source; says whether there is a compiler for it.
 #[track_caller]
-pub(super) fn compile(source: &str, language: Language, library: &Path) -> bool {
+pub(crate) fn compile(source: &str, language: Language, library: &Path) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join(match language {
         Language::C => "x.c",
@@ -51,14 +51,14 @@ pub(super) fn compile(source: &str, language: Language, library: &Path) -> bool 
 
 /// Makes a library of a file; says whether there is a compiler for it.
 #[track_caller]
-pub(super) fn compile_file(file: &Path, language: Language, library: &Path) -> bool {
+pub(crate) fn compile_file(file: &Path, language: Language, library: &Path) -> bool {
     let header = workspace().join("plugin-api/include");
     run(language, &header, &[], file, library)
 }
 
 /// Makes a library of a source in C with the header that lies in this folder.
 #[track_caller]
-pub(super) fn compile_against(header: &Path, source: &str, flags: &[&str], library: &Path) -> bool {
+pub(crate) fn compile_against(header: &Path, source: &str, flags: &[&str], library: &Path) -> bool {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("x.c");
     fs::write(&file, source).unwrap();
@@ -88,7 +88,7 @@ fn run(language: Language, header: &Path, flags: &[&str], file: &Path, library: 
 }
 
 /// A plugin called `sinner` whose checks do this.
-pub(super) fn checking(body: &str) -> String {
+pub(crate) fn checking(body: &str) -> String {
     format!(
         "{HEAD}
 static void *create(const conductor_call_t *call, const char *config)
@@ -100,17 +100,17 @@ CONDUCTOR_PLUGIN(\"sinner\", \"1.0.0\", \"Sinner\", \"\", \"{{}}\", create, chec
 }
 
 /// One whose checks report this.
-pub(super) fn reporting(status: &str, message: &str) -> String {
+pub(crate) fn reporting(status: &str, message: &str) -> String {
     checking(&format!("conductor_report(call, {status}, \"{message}\");"))
 }
 
 /// One whose `create` does this.
-pub(super) fn creating(body: &str) -> String {
+pub(crate) fn creating(body: &str) -> String {
     checking("conductor_report(call, 0, \"fine\");").replace("return malloc(1);", body)
 }
 
 /// One that exports this in the place of what the macro writes.
-pub(super) fn exporting(members: &str) -> String {
+pub(crate) fn exporting(members: &str) -> String {
     let source = reporting("0", "fine");
     let source = source.replace(
         "CONDUCTOR_PLUGIN(",
@@ -122,7 +122,7 @@ pub(super) fn exporting(members: &str) -> String {
 }
 
 /// One that begins its checks so, with `finish` to complete them by and `threads` to do that later.
-pub(super) fn beginning(begin: &str, cancel: &str) -> String {
+pub(crate) fn beginning(begin: &str, cancel: &str) -> String {
     format!(
         "{HEAD}
 static void *create(const conductor_call_t *call, const char *config)
@@ -143,7 +143,7 @@ CONDUCTOR_PLUGIN(\"sinner\", \"1.0.0\", \"Sinner\", \"\", \"{{}}\", create, NULL
 }
 
 /// A `begin` that has another thread complete the check.
-pub(super) const ON_A_THREAD: &str = "pthread_t thread;
+pub(crate) const ON_A_THREAD: &str = "pthread_t thread;
     if (pthread_create(&thread, NULL, later, (void *)call) == 0) pthread_detach(thread);";
 
 const HEAD: &str = "#include <pthread.h>
