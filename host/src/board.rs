@@ -16,6 +16,7 @@ use lateness::Lateness;
 use crate::{
     guard::{PlatformGuard, PluginGuard, Shared},
     library::Catalog,
+    printable,
     resources::{Judgement, Sample},
     state::{
         HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, StatusView,
@@ -198,7 +199,7 @@ impl Board {
                 .refused()
                 .into_iter()
                 .map(|refusal| RefusedView {
-                    file: refusal.file.display().to_string(),
+                    file: printable::path(&refusal.file),
                     reason: refusal.to_string(),
                 })
                 .collect(),

@@ -29,6 +29,7 @@ use crate::{
     inherited, library,
     log_text::LogText,
     plugin::worker,
+    printable,
     tail::Tail,
 };
 
@@ -253,7 +254,7 @@ impl CliError {
             Self::Unreachable(message) | Self::Other(message) => format!("error: {message}"),
         };
         // Nobody is left to be told that it cannot be told.
-        let _ = writeln!(std::io::stderr(), "{}", text.trim_end());
+        let _ = writeln!(std::io::stderr(), "{}", printable::lines(text.trim_end()));
     }
 }
 
@@ -370,12 +371,23 @@ fn table<const N: usize>(header: [&str; N], rows: impl IntoIterator<Item = [Stri
 /// A value as JSON for programs.
 fn json(value: &impl Serialize) -> Result<String, CliError> {
     serde_json::to_string_pretty(value)
-        .map(|json| format!("{json}\n"))
+        .map(|json| format!("{}\n", printable::json(&json)))
         .map_err(|e| CliError::Other(format!("cannot print as JSON: {e}")))
 }
 
-/// Prints a command's output; one that is cut short by its reader (`| head`) is no error.
+/// Prints a command's output, escaped where it could steer a terminal; one that is cut short by its reader (`| head`) is
+/// no error.
 fn print(text: &str) -> Result<(), CliError> {
+    print_styled(&printable::lines(text))
+}
+
+/// Prints JSON text of foreign origin, such as a host's answer.
+fn print_json(text: &str) -> Result<(), CliError> {
+    print(&format!("{}\n", printable::json(text.trim_end())))
+}
+
+/// Prints output that has escape sequences of this program's own in it; all else in it was made safe before.
+fn print_styled(text: &str) -> Result<(), CliError> {
     use std::io::Write as _;
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {

@@ -56,6 +56,7 @@ pub mod maintenance;
 pub mod metrics;
 pub mod pattern;
 pub mod plugin;
+mod printable;
 pub mod redaction;
 pub mod resources;
 pub mod schedule;

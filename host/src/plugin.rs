@@ -9,6 +9,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
 use serde::{Deserialize, Serialize};
 
+pub(crate) use crate::printable::{escaped, steers as is_harmful};
 use crate::{
     metrics::ErrorType,
     redaction,
@@ -315,28 +316,6 @@ const CUT: &str = " … (cut)";
 
 /// More measurements of one report than this are not even looked at.
 const MAX_MEASUREMENTS: usize = 1000;
-
-/// Whether a character could do more to a log or a terminal than be seen: control characters, line separators, and those
-/// that turn the direction of text.
-fn is_harmful(c: char) -> bool {
-    c.is_control()
-        || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-}
-
-/// The character as it is shown: escaped where it could do harm.
-pub(crate) fn escaped(c: char) -> String {
-    if is_harmful(c) {
-        c.escape_default().collect()
-    } else {
-        c.into()
-    }
-}
-
-/// Text of many lines as it is shown: the lines stay, whatever else could do harm is escaped.
-pub(crate) fn escaped_lines(text: &str) -> String {
-    let shown = |c: char| if c == '\n' { c.to_string() } else { escaped(c) };
-    text.chars().map(shown).collect()
-}
 
 /// Replaces `text` by a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes, without secrets.
 fn set_message(text: &mut String, message: &[u8]) {

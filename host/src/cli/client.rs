@@ -20,7 +20,7 @@ use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 use self::address::Address;
 use super::{CliError, DEFAULT_ADDRESS};
-use crate::file_reader;
+use crate::{file_reader, printable};
 
 mod address;
 #[cfg(test)]
@@ -117,7 +117,12 @@ impl Client {
     pub(super) fn look<T: DeserializeOwned>(&self, path: &str) -> Result<(Vec<u8>, T), CliError> {
         let answer = self.ask(Method::GET, path, String::new())?;
         let body = self.accepted(answer)?;
-        let value = serde_json::from_slice(&body).map_err(|e| {
+        // Whoever answers at the address may be no host, or one that somebody else runs.
+        let value = serde_json::from_slice(&body).and_then(|mut value| {
+            printable::value(&mut value);
+            serde_json::from_value(value)
+        });
+        let value = value.map_err(|e| {
             CliError::Unreachable(format!(
                 "{} is not a Conductor host, or one of another version: its answer cannot be read: {e}",
                 self.address

@@ -3,7 +3,7 @@
 use super::{
     CliError, Exit, Output,
     client::{Client, Remote},
-    json, print,
+    json, print, print_json,
     selection::RequiredSelection,
     table,
 };
@@ -109,7 +109,7 @@ fn changed(client: &Client, answer: &str, output: Output) -> Result<Exit, CliErr
 fn list(client: &Client, output: Output) -> Result<Exit, CliError> {
     let (body, windows) = client.look::<Vec<WindowView>>("/api/v1/maintenance")?;
     match output {
-        Output::Json => print(&format!("{}\n", String::from_utf8_lossy(&body).trim_end()))?,
+        Output::Json => print_json(&String::from_utf8_lossy(&body))?,
         Output::Table if windows.is_empty() => print("There is no maintenance window.\n")?,
         Output::Table => print(&text(&windows))?,
     }

@@ -9,6 +9,7 @@ use crate::{
     config::Config,
     library::{self, Catalog, Pins, Policy, Store},
     plugin::{config_keys::ConfigKeys, quarantine::Quarantine},
+    printable,
 };
 
 mod desk;
@@ -135,12 +136,15 @@ fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
         let reasons: String = refused.iter().map(|r| format!("\n{r}")).collect();
         return Err(CliError::Other(format!(
             "the plugin folders hold no library to pin; {} stays as it is{reasons}",
-            lock_file.display()
+            printable::path(lock_file)
         )));
     }
     let pins = Pins::read(lock_file);
     let changes = pins.replace(&libraries).map_err(|e| {
-        CliError::Other(format!("{}: cannot be written: {e}", pins.file().display()))
+        CliError::Other(format!(
+            "{}: cannot be written: {e}",
+            printable::path(pins.file())
+        ))
     })?;
     let rows = changes
         .into_iter()

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{CliError, DEFAULT_ADDRESS, Exit, Global, print, status};
+use super::{CliError, DEFAULT_ADDRESS, Exit, Global, print_styled, status};
 use crate::{
     config::{Config, OwnAddress, PlatformConfig},
     host::{self, Doors},
@@ -74,7 +74,7 @@ fn once(global: &Global) -> Result<Exit, CliError> {
             .then_some("run --once serves nothing, so there is no page or port of its own to check")
     });
     let status = host::check_once(&config).map_err(CliError::Other)?;
-    print(&status::text(&status, status::Coloring::detect()))?;
+    print_styled(&status::text(&status, status::Coloring::detect()))?;
     Ok(status::exit(&status))
 }
 

@@ -8,13 +8,14 @@ use serde_json::Value;
 use super::{
     CliError, Exit, Output,
     client::{Client, Remote},
-    print,
+    print_styled,
     selection::Selection,
     table,
 };
 use crate::{
     config::parse_duration,
     maintenance::local_time,
+    printable,
     state::{Health, PlatformView, StatusView},
 };
 
@@ -46,19 +47,19 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     let client = Client::open(&args.remote)?;
     let Some(interval) = args.watch else {
         let (text, exit) = once(args, &client, Coloring::detect())?;
-        print(&text)?;
+        print_styled(&text)?;
         return Ok(exit);
     };
     loop {
         let text = match once(args, &client, Coloring::detect()) {
             Ok((text, _)) => text,
             // The host may come back.
-            Err(CliError::Unreachable(why)) => format!("{why}\n"),
+            Err(CliError::Unreachable(why)) => printable::lines(&format!("{why}\n")).into_owned(),
             Err(error) => return Err(error),
         };
         let clear = std::io::stdout().is_terminal() && matches!(args.output, Output::Table);
         let before = if clear { CLEAR_SCREEN } else { "" };
-        print(&format!("{before}{text}"))?;
+        print_styled(&format!("{before}{text}"))?;
         thread::sleep(interval);
     }
 }
@@ -86,7 +87,7 @@ fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exi
         Output::Json if args.selection.is_everything() && !args.failing => {
             format!("{}\n", String::from_utf8_lossy(&body).trim_end())
         }
-        Output::Json => format!("{}\n", narrowed(&body, &status)?),
+        Output::Json => format!("{}\n", printable::json(&narrowed(&body, &status)?)),
         Output::Table => text(&status, coloring),
     };
     Ok((text, exit))

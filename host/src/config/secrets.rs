@@ -15,6 +15,7 @@ use super::error::Fault;
 use super::own::OwnAddress;
 use super::spans::Place;
 use crate::file_reader::{self, ReadError};
+use crate::printable;
 
 /// Which values of one platform's config hold secrets, and where those came from. Its Debug shows none.
 #[derive(Clone, Default, PartialEq, Eq)]
@@ -185,7 +186,7 @@ impl<'a> Lookup<'a> {
 
     fn file(&mut self, name: &str, path: &[String]) -> Option<(String, bool)> {
         let file = self.base_dir.join(name);
-        let shown = file.display();
+        let shown = printable::path(&file);
         let (secret, is_world_readable) = match read_secret(&file) {
             Ok(read) => read,
             Err((why, help)) => {

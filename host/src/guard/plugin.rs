@@ -17,7 +17,8 @@ use crate::{
     breaker::{Breaker, Outcome, Settings, Ticket},
     library::Vetted,
     metrics::{ErrorType, Isolation, PluginInfo, PluginMetrics, RestartReason},
-    plugin::{Description, Ended, Failure, LoadError, escaped_lines, loader::Confinement},
+    plugin::{Description, Ended, Failure, LoadError, loader::Confinement},
+    printable,
     resources::workers::Usage,
     state::{LoadState, PluginView},
 };
@@ -374,7 +375,7 @@ impl PluginGuard {
             memory_bytes: usage.map(|usage| usage.memory),
             cpu_seconds: usage.map(|usage| usage.cpu_seconds),
             sha256: running.map(|r| r.vetted.sha256.to_string()),
-            file: running.map(|r| r.vetted.origin.display().to_string()),
+            file: running.map(|r| printable::path(&r.vetted.origin)),
             stuck_calls: self.metrics.stuck_calls(),
             quarantined: self.is_quarantined(),
             held_in_worker: running.and_then(|r| r.held.clone()),
@@ -451,7 +452,7 @@ impl PluginGuard {
         tracing::debug!(
             plugin,
             "version {version} from {}",
-            running.vetted.origin.display()
+            printable::path(&running.vetted.origin)
         );
     }
 }
@@ -497,7 +498,7 @@ impl Inner {
         if !known {
             tracing::error!(plugin, "not loaded: {error}");
             if let Some(detail) = &error.detail {
-                tracing::debug!(plugin, "{}", escaped_lines(detail));
+                tracing::debug!(plugin, "{}", printable::lines(detail));
             }
         }
         self.state = LoadState::Failed(error);

@@ -1,11 +1,13 @@
 //! Why a library was not taken: one rule, what was found, and what to do about it.
 
 use std::{
-    fmt::{self, Write as _},
+    fmt,
     path::{Path, PathBuf},
 };
 
 use serde::{Serialize, Serializer};
+
+pub(super) use crate::printable::{name as printable, path as printable_path};
 
 /// Why a file or folder was refused; its `Display` is one line of printable text.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -171,35 +173,6 @@ impl Problem {
     }
 }
 
-/// Text of foreign origin made safe to print on one line: whatever is no UTF-8, steers a terminal, breaks the line or
-/// turns the reading direction is escaped.
-pub(super) fn printable(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        for c in chunk.valid().chars() {
-            match c {
-                '\u{061c}'
-                | '\u{200b}'..='\u{200f}'
-                | '\u{2028}'..='\u{202e}'
-                | '\u{2060}'..='\u{206f}'
-                | '\u{feff}' => text.extend(c.escape_unicode()),
-                c if c.is_control() => text.extend(c.escape_default()),
-                c => text.push(c),
-            }
-        }
-        for byte in chunk.invalid() {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "\\x{byte:02x}");
-        }
-    }
-    text
-}
-
-/// A path made safe to print on one line.
-pub(super) fn printable_path(path: &Path) -> String {
-    printable(path.as_os_str().as_encoded_bytes())
-}
-
 /// A path as a command line wants it.
 pub(super) fn quoted(path: &Path) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
@@ -214,18 +187,6 @@ pub(super) fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_comes_from_a_file_cannot_steer_the_terminal() {
-        assert_eq!(
-            printable(b"a\x1b[31m\nb\xff\x9b"),
-            "a\\u{1b}[31m\\nb\\xff\\x9b"
-        );
-        assert_eq!(
-            printable("ü\u{9b}\u{202e}x".as_bytes()),
-            "ü\\u{9b}\\u{202e}x"
-        );
-    }
 
     #[test]
     fn commands_in_cures_can_be_pasted() {

@@ -23,6 +23,8 @@ use super::{
 
 use sighting::Sighting;
 
+use crate::printable;
+
 #[cfg(test)]
 mod properties;
 mod sighting;
@@ -157,7 +159,7 @@ impl Sightings {
                 format!("version {version}, taken from there before,")
             });
             if problem.is_not_a_plugin() && passes_over_others && stays.is_none() {
-                tracing::debug!("passed over {}: it has no manifest", path.display());
+                tracing::debug!("passed over {}: it has no manifest", printable::path(path));
                 continue;
             }
             refused.push(Refused {

@@ -31,7 +31,7 @@ use super::{
     door, irregular,
     rust_door::{chain, one_line, open_now},
 };
-use crate::metrics::ErrorType;
+use crate::{metrics::ErrorType, printable};
 
 mod calls;
 mod config;
@@ -51,7 +51,7 @@ impl CDoor {
     pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
         let error = |kind: ErrorType, message: String| LoadError {
             kind,
-            message: format!("{}: {message}", origin.display()),
+            message: format!("{}: {message}", printable::path(origin)),
             detail: None,
         };
         // SAFETY: the library was vetted, and the operator trusts it to run in this process; nothing can check more.

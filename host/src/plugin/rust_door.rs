@@ -33,7 +33,7 @@ use super::{
     call_data::{self, Begun, CallData},
     door, irregular, layout, set_message,
 };
-use crate::metrics::ErrorType;
+use crate::{metrics::ErrorType, printable};
 
 #[cfg(target_os = "linux")]
 pub(crate) mod newer;
@@ -50,7 +50,7 @@ impl RustDoor {
     ///
     /// Runs the library's constructors: one that crashes or hangs takes this process with it.
     pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
-        let file = origin.display();
+        let file = printable::path(origin);
         let error = |message: String| LoadError {
             kind: ErrorType::Load,
             message: format!("{file}: {message}"),

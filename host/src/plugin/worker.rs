@@ -27,7 +27,7 @@ use super::{
     rust_door, sandbox,
     threads::STACK_SIZE,
 };
-use crate::{clock::Clock, library::Vetted, metrics::ErrorType};
+use crate::{clock::Clock, library::Vetted, metrics::ErrorType, printable};
 
 mod calls;
 mod child;
@@ -90,7 +90,7 @@ impl Worker {
     ) -> Result<Self, LoadError> {
         let error = |doing: &str, why: &dyn std::fmt::Display| LoadError {
             kind: ErrorType::Load,
-            message: format!("{}: {doing}: {why}", vetted.origin.display()),
+            message: format!("{}: {doing}: {why}", printable::path(&vetted.origin)),
             detail: None,
         };
         let started = Started::new(vetted, settings, clock)
@@ -112,7 +112,7 @@ impl Worker {
             .recv()
             .map_err(|e| error("the thread of its worker is gone", &e))?
             .map_err(|refused| LoadError {
-                message: format!("{}: {}", vetted.origin.display(), refused.message),
+                message: format!("{}: {}", printable::path(&vetted.origin), refused.message),
                 ..refused
             })?;
         Ok(Self {

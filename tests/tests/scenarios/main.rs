@@ -18,6 +18,8 @@ mod changing_libraries;
 mod command_line;
 #[cfg(target_os = "linux")]
 mod drill;
+#[cfg(target_os = "linux")]
+mod escaping;
 mod faults_of_the_original;
 #[cfg(target_os = "linux")]
 mod files_that_block;

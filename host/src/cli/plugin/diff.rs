@@ -15,6 +15,7 @@ use self::{
 use crate::{
     cli::{CliError, Exit, Global, Output, json, print, table},
     config::InlineConfig,
+    printable,
     tail::Tail,
 };
 
@@ -103,7 +104,7 @@ impl Verdict {
         let from = version(old.1).unwrap_or(Version::new(0, 0, 0));
         let made = version(new.1).map_or(Step::None, |to| Step::between(&from, &to));
         let side = |(file, facts): (&Path, &Facts)| Side {
-            file: file.display().to_string(),
+            file: printable::path(file),
             id: facts.manifest.id.clone(),
             version: facts.manifest.version.clone(),
             sha256: facts.sha256.clone(),

@@ -14,7 +14,8 @@ use crate::{
     clock::Clock,
     host,
     library::Vetted,
-    plugin::{LoadError, escaped_lines},
+    plugin::LoadError,
+    printable,
     state::{PluginView, StatusView},
 };
 
@@ -74,7 +75,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
             version: None,
             api_version: None,
             state: "refused",
-            file: refusal.file.display().to_string(),
+            file: printable::path(&refusal.file),
             reason: Some(refusal.to_string()),
             quarantined: None,
             running: None,
@@ -108,7 +109,7 @@ impl Listed {
                 None => "loaded",
                 Some(_) => "refused",
             },
-            file: library.origin.display().to_string(),
+            file: printable::path(&library.origin),
             reason: error.as_ref().map(|e| e.message.clone()),
             quarantined,
             running: running.cloned(),
@@ -155,7 +156,7 @@ fn text(plugins: &[Listed], verbose: bool) -> String {
         }
         if let (true, Some(detail)) = (verbose, &plugin.detail) {
             // It speaks of types by the names that the library gives them.
-            lines.push_str(&format!("{}\n", escaped_lines(detail)));
+            lines.push_str(&format!("{detail}\n"));
         }
     }
     lines
@@ -195,7 +196,7 @@ mod tests {
             running: None,
             detail: Some("first\nsecond \u{1b}]0;title\u{7}\r\u{202e}".into()),
         };
-        let text = text(&[plugin], true);
+        let text = printable::lines(&text(&[plugin], true)).into_owned();
         let expected = "first\nsecond \\u{1b}]0;title\\u{7}\\r\\u{202e}\n";
         assert!(text.ends_with(expected), "{text:?}");
     }

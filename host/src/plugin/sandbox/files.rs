@@ -23,6 +23,8 @@ use super::Policy;
 use interpreter::interpreter;
 use readable::READABLE;
 
+use crate::printable;
+
 /// All that is open.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
@@ -187,8 +189,10 @@ impl Opening {
 
     fn note(&mut self, verb: &str, path: &Path, result: io::Result<()>) {
         if let Err(error) = result {
-            self.lines
-                .push(format!("{verb} {}: not opened: {error}", path.display()));
+            self.lines.push(format!(
+                "{verb} {}: not opened: {error}",
+                printable::path(path)
+            ));
         }
     }
 }

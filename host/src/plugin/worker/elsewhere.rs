@@ -36,7 +36,7 @@ impl Worker {
             kind: ErrorType::Load,
             message: format!(
                 "{}: this build has no workers; set isolation = \"in-process\" for {}, if you trust it fully",
-                vetted.origin.display(),
+                crate::printable::path(&vetted.origin),
                 vetted.manifest.id
             ),
             detail: None,

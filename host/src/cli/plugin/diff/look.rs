@@ -13,6 +13,7 @@ use crate::{
         loader::{self, How},
         sandbox::Limits,
     },
+    printable,
 };
 
 /// Why a library could not be looked at, and how the command ends for it.
@@ -39,7 +40,7 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
     let symbols = library::exports(&vetted.path).map_err(|e| {
         refused(&format!(
             "{}: its symbols cannot be read: {e}",
-            file.display()
+            printable::path(file)
         ))
     })?;
     let how = How {
@@ -57,7 +58,7 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
         .map(|config| measured(&desk, config))
         .transpose()
         .map_err(|why| Obstacle {
-            message: format!("{}: {why}", file.display()),
+            message: format!("{}: {why}", printable::path(file)),
             exit: Exit::Unhealthy,
         });
     let description = desk.plugin.description().clone();
