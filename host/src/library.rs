@@ -23,6 +23,7 @@ mod exports;
 mod folders;
 mod image;
 mod inspection;
+mod language;
 pub mod linkage;
 mod manifest;
 mod mounts;
@@ -46,6 +47,7 @@ pub use exports::exports;
 pub(crate) use folders::{default_folders, program_folder};
 pub use image::{Format, Kind, Machine};
 pub use inspection::{Inspection, Outcome, Verdict};
+pub use language::Language;
 pub use pins::{Change, Pins};
 pub use policy::Policy;
 pub use refusal::{Refusal, Rule};
@@ -284,7 +286,7 @@ fn judge_content(bytes: &[u8], inspection: &mut Inspection) -> Option<()> {
     let manifest = manifest?;
     inspection.judge(
         Rule::ApiVersion,
-        manifest::api_version(manifest.api, ApiVersion::CURRENT),
+        manifest::api_version(manifest.door, manifest.api, ApiVersion::CURRENT),
     );
     inspection.judge(Rule::PanicStrategy, manifest::panic_strategy(&manifest));
     inspection.judge(Rule::Door, manifest::door(&manifest, bytes));

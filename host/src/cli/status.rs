@@ -83,9 +83,10 @@ fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exi
         status.platforms.retain(is_failing);
     }
     let text = match args.output {
-        // The host's own bytes: a field that this program does not know is kept.
+        // The host's own text: a field that this program does not know is kept.
         Output::Json if args.selection.is_everything() && !args.failing => {
-            format!("{}\n", String::from_utf8_lossy(&body).trim_end())
+            let body = String::from_utf8_lossy(&body);
+            format!("{}\n", printable::json(body.trim_end()))
         }
         Output::Json => format!("{}\n", printable::json(&narrowed(&body, &status)?)),
         Output::Table => text(&status, coloring),

@@ -21,10 +21,14 @@ pub(super) fn read(record: &Record<'_>) -> Result<Manifest, Problem> {
                 "export a plugin from it (conductor_plugin_api::export_plugin!), or take it out of the plugin folder",
             ));
         }
-        Record::Damaged(found) => return Err(Problem::new(found, rebuild())),
+        Record::Damaged(found) => return Err(Problem::new(found, rebuild(Door::Rust))),
     };
-    let manifest = Manifest::parse(bytes)
-        .map_err(|error| Problem::new(printable(error.to_string().as_bytes()), rebuild()))?;
+    let manifest = Manifest::parse(bytes).map_err(|error| {
+        Problem::new(
+            printable(error.to_string().as_bytes()),
+            rebuild(door_of(bytes)),
+        )
+    })?;
     let needs = manifest.needs.iter().map(|need| ("need", need.to_string()));
     let texts = [
         ("name", manifest.name.clone()),
@@ -35,7 +39,7 @@ pub(super) fn read(record: &Record<'_>) -> Result<Manifest, Problem> {
         if shown != text {
             return Err(Problem::new(
                 format!("its manifest has the {field} \"{shown}\", which has invisible characters"),
-                rebuild(),
+                rebuild(manifest.door),
             ));
         }
     }
@@ -52,7 +56,7 @@ pub(super) fn read(record: &Record<'_>) -> Result<Manifest, Problem> {
 }
 
 /// The plugin was built for the major version of the API that the host speaks; minor versions get along both ways.
-pub(super) fn api_version(plugin: ApiVersion, host: ApiVersion) -> Result<(), Problem> {
+pub(super) fn api_version(door: Door, plugin: ApiVersion, host: ApiVersion) -> Result<(), Problem> {
     let spoken = VersionReq {
         comparators: vec![Comparator {
             op: Op::Caret,
@@ -79,7 +83,7 @@ pub(super) fn api_version(plugin: ApiVersion, host: ApiVersion) -> Result<(), Pr
             "it was built for plugin API {plugin}, this host speaks {}.x (it has {host})",
             host.major
         ),
-        format!("{}{newer}", rebuild()),
+        format!("{}{newer}", rebuild(door)),
     ))
 }
 
@@ -105,11 +109,20 @@ pub(super) fn door(manifest: &Manifest, library: &[u8]) -> Result<(), Problem> {
     Ok(())
 }
 
-fn rebuild() -> String {
-    format!(
-        "rebuild it with conductor-plugin-api {}.x",
-        ApiVersion::CURRENT.major
-    )
+/// The door of a record that may be damaged elsewhere.
+fn door_of(record: &[u8]) -> Door {
+    match record.get(18) {
+        Some(2) => Door::C,
+        _ => Door::Rust,
+    }
+}
+
+fn rebuild(door: Door) -> String {
+    let major = ApiVersion::CURRENT.major;
+    match door {
+        Door::Rust => format!("rebuild it with conductor-plugin-api {major}.x"),
+        Door::C => format!("rebuild it with the conductor_plugin.h of API {major}.x"),
+    }
 }
 
 #[cfg(test)]
@@ -125,10 +138,10 @@ mod tests {
         };
         let host = version(2, 3, 4);
         for plugin in [version(2, 0, 0), version(2, 3, 9), version(2, 99, 0)] {
-            assert_eq!(api_version(plugin, host), Ok(()));
+            assert_eq!(api_version(Door::Rust, plugin, host), Ok(()));
         }
         for plugin in [version(1, 3, 4), version(3, 3, 4), version(0, 0, 0)] {
-            assert!(api_version(plugin, host).is_err(), "{plugin}");
+            assert!(api_version(Door::Rust, plugin, host).is_err(), "{plugin}");
         }
     }
 }

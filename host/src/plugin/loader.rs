@@ -1,6 +1,6 @@
 //! From a plugin's id to a loaded plugin.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
 use conductor_plugin_api::manifest::Need;
 
@@ -14,8 +14,9 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    library::{Catalog, Hash, Vetted},
+    library::{Catalog, Hash, Language, Vetted},
     metrics::{ErrorType, Isolation},
+    printable,
 };
 
 /// Finds plugins in the catalog and loads them.
@@ -247,10 +248,28 @@ pub(crate) fn in_this_process(
     clock: Clock,
     record: Option<&Arc<Record>>,
 ) -> Result<InProcess, LoadError> {
+    refuse_runtime(vetted)?;
     // What would kill or hang this process kills or hangs another one first.
     drop(throw_away(vetted, how, clock)?);
     restore_copy(vetted)?;
     InProcess::load(vetted, how.call_threads, clock, record)
+}
+
+/// Refuses a library whose language brings a runtime that takes over the process which loads it.
+fn refuse_runtime(vetted: &Vetted) -> Result<(), LoadError> {
+    let error = |message: String| LoadError {
+        kind: ErrorType::Load,
+        message: format!("{}: {message}", printable::path(&vetted.origin)),
+        detail: None,
+    };
+    let bytes = fs::read(&vetted.path)
+        .map_err(|e| error(format!("its private copy cannot be read: {e}")))?;
+    match Language::of(vetted.manifest.door, &bytes).runtime() {
+        Some(runtime) => Err(error(format!(
+            "it brings {runtime}, which takes over threads and signal handlers of the process that loads it; remove isolation = \"in-process\", so that it runs in a worker"
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn start_worker(

@@ -182,6 +182,15 @@ pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
     Ok(lines)
 }
 
+/// Holds this process to the limits alone; for the validator, which compares.
+///
+/// # Errors
+/// When the kernel refuses a limit.
+#[cfg(target_os = "linux")]
+pub fn apply_limits(limits: &Limits) -> Result<Vec<String>, String> {
+    rlimits::apply(limits)
+}
+
 /// Holds this process to the policy, as far as this OS has the means; answers what it could not be held to.
 ///
 /// # Errors

@@ -17,6 +17,9 @@ use crate::{
     harness::{Setup, conductor, library, ordered},
 };
 
+mod go;
+mod sins;
+
 #[test]
 fn the_bundled_plugins_pass() {
     let address = web_server();
@@ -237,14 +240,17 @@ fn plugin_run_allows_what_the_command_line_or_the_config_allows() {
     }
     let run = |command: &mut std::process::Command| {
         let output = command.arg(&library).output().unwrap();
-        String::from_utf8(output.stdout).unwrap()
+        let printed = [output.stdout, output.stderr].concat();
+        String::from_utf8(printed).unwrap()
     };
     let read = format!("read {}", secret.display());
     let said = run(&mut conductor(&["plugin", "run"]));
     assert!(said.contains("closed to it"), "{said}");
     let said = run(&mut conductor(&["plugin", "run", "--allow", &read]));
     assert!(said.contains("open to it"), "{said}");
-    let setup = setup.with(&format!("[plugin.sinner]\nallow = [{read:?}]"));
+    let setup = setup
+        .with(&format!("[plugin.sinner]\nallow = [{read:?}]"))
+        .platform("p", "sinner", "{}");
     let said = run(&mut setup.command(&["plugin", "run"]));
     assert!(said.contains("open to it"), "{said}");
     let output = conductor(&["plugin", "run", "--allow", "everything"])

@@ -66,7 +66,7 @@ enum Place {
     InProcess,
 }
 
-fn need(text: &str) -> Result<Need, String> {
+pub(super) fn need(text: &str) -> Result<Need, String> {
     text.parse()
         .map_err(|error: conductor_plugin_api::manifest::NotANeed| error.to_string())
 }
@@ -294,7 +294,11 @@ impl Run<'_> {
 }
 
 /// Holds the config against the plugin's schema, in a worker of its own.
-fn violations(vetted: &Vetted, how: &How, config: &InlineConfig) -> Result<Vec<Violation>, LoadError> {
+fn violations(
+    vetted: &Vetted,
+    how: &How,
+    config: &InlineConfig,
+) -> Result<Vec<Violation>, LoadError> {
     let clock = Clock::start();
     let candidate = Candidate {
         platform: PLATFORM.into(),

@@ -6,6 +6,7 @@
 
 use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
 
+use conductor_plugin_api::manifest::Need;
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
 
@@ -21,6 +22,7 @@ use crate::{
     config::InlineConfig,
 };
 
+mod advice;
 mod catalogue;
 mod file;
 mod report;
@@ -46,6 +48,8 @@ mod growth;
 mod load;
 #[cfg(target_os = "linux")]
 mod machine;
+#[cfg(target_os = "linux")]
+mod needs;
 #[cfg(target_os = "linux")]
 mod patience;
 #[cfg(target_os = "linux")]
@@ -84,6 +88,14 @@ pub(in crate::cli) struct Args {
     /// Print only the tests that failed or crashed, and the summary
     #[arg(long)]
     only_failed: bool,
+    /// Do not repeat without the sandbox what fails in it; what the plugin needs besides is not found out then
+    ///
+    /// For libraries of others: whatever they do in that one run, they do with your rights.
+    #[arg(long)]
+    keep_sandbox: bool,
+    /// What the plugin may do besides what it declares, as an operator's [plugin.ID] allow: 'read /PATH' or 'run /PATH'
+    #[arg(long, value_name = "NEED", value_parser = super::run::need)]
+    allow: Vec<Need>,
     /// Print the catalogue of tests, and run none
     #[arg(long)]
     list: bool,
@@ -122,6 +134,8 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
             tests: &tests,
             config: config.as_ref(),
             seed: args.seed,
+            keep_sandbox: args.keep_sandbox,
+            allow: &args.allow,
             bar: &bar,
         };
         report.files.push(job.of_file(file));
@@ -140,6 +154,8 @@ struct Job<'a> {
     tests: &'a [&'static Test],
     config: Option<&'a serde_json::Value>,
     seed: u64,
+    keep_sandbox: bool,
+    allow: &'a [Need],
     bar: &'a ProgressBar,
 }
 
@@ -170,8 +186,8 @@ impl Job<'_> {
             } else if let Some(why) = &blocked {
                 OfTest::skipped(test, why)
             } else {
-                match process::Scene::prepared(&mut scene, file) {
-                    Ok(scene) => scene.run(test, self.config, self.seed),
+                match process::Scene::prepared(&mut scene, file, self.allow) {
+                    Ok(scene) => scene.run(test, self.config, self.seed, self.keep_sandbox),
                     Err(why) => OfTest::new(test, Verdict::untested(why)),
                 }
             };

@@ -403,7 +403,7 @@ fn an_unsigned_library_is_never_said_to_have_passed_the_signature() {
     let lock = place.dir.path().join("plugins.lock");
     let key = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
     let trusting = Policy {
-        lock_file: Some(lock.clone()),
+        lock_file: Some(lock),
         signers: vec![Signer::parse(key).unwrap()],
         require_signature: false,
     };

@@ -5,8 +5,9 @@ use std::{collections::BTreeSet, thread, time::Duration};
 use serde_json::Value;
 
 use super::{
+    advice::Advice,
     catalogue::Test,
-    machine::Machine,
+    machine::{Machine, phrases},
     subject::{Subject, go_on, spec, told},
     verdict::Verdict,
 };
@@ -20,6 +21,8 @@ use crate::{
 pub(super) struct Bench {
     pub(super) desk: Desk,
     pub(super) config: Value,
+    /// What to do about a check that panics.
+    failure: &'static str,
 }
 
 impl Bench {
@@ -28,7 +31,12 @@ impl Bench {
         let config = subject.good_config(&*subject.door()?)?;
         let desk = Desk::new(subject.plugin(threads)?, subject.clock);
         subject.doing(format!("checking with {config}"));
-        Ok(Self { desk, config })
+        let failure = subject.cure(Advice::Failure);
+        Ok(Self {
+            desk,
+            config,
+            failure,
+        })
     }
 
     /// Announces a probe.
@@ -43,7 +51,7 @@ impl Bench {
             Some(end) => match end.panic() {
                 Some(panic) => Err(Verdict::failed(
                     format!("the check ends in {}", told(panic)),
-                    "return a Failure for what it could not find out",
+                    self.failure,
                 )),
                 None => Ok(end),
             },
@@ -59,6 +67,15 @@ fn not_back() -> Verdict {
 fn checks(subject: &Subject) -> Verdict {
     let bench = go_on!(Bench::new(subject, 1));
     let end = go_on!(bench.check(bench.open()));
+    if irregular::seen()
+        .iter()
+        .any(|found| found == irregular::NO_REPORT)
+    {
+        return Verdict::failed(
+            "the check ended without a report or a failure",
+            subject.cure(Advice::Report),
+        );
+    }
     match end.result {
         Ok(report) => Verdict::passed(format!("{:?}: {}", report.status, report.message)),
         Err(failure) if subject.is_config_given() => Verdict::warning(
@@ -84,7 +101,7 @@ fn report_legal(subject: &Subject) -> Verdict {
     if !found.is_empty() {
         return Verdict::failed(
             format!("it reported {}", found.join(", ")),
-            "keep messages to one line of UTF-8, name measurements as Prometheus does, leave out values that are not finite",
+            subject.cure(Advice::LegalReport),
         );
     }
     match failure {
@@ -266,7 +283,7 @@ fn leaves_process(subject: &Subject) -> Verdict {
         return Verdict::passed("");
     }
     Verdict::failed(
-        format!("a check {}", damage.join(", ")),
+        format!("a check {}", phrases(&damage)),
         "leave the process as it is: it is shared with other probes, and with other plugins where the operator wants that",
     )
 }

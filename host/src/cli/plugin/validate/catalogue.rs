@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 #[cfg(target_os = "linux")]
-use super::{behaviour, configs, fuzz, growth, load, patience, stress, subject::Subject};
+use super::{behaviour, configs, fuzz, growth, load, needs, patience, stress, subject::Subject};
 use super::{
     file::{self, Facts},
     verdict::Verdict,
@@ -33,6 +33,12 @@ pub(super) enum How {
     /// In a process of its own.
     #[cfg(target_os = "linux")]
     Process(InProcess),
+    /// By loading it in a worker, as a host does.
+    #[cfg(target_os = "linux")]
+    Worker,
+    /// By running it with and without what its manifest does not declare.
+    #[cfg(target_os = "linux")]
+    Needs,
 }
 
 /// A test in a process of its own.
@@ -53,7 +59,7 @@ impl Test {
         match self.how {
             How::File(look) => Some(look),
             #[cfg(target_os = "linux")]
-            How::Process(_) => None,
+            How::Process(_) | How::Worker | How::Needs => None,
         }
     }
 
@@ -96,6 +102,22 @@ impl Test {
         }
     }
 
+    /// A test in which this program does more than to run a process.
+    pub(super) const fn special(
+        level: u8,
+        id: &'static str,
+        about: &'static str,
+        how: How,
+    ) -> Self {
+        Self {
+            id,
+            level,
+            about,
+            limit: Duration::from_secs(20),
+            how,
+        }
+    }
+
     /// The same, with more time or less.
     pub(super) const fn within(mut self, seconds: u64) -> Self {
         self.limit = Duration::from_secs(seconds);
@@ -133,6 +155,7 @@ pub(super) fn all() -> Vec<&'static Test> {
     let themes = [
         file::TESTS,
         load::TESTS,
+        needs::TESTS,
         configs::TESTS,
         behaviour::TESTS,
         patience::TESTS,

@@ -22,12 +22,20 @@ use signal_hook::low_level::exit;
 
 use super::{
     catalogue::{self, How},
+    machine::flush_stdio,
+    needs::{self, Stage},
     subject::Subject,
     verdict::Verdict,
 };
 use crate::{
     clock::Clock,
-    plugin::{irregular, protocol::messages::ManifestFacts, sandbox, worker::die_of_faults},
+    library::Language,
+    plugin::{
+        irregular,
+        protocol::messages::ManifestFacts,
+        sandbox::{self, Capabilities},
+        worker::die_of_faults,
+    },
     redaction,
 };
 
@@ -42,11 +50,40 @@ pub(super) struct Order {
     pub(super) origin: String,
     pub(super) manifest: ManifestFacts,
     pub(super) policy: sandbox::Policy,
+    pub(super) confinement: Confinement,
+    pub(super) language: Language,
     /// The config that the validator was given.
     pub(super) config: Option<serde_json::Value>,
     /// What in it is a secret.
     pub(super) secrets: Vec<String>,
     pub(super) seed: u64,
+}
+
+/// How far a test's process is held to the policy.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub(super) enum Confinement {
+    /// To all of it, with these capabilities.
+    Sandbox(Capabilities),
+    /// To its limits alone.
+    Limits,
+    /// Not at all.
+    Free,
+}
+
+impl Confinement {
+    fn apply(&self, policy: &sandbox::Policy) -> Result<(), String> {
+        match self {
+            Self::Sandbox(capabilities) => {
+                let policy = sandbox::Policy {
+                    capabilities: capabilities.clone(),
+                    ..policy.clone()
+                };
+                sandbox::apply(&policy).map(drop)
+            }
+            Self::Limits => sandbox::apply_limits(&policy.limits).map(drop),
+            Self::Free => Ok(()),
+        }
+    }
 }
 
 /// What it says, a line of JSON each.
@@ -55,6 +92,8 @@ pub(super) struct Order {
 pub(super) enum Said {
     /// What it is about to do, for the case that it does not survive that.
     Doing(String),
+    /// How far the plugin came; for the test of needs.
+    Reached(Stage),
     Verdict(Verdict),
 }
 
@@ -101,16 +140,25 @@ fn test(subject: &Subject) -> Verdict {
     let Some(test) = catalogue::find(&subject.order.test) else {
         return Verdict::skipped("this program does not know the test");
     };
-    let How::Process(how) = test.how else {
-        return Verdict::skipped("needs no process");
+    let run = match test.how {
+        How::Process(how) => how.run,
+        How::Needs => needs::go_as_far_as_it_gets,
+        How::File(_) | How::Worker => return Verdict::skipped("needs no process"),
     };
-    if let Err(what) = sandbox::apply(&subject.order.policy) {
+    if let Err(what) = subject.order.confinement.apply(&subject.order.policy) {
         return Verdict::untested(format!(
             "the sandbox cannot be closed on this machine: {what}"
         ));
     }
     irregular::observe();
-    (how.run)(subject)
+    let verdict = run(subject);
+    if let How::Process(how) = test.how
+        && how.is_quiet
+    {
+        // What C's stdio holds back would be lost.
+        flush_stdio();
+    }
+    verdict
 }
 
 /// Out of the way of descriptors that are closed or written to at random.

@@ -3,13 +3,14 @@
 use serde_json::{Map, Value, json};
 
 use super::{
+    advice::Advice,
     catalogue::Test,
-    subject::{NO_EXAMPLE, Subject, go_on, told},
+    subject::{Subject, go_on, told},
     verdict::Verdict,
 };
 use crate::{
     metrics::ErrorType,
-    plugin::{Failure, door::Door},
+    plugin::{Failure, door::Door, irregular},
     redaction,
 };
 
@@ -88,7 +89,7 @@ fn creates(subject: &Subject) -> Verdict {
     let schema = go_on!(subject.schema(&*door));
     let candidates = candidates(subject, &*door);
     if candidates.is_empty() {
-        return Verdict::skipped(NO_EXAMPLE);
+        return Verdict::skipped(subject.cure(Advice::Examples));
     }
     for config in &candidates {
         if !schema.accepts(config) {
@@ -104,7 +105,7 @@ fn creates(subject: &Subject) -> Verdict {
                 if let Err(failure) = subject.close(probe) {
                     return Verdict::failed(
                         format!("dropping a probe failed: {}", told(&failure)),
-                        "drop must not panic: what it cannot do is lost anyway",
+                        subject.cure(Advice::Drop),
                     );
                 }
             }
@@ -118,6 +119,16 @@ fn creates(subject: &Subject) -> Verdict {
                     } else {
                         "correct the example, or give a --config that works here"
                     },
+                );
+            }
+            Err(_)
+                if irregular::seen()
+                    .iter()
+                    .any(|found| found == irregular::NO_PROBE) =>
+            {
+                return Verdict::failed(
+                    format!("`create` returns NULL with {config} and does not say why"),
+                    subject.cure(Advice::NoProbe),
                 );
             }
             Err(failure) => {
@@ -220,7 +231,7 @@ fn deep(subject: &Subject) -> Verdict {
                     if failure.kind == ErrorType::Panic {
                         return Verdict::failed(
                             format!("a config {depth} levels deep ends in {}", told(&failure)),
-                            NO_PANIC,
+                            subject.cure(Advice::RefuseConfig),
                         );
                     }
                 }
@@ -250,7 +261,7 @@ fn refuses(subject: &Subject, attempts: impl Fn(&Value, &Value) -> Vec<Attempt>)
             }
             Err(failure) => {
                 refused += 1;
-                if let Some(verdict) = bad_refusal(&failure, &shown, &keys) {
+                if let Some(verdict) = bad_refusal(subject, &failure, &shown, &keys) {
                     return verdict;
                 }
             }
@@ -262,11 +273,16 @@ fn refuses(subject: &Subject, attempts: impl Fn(&Value, &Value) -> Vec<Attempt>)
     })
 }
 
-fn bad_refusal(failure: &Failure, shown: &str, keys: &[String]) -> Option<Verdict> {
+fn bad_refusal(
+    subject: &Subject,
+    failure: &Failure,
+    shown: &str,
+    keys: &[String],
+) -> Option<Verdict> {
     if failure.kind == ErrorType::Panic {
         return Some(Verdict::failed(
             format!("{shown} ends in {}", told(failure)),
-            NO_PANIC,
+            subject.cure(Advice::RefuseConfig),
         ));
     }
     if !keys.is_empty()
@@ -276,13 +292,13 @@ fn bad_refusal(failure: &Failure, shown: &str, keys: &[String]) -> Option<Verdic
     {
         return Some(Verdict::failed(
             format!("{shown} is refused without the name of its key: {failure}"),
-            "name the key, the rule and the cure: Failure::config(\"key `x`: …\")",
+            subject.cure(Advice::NameTheKey),
         ));
     }
     (failure.kind != ErrorType::Config).then(|| {
         Verdict::warning(
             format!("{shown} is refused, but not as a mistake of the config: {failure}"),
-            "use Failure::config (in C, the failure kind of that name), so that the operator looks there",
+            subject.cure(Advice::ConfigKind),
         )
     })
 }
@@ -339,9 +355,6 @@ pub(super) const TESTS: &[Test] = &[
         deep,
     ),
 ];
-
-const NO_PANIC: &str =
-    "refuse it: return Failure::config(\"key `x`: …\") (in C, a failure of that kind)";
 
 #[cfg(test)]
 mod tests {

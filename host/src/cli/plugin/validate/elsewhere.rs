@@ -2,17 +2,29 @@
 
 use std::{path::Path, process::ExitCode};
 
+use conductor_plugin_api::manifest::Need;
+
 use super::{catalogue::Test, report::OfTest};
 
 /// Where a file's tests would run.
 pub(super) struct Scene;
 
 impl Scene {
-    pub(super) fn prepared<'a>(_: &'a mut Option<Self>, _: &Path) -> Result<&'a Self, String> {
+    pub(super) fn prepared<'a>(
+        _: &'a mut Option<Self>,
+        _: &Path,
+        _: &[Need],
+    ) -> Result<&'a Self, String> {
         Err("tests that run a library need Linux: --strictness 1 asks for the others".to_owned())
     }
 
-    pub(super) fn run(&self, test: &Test, _: Option<&serde_json::Value>, _: u64) -> OfTest {
+    pub(super) fn run(
+        &self,
+        test: &Test,
+        _: Option<&serde_json::Value>,
+        _: u64,
+        _: bool,
+    ) -> OfTest {
         OfTest::skipped(test, "tests that run a library need Linux")
     }
 }

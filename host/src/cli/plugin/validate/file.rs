@@ -4,14 +4,16 @@
 
 use std::path::Path;
 
-use super::{catalogue::Test, verdict::Verdict};
-use crate::library::{self, Inspection, Outcome, Rule, linkage::Linkage};
+use super::{advice::Advice, catalogue::Test, verdict::Verdict};
+use crate::library::{self, Inspection, Language, Outcome, Rule, linkage::Linkage};
 
 /// What was read of a file.
 pub(super) struct Facts {
     pub(super) inspection: Inspection,
     /// Where it is an ELF library that can be read.
     linkage: Option<Linkage>,
+    /// Where it has a manifest.
+    language: Option<Language>,
     name: String,
 }
 
@@ -22,6 +24,10 @@ impl Facts {
         let is_regular = passed(&inspection, Rule::Segments);
         Self {
             linkage: is_regular.then(|| Linkage::read(file)).flatten(),
+            language: inspection.manifest.as_ref().and_then(|manifest| {
+                let bytes = std::fs::read(file).ok()?;
+                Some(Language::of(manifest.door, &bytes))
+            }),
             inspection,
             name: file.display().to_string(),
         }
@@ -64,7 +70,7 @@ fn exports(facts: &Facts) -> Verdict {
                 "offers {} symbols besides its door, such as {first}",
                 others.len()
             ),
-            "build it as a cdylib (in C, with -fvisibility=hidden): whatever is exported can be mistaken for another library's",
+            Advice::Exports.in_language(facts.language.unwrap_or(Language::C)),
         ),
     }
 }

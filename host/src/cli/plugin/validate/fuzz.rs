@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::{
+    advice::Advice,
     catalogue::Test,
     configs,
     subject::{Subject, go_on, told},
@@ -46,7 +47,10 @@ fn fuzz(subject: &Subject) -> Verdict {
                     subject.order.seed,
                     told(&failure)
                 ),
-                "refuse it in create; reproduce it with --seed, or with plugin run --config",
+                format!(
+                    "{}; reproduce it with --seed, or with plugin run --config",
+                    subject.cure(Advice::RefuseConfig)
+                ),
             );
         }
     }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{
-    catalogue::Test,
-    machine::Machine,
+    advice::Advice,
+    catalogue::{How, Test},
+    machine::{Change, Machine, phrases},
     secret_table,
     subject::{Subject, go_on},
     verdict::Verdict,
@@ -69,14 +70,42 @@ fn quick(subject: &Subject) -> Verdict {
 fn constructor_quiet(subject: &Subject) -> Verdict {
     let before = Machine::now();
     go_on!(subject.door());
-    let changes = before.changes(&Machine::now());
+    let (of_runtime, changes): (Vec<_>, Vec<_>) = before
+        .changes(&Machine::now())
+        .into_iter()
+        .partition(Change::is_of_a_runtime);
+    if let (Some(runtime), [_, ..], []) =
+        (subject.order.language.runtime(), &*of_runtime, &*changes)
+    {
+        return Verdict::warning(
+            format!("{runtime} {} as it is loaded", phrases(&of_runtime)),
+            "run it in a worker: a host refuses it with isolation = \"in-process\"",
+        );
+    }
+    let changes = match subject.order.language.runtime() {
+        Some(_) => changes,
+        None => [of_runtime, changes].concat(),
+    };
     if changes.is_empty() {
         return Verdict::passed("");
     }
     Verdict::failed(
-        format!("loading it {}", changes.join(", ")),
+        format!("loading it {}", phrases(&changes)),
         "leave the process as it is: it is shared with other plugins where the operator wants that",
     )
+}
+
+fn two_copies_of_a_runtime(subject: &Subject, found: String) -> Verdict {
+    match subject.order.language.runtime() {
+        Some(runtime) => Verdict::warning(
+            format!("{found} ({runtime} is in each copy)"),
+            "run it in a worker: a host refuses it with isolation = \"in-process\"",
+        ),
+        None => Verdict::failed(
+            found,
+            "a host has two generations side by side while it replaces a plugin: share nothing by name",
+        ),
+    }
 }
 
 fn twice(subject: &Subject) -> Verdict {
@@ -91,12 +120,12 @@ fn two_copies(subject: &Subject) -> Verdict {
     let second = match subject.load(&subject.order.second) {
         Ok(door) => door,
         Err(error) => {
-            return Verdict::failed(
+            return two_copies_of_a_runtime(
+                subject,
                 format!(
                     "a second copy of it does not load beside the first: {}",
                     error.message
                 ),
-                "a host has two generations side by side while it replaces a plugin: share nothing by name",
             );
         }
     };
@@ -135,7 +164,7 @@ fn schema(subject: &Subject) -> Verdict {
     match silent {
         Some((key, _)) => Verdict::warning(
             format!("the config's key `{key}` has no description"),
-            "say in a doc comment what it is for: it is all that operators see of it",
+            subject.cure(Advice::DescribeKeys),
         ),
         None => Verdict::passed(""),
     }
@@ -166,6 +195,12 @@ pub(super) const TESTS: &[Test] = &[
     )
     .within(10)
     .gate(),
+    Test::special(
+        2,
+        "load/worker",
+        "A host loads it in a worker, within the host's limits of time and size.",
+        How::Worker,
+    ),
     Test::new(2, "load/quick", "Loading takes less than 100 ms.", quick).within(10),
     Test::new(
         2,

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     ffi::{CStr, OsString},
-    fs,
+    fmt, fs,
     path::PathBuf,
 };
 
@@ -49,53 +49,99 @@ impl Machine {
     }
 
     /// What became different or more, a phrase each.
-    pub(super) fn changes(&self, after: &Self) -> Vec<String> {
+    pub(super) fn changes(&self, after: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         if after.threads > self.threads {
-            changes.push(format!("started {} threads", after.threads - self.threads));
+            changes.push(Change::Threads(after.threads - self.threads));
         }
         let mut opened = after.descriptors.iter();
         if let Some((fd, to)) = opened.find(|(fd, _)| !self.descriptors.contains_key(fd)) {
-            changes.push(format!("opened descriptor {fd} ({to})"));
+            changes.push(Change::Other(format!("opened descriptor {fd} ({to})")));
         }
         changes.extend(self.damage(after));
         changes
     }
 
     /// What became different of what was there before, a phrase each; new threads and descriptors are not.
-    pub(super) fn damage(&self, after: &Self) -> Vec<String> {
+    pub(super) fn damage(&self, after: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut before = self.descriptors.iter();
         let replaced =
             |(fd, to): &(&i32, &String)| after.descriptors.get(fd).is_some_and(|now| now != *to);
         if let Some((fd, to)) = before.find(replaced) {
-            changes.push(format!(
+            changes.push(Change::Other(format!(
                 "put something else in the place of descriptor {fd} ({to})"
-            ));
+            )));
         }
         if let Some(fd) = self
             .descriptors
             .keys()
             .find(|fd| !after.descriptors.contains_key(fd))
         {
-            changes.push(format!("closed descriptor {fd}"));
+            changes.push(Change::Other(format!("closed descriptor {fd}")));
         }
         if after.environment != self.environment {
-            changes.push("changed the environment".to_owned());
+            changes.push(Change::Other("changed the environment".to_owned()));
         }
         if after.folder != self.folder {
-            changes.push("changed the working directory".to_owned());
+            changes.push(Change::Other("changed the working directory".to_owned()));
         }
         for (name, what) in STATUS {
             if after.status.get(name) != self.status.get(name) {
-                changes.push(format!("changed {what}"));
+                changes.push(match name {
+                    IGNORED | HANDLERS => Change::Signals(what),
+                    _ => Change::Other(format!("changed {what}")),
+                });
             }
         }
         if after.locale != self.locale {
-            changes.push(format!("changed the locale to {}", after.locale));
+            changes.push(Change::Other(format!(
+                "changed the locale to {}",
+                after.locale
+            )));
         }
         changes
     }
+}
+
+/// One thing that became different.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Change {
+    /// So many threads were started.
+    Threads(usize),
+    /// Other signals than before have handlers or are ignored.
+    Signals(&'static str),
+    /// As a phrase.
+    Other(String),
+}
+
+impl Change {
+    /// Whether the runtime of a language does this to every process that loads it.
+    pub(super) fn is_of_a_runtime(&self) -> bool {
+        matches!(self, Self::Threads(_) | Self::Signals(_))
+    }
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Threads(count) => write!(f, "started {count} threads"),
+            Self::Signals(what) => write!(f, "changed {what}"),
+            Self::Other(phrase) => f.write_str(phrase),
+        }
+    }
+}
+
+/// Changes as one phrase.
+pub(super) fn phrases(changes: &[Change]) -> String {
+    let phrases: Vec<String> = changes.iter().map(Change::to_string).collect();
+    phrases.join(", ")
+}
+
+/// Writes out what the C library's streams hold back.
+pub(super) fn flush_stdio() {
+    // SAFETY: null stands for all streams, each of which has a lock of its own.
+    unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
 /// The threads of this process.
@@ -185,6 +231,8 @@ const LIBCS_OWN: u64 = 0b11 << 31;
 const STATUS: [(&str, &str); 4] = [
     ("Umask", "the umask"),
     ("SigBlk", "which signals are blocked"),
-    ("SigIgn", "which signals are ignored"),
-    ("SigCgt", "which signals have handlers"),
+    (IGNORED, "which signals are ignored"),
+    (HANDLERS, "which signals have handlers"),
 ];
+const IGNORED: &str = "SigIgn";
+const HANDLERS: &str = "SigCgt";

@@ -5,6 +5,7 @@ use std::{net::SocketAddr, time::Duration};
 use serde_json::Value;
 
 use super::{
+    advice::Advice,
     behaviour::{Bench, MARGIN},
     catalogue::Test,
     subject::{Subject, go_on, spec, told},
@@ -44,31 +45,31 @@ fn deadline(subject: &Subject) -> Verdict {
     match bench.desk.check(probe, within, Duration::from_secs(4)) {
         None => Verdict::failed(
             format!("a check with a deadline of 1 s{at} is not back after 5 s"),
-            KEEP_TO_IT,
+            subject.cure(Advice::Deadline),
         ),
         Some(end) => {
             if let Some(panic) = end.panic() {
                 return Verdict::failed(
                     format!("a check{at} ends in {}", told(panic)),
-                    "return a report or a Failure",
+                    subject.cure(Advice::Failure),
                 );
             }
-            in_time(end.took, within, at)
+            in_time(end.took, within, at, subject.cure(Advice::Deadline))
         }
     }
 }
 
 /// Judges how long a check took that had `within`.
-fn in_time(took: Duration, within: Duration, at: &str) -> Verdict {
+fn in_time(took: Duration, within: Duration, at: &str, cure: &'static str) -> Verdict {
     let ms = took.as_millis();
     let late = format!(
         "a check with a deadline of {} s{at} took {ms} ms",
         within.as_secs()
     );
     if took > within + MARGIN {
-        Verdict::failed(late, KEEP_TO_IT)
+        Verdict::failed(late, cure)
     } else if took > within + SLACK {
-        Verdict::warning(late, KEEP_TO_IT)
+        Verdict::warning(late, cure)
     } else {
         Verdict::passed(format!("back after {ms} ms{at}"))
     }
@@ -99,7 +100,7 @@ fn cancel(subject: &Subject) -> Verdict {
         return match end.panic() {
             Some(panic) => Verdict::failed(
                 format!("a check that was given up ends in {}", told(panic)),
-                "return a Failure",
+                subject.cure(Advice::Failure),
             ),
             None => Verdict::passed(format!("over after {ms} ms, given up at 200 ms{at}")),
         };
@@ -108,7 +109,7 @@ fn cancel(subject: &Subject) -> Verdict {
     match late {
         None => Verdict::failed(
             format!("a check that was given up at 200 ms{at} is not over 1 s after its deadline"),
-            "honour the deadline, and ask Context::is_cancelled() where you wait in a loop",
+            subject.cure(Advice::Cancelled),
         ),
         Some(end) => {
             let ms = end.took.as_millis();
@@ -116,19 +117,13 @@ fn cancel(subject: &Subject) -> Verdict {
             if end.took > within + MARGIN {
                 return Verdict::failed(
                     format!("{found}, with a deadline of 4 s"),
-                    "honour the deadline, and ask Context::is_cancelled() where you wait in a loop",
+                    subject.cure(Advice::Cancelled),
                 );
             }
             if asynchronous {
-                return Verdict::failed(
-                    found,
-                    "let go of everything when the check's future is dropped",
-                );
+                return Verdict::failed(found, subject.cure(Advice::CancelAsync));
             }
-            Verdict::warning(
-                found,
-                "ask Context::is_cancelled() while waiting, or leave it: it keeps a thread until its deadline",
-            )
+            Verdict::warning(found, subject.cure(Advice::CancelledOrLate))
         }
     }
 }
@@ -203,7 +198,6 @@ pub(super) const TESTS: &[Test] = &[
     ),
 ];
 
-const KEEP_TO_IT: &str = "give every wait the time that is left, Context::remaining(), connecting and looking up names included";
 /// How much later than its deadline a check may be back, on a machine that has something else to do as well.
 const SLACK: Duration = Duration::from_millis(250);
 
@@ -224,7 +218,7 @@ mod tests {
             (3100, Status::Failed),
         ] {
             let took = Duration::from_millis(ms);
-            let verdict = in_time(took, Duration::from_secs(1), "");
+            let verdict = in_time(took, Duration::from_secs(1), "", "");
             assert_eq!(verdict.status, status, "{ms} ms");
         }
     }

@@ -11,21 +11,31 @@ use std::{
     time::Duration,
 };
 
+use conductor_plugin_api::manifest::Need;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
 pub(in crate::cli) use super::child::child_main;
 use super::{
+    advice::Advice,
     catalogue::{How, InProcess, Test},
-    child::{Order, Said},
+    child::{Confinement, Order, Said},
+    needs::{self, Stage},
     report::OfTest,
     verdict::{Status, Verdict},
 };
 use crate::{
     clock::Clock,
-    library::{self, Policy, Store, Vetted},
-    plugin::{protocol::messages::ManifestFacts, sandbox, worker::describe_end},
-    redaction,
+    library::{self, Language, Policy, Store, Vetted},
+    metrics::Isolation,
+    plugin::{
+        LoadedPlugin as _,
+        loader::{self, How as HowToLoad},
+        protocol::messages::ManifestFacts,
+        sandbox,
+        worker::describe_end,
+    },
+    printable, redaction,
 };
 
 /// Where a file's tests run: a vetted private copy, and a second one under another path.
@@ -33,6 +43,8 @@ pub(super) struct Scene {
     vetted: Vetted,
     second: PathBuf,
     policy: sandbox::Policy,
+    allow: Option<Vec<Need>>,
+    language: Language,
     _store: Store,
     _folder: TempDir,
 }
@@ -42,14 +54,15 @@ impl Scene {
     pub(super) fn prepared<'a>(
         place: &'a mut Option<Self>,
         file: &Path,
+        allow: &[Need],
     ) -> Result<&'a Self, String> {
         if place.is_none() {
-            *place = Some(Self::new(file)?);
+            *place = Some(Self::new(file, allow)?);
         }
         place.as_ref().ok_or_else(|| unreachable!("made above"))
     }
 
-    fn new(file: &Path) -> Result<Self, String> {
+    fn new(file: &Path, allow: &[Need]) -> Result<Self, String> {
         // Not by the error's own text, which has another random name in it each time.
         let failed = |e: io::Error| {
             format!(
@@ -63,7 +76,11 @@ impl Scene {
         let vetted = library::vet(file, &Policy::none(), &store).map_err(|r| r.to_string())?;
         let second = folder.path().join("second.so");
         std::fs::copy(&vetted.path, &second).map_err(failed)?;
-        let mut capabilities = sandbox::capabilities(&vetted.manifest.needs, None)?;
+        let language = std::fs::read(&vetted.path)
+            .map(|bytes| Language::of(vetted.manifest.door, &bytes))
+            .map_err(failed)?;
+        let allow = (!allow.is_empty()).then(|| [&*vetted.manifest.needs, allow].concat());
+        let mut capabilities = sandbox::capabilities(&vetted.manifest.needs, allow.as_deref())?;
         capabilities.read.push(second.clone());
         let policy = sandbox::Policy {
             capabilities,
@@ -74,53 +91,205 @@ impl Scene {
             vetted,
             second,
             policy,
+            allow,
+            language,
             _store: store,
             _folder: folder,
         })
     }
 
     /// Runs one test, and judges the end of its process.
+    ///
+    /// What fails in the sandbox is repeated without it unless `keep_sandbox`: where only that works, the plugin needs
+    /// something that it does not declare.
     pub(super) fn run(
         &self,
         test: &'static Test,
         config: Option<&serde_json::Value>,
         seed: u64,
+        keep_sandbox: bool,
     ) -> OfTest {
-        let How::Process(how) = test.how else {
-            return OfTest::skipped(test, "needs no process");
-        };
-        let order = Order {
-            test: test.id.to_owned(),
-            path: self.vetted.path.clone(),
-            second: self.second.clone(),
-            origin: self.vetted.origin.display().to_string(),
-            manifest: ManifestFacts::of(&self.vetted.manifest),
-            policy: self.policy.clone(),
-            secrets: config.map_or_else(Vec::new, |it| redaction::within(&it.to_string())),
-            config: config.cloned(),
+        let runner = Runner {
+            scene: self,
+            test,
+            config,
             seed,
         };
-        let ended = match Running::start(&order) {
-            Ok(running) => running.end(test.limit),
-            Err(error) => {
-                let why = format!("its process cannot be started: {error}");
-                return OfTest::new(test, Verdict::untested(why));
+        let how = match test.how {
+            How::Process(how) => how,
+            How::Worker => {
+                let verdict = self.load_in_a_worker();
+                let blocks = verdict.is_bad();
+                return OfTest::new(test, verdict).blocking(blocks);
             }
+            How::Needs if keep_sandbox => {
+                return OfTest::skipped(test, "it is not run without the sandbox (--keep-sandbox)");
+            }
+            How::Needs => {
+                let verdict = runner.needs();
+                let blocks = verdict.is_bad();
+                return OfTest::new(test, verdict).blocking(blocks);
+            }
+            How::File(_) => return OfTest::skipped(test, "needs no process"),
         };
-        let verdict = judge(how, ended.verdict, &ended.stdout, &ended.stderr);
+        let ended = match runner.start(self.declared()) {
+            Ok(running) => running.end(test.limit, self.language),
+            Err(verdict) => return OfTest::new(test, verdict),
+        };
+        let mut verdict = judge(
+            how,
+            self.language,
+            ended.verdict,
+            &ended.stdout,
+            &ended.stderr,
+        );
+        // What already fails to load never comes to the test of needs.
+        if test.level == 2 && how.is_gate && verdict.status.is_bad() && !keep_sandbox {
+            verdict = runner
+                .loads_without_the_sandbox(&verdict)
+                .unwrap_or(verdict);
+        }
         let blocks = how.is_gate && verdict.is_bad();
         let output = [ended.stdout, ended.stderr].concat();
         OfTest::new(test, verdict).printed(output).blocking(blocks)
     }
+
+    fn declared(&self) -> Confinement {
+        Confinement::Sandbox(self.policy.capabilities.clone())
+    }
+
+    /// Loads the library as a host does, with the host's limits of time and size.
+    fn load_in_a_worker(&self) -> Verdict {
+        let how = HowToLoad {
+            no_udp: false,
+            isolation: Isolation::Process,
+            call_threads: 1,
+            limits: sandbox::Limits::default(),
+            allow: self.allow.clone(),
+            hidden: Vec::new(),
+        };
+        match loader::throw_away(&self.vetted, &how, Clock::start()) {
+            Ok(worker) => {
+                worker.end();
+                Verdict::passed("")
+            }
+            Err(error) => {
+                // Its message ends with what to do, and its schema is what an author can make shorter.
+                let (found, cure) = match error.message.rsplit_once("; ") {
+                    Some((found, _)) if error.message.contains("config schema") => {
+                        (found, Advice::ShortSchema.in_language(self.language))
+                    }
+                    Some((found, cure)) => (found, cure),
+                    None => (&*error.message, Advice::Crash.in_language(self.language)),
+                };
+                Verdict::failed(format!("a host does not load it: {found}"), cure)
+            }
+        }
+    }
+}
+
+/// One test of one library, as often as it takes.
+struct Runner<'a> {
+    scene: &'a Scene,
+    test: &'static Test,
+    config: Option<&'a serde_json::Value>,
+    seed: u64,
+}
+
+impl Runner<'_> {
+    fn start(&self, confinement: Confinement) -> Result<Running, Verdict> {
+        let (scene, config) = (self.scene, self.config);
+        let order = Order {
+            test: self.test.id.to_owned(),
+            path: scene.vetted.path.clone(),
+            second: scene.second.clone(),
+            origin: printable::path(&scene.vetted.origin),
+            manifest: ManifestFacts::of(&scene.vetted.manifest),
+            policy: scene.policy.clone(),
+            confinement,
+            language: scene.language,
+            secrets: config.map_or_else(Vec::new, |it| redaction::within(&it.to_string())),
+            config: config.cloned(),
+            seed: self.seed,
+        };
+        Running::start(&order)
+            .map_err(|error| Verdict::untested(format!("its process cannot be started: {error}")))
+    }
+
+    fn ended(&self, confinement: Confinement) -> Result<Ended, Verdict> {
+        Ok(self
+            .start(confinement)?
+            .end(self.test.limit, self.scene.language))
+    }
+
+    /// Whether the plugin comes further without the sandbox, and what it lacks then.
+    fn needs(&self) -> Verdict {
+        self.compare().unwrap_or_else(|verdict| verdict)
+    }
+
+    fn compare(&self) -> Result<Verdict, Verdict> {
+        let declared = self.scene.declared();
+        let held = self.ended(declared.clone())?;
+        if held.verdict.untested {
+            return Err(held.verdict);
+        }
+        if held.stage == Stage::Healthy {
+            return Ok(Verdict::passed(""));
+        }
+        let free = self.ended(Confinement::Free)?;
+        // Once more: what comes and goes by itself is no need.
+        if free.stage <= held.stage || self.ended(declared)?.stage >= free.stage {
+            let said = held.verdict.found;
+            return Ok(Verdict::passed(format!(
+                "no better without the sandbox: {said}"
+            )));
+        }
+        let capabilities = &self.scene.policy.capabilities;
+        let lacks = needs::search(capabilities, Clock::start(), &mut |how| {
+            let ended = self.ended(how.clone());
+            ended.is_ok_and(|ended| ended.stage >= free.stage)
+        });
+        Ok(needs::judge(
+            &lacks,
+            &held.verdict.found,
+            &free.verdict.found,
+            self.config,
+            self.scene.language,
+        ))
+    }
+
+    /// What it lacks to be loaded, where it is loaded without the sandbox.
+    fn loads_without_the_sandbox(&self, held: &Verdict) -> Option<Verdict> {
+        let works = |how: Confinement| {
+            let ended = self.ended(how);
+            ended.is_ok_and(|ended| !ended.verdict.is_bad())
+        };
+        if !works(Confinement::Free) || works(self.scene.declared()) {
+            return None;
+        }
+        let capabilities = &self.scene.policy.capabilities;
+        let lacks = needs::search(capabilities, Clock::start(), &mut |how| works(how.clone()));
+        let (config, language) = (self.config, self.scene.language);
+        Some(needs::judge(
+            &lacks,
+            &held.found,
+            "it loads",
+            config,
+            language,
+        ))
+    }
 }
 
 /// What is printed is no part of a verdict, except where nothing should be.
-fn judge(how: InProcess, verdict: Verdict, stdout: &str, stderr: &str) -> Verdict {
+fn judge(
+    how: InProcess,
+    language: Language,
+    verdict: Verdict,
+    stdout: &str,
+    stderr: &str,
+) -> Verdict {
     if how.may_die && verdict.status == Status::Crashed {
-        return Verdict::warning(
-            verdict.found,
-            "a host replaces its worker; take less at a time, or ask for it so that it may be refused (try_reserve)",
-        );
+        return Verdict::warning(verdict.found, Advice::LowMemory.in_language(language));
     }
     if !how.is_quiet || verdict.status.is_bad() {
         return verdict;
@@ -138,13 +307,13 @@ fn judge(how: InProcess, verdict: Verdict, stdout: &str, stderr: &str) -> Verdic
     if !stdout.is_empty() {
         return Verdict::failed(
             format!("it printed {} to standard output", begin(stdout)),
-            "log with tracing (in C, the host's log function): what is printed has no level and no platform",
+            Advice::Log.in_language(language),
         );
     }
     if !stderr.is_empty() {
         return Verdict::failed(
             format!("it printed {} to standard error", begin(stderr)),
-            "log with tracing (in C, the host's log function): what is printed has no level and no platform",
+            Advice::Log.in_language(language),
         );
     }
     verdict
@@ -153,6 +322,7 @@ fn judge(how: InProcess, verdict: Verdict, stdout: &str, stderr: &str) -> Verdic
 /// How a test's process ended, and what it left.
 struct Ended {
     verdict: Verdict,
+    stage: Stage,
     stdout: String,
     stderr: String,
 }
@@ -194,7 +364,9 @@ impl Running {
     }
 
     /// Waits for its end, for `limit` at the most.
-    fn end(mut self, limit: Duration) -> Ended {
+    fn end(mut self, limit: Duration, language: Language) -> Ended {
+        let crash = Advice::Crash.in_language(language);
+        let mut stage = Stage::default();
         let (mut doing, mut verdict, mut late) = (String::new(), None, false);
         let mut lines = BufReader::new(&self.talk);
         loop {
@@ -212,6 +384,7 @@ impl Running {
             match (read, serde_json::from_str(&line)) {
                 (Ok(0), _) => break,
                 (Ok(_), Ok(Said::Doing(what))) => doing = what,
+                (Ok(_), Ok(Said::Reached(so_far))) => stage = stage.max(so_far),
                 (Ok(_), Ok(Said::Verdict(said))) => {
                     verdict = Some(said);
                     break;
@@ -235,7 +408,7 @@ impl Running {
                     "its process {} at the end of the test",
                     describe_end(status)
                 ),
-                CRASH_CURE,
+                crash,
             ),
             Some(_) => {
                 Verdict::failed("its process does not end", "end what the probe has started")
@@ -247,11 +420,12 @@ impl Running {
             None => Verdict::new(
                 Status::Crashed,
                 format!("its process {}{at}", describe_end(status)),
-                CRASH_CURE,
+                crash,
             ),
         };
         Ended {
             verdict,
+            stage,
             stdout: self.stdout.text(),
             stderr: self.stderr.text(),
         }
@@ -313,8 +487,6 @@ impl Printed {
     }
 }
 
-const CRASH_CURE: &str =
-    "a host would lose its worker over it: run the test in a debugger, or look for a core file";
 /// How long a process may take to leave once its test is over.
 const GRACE: Duration = Duration::from_secs(3);
 /// Of what a test prints, in bytes.

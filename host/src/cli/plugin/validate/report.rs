@@ -9,7 +9,7 @@ use super::{
     file::Facts,
     verdict::{Status, Verdict},
 };
-use crate::cli::table;
+use crate::{cli::table, printable};
 
 /// Everything that was found.
 #[derive(Serialize)]
@@ -108,7 +108,7 @@ impl OfFile {
     pub(super) fn new(facts: &Facts) -> Self {
         let manifest = facts.inspection.manifest.as_ref();
         Self {
-            file: facts.inspection.file.display().to_string(),
+            file: printable::path(&facts.inspection.file),
             plugin: manifest.map(|manifest| manifest.id.clone()),
             version: manifest.map(|manifest| manifest.version.clone()),
             summary: BTreeMap::new(),

@@ -10,6 +10,7 @@ use conductor_plugin_api::manifest::ApiVersion;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
+    advice::Advice,
     behaviour::{Bench, CHECK, MARGIN},
     catalogue::Test,
     growth::Holdings,
@@ -35,14 +36,14 @@ fn low_memory(subject: &Subject) -> Verdict {
             None => {
                 return Verdict::failed(
                     "with 8 MiB of memory left a check is not back at its deadline",
-                    "return a Failure where something cannot be had",
+                    subject.cure(Advice::Failure),
                 );
             }
             Some(end) => {
                 if let Some(panic) = end.panic() {
                     return Verdict::warning(
                         format!("with 8 MiB of memory left a check ends in {}", told(panic)),
-                        "return a Failure where something cannot be had",
+                        subject.cure(Advice::Failure),
                     );
                 }
             }
@@ -64,14 +65,17 @@ fn no_descriptors(subject: &Subject) -> Verdict {
             None => {
                 return Verdict::failed(
                     "without a free descriptor a check is not back at its deadline",
-                    "return a Failure where a socket or file cannot be had, and do not try again in a loop",
+                    format!(
+                        "{}, and do not try again in a loop",
+                        subject.cure(Advice::Failure)
+                    ),
                 );
             }
             Some(end) => {
                 if let Some(panic) = end.panic() {
                     return Verdict::failed(
                         format!("without a free descriptor a check ends in {}", told(panic)),
-                        "return a Failure where a socket or file cannot be had",
+                        subject.cure(Advice::Failure),
                     );
                 }
             }
@@ -216,7 +220,7 @@ fn soak(subject: &Subject) -> Verdict {
                     if let Some(panic) = end.panic() {
                         return Verdict::failed(
                             format!("after {rounds} rounds a check ends in {}", told(panic)),
-                            "return a Failure",
+                            subject.cure(Advice::Failure),
                         );
                     }
                 }

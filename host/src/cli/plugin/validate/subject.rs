@@ -12,8 +12,10 @@ use std::{
 use serde_json::Value;
 
 use super::{
+    advice::Advice,
     child::{Order, Said},
     configs,
+    needs::Stage,
     verdict::Verdict,
 };
 use crate::{
@@ -51,6 +53,16 @@ impl Subject {
     /// Says what comes now, in case this process does not survive it; as in "loading it".
     pub(super) fn doing(&self, what: impl Into<String>) {
         self.say(&Said::Doing(redaction::redact_text(what.into())));
+    }
+
+    /// Says how far the plugin came.
+    pub(super) fn reached(&self, stage: Stage) {
+        self.say(&Said::Reached(stage));
+    }
+
+    /// What to do, in the words of the plugin's language.
+    pub(super) fn cure(&self, advice: Advice) -> &'static str {
+        advice.in_language(self.order.language)
     }
 
     /// Loads the private copy at `path`.
@@ -105,7 +117,7 @@ impl Subject {
     pub(super) fn good_config(&self, door: &dyn Door) -> Result<Value, Verdict> {
         let candidates = configs::candidates(self, door);
         if candidates.is_empty() {
-            return Err(Verdict::skipped(NO_EXAMPLE));
+            return Err(Verdict::skipped(self.cure(Advice::Examples)));
         }
         for config in candidates {
             self.doing(format!("creating a probe with {config}"));
@@ -150,9 +162,6 @@ macro_rules! go_on {
 }
 pub(super) use go_on;
 
-/// What a test says that has no config to go by.
-pub(super) const NO_EXAMPLE: &str =
-    "its schema gives no config to try: give an example, #[schemars(example = …)], or --config";
 /// What probes are told they are for.
 const PLATFORM: &str = "validated";
 const CREATE: Duration = Duration::from_secs(5);

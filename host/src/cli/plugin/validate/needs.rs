@@ -1,0 +1,401 @@
+//! Level 3: whether the plugin works with what its manifest declares, and what it needs besides.
+//!
+//! A probe that does better without the sandbox needs something that it does not declare. What that is, is found by trying:
+//! first with every capability, then without one kind after the other, then with ever smaller folders.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use conductor_plugin_api::manifest::Need;
+
+use super::{
+    advice::Advice,
+    behaviour::{Bench, CHECK, MARGIN},
+    catalogue::{How, Test},
+    child::Confinement,
+    subject::{Subject, go_on},
+    verdict::Verdict,
+};
+use crate::{clock::Clock, library::Language, plugin::sandbox::Capabilities, printable};
+
+/// How far a plugin came, the higher the better.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    Eq,
+    Ord,
+    PartialEq,
+    PartialOrd,
+    serde::Deserialize,
+    serde::Serialize,
+)]
+pub(super) enum Stage {
+    #[default]
+    Nothing,
+    Loaded,
+    Created,
+    Unhealthy,
+    Degraded,
+    Healthy,
+}
+
+/// The tested side: loads the library, creates a probe, and checks with it, up to a healthy report.
+pub(super) fn go_as_far_as_it_gets(subject: &Subject) -> Verdict {
+    let door = match subject.load(&subject.order.path) {
+        Ok(door) => door,
+        Err(error) => return Verdict::passed(error.message),
+    };
+    subject.reached(Stage::Loaded);
+    if let Err(verdict) = subject.good_config(&*door) {
+        return verdict;
+    }
+    subject.reached(Stage::Created);
+    let bench = go_on!(Bench::new(subject, 1));
+    let probe = bench.open();
+    let mut said = String::new();
+    for _ in 0..ATTEMPTS {
+        let Some(end) = bench.desk.check(probe, CHECK, MARGIN) else {
+            return Verdict::passed("a check was not back at its deadline");
+        };
+        let stage = match &end.result {
+            Err(failure) => {
+                said = format!("a check fails: {failure}");
+                continue;
+            }
+            Ok(report) => {
+                said = format!("{:?}: {}", report.status, report.message);
+                match report.status {
+                    conductor_plugin_api::Status::Healthy => Stage::Healthy,
+                    conductor_plugin_api::Status::Degraded => Stage::Degraded,
+                    conductor_plugin_api::Status::Unhealthy => Stage::Unhealthy,
+                }
+            }
+        };
+        subject.reached(stage);
+        if stage == Stage::Healthy {
+            break;
+        }
+    }
+    Verdict::passed(said)
+}
+
+/// What a plugin needs that it does not declare.
+#[derive(Debug, Eq, PartialEq)]
+pub(super) enum Lacks {
+    /// These.
+    Needs(Vec<Need>),
+    /// Something that no need opens.
+    NoNeedOpensIt,
+    /// More memory or files than a worker has by default.
+    Limits,
+}
+
+/// Finds out what is missing from `declared`, where `works` says whether the plugin does under a confinement.
+pub(super) fn search(
+    declared: &Capabilities,
+    clock: Clock,
+    works: &mut dyn FnMut(&Confinement) -> bool,
+) -> Lacks {
+    let everything = Capabilities {
+        network: true,
+        unix_sockets: true,
+        read: vec![PathBuf::from("/")],
+        run: vec![PathBuf::from("/")],
+        no_udp: false,
+    };
+    let until = clock.now() + PATIENCE;
+    let mut left = MOST_RUNS;
+    let mut works_with = |more: &Capabilities| {
+        if left == 0 || clock.now() >= until {
+            return false;
+        }
+        left -= 1;
+        works(&Confinement::Sandbox(both(declared, more)))
+    };
+    if !works_with(&everything) {
+        return match works(&Confinement::Limits) {
+            true => Lacks::NoNeedOpensIt,
+            false => Lacks::Limits,
+        };
+    }
+    let mut needed = everything;
+    for drop in [
+        (|it: &mut Capabilities| it.run.clear()) as fn(&mut Capabilities),
+        |it| it.read.clear(),
+        |it| it.unix_sockets = false,
+        |it| it.network = false,
+    ] {
+        let mut less = needed.clone();
+        drop(&mut less);
+        if less != needed && works_with(&less) {
+            needed = less;
+        }
+    }
+    let rest = needed.clone();
+    needed.read = narrowed(needed.read, &mut |read| {
+        works_with(&Capabilities {
+            read: read.to_vec(),
+            ..rest.clone()
+        })
+    });
+    let rest = needed.clone();
+    needed.run = narrowed(needed.run, &mut |run| {
+        works_with(&Capabilities {
+            run: run.to_vec(),
+            ..rest.clone()
+        })
+    });
+    let mut needs = Vec::new();
+    needs.extend(needed.network.then_some(Need::Network));
+    needs.extend(needed.unix_sockets.then_some(Need::UnixSockets));
+    let path = |path: PathBuf| printable::path(&path);
+    needs.extend(needed.read.into_iter().map(path).map(Need::Read));
+    needs.extend(needed.run.into_iter().map(path).map(Need::Run));
+    Lacks::Needs(needs)
+}
+
+fn both(one: &Capabilities, other: &Capabilities) -> Capabilities {
+    Capabilities {
+        network: one.network || other.network,
+        unix_sockets: one.unix_sockets || other.unix_sockets,
+        read: [&*one.read, &*other.read].concat(),
+        run: [&*one.run, &*other.run].concat(),
+        no_udp: one.no_udp && other.no_udp,
+    }
+}
+
+/// The smallest files and folders in these that are enough.
+fn narrowed(paths: Vec<PathBuf>, enough: &mut dyn FnMut(&[PathBuf]) -> bool) -> Vec<PathBuf> {
+    let (mut open, mut done): (Vec<PathBuf>, Vec<PathBuf>) = (paths, Vec::new());
+    while let Some(path) = open.pop() {
+        let inside = entries(&path);
+        let with = |more: &[PathBuf]| [&*done, &*open, more].concat();
+        if inside.is_empty() || !enough(&with(&inside)) {
+            // A file, or a folder that it lists.
+            done.push(path);
+            continue;
+        }
+        let kept = [&*done, &*open].concat();
+        let found = fewest(inside, &mut |some: &[PathBuf]| {
+            enough(&[&*kept, some].concat())
+        });
+        open.extend(found);
+    }
+    done.sort();
+    done
+}
+
+/// The entries without which it is not enough, by halving.
+fn fewest(entries: Vec<PathBuf>, enough: &mut dyn FnMut(&[PathBuf]) -> bool) -> Vec<PathBuf> {
+    if entries.len() <= 1 {
+        return entries;
+    }
+    let (first, second) = entries.split_at(entries.len() / 2);
+    if enough(first) {
+        return fewest(first.to_vec(), enough);
+    }
+    if enough(second) {
+        return fewest(second.to_vec(), enough);
+    }
+    // Some of either are needed.
+    let second = second.to_vec();
+    let mut found = fewest(first.to_vec(), &mut |some| {
+        enough(&[some, &*second].concat())
+    });
+    let kept = found.clone();
+    found.extend(fewest(second, &mut |some| enough(&[&*kept, some].concat())));
+    found
+}
+
+/// What lies in a folder that is not open to every plugin anyway.
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    let is_link = fs::symlink_metadata(folder).is_ok_and(|it| it.is_symlink());
+    let entries = fs::read_dir(folder).ok().filter(|_| !is_link);
+    let mut paths: Vec<PathBuf> = entries
+        .into_iter()
+        .flatten()
+        .filter_map(|entry| Some(entry.ok()?.path()))
+        .filter(|path| !OPEN_TO_ALL.iter().any(|open| path == Path::new(open)))
+        .collect();
+    paths.sort();
+    // Of a folder with more, the folder is what is needed.
+    if paths.len() > MOST_ENTRIES {
+        paths.clear();
+    }
+    paths
+}
+
+/// The verdict on what was found.
+pub(super) fn judge(
+    lacks: &Lacks,
+    held: &str,
+    free: &str,
+    config: Option<&serde_json::Value>,
+    language: Language,
+) -> Verdict {
+    let seen = format!("works only without the sandbox ({held}; without it: {free})");
+    let needs = match lacks {
+        Lacks::Needs(needs) => needs,
+        Lacks::NoNeedOpensIt => {
+            return Verdict::failed(
+                format!(
+                    "{seen}; no need opens what it does, such as writing files or changing the machine"
+                ),
+                "leave it out: a worker may not do it, whatever its manifest declares",
+            );
+        }
+        Lacks::Limits => {
+            return Verdict::failed(
+                format!("{seen}; it takes more than a worker's limits of memory and open files"),
+                "take less; an operator can raise the limits with [plugin.ID] limits",
+            );
+        }
+    };
+    let listed = |separator: &str, quote: &str| {
+        let needs = needs.iter().map(|need| format!("{quote}{need}{quote}"));
+        needs.collect::<Vec<_>>().join(separator)
+    };
+    let found = format!("{seen}; needs: {}", listed(", ", ""));
+    let is_named = |need: &Need| match need {
+        Need::Read(path) | Need::Run(path) => config.is_some_and(|it| names(it, path)),
+        Need::Network | Need::UnixSockets => false,
+    };
+    if !needs.is_empty() && needs.iter().all(is_named) {
+        return Verdict::warning(
+            found,
+            format!(
+                "the path is the config's, which an author cannot declare: the operator opens it with [plugin.ID] allow = [{}], beside what is declared",
+                listed(", ", "\"")
+            ),
+        );
+    }
+    let needs = match language {
+        Language::Rust => listed(", ", "\""),
+        _ => listed("\\n", ""),
+    };
+    let advice = Advice::DeclareNeeds.in_language(language);
+    Verdict::failed(found, advice.replace("NEEDS", &needs))
+}
+
+/// Whether a text of the config is this path, or a folder that it lies in.
+fn names(config: &serde_json::Value, path: &str) -> bool {
+    use serde_json::Value;
+    match config {
+        Value::String(text) => text.starts_with('/') && Path::new(path).starts_with(text),
+        Value::Array(all) => all.iter().any(|one| names(one, path)),
+        Value::Object(all) => all.values().any(|one| names(one, path)),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+pub(super) const TESTS: &[Test] = &[Test::special(
+    3,
+    "sandbox/needs",
+    "It works with what its manifest declares, and no better without the sandbox.",
+    How::Needs,
+)
+.within(20)];
+
+/// Checks that are made for a healthy report: a probe may need a warm-up.
+const ATTEMPTS: usize = 3;
+/// How often the plugin is run to find what it needs.
+const MOST_RUNS: usize = 120;
+/// How long that is tried.
+const PATIENCE: Duration = Duration::from_secs(40);
+const MOST_ENTRIES: usize = 2000;
+/// Open to every plugin, or no files at all.
+const OPEN_TO_ALL: [&str; 3] = ["/proc", "/sys", "/usr"];
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    fn found(needed: &Capabilities) -> Lacks {
+        let covers = |open: &[PathBuf], path: &PathBuf| open.iter().any(|it| path.starts_with(it));
+        search(&Capabilities::default(), Clock::start(), &mut |how| {
+            let Confinement::Sandbox(can) = how else {
+                return true;
+            };
+            (can.network || !needed.network)
+                && (can.unix_sockets || !needed.unix_sockets)
+                && needed.read.iter().all(|path| covers(&can.read, path))
+                && needed.run.iter().all(|path| covers(&can.run, path))
+        })
+    }
+
+    #[test]
+    fn each_kind_of_need_is_found_alone_and_together_with_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut paths = Vec::new();
+        for name in ["a", "b/c", "d"] {
+            let path = folder.path().join(name);
+            fs::create_dir_all(path.parent().unwrap()).unwrap();
+            fs::write(&path, "").unwrap();
+            paths.push(path);
+        }
+        for (network, unix_sockets, read, run) in [
+            (true, false, 0..0, 0..0),
+            (false, true, 0..0, 0..0),
+            (false, false, 0..1, 0..0),
+            (false, false, 0..0, 1..2),
+            (true, true, 0..3, 2..3),
+        ] {
+            let needed = Capabilities {
+                network,
+                unix_sockets,
+                read: paths[read].to_vec(),
+                run: paths[run].to_vec(),
+                no_udp: false,
+            };
+            let Lacks::Needs(needs) = found(&needed) else {
+                panic!("{needed:?}");
+            };
+            let mut expected = BTreeSet::new();
+            expected.extend(network.then_some(Need::Network));
+            expected.extend(unix_sockets.then_some(Need::UnixSockets));
+            let text = |path: &PathBuf| path.display().to_string();
+            expected.extend(needed.read.iter().map(text).map(Need::Read));
+            expected.extend(needed.run.iter().map(text).map(Need::Run));
+            assert_eq!(needs.into_iter().collect::<BTreeSet<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn what_no_need_opens_is_told_from_what_takes_too_much() {
+        let only = |allowed: fn(&Confinement) -> bool| {
+            search(&Capabilities::default(), Clock::start(), &mut |how| {
+                allowed(how)
+            })
+        };
+        assert_eq!(
+            only(|how| matches!(how, Confinement::Limits)),
+            Lacks::NoNeedOpensIt
+        );
+        assert_eq!(only(|_| false), Lacks::Limits);
+    }
+
+    #[test]
+    fn a_path_of_the_config_is_the_operators_to_open() {
+        let config = serde_json::json!({ "path": "/var/lib/mydb" });
+        let needs = |path: &str| Lacks::Needs(vec![Need::Read(path.to_owned())]);
+        let judged = |path: &str, language| {
+            let verdict = judge(&needs(path), "held", "free", Some(&config), language);
+            format!("{} {}", verdict.status, verdict.cure)
+        };
+        assert!(judged("/var/lib/mydb/x", Language::C).starts_with("WARNING"));
+        assert_eq!(
+            judged("/etc/mydb", Language::Rust),
+            "FAILED declare it: export_plugin! { …, needs: [\"read /etc/mydb\"] }"
+        );
+        assert!(
+            judged("/etc/mydb", Language::Go).ends_with("CONDUCTOR_PLUGIN: \"read /etc/mydb\"")
+        );
+    }
+}

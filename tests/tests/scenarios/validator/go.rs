@@ -1,0 +1,130 @@
+//! A plugin in Go: its runtime starts threads and takes over signal handlers as the library is loaded, which a worker is
+//! made for, and a host's own process is not. CI has a Go compiler.
+
+use std::{fs, path::Path, process::Command};
+
+use super::validate;
+use crate::harness::{Setup, conductor, workspace};
+
+/// Builds the plugin `gopher` into `library`; says whether there is a Go compiler.
+fn build(library: &Path, flags: &[&str]) -> bool {
+    let found = Command::new("go").arg("version").output().is_ok();
+    assert!(
+        found || std::env::var_os("CI").is_none(),
+        "Go plugins are part of what CI checks"
+    );
+    if !found {
+        eprintln!("skipped: there is no `go` on this machine");
+        return false;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let header = workspace().join("plugin-api/include/conductor_plugin.h");
+    fs::copy(header, folder.path().join("conductor_plugin.h")).unwrap();
+    for (name, text) in [
+        ("go.mod", "module gopher\n\ngo 1.19\n"),
+        ("plugin.c", PLUGIN_C),
+        ("plugin.go", PLUGIN_GO),
+        ("exports.map", "{ global: conductor_plugin; local: *; };\n"),
+    ] {
+        fs::write(folder.path().join(name), text).unwrap();
+    }
+    let output = Command::new("go")
+        .args(["build", "-buildmode=c-shared"])
+        .args(flags)
+        .arg("-o")
+        .arg(library)
+        .arg(".")
+        .current_dir(folder.path())
+        .env("GOFLAGS", "-mod=mod")
+        .output()
+        .unwrap();
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    true
+}
+
+#[test]
+fn a_go_plugin_passes_with_warnings_and_is_refused_in_process_alone() {
+    let setup = Setup::without_plugins().with("[plugin.gopher]\nisolation = \"in-process\"");
+    let library = setup.plugin_dir().join("gopher.so");
+    if !build(&library, &[]) {
+        return;
+    }
+    let found = validate(&library, None, 3, ".");
+    assert_eq!(
+        found.with(&["failed", "crashed", "skipped"]),
+        "",
+        "{}",
+        found.0
+    );
+    assert_eq!(
+        found.with(&["warning"]),
+        "file/exports, load/constructor-quiet"
+    );
+    let said = found.0.to_string();
+    assert!(
+        said.contains("the Go runtime") && said.contains("in-process"),
+        "{said}"
+    );
+    // The way out that is named for the exports works.
+    let hidden = setup.path("hidden.so");
+    let script = "-extldflags=-Wl,--version-script=exports.map";
+    build(&hidden, &["-ldflags", script]);
+    let found = validate(&hidden, None, 1, "file/exports");
+    assert_eq!(found.with(&["passed"]), "file/exports", "{}", found.0);
+
+    let run = |isolation: &str| {
+        let mut command = conductor(&["plugin", "run", "--isolation", isolation]);
+        command.arg(&library).output().unwrap()
+    };
+    assert_eq!(run("process").status.code(), Some(0));
+    let refused = run("in-process");
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(4), "{said}");
+    assert!(said.contains("it brings the Go runtime"), "{said}");
+    let host = setup.platform("g", "gopher", "{}").start();
+    host.wait("its failure", |m| m.failures("g", "load") >= 1.0);
+    host.wait_for_log("remove isolation = \"in-process\"");
+}
+
+const PLUGIN_C: &str = r#"#include "conductor_plugin.h"
+#include "_cgo_export.h"
+static void *create(const conductor_call_t *call, const char *config) { (void)call, (void)config; return goCreate(); }
+static void check(void *probe, const conductor_call_t *call) { (void)probe; goCheck((void *)call); }
+static void destroy(void *probe, const conductor_call_t *call) { (void)call; goDestroy(probe); }
+CONDUCTOR_PLUGIN("gopher", "1.0.0", "Gopher", "",
+                 .config_schema = "{\"type\": \"object\", \"additionalProperties\": false}",
+                 .create = create, .check = check, .destroy = destroy);
+"#;
+
+const PLUGIN_GO: &str = r#"package main
+
+// #include <stdlib.h>
+// #include "conductor_plugin.h"
+// static void report(void *call, char *text) { conductor_report((const conductor_call_t *)call, 0, text); }
+import "C"
+
+import (
+	"fmt"
+	"runtime"
+	"unsafe"
+)
+
+//export goCreate
+func goCreate() unsafe.Pointer { return C.malloc(1) }
+
+//export goCheck
+func goCheck(call unsafe.Pointer) {
+	text := C.CString(fmt.Sprintf("%d goroutines", runtime.NumGoroutine()))
+	C.report(call, text)
+	C.free(unsafe.Pointer(text))
+}
+
+//export goDestroy
+func goDestroy(probe unsafe.Pointer) { C.free(probe) }
+
+func main() {}
+"#;
