@@ -334,9 +334,9 @@ fn set_message(text: &mut String, message: &[u8]) {
     for chunk in cut.utf8_chunks() {
         text.extend(chunk.valid().chars().map(escaped));
         // A character cut in half by the limit is no fault of the plugin's.
-        if !chunk.invalid().is_empty()
-            && chunk.invalid().as_ptr_range().end != cut.as_ptr_range().end
-        {
+        let is_cut = message.len() > MAX_MESSAGE
+            && chunk.invalid().as_ptr_range().end == cut.as_ptr_range().end;
+        if !chunk.invalid().is_empty() && !is_cut {
             text.push(char::REPLACEMENT_CHARACTER);
         }
     }
@@ -361,6 +361,7 @@ mod tests {
         assert_eq!(message(b"two\nlines\x1b[31m"), "two\\nlines\\u{1b}[31m");
         assert_eq!(message("exe.\u{202e}gpj".as_bytes()), "exe.\\u{202e}gpj");
         assert_eq!(message(b"bad \xff byte"), "bad \u{fffd} byte");
+        assert_eq!(message(b"caf\xe9"), "caf\u{fffd}");
         let long = message("ä".repeat(2000).as_bytes());
         assert!(long.ends_with("ä … (cut)"), "{}", &long[long.len() - 20..]);
         assert!(long.len() < MAX_MESSAGE + 20);
