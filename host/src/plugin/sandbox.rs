@@ -187,8 +187,8 @@ pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
 /// # Errors
 /// When the kernel refuses a limit.
 #[cfg(target_os = "linux")]
-pub fn apply_limits(limits: &Limits) -> Result<Vec<String>, String> {
-    rlimits::apply(limits)
+pub fn apply_limits(policy: &Policy) -> Result<Vec<String>, String> {
+    rlimits::apply(policy)
 }
 
 /// Holds this process to the policy, as far as this OS has the means; answers what it could not be held to.

@@ -80,7 +80,7 @@ impl Confinement {
                 };
                 sandbox::apply(&policy).map(drop)
             }
-            Self::Limits => sandbox::apply_limits(&policy.limits).map(drop),
+            Self::Limits => sandbox::apply_limits(policy).map(drop),
             Self::Free => Ok(()),
         }
     }
