@@ -46,10 +46,10 @@ mod spawner;
 mod tests;
 mod watch;
 
-#[doc(hidden)]
-pub use self::watch::Watch;
 #[cfg(target_os = "linux")]
 pub use self::orphans::{OrphanReaper, plugins_share_this_process};
+#[doc(hidden)]
+pub use self::watch::Watch;
 pub use self::{child::child_main, spawner::use_program};
 #[cfg(target_os = "linux")]
 pub(crate) use self::{child::die_of_faults, process::describe as describe_end};
