@@ -25,7 +25,7 @@ use tracing_subscriber::{
 use crate::journal::{Journal, Socket};
 use crate::{
     allocator,
-    config::{Config, ConfigError, OwnAddress},
+    config::{Config, ConfigError, OwnAddress, Reading},
     inherited, library,
     log_text::LogText,
     plugin::worker,
@@ -276,6 +276,14 @@ impl Global {
             Some(file) => Config::read_for(file, own)?,
             None => Config::builtin_for(&program_folder()?, own),
         }))
+    }
+
+    /// The config that was asked for, or the built-in one, as far as it makes sense; for a host that serves at `own`.
+    fn reading_for(&self, own: &OwnAddress) -> Result<Reading, CliError> {
+        Ok(match &self.config_file {
+            Some(file) => Reading::of(file, own),
+            None => Config::builtin_for(&program_folder()?, own).into(),
+        })
     }
 
     /// Sends the log to standard error, for as long as what is returned lives.

@@ -87,8 +87,7 @@ impl Config {
     /// # Errors
     /// As [`Self::read`].
     pub fn read_for(path: &Path, own: &OwnAddress) -> Result<Self, ConfigError> {
-        let source = Source::read(path)?;
-        Self::from_source(source, path.parent().unwrap_or(Path::new("")), own)
+        Reading::of(path, own).into_result()
     }
 
     /// Reads a configuration from `text`, which messages call `name`; the folders in it are relative to `base_dir`.
@@ -133,23 +132,7 @@ impl Config {
     }
 
     fn from_source(source: Source, base_dir: &Path, own: &OwnAddress) -> Result<Self, ConfigError> {
-        let source = Arc::new(source);
-        match elements::read(&source, base_dir, own) {
-            Ok(parts) => Ok(Self {
-                host: parts.host,
-                breaker: parts.breaker,
-                resources: parts.resources,
-                trust: parts.trust,
-                plugins: parts.plugins,
-                platforms: parts.platforms,
-                warnings: parts.warnings,
-                maintenance: parts.maintenance,
-                is_builtin: false,
-                lock_file: Some(base_dir.join("plugins.lock")),
-                source,
-            }),
-            Err(faults) => Err(ConfigError::new(source, faults)),
-        }
+        Reading::of_source(source, base_dir, own).into_result()
     }
 
     /// What a library must be to be loaded, beyond the rules that hold on every host.
@@ -207,7 +190,7 @@ impl Config {
         ConfigError::unless_empty(&self.source, faults)
     }
 
-    /// Where a platform's `config` table is in the file, and what in it must not be shown.
+    /// Returns the place of a platform's `config` table in the file, and the secrets inside it.
     #[must_use]
     pub fn subject(&self, platform: &PlatformConfig) -> Subject {
         Subject {
@@ -240,6 +223,15 @@ impl Config {
         ConfigError::new(Arc::clone(&self.source), vec![fault])
     }
 
+    /// A mistake in what is found in the plugin folders.
+    #[must_use]
+    pub fn mistake_of_plugin_dirs(&self, message: &str, help: &str) -> ConfigError {
+        let places = self.source.places();
+        let place = places.value_at(&spans::path(&["host", "plugin_dirs"]));
+        let fault = Fault::new(format!("host.plugin_dirs: {message}"));
+        ConfigError::new(Arc::clone(&self.source), vec![fault.help(help).at(place)])
+    }
+
     /// Where in the file the value at `json_pointer` inside a platform's `config` table stands, or else its
     /// nearest parent that the file has.
     #[must_use]
@@ -248,6 +240,72 @@ impl Config {
         path.extend(spans::pointer(json_pointer));
         let place = self.source.places().value_at(&path);
         self.source.location(place.start)
+    }
+}
+
+/// A configuration file as far as it makes sense, and what is wrong with it.
+#[derive(Debug)]
+pub struct Reading {
+    /// The settings where the file is right; only for further judging if there is an `error`.
+    pub config: Option<Config>,
+    /// All that is wrong with its text and its shape.
+    pub error: Option<ConfigError>,
+}
+
+impl Reading {
+    /// Reads the configuration file at `path`, for a host that serves at `own`; the folders in it are relative to its own.
+    #[must_use]
+    pub fn of(path: &Path, own: &OwnAddress) -> Self {
+        match Source::read(path) {
+            Ok(source) => Self::of_source(source, path.parent().unwrap_or(Path::new("")), own),
+            Err(error) => Self {
+                config: None,
+                error: Some(error),
+            },
+        }
+    }
+
+    fn of_source(source: Source, base_dir: &Path, own: &OwnAddress) -> Self {
+        let source = Arc::new(source);
+        let (parts, faults) = elements::read(&source, base_dir, own);
+        let config = parts.map(|parts| Config {
+            host: parts.host,
+            breaker: parts.breaker,
+            resources: parts.resources,
+            trust: parts.trust,
+            plugins: parts.plugins,
+            platforms: parts.platforms,
+            warnings: parts.warnings,
+            maintenance: parts.maintenance,
+            is_builtin: false,
+            lock_file: Some(base_dir.join("plugins.lock")),
+            source: Arc::clone(&source),
+        });
+        Self {
+            config,
+            error: ConfigError::unless_empty(&source, faults).err(),
+        }
+    }
+
+    /// The config of a file without mistakes.
+    ///
+    /// # Errors
+    /// For every mistake in the file.
+    pub fn into_result(self) -> Result<Config, ConfigError> {
+        match (self.config, self.error) {
+            (Some(config), None) => Ok(config),
+            (_, Some(error)) => Err(error),
+            (None, None) => unreachable!("a file without mistakes makes sense"),
+        }
+    }
+}
+
+impl From<Config> for Reading {
+    fn from(config: Config) -> Self {
+        Self {
+            config: Some(config),
+            error: None,
+        }
     }
 }
 

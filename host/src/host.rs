@@ -10,8 +10,9 @@ use std::{
 };
 
 use self::{
-    assembly::Assembly,
+    assembly::{Assembly, Reasons},
     calendar::Calendar,
+    judging::{Judge, Rejection},
     operator::Operator,
     serving::{Served, log_samples, serve},
     workers::WorkerWatch,
@@ -22,9 +23,11 @@ use crate::{
     actor::Actor,
     board::Board,
     clock::Clock,
-    config::Config,
+    config::{Config, Reading},
     guard::Shared,
-    library::{Catalog, Changes, PluginChange, Refusal, StateFolder, StateLock, Store, Watch},
+    library::{
+        Catalog, Changes, Libraries, PluginChange, Refusal, StateFolder, StateLock, Store, Watch,
+    },
     metrics::Metrics,
     plugin::{loader::Loader, quarantine::Quarantine, record::Record},
     redaction,
@@ -92,7 +95,7 @@ impl Host {
         let setup = Setup {
             shared: Arc::clone(&shared),
             board: Arc::clone(&board),
-            plan: assembly.plan(config),
+            plan: assembly.plan(config, &Reasons::default()),
         };
         take_in(config);
         let (calendar, wake) = Calendar::new(Arc::clone(&shared), Arc::clone(&board));
@@ -138,13 +141,19 @@ impl Host {
         let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let metrics = self.metrics();
         crate::maintenance::Zone::read_again();
-        match read() {
+        let judged = read().and_then(|reading| {
+            let judged = self.assembly.judge(reading);
+            judged.map_err(|error| error.to_plain())
+        });
+        match judged {
             Ok(config) => {
                 take_in(&config);
                 self.assembly.look_for_libraries(&config);
-                // Files and folders were waited for above; from here on, nothing is.
+                // A library that came just now, or one that runs although its file was replaced, was not asked yet.
+                let refused = self.assembly.refused(&config);
+                // Files, folders and plugins were waited for above; from here on, nothing is.
                 let _takes_effect = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
-                let plan = self.assembly.plan(&config);
+                let plan = self.assembly.plan(&config, &refused);
                 self.calendar.follow(&config.maintenance);
                 self.scheduler.follow(plan);
                 metrics.config_loaded(self.shared.clock.now());
@@ -255,8 +264,8 @@ pub struct Doors {
     pub tail: Tail,
 }
 
-/// Reads the config, or says all that is wrong with it.
-pub type ReadConfig = Arc<dyn Fn() -> Result<Arc<Config>, String> + Send + Sync>;
+/// Reads the config as far as it makes sense, or says why there is nothing to read.
+pub type ReadConfig = Arc<dyn Fn() -> Result<Reading, String> + Send + Sync>;
 
 /// Runs a host with its server until `shutdown` resolves.
 ///
@@ -351,7 +360,7 @@ async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator
 pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
     let parts = Parts::of(config, Tail::default(), Security::default())?;
     take_in(config);
-    let plan = parts.assembly.plan(config);
+    let plan = parts.assembly.plan(config, &Reasons::default());
     Calendar::new(Arc::clone(&parts.shared), Arc::clone(&parts.board))
         .0
         .follow(&config.maintenance);
@@ -364,6 +373,27 @@ pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
         record.leaving();
     }
     Ok(parts.board.status())
+}
+
+/// Judges a config as a host does before it goes by it.
+///
+/// # Errors
+/// All that is wrong with it, or that there is no place for private copies.
+pub(crate) fn judge(reading: Reading) -> Result<Arc<Config>, Rejection> {
+    let judge = Judge::new(Clock::start());
+    judge.reading(reading, Vec::new(), |config| {
+        match loader(config, Clock::start()) {
+            Ok(loader) => (loader.catalog().found(), Some(loader)),
+            Err(refusal) => {
+                let libraries = Libraries {
+                    dirs: config.host.plugin_dirs.clone(),
+                    refused: vec![refusal],
+                    ..Libraries::default()
+                };
+                (libraries, None)
+            }
+        }
+    })
 }
 
 /// The libraries the config's plugins are found in, and what loads them.

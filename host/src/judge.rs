@@ -27,7 +27,7 @@ pub struct Candidate {
     pub subject: Subject,
 }
 
-/// What is wrong with a config, or with the plugin that was given it.
+/// A reason not to accept a config.
 #[derive(Clone, Debug)]
 pub enum Finding {
     /// It does not keep to the plugin's schema.
@@ -42,21 +42,21 @@ pub enum Finding {
     NotTried,
 }
 
-/// What the trials of one plugin's configs came to.
+/// Result of the trials of one plugin's configs.
 #[derive(Debug)]
 pub struct Verdict {
-    /// What the plugin says of itself.
+    /// The plugin's description of itself.
     pub description: Description,
     /// For each candidate, what is wrong with it.
     pub findings: Vec<Option<Finding>>,
 }
 
-/// How trials are made.
+/// Terms of the trials.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
-    /// Whether probes are created.
+    /// Create probes, and drop them.
     pub creates: bool,
-    /// How many trials are under way at a time.
+    /// Number of trials under way at a time.
     pub at_once: usize,
     /// The longest that one may take.
     pub each: Duration,
@@ -71,8 +71,8 @@ impl Terms {
         Self {
             creates,
             at_once: call_threads.max(1),
-            each: Duration::from_secs(10),
-            all: Duration::from_secs(60),
+            each: Duration::from_secs(5),
+            all: Duration::from_secs(30),
         }
     }
 }
@@ -223,7 +223,7 @@ impl<P> Drop for Session<P> {
     }
 }
 
-/// How many configs are tried together at the most, and how many bytes they have in all before the last of them.
+/// Largest number of configs that are tried together, and of bytes in all of them but the last.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
 /// So many configs of a plugin that hang or kill its worker are each named; the rest are not tried.

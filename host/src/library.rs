@@ -41,7 +41,7 @@ mod tests;
 mod trust;
 mod watch;
 
-pub use catalog::Catalog;
+pub use catalog::{Catalog, Libraries};
 pub use changes::{Changes, PluginChange};
 pub use exports::exports;
 pub(crate) use folders::{default_folders, program_folder};

@@ -117,7 +117,7 @@ pub struct ProbeSpec {
     pub platform: Arc<str>,
     /// The platform's config as JSON text, with secrets in it.
     pub config: Arc<str>,
-    /// What its calls try out, where they make no checks.
+    /// A trial to make in place of checks.
     pub trial: Option<Arc<Trial>>,
 }
 
@@ -138,7 +138,7 @@ impl ProbeSpec {
 pub struct Trial {
     /// Where the config is, and what in it must not be shown.
     pub subject: Subject,
-    /// Whether a probe is created with it.
+    /// Create a probe with it, and drop that.
     pub creates: bool,
 }
 
@@ -266,7 +266,7 @@ pub struct Failure {
     pub kind: ErrorType,
     /// What went wrong, for people; under the same limits as a report's message.
     pub message: String,
-    /// How a config does not keep to the plugin's schema, where a [`Trial`] found that.
+    /// Violations of the plugin's schema that a [`Trial`] found.
     pub violations: Vec<Violation>,
 }
 

@@ -8,7 +8,7 @@ use jsonschema::{PatternOptions, Validator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::config::{spans::pointer, wording::shorten};
+use crate::config::wording::shorten;
 use explain::Explainer;
 
 mod explain;
@@ -19,17 +19,17 @@ mod tests;
 /// One way in which a value does not keep to a schema.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Violation {
-    /// Where it is: the keys and list indices from the root of the file.
+    /// Its place: the keys and list indices from the root of the file.
     pub path: Vec<String>,
-    /// Whether the key at the end of the path is wrong, rather than its value.
+    /// The key at the end of the path is wrong, rather than its value.
     pub at_key: bool,
-    /// What is wrong, with the full name of the key.
+    /// The mistake, with the full name of the key.
     pub message: String,
-    /// What to do about it.
+    /// The cure.
     pub help: Option<String>,
 }
 
-/// Where a value is, and what in it must not be shown.
+/// Place of a value in its file, and the secrets inside it.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Subject {
     /// The path of the value in its file, as in `platform`, `shop`, `config`.
@@ -38,7 +38,7 @@ pub struct Subject {
     pub hidden: Vec<Vec<String>>,
 }
 
-/// Why a JSON value cannot be used as a schema.
+/// A JSON value that cannot be used as a schema.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "its config schema is not valid: {what} (at {at:?}); the plugin must be corrected, not the configuration"
@@ -97,7 +97,7 @@ impl CompiledSchema {
             return Vec::new();
         }
         let mut violations: Vec<Violation> = Vec::new();
-        for (_, found) in self.errors(value, subject).take(MAX_ERRORS) {
+        for found in self.errors(value, subject).take(MAX_ERRORS) {
             for violation in found {
                 // A schema that says the same thing twice finds the same mistake twice.
                 if !violations.contains(&violation) {
@@ -112,21 +112,20 @@ impl CompiledSchema {
         violations
     }
 
-    /// Each error of the validator's, explained, with the path inside `value` that it is about.
+    /// Each error of the validator's, explained.
     pub(crate) fn errors<'a>(
         &'a self,
         value: &'a Value,
         subject: &'a Subject,
-    ) -> impl Iterator<Item = (Vec<String>, Vec<Violation>)> + 'a {
+    ) -> impl Iterator<Item = Vec<Violation>> + 'a {
         let explainer = Explainer {
             schema: &self.schema,
             value,
             subject,
         };
         self.validator.iter_errors(value).map(move |error| {
-            let path = pointer(error.instance_path().as_str()).collect();
             let violations = explainer.violations(&error).into_iter();
-            (path, violations.map(Violation::bounded).collect())
+            violations.map(Violation::bounded).collect()
         })
     }
 }

@@ -8,11 +8,8 @@ use serde_json::{Value, json};
 use super::{CliError, Exit, Global, print};
 use crate::{
     clock::Clock,
-    config::{self, for_editors, web::WebConfig},
-    host::{
-        self,
-        judging::{Judge, mistakes},
-    },
+    config::{self, OwnAddress, for_editors, web::WebConfig},
+    host,
 };
 
 #[derive(Subcommand)]
@@ -39,47 +36,31 @@ pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> 
 }
 
 fn check(global: &Global, web: &super::WebConfigFile) -> Result<Exit, CliError> {
-    let config = global.config()?;
+    let reading = global.reading_for(&OwnAddress::default())?;
     let web_config = web.file.as_deref().map(check_web).transpose()?;
-    for warning in config.warnings.iter().chain(web_config.iter().flatten()) {
+    let warnings = reading.config.iter().flat_map(|config| &config.warnings);
+    for warning in warnings.chain(web_config.iter().flatten()) {
         eprintln!("warning: {warning}");
     }
-    let loader = host::loader(&config, Clock::start())
-        .map_err(|refusal| CliError::Other(refusal.to_string()))?;
-    let libraries = loader.catalog().libraries();
-    let ids: Vec<_> = libraries
-        .iter()
-        .map(|library| library.manifest.id.as_str())
-        .collect();
-    config.check_plugins(&ids)?;
-    let judge = Judge::new(Clock::start());
-    let mut exit = Exit::Ok;
-    for id in config.plugins_in_use() {
-        let how = host::how(&config, id);
-        let library = loader.library(id);
-        match library.and_then(|library| judge.platforms(&config, &library, &how, true)) {
-            Ok(wrong) => {
-                for (platform, finding) in wrong {
-                    CliError::Config(mistakes(&config, platform, finding)).print();
-                    exit = Exit::Config;
-                }
-            }
-            Err(error) => {
-                eprintln!("plugin {id}: {error}");
-                exit = Exit::Refused;
-            }
+    let config = match host::judge(reading) {
+        Ok(config) => config,
+        Err(rejection) => {
+            let exit = match rejection.only_loading {
+                true => Exit::Refused,
+                false => Exit::Config,
+            };
+            CliError::Config(rejection.error).print();
+            return Ok(exit);
         }
-    }
-    if exit == Exit::Ok {
-        let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-        print(&format!(
-            "{}: ok, {}, {}\n",
-            config.source.name(),
-            count(config.platforms.len(), "platform"),
-            count(config.plugins_in_use().len(), "plugin")
-        ))?;
-    }
-    Ok(exit)
+    };
+    let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
+    print(&format!(
+        "{}: ok, {}, {}\n",
+        config.source.name(),
+        count(config.platforms.len(), "platform"),
+        count(config.plugins_in_use().len(), "plugin")
+    ))?;
+    Ok(Exit::Ok)
 }
 
 fn schema(global: &Global) -> Result<(), CliError> {

@@ -6,7 +6,7 @@ use tokio::sync::mpsc;
 
 use super::{CliError, DEFAULT_ADDRESS, Exit, Global, print_styled, status};
 use crate::{
-    config::{Config, OwnAddress, PlatformConfig},
+    config::{Config, OwnAddress, PlatformConfig, Reading},
     host::{self, Doors},
     plugin::sandbox,
     server::{ExternalUrl, ListenAddress, Security},
@@ -68,12 +68,13 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
 }
 
 fn once(global: &Global) -> Result<Exit, CliError> {
-    let config = without_platforms(global.config()?, |platform| {
+    let config = accepted(global.reading_for(&OwnAddress::default())?)?;
+    let config = without_platforms(config, |platform| {
         let is_own = platform.secrets.name_own_address;
         is_own
             .then_some("run --once serves nothing, so there is no page or port of its own to check")
     });
-    let status = host::check_once(&config).map_err(CliError::Other)?;
+    let status = host::check_once(&Arc::new(config)).map_err(CliError::Other)?;
     print_styled(&status::text(&status, status::Coloring::detect()))?;
     Ok(status::exit(&status))
 }
@@ -98,7 +99,7 @@ fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
         let (global, security) = (global.clone(), security.clone());
         move || read_config(&global, address, &security)
     };
-    let config = &read_config()?;
+    let config = &Arc::new(accepted(read_config()?)?);
     // One thread serves HTTP, so that a flood of requests cannot take the other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -150,22 +151,37 @@ fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
     Ok(None)
 }
 
+/// Returns the config of a file without mistakes in its text and shape; else the error has those that the plugins find, too.
+/// Mistakes that only plugins find do not keep other platforms from being watched.
+fn accepted(reading: Reading) -> Result<Config, CliError> {
+    if reading.error.is_none() {
+        return Ok(reading.into_result()?);
+    }
+    match host::judge(reading) {
+        Ok(config) => Ok(Arc::unwrap_or_clone(config)),
+        Err(rejection) => Err(rejection.error.into()),
+    }
+}
+
 /// Reads the config for a host that serves at `address`, from the same file each time.
 fn read_config(
     global: &Global,
     address: SocketAddr,
     security: &Security,
-) -> Result<Arc<Config>, CliError> {
+) -> Result<Reading, CliError> {
     let own = OwnAddress::of(address, security.scheme());
-    let config = global.config_for(&own)?;
+    let reading = global.reading_for(&own)?;
     if security.lets_everybody_in() {
-        return Ok(config);
+        return Ok(reading);
     }
-    Ok(without_platforms(config, |platform| {
-        asks_own_page(platform).then_some(
-            "it asks for ${self.url} with neither ca_file, headers nor expect_status, which the web config's TLS or passwords refuse",
-        )
-    }))
+    let config = reading.config.map(|config| {
+        without_platforms(config, |platform| {
+            asks_own_page(platform).then_some(
+                "it asks for ${self.url} with neither ca_file, headers nor expect_status, which the web config's TLS or passwords refuse",
+            )
+        })
+    });
+    Ok(Reading { config, ..reading })
 }
 
 /// Returns whether a platform watches the host's own page without a CA, a password or another expected status, as that of
@@ -180,15 +196,15 @@ fn asks_own_page(platform: &PlatformConfig) -> bool {
 
 /// The config without the platforms that there is a reason to leave out, which is logged.
 fn without_platforms(
-    mut config: Arc<Config>,
+    mut config: Config,
     reason: impl Fn(&PlatformConfig) -> Option<&'static str>,
-) -> Arc<Config> {
+) -> Config {
     if config
         .platforms
         .iter()
         .any(|platform| reason(platform).is_some())
     {
-        Arc::make_mut(&mut config).platforms.retain(|platform| {
+        config.platforms.retain(|platform| {
             let reason = reason(platform);
             if let Some(reason) = reason {
                 tracing::info!(platform = platform.name, "left out: {reason}");
@@ -289,7 +305,8 @@ mod tests {
                 log_level: crate::cli::LogLevel::Info,
                 log_format: crate::cli::LogFormat::Text,
             };
-            read_config(&global, address, security).unwrap()
+            let reading = read_config(&global, address, security).unwrap();
+            reading.into_result().unwrap()
         };
         let open = read(None, &Security::default());
         assert_eq!(names(&open), ["disk", "self-http", "self-port"]);

@@ -9,10 +9,11 @@ mod maintenance;
 pub(super) mod platform;
 pub(super) mod plugin;
 pub(super) mod resources;
+mod salvage;
 pub(super) mod size;
 pub(super) mod trust;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -81,13 +82,17 @@ pub(super) struct Parts {
     pub(super) maintenance: Vec<Window>,
 }
 
-/// Reads the settings from a file, or says all that is wrong with it.
+/// Reads the settings from a file, and says all that is wrong with it. Where something is, the settings are those of what is
+/// right, for the rest to be judged; `None` where that cannot be told.
 pub(super) fn read(
     source: &Source,
     base_dir: &Path,
     own: &OwnAddress,
-) -> Result<Parts, Vec<Fault>> {
-    let (mut values, places) = syntax::parse(source.text())?;
+) -> (Option<Parts>, Vec<Fault>) {
+    let (mut values, places) = match syntax::parse(source.text()) {
+        Ok(parsed) => parsed,
+        Err(faults) => return (None, faults),
+    };
     let (mut faults, misshapen) = schema::own_faults(&values, &places);
     if values["platform"]
         .as_object()
@@ -96,34 +101,37 @@ pub(super) fn read(
     {
         faults.push(no_platform(source));
     }
-    if !drop_platforms(&mut values, &misshapen) {
-        return Err(faults);
+    if !salvage::drop_misshapen(&mut values, &misshapen) {
+        return (None, faults);
     }
     let (mut secrets, found) = look_up_secrets(&mut values, base_dir, own, &places);
-    faults.extend(found.faults);
+    let unresolved = found.unresolved;
+    faults.extend(found.lookup.faults);
     let written = match serde_json::from_value::<Written>(values) {
         Ok(written) => written,
+        // What was taken out is missing.
+        Err(_) if !misshapen.is_empty() => return (None, faults),
         Err(error) => {
             faults.push(Fault::new(format!("it does not fit its schema: {error}")).at(0..0));
-            return Err(faults);
+            return (None, faults);
         }
     };
     let mut parts = written.resolve(source, base_dir, Check::new(&places, &mut faults));
+    // What is known to be wrong with them would only be said again.
+    parts
+        .platforms
+        .retain(|platform| !unresolved.contains(&platform.name));
     for platform in &mut parts.platforms {
         platform.secrets = secrets.remove(&platform.name).unwrap_or_default();
     }
-    let warnings = found.warnings.into_iter();
+    let warnings = found.lookup.warnings.into_iter();
     parts.warnings = warnings
         .map(|(place, text)| format!("{}: {text}", source.location(place.start)))
         .collect();
     parts
         .warnings
         .extend(unsearched_folder(source, base_dir, &parts.host));
-    if faults.is_empty() {
-        Ok(parts)
-    } else {
-        Err(faults)
-    }
+    (Some(parts), faults)
 }
 
 impl Written {
@@ -196,40 +204,35 @@ fn unsearched_folder(source: &Source, base_dir: &Path, host: &HostConfig) -> Opt
     })
 }
 
+/// Result of looking the secrets up.
+struct LookedUp<'a> {
+    lookup: Lookup<'a>,
+    /// The platforms with a secret that could not be looked up.
+    unresolved: BTreeSet<String>,
+}
+
 /// Puts secrets where platforms' configs ask for them; answers which there are, by platform.
 fn look_up_secrets<'a>(
     values: &mut Value,
     base_dir: &'a Path,
     own: &'a OwnAddress,
     places: &'a Place,
-) -> (BTreeMap<String, Secrets>, Lookup<'a>) {
+) -> (BTreeMap<String, Secrets>, LookedUp<'a>) {
     let mut lookup = Lookup::new(base_dir, own, places);
+    let (mut secrets, mut unresolved) = (BTreeMap::new(), BTreeSet::new());
     let platforms = values.get_mut("platform").and_then(Value::as_object_mut);
-    let secrets = platforms
-        .into_iter()
-        .flatten()
-        .filter_map(|(name, platform)| {
-            let base = spans::path(&["platform", name, "config"]);
-            let config = platform.get_mut("config")?;
-            Some((name.clone(), lookup.resolve(config, &base)))
-        })
-        .collect();
-    (secrets, lookup)
-}
-
-/// Takes the platforms out that have a mistake of shape, so that the others can be checked further; false if a
-/// mistake stands where everything depends on it.
-fn drop_platforms(values: &mut Value, misshapen: &[Vec<String>]) -> bool {
-    misshapen.iter().all(|path| match path.as_slice() {
-        [section, name, ..] if section == "platform" => values
-            .get_mut("platform")
-            .and_then(Value::as_object_mut)
-            .is_some_and(|platforms| {
-                platforms.remove(name);
-                true
-            }),
-        _ => false,
-    })
+    for (name, platform) in platforms.into_iter().flatten() {
+        let base = spans::path(&["platform", name, "config"]);
+        let Some(config) = platform.get_mut("config") else {
+            continue;
+        };
+        let before = lookup.faults.len();
+        secrets.insert(name.clone(), lookup.resolve(config, &base));
+        if lookup.faults.len() > before {
+            unresolved.insert(name.clone());
+        }
+    }
+    (secrets, LookedUp { lookup, unresolved })
 }
 
 fn no_platform(source: &Source) -> Fault {

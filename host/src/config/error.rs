@@ -48,6 +48,26 @@ impl ConfigError {
         }
     }
 
+    /// All the mistakes of the errors, which are about one file; `None` of none.
+    pub(crate) fn joined(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let mut errors = errors.into_iter();
+        let mut joined = errors.next()?;
+        let mut left_out = joined.left_out;
+        for error in errors {
+            left_out += error.left_out;
+            joined.faults.extend(error.faults);
+        }
+        let source = joined.faults.iter().find_map(|fault| fault.source.clone());
+        match source {
+            Some(source) => {
+                let all = Self::new(source, joined.faults);
+                left_out += all.left_out;
+                Some(Self { left_out, ..all })
+            }
+            None => Some(joined),
+        }
+    }
+
     /// A mistake that no place in the file is to blame for.
     pub(super) fn of_file(name: &str, fault: Fault, cause: Option<io::Error>) -> Self {
         Self {
@@ -218,4 +238,4 @@ impl Diagnostic for Fault {
 }
 
 /// More mistakes than this have one cause, and would only hide it.
-const MOST_SHOWN: usize = 20;
+const MOST_SHOWN: usize = 100;

@@ -58,7 +58,7 @@ impl InlineConfig {
         })
     }
 
-    /// Where the config is in what was written, and what in it must not be shown.
+    /// Returns the place of the config in what was written, and the secrets inside it.
     #[must_use]
     pub fn subject(&self) -> Subject {
         Subject {

@@ -19,15 +19,15 @@ pub fn json_schema() -> Value {
     OWN.schema().clone()
 }
 
-/// What is wrong with the whole file's shape, and the paths of the values concerned.
+/// Returns the mistakes in the whole file's shape, and the paths of the keys and values concerned.
 pub(super) fn own_faults(values: &Value, places: &Place) -> (Vec<Fault>, Vec<Vec<String>>) {
     let mut faults = Vec::new();
     let mut paths = Vec::new();
     // Secrets were not looked up yet, so there are none to hide.
     let subject = Subject::default();
-    for (path, violations) in OWN.errors(values, &subject) {
+    for violations in OWN.errors(values, &subject) {
+        paths.extend(violations.iter().map(|violation| violation.path.clone()));
         faults.extend(placed(violations, places));
-        paths.push(path);
     }
     (faults, paths)
 }

@@ -13,7 +13,10 @@ use super::judging::{Judge, mistakes};
 use crate::{
     board::Board,
     breaker,
-    config::{self, BreakerConfig, Config, PlatformConfig, PluginConfig, ResourcesConfig},
+    config::{
+        self, BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading,
+        ResourcesConfig,
+    },
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
     judge::Finding,
     library::{Catalog, Store, Vetted},
@@ -38,7 +41,7 @@ pub(super) struct Assembly {
 }
 
 /// Why platforms' configs are not taken, by the platform's name.
-type Reasons = BTreeMap<String, Arc<str>>;
+pub(super) type Reasons = BTreeMap<String, Arc<str>>;
 
 /// What there is a guard for.
 #[derive(Default)]
@@ -103,9 +106,24 @@ impl Assembly {
             .reconfigure(dirs, are_default, config.policy());
     }
 
-    /// What the scheduler is to look after under this config.
-    pub(super) fn plan(&self, config: &Arc<Config>) -> Plan {
-        let refused = self.refused(config);
+    /// Judges a config with the libraries that it would be run with, and changes nothing.
+    ///
+    /// # Errors
+    /// All that is wrong with it.
+    pub(super) fn judge(&self, reading: Reading) -> Result<Arc<Config>, ConfigError> {
+        let catalog = Arc::clone(self.catalog());
+        let libraries = move |config: &Config| {
+            let host = &config.host;
+            let (dirs, are_default) = (&host.plugin_dirs, host.plugin_dirs_are_default);
+            (catalog.preview(dirs, are_default, config.policy()), ())
+        };
+        let hidden = self.security.private_files();
+        let judged = self.judge.reading(reading, hidden, libraries);
+        judged.map_err(|rejection| rejection.error)
+    }
+
+    /// What the scheduler is to look after under this config; `refused` are platforms whose config is not taken.
+    pub(super) fn plan(&self, config: &Arc<Config>, refused: &Reasons) -> Plan {
         *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = hidden(config);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *made);
@@ -119,7 +137,7 @@ impl Assembly {
         let platforms: Vec<_> = config
             .platforms
             .iter()
-            .map(|platform| self.platform(platform, &old, &mut made, &refused))
+            .map(|platform| self.platform(platform, &old, &mut made, refused))
             .collect();
         self.forget(&old, &made);
         self.shared.starvation.set_platforms(platforms.len());
@@ -141,7 +159,7 @@ impl Assembly {
     }
 
     /// The platforms whose config the plugin that runs does not take, and why.
-    fn refused(&self, config: &Config) -> Reasons {
+    pub(super) fn refused(&self, config: &Config) -> Reasons {
         let running = |id: &str| {
             let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
             made.plugins.get(id)?.guard.running()

@@ -1,22 +1,29 @@
-//! What plugins say to platforms' configs: tried out in throw-away workers, remembered, and put in its place in the file.
+//! The judge of configs: `config check`, `run`, a reload and every load of a library go by what it says.
+//!
+//! Plugins' parts are tried out in throw-away workers, those that were accepted are remembered, and whatever is wrong is put
+//! in its place in the file.
 
 use std::{
     collections::HashSet,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    path::PathBuf,
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc},
+    thread,
+    time::Duration,
 };
 
 use sha2::{Digest as _, Sha256};
 
 use crate::{
     clock::Clock,
-    config::{Config, ConfigError, PlatformConfig},
+    config::{Config, ConfigError, PlatformConfig, Reading},
     judge::{self, Candidate, Finding, Terms},
-    library::Vetted,
+    library::{Libraries, Vetted},
     metrics::ErrorType,
     plugin::{
         LoadError,
         loader::{self, How},
     },
+    redaction,
 };
 
 /// Judges configs, and remembers those that were accepted.
@@ -117,6 +124,155 @@ fn key(vetted: &Vetted, how: &How, candidate: &Candidate, creates: bool) -> Key 
     half.try_into().unwrap_or_default()
 }
 
+/// Why a config was not accepted.
+#[derive(Debug)]
+pub(crate) struct Rejection {
+    /// All that is wrong with it.
+    pub(crate) error: ConfigError,
+    /// The file is right, only libraries do not load.
+    pub(crate) only_loading: bool,
+}
+
+impl From<ConfigError> for Rejection {
+    fn from(error: ConfigError) -> Self {
+        Self {
+            error,
+            only_loading: false,
+        }
+    }
+}
+
+impl Judge {
+    /// Judges a config with these libraries, and all that is right in a file with mistakes; its secrets are kept out of what
+    /// plugins say from now on. `hidden` are further files that no plugin may read, and what comes with the libraries is kept until they were asked.
+    ///
+    /// # Errors
+    /// All that is wrong, in the text, in its shape, and by what the plugins say.
+    pub(crate) fn reading<K>(
+        &self,
+        reading: Reading,
+        hidden: Vec<PathBuf>,
+        libraries: impl FnOnce(&Config) -> (Libraries, K) + Send + 'static,
+    ) -> Result<Arc<Config>, Rejection> {
+        let (config, of_shape) = match (reading.config, reading.error) {
+            (Some(config), of_shape) => (Arc::new(config), of_shape),
+            (None, Some(error)) => return Err(error.into()),
+            (None, None) => unreachable!("a file without mistakes makes sense"),
+        };
+        redaction::learn(config.platforms.iter().flat_map(|p| p.secrets.texts()));
+        let (tell, told) = mpsc::channel();
+        let (judge, judged) = (self.clone(), Arc::clone(&config));
+        let judging = thread::Builder::new()
+            .name("judge".to_owned())
+            .spawn(move || {
+                // The receiver may be gone: a plugin folder may be on a disk that does not answer.
+                let (libraries, _keeps_copies) = libraries(&judged);
+                let _ = tell.send(judge.plugins(&judged, &hidden, &libraries));
+            });
+        let verdict = match judging {
+            Ok(_) => told.recv_timeout(PATIENCE).ok(),
+            Err(_) => None,
+        };
+        let verdict = verdict.unwrap_or_else(|| {
+            let what = format!(
+                "the plugins could not be asked within {}",
+                humantime::format_duration(PATIENCE)
+            );
+            Verdict {
+                mistakes: vec![config.mistake_of_plugin_dirs(
+                    &what,
+                    "is a plugin folder on a disk that does not answer?",
+                )],
+                only_loading: false,
+            }
+        });
+        let only_loading = of_shape.is_none() && verdict.only_loading;
+        match ConfigError::joined(of_shape.into_iter().chain(verdict.mistakes)) {
+            Some(error) => Err(Rejection {
+                error,
+                only_loading,
+            }),
+            None => Ok(config),
+        }
+    }
+
+    /// Asks all plugins at the same time what they say to their platforms' configs.
+    fn plugins(&self, config: &Config, hidden: &[PathBuf], libraries: &Libraries) -> Verdict {
+        let known: Vec<_> = libraries.by_id.keys().map(String::as_str).collect();
+        let unknown = config.check_plugins(&known).err();
+        let missing = config
+            .plugins_in_use()
+            .into_iter()
+            .any(|id| !known.contains(&id));
+        let searched = missing.then(|| {
+            let searched = format!("searched for plugins: {}", libraries.searched());
+            config.mistake_of_plugin_dirs(
+                &searched,
+                "put the missing libraries into one of the folders",
+            )
+        });
+        let mut mistakes: Vec<_> = unknown.into_iter().chain(searched).collect();
+        let mut only_loading = mistakes.is_empty();
+        thread::scope(|scope| {
+            let ask = |id: &str| {
+                let library = libraries.by_id.get(id)?;
+                let mut how = super::how(config, id);
+                how.hidden.extend_from_slice(hidden);
+                let ask = move || self.platforms(config, library, &how, true);
+                Some((id.to_owned(), scope.spawn(ask)))
+            };
+            let asked: Vec<_> = config
+                .plugins_in_use()
+                .into_iter()
+                .filter_map(ask)
+                .collect();
+            for (id, answer) in asked {
+                match answer.join() {
+                    Ok(Ok(wrong)) => {
+                        only_loading &= wrong.is_empty();
+                        let wrong = wrong.into_iter();
+                        mistakes.extend(
+                            wrong.map(|(platform, found)| self::mistakes(config, platform, found)),
+                        );
+                    }
+                    Ok(Err(error)) => mistakes.extend(does_not_load(config, &id, &error)),
+                    Err(_) => {
+                        let error = LoadError {
+                            kind: ErrorType::Load,
+                            message: "judging its configs failed: internal error".to_owned(),
+                            detail: None,
+                        };
+                        mistakes.extend(does_not_load(config, &id, &error));
+                    }
+                }
+            }
+        });
+        Verdict {
+            only_loading: only_loading && !mistakes.is_empty(),
+            mistakes,
+        }
+    }
+}
+
+/// Mistakes that the plugins find.
+struct Verdict {
+    mistakes: Vec<ConfigError>,
+    only_loading: bool,
+}
+
+/// A library that does not load, as a mistake of the first platform that needs it.
+fn does_not_load(config: &Config, id: &str, error: &LoadError) -> Option<ConfigError> {
+    let mut platforms = config.platforms.iter().filter(|p| p.plugin == id);
+    let first = platforms.next()?;
+    let more = match platforms.count() {
+        0 => String::new(),
+        1 => " (one more platform needs it)".to_owned(),
+        more => format!(" ({more} more platforms need it)"),
+    };
+    let message = format!("plugin {id} does not load{more}: {error}");
+    Some(config.mistake_of_platform(first, &message, "correct or replace its library"))
+}
+
 /// A finding as mistakes in the file.
 pub(crate) fn mistakes(
     config: &Config,
@@ -156,3 +312,6 @@ pub(crate) fn mistakes(
     };
     config.mistake_of_platform(platform, &message, help)
 }
+
+/// The longest a whole config may take to be judged: more than its plugins may take, which are asked at the same time.
+const PATIENCE: Duration = Duration::from_secs(60);

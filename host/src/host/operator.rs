@@ -170,7 +170,7 @@ mod tests {
         let host = Arc::new(Host::start(&config, Tail::default(), Security::default()).unwrap());
         let operator = Operator {
             host: Arc::clone(&host),
-            read_config: Arc::new(move || Ok(Arc::clone(&config))),
+            read_config: Arc::new(move || Ok(Config::clone(&config).into())),
             refused: Mutex::default(),
         };
         let reload = host.reload.lock().unwrap();

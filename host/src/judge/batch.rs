@@ -20,7 +20,7 @@ pub(super) struct Batch {
 #[derive(Default)]
 struct State {
     stages: Vec<Stage>,
-    /// How many of them are over.
+    /// Number of those that are over.
     over: usize,
     /// The number of the first trial of this batch; calls of earlier ones may still come back.
     first: u64,
@@ -37,14 +37,14 @@ enum Stage {
     Over(Result<(), Failure>),
 }
 
-/// How a batch ended.
+/// Result of a batch.
 pub(super) struct Outcome {
     pub(super) ends: Vec<End>,
     /// The worker died.
     pub(super) ended: Option<Ended>,
 }
 
-/// How one trial ended.
+/// End of one trial.
 #[derive(Debug, PartialEq)]
 pub(super) enum End {
     Passed,
@@ -56,7 +56,7 @@ pub(super) enum End {
 }
 
 impl Outcome {
-    /// How many trials were under way when the worker died.
+    /// Returns the number of trials that were under way when the worker died.
     pub(super) fn died(&self) -> usize {
         self.ends.iter().filter(|end| **end == End::Died).count()
     }
@@ -221,5 +221,5 @@ impl Caller for Batch {
     }
 }
 
-/// How often deadlines are looked at.
+/// Period at which deadlines are looked at.
 const TICK: Duration = Duration::from_millis(10);

@@ -29,11 +29,11 @@ pub struct Catalog {
     /// Locked for as long as a look lasts.
     looks: Mutex<Looks>,
     /// What the last look found. Vetting reads whole files, and whoever looks at the catalog does not wait for that.
-    found: Mutex<Found>,
+    found: Mutex<Libraries>,
 }
 
 /// What one look needs of those before.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Looks {
     settings: Settings,
     /// Everything that was never seen before is vetted at the next look, as it is.
@@ -45,21 +45,72 @@ struct Looks {
     told: Told,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Settings {
     dirs: Vec<PathBuf>,
     are_default: bool,
     policy: Policy,
 }
 
-#[derive(Debug, Default)]
-struct Found {
-    dirs: Vec<PathBuf>,
+/// Libraries that a look through the plugin folders found.
+#[derive(Clone, Debug, Default)]
+pub struct Libraries {
+    /// The folders that were searched.
+    pub dirs: Vec<PathBuf>,
     /// Those of them that do not exist.
-    missing: Vec<PathBuf>,
-    are_default: bool,
-    by_id: BTreeMap<String, Arc<Vetted>>,
-    refused: Vec<Refusal>,
+    pub missing: Vec<PathBuf>,
+    /// The config names no folders.
+    pub are_default: bool,
+    /// The library of each plugin, by id.
+    pub by_id: BTreeMap<String, Arc<Vetted>>,
+    /// What was refused, with the reason.
+    pub refused: Vec<Refusal>,
+}
+
+impl Libraries {
+    /// Tells where a plugin was searched for and what each folder holds, for a message that it was not found.
+    #[must_use]
+    pub fn searched(&self) -> String {
+        let found = self;
+        let folders = found.dirs.iter().map(|dir| {
+            let in_dir = |file: &Path| file.parent() == Some(dir);
+            let ids: Vec<_> = found
+                .by_id
+                .iter()
+                .filter(|(_, library)| in_dir(&library.origin))
+                .map(|(id, _)| id.as_str())
+                .collect();
+            let mut holds = Vec::new();
+            if found.missing.contains(dir) {
+                holds.push("no such folder".to_owned());
+            } else if let Some(refusal) = found.refused.iter().find(|r| r.file == *dir) {
+                holds.push(refusal.found.clone());
+            }
+            if !ids.is_empty() {
+                holds.push(format!("has {}", ids.join(", ")));
+            }
+            let refused: Vec<_> = found.refused.iter().filter(|r| in_dir(&r.file)).collect();
+            match refused.as_slice() {
+                [] => {}
+                [only] => holds.push(format!("1 file refused: {only}")),
+                [first, ..] => holds.push(format!(
+                    "{} files refused, the first: {first}",
+                    refused.len()
+                )),
+            }
+            if holds.is_empty() {
+                holds.push("no plugins in it".to_owned());
+            }
+            format!("{} ({})", printable_path(dir), holds.join("; "))
+        });
+        let folders: Vec<_> = folders.collect();
+        let key = if found.are_default {
+            "; host.plugin_dirs in the config names other folders"
+        } else {
+            ""
+        };
+        format!("{}{key}", folders.join(", "))
+    }
 }
 
 impl Catalog {
@@ -108,17 +159,20 @@ impl Catalog {
     /// Changes what is asked of libraries and where they are searched for, and looks through the folders at once.
     pub fn reconfigure(&self, dirs: &[PathBuf], are_default: bool, policy: Policy) {
         let mut looks = lock(&self.looks);
-        let policy_changed = looks.settings.policy != policy;
-        looks.settings = Settings {
-            dirs: dirs.to_vec(),
-            are_default,
-            policy,
-        };
-        looks.at_once = true;
-        if policy_changed {
-            looks.sightings.ask_again(true);
-        }
+        looks.reconfigure(dirs, are_default, policy);
         self.look(&mut looks);
+    }
+
+    /// Returns what [`reconfigure`](Self::reconfigure) would find, and changes nothing.
+    pub fn preview(&self, dirs: &[PathBuf], are_default: bool, policy: Policy) -> Libraries {
+        let mut looks = lock(&self.looks).clone();
+        looks.reconfigure(dirs, are_default, policy);
+        self.find_in(&mut looks).libraries
+    }
+
+    /// Returns what the last look found.
+    pub fn found(&self) -> Libraries {
+        lock(&self.found).clone()
     }
 
     /// Looks through the folders again; answers what is different from what it answered before.
@@ -175,48 +229,21 @@ impl Catalog {
     /// Tells where a plugin was searched for and what each folder holds, for a message that it was not found.
     #[must_use]
     pub fn searched(&self) -> String {
-        let found = lock(&self.found);
-        let folders = found.dirs.iter().map(|dir| {
-            let in_dir = |file: &Path| file.parent() == Some(dir);
-            let ids: Vec<_> = found
-                .by_id
-                .iter()
-                .filter(|(_, library)| in_dir(&library.origin))
-                .map(|(id, _)| id.as_str())
-                .collect();
-            let mut holds = Vec::new();
-            if found.missing.contains(dir) {
-                holds.push("no such folder".to_owned());
-            } else if let Some(refusal) = found.refused.iter().find(|r| r.file == *dir) {
-                holds.push(refusal.found.clone());
-            }
-            if !ids.is_empty() {
-                holds.push(format!("has {}", ids.join(", ")));
-            }
-            let refused: Vec<_> = found.refused.iter().filter(|r| in_dir(&r.file)).collect();
-            match refused.as_slice() {
-                [] => {}
-                [only] => holds.push(format!("1 file refused: {only}")),
-                [first, ..] => holds.push(format!(
-                    "{} files refused, the first: {first}",
-                    refused.len()
-                )),
-            }
-            if holds.is_empty() {
-                holds.push("no plugins in it".to_owned());
-            }
-            format!("{} ({})", printable_path(dir), holds.join("; "))
-        });
-        let folders: Vec<_> = folders.collect();
-        let key = if found.are_default {
-            "; host.plugin_dirs in the config names other folders"
-        } else {
-            ""
-        };
-        format!("{}{key}", folders.join(", "))
+        lock(&self.found).searched()
     }
 
     fn look(&self, looks: &mut Looks) {
+        let Found {
+            libraries,
+            refused,
+            unavailable,
+        } = self.find_in(looks);
+        *lock(&self.found) = libraries;
+        log(&looks.refused, &refused, &unavailable);
+        looks.refused = refused;
+    }
+
+    fn find_in(&self, looks: &mut Looks) -> Found {
         let now = self.clock.now();
         let Looks {
             settings,
@@ -243,16 +270,19 @@ impl Catalog {
         if settings.are_default {
             refused.retain(|refused| !look.missing.contains(&refused.refusal.file));
         }
-        *lock(&self.found) = Found {
+        let libraries = Libraries {
             dirs: look.folders,
             missing: look.missing,
             are_default: settings.are_default,
             by_id: sightings.taken(),
             refused: refused.iter().map(|r| r.refusal.clone()).collect(),
         };
-        log(&looks.refused, &refused, &look.unavailable);
         looks.pins = terms.pins;
-        looks.refused = refused;
+        Found {
+            libraries,
+            refused,
+            unavailable: look.unavailable,
+        }
     }
 
     /// What is there, without reading any of it.
@@ -277,6 +307,28 @@ impl Catalog {
             at_once,
         }
     }
+}
+
+impl Looks {
+    fn reconfigure(&mut self, dirs: &[PathBuf], are_default: bool, policy: Policy) {
+        let policy_changed = self.settings.policy != policy;
+        self.settings = Settings {
+            dirs: dirs.to_vec(),
+            are_default,
+            policy,
+        };
+        self.at_once = true;
+        if policy_changed {
+            self.sightings.ask_again(true);
+        }
+    }
+}
+
+/// Result of one look, and what is to be logged of it.
+struct Found {
+    libraries: Libraries,
+    refused: Vec<Refused>,
+    unavailable: Vec<Refusal>,
 }
 
 /// Says what is refused once, and which folders are back.

@@ -35,7 +35,7 @@ impl Changes {
 }
 
 /// What was told last.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     plugins: BTreeMap<String, Hash>,
     refused: Vec<Refusal>,

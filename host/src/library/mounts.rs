@@ -12,7 +12,7 @@ use super::{Refusal, Rule, refusal::Problem};
 use crate::file_reader;
 
 /// The file systems that the plugin folders were on when they were last listed.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Mounts(HashMap<PathBuf, u64>);
 
 impl Mounts {

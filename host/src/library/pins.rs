@@ -21,13 +21,13 @@ use super::{
 };
 
 /// What `plugins.lock` said when it was read.
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pins {
     file: PathBuf,
     state: State,
 }
 
-#[derive(Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq)]
 enum State {
     /// There is no such file: nothing is pinned.
     Absent,
@@ -36,7 +36,7 @@ enum State {
 }
 
 /// The file's content.
-#[derive(Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Lock {
     #[serde(default)]

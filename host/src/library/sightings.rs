@@ -32,7 +32,7 @@ mod sighting;
 mod tests;
 
 /// All files that were seen, and the libraries that were taken.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Sightings {
     files: BTreeMap<PathBuf, Sighting>,
     taken: BTreeMap<String, Taken>,
@@ -74,7 +74,7 @@ pub(super) struct Refused {
     pub(super) is_folder: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Taken {
     vetted: Arc<Vetted>,
     gone_since: Option<Duration>,

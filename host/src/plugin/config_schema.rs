@@ -68,24 +68,24 @@ impl ConfigSchema {
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 
-    /// Whether the plugin takes no config: its schema allows `null` and no table, as that of Rust's `()` and unit structs.
+    /// Returns true if the plugin takes no config: its schema allows `null` and no table, as that of Rust's `()` and unit structs.
     ///
-    /// TOML has no null, so a missing or empty `config` table stands for it.
+    /// TOML has no null, so a missing or empty `config` table is passed on as null.
     #[must_use]
     pub fn is_null(&self) -> bool {
         self.is_null
     }
 }
 
-/// What was read of a schema.
+/// Facts about the part of a schema that was read.
 struct Seen {
-    /// How many further values it may hold.
+    /// Number of further values that it may hold.
     left: usize,
     null: bool,
     object: bool,
 }
 
-/// Which part of a schema is read.
+/// The part of a schema that is read.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Part {
     /// All of it.

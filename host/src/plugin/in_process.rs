@@ -38,7 +38,7 @@ pub struct InProcess {
     threads: Arc<Threads<Job>>,
     /// Calls that are under way and waited for, of an asynchronous plugin.
     in_flight: Arc<InFlight>,
-    /// What configs are held against when they are tried out; set in workers alone.
+    /// The schema that configs are tried out with; set in workers alone.
     schema: Arc<OnceLock<CompiledSchema>>,
 }
 

@@ -209,7 +209,7 @@ impl Loader {
         LoadError {
             kind: ErrorType::Load,
             message: format!(
-                "no library has the plugin id {id}: put one into a searched folder, or correct the platform's `plugin`; searched: {}",
+                "there is no plugin {id:?}: put a library with that id into a searched folder, or correct the platform's `plugin`; searched: {}",
                 self.catalog.searched()
             ),
             detail: None,

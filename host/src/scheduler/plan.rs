@@ -1,6 +1,11 @@
 //! The driver's part in following a config: at the start, and again at each reload.
 
-use std::{collections::HashSet, mem, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    mem,
+    sync::Arc,
+    time::Duration,
+};
 
 use super::{
     Driver, Plan, PlatformSetup, PluginSetup,
@@ -52,14 +57,16 @@ impl Driver {
             }
         }
         self.remove_platforms(&platforms);
-        let known: HashSet<_> = self
+        let known: HashMap<_, _> = self
             .platforms
             .staying()
-            .map(|(_, platform)| Arc::as_ptr(&platform.guard))
+            .map(|(at, platform)| (Arc::as_ptr(&platform.guard), at))
             .collect();
         for setup in platforms {
-            if !known.contains(&Arc::as_ptr(&setup.guard)) {
-                self.add_platform(setup);
+            match known.get(&Arc::as_ptr(&setup.guard)) {
+                Some(&at) if setup.refused.is_none() => self.is_accepted(at),
+                Some(_) => {}
+                None => self.add_platform(setup),
             }
         }
         for at in 0..self.plugins.len() {
@@ -85,6 +92,15 @@ impl Driver {
         self.plugins
             .iter()
             .position(|plugin| plugin.guard.id() == id)
+    }
+
+    /// The config of a platform is taken now, which may have been refused before.
+    fn is_accepted(&mut self, at: usize) {
+        let platform = &mut self.platforms[at];
+        if platform.probe.is_err() {
+            let loaded = self.plugins[platform.plugin].loaded();
+            platform.probe = Ok(loaded.map(|loaded| loaded.open(platform.spec())));
+        }
     }
 
     fn add_platform(&mut self, setup: PlatformSetup) {

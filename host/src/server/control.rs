@@ -65,7 +65,7 @@ pub(super) fn reloaded(result: Result<Vec<String>, String>) -> Response {
         }
         Err(message) => {
             let text = format!("{}\n", cut(message.trim_end()));
-            (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
+            (StatusCode::BAD_REQUEST, text).into_response()
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What is served where.
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::Router;
 use axum::extract::{DefaultBodyLimit, Request, State};
@@ -37,7 +37,7 @@ pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router
         renderings: Flights::default(),
         budget,
         controls: Offload::new(limits.turn_time),
-        reloads: Offload::new(limits.turn_time),
+        reloads: Offload::new(RELOAD_TURN),
         callers: Offload::new(limits.turn_time),
     };
     Router::new()
@@ -80,7 +80,7 @@ pub(super) struct Shown {
     pub(super) budget: Budget,
     /// At what changes something.
     pub(super) controls: Offload,
-    /// Reloads, which read files that may be slow to answer: no other order waits for one.
+    /// Reloads, which read files and ask plugins that may be slow to answer: no other order waits for one.
     reloads: Offload,
     /// At who asks for that: plugins that ask again and again hold up no order.
     callers: Offload,
@@ -215,6 +215,8 @@ pub(super) fn busy() -> Response {
 }
 
 const RELOAD: &str = "/-/reload";
+/// The longest that a reload waits for the one before it, which asks the plugins and gives each its time.
+const RELOAD_TURN: Duration = Duration::from_secs(120);
 
 const ROUTES: &str = "\
 /               the status page; /platforms/NAME one platform's

@@ -29,6 +29,7 @@ mod harness;
 mod misbehaving_files;
 mod misbehaving_plugins;
 mod newcomer;
+mod one_judge;
 mod operators;
 #[cfg(target_os = "linux")]
 mod orphans;

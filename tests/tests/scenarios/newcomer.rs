@@ -100,7 +100,7 @@ fn a_plugin_that_is_nowhere_is_searched_for_in_folders_that_are_named() {
         .unwrap();
     let said = String::from_utf8_lossy(&once.stderr).into_owned();
     for part in [
-        "no library has the plugin id nosuch",
+        "there is no plugin \"nosuch\"",
         "/gone (no such folder)",
         "/empty (no plugins in it)",
         "/plugins (has disk, fault, http, tcp; 1 file refused: ",

@@ -96,7 +96,7 @@ fn a_reload_with_a_mistake_changes_nothing_and_says_what_is_wrong() {
         text.replace("[platform.stays]", "[platfrom.stays]")
     });
     let (code, body) = post_reload(&host);
-    assert_eq!(code, 500, "{body}");
+    assert_eq!(code, 400, "{body}");
     assert!(
         body.contains("platfrom") && body.contains("conductor.toml:"),
         "{body}"

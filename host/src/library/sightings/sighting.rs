@@ -8,7 +8,7 @@ use super::{
 };
 
 /// One file, over all the looks that showed it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Sighting {
     stamp: Stamp,
     /// Since when it has had this stamp.
@@ -19,7 +19,7 @@ pub(super) struct Sighting {
     verdict: Option<Verdict>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Verdict {
     /// What was vetted.
     of: Stamp,

@@ -29,7 +29,7 @@ pub enum ToWorker {
         config: String,
         /// What in it is a secret, for the worker to take out of what the plugin says before it shortens that.
         secrets: Vec<String>,
-        /// What calls try out, where they make no checks.
+        /// A trial to make in place of checks.
         trial: Option<Trial>,
     },
     /// The probe is to be dropped.
@@ -63,7 +63,7 @@ pub struct Hello {
     pub manifest: ManifestFacts,
     /// What the worker may do.
     pub policy: Policy,
-    /// Whether the plugin's config schema is to be compiled, for configs to be tried out.
+    /// Compile the plugin's config schema, for configs to be tried out.
     pub trials: bool,
     /// How many calls may run at once.
     pub call_threads: u32,
@@ -213,7 +213,7 @@ pub struct Failed<S> {
     pub kind: u8,
     /// What went wrong.
     pub message: S,
-    /// How a config does not keep to the plugin's schema.
+    /// Violations of the plugin's schema.
     pub violations: Vec<Violation>,
 }
 

@@ -12,7 +12,7 @@ pub struct Settings {
     pub call_threads: usize,
     /// What it may do.
     pub policy: sandbox::Policy,
-    /// Whether it compiles the plugin's config schema as it loads, for [trials](super::Trial) of configs.
+    /// Compile the plugin's config schema while loading, for [trials](super::Trial) of configs.
     pub trials: bool,
     /// How long it may take to load its library.
     pub load_timeout: Duration,

@@ -129,7 +129,7 @@ impl Hearing {
         }
     }
 
-    /// Whether the worker has opened the library, and compiles its config schema if it is not done.
+    /// Returns true once the library is open; the worker compiles its config schema then, if it does.
     pub(super) fn has_opened(&self) -> bool {
         self.opened
     }

@@ -21,7 +21,7 @@ fn a_reload_is_answered_with_what_became_of_it() {
     let answer = post();
     assert!(answer.starts_with("HTTP/1.1 200 "), "{answer}");
     let answer = post();
-    assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+    assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(
         answer.ends_with("conductor.toml:3: unknown key\n"),
         "{answer}"
