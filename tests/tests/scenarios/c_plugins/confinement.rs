@@ -79,7 +79,7 @@ fn a_file_that_a_reload_makes_a_secret_is_closed_to_workers_that_can_read_it() {
     let shop = "[platform.shop]\nplugin = \"fault\"\nconfig = { status = { file = \"shared/shop.token\" } }\n";
     fs::write(&config, format!("{before}{shop}")).unwrap();
     host.signal("HUP");
-    host.wait_for_log("unhealthy: it is closed");
+    host.wait_for_log("unhealthy (was healthy): it is closed");
     host.wait_for_log("which is closed to plugins now");
     let metrics = host.wait("a restart", |m| restarts(m, "replace") == 1.0);
     let others = [("plugin", "disk"), ("reason", "replace")];
