@@ -26,6 +26,8 @@ mod files_that_block;
 #[cfg(target_os = "linux")]
 mod greedy_plugins;
 mod harness;
+#[cfg(target_os = "linux")]
+mod hostile_schemas;
 mod misbehaving_files;
 mod misbehaving_plugins;
 mod newcomer;

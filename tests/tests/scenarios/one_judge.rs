@@ -25,7 +25,7 @@ fn run(config: &Path, arguments: &[&str]) -> (i32, String, String) {
 }
 
 /// Status code and body of a POST request.
-fn post(host: &Host, path: &str) -> (u16, String) {
+pub(crate) fn post(host: &Host, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(host.address).unwrap();
     write!(
         stream,
