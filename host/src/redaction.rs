@@ -44,7 +44,7 @@ pub fn learn<'a>(secrets: impl IntoIterator<Item = &'a str>) {
     }
 }
 
-/// From now on, the secrets of this config are taken out too. Those that none of the last [`CONFIGS`] configs had are
+/// From now on, the secrets of this config are taken out too. Those that none of the last `CONFIGS` configs had are
 /// forgotten: a host whose secrets are rotated for years does not keep them all.
 pub fn learn_config<'a>(secrets: impl IntoIterator<Item = &'a str>) {
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);

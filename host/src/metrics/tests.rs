@@ -51,6 +51,7 @@ pub(super) fn small_host() -> Metrics {
 }
 
 /// Seconds from 1970 to the origin of the small host's clock.
+#[cfg(feature = "prometheus")]
 pub(super) const ORIGIN: f64 = 1_750_000_000.0;
 
 /// All samples but those of histograms, ten seconds after 1970: name and labels → value.

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use super::protocol::FROM_WORKER;
 
-/// A plugin's schema for the `config` tables of its platforms: JSON of at most [`MAX_BYTES`] and [`MAX_VALUES`].
+/// A plugin's schema for the `config` tables of its platforms: JSON of at most `MAX_BYTES` and `MAX_VALUES`.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct ConfigSchema {
     text: Arc<str>,
