@@ -38,8 +38,10 @@ pub enum Finding {
     Stuck(Duration),
     /// The worker died of it; the text goes on after "its worker".
     Killed(String),
-    /// It was not tried: the plugin failed with too many others, or there was no time left.
+    /// It was not tried, because the plugin failed with too many others.
     NotTried,
+    /// It was not tried, because the trials of the others took this time, which is the longest that all may take.
+    NoTime(Duration),
 }
 
 /// Result of the trials of one plugin's configs.
@@ -56,8 +58,6 @@ pub struct Verdict {
 pub struct Terms {
     /// Create probes, and drop them.
     pub creates: bool,
-    /// Number of trials under way at a time.
-    pub at_once: usize,
     /// The longest that one may take.
     pub each: Duration,
     /// The longest that all may take.
@@ -65,12 +65,11 @@ pub struct Terms {
 }
 
 impl Terms {
-    /// Those of a host, for a plugin that may keep so many threads busy.
+    /// Those of a host.
     #[must_use]
-    pub fn new(creates: bool, call_threads: usize) -> Self {
+    pub fn new(creates: bool) -> Self {
         Self {
             creates,
-            at_once: call_threads.max(1),
             each: Duration::from_secs(5),
             all: Duration::from_secs(30),
         }
@@ -100,8 +99,12 @@ pub fn judge<P: LoadedPlugin>(
     let mut trouble = 0;
     while let Some(tried) = next(&mut open, &mut suspects, candidates) {
         if trouble >= MOST_TROUBLE || clock.now() >= until {
+            let why = match trouble >= MOST_TROUBLE {
+                true => Finding::NotTried,
+                false => Finding::NoTime(terms.all),
+            };
             for at in tried.into_iter().chain(suspects).chain(open) {
-                verdict.findings[at] = Some(Finding::NotTried);
+                verdict.findings[at] = Some(why.clone());
             }
             break;
         }
@@ -202,14 +205,9 @@ impl<P: LoadedPlugin> Session<P> {
             })
         };
         let probes: Vec<_> = tried.iter().map(open).collect();
-        // Calls that take no thread while they wait are all sent at once, and would wait for each other.
-        let at_once = match self.plugin.description().asynchronous {
-            true => terms.at_once,
-            false => usize::MAX,
-        };
         let outcome = self
             .batch
-            .run(&self.plugin, &probes, at_once, terms.each, until, clock);
+            .run(&self.plugin, &probes, terms.each, until, clock);
         for probe in probes {
             self.plugin.close(probe);
         }

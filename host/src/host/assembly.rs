@@ -296,8 +296,8 @@ impl Assembly {
             )?;
             let refused = wrong
                 .into_iter()
-                // Where it may be tried again, the check says so each time.
-                .filter(|(_, finding)| !matches!(finding, Finding::Create(_)))
+                // A failed `create` is tried again at each check, and a config that was not tried may be right.
+                .filter(|(_, finding)| !matches!(finding, Finding::Create(_) | Finding::NoTime(_)))
                 .map(|(platform, finding)| {
                     let (name, reason) = reason(&config, platform, finding);
                     let config = platform.config.to_string().into();

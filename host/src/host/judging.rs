@@ -80,7 +80,7 @@ impl Judge {
         if candidates.is_empty() {
             return Ok(Vec::new());
         }
-        let terms = Terms::new(creates, how.call_threads);
+        let terms = Terms::new(creates);
         let start = |ended| loader::for_trials(vetted, how, self.clock, ended);
         let verdict = judge::judge(start, &candidates, terms, self.clock)?;
         let mut accepted = self.accepted();
@@ -284,7 +284,7 @@ pub(crate) fn mistakes(
         Finding::Violations(violations) => return config.mistakes(violations),
         Finding::Create(failure) => match failure.kind {
             ErrorType::Panic => (
-                format!("plugin {plugin} panics when its probe is created: {failure}"),
+                format!("plugin {plugin} panics when its probe is created or dropped: {failure}"),
                 "the plugin must be corrected: tell its author",
             ),
             _ => (
@@ -308,6 +308,13 @@ pub(crate) fn mistakes(
                 "plugin {plugin} failed with too many other configs, so this one was not tried"
             ),
             "correct those first",
+        ),
+        Finding::NoTime(within) => (
+            format!(
+                "plugin {plugin} took {} for other configs, so this one was not tried",
+                humantime::format_duration(within)
+            ),
+            "try again: configs that were accepted are not tried again",
         ),
     };
     config.mistake_of_platform(platform, &message, help)

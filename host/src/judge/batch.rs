@@ -63,12 +63,11 @@ impl Outcome {
 }
 
 impl Batch {
-    /// Makes one trial with each of the probes, `at_once` at a time, until `until` at the latest.
+    /// Makes one trial with each of the probes, until `until` at the latest. The plugin sends them as fast as it has threads.
     pub(super) fn run(
         self: &Arc<Self>,
         plugin: &impl LoadedPlugin,
         probes: &[ProbeId],
-        at_once: usize,
         each: Duration,
         until: Duration,
         clock: Clock,
@@ -80,7 +79,15 @@ impl Batch {
             (state.over, state.each) = (0, each);
             state.first
         };
-        let mut handed_over = 0;
+        let mut calls: Vec<_> = (first..)
+            .zip(probes)
+            .map(|(sequence, &probe)| Call {
+                probe,
+                caller: Arc::clone(self) as Arc<dyn Caller>,
+                sequence,
+            })
+            .collect();
+        plugin.start(&mut calls);
         loop {
             let now = clock.now();
             let (late, over, is_over) = {
@@ -95,19 +102,6 @@ impl Batch {
             }
             if is_over {
                 break;
-            }
-            let room = at_once.saturating_sub(handed_over - over);
-            let next = handed_over..probes.len().min(handed_over.saturating_add(room));
-            handed_over = next.end;
-            let mut calls: Vec<_> = next
-                .map(|at| Call {
-                    probe: probes[at],
-                    caller: Arc::clone(self) as Arc<dyn Caller>,
-                    sequence: first + at as u64,
-                })
-                .collect();
-            if !calls.is_empty() {
-                plugin.start(&mut calls);
             }
             self.wait(over);
             plugin.nudge();

@@ -86,6 +86,10 @@ impl LoadedPlugin for Played {
 }
 
 fn tried(configs: &[&str]) -> (Vec<String>, usize) {
+    tried_within(configs, Duration::from_secs(30))
+}
+
+fn tried_within(configs: &[&str], all: Duration) -> (Vec<String>, usize) {
     let candidates: Vec<_> = configs
         .iter()
         .map(|config| Candidate {
@@ -112,7 +116,8 @@ fn tried(configs: &[&str]) -> (Vec<String>, usize) {
     // What hangs is over as soon as it is looked at, since a played call begins at the clock's zero.
     let terms = Terms {
         each: Duration::ZERO,
-        ..Terms::new(true, 4)
+        all,
+        ..Terms::new(true)
     };
     let verdict = judge(start, &candidates, terms, Clock::start()).unwrap();
     let told = verdict.findings.iter().map(|finding| match finding {
@@ -156,6 +161,12 @@ fn a_plugin_that_fails_with_many_configs_is_not_given_all_of_them() {
     assert_eq!(killed, MOST_TROUBLE);
     assert_eq!(found[99], "NotTried");
     assert!(workers <= MOST_TROUBLE + 1, "{workers}");
+}
+
+#[test]
+fn what_there_was_no_time_for_is_not_blamed_on_other_configs() {
+    let (found, _) = tried_within(&["ok", "ok"], Duration::ZERO);
+    assert_eq!(found, ["NoTime"; 2]);
 }
 
 #[test]

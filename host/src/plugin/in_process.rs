@@ -161,11 +161,14 @@ impl LoadedPlugin for InProcess {
     }
 
     fn abandoned(&self, probe: ProbeId) {
-        if !self.description().asynchronous {
+        let cell = self.probes.get(probe);
+        // A trial keeps its thread in an asynchronous plugin, too.
+        let is_trial = cell.as_ref().is_some_and(|cell| cell.spec.trial.is_some());
+        if is_trial || !self.description().asynchronous {
             self.threads.abandoned();
             return;
         }
-        if let Some(cell) = self.probes.get(probe)
+        if let Some(cell) = cell
             && let Some(call) = cell.call()
             && call.give_up(|| self.threads.abandoned())
         {

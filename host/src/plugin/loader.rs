@@ -235,7 +235,13 @@ pub fn for_trials(
     clock: Clock,
     ended: impl FnOnce(Ended) + Send + 'static,
 ) -> Result<Worker, LoadError> {
-    start_worker(vetted, how, policy(vetted, how)?, true, clock, ended)
+    let policy = policy(vetted, how)?;
+    let room = usize::try_from(policy.limits.processes / 4).unwrap_or(usize::MAX);
+    let how = How {
+        call_threads: how.call_threads.max(TRIAL_THREADS.min(room)),
+        ..how.clone()
+    };
+    start_worker(vetted, &how, policy, true, clock, ended)
 }
 
 /// Loads one library into this process, once it has passed a load in a throw-away worker.
@@ -271,6 +277,10 @@ fn refuse_runtime(vetted: &Vetted) -> Result<(), LoadError> {
         None => Ok(()),
     }
 }
+
+/// Number of trials under way at a time, if the plugin may have so many threads: on a busy machine each takes a while to
+/// be answered, and there may be thousands.
+const TRIAL_THREADS: usize = 64;
 
 fn start_worker(
     vetted: &Vetted,

@@ -52,7 +52,7 @@ pub use self::orphans::{OrphanReaper, plugins_share_this_process};
 pub use self::watch::Watch;
 pub use self::{child::child_main, spawner::use_program};
 #[cfg(target_os = "linux")]
-pub(crate) use self::{child::die_of_faults, process::describe as describe_end};
+pub(crate) use self::{child::die_of_faults, process::describe as describe_end, spawner::RUNTIME};
 
 /// How a worker is to be run.
 #[derive(Clone, Debug)]
@@ -112,7 +112,7 @@ impl Worker {
             .recv()
             .map_err(|e| error("the thread of its worker is gone", &e))?
             .map_err(|refused| LoadError {
-                message: format!("{}: {}", printable::path(&vetted.origin), refused.message),
+                message: from_file(&printable::path(&vetted.origin), refused.message),
                 ..refused
             })?;
         Ok(Self {
@@ -206,6 +206,14 @@ impl Started {
             plugin,
         )?;
         Ok(Self { life, conversation })
+    }
+}
+
+/// A message that begins with the file it is about; what comes from the worker may do so already.
+fn from_file(file: &str, message: String) -> String {
+    match message.strip_prefix(file) {
+        Some(rest) if rest.starts_with(": ") => message,
+        _ => format!("{file}: {message}"),
     }
 }
 

@@ -239,7 +239,13 @@ impl Run<'_> {
             let warnings = end.result.as_ref().map(|report| self.lint.look(report));
             let warnings = warnings.unwrap_or_default();
             print(&match args.output {
-                Output::Table => told(nth, &end, &self.lint.not_yet_said(warnings)),
+                Output::Table => {
+                    let failure = end.result.as_ref().err();
+                    let hint =
+                        failure.and_then(|failure| hint(&failure.message, self.how, self.vetted));
+                    let hint = self.lint.not_yet_said(hint.into_iter().collect());
+                    told(nth, &end, &self.lint.not_yet_said(warnings)) + &hint.concat()
+                }
                 Output::Json => told_as_json(nth, &end, &warnings),
             })?;
             exit = match &end.result {
@@ -306,7 +312,7 @@ fn violations(
         subject: config.subject(),
     };
     let start = |ended| loader::for_trials(vetted, how, clock, ended);
-    let mut verdict = judge::judge(start, &[candidate], Terms::new(false, 1), clock)?;
+    let mut verdict = judge::judge(start, &[candidate], Terms::new(false), clock)?;
     let error = |what: &str| {
         Err(LoadError {
             kind: ErrorType::Load,
@@ -319,7 +325,9 @@ fn violations(
         Some(Finding::Violations(violations)) => Ok(violations),
         Some(Finding::Create(failure)) => error(&format!("cannot be applied: {failure}")),
         Some(Finding::Killed(end)) => error(&format!("cannot be applied: its worker {end}")),
-        Some(Finding::Stuck(_) | Finding::NotTried) => error("takes too long to apply"),
+        Some(Finding::Stuck(_) | Finding::NotTried | Finding::NoTime(_)) => {
+            error("takes too long to apply")
+        }
     }
 }
 
@@ -398,6 +406,34 @@ fn told(nth: u64, end: &End, warnings: &[String]) -> String {
             )
         }
     }
+}
+
+/// Help after a failure that may come from the sandbox.
+fn hint(failure: &str, how: &How, vetted: &Vetted) -> Option<String> {
+    let is_refusal = ["Operation not permitted", "Permission denied"]
+        .iter()
+        .any(|text| failure.contains(text));
+    if !is_refusal || how.isolation != Isolation::Process {
+        return None;
+    }
+    let needs: Vec<_> = match &how.allow {
+        Some(allow) => allow.iter().map(ToString::to_string).collect(),
+        None => vetted
+            .manifest
+            .needs
+            .iter()
+            .map(ToString::to_string)
+            .collect(),
+    };
+    let has = match (needs.is_empty(), how.allow.is_some()) {
+        (true, true) => "`allow` leaves it nothing".to_owned(),
+        (true, false) => "it declares nothing".to_owned(),
+        (false, true) => format!("`allow` leaves it {}", needs.join(", ")),
+        (false, false) => format!("it declares {}", needs.join(", ")),
+    };
+    Some(format!(
+        "           help: a worker refuses what the plugin does not declare in its `needs`, and {has}; `conductor plugin validate` with this config names what is missing\n"
+    ))
 }
 
 fn told_as_json(nth: u64, end: &End, warnings: &[String]) -> String {

@@ -91,6 +91,11 @@ impl Calls {
         self.asynchronous = true;
     }
 
+    /// The calls are trials of configs, which keep their threads in an asynchronous plugin, too.
+    pub(super) fn keep_threads(&mut self) {
+        self.asynchronous = false;
+    }
+
     pub(super) fn open(&mut self) -> ProbeId {
         let probe = self.next_probe;
         self.next_probe += 1;
@@ -332,6 +337,15 @@ mod tests {
         start(&mut calls, ready);
         calls.answered(0, S).ok().unwrap();
         assert_eq!(calls.ready().len(), 1);
+    }
+
+    #[test]
+    fn trials_of_an_asynchronous_plugin_are_sent_as_far_as_there_are_threads() {
+        let mut calls = Calls::new(2);
+        calls.are_asynchronous();
+        calls.keep_threads();
+        calls_into(&mut calls, 3);
+        assert_eq!(calls.ready().len(), 2);
     }
 
     #[test]

@@ -97,6 +97,9 @@ impl Conversation {
         let secrets = redaction::within(&spec.config);
         let mut state = self.lock();
         let probe = state.calls.open();
+        if spec.trial.is_some() {
+            state.calls.keep_threads();
+        }
         state.platforms.add(probe, Arc::clone(&spec.platform));
         let told = state.outgoing.push(&ToWorker::Open {
             probe: probe.0 as u64,

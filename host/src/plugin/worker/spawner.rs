@@ -103,7 +103,7 @@ fn program() -> io::Result<&'static Path> {
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Settings of the C library and of Rust's that a plugin depends on.
-const RUNTIME: [(&str, &str); 2] = [
+pub(crate) const RUNTIME: [(&str, &str); 2] = [
     // Stacks of threads that a plugin in Rust starts, bytes; 8 MiB, as in C.
     ("RUST_MIN_STACK", "8388608"),
     // Room for libraries with static thread-local storage. Every thread has it on its stack, also the smallest.

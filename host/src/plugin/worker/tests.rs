@@ -568,3 +568,14 @@ fn what_a_worker_prints_and_logs_is_logged_within_limits() {
     assert_eq!(logged as u64 + all("logs too much: "), 1_001_000, "{log}");
     assert!(log.contains(", 7 of them errors"), "{log}");
 }
+
+#[test]
+fn a_message_names_its_file_once() {
+    for said in ["x.so: it is too long", "it is too long"] {
+        assert_eq!(from_file("x.so", said.to_owned()), "x.so: it is too long");
+    }
+    assert_eq!(
+        from_file("x.so", "x.so.1 is gone".to_owned()),
+        "x.so: x.so.1 is gone"
+    );
+}
