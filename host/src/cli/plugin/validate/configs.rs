@@ -24,45 +24,93 @@ pub(super) fn candidates(subject: &Subject, door: &dyn Door) -> Vec<Value> {
     }
 }
 
-/// Whole examples first, then one that has what is required and nothing else, for each example of that.
+/// Whole examples first, then one that has what is required and nothing else, for each example of that, in each of the
+/// schema's forms.
 fn of_schema(schema: &Value) -> Vec<Value> {
-    let mut found: Vec<Value> = examples(schema, schema);
+    of_part(schema, schema, FORMS_WITHIN_FORMS)
+}
+
+fn of_part(root: &Value, schema: &Value, depth: usize) -> Vec<Value> {
+    let mut found: Vec<Value> = examples(root, schema);
     found.retain(Value::is_object);
-    let required = schema["required"].as_array().into_iter().flatten();
-    // A key with other names is required by one of them.
-    let of_several = schema["allOf"].as_array().into_iter().flatten();
-    let of_several = of_several.filter_map(|form| form.pointer("/anyOf/0/required/0"));
-    let keys: Vec<&str> = required
-        .chain(of_several)
-        .filter_map(Value::as_str)
-        .collect();
-    let values: Option<Vec<(&str, Vec<Value>)>> = keys
-        .into_iter()
-        .map(|key| {
-            let values = examples(schema, &schema["properties"][key]);
-            (!values.is_empty()).then_some((key, values))
-        })
-        .collect();
-    let Some(values) = values else {
-        return found;
+    // A form may be another type altogether, such as null.
+    let is_table = |kind: &Value| {
+        kind == "object"
+            || kind
+                .as_array()
+                .is_some_and(|kinds| kinds.contains(&json!("object")))
     };
-    let rounds = values
-        .iter()
-        .map(|(_, values)| values.len())
-        .max()
-        .unwrap_or(1);
-    for round in 0..rounds {
-        let pick = |(key, values): &(&str, Vec<Value>)| {
-            let value = values[round.min(values.len() - 1)].clone();
-            ((*key).to_owned(), value)
-        };
-        let config = Value::Object(values.iter().map(pick).collect());
+    if depth == 0 || !schema.get("type").is_none_or(is_table) {
+        return found;
+    }
+    let alone = with_what_is_required(root, schema);
+    let target = schema.get("$ref").and_then(Value::as_str);
+    let target = target.and_then(|target| root.pointer(target.strip_prefix('#')?));
+    let several = ["anyOf", "oneOf"]
+        .into_iter()
+        .filter_map(|keyword| schema.get(keyword)?.as_array());
+    let groups = target
+        .map(std::slice::from_ref)
+        .into_iter()
+        .chain(several.map(Vec::as_slice));
+    // One form of each group describes the table together with the schema's own keys.
+    let made = groups.fold(alone, |made, group| {
+        let forms: Vec<Value> = group
+            .iter()
+            .flat_map(|form| of_part(root, form, depth - 1))
+            .collect();
+        made.iter()
+            .flat_map(|config| forms.iter().map(|form| joined(config, form)))
+            .collect()
+    });
+    for config in made {
         if !found.contains(&config) {
             found.push(config);
         }
     }
     found
 }
+
+fn joined(one: &Value, other: &Value) -> Value {
+    let keys = [one, other]
+        .into_iter()
+        .filter_map(Value::as_object)
+        .flatten();
+    Value::Object(
+        keys.map(|(key, value)| (key.clone(), value.clone()))
+            .collect(),
+    )
+}
+
+/// Configs of the keys that a schema itself requires, for each example of those; none if one of them has no example.
+fn with_what_is_required(root: &Value, schema: &Value) -> Vec<Value> {
+    let values: Option<Vec<(String, Vec<Value>)>> = required(schema)
+        .into_iter()
+        .map(|key| {
+            let values = examples(root, &schema["properties"][&key]);
+            (!values.is_empty()).then_some((key, values))
+        })
+        .collect();
+    let Some(values) = values else {
+        return Vec::new();
+    };
+    let rounds = values
+        .iter()
+        .map(|(_, values)| values.len())
+        .max()
+        .unwrap_or(1);
+    let round = |round: usize| {
+        let pick = |(key, values): &(String, Vec<Value>)| {
+            let value = values[round.min(values.len() - 1)].clone();
+            (key.clone(), value)
+        };
+        Value::Object(values.iter().map(pick).collect())
+    };
+    (0..rounds).map(round).collect()
+}
+
+/// An enum of a struct of an enum is enough: a type may hold itself.
+const FORMS_WITHIN_FORMS: usize = 6;
 
 /// The values that a part of the schema gives.
 fn examples(root: &Value, part: &Value) -> Vec<Value> {
@@ -150,11 +198,17 @@ fn creates(subject: &Subject) -> Verdict {
 type Attempt = (Value, Vec<String>);
 
 fn empty(subject: &Subject) -> Verdict {
-    refuses(subject, |schema, _| {
-        let required = schema["required"].as_array().into_iter().flatten();
-        let keys = required.filter_map(|key| Some(key.as_str()?.to_owned()));
-        vec![(json!({}), keys.collect())]
-    })
+    refuses(subject, |schema, _| vec![(json!({}), required(schema))])
+}
+
+/// The keys that a schema itself requires.
+fn required(schema: &Value) -> Vec<String> {
+    let required = schema["required"].as_array().into_iter().flatten();
+    // A key with other names is required by one of them.
+    let of_several = schema["allOf"].as_array().into_iter().flatten();
+    let of_several = of_several.filter_map(|form| form.pointer("/anyOf/0/required/0"));
+    let keys = required.chain(of_several).filter_map(Value::as_str);
+    keys.map(str::to_owned).collect()
 }
 
 fn garbage(subject: &Subject) -> Verdict {
@@ -245,9 +299,19 @@ fn deep(subject: &Subject) -> Verdict {
 fn refuses(subject: &Subject, attempts: impl Fn(&Value, &Value) -> Vec<Attempt>) -> Verdict {
     let door = go_on!(subject.door());
     let schema = go_on!(subject.schema(&*door));
-    let good = subject.good_config(&*door).unwrap_or_else(|_| json!({}));
+    let good = subject.good_config(&*door);
+    let described = door.description().config_schema.value();
+    // Where there is no config to begin with, what it takes is missing as well, and may be named first.
+    let missing = match good {
+        Ok(_) => Vec::new(),
+        Err(_) => required(&described),
+    };
+    let good = good.unwrap_or_else(|_| json!({}));
     let mut refused = 0;
-    for (config, keys) in attempts(&door.description().config_schema.value(), &good) {
+    for (config, mut keys) in attempts(&described, &good) {
+        if !keys.is_empty() {
+            keys.extend_from_slice(&missing);
+        }
         // What the schema takes is no garbage, and what to do with it is the probe's business.
         if schema.accepts(&config) {
             continue;
@@ -406,6 +470,40 @@ mod tests {
             "allOf": [{ "anyOf": [{ "required": ["url"] }, { "required": ["uri"] }] }],
         });
         assert_eq!(of_schema(&schema), [json!({ "url": "http://a" })]);
+    }
+
+    #[test]
+    fn an_enum_gives_a_config_for_each_form_with_examples() {
+        let schema = json!({
+            "required": ["name"],
+            "properties": { "name": { "examples": ["n"] } },
+            "oneOf": [
+                { "type": "object", "required": ["kind"], "properties": { "kind": { "const": "off" } } },
+                {
+                    "$ref": "#/$defs/Tcp", "type": "object",
+                    "required": ["kind"], "properties": { "kind": { "const": "tcp" } },
+                },
+                { "type": "object", "required": ["path"], "properties": { "path": { "type": "string" } } },
+                { "type": "null" },
+            ],
+            "$defs": { "Tcp": { "required": ["port"], "properties": { "port": { "examples": [1] } } } },
+        });
+        let expected = [
+            json!({ "name": "n", "kind": "off" }),
+            json!({ "name": "n", "kind": "tcp", "port": 1 }),
+        ];
+        assert_eq!(of_schema(&schema), expected);
+    }
+
+    #[test]
+    fn an_enum_without_examples_gives_no_config() {
+        let form = json!({ "required": ["port"], "properties": { "port": { "type": "integer" } } });
+        for keyword in ["oneOf", "anyOf"] {
+            let schema = json!({ keyword: [form, { "type": "null" }] });
+            assert_eq!(of_schema(&schema), [json!(null); 0]);
+        }
+        let endless = json!({ "$ref": "#" });
+        assert_eq!(of_schema(&endless), [json!(null); 0]);
     }
 
     #[test]

@@ -95,6 +95,13 @@ fn constructor_quiet(subject: &Subject) -> Verdict {
     )
 }
 
+/// The cure for a second copy without room for its static thread-local storage.
+fn without_static_tls(message: &str) -> Option<&'static str> {
+    message.contains("static TLS").then_some(
+        "a host has two generations side by side while it replaces a plugin: compile with -ftls-model=global-dynamic, or keep less in thread-local storage of the model initial-exec",
+    )
+}
+
 fn two_copies_of_a_runtime(subject: &Subject, found: String) -> Verdict {
     match subject.order.language.runtime() {
         Some(runtime) => Verdict::warning(
@@ -120,6 +127,15 @@ fn two_copies(subject: &Subject) -> Verdict {
     let second = match subject.load(&subject.order.second) {
         Ok(door) => door,
         Err(error) => {
+            if let Some(cure) = without_static_tls(&error.message) {
+                return Verdict::failed(
+                    format!(
+                        "a second copy of it does not load beside the first: {}",
+                        error.message
+                    ),
+                    cure,
+                );
+            }
             return two_copies_of_a_runtime(
                 subject,
                 format!(

@@ -33,7 +33,7 @@ use crate::{
         loader::{self, How as HowToLoad},
         protocol::messages::ManifestFacts,
         sandbox,
-        worker::describe_end,
+        worker::{RUNTIME, describe_end},
     },
     printable, redaction,
 };
@@ -344,6 +344,7 @@ impl Running {
         let mut command = Command::new(std::env::current_exe()?);
         command
             .arg(OsStr::new("plugin-test"))
+            .envs(RUNTIME)
             .stdin(OwnedFd::from(theirs))
             .stdout(their_stdout)
             .stderr(their_stderr)
