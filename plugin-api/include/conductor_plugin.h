@@ -50,7 +50,7 @@
  *     [must not wait]  it returns at once: no network, no disk, no lock that somebody holds for long. The thread is one of
  *                   few that are there for all probes of the library, and no deadline frees it. Where they all hang in
  *                   there, the host starts the plugin anew.
- * A library may have threads of its own. It is never unloaded.
+ * A library may have threads of its own. It is never unloaded. Stacks have 8 MiB, which is address space, not memory.
  *
  * OWNERSHIP
  *
@@ -83,6 +83,14 @@
  * In a process of its own a plugin may start threads, look names up, send UDP, stat any file, and read /proc, /sys and
  * /usr. What it needs besides, it declares, a line each: "network", "unix-sockets", "read /absolute/path",
  * "run /absolute/path". The operator sees that and may withdraw it.
+ *
+ * SHIPPING
+ *
+ * A plugin is one file, and the host loads a private copy of it. A library that needs a file next to it ($ORIGIN) is refused:
+ * link that one statically, or install it where the system searches. Static thread-local storage (initial-exec) is limited to
+ * 4 KiB for all that a worker loads: compile with -ftls-model=global-dynamic to need none. In a config, a table whose only key
+ * is "file" names a file with a secret, and the plugin gets the text of that file: let no key take such a table of its own.
+ * `conductor plugin validate` tries all of this.
  *
  * VERSIONS
  *

@@ -56,7 +56,7 @@ fn close_node(node: &mut Value, pointer: &str, partial: bool, shared: &BTreeSet<
         }
     } else if is_open && (together || refers_to_shared) {
         table.insert("unevaluatedProperties".to_owned(), Value::Bool(false));
-    } else if is_open && table.contains_key("properties") {
+    } else if is_open && (table.contains_key("properties") || is_struct_without_fields(table)) {
         table.insert("additionalProperties".to_owned(), Value::Bool(false));
     }
     for (keyword, value) in table {
@@ -82,6 +82,13 @@ fn close_node(node: &mut Value, pointer: &str, partial: bool, shared: &BTreeSet<
             _ => {}
         }
     }
+}
+
+/// Returns true for the schema of `struct Config {}`: a table and nothing more. The schema of a map has its values.
+fn is_struct_without_fields(table: &Map<String, Value>) -> bool {
+    let is_table = table.get("type").and_then(Value::as_str) == Some("object");
+    let combines = ["$ref", "allOf", "anyOf", "oneOf", "not", "if"];
+    is_table && !combines.iter().any(|keyword| table.contains_key(*keyword))
 }
 
 /// Returns true if the schema has keys of its own and refers to others for the same table.

@@ -71,6 +71,15 @@ enum OfStrict {
 }
 
 #[derive(Deserialize, JsonSchema)]
+struct NoFields {}
+
+#[derive(Deserialize, JsonSchema)]
+struct OfNoFields {
+    none: NoFields,
+    any: serde_json::Map<String, Value>,
+}
+
+#[derive(Deserialize, JsonSchema)]
 enum External {
     #[serde(alias = "Old")]
     Unit,
@@ -160,6 +169,14 @@ fn unknown_keys_of_nested_tables_are_refused() {
         "`map.k` has no key `c`",
     );
     refuses::<Nested>(json!({ "two": 1 }), "no key `two`");
+}
+
+#[test]
+fn a_struct_without_fields_has_no_keys() {
+    takes::<NoFields>(json!({}));
+    refuses::<NoFields>(json!({ "a": 1 }), "a");
+    takes::<OfNoFields>(json!({ "none": {}, "any": { "a": 1 } }));
+    refuses::<OfNoFields>(json!({ "none": { "b": 1 }, "any": {} }), "b");
 }
 
 #[test]
