@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! 2026-11-29T18:44:03Z INFO  shop: healthy: 200 OK in 12 ms
+//! 2026-11-29T18:44:03Z ERROR shop (plugin http): failing: timeout: no answer within 4s
 //! 2026-11-29T18:44:04Z ERROR plugin http: its worker was killed by signal 6 (SIGABRT)
 //! 2026-11-29T18:44:05Z WARN  shop: plugin http says: retrying attempt=2
 //! ```
@@ -48,7 +49,12 @@ where
             true => write!(writer, "\x1b[2m{seconds}Z\x1b[0m {colour}{level:5}\x1b[0m ")?,
             false => write!(writer, "{seconds}Z {level:5} ")?,
         }
-        writeln!(writer, "{}", said.line(metadata.target() == "plugin"))
+        let is_problem = *metadata.level() <= Level::WARN;
+        writeln!(
+            writer,
+            "{}",
+            said.line(metadata.target() == "plugin", is_problem)
+        )
     }
 }
 
@@ -72,20 +78,22 @@ struct Said {
 }
 
 impl Said {
-    /// The subject and the text; `by_plugin` marks lines that the plugin itself has logged.
-    fn line(&self, by_plugin: bool) -> String {
-        let mut line = String::new();
-        if let Some(platform) = &self.platform {
-            line = format!("{platform}: ");
-        }
-        if let Some(plugin) = &self.plugin {
-            if by_plugin {
-                let _ = write!(line, "plugin {plugin} says: ");
-            } else if self.platform.is_none() {
-                let _ = write!(line, "plugin {plugin}: ");
+    /// The subject and the text; `by_plugin` marks lines that the plugin itself has logged, and `is_problem` warnings and
+    /// errors, which name the plugin next to the platform.
+    fn line(&self, by_plugin: bool, is_problem: bool) -> String {
+        let subject = match (&self.platform, &self.plugin) {
+            (Some(platform), Some(plugin)) if by_plugin => {
+                format!("{platform}: plugin {plugin} says: ")
             }
-        }
-        line + &self.message + &self.fields
+            (None, Some(plugin)) if by_plugin => format!("plugin {plugin} says: "),
+            (Some(platform), Some(plugin)) if is_problem => {
+                format!("{platform} (plugin {plugin}): ")
+            }
+            (Some(platform), _) => format!("{platform}: "),
+            (None, Some(plugin)) => format!("plugin {plugin}: "),
+            (None, None) => String::new(),
+        };
+        subject + &self.message + &self.fields
     }
 }
 
@@ -157,6 +165,11 @@ mod tests {
         let text = logged(|| {
             tracing::info!("listening on http://127.0.0.1:9750");
             tracing::info!(platform = "shop", plugin = "http", "healthy: 200 OK");
+            tracing::error!(
+                platform = "shop",
+                plugin = "http",
+                "failing: error: no route"
+            );
             tracing::error!(plugin = "http", "its worker was killed");
             let none = None::<&str>;
             tracing::warn!(target: "plugin", plugin = "http", platform = "shop", "slow n={}", 2);
@@ -166,6 +179,7 @@ mod tests {
             text,
             "INFO  listening on http://127.0.0.1:9750\n\
              INFO  shop: healthy: 200 OK\n\
+             ERROR shop (plugin http): failing: error: no route\n\
              ERROR plugin http: its worker was killed\n\
              WARN  shop: plugin http says: slow n=2\n\
              WARN  plugin http says: at \"x\" nth=3\n"
