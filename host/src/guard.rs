@@ -198,6 +198,9 @@ impl PlatformGuard {
         match begun {
             Ok((sequence, transition)) => {
                 self.shared.call_begun();
+                if transition.is_some_and(|transition| transition.to == State::HalfOpen) {
+                    self.metrics.resume(now);
+                }
                 self.announce(transition, now);
                 Ok(sequence)
             }
@@ -329,23 +332,25 @@ impl PlatformGuard {
     }
 
     /// Takes in which maintenance window is in force; what changed is logged.
-    pub fn set_maintenance(&self, now: Option<Arc<InForce>>) {
-        let paused = now.as_ref().is_some_and(|w| w.checks == Checks::Pause);
-        self.paused.store(paused, Ordering::Relaxed);
-        self.metrics.maintenance(now.is_some());
+    pub fn set_maintenance(&self, window: Option<Arc<InForce>>, now: Duration) {
+        let paused = window.as_ref().is_some_and(|w| w.checks == Checks::Pause);
+        if self.paused.swap(paused, Ordering::Relaxed) && !paused {
+            self.metrics.resume(now);
+        }
+        self.metrics.maintenance(window.is_some());
         let mut shown = self
             .maintenance
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *shown, now.clone());
+        let before = std::mem::replace(&mut *shown, window.clone());
         drop(shown);
         let name = |window: &Option<Arc<InForce>>| window.as_ref().map(|w| Arc::clone(&w.name));
-        if name(&before) == name(&now) {
+        if name(&before) == name(&window) {
             return;
         }
         // For many platforms at once: the windows themselves are logged where they are judged.
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
-        match now {
+        match window {
             Some(window) => tracing::debug!(platform, plugin, "maintenance {}", window.name),
             None => tracing::debug!(platform, plugin, "maintenance is over"),
         }
@@ -375,7 +380,13 @@ impl PlatformGuard {
 
     /// Applies an operator's order to the breaker.
     pub fn order(&self, order: BreakerOrder, by: &Actor, now: Duration) {
-        let transition = self.inner.lock().slot.order(order, now);
+        let mut inner = self.inner.lock();
+        let was_open = matches!(inner.slot.breaker_state(), State::Open { .. });
+        let transition = inner.slot.order(order, now);
+        drop(inner);
+        if was_open && order != BreakerOrder::Open {
+            self.metrics.resume(now);
+        }
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
         // One line: the order says what becomes of the breaker.
         tracing::info!(platform, plugin, "{by} {}", order.told());
@@ -386,7 +397,7 @@ impl PlatformGuard {
     pub fn succeed(&self, before: &Self) {
         let maintenance = before.maintenance.read();
         let maintenance = maintenance.unwrap_or_else(PoisonError::into_inner).clone();
-        self.set_maintenance(maintenance);
+        self.set_maintenance(maintenance, self.shared.clock.now());
         let held = before.inner.lock().slot.held();
         if let Some(order) = held {
             let now = self.shared.clock.now();
@@ -435,7 +446,10 @@ impl PlatformGuard {
             last_check: view.last_check.map(|(ended, _)| at(ended)),
             last_duration: view.last_check.map(|(_, took)| took.as_secs_f64()),
             age: age.map(|age| age.as_secs_f64()),
-            stale: pause.is_none() && age.is_some_and(|age| age > self.patience()),
+            stale: pause.is_none()
+                && view
+                    .last_check
+                    .is_some_and(|(ended, _)| self.is_overdue(ended, breaker, now)),
             paused: pause.map(|pause| pause.why.to_owned()),
             last_report: view.last_report.map(at),
             next_check: next.map(at),
@@ -455,6 +469,16 @@ impl PlatformGuard {
             labels: settings.labels.clone(),
             measurements: view.measurements.into_iter().collect(),
         }
+    }
+
+    /// Whether a check should have ended since the last one did at `ended`; a pause puts it off until after its end.
+    fn is_overdue(&self, ended: Duration, breaker: State, now: Duration) -> bool {
+        let reopened = match breaker {
+            State::Open { until } => until.unwrap_or_default(),
+            State::Closed | State::HalfOpen => Duration::ZERO,
+        };
+        let counted = ended.max(self.metrics.resumed()).max(reopened);
+        now.saturating_sub(counted) > self.patience()
     }
 
     /// When the next check is made that is, by the schedule or as a trial.

@@ -67,10 +67,10 @@ fn the_next_check_is_the_one_that_is_made_and_not_the_next_slot() {
 
     guard.order(BreakerOrder::Reset, &Actor::default(), 4 * S);
     let until = guard.shared.unix_seconds(61 * S);
-    guard.set_maintenance(window(Checks::Pause, until));
+    guard.set_maintenance(window(Checks::Pause, until), 4 * S);
     assert_eq!(next(&guard), Some(62.0));
     assert_eq!(guard.view().paused.as_deref(), Some("maintenance"));
-    guard.set_maintenance(window(Checks::GoOn, until));
+    guard.set_maintenance(window(Checks::GoOn, until), 5 * S);
     assert_eq!(next(&guard), Some(12.0), "checks go on");
     assert_eq!(guard.view().paused, None);
 }
@@ -109,10 +109,45 @@ fn what_is_skipped_on_purpose_is_paused_and_not_stale() {
     guard.order(BreakerOrder::Open, &Actor::default(), 16 * S);
     assert_eq!(shown(99 * S), (false, Some("breaker held open".to_owned())));
     guard.order(BreakerOrder::Reset, &Actor::default(), 99 * S);
-    guard.set_maintenance(window(Checks::Pause, f64::MAX));
+    guard.set_maintenance(window(Checks::Pause, f64::MAX), 99 * S);
     assert_eq!(shown(99 * S), (false, Some("maintenance".to_owned())));
-    guard.set_maintenance(None);
-    assert_eq!(shown(99 * S), (true, None));
+    guard.set_maintenance(None, 200 * S);
+    assert_eq!(shown(214 * S), (false, None), "the next check is due");
+    assert_eq!(shown(215 * S), (true, None), "no check for 14 s since");
+}
+
+#[test]
+fn age_counts_from_the_end_of_a_held_or_open_breaker() {
+    let guard = guard();
+    let stale = |now| guard.view_at(now).stale;
+    let call = guard.begin(S, S).unwrap();
+    guard.finished(call, S, Ok(&Report::empty()));
+    for order in [
+        BreakerOrder::Release,
+        BreakerOrder::Reset,
+        BreakerOrder::Close,
+    ] {
+        guard.order(BreakerOrder::Open, &Actor::default(), 2 * S);
+        guard.order(order, &Actor::default(), 100 * S);
+        assert!(!stale(114 * S), "{order:?}");
+        assert!(stale(115 * S), "{order:?}");
+    }
+    guard.order(BreakerOrder::Reset, &Actor::default(), 100 * S);
+
+    for second in 101..=103 {
+        let call = guard.begin(second * S, second * S).unwrap();
+        let failure = Failure::new(ErrorType::Error, "on purpose");
+        guard.finished(call, second * S, Err(failure));
+    }
+    let view = guard.view_at(104 * S);
+    let until = view.breaker.retry_at.unwrap() - guard.shared.unix_seconds(Duration::ZERO);
+    let until = Duration::from_secs_f64(until);
+    assert!(!stale(until + 13 * S), "the trial is due");
+    assert!(stale(until + 15 * S));
+    let trial = guard.begin(until + 15 * S, until + 15 * S).unwrap();
+    assert!(!stale(until + 16 * S), "the trial is under way");
+    guard.finished(trial, until + 16 * S, Ok(&Report::empty()));
+    assert!(!stale(until + 16 * S));
 }
 
 /// The lines that this logs, without their times.

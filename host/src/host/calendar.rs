@@ -247,7 +247,7 @@ impl Calendar {
         let judgement = maintenance::judge(inner.all(), wall);
         for guard in self.board.platform_guards() {
             let settings = guard.settings();
-            guard.set_maintenance(judgement.of(&settings.name, &settings.labels));
+            guard.set_maintenance(judgement.of(&settings.name, &settings.labels), now.host);
         }
         let next_change = judgement.next_change.map(|next| {
             now.host + Duration::try_from(next.duration_since(wall)).unwrap_or_default()

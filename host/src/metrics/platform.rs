@@ -103,6 +103,8 @@ pub struct PlatformMetrics {
     pub(super) transitions: Counts<BreakerState, { BreakerState::ALL.len() }>,
     /// In nanoseconds of the host's clock; 0 before the first report.
     last_report: AtomicU64,
+    /// In nanoseconds of the host's clock: the end of the last pause of checks; 0 without one.
+    resumed: AtomicU64,
     /// In nanoseconds: a report that is older is not current.
     patience: AtomicU64,
     pub(super) measurements_dropped: AtomicU64,
@@ -125,6 +127,7 @@ impl PlatformMetrics {
             skips: Counts::default(),
             transitions: Counts::default(),
             last_report: AtomicU64::new(0),
+            resumed: AtomicU64::new(0),
             patience: AtomicU64::new(u64::MAX),
             measurements_dropped: AtomicU64::new(0),
             measurements: Mutex::default(),
@@ -138,6 +141,7 @@ impl PlatformMetrics {
     /// Takes back everything but what was counted.
     pub(super) fn clear_gauges(&self) {
         self.last_report.store(0, Ordering::Relaxed);
+        self.resumed.store(0, Ordering::Relaxed);
         self.lock_measurements().clear();
         self.breaker(BreakerState::Closed);
         self.last.store(NEVER, Ordering::Relaxed);
@@ -161,6 +165,18 @@ impl PlatformMetrics {
     /// Sets how old a report may be and still be current.
     pub fn set_patience(&self, patience: Duration) {
         self.patience.store(nanos(patience), Ordering::Relaxed);
+    }
+
+    /// Notes that checks go on after a pause.
+    ///
+    /// The last state holds until the next check is overdue; measurements return with its report.
+    pub fn resume(&self, now: Duration) {
+        self.resumed.store(nanos(now), Ordering::Relaxed);
+    }
+
+    /// Returns when the last pause of checks ended, by the host's clock; zero without one.
+    pub fn resumed(&self) -> Duration {
+        Duration::from_nanos(self.resumed.load(Ordering::Relaxed))
     }
 
     /// Sets what is shown of the platform's settings.
@@ -228,15 +244,19 @@ impl PlatformMetrics {
     }
 
     /// 0 healthy, 1 degraded, 2 unhealthy, 3 unknown: the last check failed, or its report is not current any more, or
-    /// none was made yet.
+    /// none was made yet. After a pause, the age of the report counts from its end.
     pub(super) fn state_value(&self, now: Duration) -> u8 {
         let last = self.last.load(Ordering::Relaxed);
         let reported = self.last_report.load(Ordering::Relaxed);
-        let age = nanos(now).saturating_sub(reported);
-        match last <= Status::Unhealthy as u8 && age <= self.patience.load(Ordering::Relaxed) {
+        let counted = reported.max(self.resumed.load(Ordering::Relaxed));
+        match last <= Status::Unhealthy as u8 && self.is_current(counted, now) {
             true => last,
             false => UNKNOWN,
         }
+    }
+
+    fn is_current(&self, since: u64, now: Duration) -> bool {
+        nanos(now).saturating_sub(since) <= self.patience.load(Ordering::Relaxed)
     }
 
     /// 1 if the platform is known to be healthy or degraded, else 0; none before the first check.
@@ -258,7 +278,9 @@ impl PlatformMetrics {
 
     /// What the last report measured, while it is current.
     pub(super) fn measured(&self, now: Duration) -> Vec<(Box<str>, f64)> {
-        if self.state_value(now) == UNKNOWN {
+        // After a pause, the old values stay absent until a check reports.
+        let reported = self.last_report.load(Ordering::Relaxed);
+        if self.state_value(now) == UNKNOWN || !self.is_current(reported, now) {
             return Vec::new();
         }
         self.lock_measurements()

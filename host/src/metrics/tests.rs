@@ -442,6 +442,14 @@ fn measurements_and_state_are_shown_while_the_report_is_current() {
         0.0,
         "checks were made less often on purpose"
     );
+    handle.set_patience(14 * S);
+    handle.resume(99 * S);
+    assert_eq!(
+        shown(113 * S),
+        (0.0, Some(1.0), None),
+        "the next check is due, and old values stay absent"
+    );
+    assert_eq!(shown(114 * S).0, 3.0, "no check after the pause");
     handle.record(Outcome::Failed(ErrorType::Timeout), S, 100 * S);
     assert_eq!(shown(101 * S), (3.0, Some(0.0), None), "the check failed");
     assert_eq!(

@@ -344,7 +344,9 @@ fn a_proof_does_not_check_what_maintenance_pauses_or_an_operator_holds_open() {
     for platform in ["kept", "paused", "held"] {
         scene.check(platform);
     }
-    scene.guard("paused").set_maintenance(paused());
+    scene
+        .guard("paused")
+        .set_maintenance(paused(), Duration::ZERO);
     let now = scene.driver.shared.clock.now();
     scene
         .guard("held")
@@ -370,7 +372,7 @@ fn a_failing_check_of_a_proof_keeps_the_library_out_unless_maintenance_has_begun
         let call = scene.generation(2).call("a");
         let now = scene.driver.shared.clock.now();
         if begins {
-            scene.guard("a").set_maintenance(paused());
+            scene.guard("a").set_maintenance(paused(), Duration::ZERO);
         }
         call.caller.started(call.sequence, now).unwrap();
         let failure = Failure::new(ErrorType::Panic, "on purpose");
