@@ -208,7 +208,7 @@ impl Judge {
             let searched = format!("searched for plugins: {}", libraries.searched());
             config.mistake_of_plugin_dirs(
                 &searched,
-                "put the missing libraries into one of the folders",
+                "put the missing libraries into one of the folders; correct or replace those that are refused",
             )
         });
         let mut mistakes: Vec<_> = unknown.into_iter().chain(searched).collect();

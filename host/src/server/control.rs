@@ -134,7 +134,7 @@ pub(super) fn arranged(result: Result<String, OrderError>) -> Response {
         Err(OrderError::NoSuchWindow(name)) => (
             StatusCode::NOT_FOUND,
             format!(
-                "No operator has started a maintenance of {}; GET /api/v1/maintenance lists them.",
+                "No operator has started a maintenance of {}; `conductor maintenance list` and GET /api/v1/maintenance list those there are.",
                 name.escape_debug()
             ),
         ),
@@ -151,7 +151,10 @@ pub(super) fn arranged(result: Result<String, OrderError>) -> Response {
 }
 
 pub(super) fn no_such_platform(name: &str) -> Response {
-    let text = format!("No platform is called {}.\n", name.escape_debug());
+    let text = format!(
+        "No platform is called {}. `conductor status` and GET /api/v1/platforms list all.\n",
+        name.escape_debug()
+    );
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
