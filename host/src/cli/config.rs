@@ -1,15 +1,16 @@
 //! `conductor config default|check|schema`.
 
-use std::path::Path;
+use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{CliError, Exit, Global, print};
+use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print};
 use crate::{
     clock::Clock,
     config::{self, OwnAddress, for_editors, web::WebConfig},
-    host,
+    host, printable,
+    server::ListenAddress,
 };
 
 #[derive(Subcommand)]
@@ -18,7 +19,7 @@ pub(super) enum Command {
     Default,
     /// Validate the config, each platform's `config` table by its plugin's schema included, and the web config if one is
     /// named
-    Check(super::WebConfigFile),
+    Check(CheckArgs),
     /// Print the JSON Schema of the config, for editors
     ///
     /// It has the keys of the plugins in the plugin folders, each loaded for it in a throw-away worker: a platform's
@@ -26,41 +27,88 @@ pub(super) enum Command {
     Schema,
 }
 
+#[derive(clap::Args)]
+pub(super) struct CheckArgs {
+    /// Config file; goes before `--config.file`
+    #[arg(value_name = "FILE")]
+    file: Option<PathBuf>,
+    /// Form of the output: lines for people, or a JSON array of mistakes with file, line, column, message and help
+    #[arg(long, value_enum, default_value_t = Output::Table)]
+    output: Output,
+    /// Address that `run` will serve on; it is looked up, not opened
+    #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
+    address: ListenAddress,
+    #[command(flatten)]
+    web: super::WebConfigFile,
+}
+
 pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
     match command {
         Command::Default => print(config::DEFAULT_TEXT)?,
         Command::Schema => schema(global)?,
-        Command::Check(web) => return check(global, web),
+        Command::Check(args) => return check(global, args),
     }
     Ok(Exit::Ok)
 }
 
-fn check(global: &Global, web: &super::WebConfigFile) -> Result<Exit, CliError> {
-    let reading = global.reading_for(&OwnAddress::default())?;
-    let web_config = web.file.as_deref().map(check_web).transpose()?;
-    let warnings = reading.config.iter().flat_map(|config| &config.warnings);
-    for warning in warnings.chain(web_config.iter().flatten()) {
-        eprintln!("warning: {warning}");
-    }
-    let config = match host::judge(reading) {
-        Ok(config) => config,
-        Err(rejection) => {
-            let exit = match rejection.only_loading {
-                true => Exit::Refused,
-                false => Exit::Config,
-            };
-            CliError::Config(rejection.error).print();
-            return Ok(exit);
-        }
+fn check(global: &Global, args: &CheckArgs) -> Result<Exit, CliError> {
+    let global = &Global {
+        config_file: args.file.clone().or_else(|| global.config_file.clone()),
+        ..global.clone()
     };
+    let web = args
+        .web
+        .file
+        .as_deref()
+        .map(|file| WebConfig::read(file).outcome);
+    let (web, of_web) = match web.transpose() {
+        Ok(web) => (web, None),
+        Err(error) => (None, Some(error)),
+    };
+    let has_tls = web.as_ref().is_some_and(|web| web.tls.is_some());
+    let scheme = if has_tls { "https" } else { "http" };
+    let mut address = args
+        .address
+        .look_up()
+        .map_err(|error| CliError::Other(error.to_string()))?;
+    if address.port() == 0 {
+        // Any free port: which one is not known yet, and each is as good as this one.
+        address.set_port(DEFAULT_PORT);
+    }
+    let reading = global.reading_for(&OwnAddress::of(address, scheme))?;
+    let warnings = reading.config.iter().flat_map(|config| &config.warnings);
+    for warning in warnings.chain(web.iter().flat_map(|web| &web.remarks)) {
+        eprintln!("warning: {}", printable::lines(warning));
+    }
+    let judged = host::judge(reading);
+    let exit = match (&judged, &of_web) {
+        (Ok(_), None) => Exit::Ok,
+        (Err(rejection), None) if rejection.only_loading => Exit::Refused,
+        _ => Exit::Config,
+    };
+    let (config, error) = match judged {
+        Ok(config) => (Some(config), None),
+        Err(rejection) => (None, Some(rejection.error)),
+    };
+    let errors = of_web.into_iter().chain(error);
+    if let Output::Json = args.output {
+        let mistakes: Vec<_> = errors.flat_map(|error| error.mistakes()).collect();
+        print(&to_json(&mistakes)?)?;
+        return Ok(exit);
+    }
+    for error in errors {
+        CliError::Config(error).print();
+    }
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
-    print(&format!(
-        "{}: ok, {}, {}\n",
-        config.source.name(),
-        count(config.platforms.len(), "platform"),
-        count(config.plugins_in_use().len(), "plugin")
-    ))?;
-    Ok(Exit::Ok)
+    if let (Some(config), Exit::Ok) = (config, exit) {
+        print(&format!(
+            "{}: ok, {}, {}\n",
+            config.source.name(),
+            count(config.platforms.len(), "platform"),
+            count(config.plugins_in_use().len(), "plugin")
+        ))?;
+    }
+    Ok(exit)
 }
 
 fn schema(global: &Global) -> Result<(), CliError> {
@@ -106,7 +154,5 @@ fn plugin_schemas(global: &Global) -> Result<Vec<(String, Value)>, CliError> {
 /// Longest schema of a plugin that is part of the config's, in bytes.
 const MAX_SCHEMA: usize = 256 << 10;
 
-/// Reads a web config; answers what there is to remark on.
-fn check_web(file: &Path) -> Result<Vec<String>, CliError> {
-    Ok(WebConfig::read(file).outcome?.remarks)
-}
+/// The port that stands for any free one.
+const DEFAULT_PORT: u16 = 9750;

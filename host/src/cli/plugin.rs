@@ -73,7 +73,8 @@ pub(super) enum Command {
     /// With --config.file, also whether that config's pins and signatures let it be loaded; without it, both are reported
     /// as not checked.
     Inspect {
-        /// The library
+        /// Library file, or id of a plugin in the plugin folders
+        #[arg(value_name = "FILE|ID")]
         file: PathBuf,
         /// Form of the output
         #[arg(long, default_value = "table")]
@@ -215,6 +216,16 @@ fn quarantine(config: &Config) -> Quarantine {
 }
 
 fn inspect(file: &Path, output: Output, no_load: bool, global: &Global) -> Result<Exit, CliError> {
+    let found = match schema::as_id(file).map(|id| schema::file_of_id(id, global)) {
+        None => None,
+        Some(Ok(found)) => Some(found),
+        Some(Err(schema::DescribeError::Config(error))) => return Err(error),
+        Some(Err(schema::DescribeError::Refused(why))) => {
+            CliError::Other(why).print();
+            return Ok(Exit::Refused);
+        }
+    };
+    let file = found.as_deref().unwrap_or(file);
     let inspection = match &global.config_file {
         None => library::inspect_under(file, &Policy::none()),
         Some(_) => {

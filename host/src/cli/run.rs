@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{CliError, DEFAULT_ADDRESS, Exit, Global, print_styled, status};
+use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_styled, status};
 use crate::{
     config::{Config, OwnAddress, PlatformConfig, Reading},
     host::{self, Doors},
@@ -18,6 +18,9 @@ pub(super) struct Args {
     /// Check every platform once, print what was found, and leave
     #[arg(long)]
     once: bool,
+    /// Form of the output of --once; JSON is that of `status`
+    #[arg(long, value_enum, default_value_t = Output::Table, requires = "once")]
+    output: Output,
     /// Address to serve metrics and status on: IP:PORT, NAME:PORT, or :PORT for all addresses; port 0 takes a free one
     #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
     address: ListenAddress,
@@ -48,7 +51,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     let reaper = crate::plugin::worker::OrphanReaper::start()
         .inspect_err(|e| tracing::warn!("processes that plugins leave behind are not reaped: {e}"));
     let result = if args.once {
-        once(global)
+        once(args.output, global)
     } else {
         watch(&args, global, tail)
     };
@@ -67,7 +70,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     signal_hook::low_level::exit(exit as i32)
 }
 
-fn once(global: &Global) -> Result<Exit, CliError> {
+fn once(output: Output, global: &Global) -> Result<Exit, CliError> {
     let config = accepted(global.reading_for(&OwnAddress::default())?)?;
     let config = without_platforms(config, |platform| {
         let is_own = platform.secrets.name_own_address;
@@ -75,7 +78,10 @@ fn once(global: &Global) -> Result<Exit, CliError> {
             .then_some("run --once serves nothing, so there is no page or port of its own to check")
     });
     let status = host::check_once(&Arc::new(config)).map_err(CliError::Other)?;
-    print_styled(&status::text(&status, status::Coloring::detect()))?;
+    match output {
+        Output::Json => print(&json(&status)?)?,
+        Output::Table => print_styled(&status::text(&status, status::Coloring::detect()))?,
+    }
     Ok(status::exit(&status))
 }
 

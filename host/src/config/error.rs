@@ -21,6 +21,20 @@ pub struct ConfigError {
     cause: Option<io::Error>,
 }
 
+/// One mistake, for programs.
+#[derive(Debug, serde::Serialize)]
+pub(crate) struct Mistake {
+    /// The file, as the operator named it.
+    file: String,
+    /// The line, from 1; none of a mistake without a place in the file.
+    line: Option<usize>,
+    /// The character in the line, from 1.
+    column: Option<usize>,
+    message: String,
+    /// What to do about it.
+    help: Option<String>,
+}
+
 /// One mistake.
 #[derive(Debug, Default)]
 pub(super) struct Fault {
@@ -110,6 +124,36 @@ impl ConfigError {
             ));
         }
         lines.join("\n")
+    }
+}
+
+impl ConfigError {
+    /// The mistakes in the order of the file, as [`to_plain`](Self::to_plain) has them.
+    pub(crate) fn mistakes(&self) -> Vec<Mistake> {
+        let mistake = |place: Option<super::Location>, message: String, help: Option<&String>| {
+            let (line, column) = place.map(|place| (place.line, place.column)).unzip();
+            Mistake {
+                file: self.name.to_string(),
+                line,
+                column,
+                message,
+                help: help.cloned(),
+            }
+        };
+        let mut mistakes = Vec::with_capacity(self.faults.len() + 1);
+        for fault in &self.faults {
+            let message = match fault.locate(fault.first.as_ref()) {
+                Some(first) => format!("{}; first: {first}", fault.message),
+                None => fault.message.clone(),
+            };
+            let place = fault.locate(fault.place.as_ref());
+            mistakes.push(mistake(place, message, fault.help.as_ref()));
+        }
+        if self.left_out > 0 {
+            let message = format!("and {} more mistakes", self.left_out);
+            mistakes.push(mistake(None, message, None));
+        }
+        mistakes
     }
 }
 

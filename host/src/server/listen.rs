@@ -109,19 +109,30 @@ impl ListenAddress {
                 listen_on_all(self.port)
             }
             Host::Address(address) => TcpListener::bind((*address, self.port)),
-            Host::Name(name) => {
-                let found = (name.as_str(), self.port).to_socket_addrs();
-                let mut found: Vec<_> = found
-                    .map_err(|error| self.error(format!("the name lookup failed: {error}"), error))?
-                    .collect();
-                found.sort_by_key(SocketAddr::is_ipv6);
-                match found.first() {
-                    Some(first) => TcpListener::bind(first),
-                    None => Err(io::Error::other("the name has no address")),
-                }
-            }
+            Host::Name(_) => TcpListener::bind(self.look_up()?),
         }
         .map_err(|error| self.error(self.reason(&error), error))
+    }
+
+    /// Returns the address without opening the port; a name is looked up as for [`listen`](Self::listen).
+    ///
+    /// # Errors
+    /// When the name has no address.
+    pub fn look_up(&self) -> Result<SocketAddr, ListenError> {
+        let name = match &self.host {
+            Host::All => return Ok((Ipv4Addr::UNSPECIFIED, self.port).into()),
+            Host::Address(address) => return Ok((*address, self.port).into()),
+            Host::Name(name) => name,
+        };
+        let found = (name.as_str(), self.port).to_socket_addrs();
+        let mut found: Vec<_> = found
+            .map_err(|error| self.error(format!("the name lookup failed: {error}"), error))?
+            .collect();
+        found.sort_by_key(SocketAddr::is_ipv6);
+        found.first().copied().ok_or_else(|| {
+            let none = io::Error::other("the name has no address");
+            self.error(none.to_string(), none)
+        })
     }
 
     fn error(&self, reason: String, source: io::Error) -> ListenError {

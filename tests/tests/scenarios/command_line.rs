@@ -53,6 +53,10 @@ fn run_once_prints_a_table_and_its_exit_code_says_how_it_went() {
     assert_eq!(code, 1, "{table}");
     let rows: Vec<_> = table.lines().collect();
     assert!(rows[1].starts_with('b'), "worst first: {table}");
+    let (code, text, _) = run(&bad, &["run", "--once", "--output", "json"]);
+    assert_eq!(code, 1, "{text}");
+    let status: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(status["platforms"].as_array().unwrap().len(), 2, "{text}");
 }
 
 #[test]
@@ -236,6 +240,76 @@ fn config_check_finds_what_only_the_plugins_schema_knows() {
     let (code, _, errors) = run(&bad, &["config", "check"]);
     assert_eq!(code, 3);
     insta::assert_snapshot!(errors);
+}
+
+#[test]
+fn config_check_takes_a_file_and_prints_mistakes_as_json() {
+    let setup = Setup::new()
+        .platform("a", "fault", "{ wrong = 1 }")
+        .platform("b", "nope", "{}");
+    let file = setup.write().display().to_string();
+    let web = setup.path("web.yml");
+    fs::write(&web, "basic_auth_user: {}\n").unwrap();
+    let web = web.display().to_string();
+    let mut command = conductor(&["config", "check", &file, "--output", "json"]);
+    command.args(["--web.config.file", &web]);
+    let (code, text, errors) = finish(&setup, command);
+    assert_eq!((code, errors.as_str()), (3, ""), "{text}");
+    let mistakes: Vec<serde_json::Value> = serde_json::from_str(&text).unwrap();
+    let find = |part: &str| {
+        let says = |m: &&serde_json::Value| m["message"].as_str().unwrap().contains(part);
+        mistakes
+            .iter()
+            .find(says)
+            .unwrap_or_else(|| panic!("{part}: {text}"))
+    };
+    let wrong = find("has no key `wrong`");
+    assert_eq!(wrong["file"], "DIR/conductor.toml");
+    assert!(
+        wrong["line"].is_u64() && wrong["column"].is_u64(),
+        "{wrong}"
+    );
+    assert!(wrong["help"].is_string(), "{wrong}");
+    find("there is no plugin \"nope\"");
+    find("searched for plugins: ");
+    assert_eq!(find("basic_auth_user")["file"], "DIR/web.yml");
+
+    let good = Setup::new().platform("a", "fault", "{}");
+    let (code, text, errors) = run(&good, &["config", "check", "--output", "json"]);
+    assert_eq!((code, text.as_str()), (0, "[]\n"), "{errors}");
+}
+
+#[test]
+fn inspect_takes_the_id_of_a_plugin_as_well_as_a_file() {
+    let setup = Setup::new().platform("a", "fault", "{}");
+    let (code, text, errors) = run(&setup, &["plugin", "inspect", "fault"]);
+    assert!(
+        code == 0 && text.contains("plugin         fault"),
+        "{text}{errors}"
+    );
+    let (code, text, errors) = run(&setup, &["plugin", "inspect", "nope"]);
+    assert_eq!((code, text.as_str()), (4, ""));
+    assert!(
+        errors.contains("searched: ") && errors.contains("has disk, fault"),
+        "{errors}"
+    );
+}
+
+#[test]
+fn config_check_judges_the_address_to_listen_on() {
+    let setup = Setup::new().platform("own", "http", "{ url = \"${self.url}\" }");
+    for (address, expected) in [
+        ("127.0.0.1:99999", 2),
+        ("9750", 2),
+        (":0", 0),
+        ("[::1]:9", 0),
+    ] {
+        let (code, _, errors) = run(
+            &setup,
+            &["config", "check", "--web.listen-address", address],
+        );
+        assert_eq!(code, expected, "{address}: {errors}");
+    }
 }
 
 #[test]

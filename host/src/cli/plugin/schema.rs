@@ -70,10 +70,25 @@ pub(super) enum DescribeError {
 }
 
 /// The id, where the argument does not name a file.
-fn as_id(plugin: &Path) -> Option<&str> {
+pub(super) fn as_id(plugin: &Path) -> Option<&str> {
     let text = plugin.to_str()?;
     let is_id = !text.contains([MAIN_SEPARATOR, '.']) && !plugin.is_file();
     is_id.then_some(text)
+}
+
+/// The library file of a plugin in the plugin folders.
+pub(super) fn file_of_id(id: &str, global: &Global) -> Result<PathBuf, DescribeError> {
+    let config = global.config().map_err(DescribeError::Config)?;
+    let loader =
+        host::loader(&config, Clock::start()).map_err(|e| DescribeError::Refused(e.to_string()))?;
+    let libraries = loader.catalog().libraries();
+    let library = libraries.iter().find(|l| l.manifest.id == id);
+    library.map(|l| l.origin.clone()).ok_or_else(|| {
+        DescribeError::Refused(format!(
+            "there is neither a file nor a plugin {id:?}: name a library file, or put a library with that id into a searched folder; searched: {}",
+            loader.catalog().searched()
+        ))
+    })
 }
 
 fn of_id(id: &str, global: &Global) -> Result<Description, DescribeError> {
