@@ -112,7 +112,7 @@ fn status_shows_what_a_running_host_knows() {
     let output = conductor(&["status", "--web.listen-address", &address])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(5));
     assert!(
         String::from_utf8(output.stderr)
             .unwrap()
