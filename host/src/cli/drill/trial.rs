@@ -303,7 +303,7 @@ fn fell<T>(reason: String) -> Result<T, Short> {
 fn did(seen: &Seen) -> String {
     let mut did = Vec::new();
     for error_type in [
-        "error", "timeout", "panic", "crash", "load", "abi", "protocol",
+        "error", "timeout", "panic", "crash", "load", "abi", "config", "protocol",
     ] {
         let count = seen.failures(SINNER, error_type);
         if count > 0.0 {

@@ -54,18 +54,16 @@ pub(super) const SLOW: &[Sin] = &[
     fails("hang", Stage::Check, "", 300, TIMEOUT),
     fails("spin", Stage::Check, "", 150, TIMEOUT),
     fails("deadlock", Stage::Check, "", 300, TIMEOUT),
-    fails("sleep", Stage::Create, "millis = 400", 400, TIMEOUT),
 ];
 
 /// Those that fail, and leave the worker alive.
+///
+/// None fails while its probe is created: the host refuses to reload a config with such a platform.
 pub(super) const FAILING: &[Sin] = &[
     fails("error", Stage::Check, "", 600, ERROR),
     fails("panic", Stage::Check, "", 600, PANIC),
     fails("panic-payload", Stage::Check, "", 600, PANIC),
-    fails("error", Stage::Create, "", 600, ERROR),
-    fails("panic", Stage::Create, "", 600, PANIC),
     fails("panic", Stage::Drop, "", 600, PANIC),
-    fails("control-characters", Stage::Create, "", 600, ERROR),
     fails("files", Stage::Check, "limit = 5_000", 400, REFUSED),
     fails("threads", Stage::Check, "limit = 600", 400, REFUSED),
     fails("children", Stage::Check, "limit = 300", 400, REFUSED),
@@ -98,9 +96,6 @@ impl Sin {
         let comma = if keys.is_empty() { "" } else { ", " };
         let chance = format!("permille = {}, seed = {}", self.permille, seed >> 1);
         match self.stage {
-            Stage::Create => {
-                format!("{{ create = {{ fault = \"{fault}\"{comma}{keys}, {chance} }} }}")
-            }
             // A probe is dropped when it panicked.
             Stage::Drop => {
                 format!(
