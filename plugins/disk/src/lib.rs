@@ -82,6 +82,8 @@ struct Disk {
     pattern: Option<glob::Pattern>,
     /// Mount points of earlier checks: of `path`, or those that matched.
     seen: BTreeSet<PathBuf>,
+    /// The last table of mounts that could be read.
+    last_table: Option<MountTable>,
 }
 
 impl Probe for Disk {
@@ -93,15 +95,12 @@ impl Probe for Disk {
             pattern: config.pattern().transpose().map_err(Failure::config)?,
             config,
             seen: BTreeSet::new(),
+            last_table: None,
         })
     }
 
     fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {
-        let table = MountTable::read().map_err(|error| {
-            Failure::new(format!(
-                "cannot read /proc/self/mountinfo ({error}); mount /proc for the host"
-            ))
-        })?;
+        let table = self.table()?;
         match self.pattern.take() {
             None => self.check_path(&table),
             Some(pattern) => {
@@ -114,6 +113,22 @@ impl Probe for Disk {
 }
 
 impl Disk {
+    /// Reads the table of mounts; returns the last one while the process has no descriptor left to read it with.
+    fn table(&mut self) -> Result<MountTable, Failure> {
+        match (MountTable::read(), &self.last_table) {
+            (Ok(table), _) => {
+                self.last_table = Some(table.clone());
+                Ok(table)
+            }
+            (Err(error), Some(last)) if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => {
+                Ok(last.clone())
+            }
+            (Err(error), _) => Err(Failure::new(format!(
+                "cannot read /proc/self/mountinfo ({error}); mount /proc for the host"
+            ))),
+        }
+    }
+
     fn check_path(&mut self, table: &MountTable) -> Result<Report, Failure> {
         let path = &self.config.path;
         if self.config.mounted && !is_mount_point(path, table) {
@@ -192,6 +207,10 @@ impl Disk {
         report::of_all(&found, &unknown, &self.config.limits())
     }
 }
+
+/// Errors of a machine and of a process that have as many open files as they can have.
+const ENFILE: i32 = 23;
+const EMFILE: i32 = 24;
 
 /// Asks the file system that `path` is on.
 fn look(path: &Path, mount: Option<&Mount>) -> Result<FileSystem, String> {

@@ -189,8 +189,9 @@ impl Case {
         };
         // A drop comes after a panic, which is counted as such unless the call itself does not end.
         let dropped = self.stage == Stage::Drop;
-        // A throw-away worker creates each probe before the library is loaded into the host.
-        let judged = self.stage == Stage::Create && self.isolation == Isolation::InProcess;
+        // A throw-away worker creates and drops each probe before the library is loaded into the host.
+        let judged = matches!(self.stage, Stage::Create | Stage::Drop)
+            && self.isolation == Isolation::InProcess;
         match self.fault.response {
             Response::Hangs if judged => counted(&["config", "timeout"]),
             Response::Fails(_) if dropped => counted(&["panic"]),
