@@ -58,12 +58,11 @@ pub(super) const SLOW: &[Sin] = &[
 
 /// Those that fail, and leave the worker alive.
 ///
-/// None fails while its probe is created: the host refuses to reload a config with such a platform.
+/// None fails while its probe is created or dropped: the host refuses to reload a config with such a platform.
 pub(super) const FAILING: &[Sin] = &[
     fails("error", Stage::Check, "", 600, ERROR),
     fails("panic", Stage::Check, "", 600, PANIC),
     fails("panic-payload", Stage::Check, "", 600, PANIC),
-    fails("panic", Stage::Drop, "", 600, PANIC),
     fails("files", Stage::Check, "limit = 5_000", 400, REFUSED),
     fails("threads", Stage::Check, "limit = 600", 400, REFUSED),
     fails("children", Stage::Check, "limit = 300", 400, REFUSED),
@@ -95,15 +94,7 @@ impl Sin {
         let Self { fault, keys, .. } = self;
         let comma = if keys.is_empty() { "" } else { ", " };
         let chance = format!("permille = {}, seed = {}", self.permille, seed >> 1);
-        match self.stage {
-            // A probe is dropped when it panicked.
-            Stage::Drop => {
-                format!(
-                    "{{ check = {{ fault = \"panic\", {chance} }}, drop = {{ fault = \"{fault}\"{comma}{keys} }} }}"
-                )
-            }
-            _ => format!("{{ check = {{ fault = \"{fault}\"{comma}{keys}, {chance} }} }}"),
-        }
+        format!("{{ check = {{ fault = \"{fault}\"{comma}{keys}, {chance} }} }}")
     }
 }
 
