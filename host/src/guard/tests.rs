@@ -199,9 +199,9 @@ fn a_check_that_changes_a_platform_and_its_breaker_is_one_line() {
     let [failing, open, healthy] = &lines[..] else {
         panic!("{lines:#?}");
     };
-    assert_eq!(failing, "ERROR shop: failing: crash of its worker");
+    assert_eq!(failing, "ERROR shop (plugin http): failing: crash of its worker");
     assert!(
-        open.starts_with("WARN  shop: breaker open: no checks for 3"),
+        open.starts_with("WARN  shop (plugin http): breaker open: no checks for 3"),
         "{open}"
     );
     assert!(open.ends_with("s, then one trial"), "{open}");
