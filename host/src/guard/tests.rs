@@ -199,7 +199,10 @@ fn a_check_that_changes_a_platform_and_its_breaker_is_one_line() {
     let [failing, open, healthy] = &lines[..] else {
         panic!("{lines:#?}");
     };
-    assert_eq!(failing, "ERROR shop (plugin http): failing: crash of its worker");
+    assert_eq!(
+        failing,
+        "ERROR shop (plugin http): failing: crash of its worker"
+    );
     assert!(
         open.starts_with("WARN  shop (plugin http): breaker open: no checks for 3"),
         "{open}"
