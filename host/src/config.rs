@@ -38,8 +38,8 @@ pub use secrets::Secrets;
 pub use source::{Location, MAX_BYTES, Source};
 
 use crate::library::{Policy, default_folders};
-use crate::maintenance::Window;
 use crate::schema::{Subject, Violation};
+use conductor_core::maintenance::Window;
 use error::Fault;
 use wording::{listed, nearest};
 

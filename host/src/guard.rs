@@ -2,8 +2,8 @@
 //!
 //! A [`PlatformGuard`] stands before the checks of one platform, a [`PluginGuard`] before the loading of one plugin.
 //! The scheduler [begins](PlatformGuard::begin) a call where the breaker admits one; it then ends exactly once, by its
-//! result or by its deadline, whichever comes first, and is counted exactly once. What the lock protects is the
-//! slot; logging and counting happen after it was let go.
+//! result or by its deadline, whichever comes first, and is counted exactly once. The lock protects the
+//! [`Entry`]; logging and counting happen after its release.
 
 use std::{
     collections::BTreeMap,
@@ -14,34 +14,32 @@ use std::{
     time::Duration,
 };
 
+pub use conductor_core::call::Skip;
+use conductor_core::{
+    call::{Entry, Finished},
+    locked::Locked,
+};
 use conductor_plugin_api::Status;
 
-use self::{
-    locked::Locked,
-    slot::{Finished, Slot},
-};
 pub use self::{
     plugin::{Birth, PluginGuard, Running},
     shared::Shared,
-    slot::Skip,
 };
 use crate::{
     actor::Actor,
-    breaker::{Breaker, Outcome, Settings, State, Transition},
     history::{History, Past},
-    maintenance::{Checks, InForce},
     metrics::{self, ErrorType, PlatformInfo, PlatformMetrics, SkipReason},
     plugin::{Caller, Failure, Report, Waiting},
-    schedule::Priority,
     state::{BreakerOrder, BreakerView, Health, MaintenanceView, PastView, PlatformView, View},
 };
+use conductor_core::{
+    breaker::{Breaker, Outcome, Settings, State, Transition},
+    maintenance::{Checks, InForce},
+    schedule::Priority,
+};
 
-mod locked;
-#[cfg(all(test, conductor_loom))]
-mod loom_tests;
 mod plugin;
 mod shared;
-mod slot;
 mod starvation;
 
 /// What the config says of a platform, as far as its guard needs it.
@@ -78,7 +76,7 @@ pub struct PlatformGuard {
 }
 
 struct Inner {
-    slot: Slot,
+    calls: Entry,
     view: View,
     history: History,
 }
@@ -128,7 +126,7 @@ impl PlatformGuard {
         let seed = settings.name.bytes().fold(0, |seed: u64, byte| {
             seed.wrapping_mul(31).wrapping_add(byte.into())
         });
-        let slot = Slot::new(
+        let calls = Entry::new(
             Breaker::new(settings.breaker, seed),
             shared.first_sequence(),
         );
@@ -142,7 +140,7 @@ impl PlatformGuard {
             next: AtomicU64::new(0),
             stretch: AtomicU64::new(1),
             inner: Locked::new(Inner {
-                slot,
+                calls,
                 view: View::default(),
                 history: History::default(),
             }),
@@ -167,8 +165,8 @@ impl PlatformGuard {
     /// The reason when there is to be no call, which is already counted.
     pub fn begin(&self, slot_time: Duration, now: Duration) -> Result<u64, Skip> {
         let timeout = self.settings.timeout;
-        self.begin_by(now, |slot, generation| {
-            slot.begin(slot_time, now, timeout, generation)
+        self.begin_by(now, |calls, generation| {
+            calls.begin(slot_time, now, timeout, generation)
         })
     }
 
@@ -178,22 +176,22 @@ impl PlatformGuard {
     /// As [`begin`](Self::begin).
     pub fn begin_asked(&self, now: Duration) -> Result<u64, Skip> {
         let timeout = self.settings.timeout;
-        self.begin_by(now, |slot, generation| {
-            slot.begin_asked(now, timeout, generation)
+        self.begin_by(now, |calls, generation| {
+            calls.begin_asked(now, timeout, generation)
         })
     }
 
     fn begin_by(
         &self,
         now: Duration,
-        begin: impl FnOnce(&mut Slot, u64) -> Result<(u64, Option<Transition>), Skip>,
+        begin: impl FnOnce(&mut Entry, u64) -> Result<(u64, Option<Transition>), Skip>,
     ) -> Result<u64, Skip> {
         let begun = if self.plugin.is_quarantined() {
             Err(Skip::Saturated)
         } else {
             let mut inner = self.inner.lock();
             let generation = self.plugin.generation();
-            begin(&mut inner.slot, generation)
+            begin(&mut inner.calls, generation)
         };
         match begun {
             Ok((sequence, transition)) => {
@@ -205,7 +203,7 @@ impl PlatformGuard {
                 Ok(sequence)
             }
             Err(skip) => {
-                self.skip(skip.reason(), 1);
+                self.skip(skip.into(), 1);
                 Err(skip)
             }
         }
@@ -224,7 +222,7 @@ impl PlatformGuard {
 
     /// How the call stands.
     pub fn progress(&self, sequence: u64) -> Progress {
-        match self.inner.lock().slot.started(sequence) {
+        match self.inner.lock().calls.started(sequence) {
             None => Progress::Over,
             Some(None) => Progress::Waiting,
             Some(Some(started)) => Progress::Running(started + self.settings.timeout),
@@ -250,7 +248,7 @@ impl PlatformGuard {
             true => Outcome::Ignored,
             false => Outcome::Failure,
         };
-        let Some((generation, transition)) = inner.slot.expire(sequence, now, blame) else {
+        let Some((generation, transition)) = inner.calls.expire(sequence, now, blame) else {
             return;
         };
         stuck();
@@ -267,7 +265,7 @@ impl PlatformGuard {
 
     /// Takes back a call that has not started; counts it as skipped.
     pub fn withdraw(&self, sequence: u64, now: Duration, reason: SkipReason) {
-        if self.inner.lock().slot.withdraw(sequence, now) {
+        if self.inner.lock().calls.withdraw(sequence, now) {
             self.forget(reason);
         }
     }
@@ -275,7 +273,7 @@ impl PlatformGuard {
     /// Gives up on a call because the host is leaving; counts it as skipped.
     pub fn abandon(&self, sequence: u64, now: Duration) {
         let mut inner = self.inner.lock();
-        let left = inner.slot.expire(sequence, now, || Outcome::Ignored);
+        let left = inner.calls.expire(sequence, now, || Outcome::Ignored);
         if let Some((generation, _)) = left {
             self.plugin.call_stuck(generation);
             drop(inner);
@@ -364,7 +362,7 @@ impl PlatformGuard {
     /// Whether a check may be made that is not on the schedule and that nobody asked for: not while maintenance pauses
     /// checks, nor while an operator holds the breaker open.
     pub fn may_be_tried(&self) -> bool {
-        !self.is_paused() && self.inner.lock().slot.held() != Some(BreakerOrder::Open)
+        !self.is_paused() && held(self.inner.lock().calls.breaker()) != Some(BreakerOrder::Open)
     }
 
     fn maintenance_view(&self) -> Option<MaintenanceView> {
@@ -381,8 +379,8 @@ impl PlatformGuard {
     /// Applies an operator's order to the breaker.
     pub fn order(&self, order: BreakerOrder, by: &Actor, now: Duration) {
         let mut inner = self.inner.lock();
-        let was_open = matches!(inner.slot.breaker_state(), State::Open { .. });
-        let transition = inner.slot.order(order, now);
+        let was_open = matches!(inner.calls.breaker().state(), State::Open { .. });
+        let transition = obey(inner.calls.breaker_mut(), order, now);
         drop(inner);
         if was_open && order != BreakerOrder::Open {
             self.metrics.resume(now);
@@ -398,11 +396,11 @@ impl PlatformGuard {
         let maintenance = before.maintenance.read();
         let maintenance = maintenance.unwrap_or_else(PoisonError::into_inner).clone();
         self.set_maintenance(maintenance, self.shared.clock.now());
-        let held = before.inner.lock().slot.held();
+        let held = held(before.inner.lock().calls.breaker());
         if let Some(order) = held {
             let now = self.shared.clock.now();
             // It is held on, which is nothing new to log.
-            let transition = self.inner.lock().slot.order(order, now);
+            let transition = obey(self.inner.lock().calls.breaker_mut(), order, now);
             self.count_transition(transition);
         }
     }
@@ -426,8 +424,8 @@ impl PlatformGuard {
 
     fn view_at(&self, now: Duration) -> PlatformView {
         let inner = self.inner.lock();
-        let (view, breaker) = (inner.view.clone(), inner.slot.breaker_state());
-        let forced = inner.slot.is_forced();
+        let (view, breaker) = (inner.view.clone(), inner.calls.breaker().state());
+        let forced = inner.calls.breaker().is_forced();
         drop(inner);
         let settings = &self.settings;
         let at = |time: Duration| self.shared.unix_seconds(time);
@@ -506,7 +504,7 @@ impl PlatformGuard {
         result: Result<&Report, &Failure>,
     ) -> Waiting {
         let mut inner = self.inner.lock();
-        let (transition, took) = match inner.slot.finish(sequence, outcome, now) {
+        let (transition, took) = match inner.calls.finish(sequence, outcome, now) {
             Finished::Taken {
                 transition,
                 started,
@@ -688,6 +686,34 @@ impl Pause {
     }
 }
 
+impl From<Skip> for SkipReason {
+    fn from(skip: Skip) -> Self {
+        match skip {
+            Skip::Overlap | Skip::Stuck(_) => Self::Overlap,
+            Skip::Waiting(_) | Skip::Saturated => Self::Saturated,
+            Skip::BreakerOpen => Self::BreakerOpen,
+        }
+    }
+}
+
+/// The order of an operator that is in force for a breaker.
+fn held(breaker: &Breaker) -> Option<BreakerOrder> {
+    breaker.is_forced().then(|| match breaker.state() {
+        State::Closed => BreakerOrder::Close,
+        State::Open { .. } | State::HalfOpen => BreakerOrder::Open,
+    })
+}
+
+/// Carries out an operator's order.
+fn obey(breaker: &mut Breaker, order: BreakerOrder, now: Duration) -> Option<Transition> {
+    match order {
+        BreakerOrder::Open => breaker.force_open(),
+        BreakerOrder::Close => breaker.force_closed(),
+        BreakerOrder::Release => breaker.unforce(now),
+        BreakerOrder::Reset => breaker.reset(now),
+    }
+}
+
 /// The first slot at or after `begins`, of those that lie `interval` apart and of which `next` is one.
 fn slot_from(next: Duration, interval: Duration, begins: Duration) -> Duration {
     let wait = begins.saturating_sub(next).as_nanos();
@@ -703,7 +729,7 @@ impl Caller for PlatformGuard {
             return None;
         }
         let generation = self.plugin.generation();
-        let slot_time = self.inner.lock().slot.start(sequence, now, generation)?;
+        let slot_time = self.inner.lock().calls.start(sequence, now, generation)?;
         self.plugin.call_started(now);
         self.shared.metrics.lateness(now.saturating_sub(slot_time));
         Some(now + self.settings.timeout)
@@ -717,7 +743,7 @@ impl Caller for PlatformGuard {
     }
 
     fn is_cancelled(&self, sequence: u64) -> bool {
-        self.inner.lock().slot.started(sequence).is_none()
+        self.inner.lock().calls.started(sequence).is_none()
     }
 }
 

@@ -22,7 +22,6 @@ use tokio::sync::mpsc;
 use crate::{
     actor::Actor,
     board::Board,
-    clock::Clock,
     config::{Config, Reading},
     guard::Shared,
     library::{
@@ -36,6 +35,7 @@ use crate::{
     state::StatusView,
     tail::Tail,
 };
+use conductor_core::clock::Clock;
 
 #[cfg(target_os = "linux")]
 pub(crate) use self::proc::check_proc;
@@ -140,7 +140,7 @@ impl Host {
     pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, String> {
         let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let metrics = self.metrics();
-        crate::maintenance::Zone::read_again();
+        conductor_core::maintenance::Zone::read_again();
         let judged = read().and_then(|reading| {
             let judged = self.assembly.judge(reading);
             judged.map_err(|error| error.to_plain())

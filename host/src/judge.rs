@@ -8,11 +8,11 @@
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use crate::{
-    clock::Clock,
     plugin::{Description, Ended, Failure, LoadError, LoadedPlugin, ProbeSpec, Trial},
     schema::{Subject, Violation},
 };
 use batch::Batch;
+use conductor_core::clock::Clock;
 
 mod batch;
 

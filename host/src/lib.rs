@@ -18,9 +18,8 @@
 //! - In a host no plugin is called except through the [`guard`], and no panic crosses the ABI. The commands that try a
 //!   plugin out (`plugin run`, `validate` and `diff`) have processes of their own for it, and a desk in the guard's place.
 //! - Only [`plugin`] opens libraries, only private copies of vetted ones, and never closes them.
-//! - [`breaker`], [`stagger`] and [`schedule`] know nothing but the standard library, and read no clock: `now` is handed
-//!   in, as the time since the origin of the host's [`clock`].
-//! - [`maintenance`] reads no clock either, and is asked only when a window begins or ends: never for a check.
+//! - [`conductor_core`] reads no clock but in its [`clock`](conductor_core::clock): `now` is passed in, as the time since
+//!   the origin of the host's clock. Maintenance windows are judged when one begins or ends, never for a check.
 //! - At most one call per platform is under way in a generation, and only a new library that proves itself beside the
 //!   running one makes a second. No check waits for another.
 //! - A worker is believed nothing: what it says is checked like what comes from a stranger. No byte of a library runs in
@@ -31,16 +30,14 @@
 //! - `/metrics` answers while every plugin hangs.
 //! - A secret of the config reaches the plugin it is for, and nothing that anybody reads.
 //! - [`metrics`] depends on nothing in the host; arrows between rooms never turn back:
-//!   [`scheduler`] → [`guard`] → [`breaker`] and [`plugin`]; [`plugin`] and
+//!   [`scheduler`] → [`guard`] → [`conductor_core`] and [`plugin`]; [`plugin`] and
 //!   [`config`] → [`library`].
 
 pub mod actor;
 mod allocator;
 pub mod board;
-pub mod breaker;
 pub mod caller;
 pub mod cli;
-pub mod clock;
 pub mod config;
 mod file_reader;
 pub mod guard;
@@ -52,17 +49,13 @@ mod journal;
 pub mod judge;
 pub mod library;
 mod log_text;
-pub mod maintenance;
 pub mod metrics;
-pub mod pattern;
 pub mod plugin;
 mod printable;
 pub mod redaction;
 pub mod resources;
-pub mod schedule;
 pub mod scheduler;
 pub mod schema;
 pub mod server;
-pub mod stagger;
 pub mod state;
 pub mod tail;

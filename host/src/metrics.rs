@@ -34,7 +34,7 @@ pub use labels::{
 pub use platform::{MEASUREMENT_NAME_BYTES, MEASUREMENTS, Outcome, PlatformInfo, PlatformMetrics};
 pub use plugin::{PluginInfo, PluginMetrics};
 
-use crate::clock::{Clock, WallClock};
+use conductor_core::clock::{Clock, WallClock};
 use histogram::Histogram;
 
 /// The host's metrics; clones share the same series.

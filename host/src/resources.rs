@@ -15,7 +15,7 @@ use self::pressure::Pressure;
 use std::fmt;
 use std::time::Duration;
 
-use crate::schedule::Mode;
+use conductor_core::schedule::Mode;
 
 mod cgroup;
 pub mod culprits;

@@ -34,9 +34,9 @@ use crate::{
         culprits::{Culprits, Machine},
         sample::Sampler,
     },
-    schedule::{Due, Key, Mode, Schedule, Start, next_run, stretch_factor},
     state::CheckNow,
 };
+use conductor_core::schedule::{Due, Key, Mode, Schedule, Start, next_run, stretch_factor};
 
 mod generations;
 mod plan;
@@ -402,7 +402,7 @@ impl Driver {
         let begun = self.platforms[at].guard.begin_asked(now);
         match self.go_on(at, begun, now) {
             Ok(()) => CheckNow::Begun,
-            Err(skip) => CheckNow::Skipped(skip.reason()),
+            Err(skip) => CheckNow::Skipped(skip.into()),
         }
     }
 

@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config,
-    maintenance::Checks,
     metrics::{ErrorType, MEASUREMENT_NAME_BYTES, MEASUREMENTS, SkipReason},
     plugin::{Failure, LoadError, Report},
 };
+use conductor_core::maintenance::Checks;
 
 /// How a platform is doing, as far as the host can tell.
 #[derive(

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use crate::clock::{Clock, WallClock};
+use conductor_core::clock::{Clock, WallClock};
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},

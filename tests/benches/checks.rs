@@ -14,7 +14,6 @@
 use std::{env, fmt::Write as _, path::Path, process::Command, sync::Arc, thread, time::Duration};
 
 use conductor::{
-    clock::Clock,
     config::Config,
     host::Host,
     metrics::{self, prometheus::Format},
@@ -22,6 +21,7 @@ use conductor::{
     server::Security,
     tail::Tail,
 };
+use conductor_core::clock::Clock;
 
 use machine::{Used, children, memory};
 

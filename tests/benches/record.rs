@@ -11,10 +11,10 @@
 use std::{hint::black_box, path::PathBuf, time::Duration};
 
 use conductor::{
-    clock::Clock,
     library::Hash,
     plugin::record::{Phase, Record, Slot},
 };
+use conductor_core::clock::Clock;
 
 fn main() {
     // `cargo bench` adds flags of its own.

@@ -24,7 +24,6 @@ use std::{
 };
 
 use conductor::{
-    clock::Clock,
     library::{Catalog, Policy, Vetted},
     plugin::{
         Call, Caller, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report, Waiting,
@@ -33,6 +32,7 @@ use conductor::{
         worker::{Settings, Worker, use_program},
     },
 };
+use conductor_core::clock::Clock;
 
 use machine::{Used, children, memory};
 

@@ -12,7 +12,8 @@ use super::{
     status::{Coloring, is_bad, rows},
     table,
 };
-use crate::{clock::Clock, state::PlatformDetail};
+use crate::state::PlatformDetail;
+use conductor_core::clock::Clock;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

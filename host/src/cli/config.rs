@@ -7,11 +7,11 @@ use serde_json::{Value, json};
 
 use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print};
 use crate::{
-    clock::Clock,
     config::{self, OwnAddress, for_editors, web::WebConfig},
     host, printable,
     server::ListenAddress,
 };
+use conductor_core::clock::Clock;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

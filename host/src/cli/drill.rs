@@ -15,9 +15,9 @@ use clap::ValueEnum;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
 use super::{CliError, Exit, Output, json, print, program_folder};
-use crate::clock::Clock;
 use canary::Canary;
 use case::{Case, Isolation};
+use conductor_core::clock::Clock;
 use report::{Report, Row, Verdict};
 use scene::Cast;
 use trial::Drill;

@@ -7,10 +7,8 @@ use super::{
     selection::RequiredSelection,
     table,
 };
-use crate::{
-    maintenance::{Checks, local_time},
-    state::{MaintenanceEnd, MaintenanceOrder, WindowView, maintenance_length},
-};
+use crate::state::{MaintenanceEnd, MaintenanceOrder, WindowView, maintenance_length};
+use conductor_core::maintenance::{Checks, local_time};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {

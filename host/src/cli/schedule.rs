@@ -5,12 +5,10 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{CliError, Exit, Global, Output, json, maintenance, print, table};
-use crate::{
+use crate::{config::Config, host, state::WindowView};
+use conductor_core::{
     clock::Clock,
-    config::Config,
-    host,
     schedule::{Key, Planned, Schedule, ScheduleError},
-    state::WindowView,
 };
 
 #[derive(clap::Args)]

@@ -11,7 +11,8 @@ use super::{
     CliError,
     client::{Client, Remote},
 };
-use crate::{pattern::Pattern, state::PlatformView};
+use crate::state::PlatformView;
+use conductor_core::pattern::Pattern;
 
 /// Platforms by name and label.
 #[derive(Clone, Debug, Default, clap::Args)]

@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     config::parse_duration,
-    maintenance::local_time,
     printable,
     state::{Health, PlatformView, StatusView},
 };
+use conductor_core::maintenance::local_time;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

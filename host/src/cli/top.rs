@@ -28,7 +28,7 @@ use super::{
     CliError, Exit,
     client::{Client, Remote},
 };
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 mod keys;
 mod link;

@@ -12,9 +12,7 @@ use std::{
     time::Duration,
 };
 
-use super::locked::Locked;
 use crate::{
-    breaker::{Breaker, Outcome, Settings, Ticket},
     library::Vetted,
     metrics::{ErrorType, Isolation, PluginInfo, PluginMetrics, RestartReason},
     plugin::{Description, Ended, Failure, LoadError, loader::Confinement},
@@ -22,6 +20,8 @@ use crate::{
     resources::workers::Usage,
     state::{LoadState, PluginView},
 };
+use conductor_core::breaker::{Breaker, Outcome, Settings, Ticket};
+use conductor_core::locked::Locked;
 
 /// Stands before the generations of one plugin.
 pub struct PluginGuard {

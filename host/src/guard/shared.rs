@@ -6,7 +6,8 @@ use std::{
 };
 
 use super::starvation::Starvation;
-use crate::{clock::Clock, metrics::Metrics};
+use crate::metrics::Metrics;
+use conductor_core::clock::Clock;
 
 /// What all guards of a host share.
 pub struct Shared {

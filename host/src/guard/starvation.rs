@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use super::locked::Locked;
+use conductor_core::locked::Locked;
 
 /// Watches for signs that the host is starved.
 pub(crate) struct Starvation(Locked<Signs>);

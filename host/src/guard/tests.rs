@@ -1,7 +1,8 @@
 //! Next check, effective interval and age of results, as a guard shows them.
 
 use super::*;
-use crate::{actor::Actor, clock::Clock, metrics::Metrics};
+use crate::{actor::Actor, metrics::Metrics};
+use conductor_core::clock::Clock;
 
 const S: Duration = Duration::from_secs(1);
 

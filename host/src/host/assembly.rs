@@ -12,7 +12,6 @@ use std::{
 use super::judging::{Judge, mistakes};
 use crate::{
     board::Board,
-    breaker,
     config::{
         self, BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading,
         ResourcesConfig,
@@ -26,6 +25,7 @@ use crate::{
     scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Refused, Timing},
     server::Security,
 };
+use conductor_core::breaker;
 
 /// Makes plans for the scheduler.
 pub(super) struct Assembly {

@@ -24,9 +24,11 @@ use crate::{
     actor::Actor,
     board::Board,
     guard::Shared,
+    state::{MaintenanceEnd, MaintenanceOrder, OrderError, WindowView},
+};
+use conductor_core::{
     maintenance::{self, Origin, Scope, Times, Window},
     pattern::Pattern,
-    state::{MaintenanceEnd, MaintenanceOrder, OrderError, WindowView},
 };
 
 /// The windows of a running host.

@@ -14,7 +14,6 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    clock::Clock,
     config::{Config, ConfigError, PlatformConfig, Reading},
     judge::{self, Candidate, Finding, Terms},
     library::{Libraries, Vetted},
@@ -25,6 +24,7 @@ use crate::{
     },
     redaction,
 };
+use conductor_core::clock::Clock;
 
 /// Judges configs, and remembers those that were accepted.
 #[derive(Clone)]

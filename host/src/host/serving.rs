@@ -10,10 +10,10 @@ use std::{
 
 use crate::{
     caller,
-    clock::Clock,
     metrics::{Metrics, log::LogFallback},
     server::{Security, Server, Surface},
 };
+use conductor_core::clock::Clock;
 
 /// Whether and when somebody scraped.
 pub(super) struct Served {

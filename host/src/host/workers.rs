@@ -14,7 +14,6 @@ use std::{
 
 use crate::{
     board::Board,
-    clock::Clock,
     guard::{PluginGuard, Running},
     metrics::RestartReason,
     resources::{
@@ -23,6 +22,7 @@ use crate::{
     },
     scheduler::Handle,
 };
+use conductor_core::clock::Clock;
 
 /// Watches over the workers, until it is dropped.
 pub(super) struct WorkerWatch {

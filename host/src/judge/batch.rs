@@ -5,10 +5,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    clock::Clock,
-    plugin::{Call, Caller, Ended, Failure, LoadedPlugin, ProbeId, Report, Waiting},
-};
+use crate::plugin::{Call, Caller, Ended, Failure, LoadedPlugin, ProbeId, Report, Waiting};
+use conductor_core::clock::Clock;
 
 /// The trials in one worker: a batch after the other.
 #[derive(Default)]

@@ -16,7 +16,7 @@ use super::{
     stamp::Stamp,
     vet_under,
 };
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 /// The vetted libraries of the plugin folders.
 ///

@@ -19,7 +19,7 @@ use std::{
 };
 
 use super::{Caller, Failure, Report};
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 /// Whom a call is for, and how long it may take.
 #[derive(Clone)]

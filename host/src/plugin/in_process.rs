@@ -17,7 +17,8 @@ use super::{
     record::{Phase, Record, Slot},
     threads::Threads,
 };
-use crate::{clock::Clock, library::Vetted, schema::CompiledSchema};
+use crate::{library::Vetted, schema::CompiledSchema};
+use conductor_core::clock::Clock;
 
 mod begun;
 mod probes;

@@ -13,11 +13,11 @@ use super::{
     worker::{self, Worker},
 };
 use crate::{
-    clock::Clock,
     library::{Catalog, Hash, Language, Vetted},
     metrics::{ErrorType, Isolation},
     printable,
 };
+use conductor_core::clock::Clock;
 
 /// Finds plugins in the catalog and loads them.
 #[derive(Clone, Debug)]

@@ -27,7 +27,8 @@ use super::{
     rust_door, sandbox,
     threads::STACK_SIZE,
 };
-use crate::{clock::Clock, library::Vetted, metrics::ErrorType, printable};
+use crate::{library::Vetted, metrics::ErrorType, printable};
+use conductor_core::clock::Clock;
 
 mod calls;
 mod child;

@@ -6,7 +6,7 @@
 use super::cgroup::Cgroup;
 use super::pressure::Pressure;
 use super::{Disk, Sample};
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;

@@ -23,8 +23,8 @@ use crate::{
     guard::{Birth, PlatformGuard, Progress},
     metrics::{ErrorType, RestartReason},
     plugin::{LoadError, ProbeId, loader::Instead},
-    schedule::Mode,
 };
+use conductor_core::schedule::Mode;
 
 impl Driver {
     /// Starts all plugins side by side, and waits a while for them; says whether the host is still wanted.

@@ -15,7 +15,8 @@ use super::{
     plugin::Plugin,
     schedule,
 };
-use crate::{guard::Progress, resources::Judge, schedule::Key};
+use crate::{guard::Progress, resources::Judge};
+use conductor_core::schedule::Key;
 
 impl Driver {
     /// Goes by another plan from now on; what did not change keeps slot, probe, breaker and counters.

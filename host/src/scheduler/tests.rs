@@ -7,16 +7,18 @@ use conductor_plugin_api::manifest::ApiVersion;
 use super::*;
 use crate::{
     actor::Actor,
-    breaker::Settings,
-    clock::Clock,
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running},
     library::{Catalog, Policy, Vetted},
-    maintenance::{Checks, InForce},
     metrics::{ErrorType, FAMILIES, Isolation, Metrics, Value},
     plugin::{Call, ConfigSchema, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report},
-    schedule::Priority,
     state::BreakerOrder,
     tail::Tail,
+};
+use conductor_core::{
+    breaker::Settings,
+    clock::Clock,
+    maintenance::{Checks, InForce},
+    schedule::Priority,
 };
 
 /// One generation that is played.

@@ -24,7 +24,7 @@ mod tests;
 use super::budget::Budget;
 use super::offload::Offload;
 use super::{Limits, Source};
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 use table::Table;
 
 /// Marks a response that goes on for as long as its client wants.

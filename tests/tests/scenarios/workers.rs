@@ -10,7 +10,6 @@ use std::{
 };
 
 use conductor::{
-    clock::Clock,
     library::{Catalog, Policy, Vetted},
     metrics::ErrorType,
     plugin::{
@@ -19,6 +18,7 @@ use conductor::{
         worker::{Settings, Worker, use_program},
     },
 };
+use conductor_core::clock::Clock;
 use tempfile::TempDir;
 
 use crate::harness::{PATIENCE, artifacts, library};

@@ -16,7 +16,7 @@ use super::{
     leftovers::libraries_in,
     scene::{Cast, PLUGINS, STATE, Scene, mark},
 };
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 use events::{Events, write_config};
 use holdings::{Holdings, memory};
 use innocents::Innocents;

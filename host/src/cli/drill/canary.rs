@@ -11,7 +11,7 @@ use std::{
     time::Duration,
 };
 
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 /// The thread's findings.
 pub(super) struct Canary {

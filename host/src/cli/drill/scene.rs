@@ -21,7 +21,7 @@ use super::{
     leftovers::Leftovers,
     seen::Seen,
 };
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 /// The program and the libraries a drill runs.
 pub(super) struct Cast {

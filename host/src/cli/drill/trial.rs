@@ -12,7 +12,7 @@ use super::{
     scene::{Cast, PATIENCE, POLL, Scene},
     seen::Seen,
 };
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 /// What all trials of a drill share.
 pub(super) struct Drill {

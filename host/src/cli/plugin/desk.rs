@@ -10,10 +10,10 @@ use std::{
 };
 
 use crate::{
-    clock::Clock,
     metrics::ErrorType,
     plugin::{Call, Caller, Failure, LoadedPlugin, ProbeId, Report, Waiting},
 };
+use conductor_core::clock::Clock;
 
 /// The calls of a command into one plugin.
 pub(super) struct Desk {

@@ -11,13 +11,13 @@ use crate::{
         client::{Client, Remote},
         json, print, table,
     },
-    clock::Clock,
     host,
     library::Vetted,
     plugin::LoadError,
     printable,
     state::{PluginView, StatusView},
 };
+use conductor_core::clock::Clock;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {

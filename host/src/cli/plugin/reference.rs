@@ -8,10 +8,10 @@ use std::{fs, io, path::PathBuf};
 use super::schema;
 use crate::{
     cli::{CliError, Exit, Global},
-    clock::Clock,
     host,
     plugin::config_keys::ConfigKeys,
 };
+use conductor_core::clock::Clock;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {

@@ -11,7 +11,6 @@ use serde_json::json;
 use super::desk::{Desk, End};
 use crate::{
     cli::{CliError, Exit, Global, Output, print},
-    clock::Clock,
     config::InlineConfig,
     host,
     judge::{self, Candidate, Finding, Terms},
@@ -25,6 +24,7 @@ use crate::{
     schema::Violation,
     tail::Tail,
 };
+use conductor_core::clock::Clock;
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]

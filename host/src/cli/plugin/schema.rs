@@ -10,7 +10,6 @@ use serde_json::Value;
 
 use crate::{
     cli::{CliError, Exit, Global, Output, print},
-    clock::Clock,
     host,
     library::{self, Policy, Store},
     metrics::Isolation,
@@ -22,6 +21,7 @@ use crate::{
         sandbox::Limits,
     },
 };
+use conductor_core::clock::Clock;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {

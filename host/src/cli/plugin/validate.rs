@@ -18,9 +18,9 @@ use self::{
 };
 use crate::{
     cli::{CliError, Exit, Output, json, print},
-    clock::Clock,
     config::InlineConfig,
 };
+use conductor_core::clock::Clock;
 
 mod advice;
 mod catalogue;

@@ -13,9 +13,9 @@ use crate::{
         CliError,
         client::{Client, platform_path},
     },
-    clock::Clock,
     state::{PlatformDetail, StatusView},
 };
+use conductor_core::clock::Clock;
 
 /// The thread that asks the host.
 pub(super) struct Link {

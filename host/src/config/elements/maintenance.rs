@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::check::Check;
 use super::platform::{self, PlatformConfig};
 use crate::config::wording::nearest;
-use crate::maintenance::{self, Origin, Scope, Span, SpanError, Times, Window, Zone};
-use crate::pattern::Pattern;
+use conductor_core::maintenance::{self, Origin, Scope, Span, SpanError, Times, Window, Zone};
+use conductor_core::pattern::Pattern;
 
 /// `[maintenance.<name>]`, as it is written.
 #[derive(Deserialize, JsonSchema)]

@@ -64,7 +64,7 @@ pub enum Priority {
     Low,
 }
 
-impl From<Priority> for crate::schedule::Priority {
+impl From<Priority> for conductor_core::schedule::Priority {
     fn from(priority: Priority) -> Self {
         match priority {
             Priority::Critical => Self::Critical,

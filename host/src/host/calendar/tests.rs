@@ -4,14 +4,12 @@ use std::collections::BTreeMap;
 
 use super::*;
 use crate::{
-    breaker::Settings,
-    clock::Clock,
     guard::{PlatformGuard, PlatformSettings, PluginGuard},
     library::{Catalog, Policy},
     metrics::Metrics,
-    schedule::Priority,
     tail::Tail,
 };
+use conductor_core::{breaker::Settings, clock::Clock, schedule::Priority};
 
 /// A calendar over one platform, `shop`.
 struct Scene {

@@ -11,7 +11,7 @@ use std::{
 };
 
 use super::{super::*, objects};
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 pub(super) struct Folder {
     dir: tempfile::TempDir,

@@ -3,7 +3,8 @@
 use std::{mem::offset_of, sync::mpsc, time::Duration};
 
 use super::{exported::MANDATORY, *};
-use crate::{clock::Clock, plugin::call_data};
+use crate::plugin::call_data;
+use conductor_core::clock::Clock;
 
 unsafe extern "C" fn create(_: *const c::Call, _: *const c_char) -> *mut c_void {
     ptr::null_mut()

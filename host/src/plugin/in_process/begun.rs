@@ -7,10 +7,10 @@ use std::sync::{
 
 use super::{Job, probes::Cell};
 use crate::{
-    clock::Clock,
     metrics::ErrorType,
     plugin::{Call, Failure, Report, call_data::Begun, threads::Threads},
 };
+use conductor_core::clock::Clock;
 
 /// How many calls are under way that somebody waits for.
 pub(super) type InFlight = AtomicUsize;

@@ -11,7 +11,6 @@ use super::{
     probes::{Cell, Probes},
 };
 use crate::{
-    clock::Clock,
     metrics::ErrorType,
     plugin::{
         Call, Failure, Report, Trial, Waiting,
@@ -22,6 +21,7 @@ use crate::{
     },
     schema::CompiledSchema,
 };
+use conductor_core::clock::Clock;
 
 use serde_json::Value;
 

@@ -69,7 +69,7 @@ pub struct Hello {
     pub call_threads: u32,
     /// The least important lines that the host logs: 0 none, 1 errors, … 5 everything.
     pub log_level: u8,
-    /// Where the host's clock has its origin, see [`Clock::anchor`](crate::clock::Clock::anchor).
+    /// Where the host's clock has its origin, see [`Clock::anchor`](conductor_core::clock::Clock::anchor).
     pub clock: Duration,
 }
 

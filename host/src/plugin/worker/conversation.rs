@@ -16,13 +16,13 @@ use super::{
     socket::send_now,
 };
 use crate::{
-    clock::Clock,
     plugin::{
         Call, Caller, Ended, Failure, ProbeId, ProbeSpec,
         protocol::{self, Encoder, Unsent, messages::ToWorker},
     },
     redaction,
 };
+use conductor_core::clock::Clock;
 
 /// What the host and one worker have to say to each other.
 pub(super) struct Conversation {

@@ -3,7 +3,8 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use super::{Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec, sandbox};
-use crate::{clock::Clock, library::Vetted, metrics::ErrorType};
+use crate::{library::Vetted, metrics::ErrorType};
+use conductor_core::clock::Clock;
 
 /// How a worker is to be run.
 #[derive(Clone, Debug)]

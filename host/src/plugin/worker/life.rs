@@ -18,13 +18,13 @@ use super::{
     watch::Watch,
 };
 use crate::{
-    clock::Clock,
     metrics::ErrorType,
     plugin::{
         Ended, LoadError,
         protocol::{self, Decoder},
     },
 };
+use conductor_core::clock::Clock;
 
 /// All that has to be waited for.
 pub(super) struct Life {

@@ -23,7 +23,7 @@ use rustix::{
 };
 
 use super::children::{Children, MARK, Mark};
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 /// A plugin was loaded into this process, and may start and wait for processes itself: from now on, one that has ended
 /// without having been seen alive as an orphan is only reaped after a time in which its parent would have waited for it.

@@ -16,7 +16,7 @@ use rustix::{
 };
 
 use super::children::Children;
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 /// A worker's process. Killed and reaped at the latest when it is dropped, with everything in its process group.
 pub(super) struct Process {

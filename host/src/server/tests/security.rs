@@ -186,7 +186,7 @@ fn a_stream_ends_when_the_web_config_changes() {
         streams::read_until(&mut stream, "event: host");
     }
     file.write(&user("bob", "builder"));
-    let clock = crate::clock::Clock::start();
+    let clock = conductor_core::clock::Clock::start();
     let mut piece = [0; 1024];
     while stream.read(&mut piece).unwrap_or(0) > 0 {
         assert!(clock.now() < PATIENCE, "it goes on");

@@ -95,7 +95,7 @@ fn a_shutdown_does_not_wait_for_streams() {
     let mut stream = server.connect();
     stream.write_all(LISTEN).unwrap();
     read_until(&mut stream, "event: host");
-    let clock = crate::clock::Clock::start();
+    let clock = conductor_core::clock::Clock::start();
     server.stop();
     server.join();
     assert!(clock.now() < PATIENCE, "it was waited for");

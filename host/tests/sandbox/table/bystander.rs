@@ -11,7 +11,8 @@ use std::{
     time::Duration,
 };
 
-use conductor::{clock::Clock, plugin::sandbox::Policy};
+use conductor::plugin::sandbox::Policy;
+use conductor_core::clock::Clock;
 
 use super::{
     child,

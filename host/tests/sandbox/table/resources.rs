@@ -10,13 +10,11 @@ use std::{
     time::Duration,
 };
 
-use conductor::{
-    clock::Clock,
-    plugin::{
-        sandbox::{Limits, Policy},
-        worker::Watch,
-    },
+use conductor::plugin::{
+    sandbox::{Limits, Policy},
+    worker::Watch,
 };
+use conductor_core::clock::Clock;
 
 use super::{
     Attempt, Need, Persona, child,

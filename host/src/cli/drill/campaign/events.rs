@@ -13,7 +13,7 @@ use super::{
     roster::{Role, Roster},
     sight::{Counts, Glance},
 };
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 /// What is to happen, and what has happened so far.
 pub(super) struct Events<'a> {

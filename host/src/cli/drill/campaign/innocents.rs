@@ -179,7 +179,7 @@ mod tests {
         super::{super::Chance, sight::Stand},
         *,
     };
-    use crate::clock::Clock;
+    use conductor_core::clock::Clock;
 
     /// What is made of a check of the first innocent platform that starts so late, in seconds.
     fn seen(late: f64) -> Innocents {

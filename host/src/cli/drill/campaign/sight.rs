@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use serde_json::Value;
 
 use super::super::seen;
-use crate::clock::Clock;
+use conductor_core::clock::Clock;
 
 /// What the status says of each platform and plugin.
 pub(super) struct Glance {

@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 use super::compare::Facts;
 use crate::{
     cli::{Exit, plugin::desk::Desk},
-    clock::Clock,
     library::{self, Policy, Store},
     metrics::Isolation,
     plugin::{
@@ -15,6 +14,7 @@ use crate::{
     },
     printable,
 };
+use conductor_core::clock::Clock;
 
 /// Why a library could not be looked at, and how the command ends for it.
 pub(super) struct Obstacle {

@@ -28,7 +28,6 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    clock::Clock,
     library::Language,
     plugin::{
         irregular,
@@ -38,6 +37,7 @@ use crate::{
     },
     redaction,
 };
+use conductor_core::clock::Clock;
 
 /// What a test's process is to do.
 #[derive(Deserialize, Serialize)]

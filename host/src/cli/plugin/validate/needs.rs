@@ -19,7 +19,8 @@ use super::{
     subject::{Subject, go_on},
     verdict::Verdict,
 };
-use crate::{clock::Clock, library::Language, plugin::sandbox::Capabilities, printable};
+use crate::{library::Language, plugin::sandbox::Capabilities, printable};
+use conductor_core::clock::Clock;
 
 /// How far a plugin came, the higher the better.
 #[derive(

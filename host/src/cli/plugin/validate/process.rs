@@ -25,7 +25,6 @@ use super::{
     verdict::{Status, Verdict},
 };
 use crate::{
-    clock::Clock,
     library::{self, Language, Policy, Store, Vetted},
     metrics::Isolation,
     plugin::{
@@ -37,6 +36,7 @@ use crate::{
     },
     printable, redaction,
 };
+use conductor_core::clock::Clock;
 
 /// Where a file's tests run: a vetted private copy, and a second one under another path.
 pub(super) struct Scene {

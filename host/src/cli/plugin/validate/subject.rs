@@ -19,7 +19,6 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    clock::Clock,
     metrics::ErrorType,
     plugin::{
         Failure, LoadError, ProbeSpec,
@@ -31,6 +30,7 @@ use crate::{
     redaction,
     schema::CompiledSchema,
 };
+use conductor_core::clock::Clock;
 
 /// A library under test.
 pub(super) struct Subject {

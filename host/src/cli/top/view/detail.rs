@@ -13,9 +13,9 @@ use ratatui::{
 use super::{style_of, words};
 use crate::{
     cli::top::state::State,
-    maintenance,
     state::{PastView, PlatformDetail, PlatformView},
 };
+use conductor_core::maintenance;
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let Some(platform) = state.selected() else {

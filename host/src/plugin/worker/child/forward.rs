@@ -16,10 +16,8 @@ use super::{
     super::limiter::{Dropped, Limiter},
     outlet::Outlet,
 };
-use crate::{
-    clock::Clock,
-    plugin::{protocol::messages::FromWorker, set_message},
-};
+use crate::plugin::{protocol::messages::FromWorker, set_message};
+use conductor_core::clock::Clock;
 
 /// From now on, what is logged goes to the host, down to the level it logs itself: 0 nothing, 1 errors, … 5 everything.
 pub(super) fn start(level: u8, outlet: &Arc<Outlet>) -> Arc<LogSender> {

@@ -13,7 +13,6 @@ use std::{
 
 use super::{super::socket::send_all, TICK, leave};
 use crate::{
-    clock::Clock,
     metrics::ErrorType,
     plugin::protocol::{
         self, Encoder, Unsent,
@@ -21,6 +20,7 @@ use crate::{
     },
     schema::Violation,
 };
+use conductor_core::clock::Clock;
 
 /// A worker's way to its host.
 pub(super) struct Outlet {

@@ -1,7 +1,7 @@
-//! The lock shell: short steps under a mutex, which nobody's panic takes away from the others.
+//! A mutex for short steps, which stays usable after a panic.
 //!
-//! A mutex, because a step costs some tens of nanoseconds with it: nothing that lock-free code would have to be trusted
-//! for. What is to be logged or counted is handed out and done after the lock was let go.
+//! A step under it costs some tens of nanoseconds, so lock-free code would gain nothing. Logging and counting happen
+//! after the lock is released.
 
 use std::sync::PoisonError;
 #[cfg(not(all(test, conductor_loom)))]
@@ -12,15 +12,16 @@ use loom::sync::{Mutex, MutexGuard};
 
 /// A value that several threads use, in steps that leave it whole.
 #[derive(Debug)]
-pub(super) struct Locked<T>(Mutex<T>);
+pub struct Locked<T>(Mutex<T>);
 
 impl<T> Locked<T> {
-    pub(super) fn new(value: T) -> Self {
+    /// Puts a value behind a lock.
+    pub fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }
 
     /// Takes the lock. No step panics half-way through a change, so a value whose lock is poisoned is whole all the same.
-    pub(super) fn lock(&self) -> MutexGuard<'_, T> {
+    pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
