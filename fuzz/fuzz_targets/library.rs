@@ -1,7 +1,7 @@
 //! Any bytes at all are taken or refused as a library, in words that are safe to print.
 #![no_main]
 
-use conductor::library::inspect_bytes;
+use conductor_library::inspect_bytes;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -15,8 +15,6 @@ use lateness::Lateness;
 
 use crate::{
     guard::{PlatformGuard, PluginGuard, Shared},
-    library::Catalog,
-    printable,
     resources::{Judgement, Sample},
     state::{
         HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, StatusView,
@@ -24,6 +22,8 @@ use crate::{
     },
     tail::Tail,
 };
+use conductor_library::Catalog;
+use conductor_library::printable;
 
 /// What is shown to whoever looks.
 pub struct Board {

@@ -26,12 +26,13 @@ use crate::journal::{Journal, Socket};
 use crate::{
     allocator,
     config::{Config, ConfigError, OwnAddress, Reading},
-    inherited, library,
+    inherited,
     log_text::LogText,
     plugin::worker,
-    printable,
     tail::Tail,
 };
+use conductor_library as library;
+use conductor_library::printable;
 
 mod breaker;
 mod check;

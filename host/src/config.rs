@@ -37,9 +37,9 @@ pub use schema::json_schema;
 pub use secrets::Secrets;
 pub use source::{Location, MAX_BYTES, Source};
 
-use crate::library::{Policy, default_folders};
 use crate::schema::{Subject, Violation};
 use conductor_core::maintenance::Window;
+use conductor_library::{Policy, default_folders};
 use error::Fault;
 use wording::{listed, nearest};
 

@@ -24,9 +24,6 @@ use crate::{
     board::Board,
     config::{Config, Reading},
     guard::Shared,
-    library::{
-        Catalog, Changes, Libraries, PluginChange, Refusal, StateFolder, StateLock, Store, Watch,
-    },
     metrics::Metrics,
     plugin::{loader::Loader, quarantine::Quarantine, record::Record},
     redaction,
@@ -36,6 +33,9 @@ use crate::{
     tail::Tail,
 };
 use conductor_core::clock::Clock;
+use conductor_library::{
+    Catalog, Changes, Libraries, PluginChange, Refusal, StateFolder, StateLock, Store, Watch,
+};
 
 #[cfg(target_os = "linux")]
 pub(crate) use self::proc::check_proc;

@@ -31,7 +31,7 @@
 //! - A secret of the config reaches the plugin it is for, and nothing that anybody reads.
 //! - [`metrics`] depends on nothing in the host; arrows between rooms never turn back:
 //!   [`scheduler`] → [`guard`] → [`conductor_core`] and [`plugin`]; [`plugin`] and
-//!   [`config`] → [`library`].
+//!   [`config`] → [`conductor_library`].
 
 pub mod actor;
 mod allocator;
@@ -39,7 +39,6 @@ pub mod board;
 pub mod caller;
 pub mod cli;
 pub mod config;
-mod file_reader;
 pub mod guard;
 pub mod history;
 pub mod host;
@@ -47,11 +46,9 @@ mod inherited;
 #[cfg(target_os = "linux")]
 mod journal;
 pub mod judge;
-pub mod library;
 mod log_text;
 pub mod metrics;
 pub mod plugin;
-mod printable;
 pub mod redaction;
 pub mod resources;
 pub mod scheduler;

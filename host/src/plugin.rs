@@ -9,12 +9,12 @@ use std::{fmt, sync::Arc, time::Duration};
 use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
 use serde::{Deserialize, Serialize};
 
-pub(crate) use crate::printable::{escaped, steers as is_harmful};
 use crate::{
     metrics::ErrorType,
     redaction,
     schema::{Subject, Violation},
 };
+pub(crate) use conductor_library::printable::{escaped, steers as is_harmful};
 
 mod c_door;
 pub mod call_data;

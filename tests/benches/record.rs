@@ -10,11 +10,9 @@
 
 use std::{hint::black_box, path::PathBuf, time::Duration};
 
-use conductor::{
-    library::Hash,
-    plugin::record::{Phase, Record, Slot},
-};
+use conductor::plugin::record::{Phase, Record, Slot};
 use conductor_core::clock::Clock;
+use conductor_library::Hash;
 
 fn main() {
     // `cargo bench` adds flags of its own.

@@ -23,16 +23,14 @@ use std::{
     time::Duration,
 };
 
-use conductor::{
-    library::{Catalog, Policy, Vetted},
-    plugin::{
-        Call, Caller, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report, Waiting,
-        in_process::InProcess,
-        sandbox,
-        worker::{Settings, Worker, use_program},
-    },
+use conductor::plugin::{
+    Call, Caller, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report, Waiting,
+    in_process::InProcess,
+    sandbox,
+    worker::{Settings, Worker, use_program},
 };
 use conductor_core::clock::Clock;
+use conductor_library::{Catalog, Policy, Vetted};
 
 use machine::{Used, children, memory};
 

@@ -20,7 +20,7 @@ use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 use self::address::Address;
 use super::{CliError, DEFAULT_ADDRESS};
-use crate::{file_reader, printable};
+use conductor_library::{file_reader, printable};
 
 mod address;
 #[cfg(test)]

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print};
 use crate::{
     config::{self, OwnAddress, for_editors, web::WebConfig},
-    host, printable,
+    host,
     server::ListenAddress,
 };
 use conductor_core::clock::Clock;
+use conductor_library::printable;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

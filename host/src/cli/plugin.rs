@@ -7,10 +7,11 @@ use clap::Subcommand;
 use super::{CliError, Exit, Global, Output, json, print, table};
 use crate::{
     config::Config,
-    library::{self, Catalog, Pins, Policy, Store},
     plugin::{config_keys::ConfigKeys, quarantine::Quarantine},
-    printable,
 };
+use conductor_library as library;
+use conductor_library::printable;
+use conductor_library::{Catalog, Pins, Policy, Store};
 
 mod desk;
 mod diff;

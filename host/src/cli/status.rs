@@ -14,10 +14,10 @@ use super::{
 };
 use crate::{
     config::parse_duration,
-    printable,
     state::{Health, PlatformView, StatusView},
 };
 use conductor_core::maintenance::local_time;
+use conductor_library::printable;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -14,8 +14,8 @@ use serde_json::Value;
 use super::error::Fault;
 use super::own::OwnAddress;
 use super::spans::Place;
-use crate::file_reader::{self, ReadError};
-use crate::printable;
+use conductor_library::file_reader::{self, ReadError};
+use conductor_library::printable;
 
 /// Which values of one platform's config hold secrets, and where those came from. Its Debug shows none.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanConten
 use super::error::{ConfigError, Fault};
 use super::spans::Place;
 use super::syntax;
-use crate::file_reader::{self, ReadError};
+use conductor_library::file_reader::{self, ReadError};
 
 /// The largest file that is read, in bytes: a hundred thousand platforms fit into it.
 pub const MAX_BYTES: usize = 8_000_000;

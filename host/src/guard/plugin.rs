@@ -13,15 +13,15 @@ use std::{
 };
 
 use crate::{
-    library::Vetted,
     metrics::{ErrorType, Isolation, PluginInfo, PluginMetrics, RestartReason},
     plugin::{Description, Ended, Failure, LoadError, loader::Confinement},
-    printable,
     resources::workers::Usage,
     state::{LoadState, PluginView},
 };
 use conductor_core::breaker::{Breaker, Outcome, Settings, Ticket};
 use conductor_core::locked::Locked;
+use conductor_library::Vetted;
+use conductor_library::printable;
 
 /// Stands before the generations of one plugin.
 pub struct PluginGuard {

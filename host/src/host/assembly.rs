@@ -18,7 +18,6 @@ use crate::{
     },
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
     judge::Finding,
-    library::{Catalog, Store, Vetted},
     metrics::Isolation,
     plugin::loader::{How, Loader},
     resources::Limits,
@@ -26,6 +25,7 @@ use crate::{
     server::Security,
 };
 use conductor_core::breaker;
+use conductor_library::{Catalog, Store, Vetted};
 
 /// Makes plans for the scheduler.
 pub(super) struct Assembly {

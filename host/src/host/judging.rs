@@ -16,7 +16,6 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     config::{Config, ConfigError, PlatformConfig, Reading},
     judge::{self, Candidate, Finding, Terms},
-    library::{Libraries, Vetted},
     metrics::ErrorType,
     plugin::{
         LoadError,
@@ -25,6 +24,7 @@ use crate::{
     redaction,
 };
 use conductor_core::clock::Clock;
+use conductor_library::{Libraries, Vetted};
 
 /// Judges configs, and remembers those that were accepted.
 #[derive(Clone)]

@@ -31,7 +31,8 @@ use super::{
     door, irregular,
     rust_door::{chain, one_line, open_now},
 };
-use crate::{metrics::ErrorType, printable};
+use crate::metrics::ErrorType;
+use conductor_library::printable;
 
 mod calls;
 mod config;

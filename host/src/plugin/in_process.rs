@@ -17,8 +17,9 @@ use super::{
     record::{Phase, Record, Slot},
     threads::Threads,
 };
-use crate::{library::Vetted, schema::CompiledSchema};
+use crate::schema::CompiledSchema;
 use conductor_core::clock::Clock;
+use conductor_library::Vetted;
 
 mod begun;
 mod probes;

@@ -12,12 +12,10 @@ use super::{
     sandbox::{Limits, Openings, Policy, capabilities},
     worker::{self, Worker},
 };
-use crate::{
-    library::{Catalog, Hash, Language, Vetted},
-    metrics::{ErrorType, Isolation},
-    printable,
-};
+use crate::metrics::{ErrorType, Isolation};
 use conductor_core::clock::Clock;
+use conductor_library::printable;
+use conductor_library::{Catalog, Hash, Language, Vetted};
 
 /// Finds plugins in the catalog and loads them.
 #[derive(Clone, Debug)]

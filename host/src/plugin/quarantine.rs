@@ -20,7 +20,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::record::{Record, Remains, Suspect};
-use crate::{file_reader, library::Store, metrics::Isolation};
+use crate::metrics::Isolation;
+use conductor_library::Store;
+use conductor_library::file_reader;
 
 /// The quarantine of one state folder.
 #[derive(Clone, Debug)]

@@ -29,7 +29,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use crate::library::Hash;
+use conductor_library::Hash;
 
 mod layout;
 mod machine;
@@ -218,4 +218,4 @@ fn map(_: &Path) -> io::Result<&'static Raw> {
 }
 
 /// The record's name in the folder of its run; the store keeps the file when the run is dead.
-const FILE: &str = crate::library::CALLS;
+const FILE: &str = conductor_library::CALLS;

@@ -27,8 +27,10 @@ use super::{
     rust_door, sandbox,
     threads::STACK_SIZE,
 };
-use crate::{library::Vetted, metrics::ErrorType, printable};
+use crate::metrics::ErrorType;
 use conductor_core::clock::Clock;
+use conductor_library::Vetted;
+use conductor_library::printable;
 
 mod calls;
 mod child;

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 use super::{LoadJob, proof::Proof};
 use crate::{
     guard::{Birth, PlatformGuard, PluginGuard, Running},
-    library::Hash,
     metrics::{Isolation, RestartReason},
     plugin::{Call, Ended, LoadedPlugin, ProbeId},
 };
+use conductor_library::Hash;
 
 /// One plugin, as the driver knows it.
 pub(super) struct Plugin {

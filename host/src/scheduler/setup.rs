@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     board::Board,
     guard::{PlatformGuard, PluginGuard, Running, Shared},
-    library::Vetted,
     plugin::{Ended, LoadError, LoadedPlugin, loader::Instead},
     resources::Limits,
 };
+use conductor_library::Vetted;
 
 /// What the scheduler is to look after.
 pub struct Setup {

@@ -8,7 +8,6 @@ use super::*;
 use crate::{
     actor::Actor,
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running},
-    library::{Catalog, Policy, Vetted},
     metrics::{ErrorType, FAMILIES, Isolation, Metrics, Value},
     plugin::{Call, ConfigSchema, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report},
     state::BreakerOrder,
@@ -20,6 +19,7 @@ use conductor_core::{
     maintenance::{Checks, InForce},
     schedule::Priority,
 };
+use conductor_library::{Catalog, Policy, Vetted};
 
 /// One generation that is played.
 #[derive(Default)]

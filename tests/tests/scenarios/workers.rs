@@ -10,7 +10,6 @@ use std::{
 };
 
 use conductor::{
-    library::{Catalog, Policy, Vetted},
     metrics::ErrorType,
     plugin::{
         Call, Caller, Ended, Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report,
@@ -19,6 +18,7 @@ use conductor::{
     },
 };
 use conductor_core::clock::Clock;
+use conductor_library::{Catalog, Policy, Vetted};
 use tempfile::TempDir;
 
 use crate::harness::{PATIENCE, artifacts, library};

@@ -8,7 +8,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
-use crate::file_reader;
+use conductor_library::file_reader;
 
 /// Trust in the CAs of a file, or in those of this system.
 pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {

@@ -15,9 +15,9 @@ use self::{
 use crate::{
     cli::{CliError, Exit, Global, Output, json, print, table},
     config::InlineConfig,
-    printable,
     tail::Tail,
 };
+use conductor_library::printable;
 
 mod compare;
 mod look;

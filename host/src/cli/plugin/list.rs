@@ -12,12 +12,12 @@ use crate::{
         json, print, table,
     },
     host,
-    library::Vetted,
     plugin::LoadError,
-    printable,
     state::{PluginView, StatusView},
 };
 use conductor_core::clock::Clock;
+use conductor_library::Vetted;
+use conductor_library::printable;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {

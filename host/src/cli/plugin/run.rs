@@ -14,7 +14,6 @@ use crate::{
     config::InlineConfig,
     host,
     judge::{self, Candidate, Finding, Terms},
-    library::{self, Policy, Store, Vetted},
     metrics::{ErrorType, Isolation, MEASUREMENTS},
     plugin::{
         Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report, irregular,
@@ -25,6 +24,8 @@ use crate::{
     tail::Tail,
 };
 use conductor_core::clock::Clock;
+use conductor_library as library;
+use conductor_library::{Policy, Store, Vetted};
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]

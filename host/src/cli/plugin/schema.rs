@@ -11,7 +11,6 @@ use serde_json::Value;
 use crate::{
     cli::{CliError, Exit, Global, Output, print},
     host,
-    library::{self, Policy, Store},
     metrics::Isolation,
     plugin::{
         Description, LoadedPlugin as _,
@@ -22,6 +21,8 @@ use crate::{
     },
 };
 use conductor_core::clock::Clock;
+use conductor_library as library;
+use conductor_library::{Policy, Store};
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {

@@ -10,8 +10,8 @@ use super::check::Check;
 use super::duration::{self, LONGEST, SHORTEST, given};
 use super::limits;
 use super::plugin::Isolation;
-use crate::library::{default_folders, program_folder};
 use crate::plugin::sandbox::Limits;
+use conductor_library::{default_folders, program_folder};
 
 /// How the host itself behaves.
 #[derive(Clone, Debug, PartialEq)]

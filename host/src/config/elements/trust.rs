@@ -6,8 +6,8 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::check::Check;
-use crate::file_reader;
-use crate::library::Signer;
+use conductor_library::Signer;
+use conductor_library::file_reader;
 
 /// Whose signature a library must have to be loaded; by default nobody's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

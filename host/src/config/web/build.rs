@@ -17,8 +17,8 @@ use crate::config::elements::duration;
 use crate::config::error::Fault;
 use crate::config::schema::placed;
 use crate::config::spans::{self, Inside, Place};
-use crate::file_reader;
 use crate::schema::Subject;
+use conductor_library::file_reader;
 
 /// The config and what is to be remarked on, or all that is wrong.
 pub(super) fn build(

@@ -7,7 +7,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::config::error::{ConfigError, Fault};
 use crate::config::source::{MAX_BYTES, unreadable as unreadable_config};
-use crate::file_reader::{self, Content};
+use conductor_library::file_reader::{self, Content};
 
 /// Reads files, and remembers what it found.
 #[derive(Default)]

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use super::*;
 use crate::{
     guard::{PlatformGuard, PlatformSettings, PluginGuard},
-    library::{Catalog, Policy},
     metrics::Metrics,
     tail::Tail,
 };
 use conductor_core::{breaker::Settings, clock::Clock, schedule::Priority};
+use conductor_library::{Catalog, Policy};
 
 /// A calendar over one platform, `shop`.
 struct Scene {

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use conductor_plugin_api::manifest::is_valid_id;
 
-use crate::library::Hash;
+use conductor_library::Hash;
 
 /// What the host was doing with a plugin.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -11,7 +11,8 @@ use super::{
     layout::{Left, Machine, Said},
     machine,
 };
-use crate::{file_reader, library::Hash};
+use conductor_library::Hash;
+use conductor_library::file_reader;
 
 /// The records of hosts that died.
 #[derive(Debug)]
@@ -39,7 +40,7 @@ pub struct Suspect {
 }
 
 impl Remains {
-    /// Reads what the [store](crate::library::Store) kept of dead runs in `folder`.
+    /// Reads what the [store](conductor_library::Store) kept of dead runs in `folder`.
     ///
     /// Records of a time before the machine was last started are read as those of hosts that lost their power.
     pub fn read(folder: &Path) -> Self {

@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{layout::Said, *};
-use crate::library::Store;
+use conductor_library::Store;
 
 const HASH: Hash = Hash([7; 32]);
 

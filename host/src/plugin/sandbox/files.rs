@@ -23,7 +23,7 @@ use super::Policy;
 use interpreter::interpreter;
 use readable::READABLE;
 
-use crate::printable;
+use conductor_library::printable;
 
 /// All that is open.
 #[derive(Debug, Default)]

@@ -51,7 +51,7 @@ fn identity(path: &Path) -> Option<Identity> {
     use std::os::unix::fs::MetadataExt as _;
 
     // One on a mount that is down must not keep the host from looking after its workers.
-    let metadata = crate::file_reader::metadata(path).ok()?;
+    let metadata = conductor_library::file_reader::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 

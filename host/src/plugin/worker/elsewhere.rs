@@ -3,8 +3,9 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use super::{Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec, sandbox};
-use crate::{library::Vetted, metrics::ErrorType};
+use crate::metrics::ErrorType;
 use conductor_core::clock::Clock;
+use conductor_library::Vetted;
 
 /// How a worker is to be run.
 #[derive(Clone, Debug)]
@@ -37,7 +38,7 @@ impl Worker {
             kind: ErrorType::Load,
             message: format!(
                 "{}: this build has no workers; set isolation = \"in-process\" for {}, if you trust it fully",
-                crate::printable::path(&vetted.origin),
+                conductor_library::printable::path(&vetted.origin),
                 vetted.manifest.id
             ),
             detail: None,

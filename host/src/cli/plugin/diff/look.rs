@@ -5,16 +5,17 @@ use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 use super::compare::Facts;
 use crate::{
     cli::{Exit, plugin::desk::Desk},
-    library::{self, Policy, Store},
     metrics::Isolation,
     plugin::{
         ProbeSpec,
         loader::{self, How},
         sandbox::Limits,
     },
-    printable,
 };
 use conductor_core::clock::Clock;
+use conductor_library as library;
+use conductor_library::printable;
+use conductor_library::{Policy, Store};
 
 /// Why a library could not be looked at, and how the command ends for it.
 pub(super) struct Obstacle {

@@ -1,6 +1,6 @@
 //! What to do about a finding, in the words of the language that the plugin is written in.
 
-use crate::library::Language;
+use conductor_library::Language;
 
 /// A piece of advice that differs from language to language.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

@@ -28,7 +28,6 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    library::Language,
     plugin::{
         irregular,
         protocol::messages::ManifestFacts,
@@ -38,6 +37,7 @@ use crate::{
     redaction,
 };
 use conductor_core::clock::Clock;
+use conductor_library::Language;
 
 /// What a test's process is to do.
 #[derive(Deserialize, Serialize)]

@@ -5,7 +5,8 @@
 use std::path::Path;
 
 use super::{advice::Advice, catalogue::Test, verdict::Verdict};
-use crate::library::{self, Inspection, Language, Outcome, Rule, linkage::Linkage};
+use conductor_library as library;
+use conductor_library::{Inspection, Language, Outcome, Rule, linkage::Linkage};
 
 /// What was read of a file.
 pub(super) struct Facts {

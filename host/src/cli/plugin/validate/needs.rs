@@ -19,8 +19,10 @@ use super::{
     subject::{Subject, go_on},
     verdict::Verdict,
 };
-use crate::{library::Language, plugin::sandbox::Capabilities, printable};
+use crate::plugin::sandbox::Capabilities;
 use conductor_core::clock::Clock;
+use conductor_library::Language;
+use conductor_library::printable;
 
 /// How far a plugin came, the higher the better.
 #[derive(

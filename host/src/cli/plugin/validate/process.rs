@@ -25,7 +25,6 @@ use super::{
     verdict::{Status, Verdict},
 };
 use crate::{
-    library::{self, Language, Policy, Store, Vetted},
     metrics::Isolation,
     plugin::{
         LoadedPlugin as _,
@@ -34,9 +33,12 @@ use crate::{
         sandbox,
         worker::{RUNTIME, describe_end},
     },
-    printable, redaction,
+    redaction,
 };
 use conductor_core::clock::Clock;
+use conductor_library as library;
+use conductor_library::printable;
+use conductor_library::{Language, Policy, Store, Vetted};
 
 /// Where a file's tests run: a vetted private copy, and a second one under another path.
 pub(super) struct Scene {

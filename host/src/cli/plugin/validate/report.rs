@@ -9,7 +9,8 @@ use super::{
     file::Facts,
     verdict::{Status, Verdict},
 };
-use crate::{cli::table, printable};
+use crate::cli::table;
+use conductor_library::printable;
 
 /// Everything that was found.
 #[derive(Serialize)]

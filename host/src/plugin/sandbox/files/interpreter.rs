@@ -11,7 +11,7 @@ use object::{
     read::elf::{FileHeader, ProgramHeader as _},
 };
 
-use crate::file_reader;
+use conductor_library::file_reader;
 
 /// What the kernel starts in the program's place.
 pub(super) fn interpreter(program: &Path) -> Option<PathBuf> {

@@ -38,7 +38,7 @@ impl RunFolder {
     }
 
     /// A run that is over.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "testing"))]
     pub(super) fn over() -> Self {
         Self {
             base: PathBuf::from("/nowhere"),

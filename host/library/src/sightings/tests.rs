@@ -3,7 +3,7 @@
 use conductor_plugin_api::manifest::{Manifest, record};
 
 use super::*;
-use crate::library::{Hash, store::Holder};
+use crate::{Hash, store::Holder};
 
 /// Files by path, with a size that stands for their stamp and the id that vetting them finds; `None`: they are refused.
 pub(super) type Files<'a> = [(&'a str, u64, Option<&'a str>)];

@@ -20,6 +20,7 @@ use sha2::{Digest as _, Sha256};
 mod catalog;
 mod changes;
 mod exports;
+pub mod file_reader;
 mod folders;
 mod image;
 mod inspection;
@@ -29,6 +30,7 @@ mod manifest;
 mod mounts;
 mod pins;
 mod policy;
+pub mod printable;
 mod refusal;
 mod scan;
 mod sightings;
@@ -44,7 +46,7 @@ mod watch;
 pub use catalog::{Catalog, Libraries};
 pub use changes::{Changes, PluginChange};
 pub use exports::exports;
-pub(crate) use folders::{default_folders, program_folder};
+pub use folders::{default_folders, program_folder};
 pub use image::{Format, Kind, Machine};
 pub use inspection::{Inspection, Outcome, Verdict};
 pub use language::Language;
@@ -58,8 +60,6 @@ pub use store::{CALLS, FolderLock, StateFolder, Store};
 pub use watch::Watch;
 
 use policy::Terms;
-
-use crate::file_reader;
 
 /// A library that keeps every rule, and the host's private copy of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -100,10 +100,11 @@ impl Vetted {
     }
 }
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Vetted {
-    /// A library that there is not, whose hash is so many times this byte.
-    pub(crate) fn made_up(id: &str, hash: u8) -> Self {
+    /// A library that does not exist, with a hash of 32 times this byte.
+    #[must_use]
+    pub fn made_up(id: &str, hash: u8) -> Self {
         let holder = store::Holder::made_up();
         Self {
             path: holder.path().to_owned(),

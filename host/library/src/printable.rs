@@ -10,13 +10,13 @@ use serde_json::Value;
 
 /// Whether a character could do more to a log or a terminal than be seen: control characters, line separators, and those
 /// that turn the direction of text.
-pub(crate) fn steers(c: char) -> bool {
+pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
 /// The character as it is shown: escaped where it could do harm.
-pub(crate) fn escaped(c: char) -> String {
+pub fn escaped(c: char) -> String {
     if steers(c) {
         c.escape_default().collect()
     } else {
@@ -25,7 +25,7 @@ pub(crate) fn escaped(c: char) -> String {
 }
 
 /// A name on one line: what cannot be seen is escaped too, so that two names that differ look different.
-pub(crate) fn name(bytes: &[u8]) -> String {
+pub fn name(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
         for c in chunk.valid().chars() {
@@ -46,12 +46,12 @@ pub(crate) fn name(bytes: &[u8]) -> String {
 }
 
 /// A path on one line.
-pub(crate) fn path(path: &Path) -> String {
+pub fn path(path: &Path) -> String {
     name(path.as_os_str().as_encoded_bytes())
 }
 
 /// Text of many lines: the lines and tabs stay.
-pub(crate) fn lines(text: &str) -> Cow<'_, str> {
+pub fn lines(text: &str) -> Cow<'_, str> {
     let is_layout = |c: char| c == '\n' || c == '\t';
     if !text.contains(|c: char| steers(c) && !is_layout(c)) {
         return Cow::Borrowed(text);
@@ -64,7 +64,7 @@ pub(crate) fn lines(text: &str) -> Cow<'_, str> {
 }
 
 /// JSON text that means the same: JSON escapes control characters only where it must.
-pub(crate) fn json(text: &str) -> Cow<'_, str> {
+pub fn json(text: &str) -> Cow<'_, str> {
     if !text.contains(|c: char| steers(c) && !c.is_ascii_control()) && !text.contains('\u{7f}') {
         return Cow::Borrowed(text);
     }
@@ -80,7 +80,7 @@ pub(crate) fn json(text: &str) -> Cow<'_, str> {
 }
 
 /// Makes every text in a value safe to show, keys included.
-pub(crate) fn value(value: &mut Value) {
+pub fn value(value: &mut Value) {
     match value {
         Value::String(text) => {
             if let Cow::Owned(safe) = lines(text) {

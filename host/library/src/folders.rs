@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 /// Folders around the program in `program_dir`, and those of the system, in the order in which they are searched:
 /// its own, `plugins` in it, `../lib/conductor/plugins`, and the same in `/usr/local/lib` and `/usr/lib`.
-pub(crate) fn default_folders(program_dir: &Path) -> Vec<PathBuf> {
+pub fn default_folders(program_dir: &Path) -> Vec<PathBuf> {
     let mut folders = vec![program_dir.to_owned(), program_dir.join("plugins")];
     folders.extend(program_dir.parent().map(|prefix| prefix.join(INSTALLED)));
     if cfg!(unix) {
@@ -22,7 +22,7 @@ pub(crate) fn default_folders(program_dir: &Path) -> Vec<PathBuf> {
 ///
 /// # Errors
 /// When the operating system does not say where that is.
-pub(crate) fn program_folder() -> std::io::Result<PathBuf> {
+pub fn program_folder() -> std::io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(program.parent().map_or_else(PathBuf::new, PathBuf::from))
 }

@@ -18,7 +18,7 @@ use super::{
 ///
 /// A library that is loaded already may lose its file on unix. Where an OS refuses to remove it, it goes with the
 /// folder of the run.
-pub(in crate::library) struct Holder {
+pub(crate) struct Holder {
     holders: Holders,
     hash: Hash,
     path: PathBuf,
@@ -65,13 +65,13 @@ impl Holders {
 
 impl Holder {
     /// The copy.
-    pub(in crate::library) fn path(&self) -> &Path {
+    pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
     /// Verifies that the copy is there, is the host's own and has the content that was vetted; writes it again if not,
     /// from what the open descriptor still has or from the file at `origin`. Returns whether that was necessary.
-    pub(in crate::library) fn verify_or_restore(&self, origin: &Path) -> Result<bool, Problem> {
+    pub(crate) fn verify_or_restore(&self, origin: &Path) -> Result<bool, Problem> {
         if self.is_untouched() {
             return Ok(false);
         }
@@ -158,10 +158,10 @@ impl PartialEq for Holder {
 
 impl Eq for Holder {}
 
-#[cfg(test)]
+#[cfg(any(test, feature = "testing"))]
 impl Holder {
     /// Of a copy that is nowhere.
-    pub(in crate::library) fn made_up() -> Self {
+    pub(crate) fn made_up() -> Self {
         Self {
             holders: Holders::new(Arc::new(RunFolder::over())),
             hash: Hash([0; 32]),

@@ -23,15 +23,15 @@ use thiserror::Error;
 
 /// Content of a file, with what the opened file said of itself.
 #[derive(Debug)]
-pub(crate) struct Content {
+pub struct Content {
     /// All bytes of the file.
-    pub(crate) bytes: Vec<u8>,
+    pub bytes: Vec<u8>,
     metadata: Metadata,
 }
 
 /// Reason that a file was not read.
 #[derive(Debug, Error)]
-pub(crate) enum ReadError {
+pub enum ReadError {
     /// The name leads to something else than a file.
     #[error("it is {0}, not a file")]
     NotAFile(&'static str),
@@ -60,7 +60,7 @@ pub(crate) enum ReadError {
 ///
 /// # Errors
 /// When the file is missing, closed to this user, of another kind or larger, or does not answer in time.
-pub(crate) fn read(path: &Path, limit: u64) -> Result<Content, ReadError> {
+pub fn read(path: &Path, limit: u64) -> Result<Content, ReadError> {
     let file = path.to_owned();
     within(path, PATIENCE, move || read_here(&file, limit))?
 }
@@ -69,7 +69,7 @@ pub(crate) fn read(path: &Path, limit: u64) -> Result<Content, ReadError> {
 ///
 /// # Errors
 /// As [`read`], and when the file is not UTF-8.
-pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, ReadError> {
+pub fn read_text(path: &Path, limit: u64) -> Result<String, ReadError> {
     read(path, limit)?.into_text()
 }
 
@@ -77,7 +77,7 @@ pub(crate) fn read_text(path: &Path, limit: u64) -> Result<String, ReadError> {
 ///
 /// # Errors
 /// When it is missing, or does not answer within [`PATIENCE`].
-pub(crate) fn metadata(path: &Path) -> Result<Metadata, ReadError> {
+pub fn metadata(path: &Path) -> Result<Metadata, ReadError> {
     let file = path.to_owned();
     Ok(within(path, PATIENCE, move || fs::metadata(file))??)
 }
@@ -89,7 +89,7 @@ pub(crate) fn metadata(path: &Path) -> Result<Metadata, ReadError> {
 ///
 /// # Errors
 /// [`ReadError::TimedOut`] or [`ReadError::StillWaiting`]; [`ReadError::Io`] when no thread can be started.
-pub(crate) fn within<T: Send + 'static>(
+pub fn within<T: Send + 'static>(
     path: &Path,
     patience: Duration,
     look: impl FnOnce() -> T + Send + 'static,
@@ -149,7 +149,7 @@ const ENDED: u8 = 2;
 
 impl Content {
     /// The text of the file, without a byte order mark.
-    pub(crate) fn into_text(self) -> Result<String, ReadError> {
+    pub fn into_text(self) -> Result<String, ReadError> {
         let bytes = self.bytes;
         if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
             return Err(ReadError::NotUtf8("it is UTF-16"));
@@ -162,13 +162,13 @@ impl Content {
     }
 
     /// As [`is_world_readable`], of the file that was read.
-    pub(crate) fn is_world_readable(&self) -> bool {
+    pub fn is_world_readable(&self) -> bool {
         is_world_readable(&self.metadata)
     }
 }
 
 /// Returns whether a file's mode lets users other than owner and group read it.
-pub(crate) fn is_world_readable(file: &Metadata) -> bool {
+pub fn is_world_readable(file: &Metadata) -> bool {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -183,7 +183,7 @@ pub(crate) fn is_world_readable(file: &Metadata) -> bool {
 
 impl ReadError {
     /// The kind of the operating system's error; [`io::ErrorKind::Other`] for all else.
-    pub(crate) fn kind(&self) -> io::ErrorKind {
+    pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Io(error) => error.kind(),
             Self::NotAFile(FOLDER) => io::ErrorKind::IsADirectory,
@@ -205,7 +205,7 @@ impl From<ReadError> for io::Error {
 ///
 /// # Errors
 /// As [`read`], but for the size.
-pub(crate) fn open(path: &Path) -> Result<(File, Metadata), ReadError> {
+pub fn open(path: &Path) -> Result<(File, Metadata), ReadError> {
     // A pipe's writer would see it being opened, and some devices act on it.
     regular(&fs::metadata(path)?)?;
     let mut waited = Duration::ZERO;
@@ -350,7 +350,7 @@ fn submit(mut job: Job) -> io::Result<()> {
 }
 
 /// The longest time that one file may take.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(5);
+pub const PATIENCE: Duration = Duration::from_secs(5);
 /// Less than [`PATIENCE`]: this wait ends by itself, and leaves no thread behind.
 const LEASE_PATIENCE: Duration = Duration::from_secs(3);
 const LEASE_POLL: Duration = Duration::from_millis(10);
