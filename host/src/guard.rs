@@ -35,7 +35,7 @@ use crate::{
 use conductor_core::{
     breaker::{Breaker, Outcome, Settings, State, Transition},
     maintenance::{Checks, InForce},
-    schedule::Priority,
+    schedule::{LONGEST_STRETCH, Priority},
 };
 
 mod plugin;
@@ -68,6 +68,8 @@ pub struct PlatformGuard {
     /// The maintenance window in force; whether it pauses checks stands beside it, for each start.
     maintenance: RwLock<Option<Arc<InForce>>>,
     paused: AtomicBool,
+    /// When the last pause ended or the last trial began, in nanoseconds: what age is counted from.
+    resumed: AtomicU64,
     /// When the schedule's next check is due, in nanoseconds, whatever the breaker and maintenance say.
     next: AtomicU64,
     /// One check runs in so many intervals: as of the last slot in the lower half, as of the one before in the upper.
@@ -137,6 +139,7 @@ impl PlatformGuard {
             shared,
             maintenance: RwLock::default(),
             paused: AtomicBool::new(false),
+            resumed: AtomicU64::new(0),
             next: AtomicU64::new(0),
             stretch: AtomicU64::new(1),
             inner: Locked::new(Inner {
@@ -197,7 +200,7 @@ impl PlatformGuard {
             Ok((sequence, transition)) => {
                 self.shared.call_begun();
                 if transition.is_some_and(|transition| transition.to == State::HalfOpen) {
-                    self.metrics.resume(now);
+                    self.resume(now);
                 }
                 self.announce(transition, now);
                 Ok(sequence)
@@ -281,24 +284,36 @@ impl PlatformGuard {
         }
     }
 
-    /// How the platform is doing.
+    /// Returns the state that is shown.
     pub fn health(&self) -> Health {
-        self.inner.lock().view.health
+        let health = self.inner.lock().view.health;
+        match self.is_outdated_by_pause(self.shared.clock.now()) {
+            true => Health::Waiting,
+            false => health,
+        }
     }
 
     /// Whether the last check could report.
     pub fn has_reported(&self) -> bool {
-        !matches!(self.health(), Health::Failing | Health::Waiting)
+        let health = self.inner.lock().view.health;
+        !matches!(health, Health::Failing | Health::Waiting)
     }
 
     /// Notes that one check runs in so many intervals, at each slot.
-    pub fn set_stretch(&self, factor: u64) {
+    pub fn set_stretch(&self, factor: u64, at: Duration) {
         let now = u32::try_from(factor).unwrap_or(u32::MAX);
         let before = self.stretch.load(Ordering::Relaxed) & u64::from(u32::MAX);
         let both = before << 32 | u64::from(now);
         if self.stretch.swap(both, Ordering::Relaxed) != both {
             self.metrics.set_patience(self.patience());
+            self.follow_pauses(at);
         }
+    }
+
+    /// Whether critical mode leaves out its checks, but for a rare sign of life.
+    fn is_shed(&self) -> bool {
+        let [_, now] = self.stretches();
+        u64::from(now) > LONGEST_STRETCH
     }
 
     /// Time between two checks of the schedule as things are now.
@@ -312,7 +327,9 @@ impl PlatformGuard {
     /// The slot that ends a stretch still counts the longer interval, as its check has only just begun.
     fn patience(&self) -> Duration {
         let [before, now] = self.stretches();
-        let interval = self.settings.interval.saturating_mul(before.max(now));
+        let longest = u32::try_from(LONGEST_STRETCH).unwrap_or(u32::MAX);
+        let stretch = before.max(now).min(longest);
+        let interval = self.settings.interval.saturating_mul(stretch);
         interval.saturating_mul(2) + self.settings.timeout
     }
 
@@ -333,8 +350,9 @@ impl PlatformGuard {
     pub fn set_maintenance(&self, window: Option<Arc<InForce>>, now: Duration) {
         let paused = window.as_ref().is_some_and(|w| w.checks == Checks::Pause);
         if self.paused.swap(paused, Ordering::Relaxed) && !paused {
-            self.metrics.resume(now);
+            self.resume(now);
         }
+        self.follow_pauses(now);
         self.metrics.maintenance(window.is_some());
         let mut shown = self
             .maintenance
@@ -357,6 +375,23 @@ impl PlatformGuard {
     /// Whether maintenance keeps the schedule from starting checks.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
+    }
+
+    /// Counts the age of the last check from now on.
+    fn resume(&self, now: Duration) {
+        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        self.resumed.store(nanos, Ordering::Relaxed);
+    }
+
+    fn is_outdated_by_pause(&self, now: Duration) -> bool {
+        self.metrics.is_outdated_by_pause(now)
+    }
+
+    /// Tells the metrics whether checks are paused on purpose.
+    fn follow_pauses(&self, now: Duration) {
+        let held = held(self.inner.lock().calls.breaker()) == Some(BreakerOrder::Open);
+        let paused = held || self.is_paused() || self.is_shed();
+        self.metrics.set_paused(paused, now);
     }
 
     /// Whether a check may be made that is not on the schedule and that nobody asked for: not while maintenance pauses
@@ -383,8 +418,9 @@ impl PlatformGuard {
         let transition = obey(inner.calls.breaker_mut(), order, now);
         drop(inner);
         if was_open && order != BreakerOrder::Open {
-            self.metrics.resume(now);
+            self.resume(now);
         }
+        self.follow_pauses(now);
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
         // One line: the order says what becomes of the breaker.
         tracing::info!(platform, plugin, "{by} {}", order.told());
@@ -402,6 +438,7 @@ impl PlatformGuard {
             // It is held on, which is nothing new to log.
             let transition = obey(self.inner.lock().calls.breaker_mut(), order, now);
             self.count_transition(transition);
+            self.follow_pauses(now);
         }
     }
 
@@ -433,6 +470,14 @@ impl PlatformGuard {
         let maintenance = self.maintenance_view();
         let pause = Pause::of(breaker, maintenance.as_ref(), now);
         let next = self.next_check(pause);
+        let paused = match pause {
+            Some(pause) => Some(pause.why),
+            None => self.is_shed().then_some("critical mode"),
+        };
+        let view = match view.last_check.is_some() && self.is_outdated_by_pause(now) {
+            true => view.outdated(),
+            false => view,
+        };
         PlatformView {
             name: settings.name.to_string(),
             plugin: self.plugin.id().to_owned(),
@@ -440,15 +485,15 @@ impl PlatformGuard {
             status: view.health,
             message: view.message,
             error_type: view.error_type.map(|kind| kind.label().to_owned()),
-            since: view.last_check.map(|_| at(view.since)),
+            since: (view.health != Health::Waiting).then(|| at(view.since)),
             last_check: view.last_check.map(|(ended, _)| at(ended)),
             last_duration: view.last_check.map(|(_, took)| took.as_secs_f64()),
             age: age.map(|age| age.as_secs_f64()),
-            stale: pause.is_none()
+            stale: paused.is_none()
                 && view
                     .last_check
                     .is_some_and(|(ended, _)| self.is_overdue(ended, breaker, now)),
-            paused: pause.map(|pause| pause.why.to_owned()),
+            paused: paused.map(str::to_owned),
             last_report: view.last_report.map(at),
             next_check: next.map(at),
             interval: settings.interval.as_secs_f64(),
@@ -475,7 +520,8 @@ impl PlatformGuard {
             State::Open { until } => until.unwrap_or_default(),
             State::Closed | State::HalfOpen => Duration::ZERO,
         };
-        let counted = ended.max(self.metrics.resumed()).max(reopened);
+        let resumed = Duration::from_nanos(self.resumed.load(Ordering::Relaxed));
+        let counted = ended.max(resumed).max(reopened);
         now.saturating_sub(counted) > self.patience()
     }
 

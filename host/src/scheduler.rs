@@ -337,7 +337,7 @@ impl Driver {
         let left_out = next_run(factor, tick, slot);
         let intervals = if left_out == 0 { factor } else { left_out };
         let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
-        guard.set_stretch(factor);
+        guard.set_stretch(factor, now);
         guard.set_next(slot_time.saturating_add(interval.saturating_mul(intervals)));
         if guard.is_paused() {
             guard.skip(SkipReason::Maintenance, 1);

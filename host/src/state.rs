@@ -39,7 +39,7 @@ pub enum Health {
     Unhealthy,
     /// The last report said so.
     Degraded,
-    /// No check has ended yet.
+    /// No check has ended yet, or none since a pause that has outlasted the last report.
     #[default]
     Waiting,
     /// The last report said so.
@@ -115,6 +115,17 @@ impl View {
     ) -> Option<Health> {
         self.error_type = Some(failure.kind);
         self.ended(Health::Failing, &failure.message, now, took)
+    }
+
+    /// The same for a platform whose last check is out of date because of a pause: its state is unknown.
+    pub(crate) fn outdated(self) -> Self {
+        Self {
+            health: Health::Waiting,
+            message: format!("{} before the pause: {}", self.health, self.message),
+            error_type: None,
+            measurements: Vec::new(),
+            ..self
+        }
     }
 
     fn ended(
@@ -220,7 +231,7 @@ pub struct PlatformView {
     pub message: String,
     /// The failure's sort, while it is failing.
     pub error_type: Option<String>,
-    /// Since when it has been doing so; absent before the first check.
+    /// Since when it has been doing so; absent while it is `waiting`.
     pub since: Option<f64>,
     /// When the last check ended.
     pub last_check: Option<f64>,
@@ -232,7 +243,8 @@ pub struct PlatformView {
     /// Whether that is more than two intervals and a timeout ago although checks are due: its result is out of date.
     #[serde(default)]
     pub stale: bool,
-    /// Why no checks are due at present: `maintenance`, `breaker open` or `breaker held open`; absent while they are.
+    /// Why no checks are due at present: `maintenance`, `breaker open`, `breaker held open` or `critical mode` (of a
+    /// platform of low priority); absent while they are.
     #[serde(default)]
     pub paused: Option<String>,
     /// When the last report came, which is what `measurements` are of.
@@ -262,8 +274,8 @@ pub struct PlatformView {
 }
 
 impl PlatformView {
-    /// Whether an operator or a maintenance window has paused its checks: what is shown is the result of the last one. A
-    /// breaker that opened by itself has no result to speak of.
+    /// Whether its checks are paused on purpose, so that `waiting` is no cause for concern. A breaker that opened by
+    /// itself is none of it.
     pub(crate) fn is_paused(&self) -> bool {
         let why = self.paused.as_deref();
         why.is_some_and(|why| why != "breaker open")

@@ -81,18 +81,18 @@ fn a_stretched_interval_is_shown_and_makes_a_report_last_longer() {
     let guard = guard();
     assert_eq!(guard.view().effective_interval, 5.0);
     assert_eq!(guard.patience(), 14 * S);
-    guard.set_stretch(4);
+    guard.set_stretch(4, S);
     assert_eq!(guard.view().effective_interval, 20.0);
     assert_eq!(guard.view().interval, 5.0);
     assert_eq!(guard.patience(), 44 * S);
-    guard.set_stretch(1);
+    guard.set_stretch(1, S);
     assert_eq!(guard.view().effective_interval, 5.0);
     assert_eq!(
         guard.patience(),
         44 * S,
         "the check that ends the wait has only just begun"
     );
-    guard.set_stretch(1);
+    guard.set_stretch(1, S);
     assert_eq!(guard.patience(), 14 * S);
 }
 
@@ -115,6 +115,64 @@ fn what_is_skipped_on_purpose_is_paused_and_not_stale() {
     guard.set_maintenance(None, 200 * S);
     assert_eq!(shown(214 * S), (false, None), "the next check is due");
     assert_eq!(shown(215 * S), (true, None), "no check for 14 s since");
+}
+
+#[test]
+fn a_state_from_before_a_pause_is_shown_as_such() {
+    let guard = guard();
+    let unhealthy = Report {
+        status: Status::Unhealthy,
+        message: "503".to_owned(),
+        ..Report::empty()
+    };
+    let shown = |now| {
+        let view = guard.view_at(now);
+        (view.status, view.message)
+    };
+    let waiting = (
+        Health::Waiting,
+        "unhealthy before the pause: 503".to_owned(),
+    );
+    let mut second = 1;
+    let pauses: [&dyn Fn(bool, Duration); 3] = [
+        &|paused, now| {
+            guard.set_maintenance(
+                paused.then(|| window(Checks::Pause, f64::MAX)).flatten(),
+                now,
+            )
+        },
+        &|paused, now| {
+            let order = if paused {
+                BreakerOrder::Open
+            } else {
+                BreakerOrder::Reset
+            };
+            guard.order(order, &Actor::default(), now);
+        },
+        &|paused, now| {
+            let factor = if paused { 180 } else { 1 };
+            guard.set_stretch(factor, now);
+        },
+    ];
+    for pause in pauses {
+        let start = second * S;
+        let call = guard.begin(start, start).unwrap();
+        guard.finished(call, start, Ok(&unhealthy));
+        pause(true, start);
+        assert_eq!(shown(start), (Health::Unhealthy, "503".to_owned()));
+        assert_eq!(shown(start + 99 * S), waiting, "paused");
+        assert!(guard.view_at(start + 99 * S).paused.is_some());
+        assert_eq!(guard.view_at(start + 99 * S).since, None);
+        pause(false, start + 100 * S);
+        assert_eq!(shown(start + 101 * S), waiting, "the next check is due");
+        let call = guard.begin(start + 102 * S, start + 102 * S).unwrap();
+        guard.finished(call, start + 102 * S, Ok(&unhealthy));
+        assert_eq!(
+            shown(start + 103 * S),
+            (Health::Unhealthy, "503".to_owned())
+        );
+        second += 200;
+    }
 }
 
 #[test]

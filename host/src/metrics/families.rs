@@ -61,7 +61,7 @@ pub static FAMILIES: [Family; 26] = [
     },
     Family {
         name: "conductor_platform_up",
-        help: "1 if the platform's last check found it healthy or degraded, 0 if it is unhealthy, its last check failed or its report is out of date; absent before the first check.",
+        help: "1 if the platform's last check found it healthy or degraded, 0 if it is unhealthy, its last check failed or its report is out of date; absent before the first check, and from when a pause outdates the report until the next check.",
         kind: Kind::Gauge,
         labels: &["platform", "plugin"],
         samples: |of| {

@@ -103,7 +103,11 @@ pub struct PlatformMetrics {
     pub(super) transitions: Counts<BreakerState, { BreakerState::ALL.len() }>,
     /// In nanoseconds of the host's clock; 0 before the first report.
     last_report: AtomicU64,
-    /// In nanoseconds of the host's clock: the end of the last pause of checks; 0 without one.
+    /// In nanoseconds of the host's clock: the end of the last check; 0 before the first.
+    last_check: AtomicU64,
+    /// Whether checks are paused on purpose.
+    paused: AtomicBool,
+    /// In nanoseconds of the host's clock: the end of the last pause; 0 without one.
     resumed: AtomicU64,
     /// In nanoseconds: a report that is older is not current.
     patience: AtomicU64,
@@ -127,6 +131,8 @@ impl PlatformMetrics {
             skips: Counts::default(),
             transitions: Counts::default(),
             last_report: AtomicU64::new(0),
+            last_check: AtomicU64::new(0),
+            paused: AtomicBool::new(false),
             resumed: AtomicU64::new(0),
             patience: AtomicU64::new(u64::MAX),
             measurements_dropped: AtomicU64::new(0),
@@ -141,6 +147,8 @@ impl PlatformMetrics {
     /// Takes back everything but what was counted.
     pub(super) fn clear_gauges(&self) {
         self.last_report.store(0, Ordering::Relaxed);
+        self.last_check.store(0, Ordering::Relaxed);
+        self.paused.store(false, Ordering::Relaxed);
         self.resumed.store(0, Ordering::Relaxed);
         self.lock_measurements().clear();
         self.breaker(BreakerState::Closed);
@@ -159,6 +167,7 @@ impl PlatformMetrics {
         } else {
             self.last_report.store(nanos(ended), Ordering::Relaxed);
         }
+        self.last_check.store(nanos(ended), Ordering::Relaxed);
         self.last.store(outcome.status() as u8, Ordering::Relaxed);
     }
 
@@ -167,16 +176,21 @@ impl PlatformMetrics {
         self.patience.store(nanos(patience), Ordering::Relaxed);
     }
 
-    /// Notes that checks go on after a pause.
-    ///
-    /// The last state holds until the next check is overdue; measurements return with its report.
-    pub fn resume(&self, now: Duration) {
-        self.resumed.store(nanos(now), Ordering::Relaxed);
+    /// Sets whether checks are paused on purpose: by maintenance, by an operator, or in critical mode.
+    pub fn set_paused(&self, paused: bool, now: Duration) {
+        if self.paused.swap(paused, Ordering::Relaxed) && !paused {
+            self.resumed.store(nanos(now), Ordering::Relaxed);
+        }
     }
 
-    /// Returns when the last pause of checks ended, by the host's clock; zero without one.
-    pub fn resumed(&self) -> Duration {
-        Duration::from_nanos(self.resumed.load(Ordering::Relaxed))
+    /// Returns whether the last check is out of date because of a pause: checks are paused, or the first check after
+    /// the pause is still due.
+    pub fn is_outdated_by_pause(&self, now: Duration) -> bool {
+        let checked = self.last_check.load(Ordering::Relaxed);
+        let resumed = self.resumed.load(Ordering::Relaxed);
+        let waits = self.paused.load(Ordering::Relaxed)
+            || checked < resumed && self.is_current(resumed, now);
+        waits && checked > 0 && !self.is_current(checked, now)
     }
 
     /// Sets what is shown of the platform's settings.
@@ -243,13 +257,12 @@ impl PlatformMetrics {
         self.maintenance.load(Ordering::Relaxed).into()
     }
 
-    /// 0 healthy, 1 degraded, 2 unhealthy, 3 unknown: the last check failed, or its report is not current any more, or
-    /// none was made yet. After a pause, the age of the report counts from its end.
+    /// 0 healthy, 1 degraded, 2 unhealthy, 3 unknown: the last check failed, its report is out of date, or none was made
+    /// yet.
     pub(super) fn state_value(&self, now: Duration) -> u8 {
         let last = self.last.load(Ordering::Relaxed);
         let reported = self.last_report.load(Ordering::Relaxed);
-        let counted = reported.max(self.resumed.load(Ordering::Relaxed));
-        match last <= Status::Unhealthy as u8 && self.is_current(counted, now) {
+        match last <= Status::Unhealthy as u8 && self.is_current(reported, now) {
             true => last,
             false => UNKNOWN,
         }
@@ -259,10 +272,12 @@ impl PlatformMetrics {
         nanos(now).saturating_sub(since) <= self.patience.load(Ordering::Relaxed)
     }
 
-    /// 1 if the platform is known to be healthy or degraded, else 0; none before the first check.
+    /// 1 if the platform is known to be healthy or degraded, else 0; none before the first check, and before the first
+    /// check after a pause that has outlasted the report.
     pub(super) fn up_value(&self, now: Duration) -> Option<u8> {
         let checked = self.last.load(Ordering::Relaxed) != NEVER;
-        checked.then(|| u8::from(self.state_value(now) <= Status::Degraded as u8))
+        (checked && !self.is_outdated_by_pause(now))
+            .then(|| u8::from(self.state_value(now) <= Status::Degraded as u8))
     }
 
     pub(super) fn info(&self) -> Arc<PlatformInfo> {
@@ -278,9 +293,7 @@ impl PlatformMetrics {
 
     /// What the last report measured, while it is current.
     pub(super) fn measured(&self, now: Duration) -> Vec<(Box<str>, f64)> {
-        // After a pause, the old values stay absent until a check reports.
-        let reported = self.last_report.load(Ordering::Relaxed);
-        if self.state_value(now) == UNKNOWN || !self.is_current(reported, now) {
+        if self.state_value(now) == UNKNOWN {
             return Vec::new();
         }
         self.lock_measurements()

@@ -443,19 +443,53 @@ fn measurements_and_state_are_shown_while_the_report_is_current() {
         "checks were made less often on purpose"
     );
     handle.set_patience(14 * S);
-    handle.resume(99 * S);
-    assert_eq!(
-        shown(113 * S),
-        (0.0, Some(1.0), None),
-        "the next check is due, and old values stay absent"
-    );
-    assert_eq!(shown(114 * S).0, 3.0, "no check after the pause");
     handle.record(Outcome::Failed(ErrorType::Timeout), S, 100 * S);
     assert_eq!(shown(101 * S), (3.0, Some(0.0), None), "the check failed");
     assert_eq!(
         numbers(&metrics)["conductor_last_report_timestamp_seconds a p"],
         30.0
     );
+}
+
+#[test]
+fn a_state_from_before_a_pause_is_not_shown_as_the_state_now() {
+    let metrics = Metrics::new();
+    let handle = metrics.platform("a", "p");
+    handle.set_patience(14 * S);
+    let shown = |now| {
+        let numbers = numbers_at(&metrics, now);
+        let of = |series: &str| numbers.get(series).copied();
+        (
+            of("conductor_platform_state a p").unwrap(),
+            of("conductor_platform_up a p"),
+        )
+    };
+    let unhealthy = (2.0, Some(0.0));
+    let waiting = (3.0, None);
+    for outcome in [Outcome::Unhealthy, Outcome::Failed(ErrorType::Error)] {
+        let before = match outcome {
+            Outcome::Unhealthy => unhealthy,
+            _ => (3.0, Some(0.0)),
+        };
+        handle.record(outcome, S, 10 * S);
+        handle.set_paused(true, 12 * S);
+        assert_eq!(shown(24 * S), before, "still current");
+        assert_eq!(shown(25 * S), waiting, "outdated during the pause");
+        handle.set_paused(false, 60 * S);
+        assert_eq!(shown(60 * S), waiting, "no check since the pause");
+        assert_eq!(shown(74 * S), waiting, "the first check is due");
+        assert_eq!(shown(75 * S), (3.0, Some(0.0)), "checks have stopped");
+        handle.record(Outcome::Unhealthy, S, 76 * S);
+        assert_eq!(shown(76 * S), unhealthy);
+    }
+    handle.record(Outcome::Healthy, S, 100 * S);
+    handle.set_paused(true, 101 * S);
+    handle.set_paused(false, 103 * S);
+    assert_eq!(shown(104 * S), (0.0, Some(1.0)), "the pause was short");
+    assert_eq!(shown(116 * S), waiting, "the first check is due");
+    handle.set_paused(true, 130 * S);
+    handle.record(Outcome::Failed(ErrorType::Error), S, 131 * S);
+    assert_eq!(shown(132 * S), (3.0, Some(0.0)), "a check during the pause");
 }
 
 #[test]

@@ -70,9 +70,11 @@ pub fn stretch_factor(priority: Priority, mode: Mode, interval: Duration) -> u64
     match (priority, mode) {
         (Priority::Critical, _) | (_, Mode::Normal) => 1,
         (Priority::Normal, Mode::Degraded) => 2,
-        (Priority::Normal, Mode::Critical) | (Priority::Low, Mode::Degraded) => 4,
+        (Priority::Normal, Mode::Critical) | (Priority::Low, Mode::Degraded) => LONGEST_STRETCH,
         // Never more often than in degraded mode, which a long interval would otherwise allow.
-        (Priority::Low, Mode::Critical) => intervals_per(SIGN_OF_LIFE, interval).max(4),
+        (Priority::Low, Mode::Critical) => {
+            intervals_per(SIGN_OF_LIFE, interval).max(LONGEST_STRETCH)
+        }
     }
 }
 
@@ -80,6 +82,9 @@ fn intervals_per(time: Duration, interval: Duration) -> u64 {
     let count = time.as_nanos().div_ceil(interval.as_nanos().max(1));
     u64::try_from(count).unwrap_or(u64::MAX)
 }
+
+/// The largest stretch factor; where fewer checks run, the platform is paused but for a sign of life.
+pub const LONGEST_STRETCH: u64 = 4;
 
 /// How often a paused platform is checked all the same.
 const SIGN_OF_LIFE: Duration = Duration::from_mins(15);
