@@ -9,6 +9,7 @@
 //! Moments are kept by the host's clock and dated when they are shown. The clock is read once for each [`Snapshot`]; nothing
 //! else here reads it.
 use std::collections::{BTreeMap, HashMap};
+use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
@@ -78,6 +79,8 @@ impl Metrics {
             return Arc::clone(known);
         }
         let known = series.retired.take(&key);
+        // A call that was under way at the removal may have reported since.
+        known.iter().for_each(|known| known.clear_gauges());
         let new = known.unwrap_or_else(|| Arc::new(PlatformMetrics::new(platform, plugin)));
         series.platforms.insert(key, Arc::clone(&new));
         self.track_series(&series);
@@ -89,6 +92,7 @@ impl Metrics {
         let key = (platform.into(), plugin.into());
         let mut series = self.shared.write();
         if let Some(removed) = series.platforms.remove(&key) {
+            removed.clear_gauges();
             series.retired.keep(key, removed);
         }
         self.track_series(&series);
@@ -103,17 +107,29 @@ impl Metrics {
     fn track_series(&self, series: &Series) {
         self.track(Tracked::Series, series.platforms.len());
         self.track(Tracked::RetiredSeries, series.retired.by_key.len());
+        self.track(Tracked::PluginSeries, series.plugins.len());
+        let retired = series.retired_plugins.by_key.len();
+        self.track(Tracked::RetiredPluginSeries, retired);
     }
 
-    /// The series of one plugin, registered with zero counts at the first call.
+    /// The series of one plugin, registered with zero counts at the first call; one that was removed and comes back goes
+    /// on counting, as a platform does.
     #[must_use]
     pub fn plugin(&self, id: &str) -> Arc<PluginMetrics> {
-        self.shared.write().plugin(id).clone()
+        let mut series = self.shared.write();
+        let plugin = series.plugin(id).clone();
+        self.track_series(&series);
+        plugin
     }
 
     /// Takes a plugin's own series out of what is shown; its platforms' series stay.
     pub fn remove_plugin(&self, id: &str) {
-        self.shared.write().plugins.remove(id);
+        let mut series = self.shared.write();
+        if let Some((id, removed)) = series.plugins.remove_entry(id) {
+            removed.clear_gauges();
+            series.retired_plugins.keep(id, removed);
+        }
+        self.track_series(&series);
     }
 
     /// Counts one start that came `late` after its slot.
@@ -203,24 +219,34 @@ struct Shared {
 struct Series {
     platforms: BTreeMap<(Arc<str>, Arc<str>), Arc<PlatformMetrics>>,
     plugins: BTreeMap<Arc<str>, Arc<PluginMetrics>>,
-    retired: Retired,
+    retired: Retired<SeriesKey, PlatformMetrics>,
+    retired_plugins: Retired<Arc<str>, PluginMetrics>,
 }
 
 /// A platform and its plugin.
 type SeriesKey = (Arc<str>, Arc<str>);
 
-/// The series of removed platforms, the last [`RETIRED`] of them: a counter that began at 0 again would have decreased.
-#[derive(Default)]
-struct Retired {
-    by_key: HashMap<SeriesKey, (u64, Arc<PlatformMetrics>)>,
+/// The series of removed platforms or plugins, the last [`RETIRED`] of them: a counter that began at 0 again would have
+/// decreased.
+struct Retired<K, V> {
+    by_key: HashMap<K, (u64, Arc<V>)>,
     /// Keys by the order of their removal.
-    order: BTreeMap<u64, SeriesKey>,
+    order: BTreeMap<u64, K>,
     next: u64,
 }
 
-impl Retired {
-    fn keep(&mut self, key: SeriesKey, series: Arc<PlatformMetrics>) {
-        series.clear_gauges();
+impl<K, V> Default for Retired<K, V> {
+    fn default() -> Self {
+        Self {
+            by_key: HashMap::new(),
+            order: BTreeMap::new(),
+            next: 0,
+        }
+    }
+}
+
+impl<K: Clone + Eq + Hash, V> Retired<K, V> {
+    fn keep(&mut self, key: K, series: Arc<V>) {
         self.next += 1;
         self.order.insert(self.next, key.clone());
         self.by_key.insert(key, (self.next, series));
@@ -232,24 +258,24 @@ impl Retired {
         }
     }
 
-    fn take(&mut self, key: &SeriesKey) -> Option<Arc<PlatformMetrics>> {
+    fn take(&mut self, key: &K) -> Option<Arc<V>> {
         let (number, series) = self.by_key.remove(key)?;
         self.order.remove(&number);
-        // A call that was under way at the removal may have reported since.
-        series.clear_gauges();
         Some(series)
     }
 }
 
-/// How many removed platforms keep their counters: some hundred kilobytes.
+/// How many removed platforms, and removed plugins, keep their counters: some hundred kilobytes.
 pub const RETIRED: usize = 1000;
 
 impl Series {
     fn plugin(&mut self, id: &str) -> &Arc<PluginMetrics> {
         let id: Arc<str> = id.into();
-        self.plugins
-            .entry(id.clone())
-            .or_insert_with(|| Arc::new(PluginMetrics::new(id)))
+        let retired = &mut self.retired_plugins;
+        self.plugins.entry(id.clone()).or_insert_with(|| {
+            let known = retired.take(&id);
+            known.unwrap_or_else(|| Arc::new(PluginMetrics::new(id)))
+        })
     }
 }
 

@@ -21,6 +21,7 @@ use self::{
     generations::progress,
     platforms::{Platform, Platforms},
     plugin::Plugin,
+    plugins::Plugins,
     watch::Watch,
 };
 use crate::{
@@ -42,6 +43,7 @@ mod generations;
 mod plan;
 mod platforms;
 mod plugin;
+mod plugins;
 mod proof;
 mod reasons;
 mod setup;
@@ -159,7 +161,7 @@ impl Handle {
 struct Driver {
     shared: Arc<Shared>,
     board: Arc<Board>,
-    plugins: Vec<Plugin>,
+    plugins: Plugins,
     platforms: Platforms,
     /// The places of platforms that a reload took off the schedule and whose last call is under way.
     leaving: Vec<usize>,
@@ -187,7 +189,7 @@ impl Driver {
             origin: Duration::ZERO,
             shared: setup.shared,
             board: setup.board,
-            plugins: Vec::new(),
+            plugins: Plugins::default(),
             platforms: Platforms::default(),
             leaving: Vec::new(),
             watch: Watch::default(),
@@ -309,6 +311,7 @@ impl Driver {
         let probes = self.plugins.iter().map(Plugin::open_probes);
         metrics.track(Tracked::Platform, self.platforms.count());
         metrics.track(Tracked::Probe, probes.sum());
+        metrics.track(Tracked::Plugin, self.plugins.count());
         metrics.track(Tracked::LogTail, self.board.platforms_with_lines());
         metrics.track(Tracked::Secret, redaction::known());
     }
@@ -408,7 +411,7 @@ impl Driver {
 
     fn dispatch(&mut self) {
         let now = self.shared.clock.now();
-        for plugin in &mut self.plugins {
+        for plugin in self.plugins.iter_mut() {
             plugin.dispatch(now);
         }
     }
@@ -483,9 +486,15 @@ impl Driver {
         match command {
             Command::Stop => {}
             Command::Sampled(sample) => self.judge(&sample),
-            Command::Loaded(at, number, result) => self.loaded(at, number, result),
-            Command::Proved(at, number) => self.proved(at, number),
-            Command::Ended(at, number, ended) => self.ended(at, number, &ended),
+            Command::Loaded(at, number, result) if self.plugins.contains(at) => {
+                self.loaded(at, number, result);
+            }
+            Command::Proved(at, number) if self.plugins.contains(at) => self.proved(at, number),
+            Command::Ended(at, number, ended) if self.plugins.contains(at) => {
+                self.ended(at, number, &ended);
+            }
+            // Of a plugin that is forgotten: a generation that no one knows ends as it is dropped.
+            Command::Loaded(..) | Command::Proved(..) | Command::Ended(..) => {}
             Command::Renew(plugin, number, reason, what) => {
                 self.succeed(&plugin, number, reason, &what);
             }
@@ -616,7 +625,7 @@ impl Driver {
     }
 
     fn leave_plugins(&mut self) {
-        for plugin in &mut self.plugins {
+        for plugin in self.plugins.iter_mut() {
             plugin.leave();
         }
     }

@@ -188,11 +188,13 @@ impl Catalog {
             ..
         } = &mut *looks;
         let refused = refused.iter().filter(|refused| !refused.is_provisional);
-        told.tell(
+        let changes = told.tell(
             &sightings.taken(),
             refused.map(|refused| refused.refusal.clone()).collect(),
             |id| sightings.why_gone(id),
-        )
+        );
+        sightings.forget_gone();
+        changes
     }
 
     /// How long until a look may settle something that is open now; `None` when nothing is.

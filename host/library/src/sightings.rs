@@ -184,6 +184,11 @@ impl Sightings {
         self.gone.get(id).cloned().unwrap_or_default()
     }
 
+    /// Drops the reasons, which have been reported.
+    pub(super) fn forget_gone(&mut self) {
+        self.gone.clear();
+    }
+
     /// When something is to be decided next, as far as that can be told: a time that is compared with `now`s.
     pub(super) fn next_decision(&self) -> Option<Duration> {
         let unsettled = self.files.values().filter(|file| file.is_pending());

@@ -134,6 +134,11 @@ impl PluginGuard {
         inner.running.as_ref().map(|life| life.running.clone())
     }
 
+    /// Whether calls past their deadline have not returned, in any generation.
+    pub fn has_stuck_calls(&self) -> bool {
+        self.metrics.stuck_calls() > 0
+    }
+
     /// The library of the last generation that took over.
     pub fn last_taken(&self) -> Option<Arc<Vetted>> {
         self.inner.lock().last_taken.clone()

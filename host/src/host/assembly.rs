@@ -127,10 +127,18 @@ impl Assembly {
         *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = hidden(config);
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *made);
-        // A plugin that no platform names for now keeps its guard, which the scheduler knows it by.
-        made.plugins.clone_from(&old.plugins);
-        let plugins: Vec<_> = config
-            .plugins_in_use()
+        // A plugin that no platform names for now keeps its guard, by which the scheduler knows it, while its library is
+        // there or calls into it are stuck.
+        let in_use = config.plugins_in_use();
+        for (id, plugin) in &old.plugins {
+            if in_use.contains(id.as_str())
+                || self.catalog().find(id).is_some()
+                || plugin.guard.has_stuck_calls()
+            {
+                made.plugins.insert(id.clone(), plugin.clone());
+            }
+        }
+        let plugins: Vec<_> = in_use
             .into_iter()
             .map(|id| self.plugin(config, id, &old, &mut made))
             .collect();
@@ -139,7 +147,7 @@ impl Assembly {
             .iter()
             .map(|platform| self.platform(platform, &old, &mut made, refused))
             .collect();
-        self.forget(&old, &made);
+        let forgotten = self.forget(&old, &made);
         self.shared.starvation.set_platforms(platforms.len());
         self.board.hang_up(
             platforms.iter().map(|p| Arc::clone(&p.guard)).collect(),
@@ -147,6 +155,7 @@ impl Assembly {
         );
         Plan {
             plugins,
+            forgotten,
             platforms,
             timing: Timing {
                 interval: config.resources.interval,
@@ -258,8 +267,8 @@ impl Assembly {
         Arc::new(guard)
     }
 
-    /// Takes what the new config no longer names out of the metrics.
-    fn forget(&self, old: &Made, made: &Made) {
+    /// Takes what the new config no longer names out of the metrics; returns the plugins that go for good.
+    fn forget(&self, old: &Made, made: &Made) -> Vec<Arc<PluginGuard>> {
         for (name, platform) in &old.platforms {
             let plugin = &platform.config.plugin;
             let stays = made
@@ -270,6 +279,13 @@ impl Assembly {
                 self.shared.metrics.remove_platform(name, plugin);
             }
         }
+        let plugins = old.plugins.iter();
+        let gone = plugins.filter(|(id, _)| !made.plugins.contains_key(*id));
+        gone.map(|(id, plugin)| {
+            self.shared.metrics.remove_plugin(id);
+            Arc::clone(&plugin.guard)
+        })
+        .collect()
     }
 
     /// Loads a plugin, and holds its platforms' configs against its schema.

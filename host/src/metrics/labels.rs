@@ -77,10 +77,16 @@ labels! {
         Platform = "platform",
         /// Probes that are open in workers or inside the host.
         Probe = "probe",
+        /// Plugins that platforms name, and others whose library or last calls are still there.
+        Plugin = "plugin",
         /// Platforms with series.
         Series = "series",
         /// Removed platforms whose counters are kept in case they come back.
         RetiredSeries = "retired_series",
+        /// Plugins with series.
+        PluginSeries = "plugin_series",
+        /// Removed plugins whose counters are kept in case they come back.
+        RetiredPluginSeries = "retired_plugin_series",
         /// Platforms with lines of the log.
         LogTail = "log_tail",
         /// Texts that are taken out of what plugins say.

@@ -45,6 +45,13 @@ impl PluginMetrics {
         }
     }
 
+    /// Takes back everything but what was counted, and the calls that are still stuck.
+    pub(super) fn clear_gauges(&self) {
+        self.worker_gone();
+        self.stretched(false);
+        *self.info.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     /// A call is past its deadline; answers how many now are and have not come back.
     pub fn call_stuck(&self) -> u64 {
         self.stuck_calls.fetch_add(1, Ordering::Relaxed) + 1

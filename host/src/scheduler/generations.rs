@@ -30,7 +30,7 @@ impl Driver {
     /// Starts all plugins side by side, and waits a while for them; says whether the host is still wanted.
     pub(super) fn start_all(&mut self) -> bool {
         let start = self.shared.clock.now();
-        for at in 0..self.plugins.len() {
+        for at in self.plugins.places() {
             self.renew(at, None, start);
         }
         let end = start + PATIENCE;
@@ -353,7 +353,7 @@ impl Driver {
 
     /// Ends what is drained and what has proved nothing in time, and lets go of checks that waited long enough.
     pub(super) fn look_after_generations(&mut self, now: Duration) {
-        for at in 0..self.plugins.len() {
+        for at in self.plugins.places() {
             let platforms = &self.platforms;
             let plugin = &mut self.plugins[at];
             for old in &mut plugin.old {
@@ -376,6 +376,7 @@ impl Driver {
                 self.renew(at, None, now);
             }
         }
+        self.forget_plugins();
     }
 
     /// A generation that was wanted while another one was on its way.

@@ -32,6 +32,10 @@ impl Driver {
             self.judge = Judge::new(plan.limits);
         }
         self.take_in(plan.plugins, plan.platforms);
+        for plugin in self.plugins.iter_mut() {
+            let is_plugin = |guard| Arc::ptr_eq(guard, &plugin.guard);
+            plugin.is_forgotten |= plan.forgotten.iter().any(is_plugin);
+        }
         if again {
             self.schedule = schedule(self.origin, &self.timing);
             // Time that passed before is not missed.
@@ -54,7 +58,7 @@ impl Driver {
                         self.want_renewal(at, now);
                     }
                 }
-                None => self.plugins.push(Plugin::new(setup.guard, setup.load)),
+                None => self.plugins.add(Plugin::new(setup.guard, setup.load)),
             }
         }
         self.remove_platforms(&platforms);
@@ -70,7 +74,7 @@ impl Driver {
                 None => self.add_platform(setup),
             }
         }
-        for at in 0..self.plugins.len() {
+        for at in self.plugins.places() {
             let used = self.platforms.staying().any(|(_, p)| p.plugin == at);
             if !used {
                 self.let_go_of_plugin(at, now);
@@ -90,9 +94,7 @@ impl Driver {
     }
 
     pub(super) fn plugin_place(&self, id: &str) -> Option<usize> {
-        self.plugins
-            .iter()
-            .position(|plugin| plugin.guard.id() == id)
+        self.plugins.place_of(id)
     }
 
     /// The config of a platform is taken now, which may have been refused before.
@@ -164,6 +166,16 @@ impl Driver {
             {
                 loaded.close(probe);
             }
+        }
+    }
+
+    /// Removes the plugins that are to be forgotten and of which nothing is left.
+    pub(super) fn forget_plugins(&mut self) {
+        if self.plugins.iter().any(|plugin| plugin.is_forgotten) {
+            let platforms = &self.platforms;
+            self.plugins.remove_if(|place, plugin| {
+                plugin.is_forgotten && plugin.is_idle() && !platforms.name(place)
+            });
         }
     }
 

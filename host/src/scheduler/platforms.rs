@@ -75,6 +75,12 @@ impl Platforms {
         })
     }
 
+    /// Whether one of them, also of those that are leaving, names the plugin in this place.
+    pub(super) fn name(&self, plugin: usize) -> bool {
+        let mut places = self.places.iter().flatten();
+        places.any(|platform| platform.plugin == plugin)
+    }
+
     /// The platform at a place that may have become free.
     pub(super) fn get(&self, at: usize) -> Option<&Platform> {
         self.places.get(at)?.as_ref()

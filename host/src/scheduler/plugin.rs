@@ -14,6 +14,8 @@ use conductor_library::Hash;
 pub(super) struct Plugin {
     pub(super) guard: Arc<PluginGuard>,
     pub(super) load: LoadJob,
+    /// No platform names it and its library is gone: it goes once its last call is over.
+    pub(super) is_forgotten: bool,
     pub(super) current: Option<Generation>,
     /// The generation on its way.
     pub(super) next: Option<Next>,
@@ -97,6 +99,7 @@ impl Plugin {
         Self {
             guard,
             load,
+            is_forgotten: false,
             current: None,
             next: None,
             again: false,
@@ -119,6 +122,11 @@ impl Plugin {
         {
             current.plugin.abandoned(probe);
         }
+    }
+
+    /// Whether nothing of it runs or is on its way.
+    pub(super) fn is_idle(&self) -> bool {
+        self.current.is_none() && self.next.is_none() && self.old.is_empty() && self.held.is_empty()
     }
 
     /// Number of probes that are open, in all its generations.

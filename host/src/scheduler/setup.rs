@@ -24,6 +24,8 @@ pub struct Setup {
 pub struct Plan {
     /// The plugins that platforms name.
     pub plugins: Vec<PluginSetup>,
+    /// Plugins that no platform names any more and whose library is gone.
+    pub forgotten: Vec<Arc<PluginGuard>>,
     /// The platforms.
     pub platforms: Vec<PlatformSetup>,
     /// How the times are laid out.

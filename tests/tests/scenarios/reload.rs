@@ -200,3 +200,33 @@ fn reloads_that_rename_platforms_leave_nothing_behind_and_a_name_that_returns_go
     let returned = host.wait("the first names are back", |m| m.due("first-1") > 0.0);
     assert!(returned.checks("first-1", "healthy") >= before.checks("first-1", "healthy"));
 }
+
+#[test]
+fn a_plugin_that_no_platform_names_and_whose_library_is_gone_is_forgotten() {
+    let disk = "\n[platform.d]\nplugin = \"disk\"\nconfig = { path = \"/\", degraded_above = 100, unhealthy_above = 100 }\n";
+    let host = Setup::new()
+        .platform("stays", "fault", "{}")
+        .with(disk)
+        .start_with(&["--web.enable-lifecycle"]);
+    let tracked =
+        |m: &crate::harness::Metrics, kind| m.sum("conductor_tracked_objects", &[("kind", kind)]);
+    let series =
+        |m: &crate::harness::Metrics| m.sum("conductor_plugin_info", &[("plugin", "disk")]);
+    host.wait("checks", |m| {
+        m.checks("d", "healthy") >= 1.0 && tracked(m, "plugin") == 2.0
+    });
+    edit(&host, |text| text.replace(disk, ""));
+    assert_eq!(post_reload(&host).0, 200);
+    let kept = host.wait("its end", |m| {
+        m.due("d") == 0.0 && tracked(m, "probe") == 1.0
+    });
+    assert_eq!(tracked(&kept, "plugin"), 2.0, "its library is still there");
+    fs::remove_file(host.setup.plugin_dir().join("libconductor_plugin_disk.so")).unwrap();
+    let forgotten = host.wait("it is forgotten", |m| {
+        // The library is gone once two looks have missed it.
+        assert_eq!(post_reload(&host).0, 200);
+        tracked(m, "plugin") == 1.0
+    });
+    assert_eq!(tracked(&forgotten, "plugin_series"), 1.0);
+    assert_eq!(series(&forgotten), 0.0);
+}
