@@ -251,9 +251,7 @@ impl Board {
             lateness_p99: resources.lateness.p99(),
             mode: resources.mode.to_owned(),
             mode_reason: match (&resources.reason, &resources.culprits) {
-                (Some(reason), Some(culprits)) => Some(format!(
-                    "{reason}; {culprits}, and its checks alone are stretched"
-                )),
+                (Some(reason), Some(culprits)) => Some(format!("{reason}; {culprits}")),
                 (reason, _) => reason.clone(),
             },
             cpu_percent: resources.sample.cpu_percent,

@@ -21,6 +21,8 @@ mod cgroup;
 pub mod culprits;
 mod line;
 pub mod pressure;
+#[cfg(target_os = "linux")]
+mod process_tree;
 pub mod sample;
 #[cfg(test)]
 mod tests;

@@ -318,7 +318,7 @@ impl PluginGuard {
         match (was, percent) {
             (None, Some(percent)) => tracing::warn!(
                 plugin = &*self.id,
-                "uses {percent:.0} % of the machine's CPU, which is short: its own checks are stretched, those of other plugins keep their schedule; limits.cpu_percent holds it to less"
+                "uses {percent:.0} % of the machine's CPU, which is short: its checks are stretched first; limits.cpu_percent holds it to less"
             ),
             (Some(_), None) => tracing::info!(
                 plugin = &*self.id,

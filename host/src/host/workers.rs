@@ -18,7 +18,7 @@ use crate::{
     metrics::RestartReason,
     resources::{
         culprits::CpuLoad,
-        workers::{Ledger, Meter},
+        workers::{Ledger, Measured, Meter},
     },
     scheduler::Handle,
 };
@@ -99,7 +99,12 @@ impl Watching {
         self.ledgers.retain(|pid, _| pids.contains(pid));
         self.loads.retain(|pid, _| pids.contains(pid));
         self.asked.retain(|(pid, _)| pids.contains(pid));
-        let usages = self.meter.measure(&pids);
+        let measured = workers.iter().map(|(_, _, pid, running)| {
+            let confinement = running.confinement.as_ref();
+            let may_run = confinement.is_some_and(|c| !c.policy.capabilities.run.is_empty());
+            Measured { pid: *pid, may_run }
+        });
+        let usages = self.meter.measure(&measured.collect::<Vec<_>>());
         for ((guard, generation, pid, running), usage) in workers.into_iter().zip(usages) {
             if let Some(usage) = usage {
                 guard.uses(generation, usage);

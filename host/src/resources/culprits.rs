@@ -1,7 +1,12 @@
 //! Plugins that cause a shortage of CPU.
 //!
-//! Measured is the processor time of each worker; judged, and pure, is which of them the machine would be well without.
-//! Their checks alone are stretched then: leaving out those of others would not help.
+//! Measured is the processor time of each worker and its children; judged, and pure, is which of them to hold back first.
+//!
+//! While the machine is short of CPU, the plugins that use most of it are named, one after the other, until the machine
+//! would be well without them; one that uses less than a tenth is never named. Their checks alone are stretched, as
+//! leaving out those of others would not help. Where the machine would be short without them too, because other programs
+//! use it, they are still stretched first: the others follow if the next samples show a shortage as well, and then until
+//! it is over. Where no plugin uses a tenth of the machine, all are stretched at once.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -59,7 +64,9 @@ impl Culprits {
     pub fn observe(&mut self, machine: Machine, loads: &[(Arc<str>, f64)]) -> Vec<(Arc<str>, f64)> {
         if machine.percent <= machine.limit {
             // They are held back, or are quiet for a moment: the judge says when that is over.
-            self.unexplained = 0;
+            if self.unexplained < PATIENCE {
+                self.unexplained = 0;
+            }
             return Vec::new();
         }
         let percent = |cores: f64| (cores / machine.cores * 100.0).clamp(0.0, 100.0);
@@ -80,12 +87,11 @@ impl Culprits {
             rest -= percent;
             new.push((plugin, percent));
         }
-        if rest > machine.limit {
-            // The machine would be short without them: something else is the cause.
-            self.unexplained = self.unexplained.saturating_add(1);
-            return Vec::new();
-        }
-        self.unexplained = 0;
+        // Above the limit, the machine would be short without them: something else is the cause, too.
+        self.unexplained = match rest > machine.limit {
+            true => self.unexplained.saturating_add(1),
+            false => 0,
+        };
         self.named.extend(new.iter().cloned());
         new
     }
@@ -106,13 +112,18 @@ impl Culprits {
         !self.named.is_empty() && self.unexplained < PATIENCE
     }
 
-    /// The text for people, such as "plugin shop uses 97 % of it"; none where there are no culprits.
+    /// The text for people, such as "plugin shop uses 97 % of it, and its checks alone are stretched"; none where there are
+    /// no culprits.
     pub fn describe(&self) -> Option<String> {
+        let whose = match self.spare_others() {
+            true => "and its checks alone are stretched",
+            false => "and so do other programs: all checks are stretched",
+        };
         let named = self.named.iter();
         let named: Vec<_> = named
             .map(|(plugin, percent)| format!("plugin {plugin} uses {percent:.0} % of it"))
             .collect();
-        (!named.is_empty()).then(|| named.join(", "))
+        (!named.is_empty()).then(|| format!("{}, {whose}", named.join(", ")))
     }
 }
 
@@ -167,7 +178,10 @@ mod tests {
         let new = culprits.observe(machine(99.0), &loads);
         assert_eq!(names(&new), ["a"], "without it the machine would be well");
         assert!(culprits.spare_others() && !culprits.contains("b"));
-        assert_eq!(culprits.describe().unwrap(), "plugin a uses 49 % of it");
+        assert_eq!(
+            culprits.describe().unwrap(),
+            "plugin a uses 49 % of it, and its checks alone are stretched"
+        );
         let both = [(Arc::from("a"), 0.1), (Arc::from("b"), 1.7)];
         let new = culprits.observe(machine(95.0), &both);
         assert_eq!(
@@ -185,9 +199,28 @@ mod tests {
     #[test]
     fn a_shortage_that_others_cause_is_no_plugins() {
         let mut culprits = Culprits::default();
-        let small = loads(&[("a", 0.3), ("b", 0.1)]);
+        let small = loads(&[("a", 0.15), ("b", 0.1)]);
         assert!(culprits.observe(machine(100.0), &small).is_empty());
         assert!(!culprits.spare_others());
+    }
+
+    #[test]
+    fn beside_a_load_that_is_no_plugins_the_one_that_spins_is_stretched_first() {
+        let mut culprits = Culprits::default();
+        let loads = loads(&[("spins", 0.3), ("quiet", 0.01)]);
+        let new = culprits.observe(machine(100.0), &loads);
+        assert_eq!(names(&new), ["spins"]);
+        assert!(culprits.spare_others(), "for a moment");
+        culprits.observe(machine(100.0), &loads);
+        assert!(culprits.spare_others());
+        culprits.observe(machine(100.0), &loads);
+        assert!(!culprits.spare_others(), "the shortage stays without it");
+        let text = culprits.describe().unwrap();
+        assert!(text.ends_with("all checks are stretched"), "{text}");
+        culprits.observe(machine(50.0), &loads);
+        assert!(!culprits.spare_others(), "until the shortage is over");
+        culprits.clear();
+        assert!(culprits.describe().is_none());
     }
 
     #[test]

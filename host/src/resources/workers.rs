@@ -3,7 +3,10 @@
 //! What the kernel can hold a worker to, it is held to when it starts. This sees the rest: what the limits come to over
 //! time, and on machines where the host has no cgroup of its own.
 
-use std::{collections::VecDeque, time::Duration};
+use std::{
+    collections::{HashMap, VecDeque},
+    time::Duration,
+};
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
@@ -12,12 +15,41 @@ use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 pub struct Usage {
     /// Bytes of memory that is resident.
     pub memory: u64,
-    /// Seconds of processor time since it was started.
+    /// Seconds of processor time since it was started, its children included.
     pub cpu_seconds: f64,
 }
 
-/// Measures processes, whoever started them.
-pub struct Meter(System);
+/// A process to measure.
+#[derive(Clone, Copy, Debug)]
+pub struct Measured {
+    /// Its number.
+    pub pid: u32,
+    /// Whether it may start others, which are looked for only then.
+    pub may_run: bool,
+}
+
+/// Measures processes.
+pub struct Meter {
+    system: System,
+    /// By process.
+    trees: HashMap<u32, TreeTime>,
+}
+
+/// Processor time of a process and its children, which never decreases.
+#[derive(Debug, Default)]
+struct TreeTime {
+    last: f64,
+    /// Of children that ended without having been waited for.
+    lost: f64,
+}
+
+impl TreeTime {
+    fn note(&mut self, seconds: f64) -> f64 {
+        self.lost += (self.last - seconds).max(0.0);
+        self.last = seconds;
+        self.last + self.lost
+    }
+}
 
 impl Meter {
     /// A meter that has measured nothing yet.
@@ -25,13 +57,16 @@ impl Meter {
     /// # Errors
     /// When the OS has no means for it.
     pub fn new() -> Result<Self, sysinfo::Error> {
-        System::new().map(Self)
+        Ok(Self {
+            system: System::new()?,
+            trees: HashMap::new(),
+        })
     }
 
     /// What each process uses now; nothing for one that is gone.
-    pub fn measure(&mut self, pids: &[u32]) -> Vec<Option<Usage>> {
-        let pids: Vec<_> = pids.iter().map(|&pid| Pid::from_u32(pid)).collect();
-        self.0.refresh_processes_specifics(
+    pub fn measure(&mut self, workers: &[Measured]) -> Vec<Option<Usage>> {
+        let pids: Vec<_> = workers.iter().map(|w| Pid::from_u32(w.pid)).collect();
+        self.system.refresh_processes_specifics(
             ProcessesToUpdate::Some(&pids),
             true,
             ProcessRefreshKind::nothing()
@@ -39,15 +74,32 @@ impl Meter {
                 .with_cpu()
                 .without_tasks(),
         );
-        let usage = |pid: &Pid| {
-            let process = self.0.process(*pid)?;
+        self.trees
+            .retain(|pid, _| workers.iter().any(|worker| worker.pid == *pid));
+        let usage = |worker: &Measured| {
+            let process = self.system.process(Pid::from_u32(worker.pid))?;
+            let own = Duration::from_millis(process.accumulated_cpu_time()).as_secs_f64();
+            let all = worker.may_run.then(|| tree_seconds(worker.pid)).flatten();
+            let cpu_seconds = match all {
+                Some(all) => self.trees.entry(worker.pid).or_default().note(all),
+                None => own,
+            };
             Some(Usage {
                 memory: process.memory(),
-                cpu_seconds: Duration::from_millis(process.accumulated_cpu_time()).as_secs_f64(),
+                cpu_seconds,
             })
         };
-        pids.iter().map(usage).collect()
+        workers.iter().map(usage).collect()
     }
+}
+
+#[cfg(target_os = "linux")]
+use super::process_tree::cpu_seconds as tree_seconds;
+
+/// Children are not counted on this OS.
+#[cfg(not(target_os = "linux"))]
+fn tree_seconds(_: u32) -> Option<f64> {
+    None
 }
 
 /// Holds one worker's usage against its limits. Pure.
@@ -150,9 +202,40 @@ mod tests {
     }
 
     #[test]
+    fn the_time_of_a_tree_never_decreases() {
+        let mut time = TreeTime::default();
+        assert_eq!(time.note(3.0), 3.0);
+        assert_eq!(time.note(1.0), 3.0, "a child was lost");
+        assert_eq!(time.note(2.0), 4.0);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_worker_is_measured_with_its_children() {
+        let mut child = std::process::Command::new("sh")
+            .args(["-c", "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done"])
+            .spawn()
+            .unwrap();
+        child.wait().unwrap();
+        let mut meter = Meter::new().unwrap();
+        let pid = std::process::id();
+        let mut seconds = |may_run| {
+            let found = meter.measure(&[Measured { pid, may_run }]);
+            found[0].unwrap().cpu_seconds
+        };
+        let own = seconds(false);
+        let all = seconds(true);
+        assert!(all >= own + 0.03, "{own} s of its own, {all} s in all");
+    }
+
+    #[test]
     fn a_meter_sees_this_process_and_none_that_is_gone() {
         let mut meter = Meter::new().unwrap();
-        let found = meter.measure(&[std::process::id(), u32::MAX >> 2]);
+        let own = |pid| Measured {
+            pid,
+            may_run: false,
+        };
+        let found = meter.measure(&[own(std::process::id()), own(u32::MAX >> 2)]);
         assert!(found[0].is_some_and(|usage| usage.memory > MIB));
         assert_eq!(found[1], None);
     }

@@ -74,6 +74,22 @@ impl Group {
     }
 }
 
+/// Seconds of processor time that the worker's group has used, all that it started and that is over included; none where
+/// it has no group of this host's.
+pub(crate) fn cpu_seconds_of(worker: u32) -> Option<f64> {
+    let base = base()?;
+    let groups = fs::read_to_string(format!("/proc/{worker}/cgroup")).ok()?;
+    let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
+    let name = Path::new(path).file_name()?;
+    if !tree::is_of(&base.owner, name.to_str()?) {
+        return None;
+    }
+    let usage = fs::read_to_string(base.path.join(name).join("cpu.stat")).ok()?;
+    let mut lines = usage.lines();
+    let micros = lines.find_map(|line| line.strip_prefix("usage_usec "))?;
+    Some(Duration::from_micros(micros.trim().parse().ok()?).as_secs_f64())
+}
+
 impl Drop for Group {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.path) {

@@ -116,6 +116,11 @@ pub(super) fn name_of_group(owner: &Owner, name: &str, nth: u64) -> String {
     format!("{PREFIX}.{pid}.{started}.{namespace}.{name}.{nth}")
 }
 
+/// Whether a group of this name is one that `owner` made for a worker.
+pub(super) fn is_of(owner: &Owner, name: &str) -> bool {
+    owner_of_group(name).as_ref() == Some(owner)
+}
+
 fn owner_of_group(name: &str) -> Option<Owner> {
     let mut words = name.strip_prefix(PREFIX)?.strip_prefix('.')?.split('.');
     Some(Owner {
