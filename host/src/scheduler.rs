@@ -14,8 +14,8 @@ use std::{
 };
 
 pub use self::setup::{
-    LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Refused, Setup,
-    Timing,
+    LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Refused, Renewal,
+    Setup, Timing,
 };
 use self::{
     generations::progress,
@@ -27,7 +27,7 @@ use self::{
 use crate::{
     board::Board,
     guard::{Shared, Skip},
-    metrics::{DegradedMode, Resource, RestartReason, SkipReason, Tracked},
+    metrics::{DegradedMode, Resource, SkipReason, Tracked},
     plugin::{Ended, LoadError},
     redaction,
     resources::{
@@ -68,8 +68,8 @@ enum Command {
     Proved(usize, u64),
     /// It ended without having been asked to.
     Ended(usize, u64, Ended),
-    /// It is to have a successor, for this reason; the text goes on after "its worker".
-    Renew(Arc<str>, u64, RestartReason, String),
+    /// A generation is to be replaced.
+    Renew(Renewal),
     /// Something changed in the plugin folders.
     Library(String, LibraryChange),
     /// The config changed.
@@ -113,11 +113,9 @@ impl Handle {
         let _ = self.commands.send(Command::Library(id, change));
     }
 
-    /// The worker of this plugin's generation is to have a successor: `what` says why, as in "uses 600 MiB of memory".
-    pub fn renew(&self, plugin: Arc<str>, generation: u64, reason: RestartReason, what: String) {
-        let _ = self
-            .commands
-            .send(Command::Renew(plugin, generation, reason, what));
+    /// Replaces a generation.
+    pub fn renew(&self, order: Renewal) {
+        let _ = self.commands.send(Command::Renew(order));
     }
 
     /// Begins a check of this platform now, if its guard lets it.
@@ -495,9 +493,7 @@ impl Driver {
             }
             // Of a plugin that is forgotten: a generation that no one knows ends as it is dropped.
             Command::Loaded(..) | Command::Proved(..) | Command::Ended(..) => {}
-            Command::Renew(plugin, number, reason, what) => {
-                self.succeed(&plugin, number, reason, &what);
-            }
+            Command::Renew(order) => self.succeed(order),
             Command::Library(id, change) => self.library_changed(&id, &change),
             Command::Follow(plan) => self.follow(*plan),
             Command::Answer(tell) => {

@@ -206,6 +206,7 @@ impl Assembly {
             )),
         };
         let renew = known.is_some_and(|known| !known.config.runs_like(&settings));
+        let must_end = known.is_some_and(|known| !known.config.permits_like(&settings));
         let plugin = Plugin {
             config: settings,
             guard: Arc::clone(&guard),
@@ -215,6 +216,7 @@ impl Assembly {
             guard,
             load: self.load_job(config, id),
             renew,
+            must_end,
         }
     }
 

@@ -20,7 +20,7 @@ use crate::{
         culprits::CpuLoad,
         workers::{Ledger, Measured, Meter},
     },
-    scheduler::Handle,
+    scheduler::{Handle, Renewal},
 };
 use conductor_core::clock::Clock;
 
@@ -134,8 +134,13 @@ impl Watching {
         let asked = &mut self.asked;
         let mut renew = |why: Reason, reason, what: String| {
             if asked.insert((pid, why)) {
-                self.scheduler
-                    .renew(guard.id().into(), generation, reason, what);
+                self.scheduler.renew(Renewal {
+                    plugin: guard.id().into(),
+                    generation,
+                    reason,
+                    what,
+                    must_end: why == Reason::Closed,
+                });
             }
         };
         // Only once for each change, so before all else.
@@ -143,11 +148,17 @@ impl Watching {
             && let Some(path) = confinement.policy.differs_on(&self.hidden)
         {
             let path_shown = path.display();
-            let what = match self.hidden.iter().any(|hidden| hidden == path) {
-                true => format!("can read {path_shown}, which is closed to plugins now"),
-                false => format!("cannot read {path_shown}, which is open to it now"),
+            let (why, what) = match self.hidden.iter().any(|hidden| hidden == path) {
+                true => (
+                    Reason::Closed,
+                    format!("can read {path_shown}, which is closed to plugins now"),
+                ),
+                false => (
+                    Reason::Opened,
+                    format!("cannot read {path_shown}, which is open to it now"),
+                ),
             };
-            renew(Reason::Policy, RestartReason::Replace, what);
+            renew(why, RestartReason::Replace, what);
         }
         if let Some(what) = ledger.exceeded(now, usage, limits.memory, limits.cpu_percent) {
             renew(Reason::Limit, RestartReason::Limit, what);
@@ -166,7 +177,10 @@ impl Watching {
 enum Reason {
     Limit,
     File,
-    Policy,
+    /// A file that it can read was closed to plugins.
+    Closed,
+    /// A file that it cannot read was opened to it.
+    Opened,
 }
 
 /// How often it is looked.

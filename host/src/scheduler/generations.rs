@@ -184,13 +184,15 @@ impl Driver {
         self.plugins[at].next = Some(Next::Proving(proving));
     }
 
-    /// Whether a generation has to prove itself: it may be worse than the one that runs, and that one is not stuck.
+    /// Whether a generation has to prove itself: it may be worse than the one that runs, and that one is neither stuck nor
+    /// has to end.
     fn must_prove(&self, at: usize, arrival: &Arrival) -> bool {
         let plugin = &self.plugins[at];
         let Some(running) = plugin.guard.running().filter(|_| plugin.current.is_some()) else {
             return false;
         };
         match arrival.why {
+            _ if plugin.must_end().is_some() => false,
             Some(RestartReason::Hang) => false,
             Some(RestartReason::Replace) => true,
             _ => running.vetted.sha256 != arrival.running.vetted.sha256,
@@ -375,6 +377,7 @@ impl Driver {
                 // A breaker, or a shortage of the host's, held it back.
                 self.renew(at, None, now);
             }
+            self.end_outlawed(at, now);
         }
         self.forget_plugins();
     }

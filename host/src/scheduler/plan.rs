@@ -54,6 +54,12 @@ impl Driver {
             match at {
                 Some(at) => {
                     self.plugins[at].load = setup.load;
+                    if setup.must_end {
+                        // So may the one that is on its way.
+                        self.call_off(at, now);
+                        let what = "runs under settings that the config no longer has";
+                        self.outlaw(at, what.to_owned(), now);
+                    }
                     if setup.renew {
                         self.want_renewal(at, now);
                     }

@@ -23,6 +23,8 @@ pub(super) struct Plugin {
     pub(super) again: bool,
     /// Why a generation is to take over that could not be started yet.
     pub(super) owed: Option<RestartReason>,
+    /// The number of a generation that must not go on, and what it does that it must not.
+    pub(super) outlawed: Option<(u64, String)>,
     /// A library that did not prove itself; it is not loaded for another reason either.
     pub(super) rejected: Option<Hash>,
     /// Those whose last calls are ending.
@@ -104,6 +106,7 @@ impl Plugin {
             next: None,
             again: false,
             owed: None,
+            outlawed: None,
             rejected: None,
             old: Vec::new(),
             held: Vec::new(),
@@ -122,6 +125,13 @@ impl Plugin {
         {
             current.plugin.abandoned(probe);
         }
+    }
+
+    /// What the generation that runs does that it must not, if it has to end.
+    pub(super) fn must_end(&self) -> Option<&str> {
+        let running = self.current.as_ref()?.number;
+        let outlawed = self.outlawed.as_ref();
+        outlawed.and_then(|(number, what)| (*number == running).then_some(what.as_str()))
     }
 
     /// Whether nothing of it runs or is on its way.

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{
-    Driver, LibraryChange,
+    Driver, LibraryChange, Renewal,
     generations::load_error,
     plugin::{Loading, Next, Proving},
 };
@@ -104,16 +104,44 @@ impl Driver {
     }
 
     /// A worker is to have a successor, such as for using more than its limits allow.
-    pub(super) fn succeed(&mut self, id: &str, number: u64, reason: RestartReason, what: &str) {
+    pub(super) fn succeed(&mut self, order: Renewal) {
         let now = self.shared.clock.now();
-        let Some(at) = self.plugin_place(id) else {
+        let Some(at) = self.plugin_place(&order.plugin) else {
             return;
         };
-        let plugin = &self.plugins[at];
+        let plugin = &mut self.plugins[at];
         let current = plugin.current.as_ref();
-        if current.is_some_and(|current| current.number == number) && plugin.next.is_none() {
+        if current.is_none_or(|current| current.number != order.generation) {
+            return;
+        }
+        if plugin.next.is_none() || order.must_end {
+            let (id, what) = (&*order.plugin, &order.what);
             tracing::warn!(plugin = id, "its worker {what}; a new one is to take over");
-            self.renew(at, Some(reason), now);
+        }
+        if order.must_end {
+            self.outlaw(at, order.what, now);
+        }
+        self.renew(at, Some(order.reason), now);
+    }
+
+    /// The generation that runs has access that it must not have: the next one takes over without proving itself.
+    pub(super) fn outlaw(&mut self, at: usize, what: String, now: Duration) {
+        let plugin = &mut self.plugins[at];
+        let number = plugin.current.as_ref().map(|current| current.number);
+        plugin.outlawed = number.map(|number| (number, what));
+        let proving = |next: &mut Next| matches!(next, Next::Proving(_));
+        if let Some(Next::Proving(proving)) = plugin.next.take_if(proving) {
+            self.take_over(at, proving.arrival, now);
+        }
+    }
+
+    /// Ends the generation that must not go on, if none is on its way that could take over.
+    pub(super) fn end_outlawed(&mut self, at: usize, now: Duration) {
+        let plugin = &self.plugins[at];
+        if let Some(what) = plugin.must_end().filter(|_| plugin.next.is_none()) {
+            let reason = format!("its worker {what}, and no new one could take over");
+            plugin.guard.stopped(now, load_error(&reason));
+            self.stop_plugin(at, now);
         }
     }
 

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     board::Board,
     guard::{PlatformGuard, PluginGuard, Running, Shared},
+    metrics::RestartReason,
     plugin::{Ended, LoadError, LoadedPlugin, loader::Instead},
     resources::Limits,
 };
@@ -55,6 +56,23 @@ pub struct PluginSetup {
     pub load: LoadJob,
     /// What holds for its workers changed, so that a new one has to take over.
     pub renew: bool,
+    /// The generation that runs may do what the config no longer allows: it ends even where no other can take over.
+    pub must_end: bool,
+}
+
+/// An order to replace a generation.
+#[derive(Debug)]
+pub struct Renewal {
+    /// The plugin's id.
+    pub plugin: Arc<str>,
+    /// The number of the generation.
+    pub generation: u64,
+    /// As it is counted.
+    pub reason: RestartReason,
+    /// What its worker does, as in "uses 600 MiB of memory".
+    pub what: String,
+    /// It has access that it must not have: it ends even where no other generation can take over.
+    pub must_end: bool,
 }
 
 /// A platform, and what its probe is made of.

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     actor::Actor,
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running},
-    metrics::{ErrorType, FAMILIES, Isolation, Metrics, Value},
+    metrics::{ErrorType, FAMILIES, Isolation, Metrics, RestartReason, Value},
     plugin::{Call, ConfigSchema, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report},
     state::BreakerOrder,
     tail::Tail,
@@ -143,6 +143,7 @@ impl Scene {
                 guard: Arc::clone(&plugin),
                 load,
                 renew: false,
+                must_end: false,
             }],
             forgotten: Vec::new(),
             timing: Timing {
@@ -184,6 +185,7 @@ impl Scene {
                 guard: Arc::clone(&plugin.guard),
                 load: Arc::clone(&plugin.load),
                 renew: false,
+                must_end: false,
             }],
             forgotten: Vec::new(),
             platforms,
@@ -491,6 +493,53 @@ fn whoever_asks_for_a_check_while_the_host_stops_is_told_so_at_once() {
     assert_eq!(handle.check_now("a"), CheckNow::Leaving);
 }
 
+/// The order to end the running generation, which can read what is secret now.
+fn closing(number: u64) -> Command {
+    Command::Renew(Renewal {
+        plugin: "played".into(),
+        generation: number,
+        reason: RestartReason::Replace,
+        what: "can read a secret".to_owned(),
+        must_end: true,
+    })
+}
+
+#[test]
+fn a_generation_that_can_read_a_new_secret_is_replaced_without_a_proof() {
+    let mut scene = Scene::new(&["a"], false);
+    scene.check("a");
+    scene.driver.obey(closing(1));
+    scene.obey_one();
+    assert_eq!(scene.running(), 2, "a check of the new one may fail now");
+
+    // One that is proving itself already takes over at once.
+    scene.check("a");
+    scene.replace();
+    assert_eq!(scene.running(), 2, "the new library proves itself");
+    scene.driver.obey(closing(2));
+    assert_eq!(scene.running(), 3);
+}
+
+#[test]
+fn a_generation_that_can_read_a_new_secret_ends_where_no_other_can_take_over() {
+    let mut scene = Scene::new(&["a"], false);
+    scene.check("a");
+    scene.driver.plugins[0].load = Arc::new(|_| Err(generations::load_error("it is broken")));
+    scene.driver.obey(closing(1));
+    let now = scene.driver.shared.clock.now();
+    scene.driver.look_after_generations(now);
+    assert!(
+        scene.driver.plugins[0].current.is_some(),
+        "another may come"
+    );
+    scene.obey_one();
+    scene.driver.look_after_generations(now);
+    assert!(scene.driver.plugins[0].current.is_none());
+    let failure = scene.driver.plugins[0].guard.failure();
+    let expected = "its worker can read a secret, and no new one could take over";
+    assert!(failure.message.contains(expected), "{failure}");
+}
+
 #[test]
 fn two_thousand_reloads_with_renamed_platforms_leave_nothing_behind() {
     let mut scene = Scene::new(&["stays"], false);
@@ -544,6 +593,7 @@ fn reloads_with_renamed_plugins_leave_nothing_behind() {
             guard: Arc::clone(guard),
             load: Arc::clone(&load),
             renew: false,
+            must_end: false,
         };
         let first = PlatformSetup {
             guard: Arc::clone(&stays),

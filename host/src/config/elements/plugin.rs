@@ -88,6 +88,12 @@ impl PluginConfig {
         };
         same_limit == *other
     }
+
+    /// Whether generations under `other` may do other things than under this config, or run elsewhere.
+    #[must_use]
+    pub fn permits_like(&self, other: &Self) -> bool {
+        (self.isolation, self.no_udp, &self.allow) == (other.isolation, other.no_udp, &other.allow)
+    }
 }
 
 impl Written {
