@@ -27,7 +27,7 @@ use crate::{
     allocator,
     config::{Config, ConfigError, OwnAddress, Reading},
     inherited,
-    log_text::LogText,
+    log_text::{LogJson, LogText},
     plugin::worker,
     tail::Tail,
 };
@@ -254,9 +254,16 @@ impl CliError {
             Self::Config(error) => error.to_plain(),
             Self::Unreachable(message) | Self::Other(message) => format!("error: {message}"),
         };
-        // Nobody is left to be told that it cannot be told.
+        // A failed write to standard error cannot be reported anywhere.
         let _ = writeln!(std::io::stderr(), "{}", printable::lines(text.trim_end()));
     }
+}
+
+/// Prints a warning to standard error.
+fn warn(text: &str) {
+    use std::io::Write as _;
+    // A failed write to standard error cannot be reported anywhere.
+    let _ = writeln!(std::io::stderr(), "warning: {}", printable::lines(text));
 }
 
 impl From<ConfigError> for CliError {
@@ -325,7 +332,10 @@ impl Global {
         let builder = builder
             .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
         match self.log_format {
-            LogFormat::Json => builder.json().finish().with(tail).init(),
+            LogFormat::Json => {
+                let builder = builder.json().map_event_format(LogJson);
+                builder.finish().with(tail).init();
+            }
             _ => builder.event_format(LogText).finish().with(tail).init(),
         }
         #[cfg(target_os = "linux")]

@@ -8,6 +8,9 @@
 //! ```
 //!
 //! JSON and the journal have the same events, with `platform` and `plugin` as fields of their own.
+//!
+//! The text of an event may come from a plugin or a file name. Control characters are escaped here, for every event, and
+//! further lines of a message are indented, so that no text can pass for an event of its own.
 
 use std::fmt::{self, Write as _};
 
@@ -23,6 +26,8 @@ use tracing_subscriber::{
     },
     registry::LookupSpan,
 };
+
+use conductor_library::printable;
 
 /// Writes an event as a line.
 pub(crate) struct LogText;
@@ -50,11 +55,31 @@ where
             false => write!(writer, "{seconds}Z {level:5} ")?,
         }
         let is_problem = *metadata.level() <= Level::WARN;
-        writeln!(
-            writer,
-            "{}",
-            said.line(metadata.target() == "plugin", is_problem)
-        )
+        let line = said.line(metadata.target() == "plugin", is_problem);
+        let text = printable::lines(line.trim_end()).replace('\n', "\n  ");
+        writeln!(writer, "{text}")
+    }
+}
+
+/// Writes an event as JSON in which every character that steers a terminal is escaped.
+pub(crate) struct LogJson<F>(pub(crate) F);
+
+impl<S, N, F> FormatEvent<S, N> for LogJson<F>
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+    F: FormatEvent<S, N>,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let mut text = String::new();
+        self.0
+            .format_event(context, Writer::new(&mut text), event)?;
+        writer.write_str(&printable::json(&text))
     }
 }
 
@@ -184,5 +209,52 @@ mod tests {
              WARN  shop: plugin http says: slow n=2\n\
              WARN  plugin http says: at \"x\" nth=3\n"
         );
+    }
+    #[test]
+    fn no_text_of_an_event_steers_the_terminal_or_passes_for_another_event() {
+        let evil =
+            "a\u{1b}]0;owned\u{7}\u{9b}2J\r\u{202e}b\n2026-11-29T18:44:03Z INFO  shop: healthy";
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .with_ansi(false)
+            .event_format(LogText)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::warn!("{evil}");
+            tracing::warn!(platform = evil, plugin = evil, "said");
+            tracing::warn!(display = %evil, debug = ?evil, text = evil, "said");
+        });
+        let bytes = captured.0.lock().unwrap().clone();
+        let text = String::from_utf8(bytes).unwrap();
+        assert!(
+            !text.contains(|c: char| printable::steers(c) && c != '\n'),
+            "{text:?}"
+        );
+        let events = text.lines().filter(|line| !line.starts_with("  "));
+        assert_eq!(events.count(), 3, "{text}");
+        assert!(
+            text.contains("a\\u{1b}]0;owned\\u{7}\\u{9b}2J\\r\\u{202e}b\n  2026"),
+            "{text}"
+        );
+    }
+    #[test]
+    fn the_log_as_json_steers_no_terminal_and_means_the_same() {
+        let evil = "a\u{1b}[2J\u{7f}\u{9b}2J\u{202e}b";
+        let captured = Captured::default();
+        let writer = captured.clone();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(move || writer.clone())
+            .json()
+            .map_event_format(LogJson)
+            .finish();
+        tracing::subscriber::with_default(subscriber, || tracing::warn!(platform = evil, "{evil}"));
+        let text = String::from_utf8(captured.0.lock().unwrap().clone()).unwrap();
+        let event = text.strip_suffix('\n').unwrap();
+        assert!(!event.contains(printable::steers), "{event:?}");
+        let event: serde_json::Value = serde_json::from_str(event).unwrap();
+        assert_eq!(event["fields"]["message"], evil);
+        assert_eq!(event["fields"]["platform"], evil);
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print};
+use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print, warn};
 use crate::{
     config::{self, OwnAddress, for_editors, web::WebConfig},
     host,
@@ -79,7 +79,7 @@ fn check(global: &Global, args: &CheckArgs) -> Result<Exit, CliError> {
     let reading = global.reading_for(&OwnAddress::of(address, scheme))?;
     let warnings = reading.config.iter().flat_map(|config| &config.warnings);
     for warning in warnings.chain(web.iter().flat_map(|web| &web.remarks)) {
-        eprintln!("warning: {}", printable::lines(warning));
+        warn(warning);
     }
     let judged = host::judge(reading);
     let exit = match (&judged, &of_web) {
@@ -117,7 +117,7 @@ fn schema(global: &Global) -> Result<(), CliError> {
     match plugin_schemas(global) {
         Ok(plugins) => for_editors::add_plugins(&mut schema, plugins),
         Err(error) => {
-            eprintln!("warning: the keys of plugins are left out:");
+            warn("the keys of plugins are left out:");
             error.print();
         }
     }
@@ -135,14 +135,14 @@ fn plugin_schemas(global: &Global) -> Result<Vec<(String, Value)>, CliError> {
         let schema = match loader.describe(id, &host::how(&config, id)) {
             Ok(description) => description.config_schema,
             Err(error) => {
-                eprintln!("warning: plugin {id}: {error}");
+                warn(&format!("plugin {id}: {error}"));
                 continue;
             }
         };
         if schema.as_str().len() > MAX_SCHEMA {
-            eprintln!(
-                "warning: plugin {id}: its config schema is too long, {MAX_SCHEMA} bytes at most"
-            );
+            warn(&format!(
+                "plugin {id}: its config schema is too long, {MAX_SCHEMA} bytes at most"
+            ));
         } else if schema.is_null() {
             schemas.push((id.clone(), json!({ "type": "object", "maxProperties": 0 })));
         } else {
