@@ -26,6 +26,7 @@ use std::sync::Arc;
 pub use elements::breaker::BreakerConfig;
 pub(crate) use elements::duration::{LONGEST as LONGEST_DURATION, parse as parse_duration};
 pub use elements::host::HostConfig;
+pub(crate) use elements::platform::is_name as is_platform_name;
 pub use elements::platform::{PlatformConfig, Priority};
 pub use elements::plugin::{Isolation, PluginConfig};
 pub use elements::resources::ResourcesConfig;
@@ -39,7 +40,7 @@ pub use source::{Location, MAX_BYTES, Source};
 
 use crate::schema::{Subject, Violation};
 use conductor_core::maintenance::Window;
-use conductor_library::{Policy, default_folders};
+use conductor_library::{Policy, Refusal, default_folders, printable};
 use error::Fault;
 use wording::{listed, nearest};
 
@@ -163,11 +164,16 @@ impl Config {
             .unwrap_or_else(|| PluginConfig::of_host(&self.host))
     }
 
-    /// Checks that every plugin the file speaks of is one of `known`, the ids of the plugins at hand.
+    /// Checks that every plugin the file names is one of `known`, the ids of the plugins at hand; `refused` returns why a
+    /// plugin's library was refused, if one was found.
     ///
     /// # Errors
     /// Names each platform and each `[plugin.<id>]` table whose plugin is unknown.
-    pub fn check_plugins(&self, known: &[&str]) -> Result<(), ConfigError> {
+    pub fn check_plugins<'a>(
+        &self,
+        known: &[&str],
+        refused: impl Fn(&str) -> Option<&'a Refusal>,
+    ) -> Result<(), ConfigError> {
         let platforms = self.platforms.iter().map(|platform| {
             let path = ["platform", &platform.name, "plugin"];
             (spans::path(&path), platform.plugin.as_str())
@@ -181,7 +187,12 @@ impl Config {
             .filter(|(_, id)| !known.contains(id))
             .map(|(path, id)| {
                 let places = self.source.places();
-                unknown_plugin(&places.name(&path[..2]), id, known).at(match path.len() {
+                let table = places.name(&path[..2]);
+                let fault = match refused(id) {
+                    Some(refusal) => refused_plugin(&table, id, refusal),
+                    None => unknown_plugin(&table, id, known),
+                };
+                fault.at(match path.len() {
                     2 => places.key_at(&path),
                     _ => places.value_at(&path),
                 })
@@ -307,6 +318,15 @@ impl From<Config> for Reading {
             error: None,
         }
     }
+}
+
+fn refused_plugin(table: &str, id: &str, refusal: &Refusal) -> Fault {
+    let (file, rule) = (printable::path(&refusal.file), refusal.rule);
+    let found = &refusal.found;
+    Fault::new(format!(
+        "{table}: the library of plugin {id:?} is refused: {file}: rule {rule}: {found}"
+    ))
+    .help(&refusal.cure)
 }
 
 fn unknown_plugin(table: &str, id: &str, known: &[&str]) -> Fault {

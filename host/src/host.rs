@@ -98,6 +98,7 @@ impl Host {
             plan: assembly.plan(config, &Reasons::default()),
         };
         take_in(config);
+        assembly.log_missing_libraries(config);
         let (calendar, wake) = Calendar::new(Arc::clone(&shared), Arc::clone(&board));
         let calendar = Arc::new(calendar);
         calendar.follow(&config.maintenance);
@@ -156,6 +157,7 @@ impl Host {
                 let plan = self.assembly.plan(&config, &refused);
                 self.calendar.follow(&config.maintenance);
                 self.scheduler.follow(plan);
+                self.assembly.forget_other_verdicts();
                 metrics.config_loaded(self.shared.clock.now());
                 tracing::info!(
                     "the config was reloaded by {by}: {} platforms",
@@ -359,7 +361,9 @@ async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator
 /// As [`Host::start`].
 pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
     let parts = Parts::of(config, Tail::default(), Security::default())?;
+    parts.assembly.catalog().settle_now();
     take_in(config);
+    parts.assembly.log_missing_libraries(config);
     let plan = parts.assembly.plan(config, &Reasons::default());
     Calendar::new(Arc::clone(&parts.shared), Arc::clone(&parts.board))
         .0
@@ -369,6 +373,7 @@ pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
         board: Arc::clone(&parts.board),
         plan,
     });
+    parts.assembly.finish_trials();
     if let Some(record) = parts.record {
         record.leaving();
     }

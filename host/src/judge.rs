@@ -7,6 +7,8 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
+use serde_json::Value;
+
 use crate::{
     plugin::{Description, Ended, Failure, LoadError, LoadedPlugin, ProbeSpec, Trial},
     schema::{Subject, Violation},
@@ -49,8 +51,33 @@ pub enum Finding {
 pub struct Verdict {
     /// The plugin's description of itself.
     pub description: Description,
-    /// For each candidate, what is wrong with it.
-    pub findings: Vec<Option<Finding>>,
+    /// For each candidate, what is wrong with it; empty if nothing is.
+    pub findings: Vec<Vec<Finding>>,
+}
+
+impl Candidate {
+    /// The same config without the keys that the violations are about, if all of them are about keys.
+    fn without(&self, violations: &[Violation]) -> Option<Self> {
+        let mut config: Value = serde_json::from_str(&self.config).ok()?;
+        for violation in violations {
+            let path = violation.path.get(self.subject.base.len()..)?;
+            let (key, parents) = path.split_last()?;
+            let mut table = &mut config;
+            for parent in parents {
+                table = match table {
+                    Value::Array(list) => list.get_mut(parent.parse::<usize>().ok()?)?,
+                    other => other.get_mut(parent)?,
+                };
+            }
+            if !violation.at_key || table.as_object_mut()?.remove(key).is_none() {
+                return None;
+            }
+        }
+        Some(Self {
+            config: config.to_string().into(),
+            ..self.clone()
+        })
+    }
 }
 
 /// Terms of the trials.
@@ -79,6 +106,9 @@ impl Terms {
 /// Tries out the configs of one plugin. `start` starts a worker that [tries configs](crate::plugin::worker::Settings),
 /// and has its argument called when that dies.
 ///
+/// A config whose only mistakes are keys that the schema does not know is tried again without them, so that the rules of
+/// the probe's own `create` are reported in the same round.
+///
 /// # Errors
 /// When the plugin does not load at all.
 pub fn judge<P: LoadedPlugin>(
@@ -88,11 +118,50 @@ pub fn judge<P: LoadedPlugin>(
     clock: Clock,
 ) -> Result<Verdict, LoadError> {
     let until = clock.now() + terms.all;
-    let mut session = Session::start(&start)?;
-    let mut verdict = Verdict {
-        description: session.plugin.description().clone(),
-        findings: vec![None; candidates.len()],
+    let (description, found) = try_out(&start, candidates, terms, clock)?;
+    let mut findings: Vec<Vec<Finding>> = found.into_iter().map(Vec::from_iter).collect();
+    let without_keys = |(at, found): (usize, &Vec<Finding>)| match found.as_slice() {
+        [Finding::Violations(violations)] => Some((at, candidates[at].without(violations)?)),
+        _ => None,
     };
+    let (places, again): (Vec<_>, Vec<_>) = match terms.creates {
+        true => findings.iter().enumerate().filter_map(without_keys).unzip(),
+        false => (Vec::new(), Vec::new()),
+    };
+    let left = Terms {
+        all: until.saturating_sub(clock.now()),
+        ..terms
+    };
+    if !again.is_empty()
+        && let Ok((_, found)) = try_out(&start, &again, left, clock)
+    {
+        for (at, finding) in places.into_iter().zip(found) {
+            let is_of_create = |finding: &Finding| {
+                matches!(
+                    finding,
+                    Finding::Create(_) | Finding::Stuck(_) | Finding::Killed(_)
+                )
+            };
+            findings[at].extend(finding.filter(is_of_create));
+        }
+    }
+    Ok(Verdict {
+        description,
+        findings,
+    })
+}
+
+/// One finding at most for each candidate.
+fn try_out<P: LoadedPlugin>(
+    start: &impl Fn(Box<dyn FnOnce(Ended) + Send>) -> Result<P, LoadError>,
+    candidates: &[Candidate],
+    terms: Terms,
+    clock: Clock,
+) -> Result<(Description, Vec<Option<Finding>>), LoadError> {
+    let until = clock.now() + terms.all;
+    let mut session = Session::start(start)?;
+    let description = session.plugin.description().clone();
+    let mut findings = vec![None; candidates.len()];
     let mut open: VecDeque<usize> = (0..candidates.len()).collect();
     // Were under way together when a worker died.
     let mut suspects = VecDeque::new();
@@ -104,7 +173,7 @@ pub fn judge<P: LoadedPlugin>(
                 false => Finding::NoTime(terms.all),
             };
             for at in tried.into_iter().chain(suspects).chain(open) {
-                verdict.findings[at] = Some(why.clone());
+                findings[at] = Some(why.clone());
             }
             break;
         }
@@ -113,18 +182,18 @@ pub fn judge<P: LoadedPlugin>(
             match end {
                 batch::End::Passed => {}
                 batch::End::Failed(failure) if failure.violations.is_empty() => {
-                    verdict.findings[at] = Some(Finding::Create(failure.clone()));
+                    findings[at] = Some(Finding::Create(failure.clone()));
                 }
                 batch::End::Failed(failure) => {
-                    verdict.findings[at] = Some(Finding::Violations(failure.violations.clone()));
+                    findings[at] = Some(Finding::Violations(failure.violations.clone()));
                 }
                 batch::End::Stuck => {
                     trouble += 1;
-                    verdict.findings[at] = Some(Finding::Stuck(terms.each));
+                    findings[at] = Some(Finding::Stuck(terms.each));
                 }
                 batch::End::Died if outcome.died() == 1 => {
                     let message = outcome.ended.as_ref().map(|ended| ended.message.clone());
-                    verdict.findings[at] = Some(Finding::Killed(message.unwrap_or_default()));
+                    findings[at] = Some(Finding::Killed(message.unwrap_or_default()));
                 }
                 batch::End::Died => suspects.push_back(at),
                 batch::End::NotStarted => open.push_front(at),
@@ -134,7 +203,7 @@ pub fn judge<P: LoadedPlugin>(
         // Calls that hang go on using their worker's CPU.
         let is_worn = outcome.ended.is_some() || outcome.ends.contains(&batch::End::Stuck);
         if is_worn && !(open.is_empty() && suspects.is_empty()) && trouble < MOST_TROUBLE {
-            session = match Session::start(&start) {
+            session = match Session::start(start) {
                 Ok(session) => session,
                 Err(_) => {
                     trouble = MOST_TROUBLE;
@@ -143,7 +212,7 @@ pub fn judge<P: LoadedPlugin>(
             };
         }
     }
-    Ok(verdict)
+    Ok((description, findings))
 }
 
 /// The candidates to try next: one suspect, or as many of the others as are tried together.

@@ -18,6 +18,8 @@ use super::{
 };
 use conductor_core::clock::Clock;
 
+use crate::file_reader::{self, ReadError};
+
 /// The vetted libraries of the plugin folders.
 ///
 /// A library that was found once goes on being answered while its file is being replaced, is refused, or cannot be
@@ -26,6 +28,8 @@ use conductor_core::clock::Clock;
 pub struct Catalog {
     store: Store,
     clock: Clock,
+    /// What the next look goes by, where that was changed since the last one.
+    wanted: Mutex<Option<Settings>>,
     /// Locked for as long as a look lasts.
     looks: Mutex<Looks>,
     /// What the last look found. Vetting reads whole files, and whoever looks at the catalog does not wait for that.
@@ -42,6 +46,8 @@ struct Looks {
     mounts: Mounts,
     pins: Pins,
     refused: Vec<Refused>,
+    /// No later look settles what may still be being written.
+    is_last: bool,
     told: Told,
 }
 
@@ -68,6 +74,12 @@ pub struct Libraries {
 }
 
 impl Libraries {
+    /// The reason why there is no library of plugin `id`, where one was found and refused.
+    #[must_use]
+    pub fn refused(&self, id: &str) -> Option<&Refusal> {
+        self.refused.iter().find(|refusal| refusal.is_about(id))
+    }
+
     /// Tells where a plugin was searched for and what each folder holds, for a message that it was not found.
     #[must_use]
     pub fn searched(&self) -> String {
@@ -130,6 +142,7 @@ impl Catalog {
         let catalog = Self {
             store: Store::open_or_default(state_dir)?,
             clock: Clock::start(),
+            wanted: Mutex::default(),
             looks: Mutex::new(Looks {
                 settings: Settings {
                     dirs: dirs.to_vec(),
@@ -141,6 +154,7 @@ impl Catalog {
                 mounts: Mounts::default(),
                 pins: Pins::none(),
                 refused: Vec::new(),
+                is_last: false,
                 told: Told::default(),
             }),
             found: Mutex::default(),
@@ -150,6 +164,15 @@ impl Catalog {
         Ok(catalog)
     }
 
+    /// Warns of refused files that may still be being written, which a later look would settle: there is none.
+    pub fn settle_now(&self) {
+        let mut looks = lock(&self.looks);
+        looks.is_last = true;
+        for refused in looks.refused.iter().filter(|file| file.is_provisional) {
+            tracing::warn!("{}", refused.refusal);
+        }
+    }
+
     /// Looks through the folders again. What is new or changed is vetted once it has stood still for a second, what is
     /// gone is forgotten once it is gone for as long: one look alone settles neither.
     pub fn scan(&self) {
@@ -157,16 +180,37 @@ impl Catalog {
     }
 
     /// Changes what is asked of libraries and where they are searched for, and looks through the folders at once.
-    pub fn reconfigure(&self, dirs: &[PathBuf], are_default: bool, policy: Policy) {
-        let mut looks = lock(&self.looks);
-        looks.reconfigure(dirs, are_default, policy);
-        self.look(&mut looks);
+    ///
+    /// # Errors
+    /// When the folders do not answer within 30 s. The next look that ends goes by the new settings.
+    pub fn reconfigure(
+        self: &Arc<Self>,
+        dirs: &[PathBuf],
+        are_default: bool,
+        policy: Policy,
+    ) -> Result<(), ReadError> {
+        let settings = Settings {
+            dirs: dirs.to_vec(),
+            are_default,
+            policy,
+        };
+        self.follow(settings, LOOK_TIME)
+    }
+
+    fn follow(self: &Arc<Self>, settings: Settings, patience: Duration) -> Result<(), ReadError> {
+        *lock(&self.wanted) = Some(settings);
+        let catalog = Arc::clone(self);
+        file_reader::within(self.store.base(), patience, move || catalog.scan())
     }
 
     /// Returns what [`reconfigure`](Self::reconfigure) would find, and changes nothing.
     pub fn preview(&self, dirs: &[PathBuf], are_default: bool, policy: Policy) -> Libraries {
         let mut looks = lock(&self.looks).clone();
-        looks.reconfigure(dirs, are_default, policy);
+        looks.reconfigure(Settings {
+            dirs: dirs.to_vec(),
+            are_default,
+            policy,
+        });
         self.find_in(&mut looks).libraries
     }
 
@@ -235,13 +279,16 @@ impl Catalog {
     }
 
     fn look(&self, looks: &mut Looks) {
+        if let Some(settings) = lock(&self.wanted).take() {
+            looks.reconfigure(settings);
+        }
         let Found {
             libraries,
             refused,
             unavailable,
         } = self.find_in(looks);
         *lock(&self.found) = libraries;
-        log(&looks.refused, &refused, &unavailable);
+        log(&looks.refused, &refused, &unavailable, looks.is_last);
         looks.refused = refused;
     }
 
@@ -312,13 +359,9 @@ impl Catalog {
 }
 
 impl Looks {
-    fn reconfigure(&mut self, dirs: &[PathBuf], are_default: bool, policy: Policy) {
-        let policy_changed = self.settings.policy != policy;
-        self.settings = Settings {
-            dirs: dirs.to_vec(),
-            are_default,
-            policy,
-        };
+    fn reconfigure(&mut self, settings: Settings) {
+        let policy_changed = self.settings.policy != settings.policy;
+        self.settings = settings;
         self.at_once = true;
         if policy_changed {
             self.sightings.ask_again(true);
@@ -333,10 +376,14 @@ struct Found {
     unavailable: Vec<Refusal>,
 }
 
-/// Says what is refused once, and which folders are back.
-fn log(before: &[Refused], now: &[Refused], unavailable: &[Refusal]) {
-    for refused in now.iter().filter(|refused| !before.contains(refused)) {
-        match refused.is_provisional {
+/// Says what is refused once, and which folders are back; `all` includes files that may still be being written.
+fn log(before: &[Refused], now: &[Refused], unavailable: &[Refusal], all: bool) {
+    let is_known = |new: &Refused| match all {
+        true => before.iter().any(|old| old.refusal == new.refusal),
+        false => before.contains(new),
+    };
+    for refused in now.iter().filter(|refused| !is_known(refused)) {
+        match refused.is_provisional && !all {
             false => tracing::warn!("{}", refused.refusal),
             true => tracing::debug!("{}; looking again soon", refused.refusal),
         }
@@ -350,6 +397,43 @@ fn log(before: &[Refused], now: &[Refused], unavailable: &[Refusal]) {
     }
 }
 
+/// The longest time that a reload waits for a look: one file may take as long to be vetted.
+const LOOK_TIME: Duration = Duration::from_secs(30);
+
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn folders_that_do_not_answer_hold_up_no_reload_and_are_searched_once_they_do() {
+        let folder = tempfile::tempdir().unwrap();
+        let state = folder.path().join("state");
+        let old = [folder.path().join("old")];
+        let catalog = Catalog::open(&old, false, Policy::none(), Some(&state)).unwrap();
+        let catalog = Arc::new(catalog);
+        let settings = |dir: &str| Settings {
+            dirs: vec![folder.path().join(dir)],
+            are_default: false,
+            policy: Policy::none(),
+        };
+        // As a look that waits for a mount.
+        let stuck = lock(&catalog.looks);
+        let soon = Duration::from_millis(10);
+        let first = catalog.follow(settings("first"), soon);
+        assert!(matches!(first, Err(ReadError::TimedOut(_))), "{first:?}");
+        let second = catalog.follow(settings("second"), soon);
+        assert!(matches!(second, Err(ReadError::StillWaiting)), "{second:?}");
+        assert_eq!(catalog.dirs(), old);
+        drop(stuck);
+        while catalog.dirs() == old {
+            thread::yield_now();
+        }
+        assert_eq!(catalog.dirs(), settings("second").dirs);
+    }
 }

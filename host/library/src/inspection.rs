@@ -96,6 +96,10 @@ impl Inspection {
             .find_map(|verdict| match &verdict.outcome {
                 Outcome::Refused { found, cure } => Some(Refusal {
                     no_manifest: self.no_manifest,
+                    id: self
+                        .manifest
+                        .as_ref()
+                        .map(|manifest| manifest.id.as_str().into()),
                     ..Refusal::new(&self.file, verdict.rule, Problem::new(found, cure))
                 }),
                 Outcome::Passed | Outcome::Open => None,

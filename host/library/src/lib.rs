@@ -142,14 +142,17 @@ fn vet_under(path: &Path, terms: &Terms<'_>, store: &Store) -> Result<Vetted, Re
     let (Some(sha256), Some(manifest)) = (inspection.sha256, inspection.manifest) else {
         unreachable!("what has no content or no manifest is refused above");
     };
-    let refused_by = |rule| move |problem| Refusal::new(path, rule, problem);
-    terms.pin(path, &sha256).map_err(refused_by(Rule::Pin))?;
+    let id = manifest.id.clone();
+    let refused_by = |rule, problem| Refusal::new(path, rule, problem).of_plugin(&id);
+    terms
+        .pin(path, &sha256)
+        .map_err(|problem| refused_by(Rule::Pin, problem))?;
     let signed_by = terms
         .signature(path, &bytes)
-        .map_err(refused_by(Rule::Signature))?;
+        .map_err(|problem| refused_by(Rule::Signature, problem))?;
     let copy = store
         .keep(&bytes, &sha256)
-        .map_err(refused_by(Rule::Store))?;
+        .map_err(|problem| refused_by(Rule::Store, problem))?;
     Ok(Vetted {
         path: copy.path().to_owned(),
         origin: path.to_owned(),

@@ -1,6 +1,7 @@
 //! Why a library was not taken: one rule, what was found, and what to do about it.
 
 use std::{
+    ffi::OsStr,
     fmt,
     path::{Path, PathBuf},
 };
@@ -16,6 +17,8 @@ pub struct Refusal {
     pub file: PathBuf,
     /// The first rule it breaks.
     pub rule: Rule,
+    /// The id of the plugin in it, where its manifest could be read.
+    pub id: Option<Box<str>>,
     /// What was found; printable.
     pub found: String,
     /// What to do about it; printable.
@@ -30,10 +33,36 @@ impl Refusal {
         Self {
             file: file.to_owned(),
             rule,
+            id: None,
             found: problem.found,
             cure: problem.cure,
             stays: None,
             no_manifest: false,
+        }
+    }
+
+    /// The same, of a library that has plugin `id` in it.
+    pub(super) fn of_plugin(self, id: &str) -> Self {
+        Self {
+            id: Some(id.into()),
+            ..self
+        }
+    }
+
+    /// Returns whether this is about the library of plugin `id`: by its manifest, or by its name where that was not read.
+    pub(super) fn is_about(&self, id: &str) -> bool {
+        let named = |stem: &str| {
+            let bare = stem.strip_prefix("lib").unwrap_or(stem);
+            let bare = bare.strip_prefix("conductor_plugin_").unwrap_or(bare);
+            bare.replace('_', "-") == id
+        };
+        match &self.id {
+            Some(own) => **own == *id,
+            None => self
+                .file
+                .file_stem()
+                .and_then(OsStr::to_str)
+                .is_some_and(named),
         }
     }
 
@@ -187,6 +216,24 @@ pub(super) fn quoted(path: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_refused_file_is_known_by_its_manifest_or_else_by_its_name() {
+        let refusal = |file: &str| {
+            let problem = Problem::new("found", "cure");
+            Refusal::new(Path::new(file), Rule::Owner, problem)
+        };
+        for file in [
+            "/p/libconductor_plugin_my_disk.so",
+            "/p/my-disk.so",
+            "/p/libmy_disk.so",
+        ] {
+            assert!(refusal(file).is_about("my-disk"), "{file}");
+            assert!(!refusal(file).of_plugin("tape").is_about("my-disk"));
+        }
+        assert!(!refusal("/p/disk.so").is_about("my-disk"));
+        assert!(refusal("/p/x.so").of_plugin("my-disk").is_about("my-disk"));
+    }
 
     #[test]
     fn commands_in_cures_can_be_pasted() {

@@ -146,7 +146,9 @@ impl Sightings {
             };
             let problem = match result {
                 Ok(vetted) => match withdraws(&vetted) {
-                    Some((rule, problem)) => Refusal::new(path, rule, problem),
+                    Some((rule, problem)) => {
+                        Refusal::new(path, rule, problem).of_plugin(&vetted.manifest.id)
+                    }
                     None => match self.take(&vetted) {
                         Ok(()) => continue,
                         Err(problem) => Refusal::new(path, Rule::Id, problem),

@@ -12,7 +12,6 @@ use crate::{
     server::ListenAddress,
 };
 use conductor_core::clock::Clock;
-use conductor_library::printable;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

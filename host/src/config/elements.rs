@@ -9,11 +9,11 @@ mod maintenance;
 pub(super) mod platform;
 pub(super) mod plugin;
 pub(super) mod resources;
-mod salvage;
+pub(super) mod salvage;
 pub(super) mod size;
 pub(super) mod trust;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
@@ -89,11 +89,17 @@ pub(super) fn read(
     base_dir: &Path,
     own: &OwnAddress,
 ) -> (Option<Parts>, Vec<Fault>) {
-    let (mut values, places) = match syntax::parse(source.text()) {
+    let syntax::Parsed {
+        mut values,
+        places,
+        mut faults,
+        refused,
+    } = match syntax::parse(source.text()) {
         Ok(parsed) => parsed,
         Err(faults) => return (None, faults),
     };
-    let (mut faults, misshapen) = schema::own_faults(&values, &places);
+    let (of_shape, misshapen) = schema::own_faults(&values, &places, refused);
+    faults.extend(of_shape);
     if values["platform"]
         .as_object()
         .is_none_or(serde_json::Map::is_empty)
@@ -101,12 +107,9 @@ pub(super) fn read(
     {
         faults.push(no_platform(source));
     }
-    if !salvage::drop_misshapen(&mut values, &misshapen) {
-        return (None, faults);
-    }
-    let (mut secrets, found) = look_up_secrets(&mut values, base_dir, own, &places);
-    let unresolved = found.unresolved;
-    faults.extend(found.lookup.faults);
+    let are_libraries_known = salvage::drop_misshapen(&mut values, &misshapen);
+    let (mut secrets, lookup) = look_up_secrets(&mut values, base_dir, own, &places);
+    faults.extend(lookup.faults);
     let written = match serde_json::from_value::<Written>(values) {
         Ok(written) => written,
         // What was taken out is missing.
@@ -117,14 +120,13 @@ pub(super) fn read(
         }
     };
     let mut parts = written.resolve(source, base_dir, Check::new(&places, &mut faults));
-    // What is known to be wrong with them would only be said again.
-    parts
-        .platforms
-        .retain(|platform| !unresolved.contains(&platform.name));
+    if !are_libraries_known {
+        return (None, faults);
+    }
     for platform in &mut parts.platforms {
         platform.secrets = secrets.remove(&platform.name).unwrap_or_default();
     }
-    let warnings = found.lookup.warnings.into_iter();
+    let warnings = lookup.warnings.into_iter();
     parts.warnings = warnings
         .map(|(place, text)| format!("{}: {text}", source.location(place.start)))
         .collect();
@@ -204,35 +206,23 @@ fn unsearched_folder(source: &Source, base_dir: &Path, host: &HostConfig) -> Opt
     })
 }
 
-/// Result of looking the secrets up.
-struct LookedUp<'a> {
-    lookup: Lookup<'a>,
-    /// The platforms with a secret that could not be looked up.
-    unresolved: BTreeSet<String>,
-}
-
-/// Puts secrets where platforms' configs ask for them; answers which there are, by platform.
+/// Puts secrets where platforms' configs ask for them; returns which there are, by platform.
 fn look_up_secrets<'a>(
     values: &mut Value,
     base_dir: &'a Path,
     own: &'a OwnAddress,
     places: &'a Place,
-) -> (BTreeMap<String, Secrets>, LookedUp<'a>) {
+) -> (BTreeMap<String, Secrets>, Lookup<'a>) {
     let mut lookup = Lookup::new(base_dir, own, places);
-    let (mut secrets, mut unresolved) = (BTreeMap::new(), BTreeSet::new());
+    let mut secrets = BTreeMap::new();
     let platforms = values.get_mut("platform").and_then(Value::as_object_mut);
     for (name, platform) in platforms.into_iter().flatten() {
         let base = spans::path(&["platform", name, "config"]);
-        let Some(config) = platform.get_mut("config") else {
-            continue;
-        };
-        let before = lookup.faults.len();
-        secrets.insert(name.clone(), lookup.resolve(config, &base));
-        if lookup.faults.len() > before {
-            unresolved.insert(name.clone());
+        if let Some(config) = platform.get_mut("config") {
+            secrets.insert(name.clone(), lookup.resolve(config, &base));
         }
     }
-    (secrets, LookedUp { lookup, unresolved })
+    (secrets, lookup)
 }
 
 fn no_platform(source: &Source) -> Fault {

@@ -128,6 +128,21 @@ impl ConfigError {
 }
 
 impl ConfigError {
+    /// The mistakes as [`to_plain`](Self::to_plain) has them, each on a line of its own.
+    pub(crate) fn to_lines(&self) -> Vec<String> {
+        let mut lines: Vec<String> = Vec::new();
+        for line in self.to_plain().lines() {
+            match (line.strip_prefix("  "), lines.last_mut()) {
+                (Some(more), Some(last)) => {
+                    last.push_str("; ");
+                    last.push_str(more);
+                }
+                _ => lines.push(line.to_owned()),
+            }
+        }
+        lines
+    }
+
     /// The mistakes in the order of the file, as [`to_plain`](Self::to_plain) has them.
     pub(crate) fn mistakes(&self) -> Vec<Mistake> {
         let mistake = |place: Option<super::Location>, message: String, help: Option<&String>| {

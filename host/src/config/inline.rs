@@ -39,7 +39,13 @@ impl InlineConfig {
         let source = Source::behind(PREFIX, start, "--config", &table)?;
         let source = Arc::new(source);
         let refuse = |faults| ConfigError::new(Arc::clone(&source), shown(faults, is_json));
-        let (mut values, places) = syntax::parse(source.text()).map_err(refuse)?;
+        let syntax::Parsed {
+            mut values,
+            places,
+            faults,
+            ..
+        } = syntax::parse(source.text()).map_err(refuse)?;
+        ConfigError::unless_empty(&source, shown(faults, is_json))?;
         let mut value = values["config"].take();
         if !value.is_object() {
             let fault = Fault::new("it is no table").help(EXAMPLE);

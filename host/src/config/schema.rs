@@ -6,7 +6,7 @@ use schemars::Schema;
 use schemars::transform::{RecursiveTransform, Transform};
 use serde_json::Value;
 
-use super::elements::{self, duration, size};
+use super::elements::{self, duration, salvage::Misshapen, size};
 use super::error::Fault;
 use super::spans::Place;
 use crate::schema::{CompiledSchema, Subject, Violation, formats};
@@ -19,17 +19,32 @@ pub fn json_schema() -> Value {
     OWN.schema().clone()
 }
 
-/// Returns the mistakes in the whole file's shape, and the paths of the keys and values concerned.
-pub(super) fn own_faults(values: &Value, places: &Place) -> (Vec<Fault>, Vec<Vec<String>>) {
+/// Returns the mistakes in the whole file's shape, and the keys and values concerned; those in `refused`, which were
+/// refused before, are among the latter alone.
+pub(super) fn own_faults(
+    values: &Value,
+    places: &Place,
+    refused: Vec<Misshapen>,
+) -> (Vec<Fault>, Vec<Misshapen>) {
     let mut faults = Vec::new();
-    let mut paths = Vec::new();
+    let mut misshapen = refused;
+    let before = misshapen.len();
     // Secrets were not looked up yet, so there are none to hide.
     let subject = Subject::default();
-    for violations in OWN.errors(values, &subject) {
-        paths.extend(violations.iter().map(|violation| violation.path.clone()));
+    for mut violations in OWN.errors(values, &subject) {
+        let is_refused = |path: &[String]| {
+            misshapen[..before]
+                .iter()
+                .any(|refused| path.starts_with(&refused.path))
+        };
+        violations.retain(|violation| !is_refused(&violation.path));
+        misshapen.extend(violations.iter().map(|violation| Misshapen {
+            path: violation.path.clone(),
+            at_key: violation.at_key,
+        }));
         faults.extend(placed(violations, places));
     }
-    (faults, paths)
+    (faults, misshapen)
 }
 
 /// The violations as mistakes in the file.

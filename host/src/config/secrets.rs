@@ -22,6 +22,8 @@ use conductor_library::printable;
 pub struct Secrets {
     /// Paths of values inside `config`.
     paths: Vec<Vec<String>>,
+    /// Paths of values inside `config` that could not be looked up; each is an empty text. Such a config is never used.
+    pub unresolved: Vec<Vec<String>>,
     /// The files they were read from.
     pub files: Vec<PathBuf>,
     texts: Vec<String>,
@@ -118,8 +120,11 @@ impl<'a> Lookup<'a> {
                     self.found.paths.push(path[depth..].to_vec());
                 }
             }
-            // The mistake was noted; whatever stands there now must not be taken for the value.
-            None => *value = Value::Null,
+            // The mistake was noted, so that the config is not used; the rest of it is judged.
+            None => {
+                *value = Value::String(String::new());
+                self.found.unresolved.push(path[depth..].to_vec());
+            }
         }
     }
 

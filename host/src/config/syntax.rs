@@ -6,25 +6,69 @@ use serde_json::{Number, Value};
 use toml::Spanned;
 use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
+use super::elements::salvage::Misshapen;
 use super::error::Fault;
 use super::spans::{Inside, Place, bare_or_quoted};
 use super::wording::shorten;
 
-/// The text's values, and where they stand.
+/// A text that can be read as a whole.
+pub(super) struct Parsed {
+    /// Its values; null where one was refused.
+    pub(super) values: Value,
+    pub(super) places: Place,
+    /// Keys that are given twice, of which the first counts, and values that no plugin can be given.
+    pub(super) faults: Vec<Fault>,
+    /// The values that were refused.
+    pub(super) refused: Vec<Misshapen>,
+}
+
+/// The text's values, and where they are.
 ///
 /// Dates become strings. A float without a fraction becomes an integer, as JSON Schema counts it.
-pub(super) fn parse(text: &str) -> Result<(Value, Place), Vec<Fault>> {
+///
+/// # Errors
+/// When it is not TOML.
+pub(super) fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
     let (tree, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        return Err(syntax_faults(text, &errors));
+    let mut faults = syntax_faults(text, &errors);
+    if errors.iter().any(|error| error.message() != DUPLICATE_KEY) {
+        return Err(faults);
     }
-    let mut faults = Vec::new();
+    let before = faults.len();
     let root = DeValue::Table(tree.into_inner());
-    let (value, place) = convert(0..0, &Spanned::new(0..0, root), &mut faults);
-    if faults.is_empty() {
-        Ok((value, place))
-    } else {
-        Err(faults)
+    let (values, places) = convert(0..0, &Spanned::new(0..0, root), &mut faults);
+    let mut refused = Vec::new();
+    if faults.len() > before {
+        nulls(&values, &mut Vec::new(), &mut refused);
+    }
+    Ok(Parsed {
+        values,
+        places,
+        faults,
+        refused,
+    })
+}
+
+/// Finds the values that were refused; TOML has no null of its own.
+fn nulls(value: &Value, path: &mut Vec<String>, found: &mut Vec<Misshapen>) {
+    let mut inner = |key: String, value: &Value| {
+        path.push(key);
+        nulls(value, path, found);
+        path.pop();
+    };
+    match value {
+        Value::Object(table) => table
+            .iter()
+            .for_each(|(key, value)| inner(key.clone(), value)),
+        Value::Array(list) => {
+            let list = list.iter().enumerate();
+            list.for_each(|(index, value)| inner(index.to_string(), value));
+        }
+        Value::Null => found.push(Misshapen {
+            path: path.clone(),
+            at_key: false,
+        }),
+        _ => {}
     }
 }
 

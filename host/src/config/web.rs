@@ -136,7 +136,7 @@ fn read(path: &Path, files: &mut Files) -> Result<WebConfig, ConfigError> {
     let source = Arc::new(Source::from_bytes(&name, content.bytes)?);
     let folder = path.parent().unwrap_or(Path::new(""));
     let (config, remarks) = yaml::parse(source.text())
-        .and_then(|(values, places)| build::build(values, &places, folder, files))
+        .and_then(|(values, places, faults)| build::build(values, &places, faults, folder, files))
         .map_err(|faults| ConfigError::new(Arc::clone(&source), faults))?;
     let remarks = remarks
         .into_iter()

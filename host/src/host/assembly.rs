@@ -6,10 +6,14 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
 };
 
-use super::judging::{Judge, mistakes};
+use super::judging::{Judge, log_failed_creates, reason};
 use crate::{
     board::Board,
     config::{
@@ -38,7 +42,11 @@ pub(super) struct Assembly {
     made: Mutex<Made>,
     /// Files of the host's own that the config names.
     hidden: Arc<Mutex<Vec<PathBuf>>>,
+    /// Threads that try out the probes of a plugin that was loaded.
+    trials: Trials,
 }
+
+type Trials = Arc<Mutex<Vec<thread::JoinHandle<()>>>>;
 
 /// Why platforms' configs are not taken, by the platform's name.
 pub(super) type Reasons = BTreeMap<String, Arc<str>>;
@@ -77,6 +85,16 @@ impl Assembly {
             security,
             made: Mutex::default(),
             hidden: Arc::default(),
+            trials: Trials::default(),
+        }
+    }
+
+    /// Waits until the probes of all plugins that were loaded have been tried out.
+    pub(super) fn finish_trials(&self) {
+        let trials = std::mem::take(&mut *lock(&self.trials));
+        for trial in trials {
+            // A panic in it was logged.
+            let _ = trial.join();
         }
     }
 
@@ -102,8 +120,25 @@ impl Assembly {
     pub(super) fn look_for_libraries(&self, config: &Config) {
         let host = &config.host;
         let (dirs, are_default) = (&host.plugin_dirs, host.plugin_dirs_are_default);
-        self.catalog()
+        let looked = self
+            .catalog()
             .reconfigure(dirs, are_default, config.policy());
+        if let Err(error) = looked {
+            tracing::warn!(
+                "the plugin folders do not answer ({error}): the reload takes effect with the libraries that are known"
+            );
+        }
+    }
+
+    /// Logs each platform and `[plugin.ID]` table without a library, with its place in the file.
+    pub(super) fn log_missing_libraries(&self, config: &Config) {
+        let found = self.catalog().found();
+        let known: Vec<_> = found.by_id.keys().map(String::as_str).collect();
+        if let Err(error) = config.check_plugins(&known, |id| found.refused(id)) {
+            for line in error.to_lines() {
+                tracing::error!("{line}");
+            }
+        }
     }
 
     /// Judges a config with the libraries that it would be run with, and changes nothing.
@@ -120,6 +155,11 @@ impl Assembly {
         let hidden = self.security.private_files();
         let judged = self.judge.reading(reading, hidden, libraries);
         judged.map_err(|rejection| rejection.error)
+    }
+
+    /// Forgets the verdicts on configs that the config of this reload does not name.
+    pub(super) fn forget_other_verdicts(&self) {
+        self.judge.follow();
     }
 
     /// What the scheduler is to look after under this config; `refused` are platforms whose config is not taken.
@@ -294,15 +334,16 @@ impl Assembly {
     fn load_job(&self, config: &Arc<Config>, id: &str) -> LoadJob {
         let (config, id, loader) = (Arc::clone(config), id.to_owned(), self.loader.clone());
         let (how, security) = (how(&config, &id), self.security.clone());
-        let judge = self.judge.clone();
+        let (judge, trials) = (self.judge.clone(), Arc::clone(&self.trials));
+        // What goes into the host's own process must not bring that down with its first probe.
+        let creates = how.isolation == Isolation::InProcess;
+        let is_tried = AtomicBool::new(creates);
         Arc::new(move |order| {
             // The web config may name another key by now.
             let mut how = how.clone();
             how.hidden.extend(security.private_files());
             // A reload may have named another, which takes a restart.
             how.hidden.push(loader.catalog().store().base().to_owned());
-            // What goes into the host's own process must not bring that down with its first probe.
-            let creates = how.isolation == Isolation::InProcess;
             let judged = |vetted: &Vetted| judge.platforms(&config, vetted, &how, creates);
             let (loaded, wrong) = loader.load(
                 &id,
@@ -312,16 +353,23 @@ impl Assembly {
                 judged,
                 order.ended,
             )?;
+            let (of_create, wrong): (Vec<_>, Vec<_>) = wrong
+                .into_iter()
+                .partition(|(_, finding)| matches!(finding, Finding::Create(_)));
+            log_failed_creates(&config, of_create);
             let refused = wrong
                 .into_iter()
                 // A failed `create` is tried again at each check, and a config that was not tried may be right.
-                .filter(|(_, finding)| !matches!(finding, Finding::Create(_) | Finding::NoTime(_)))
+                .filter(|(_, finding)| !matches!(finding, Finding::NoTime(_)))
                 .map(|(platform, finding)| {
                     let (name, reason) = reason(&config, platform, finding);
                     let config = platform.config.to_string().into();
                     (name, Refused { config, reason })
                 })
                 .collect();
+            if !is_tried.swap(true, Ordering::Relaxed) {
+                try_creates(&trials, &judge, &config, &loaded.vetted, &how);
+            }
             let description = loaded.plugin.description().clone();
             Ok(Ready {
                 refused,
@@ -338,6 +386,40 @@ impl Assembly {
             })
         })
     }
+}
+
+/// Tries out the probes of a plugin's platforms on a thread of its own, and logs those that cannot be created.
+///
+/// Their checks do not wait for it, and say the same without a place in the file.
+fn try_creates(
+    trials: &Trials,
+    judge: &Judge,
+    config: &Arc<Config>,
+    vetted: &Arc<Vetted>,
+    how: &How,
+) {
+    let (judge, config) = (judge.clone(), Arc::clone(config));
+    let (vetted, how) = (Arc::clone(vetted), how.clone());
+    let trying = thread::Builder::new()
+        .name("judge".to_owned())
+        .spawn(move || {
+            // A library that does not load again is replaced, and reported where it is loaded.
+            if let Ok(wrong) = judge.platforms(&config, &vetted, &how, true) {
+                log_failed_creates(&config, wrong);
+            }
+        });
+    match trying {
+        Ok(trial) => {
+            let mut trials = lock(trials);
+            trials.retain(|trial| !trial.is_finished());
+            trials.push(trial);
+        }
+        Err(error) => tracing::warn!("no thread to try out probes: {error}"),
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// How the config wants a plugin's generations.
@@ -370,13 +452,6 @@ fn hidden(config: &Config) -> Vec<PathBuf> {
         .flatten()
         .chain(secrets)
         .collect()
-}
-
-/// A platform's name, and why its plugin does not take its config, in one line.
-fn reason(config: &Config, platform: &PlatformConfig, finding: Finding) -> (String, Arc<str>) {
-    let lines = mistakes(config, platform, finding).to_plain();
-    let line: Vec<_> = lines.lines().map(str::trim).collect();
-    (platform.name.clone(), line.join("; ").into())
 }
 
 /// Whether two configs say the same of a platform, wherever in the file it stands.

@@ -14,7 +14,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 
 use crate::{
-    config::{Config, ConfigError, PlatformConfig, Reading},
+    config::{self, Config, ConfigError, PlatformConfig, Reading},
     judge::{self, Candidate, Finding, Terms},
     metrics::ErrorType,
     plugin::{
@@ -22,6 +22,7 @@ use crate::{
         loader::{self, How},
     },
     redaction,
+    schema::Violation,
 };
 use conductor_core::clock::Clock;
 use conductor_library::{Libraries, Vetted};
@@ -30,7 +31,41 @@ use conductor_library::{Libraries, Vetted};
 #[derive(Clone)]
 pub(crate) struct Judge {
     clock: Clock,
-    accepted: Arc<Mutex<HashSet<Key>>>,
+    accepted: Arc<Mutex<Accepted>>,
+}
+
+/// Configs that were accepted: those of the running config, and those that were tried since.
+///
+/// A reload forgets what neither it nor the running config names, so that there are never more than three configs' worth.
+#[derive(Default)]
+struct Accepted {
+    running: HashSet<Key>,
+    /// Tried in the reload before this one, which may have been rejected.
+    before: HashSet<Key>,
+    /// Tried or found again since.
+    now: HashSet<Key>,
+}
+
+impl Accepted {
+    fn has(&mut self, key: &Key) -> bool {
+        let found =
+            self.now.contains(key) || self.running.contains(key) || self.before.contains(key);
+        if found {
+            self.now.insert(*key);
+        }
+        found
+    }
+
+    /// A reload begins.
+    fn begin(&mut self) {
+        self.before = std::mem::take(&mut self.now);
+    }
+
+    /// The config of this reload is the running one from now on.
+    fn follow(&mut self) {
+        self.running = std::mem::take(&mut self.now);
+        self.before = HashSet::new();
+    }
 }
 
 /// Stands for a library, how it runs, and a platform's config: the first half of a hash.
@@ -58,45 +93,87 @@ impl Judge {
     ) -> Result<Vec<(&'a PlatformConfig, Finding)>, LoadError> {
         let id = &vetted.manifest.id;
         let platforms = config.platforms.iter().filter(|p| p.plugin == *id);
+        let (whole, unresolved): (Vec<_>, Vec<_>) =
+            platforms.partition(|p| p.secrets.unresolved.is_empty());
         let (platforms, candidates): (Vec<_>, Vec<_>) = {
-            let accepted = self.accepted();
-            platforms
-                .filter_map(|platform| {
-                    let candidate = Candidate {
-                        platform: platform.name.as_str().into(),
-                        config: platform.config.to_string().into(),
-                        subject: config.subject(platform),
-                    };
-                    let key = |creates| key(vetted, how, &candidate, creates);
-                    // What a probe was created with keeps to the schema.
-                    let keys = match creates {
-                        true => vec![key(true), key(false)],
-                        false => vec![key(false)],
-                    };
-                    (!accepted.contains(&keys[0])).then_some(((platform, keys), candidate))
-                })
-                .unzip()
+            let mut accepted = self.accepted();
+            let open = whole.into_iter().filter_map(|platform| {
+                let candidate = candidate(config, platform);
+                let key = |creates| key(vetted, how, &candidate, creates);
+                // A config that a probe was created with keeps to the schema.
+                let keys = match creates {
+                    true => vec![key(true), key(false)],
+                    false => vec![key(false)],
+                };
+                let known: Vec<_> = keys.iter().map(|key| accepted.has(key)).collect();
+                (!known[0]).then_some(((platform, keys), candidate))
+            });
+            open.unzip()
         };
-        if candidates.is_empty() {
-            return Ok(Vec::new());
-        }
-        let terms = Terms::new(creates);
         let start = |ended| loader::for_trials(vetted, how, self.clock, ended);
-        let verdict = judge::judge(start, &candidates, terms, self.clock)?;
-        let mut accepted = self.accepted();
-        let judged = platforms.into_iter().zip(verdict.findings);
-        let wrong = judged.filter_map(|((platform, keys), finding)| {
-            if finding.is_none() {
-                accepted.extend(keys);
+        let mut wrong = Vec::new();
+        if !candidates.is_empty() {
+            let terms = Terms::new(creates);
+            let verdict = judge::judge(start, &candidates, terms, self.clock)?;
+            let mut accepted = self.accepted();
+            for ((platform, keys), findings) in platforms.into_iter().zip(verdict.findings) {
+                if findings.is_empty() {
+                    accepted.now.extend(keys);
+                }
+                wrong.extend(findings.into_iter().map(|finding| (platform, finding)));
             }
-            Some((platform, finding?))
-        });
-        Ok(wrong.collect())
+        }
+        if !unresolved.is_empty() {
+            // No probe can be created without the secrets, and none of them can be said to be wrong.
+            let candidates: Vec<_> = unresolved.iter().map(|p| candidate(config, p)).collect();
+            let verdict = judge::judge(start, &candidates, Terms::new(false), self.clock)?;
+            for (platform, findings) in unresolved.into_iter().zip(verdict.findings) {
+                for finding in findings {
+                    if let Finding::Violations(violations) = finding {
+                        let left = without_unresolved(violations, platform);
+                        wrong.extend(left.map(|left| (platform, left)));
+                    }
+                }
+            }
+        }
+        Ok(wrong)
     }
 
-    fn accepted(&self) -> MutexGuard<'_, HashSet<Key>> {
+    /// Forgets the configs that the config of this reload, which is followed now, does not name.
+    pub(super) fn follow(&self) {
+        self.accepted().follow();
+    }
+
+    fn accepted(&self) -> MutexGuard<'_, Accepted> {
         self.accepted.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn candidate(config: &Config, platform: &PlatformConfig) -> Candidate {
+    // A name that is refused by the host is not passed to a plugin.
+    let name = match config::is_platform_name(&platform.name) {
+        true => &platform.name,
+        false => "platform",
+    };
+    Candidate {
+        platform: name.into(),
+        config: platform.config.to_string().into(),
+        subject: config.subject(platform),
+    }
+}
+
+/// The violations that are not about secrets that could not be looked up.
+fn without_unresolved(
+    mut violations: Vec<Violation>,
+    platform: &PlatformConfig,
+) -> Option<Finding> {
+    let depth = ["platform", &platform.name, "config"].len();
+    violations.retain(|violation| {
+        let path = violation.path.get(depth..).unwrap_or_default();
+        let is_about = |secret: &Vec<String>| path.starts_with(secret);
+        !platform.secrets.unresolved.iter().any(is_about)
+    });
+    (!violations.is_empty()).then_some(Finding::Violations(violations))
 }
 
 fn key(vetted: &Vetted, how: &How, candidate: &Candidate, creates: bool) -> Key {
@@ -160,6 +237,7 @@ impl Judge {
             (None, None) => unreachable!("a file without mistakes makes sense"),
         };
         redaction::learn(config.platforms.iter().flat_map(|p| p.secrets.texts()));
+        self.accepted().begin();
         let (tell, told) = mpsc::channel();
         let (judge, judged) = (self.clone(), Arc::clone(&config));
         let judging = thread::Builder::new()
@@ -199,11 +277,13 @@ impl Judge {
     /// Asks all plugins at the same time what they say to their platforms' configs.
     fn plugins(&self, config: &Config, hidden: &[PathBuf], libraries: &Libraries) -> Verdict {
         let known: Vec<_> = libraries.by_id.keys().map(String::as_str).collect();
-        let unknown = config.check_plugins(&known).err();
-        let missing = config
-            .plugins_in_use()
-            .into_iter()
-            .any(|id| !known.contains(&id));
+        let refused = |id: &str| libraries.refused(id);
+        let unknown = config.check_plugins(&known, refused).err();
+        let tables = config.plugins.keys().map(String::as_str);
+        let mut named = config.plugins_in_use().into_iter().chain(tables);
+        let is_missing = |id: &str| !known.contains(&id) && refused(id).is_none();
+        let only_refused = !named.any(is_missing);
+        let missing = config.plugins_in_use().into_iter().any(is_missing);
         let searched = missing.then(|| {
             let searched = format!("searched for plugins: {}", libraries.searched());
             config.mistake_of_plugin_dirs(
@@ -212,7 +292,7 @@ impl Judge {
             )
         });
         let mut mistakes: Vec<_> = unknown.into_iter().chain(searched).collect();
-        let mut only_loading = mistakes.is_empty();
+        let mut only_loading = only_refused;
         thread::scope(|scope| {
             let ask = |id: &str| {
                 let library = libraries.by_id.get(id)?;
@@ -320,5 +400,63 @@ pub(crate) fn mistakes(
     config.mistake_of_platform(platform, &message, help)
 }
 
+/// Logs which platforms a plugin creates no probe for, each with its place in the file, as `config check` reports it.
+pub(super) fn log_failed_creates(config: &Config, wrong: Vec<(&PlatformConfig, Finding)>) {
+    let of_create = |finding: &Finding| {
+        matches!(
+            finding,
+            Finding::Create(_) | Finding::Stuck(_) | Finding::Killed(_)
+        )
+    };
+    for (platform, finding) in wrong.into_iter().filter(|(_, finding)| of_create(finding)) {
+        let (name, reason) = reason(config, platform, finding);
+        tracing::error!(platform = name, plugin = platform.plugin, "{reason}");
+    }
+}
+
+/// A platform's name, and what is wrong with its config, in one line.
+pub(super) fn reason(
+    config: &Config,
+    platform: &PlatformConfig,
+    finding: Finding,
+) -> (String, Arc<str>) {
+    let lines = mistakes(config, platform, finding).to_plain();
+    let line: Vec<_> = lines.lines().map(str::trim).collect();
+    (platform.name.clone(), line.join("; ").into())
+}
+
 /// The longest a whole config may take to be judged: more than its plugins may take, which are asked at the same time.
 const PATIENCE: Duration = Duration::from_secs(60);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_accepted_is_kept_while_a_config_names_it_and_no_longer() {
+        let key = |of: u16, n: u8| {
+            let [high, low] = of.to_be_bytes();
+            [high, low, n, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]
+        };
+        let all = |accepted: &Accepted| {
+            accepted.running.len() + accepted.before.len() + accepted.now.len()
+        };
+        let mut accepted = Accepted::default();
+        accepted.now.extend((0..100).map(|n| key(0, n)));
+        for reload in 1..=2000 {
+            accepted.begin();
+            // One in four changes everything, and every third config is rejected.
+            let config = reload - reload % 4;
+            for n in 0..100 {
+                let key = key(config, n);
+                let is_known = accepted.has(&key);
+                assert_eq!(is_known, reload % 4 != 0, "reload {reload}");
+                accepted.now.insert(key);
+            }
+            if reload % 3 != 0 {
+                accepted.follow();
+            }
+            assert!(all(&accepted) <= 300, "{}", all(&accepted));
+        }
+    }
+}

@@ -67,6 +67,7 @@ impl LoadedPlugin for Played {
             match config(call).as_str() {
                 "hang" => {}
                 "bad" => end(call, Err(Failure::new(ErrorType::Config, "bad"))),
+                text if text.starts_with('{') => end(call, as_a_plugin(text)),
                 _ => end(call, Ok(())),
             }
         }
@@ -83,6 +84,36 @@ impl LoadedPlugin for Played {
     fn retire(&self) {}
 
     fn end(&self) {}
+}
+
+/// A plugin whose schema knows the keys `mode` and `inner.mode`, and whose `create` refuses every `mode` but "good".
+fn as_a_plugin(config: &str) -> Result<(), Failure> {
+    let config: Value = serde_json::from_str(config).unwrap();
+    let mut violations = Vec::new();
+    for (path, table) in [(&[][..], &config), (&["inner"], &config["inner"])] {
+        for (key, value) in table.as_object().into_iter().flatten() {
+            let at_key = key != "mode" && key != "inner";
+            if at_key || (key == "mode" && !value.is_string()) {
+                let path = path.iter().copied().chain([key.as_str()]);
+                violations.push(Violation {
+                    path: path.map(str::to_owned).collect(),
+                    at_key,
+                    message: format!("not {key}"),
+                    help: None,
+                });
+            }
+        }
+    }
+    if !violations.is_empty() {
+        return Err(Failure {
+            violations,
+            ..Failure::new(ErrorType::Config, "not to the schema")
+        });
+    }
+    match config["mode"].as_str() {
+        None | Some("good") => Ok(()),
+        Some(other) => Err(Failure::new(ErrorType::Config, format!("create: {other}"))),
+    }
 }
 
 fn tried(configs: &[&str]) -> (Vec<String>, usize) {
@@ -120,17 +151,46 @@ fn tried_within(configs: &[&str], all: Duration) -> (Vec<String>, usize) {
         ..Terms::new(true)
     };
     let verdict = judge(start, &candidates, terms, Clock::start()).unwrap();
-    let told = verdict.findings.iter().map(|finding| match finding {
-        None => "ok".to_owned(),
-        Some(Finding::Create(failure)) => failure.message.clone(),
-        Some(Finding::Killed(end)) => end.clone(),
-        Some(other) => format!("{other:?}")
+    let told = |finding: &Finding| match finding {
+        Finding::Create(failure) => failure.message.clone(),
+        Finding::Killed(end) => end.clone(),
+        Finding::Violations(violations) => {
+            let said: Vec<_> = violations.iter().map(|v| v.message.clone()).collect();
+            said.join(", ")
+        }
+        other => format!("{other:?}")
             .split('(')
             .next()
             .unwrap_or_default()
             .to_owned(),
+    };
+    let told = verdict.findings.iter().map(|found| match found.as_slice() {
+        [] => "ok".to_owned(),
+        found => found.iter().map(told).collect::<Vec<_>>().join("; "),
     });
     (told.collect(), started.load(Ordering::Relaxed))
+}
+
+#[test]
+fn the_rules_of_create_are_reported_together_with_unknown_keys() {
+    let (found, workers) = tried(&[
+        r#"{ "mode": "good" }"#,
+        r#"{ "mode": "bad", "moode": 1 }"#,
+        r#"{ "mode": "good", "moode": 1 }"#,
+        r#"{ "mode": "bad", "inner": { "x": 1, "y": 2 } }"#,
+        r#"{ "mode": 5, "moode": 1 }"#,
+        r#"{ "mode": "bad" }"#,
+    ]);
+    let expected = [
+        "ok",
+        "not moode; create: bad",
+        "not moode",
+        "not x, not y; create: bad",
+        "not mode, not moode",
+        "create: bad",
+    ];
+    assert_eq!(found, expected);
+    assert_eq!(workers, 2, "one for each pass");
 }
 
 #[test]

@@ -204,12 +204,17 @@ impl Loader {
     }
 
     fn not_found(&self, id: &str) -> LoadError {
+        let found = self.catalog.found();
+        let message = match found.refused(id) {
+            Some(refusal) => format!("its library is refused: {refusal}"),
+            None => format!(
+                "there is no plugin {id:?}: put a library with that id into a searched folder, or correct the platform's `plugin`; searched: {}",
+                found.searched()
+            ),
+        };
         LoadError {
             kind: ErrorType::Load,
-            message: format!(
-                "there is no plugin {id:?}: put a library with that id into a searched folder, or correct the platform's `plugin`; searched: {}",
-                self.catalog.searched()
-            ),
+            message,
             detail: None,
         }
     }

@@ -78,6 +78,15 @@ fn mistaken() -> Vec<(&'static str, Setup, Vec<&'static str>)> {
             vec!["as it was told"],
         ),
         (
+            "unknown keys next to what the probe's own create refuses",
+            good().platform(
+                "a",
+                "fault",
+                r#"{ chekc = 1, create = { fault = "error" } }"#,
+            ),
+            vec!["platform.a.config has no key `chekc`", "as it was told"],
+        ),
+        (
             "everything at once",
             good()
                 .platform("a", "nope", "{}")
@@ -212,7 +221,10 @@ fn a_reload_with_a_mistake_changes_nothing() {
 fn mistakes_of_shape_and_of_plugins_are_told_together() {
     let mut setup = Setup::new()
         .with("[hots]\n[platform.a]\nplugin = \"fault\"\nintervall = \"1s\"")
+        .with("[platform.d]\nplugin = \"fault\"\ntimout = \"1s\"\nconfig = { chekc = 2 }")
+        .with("[platform.\"e e\"]\nplugin = \"fault\"\nconfig = { chekc = 3, create = { fault = \"error\" } }")
         .platform("b", "fault", "{ chekc = 1 }")
+        .platform("f", "fault", r#"{ chekc = 4, count_file = { file = "none" } }"#)
         .platform("c", "nope", "{}");
     setup.resources = "interval = 5\n".to_owned();
     let file = setup.write();
@@ -224,9 +236,17 @@ fn mistakes_of_shape_and_of_plugins_are_told_together() {
             "resources.interval must be a duration",
             "platform.a has no key `intervall`",
             "platform.b.config has no key `chekc`",
+            "platform.d has no key `timout`",
+            "platform.d.config has no key `chekc`",
+            "\"e e\" cannot be a name",
+            "platform.\"e e\".config has no key `chekc`",
+            "platform.\"e e\": plugin fault cannot create its probe",
+            "platform.f.config has no key `chekc`",
+            "cannot be read: No such file",
             "there is no plugin \"nope\"",
         ] {
             assert!(said.contains(part), "{arguments:?}: {part}: {said}");
         }
+        assert!(!said.contains("config.count_file must"), "{said}");
     }
 }

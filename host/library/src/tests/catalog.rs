@@ -100,14 +100,17 @@ fn a_new_policy_is_asked_of_what_is_there_already() {
         require_signature: true,
         ..Policy::none()
     };
-    folder.catalog.reconfigure(&plugins, false, signed);
+    folder.catalog.reconfigure(&plugins, false, signed).unwrap();
     folder.look_until("the withdrawal", || folder.found("specimen").is_none());
     let said = folder.catalog.refused()[0].to_string();
     assert!(
         said.contains("refused by rule signature: it has no signature"),
         "{said}"
     );
-    folder.catalog.reconfigure(&plugins, false, Policy::none());
+    folder
+        .catalog
+        .reconfigure(&plugins, false, Policy::none())
+        .unwrap();
     folder.look_until("its return", || folder.found("specimen").is_some());
 }
 
@@ -119,7 +122,10 @@ fn new_folders_are_searched_at_once_and_old_ones_left_at_once() {
     cp(&other_plugin(), &elsewhere.join("y.so"));
     let before = folder.catalog.find("specimen");
     let dirs = [elsewhere.clone()];
-    folder.catalog.reconfigure(&dirs, false, Policy::none());
+    folder
+        .catalog
+        .reconfigure(&dirs, false, Policy::none())
+        .unwrap();
     assert!(folder.found("specimen").is_none());
     assert!(folder.found("xpecimen").is_some());
     assert_eq!(folder.catalog.dirs(), [elsewhere]);

@@ -321,7 +321,11 @@ fn violations(
             detail: None,
         })
     };
-    match verdict.findings.pop().flatten() {
+    match verdict
+        .findings
+        .pop()
+        .and_then(|found| found.into_iter().next())
+    {
         None => Ok(Vec::new()),
         Some(Finding::Violations(violations)) => Ok(violations),
         Some(Finding::Create(failure)) => error(&format!("cannot be applied: {failure}")),

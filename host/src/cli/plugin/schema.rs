@@ -82,12 +82,13 @@ pub(super) fn file_of_id(id: &str, global: &Global) -> Result<PathBuf, DescribeE
     let config = global.config().map_err(DescribeError::Config)?;
     let loader =
         host::loader(&config, Clock::start()).map_err(|e| DescribeError::Refused(e.to_string()))?;
-    let libraries = loader.catalog().libraries();
-    let library = libraries.iter().find(|l| l.manifest.id == id);
-    library.map(|l| l.origin.clone()).ok_or_else(|| {
+    let found = loader.catalog().found();
+    let library = found.by_id.get(id).map(|library| &library.origin);
+    let refused = found.refused(id).map(|refusal| &refusal.file);
+    library.or(refused).cloned().ok_or_else(|| {
         DescribeError::Refused(format!(
             "there is neither a file nor a plugin {id:?}: name a library file, or put a library with that id into a searched folder; searched: {}",
-            loader.catalog().searched()
+            found.searched()
         ))
     })
 }

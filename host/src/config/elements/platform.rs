@@ -150,6 +150,12 @@ pub(super) fn name_rule() -> Value {
     })
 }
 
+/// Returns whether a platform may have this name, as [`name_rule`] says.
+pub(crate) fn is_name(name: &str) -> bool {
+    let is_legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
+    (1..=64).contains(&name.len()) && name.chars().all(is_legal) && !PARTS_OF_PATHS.contains(&name)
+}
+
 /// Names that no client can ask for, as every URL library resolves them.
 const PARTS_OF_PATHS: [&str; 2] = [".", ".."];
 

@@ -2,41 +2,80 @@
 
 use serde_json::Value;
 
-/// Takes the values out that have a mistake of shape, each at a path, so that the others can be checked further; platforms
-/// go as a whole, and so do those of plugins whose own table is wrong. False if a mistake is where everything depends on it.
-pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[Vec<String>]) -> bool {
+use crate::config::wording::nearest;
+
+/// A key or value with a mistake of shape.
+#[derive(Clone, Debug)]
+pub(in crate::config) struct Misshapen {
+    /// Its place.
+    pub(in crate::config) path: Vec<String>,
+    /// The key is wrong, rather than its value.
+    pub(in crate::config) at_key: bool,
+}
+
+/// Takes the values out that have a mistake of shape, so that the others can be checked further. Returns false if it is
+/// not known which libraries the file means, so that no plugin can be asked.
+///
+/// Of a platform with a mistake in its own keys, the plugin and its config stay. A platform goes as a whole where one of
+/// these two is wrong or missing, or where the config of its plugin is.
+pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[Misshapen]) -> bool {
+    let mut are_libraries_known = true;
     let mut plugins = Vec::new();
-    for path in misshapen {
+    for Misshapen { path, at_key } in misshapen {
+        let path: Vec<_> = path.iter().map(String::as_str).collect();
         match path.as_slice() {
             [] => return false,
-            // Without them it cannot be told which libraries are meant.
-            [section, key, ..] if section == "host" && key == "plugin_dirs" => return false,
-            [section, ..] if section == "trust" => return false,
-            [section] if section == "host" || section == "platform" => return false,
-            [section, name, ..] if section == "platform" || section == "maintenance" => {
-                remove(values, &[section, name]);
-            }
-            [section, id, ..] if section == "plugin" => {
-                remove(values, &[section, id]);
-                plugins.push(id.as_str());
-            }
-            path => {
-                let path: Vec<_> = path.iter().map(String::as_str).collect();
+            ["host", key, ..] => {
                 remove(values, &path);
+                // The key that is meant may be written in another way.
+                are_libraries_known &= nearest(key, ["plugin_dirs"]).is_none();
             }
+            ["host" | "platform"] | ["trust", ..] => {
+                remove(values, &path);
+                are_libraries_known = false;
+            }
+            // Only its name is wrong.
+            ["platform" | "maintenance", _] if *at_key => {}
+            ["platform", name, key, ..] if is_meant(key, &OF_SCHEDULE, &OF_PLUGIN) => {
+                if let Some(platform) = values["platform"][name].as_object_mut() {
+                    platform.retain(|key, _| OF_PLUGIN.contains(&key.as_str()));
+                }
+            }
+            ["platform" | "maintenance", _, ..] => drop(remove(values, &path[..2])),
+            ["plugin", _, key, ..] if is_meant(key, &OF_CALLS, &OF_SANDBOX) => {
+                remove(values, &path[..3]);
+            }
+            ["plugin", id, ..] => {
+                remove(values, &path[..2]);
+                plugins.push(*id);
+            }
+            path => drop(remove(values, path)),
         }
     }
     let platforms = values.get_mut("platform").and_then(Value::as_object_mut);
     if let Some(platforms) = platforms {
         platforms.retain(|_, platform| !plugins.iter().any(|id| platform["plugin"] == **id));
     }
-    // What was meant to be that key may have been dropped as an unknown one.
-    let in_host = |path: &Vec<String>| path.first().is_some_and(|section| section == "host");
-    values.pointer("/host/plugin_dirs").is_some() || !misshapen.iter().any(in_host)
+    are_libraries_known
 }
 
+/// Returns whether a key, which may be misspelt, is one of `these` rather than of the `others`.
+fn is_meant(key: &str, these: &[&str], others: &[&str]) -> bool {
+    let known = these.iter().chain(others).copied();
+    nearest(key, known).is_some_and(|near| these.contains(&near))
+}
+
+/// Keys of a platform that its plugin does not see.
+const OF_SCHEDULE: [&str; 5] = ["interval", "timeout", "priority", "breaker", "labels"];
+/// Keys of a platform that its plugin is asked about.
+const OF_PLUGIN: [&str; 2] = ["plugin", "config"];
+/// Keys of `[plugin.<id>]` that say nothing about what its configs may hold.
+const OF_CALLS: [&str; 3] = ["isolation", "call_threads", "stuck_limit"];
+/// Keys of `[plugin.<id>]` that decide what its probes may do.
+const OF_SANDBOX: [&str; 2] = ["allow", "limits"];
+
 /// Takes the value at `path` out of its table; a list goes as a whole.
-fn remove(values: &mut Value, path: &[&str]) -> Option<Value> {
+pub(in crate::config) fn remove(values: &mut Value, path: &[&str]) -> Option<Value> {
     let (first, rest) = path.split_first()?;
     let table = values.as_object_mut()?;
     if rest.is_empty() || !table.get(*first)?.is_object() {
@@ -51,11 +90,16 @@ mod tests {
 
     use super::*;
 
-    fn left(values: Value, misshapen: &[&[&str]]) -> Option<Value> {
-        let mut values = values;
-        let path = |path: &&[&str]| path.iter().map(|key| (*key).to_owned()).collect();
-        let misshapen: Vec<Vec<String>> = misshapen.iter().map(path).collect();
-        drop_misshapen(&mut values, &misshapen).then_some(values)
+    /// What is left, and whether the libraries are known; keys with a `!` are wrong themselves.
+    fn left(mut values: Value, misshapen: &[&[&str]]) -> (bool, Value) {
+        let misshapen: Vec<_> = misshapen
+            .iter()
+            .map(|path| Misshapen {
+                path: path.iter().map(|key| key.replace('!', "")).collect(),
+                at_key: path.last().is_some_and(|key| key.ends_with('!')),
+            })
+            .collect();
+        (drop_misshapen(&mut values, &misshapen), values)
     }
 
     #[test]
@@ -63,36 +107,46 @@ mod tests {
         let values = json!({
             "host": { "plugin_dirs": ["p"], "interval": 5 },
             "hots": {},
-            "plugin": { "http": { "isolate": true } },
+            "plugin": { "http": { "alow": true }, "tcp": { "isolate": true } },
             "platform": {
                 "a": { "plugin": "http" }, "b": { "plugin": "tcp" }, "c": { "plugin": "tcp", "x": 1 },
+                "d": { "plugin": "tcp", "timout": "1s", "interval": "9s", "config": { "k": 1 } },
+                "e e": { "plugin": "tcp" },
             },
         });
-        let misshapen: [&[&str]; 4] = [
+        let misshapen: [&[&str]; 7] = [
             &["host", "interval"],
-            &["hots"],
-            &["plugin", "http", "isolate"],
-            &["platform", "c", "x"],
+            &["hots!"],
+            &["plugin", "http", "alow!"],
+            &["plugin", "tcp", "isolate!"],
+            &["platform", "c", "x!"],
+            &["platform", "d", "timout!"],
+            &["platform", "e e!"],
         ];
         let expected = json!({
             "host": { "plugin_dirs": ["p"] },
-            "plugin": {},
-            "platform": { "b": { "plugin": "tcp" } },
+            "plugin": { "tcp": {} },
+            "platform": {
+                "b": { "plugin": "tcp" },
+                "d": { "plugin": "tcp", "config": { "k": 1 } },
+                "e e": { "plugin": "tcp" },
+            },
         });
-        assert_eq!(left(values, &misshapen), Some(expected));
+        assert_eq!(left(values, &misshapen), (true, expected));
     }
 
     #[test]
-    fn nothing_is_left_where_the_libraries_are_not_known() {
+    fn no_plugin_is_asked_where_the_libraries_are_not_known() {
         let values = || json!({ "host": { "plugin_dir": ["p"] }, "platform": { "a": {} } });
         for path in [
-            &["host", "plugin_dir"][..],
+            &["host", "plugin_dir!"][..],
             &["host"],
             &["trust", "keys"],
             &["platform"],
             &[],
         ] {
-            assert_eq!(left(values(), &[path]), None, "{path:?}");
+            assert!(!left(values(), &[path]).0, "{path:?}");
         }
+        assert!(left(values(), &[&["host", "interval"]]).0);
     }
 }

@@ -344,7 +344,10 @@ fn an_unknown_plugin_is_named_with_its_platform() {
     let config = read(
         "[plugin.htp]\n[platform.a]\nplugin = \"htpp\"\n[platform.b]\nplugin = \"disk\"\n[platform.c]\nplugin = \"snmp\"\n",
     );
-    let error = config.check_plugins(&["disk", "http", "tcp"]).unwrap_err();
+    let none = |_: &str| None;
+    let error = config
+        .check_plugins(&["disk", "http", "tcp"], none)
+        .unwrap_err();
     assert_snapshot!(error.to_plain(), @r#"
     conductor.toml:1:9: plugin.htp: there is no plugin "htp"
       help: did you mean "http"?
@@ -353,7 +356,7 @@ fn an_unknown_plugin_is_named_with_its_platform() {
     conductor.toml:7:10: platform.c: there is no plugin "snmp"
       help: the plugins found are `disk`, `http`, `tcp`
     "#);
-    assert_snapshot!(config.check_plugins(&[]).unwrap_err().to_plain(), @r#"
+    assert_snapshot!(config.check_plugins(&[], none).unwrap_err().to_plain(), @r#"
     conductor.toml:1:9: plugin.htp: there is no plugin "htp"
       help: no plugin was found in host.plugin_dirs
     conductor.toml:3:10: platform.a: there is no plugin "htpp"
@@ -365,7 +368,7 @@ fn an_unknown_plugin_is_named_with_its_platform() {
     "#);
     assert!(
         config
-            .check_plugins(&["disk", "htpp", "snmp", "htp"])
+            .check_plugins(&["disk", "htpp", "snmp", "htp"], none)
             .is_ok()
     );
 }
@@ -387,6 +390,46 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
           help: choose from 1ms to 1year
         "#
     );
+}
+
+#[test]
+fn no_mistake_hides_those_that_do_not_depend_on_it() {
+    let late = "[platform.late]\nplugin = \"http\"\ntimeout = \"9s\"\n";
+    let expected = "platform.late.timeout is 9s, above the interval of 5s";
+    for (first, mistake) in [
+        ("[trust]\nkeys = 1\n", "trust has no key `keys`"),
+        (
+            "[host]\nplugin_dirs = 1\n",
+            "host.plugin_dirs must be a list",
+        ),
+        (
+            "[platform.\"a b\"]\nplugin = \"http\"\n",
+            "\"a b\" cannot be a name",
+        ),
+        (
+            "[platform.a]\nplugin = \"http\"\nplugin = \"tcp\"\n",
+            "platform.a.plugin is given twice",
+        ),
+        (
+            "[platform.a]\nplugin = \"http\"\nconfig = { k = nan }\n",
+            "nan cannot be passed to a plugin",
+        ),
+        (
+            "[host]\ncall_threads = 99999999999999999999\n",
+            "99999999999999999999 does not fit",
+        ),
+    ] {
+        let said = mistakes(&format!("{first}{late}"));
+        assert!(said.contains(mistake) && said.contains(expected), "{said}");
+        let count = said
+            .lines()
+            .filter(|line| line.starts_with("conductor.toml:"));
+        assert_eq!(count.count(), 2, "{said}");
+    }
+    let said = mistakes(&format!(
+        "[platform.\"a b\"]\ntimeout = \"9s\"\nplugin = \"http\"\n{late}"
+    ));
+    assert!(said.contains("platform.\"a b\".timeout is 9s"), "{said}");
 }
 
 #[test]
@@ -454,8 +497,8 @@ fn the_lines_concerned_are_shown() {
       `----
      help: did you mean `timeout`?
     "#);
-    let twice = parse("[platform.a]\nplugin = \"http\"\n[platform.a]\nplugin = \"tcp\"\n[hots]")
-        .unwrap_err();
+    let twice =
+        parse("[platform.a]\nplugin = \"http\"\n[platform.a]\nplugin = \"tcp\"").unwrap_err();
     assert_snapshot!(shown(&twice), @r#"
      x platform.a is given twice
       ,-[conductor.toml:1:11]

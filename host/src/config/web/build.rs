@@ -13,22 +13,25 @@ use serde_json::{Map, Value};
 use super::files::{Files, absolute};
 use super::schema::{Http, Rate, SCHEMA, Written, says_yes};
 use super::{GivenUp, RateLimit, WebConfig, tls};
-use crate::config::elements::duration;
+use crate::config::elements::{duration, salvage::remove};
 use crate::config::error::Fault;
 use crate::config::schema::placed;
 use crate::config::spans::{self, Inside, Place};
 use crate::schema::Subject;
 use conductor_library::file_reader;
 
-/// The config and what is to be remarked on, or all that is wrong.
+/// The config and what is to be remarked on, or all that is wrong, `faults` included.
+///
+/// Values with a mistake of shape are left out, so that the others are checked further.
 pub(super) fn build(
     values: Value,
     places: &Place,
+    mut faults: Vec<Fault>,
     folder: &Path,
     files: &mut Files,
 ) -> Result<(WebConfig, Remarks), Vec<Fault>> {
     let says_nothing = values.is_null();
-    let values = if says_nothing {
+    let mut values = if says_nothing {
         Value::Object(Map::new())
     } else {
         values
@@ -46,20 +49,32 @@ pub(super) fn build(
     if !values.is_object() {
         let fault = Fault::new("this is not a web config: it has no keys")
             .help("its keys are `tls_server_config`, `http_server_config`, `basic_auth_users`, `rate_limit`");
-        return Err(vec![fault.at(places.value.clone())]);
-    }
-    let violations = SCHEMA.violations(&values, &Subject::default());
-    let faults: Vec<_> = placed(violations, places).collect();
-    if !faults.is_empty() {
+        faults.push(fault.at(places.value.clone()));
         return Err(faults);
     }
-    let written: Written = serde_json::from_value(values)
-        .map_err(|error| vec![Fault::new(format!("it does not fit its schema: {error}"))])?;
+    let violations = SCHEMA.violations(&values, &Subject::default());
+    let mut misshapen = Vec::new();
+    for violation in &violations {
+        let path: Vec<_> = violation.path.iter().map(String::as_str).collect();
+        remove(&mut values, &path);
+        misshapen.push(violation.path.clone());
+    }
+    faults.extend(placed(violations, places));
+    let written: Written = match serde_json::from_value(values) {
+        Ok(written) => written,
+        Err(error) => {
+            if faults.is_empty() {
+                faults.push(Fault::new(format!("it does not fit its schema: {error}")));
+            }
+            return Err(faults);
+        }
+    };
     let mut check = Check {
         places,
         folder,
         files,
-        faults: Vec::new(),
+        misshapen,
+        faults,
         private_files: Vec::new(),
         remarks: Vec::new(),
     };
@@ -91,6 +106,8 @@ pub(super) struct Check<'a> {
     places: &'a Place,
     folder: &'a Path,
     files: &'a mut Files,
+    /// Keys and values that were left out; a mistake that may only follow from that is none.
+    misshapen: Vec<Vec<String>>,
     faults: Vec<Fault>,
     private_files: Vec<PathBuf>,
     remarks: Remarks,
@@ -118,8 +135,16 @@ impl Check<'_> {
         self.remarks.push((place, message.into()));
     }
 
-    pub(super) fn has_faults(&self) -> bool {
-        !self.faults.is_empty()
+    pub(super) fn count(&self) -> usize {
+        self.faults.len()
+    }
+
+    /// Whether something at `path` or in it was left out.
+    pub(super) fn is_misshapen(&self, path: &[&str]) -> bool {
+        let is_in = |inner: &Vec<String>| {
+            inner.iter().zip(path).all(|(a, b)| a == b) && inner.len() >= path.len()
+        };
+        self.misshapen.iter().any(is_in)
     }
 
     /// Whether the file has the key at `path`.
@@ -202,7 +227,11 @@ fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<Str
     };
     match named {
         Some(Inside::Table(names)) if !names.is_empty() => {
-            for name in names.keys().filter(|name| !users.contains_key(*name)) {
+            let is_half = |name: &&String| {
+                !users.contains_key(*name) && !check.is_misshapen(&[USERS, name])
+            };
+            let half: Vec<_> = names.keys().filter(is_half).collect();
+            for name in half {
                 check.refuse_key(
                     &[USERS, name],
                     format!("there is no hash for {name:?}"),
@@ -215,6 +244,7 @@ fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<Str
             &[USERS],
             "basic_auth_users is empty: no password is needed",
         ),
+        Some(_) if check.is_misshapen(&[USERS]) => {}
         Some(_) => check.refuse_key(
             &[USERS],
             "basic_auth_users has no value",
@@ -279,6 +309,9 @@ fn rate_limit(rate: &Rate, check: &mut Check<'_>) -> Option<RateLimit> {
         }),
     };
     if interval.is_zero() {
+        return None;
+    }
+    if check.is_misshapen(&["rate_limit"]) {
         return None;
     }
     if burst == 0 {

@@ -40,7 +40,11 @@ pub(super) fn verifier(
     let policy = tls.client_auth_type.as_deref().unwrap_or("NoClientCert");
     let has_ca = tls.client_ca.is_some() || tls.client_ca_file.is_some();
     if policy == "NoClientCert" {
-        let idle = if has_ca {
+        // Which policy is meant is not known.
+        let is_open = check.is_misshapen(&[TABLE]);
+        let idle = if is_open {
+            return None;
+        } else if has_ca {
             "a CA for clients"
         } else if !tls.client_allowed_sans.is_empty() {
             "client_allowed_sans"

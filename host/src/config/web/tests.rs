@@ -170,6 +170,47 @@ fn unknown_keys_and_values_have_their_place_and_the_nearest_known_one() {
 }
 
 #[test]
+fn mistakes_of_all_kinds_are_reported_in_one_round() {
+    let folder = Folder::new();
+    let said = folder.refused(
+        "wether: {}\nbasic_auth_users:\n  alice: secret\n  bob:\nrate_limit:\n  interval: often\n  interval: 1s\ntls_server_config:\n  cert_file: none.crt\n  key_file: server.key\n  min_version: TLS13\n  max_version: TLS12\n",
+    );
+    for part in [
+        "the file has no table `wether`",
+        "what stands for \"alice\" is not a bcrypt hash",
+        "there is no hash for \"bob\"",
+        "interval is given twice",
+        "rate_limit.interval is not a duration",
+        "cert_file: none.crt cannot be read",
+        "min_version is above max_version",
+    ] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+    // A key or value that is left out is not blamed on others.
+    for (text, mistakes) in [
+        ("basic_auth_users: [a]\n", 1),
+        ("basic_auth_users:\n  alice: [a]\n", 1),
+        ("rate_limit:\n  interval: 1s\n  bursts: 1\n", 1),
+        (
+            "tls_server_config:\n  cert_fle: server.crt\n  key_file: server.key\n",
+            1,
+        ),
+        (
+            "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n  client_ca_file: ca.pem\n  client_auth_typ: Require\n",
+            1,
+        ),
+        (
+            "a: 1\nb: 2\ntls_server_config:\n  cert_file: server.crt\n  key_file: ca.pem\n",
+            3,
+        ),
+    ] {
+        let said = folder.refused(text);
+        let found = said.lines().filter(|line| line.starts_with("web.yml:"));
+        assert_eq!(found.count(), mistakes, "{said}");
+    }
+}
+
+#[test]
 fn what_is_not_understood_as_yaml_has_its_place() {
     let folder = Folder::new();
     assert_snapshot!(folder.refused("a: [1\nb: 2\n"), @"web.yml:2:2: not YAML: illegal placement of ':' indicator");

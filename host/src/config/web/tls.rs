@@ -23,6 +23,7 @@ pub(super) fn build(tls: &Tls, check: &mut Check<'_>) -> Option<Built> {
     if !is_enabled(tls) {
         return None;
     }
+    let before = check.count();
     let provider = Arc::new(provider(tls, check));
     let versions = versions(tls, check);
     let certificate = pem(check, "cert", tls.cert.as_deref(), tls.cert_file.as_deref());
@@ -34,7 +35,7 @@ pub(super) fn build(tls: &Tls, check: &mut Check<'_>) -> Option<Built> {
     let chain = chain(&certificate?, check)?;
     let key = private_key(&key?, check)?;
     let clients = clients?;
-    if check.has_faults() {
+    if check.count() > before || check.is_misshapen(&[TABLE]) {
         return None;
     }
     let builder = ServerConfig::builder_with_provider(provider)
@@ -97,6 +98,8 @@ pub(super) fn pem(
         }
         (Some(text), None) => Some(text.as_bytes().to_vec()),
         (None, Some(name)) => check.file(&[TABLE, &file_key], name),
+        // The key that is lacking may be the one that is misspelt.
+        (None, None) if check.is_misshapen(&[TABLE]) => None,
         (None, None) => {
             let message = format!("{TABLE} lacks the key `{file_key}`");
             let help = match key {

@@ -14,8 +14,12 @@ use crate::config::error::Fault;
 use crate::config::spans::{Inside, Place, bare_or_quoted};
 use crate::config::wording::shorten;
 
-/// The text's values, and where they stand; nothing at all is null.
-pub(super) fn parse(text: &str) -> Result<(Value, Place), Vec<Fault>> {
+/// The text's values, where they are, and the keys that are given twice, of which the first counts; nothing at all is
+/// null.
+///
+/// # Errors
+/// When it is not YAML, or of a kind that is not understood.
+pub(super) fn parse(text: &str) -> Result<(Value, Place, Vec<Fault>), Vec<Fault>> {
     let start = if text.starts_with(BYTE_ORDER_MARK) {
         BYTE_ORDER_MARK.len_utf8()
     } else {
@@ -27,10 +31,8 @@ pub(super) fn parse(text: &str) -> Result<(Value, Place), Vec<Fault>> {
         offsets: offsets.chain([text.len()]).collect(),
         faults: Vec::new(),
     };
-    let found = reading.document();
-    match found {
-        Ok(found) if reading.faults.is_empty() => Ok(found),
-        Ok(_) => Err(reading.faults),
+    match reading.document() {
+        Ok((values, places)) => Ok((values, places, reading.faults)),
         Err(fault) => {
             reading.faults.push(fault);
             Err(reading.faults)
