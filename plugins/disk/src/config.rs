@@ -27,10 +27,14 @@ pub(crate) struct Config {
     #[schemars(range(min = 0, max = 100))]
     pub(crate) unhealthy_above: f64,
 
-    /// Whether `path` must be a mount point: unhealthy while its file system is not mounted. With wildcards: whether every
-    /// file system that was mounted at an earlier check must still be mounted.
+    /// Whether `path` must be a mount point: unhealthy while its file system is not mounted, or another device than at the
+    /// first check is. With wildcards: whether this holds for every file system that was mounted at an earlier check.
     #[serde(default)]
     pub(crate) mounted: bool,
+
+    /// Device whose file system `path` must be on, as `findmnt` prints it under SOURCE (`/dev/sdb1`, `nas.example:/export`), or a
+    /// link to it (`/dev/disk/by-label/data`): unhealthy while it is on another one.
+    pub(crate) device: Option<String>,
 
     /// Whether the file system must be writable: unhealthy while it is read-only, as ext4 is after an I/O error.
     #[serde(default)]
@@ -39,18 +43,16 @@ pub(crate) struct Config {
 
 impl Config {
     /// The wildcards of `path`, or why they cannot be used; `None` where it has none and is one path.
-    pub(crate) fn pattern(&self) -> Option<Result<glob::Pattern, String>> {
+    pub(crate) fn pattern(&self) -> Option<Result<glob::Pattern, PatternError>> {
         let text = self.path.to_str()?;
         if !text.contains(['*', '?']) {
             return None;
         }
         // Brackets have no special meaning: `[` is a character like any other.
         let pattern = glob::Pattern::new(&text.replace('[', "[[]"));
-        Some(pattern.map_err(|error| {
-            format!(
-                "key `path`: {text:?} is not a usable pattern: {}; `**` must be a whole part of the path, as in \"/mnt/**\"",
-                error.msg
-            )
+        Some(pattern.map_err(|error| PatternError {
+            text: text.to_owned(),
+            rule: error.msg,
         }))
     }
 
@@ -81,8 +83,13 @@ impl Config {
                 self.path
             ));
         }
-        if let Some(Err(fault)) = self.pattern() {
-            faults.push(fault);
+        match (self.pattern(), &self.device) {
+            (Some(Err(fault)), _) => faults.push(fault.to_string()),
+            (Some(Ok(_)), Some(device)) => faults.push(format!(
+                "key `device`: {device:?} cannot be the device of every match of {:?}; name one path without wildcards",
+                self.path
+            )),
+            _ => {}
         }
         let limits = [
             ("degraded_above", self.degraded_above),
@@ -108,6 +115,16 @@ impl Config {
             Err(Failure::config(faults.join("; ")))
         }
     }
+}
+
+/// A `path` whose wildcards mean nothing.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "key `path`: {text:?} is not a usable pattern: {rule}; `**` must be a whole part of the path, as in \"/mnt/**\""
+)]
+pub(crate) struct PatternError {
+    text: String,
+    rule: &'static str,
 }
 
 fn default_degraded_above() -> f64 {

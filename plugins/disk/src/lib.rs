@@ -8,6 +8,10 @@
 //! [platform.data]
 //! plugin = "disk"
 //! config = { path = "/mnt/*", mounted = true, writable = true }
+//!
+//! [platform.archive]
+//! plugin = "disk"
+//! config = { path = "/srv/archive", device = "/dev/disk/by-label/archive" }
 //! ```
 //!
 //! | key | default | meaning |
@@ -15,7 +19,8 @@
 //! | `path` | | absolute path of a file or folder on the file system to watch; with `*`, `?` or `**`, every file system whose mount point matches |
 //! | `degraded_above` | 80 | percent used above which the file system is degraded |
 //! | `unhealthy_above` | 90 | percent used above which it is unhealthy |
-//! | `mounted` | false | `path` must be a mount point; with wildcards, no file system seen before may be missing |
+//! | `mounted` | false | `path` must be a mount point, of the same device as before; with wildcards, no file system seen before may be missing |
+//! | `device` | | device whose file system `path` must be on, or a link to it |
 //! | `writable` | false | the file system must not be read-only |
 //!
 //! Both limits hold for space and for inodes, and the worse of the two decides. A limit of 100 is never exceeded. A
@@ -37,6 +42,17 @@
 //! (the superblock's), as after an error with `errors=remount-ro`; a read-only view of it, as systemd's `ProtectSystem`
 //! makes for a service, does not count.
 //!
+//! # Another device
+//! With `mounted = true`, the probe is unhealthy while another device than at its first check is mounted in the same place:
+//! its figures are those of another disk. It keeps no memory beyond the host's life; `device` names the expected device in
+//! the config, so that a wrong disk is also found after a restart. After a deliberate replacement, set or change `device`
+//! and reload: a changed config makes the probe start from the beginning. Without either key, the log has a warning.
+//!
+//! # Dead mounts
+//! A network file system whose server is gone holds up every call about it. The probe makes its calls on a helper thread and
+//! is unhealthy when one does not come back in time. With wildcards, the report names the dead mount and has the figures of the
+//! others. The helper thread is kept until the file system answers, at most one for each mount.
+//!
 //! | measurement | meaning |
 //! |---|---|
 //! | `size_bytes` | size of the file system; with wildcards, here and in the next rows, of the worst one |
@@ -48,30 +64,28 @@
 //! | `used_percent_<mount point>` | with wildcards: used space of each of the first 20, with `_` for what is no letter or digit |
 //!
 //! It is a *failure*, not an unhealthy report, when the fill could not be found out: the path does not exist or may not
-//! be reached, it is on a file system without space of its own such as `/proc`, or nothing matches the wildcards. A network
-//! file system whose server is gone holds the call up; the host counts that as a timeout. Unix only: elsewhere each check
-//! is a failure that says so.
+//! be reached, it is on a file system without space of its own such as `/proc`, or nothing matches the wildcards. Unix
+//! only: elsewhere each check is a failure that says so.
 
 mod config;
+mod examination;
+mod examiner;
 mod fill;
 mod mounts;
 mod report;
 #[cfg(test)]
 mod tests;
 
-use std::{
-    collections::BTreeSet,
-    io,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, tracing};
 
 use crate::{
     config::Config,
-    fill::Fill,
-    mounts::{Mount, MountTable},
-    report::FileSystem,
+    examination::{Examination, ExamineError},
+    examiner::Examiner,
+    mounts::{Device, Mount, MountTable},
+    report::Trouble,
 };
 
 export_plugin! { id: "disk", probe: Disk, name: "Disk" }
@@ -80,10 +94,11 @@ struct Disk {
     config: Config,
     /// Of a `path` with wildcards.
     pattern: Option<glob::Pattern>,
-    /// Mount points of earlier checks: of `path`, or those that matched.
-    seen: BTreeSet<PathBuf>,
+    examiner: Examiner,
+    /// Mount points of earlier checks (the one of `path`, or those that matched) and their devices.
+    seen: BTreeMap<PathBuf, Device>,
     /// The last table of mounts that could be read.
-    last_table: Option<MountTable>,
+    last_table: Option<Arc<MountTable>>,
 }
 
 impl Probe for Disk {
@@ -91,20 +106,23 @@ impl Probe for Disk {
 
     fn create(config: Config, _: &Context<'_>) -> Result<Self, Failure> {
         config.validate()?;
+        let pattern = config.pattern().transpose();
         Ok(Self {
-            pattern: config.pattern().transpose().map_err(Failure::config)?,
+            pattern: pattern.map_err(|error| Failure::config(error.to_string()))?,
             config,
-            seen: BTreeSet::new(),
+            examiner: Examiner::default(),
+            seen: BTreeMap::new(),
             last_table: None,
         })
     }
 
-    fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {
+    fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure> {
         let table = self.table()?;
+        let remaining = || context.remaining();
         match self.pattern.take() {
-            None => self.check_path(&table),
+            None => self.check_path(&table, &remaining),
             Some(pattern) => {
-                let result = self.check_matching(&pattern, &table);
+                let result = self.check_matching(&pattern, &table, &remaining);
                 self.pattern = Some(pattern);
                 result
             }
@@ -114,14 +132,11 @@ impl Probe for Disk {
 
 impl Disk {
     /// Reads the table of mounts; returns the last one while the process has no descriptor left to read it with.
-    fn table(&mut self) -> Result<MountTable, Failure> {
+    fn table(&mut self) -> Result<Arc<MountTable>, Failure> {
         match (MountTable::read(), &self.last_table) {
-            (Ok(table), _) => {
-                self.last_table = Some(table.clone());
-                Ok(table)
-            }
+            (Ok(table), _) => Ok(Arc::clone(self.last_table.insert(Arc::new(table)))),
             (Err(error), Some(last)) if matches!(error.raw_os_error(), Some(ENFILE | EMFILE)) => {
-                Ok(last.clone())
+                Ok(Arc::clone(last))
             }
             (Err(error), _) => Err(Failure::new(format!(
                 "cannot read /proc/self/mountinfo ({error}); mount /proc for the host"
@@ -129,132 +144,131 @@ impl Disk {
         }
     }
 
-    fn check_path(&mut self, table: &MountTable) -> Result<Report, Failure> {
-        let path = &self.config.path;
-        if self.config.mounted && !is_mount_point(path, table) {
-            return Ok(report::unmounted(&format!(
-                "{} is not a mount point: its file system is not mounted",
-                path.display()
-            )));
+    fn check_path(
+        &mut self,
+        table: &Arc<MountTable>,
+        remaining: &dyn Fn() -> Duration,
+    ) -> Result<Report, Failure> {
+        let paths = [self.config.path.clone()];
+        let mut examined = self.examiner.examine(&paths, table, remaining);
+        let Some(examination) = examined.pop().flatten() else {
+            return Ok(report::unmeasured(&Trouble::Silent(paths.into())));
+        };
+        let mount = examination.mount.as_ref();
+        if let Some(trouble) = self.trouble(&examination, table) {
+            return Ok(report::unmeasured(&trouble));
         }
-        let mount = table.of(path);
-        let gone = self.seen.first().filter(|before| {
-            let is_above = |mount: &Mount| before.starts_with(&mount.point);
-            !table.has(before) && mount.is_none_or(is_above)
-        });
-        if let Some(before) = gone {
-            let (path, before) = (path.display(), before.display());
-            return Ok(report::unmounted(&match mount {
-                Some(mount) => format!(
-                    "the file system mounted at {before} is gone: {path} is now on the one at {}",
-                    mount.point.display()
-                ),
-                None => format!("the file system mounted at {before} is gone, and {path} with it"),
-            }));
-        }
-        let file_system = look(path, mount).map_err(Failure::new)?;
-        self.seen = mount.map(|mount| mount.point.clone()).into_iter().collect();
+        let file_system = examination
+            .file_system
+            .map_err(|error| Failure::new(error.to_string()))?;
+        let now = mount.map(|mount| (mount.point.clone(), mount.device.clone()));
+        self.seen = now.into_iter().collect();
         Ok(file_system.report(&self.config.limits()))
+    }
+
+    /// The reason why the figures of `path` are not those of the file system that is expected there.
+    fn trouble(&self, examination: &Examination, table: &MountTable) -> Option<Trouble> {
+        let path = &self.config.path;
+        let mount = examination.mount.as_ref();
+        if self.config.mounted && !examination.is_mount_point {
+            return Some(Trouble::NoMountPoint(path.clone()));
+        }
+        let before = self.seen.first_key_value();
+        let is_above = |mount: &Mount, before: &PathBuf| before.starts_with(&mount.point);
+        if let Some((before, _)) = before
+            && !table.has(before)
+            && mount.is_none_or(|mount| is_above(mount, before))
+        {
+            return Some(Trouble::Gone {
+                path: path.clone(),
+                before: before.clone(),
+                now: mount.map(|mount| mount.point.clone()),
+            });
+        }
+        let mount = mount?;
+        if let Some(expected) = &self.config.device {
+            let is_other = !mount.device.is_named(expected);
+            return is_other.then(|| Trouble::other_device(mount, expected));
+        }
+        let expected = self.seen.get(&mount.point)?;
+        self.is_unexpected(mount, expected)
+            .then(|| Trouble::other_device(mount, expected))
+    }
+
+    /// Whether another device than at an earlier check is a trouble; where it is none, the log has a warning.
+    fn is_unexpected(&self, mount: &Mount, expected: &Device) -> bool {
+        let is_other = mount.device != *expected;
+        if is_other && !self.config.mounted {
+            tracing::warn!(
+                "another device is mounted at {}: {}, before: {expected}",
+                mount.point.display(),
+                mount.device
+            );
+        }
+        is_other && self.config.mounted
     }
 
     fn check_matching(
         &mut self,
         pattern: &glob::Pattern,
-        table: &MountTable,
+        table: &Arc<MountTable>,
+        remaining: &dyn Fn() -> Duration,
     ) -> Result<Report, Failure> {
-        let (mut found, mut unknown) = (Vec::new(), Vec::new());
-        for mount in table.matching(pattern) {
-            match look(&mount.point, Some(mount)) {
+        let mounts = table.matching(pattern);
+        let points: Vec<_> = mounts.iter().map(|mount| mount.point.clone()).collect();
+        let examined = self.examiner.examine(&points, table, remaining);
+        let (mut found, mut unknown, mut silent) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut here, mut troubles) = (BTreeMap::new(), Vec::new());
+        for (mount, examination) in mounts.into_iter().zip(examined) {
+            let Some(examination) = examination else {
+                silent.push(mount.point.clone());
+                continue;
+            };
+            let is_hidden = |visible: &Mount| visible.id != mount.id;
+            if examination.mount.as_ref().is_some_and(is_hidden) {
+                continue;
+            }
+            match examination.file_system {
                 Ok(file_system) => found.push(file_system),
                 // Not one that can be filled.
-                Err(_) if is_empty(&mount.point) => {}
-                Err(why) => unknown.push(why),
+                Err(ExamineError::NoSpace(_)) => continue,
+                Err(error) => {
+                    unknown.push(error);
+                    continue;
+                }
+            }
+            match self.seen.get(&mount.point) {
+                Some(expected) if self.is_unexpected(mount, expected) => {
+                    troubles.push(Trouble::other_device(mount, expected));
+                }
+                _ => drop(here.insert(mount.point.clone(), mount.device.clone())),
             }
         }
-        let here: BTreeSet<_> = found.iter().map(|one| one.point.clone()).collect();
-        let missing: Vec<_> = self.seen.difference(&here).cloned().collect();
-        let missing: Vec<_> = missing
-            .into_iter()
-            .filter(|point| !table.has(point))
-            .collect();
-        if !self.config.mounted {
+        let missing: Vec<_> = self.seen.keys().filter(|at| !table.has(at)).collect();
+        let missing: Vec<_> = missing.into_iter().cloned().collect();
+        if self.config.mounted && !missing.is_empty() {
+            troubles.insert(0, Trouble::Missing(missing));
+        } else {
             for point in &missing {
                 tracing::warn!("{} is not mounted any more", point.display());
                 self.seen.remove(point);
             }
         }
         self.seen.extend(here);
-        if self.config.mounted && !missing.is_empty() {
-            let names: Vec<_> = missing
-                .iter()
-                .map(|point| point.display().to_string())
-                .collect();
-            return Ok(report::unmounted(&format!(
-                "not mounted any more: {}",
-                names.join(", ")
-            )));
+        if !troubles.is_empty() {
+            return Ok(report::unmeasured(&Trouble::Several(troubles)));
         }
-        if found.is_empty() && unknown.is_empty() {
-            let why = format!(
-                "no mounted file system matches {}",
-                self.config.path.display()
-            );
+        if found.is_empty() && unknown.is_empty() && silent.is_empty() {
+            let nothing = Trouble::NoMatch(self.config.path.clone());
             return match self.config.mounted {
-                true => Ok(report::unmounted(&why)),
-                false => Err(Failure::new(why)),
+                true => Ok(report::unmeasured(&nothing)),
+                false => Err(Failure::new(nothing.to_string())),
             };
         }
-        report::of_all(&found, &unknown, &self.config.limits())
+        report::of_all(&found, &unknown, silent, &self.config.limits())
     }
 }
 
 /// Errors of a machine and of a process that have as many open files as they can have.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;
-
-/// Asks the file system that `path` is on.
-fn look(path: &Path, mount: Option<&Mount>) -> Result<FileSystem, String> {
-    let fill = Fill::of(path, mount)
-        .map_err(|error| format!("cannot ask the file system of {path:?}: {error}"))?;
-    if fill.space.size == 0 {
-        return Err(format!(
-            "{path:?} is on a file system without space of its own; name a path on a disk"
-        ));
-    }
-    if fill.space.used_percent().is_none() && fill.inodes.used_percent().is_none() {
-        return Err(format!(
-            "the file system of {path:?} reports more free space than its size: its fill is unknown"
-        ));
-    }
-    Ok(FileSystem {
-        point: mount.map_or(path, |mount| &mount.point).to_owned(),
-        fill,
-    })
-}
-
-/// Whether the file system at `path` answers, and has no space of its own.
-fn is_empty(path: &Path) -> bool {
-    Fill::of(path, None).is_ok_and(|fill| fill.space.size == 0)
-}
-
-/// Also where the table of mounts is not to be had: a mount point is on another device than its parent.
-fn is_mount_point(path: &Path, table: &MountTable) -> bool {
-    let Ok(path) = std::fs::canonicalize(path) else {
-        return false;
-    };
-    table.has(&path) || (!cfg!(target_os = "linux") && is_on_another_device(&path).unwrap_or(false))
-}
-
-#[cfg(unix)]
-fn is_on_another_device(path: &Path) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt as _;
-    let Some(parent) = path.parent() else {
-        return Ok(true);
-    };
-    Ok(std::fs::metadata(path)?.dev() != std::fs::metadata(parent)?.dev())
-}
-
-#[cfg(not(unix))]
-fn is_on_another_device(path: &Path) -> io::Result<bool> {
-    Ok(path.parent().is_none())
-}

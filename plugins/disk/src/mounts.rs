@@ -2,14 +2,16 @@
 
 use std::{
     ffi::OsString,
-    fs, io,
+    fmt, fs, io,
     path::{Path, PathBuf},
 };
 
 /// One mounted file system.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Mount {
-    id: u64,
+    /// Number of the mount; another one after it was mounted again.
+    pub(crate) id: u64,
+    pub(crate) device: Device,
     /// Where it is mounted.
     pub(crate) point: PathBuf,
     /// Its type, such as `ext4` or `fuse.sshfs`.
@@ -17,6 +19,35 @@ pub(crate) struct Mount {
     /// Whether the file system itself takes no writes, which is also true of one that turned read-only after an error.
     /// One that is only mounted read-only in this process's view, as a sandbox does it, is not.
     pub(crate) read_only: bool,
+}
+
+/// The device of a file system, as the kernel names it: `/dev/sdb1 (8:17)`, `server:/export`, `tmpfs`.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Device {
+    pub(crate) source: String,
+    /// Major and minor number; `None` without a block device, because such a number changes with each mount.
+    number: Option<String>,
+}
+
+impl Device {
+    /// Whether `name` is this device, also through links such as those in `/dev/disk`.
+    pub(crate) fn is_named(&self, name: &str) -> bool {
+        let resolved = |path: &str| {
+            let is_path = path.starts_with('/');
+            is_path.then(|| fs::canonicalize(path).ok()).flatten()
+        };
+        self.source == name
+            || resolved(name).is_some_and(|path| resolved(&self.source) == Some(path))
+    }
+}
+
+impl fmt::Display for Device {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.number {
+            Some(number) => write!(f, "{} ({number})", self.source),
+            None => f.write_str(&self.source),
+        }
+    }
 }
 
 /// All mounts that this process can see, in the order they were made.
@@ -60,8 +91,8 @@ impl MountTable {
         self.0.iter().any(|mount| mount.point == point)
     }
 
-    /// The mounts whose mount point matches and that can be filled, each place once: none that are hidden below another
-    /// mount, and no images that are full by nature.
+    /// The mounts whose mount point matches and that can be filled: of several at one place the last, and no images that are
+    /// full by nature. Some may be hidden below another mount.
     pub(crate) fn matching(&self, pattern: &glob::Pattern) -> Vec<&Mount> {
         let options = glob::MatchOptions {
             case_sensitive: true,
@@ -77,7 +108,6 @@ impl MountTable {
             found.retain(|earlier| earlier.point != mount.point);
             found.push(mount);
         }
-        found.retain(|mount| mount_id(&mount.point).is_none_or(|id| id == mount.id));
         found
     }
 }
@@ -86,15 +116,21 @@ impl MountTable {
 fn mount(line: &[u8]) -> Option<Mount> {
     let mut fields = line.split(|byte| *byte == b' ');
     let id = str::from_utf8(fields.next()?).ok()?.parse().ok()?;
-    let point = fields.nth(3)?;
+    let number = str::from_utf8(fields.nth(1)?).ok()?;
+    let point = fields.nth(1)?;
     let mut of_the_file_system = fields.skip_while(|field| *field != b"-").skip(1);
     let kind = String::from_utf8_lossy(of_the_file_system.next()?).into_owned();
-    let options = of_the_file_system.nth(1)?;
+    let source = unescape(of_the_file_system.next()?);
+    let options = of_the_file_system.next()?;
     let read_only = options
         .split(|byte| *byte == b',')
         .any(|option| READ_ONLY.contains(&option));
     Some(Mount {
         id,
+        device: Device {
+            source: String::from_utf8_lossy(&source).into_owned(),
+            number: (!number.starts_with("0:")).then(|| number.to_owned()),
+        },
         point: path(unescape(point))?,
         kind,
         read_only,
@@ -196,12 +232,9 @@ not a line
     fn wildcards_match_mount_points_within_one_level_or_across_all() {
         let table = table();
         let matching = |pattern: &str| -> Vec<_> {
-            let pattern = glob::Pattern::new(pattern).unwrap();
-            let found = table.0.iter().filter(|mount| {
-                // The places of this table are not mounted here, so that the kernel cannot number them.
-                MountTable(vec![Mount::clone(mount)]).matching_unnumbered(&pattern)
-            });
-            found.map(|mount| mount.point.to_str().unwrap()).collect()
+            let found = table.matching(&glob::Pattern::new(pattern).unwrap());
+            let points = found.into_iter().map(|mount| mount.point.to_str().unwrap());
+            points.collect()
         };
         assert_eq!(matching("/mnt/*"), ["/mnt/a", "/mnt/b", "/mnt/with blank"]);
         assert_eq!(
@@ -211,13 +244,27 @@ not a line
         assert_eq!(matching("/mnt/?"), ["/mnt/a", "/mnt/b"]);
     }
 
-    impl MountTable {
-        fn matching_unnumbered(mut self, pattern: &glob::Pattern) -> bool {
-            for mount in &mut self.0 {
-                mount.id = mount_id(&mount.point).unwrap_or(mount.id);
-            }
-            !self.matching(pattern).is_empty()
-        }
+    #[test]
+    fn a_device_has_a_number_unless_each_mount_gets_another() {
+        let table = table();
+        let device = |point: &str| &table.covering(Path::new(point)).unwrap().device;
+        assert_eq!(device("/mnt/a").to_string(), "/dev/sda1 (8:1)");
+        assert_eq!(device("/proc").to_string(), "proc");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_device_is_known_by_its_links() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, link) = (folder.path().join("sda1"), folder.path().join("by-label"));
+        fs::write(&file, "").unwrap();
+        std::os::unix::fs::symlink(&file, &link).unwrap();
+        let device = Device {
+            source: file.to_str().unwrap().to_owned(),
+            number: None,
+        };
+        assert!(device.is_named(link.to_str().unwrap()));
+        assert!(!device.is_named("/dev/null") && !device.is_named("sda1"));
     }
 
     #[test]

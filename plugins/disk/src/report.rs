@@ -4,7 +4,11 @@ use std::{collections::BTreeSet, path::Path, path::PathBuf};
 
 use conductor_plugin_api::{Failure, Report, Status};
 
-use crate::fill::{Fill, Limits};
+use crate::{
+    examination::ExamineError,
+    fill::{Fill, Limits},
+    mounts::Mount,
+};
 
 /// A file system that was asked.
 #[derive(Debug)]
@@ -26,18 +30,73 @@ impl FileSystem {
     }
 }
 
-/// The report while a file system is not mounted. It has none of the figures: they would be those of another one.
-pub(crate) fn unmounted(why: &str) -> Report {
-    Report::unhealthy(why)
+/// The report while a file system is not the expected one. It has no figures: they would be those of another one.
+pub(crate) fn unmeasured(trouble: &Trouble) -> Report {
+    Report::unhealthy(trouble.to_string())
 }
 
-/// The report about several; `unknown` says of which the fill could not be found out.
+/// A state of the mounts in which the platform is unhealthy whatever its fill.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Trouble {
+    #[error("{} is not a mount point: its file system is not mounted", .0.display())]
+    NoMountPoint(PathBuf),
+    #[error("the file system mounted at {} is gone{}", .before.display(), moved(.path, .now.as_deref()))]
+    Gone {
+        path: PathBuf,
+        before: PathBuf,
+        now: Option<PathBuf>,
+    },
+    #[error("not mounted any more: {}", listed(.0))]
+    Missing(Vec<PathBuf>),
+    #[error(
+        "another device is mounted at {}: expected {expected}, found {found}; mount the expected one, or accept this one with \
+         another value of `device` or another change of the platform's config, and reload",
+        .point.display()
+    )]
+    OtherDevice {
+        point: PathBuf,
+        expected: String,
+        found: String,
+    },
+    #[error("no answer from the file system at {}: its server or device may be gone", listed(.0))]
+    Silent(Vec<PathBuf>),
+    #[error("no mounted file system matches {}", .0.display())]
+    NoMatch(PathBuf),
+    #[error("{}", .0.iter().map(Self::to_string).collect::<Vec<_>>().join("; "))]
+    Several(Vec<Self>),
+}
+
+impl Trouble {
+    pub(crate) fn other_device(mount: &Mount, expected: &impl ToString) -> Self {
+        Self::OtherDevice {
+            point: mount.point.clone(),
+            expected: expected.to_string(),
+            found: mount.device.to_string(),
+        }
+    }
+}
+
+fn moved(path: &Path, now: Option<&Path>) -> String {
+    let path = path.display();
+    match now {
+        Some(now) => format!(": {path} is now on the one at {}", now.display()),
+        None => format!(", and {path} with it"),
+    }
+}
+
+fn listed(paths: &[PathBuf]) -> String {
+    let paths = paths.iter().map(|path| path.display().to_string());
+    paths.collect::<Vec<_>>().join(", ")
+}
+
+/// The report about several; the fill of `unknown` could not be found out, and `silent` did not answer, which is unhealthy.
 ///
 /// # Errors
 /// When some could not be asked, and none of the others is bad.
 pub(crate) fn of_all(
     found: &[FileSystem],
-    unknown: &[String],
+    unknown: &[ExamineError],
+    silent: Vec<PathBuf>,
     limits: &Limits,
 ) -> Result<Report, Failure> {
     let mut judged: Vec<_> = found
@@ -54,26 +113,34 @@ pub(crate) fn of_all(
             .cmp(&rank(*a_status))
             .then(fullness(b).total_cmp(&fullness(a)))
     });
-    let Some((worst, status, text)) = judged
+    let unknown = unknown.iter().map(ExamineError::to_string);
+    let mut status = judged
         .first()
-        .filter(|(_, status, _)| unknown.is_empty() || *status != Status::Healthy)
-    else {
-        return Err(Failure::new(unknown.join("; ")));
-    };
-    let mut message = format!("worst of {}: {text}", found.len());
-    let also = judged
-        .iter()
-        .skip(1)
-        .filter(|(_, status, _)| *status != Status::Healthy);
-    for (_, _, text) in also.take(MAX_NAMED) {
-        message.push_str(&format!("; {text}"));
+        .map_or(Status::Healthy, |(_, status, _)| *status);
+    if silent.is_empty() && status == Status::Healthy && unknown.len() > 0 {
+        return Err(Failure::new(unknown.collect::<Vec<_>>().join("; ")));
     }
-    for why in unknown.iter().take(MAX_NAMED) {
-        message.push_str(&format!("; {why}"));
+    let file_systems = found.len() + silent.len();
+    let mut texts = Vec::new();
+    if !silent.is_empty() {
+        status = Status::Unhealthy;
+        texts.push(Trouble::Silent(silent).to_string());
     }
+    let mut judged = judged.into_iter();
+    let worst = judged.next().map(|(worst, _, text)| {
+        texts.push(format!("worst of {}: {text}", found.len()));
+        worst
+    });
+    let also = judged.filter(|(_, status, _)| *status != Status::Healthy);
+    texts.extend(also.map(|(_, _, text)| text).take(MAX_NAMED));
+    texts.extend(unknown.take(MAX_NAMED));
     let read_only = found.iter().filter(|one| one.fill.read_only == Some(true));
-    let report = measure(Report::new(*status, message), &worst.fill)
-        .measure("file_systems", count(found.len()))
+    let mut report = Report::new(status, texts.join("; "));
+    if let Some(worst) = worst {
+        report = measure(report, &worst.fill);
+    }
+    let report = report
+        .measure("file_systems", count(file_systems))
         .measure("read_only", count(read_only.count()));
     Ok(each(found, report))
 }

@@ -4,9 +4,12 @@ use conductor_plugin_api::{FailureKind, Report, Status, testing::TestHost};
 
 use crate::{
     Disk,
+    examination::ExamineError,
     fill::{Fill, Limits, Room},
     report::{self, FileSystem},
 };
+
+mod stuck;
 
 const GIB: u64 = 1 << 30;
 
@@ -144,6 +147,10 @@ fn a_config_that_cannot_work_names_its_keys() {
         (r"{}", ["path", "missing"]),
         (r#"{"path": "/mnt/a**"}"#, ["`path`", "`**`"]),
         (r#"{"path": "mnt/*"}"#, ["`path`", "absolute"]),
+        (
+            r#"{"path": "/mnt/*", "device": "/dev/sda1"}"#,
+            ["`device`", "without wildcards"],
+        ),
     ] {
         let failure = TestHost::new("here")
             .create_unchecked::<Disk>(config)
@@ -354,7 +361,7 @@ fn the_worst_of_several_file_systems_decides_and_the_bad_ones_are_named() {
         at("/mnt/a_b", with(20)),
         at("/mnt/full", with(95)),
     ];
-    let report = report::of_all(&all, &[], &limits(80.0, 90.0)).unwrap();
+    let report = report::of_all(&all, &[], Vec::new(), &limits(80.0, 90.0)).unwrap();
     assert_eq!(report.status(), Status::Unhealthy);
     assert_eq!(
         report.message(),
@@ -379,12 +386,41 @@ fn a_file_system_that_cannot_be_asked_is_a_failure_unless_another_is_bad() {
         space: room(100, 100 - used, 100 - used),
         ..Fill::default()
     };
-    let unknown = ["cannot ask /mnt/b".to_owned()];
-    let judge = |used| report::of_all(&[at("/mnt/a", with(used))], &unknown, &limits(80.0, 90.0));
-    assert_eq!(judge(10).unwrap_err().message(), "cannot ask /mnt/b");
+    let unknown = [ExamineError::NoSpace("/mnt/b".into())];
+    let judge = |used| {
+        let found = [at("/mnt/a", with(used))];
+        report::of_all(&found, &unknown, Vec::new(), &limits(80.0, 90.0))
+    };
+    let failure = judge(10).unwrap_err();
+    assert!(
+        failure.message().starts_with("\"/mnt/b\" is on"),
+        "{failure}"
+    );
     let report = judge(85).unwrap();
     assert_eq!(report.status(), Status::Degraded);
-    assert!(report.message().ends_with("; cannot ask /mnt/b"));
+    assert!(report.message().contains("; \"/mnt/b\" is on"));
+}
+
+#[test]
+fn a_dead_mount_is_named_beside_the_figures_of_the_others() {
+    let fill = Fill {
+        space: room(100, 90, 90),
+        ..Fill::default()
+    };
+    let dead = || vec!["/mnt/nas".into()];
+    let limits = limits(80.0, 90.0);
+    let report = report::of_all(&[at("/mnt/a", fill)], &[], dead(), &limits).unwrap();
+    assert_eq!(report.status(), Status::Unhealthy);
+    assert_eq!(
+        report.message(),
+        "no answer from the file system at /mnt/nas: its server or device may be gone; \
+         worst of 1: /mnt/a: 10.0 % used, 90 B of 100 B free"
+    );
+    assert_eq!(value(&report, "file_systems"), Some(2.0));
+    assert_eq!(value(&report, "used_percent_mnt_a"), Some(10.0));
+    let report = report::of_all(&[], &[], dead(), &limits).unwrap();
+    assert_eq!(report.status(), Status::Unhealthy);
+    assert_eq!(value(&report, "used_percent"), None);
 }
 
 #[cfg(target_os = "linux")]
@@ -462,9 +498,13 @@ mod mounted {
     }
 
     fn mount(point: &Path) {
+        mount_device("tmpfs", point);
+    }
+
+    fn mount_device(device: &str, point: &Path) {
         std::fs::create_dir_all(point).unwrap();
         let point = point.to_str().unwrap();
-        run("mount", &["-t", "tmpfs", "-o", "size=4m", "tmpfs", point]);
+        run("mount", &["-t", "tmpfs", "-o", "size=4m", device, point]);
     }
 
     #[test]
@@ -532,6 +572,56 @@ mod mounted {
         mount(&a);
         std::fs::create_dir(a.join("data")).unwrap();
         for probe in [&mut plain, &mut below, &mut strict, &mut all] {
+            let report = host.check(probe).unwrap();
+            assert_eq!(report.status(), Status::Healthy, "{report:?}");
+        }
+    }
+
+    #[test]
+    fn another_device_at_the_same_mount_point_is_unhealthy_until_the_config_accepts_it() {
+        if moved_to_a_namespace(
+            "tests::mounted::another_device_at_the_same_mount_point_is_unhealthy_until_the_config_accepts_it",
+        ) {
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let point = folder.path().join("data");
+        mount_device("disk-1", &point);
+        let host = TestHost::new("here");
+        let probe = |path: &Path, rest: &str| {
+            let config = format!(r#"{{"path": {path:?}{rest}}}"#);
+            host.create::<Disk>(&config).unwrap()
+        };
+        let mut plain = probe(&point, "");
+        let mut strict = probe(&point, r#", "mounted": true"#);
+        let mut all = probe(&folder.path().join("*"), r#", "mounted": true"#);
+        let mut named = probe(&point, r#", "device": "disk-1""#);
+        for probe in [&mut plain, &mut strict, &mut all, &mut named] {
+            let report = host.check(probe).unwrap();
+            assert_eq!(report.status(), Status::Healthy, "{report:?}");
+        }
+
+        run("umount", &[point.to_str().unwrap()]);
+        mount_device("disk-2", &point);
+        for _ in 0..2 {
+            for probe in [&mut strict, &mut all, &mut named] {
+                let report = host.check(probe).unwrap();
+                assert_eq!(report.status(), Status::Unhealthy, "{report:?}");
+                let said = report.message();
+                assert!(said.contains("expected disk-1, found disk-2"), "{said}");
+                assert!(report.measurements().is_empty(), "of another device");
+            }
+            let report = host.check(&mut plain).unwrap();
+            assert_eq!(report.status(), Status::Healthy, "{report:?}");
+        }
+        let mut accepted = probe(&point, r#", "device": "disk-2", "mounted": true"#);
+        let report = host.check(&mut accepted).unwrap();
+        assert_eq!(report.status(), Status::Healthy, "{report:?}");
+
+        // Back again, or below the one that was expected: judged by what is visible.
+        run("umount", &[point.to_str().unwrap()]);
+        mount_device("disk-1", &point);
+        for probe in [&mut strict, &mut all, &mut named] {
             let report = host.check(probe).unwrap();
             assert_eq!(report.status(), Status::Healthy, "{report:?}");
         }

@@ -1,0 +1,82 @@
+//! One look at the file system of a path. Each step asks the file system, and takes forever where that does not answer.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use crate::{
+    fill::Fill,
+    mounts::{Mount, MountTable},
+    report::FileSystem,
+};
+
+/// The findings about a path.
+#[derive(Debug)]
+pub(crate) struct Examination {
+    /// The mount that the path is on; `None` where the path does not exist or the system has no table of mounts.
+    pub(crate) mount: Option<Mount>,
+    /// Whether the path itself is a mount point.
+    pub(crate) is_mount_point: bool,
+    pub(crate) file_system: Result<FileSystem, ExamineError>,
+}
+
+/// Why the fill of a file system is unknown.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ExamineError {
+    #[error("cannot ask the file system of {path:?}: {source}")]
+    Ask { path: PathBuf, source: io::Error },
+    #[error("{0:?} is on a file system without space of its own; name a path on a disk")]
+    NoSpace(PathBuf),
+    #[error("the file system of {0:?} reports more free space than its size: its fill is unknown")]
+    Implausible(PathBuf),
+}
+
+/// Asks the file system that `path` is on.
+pub(crate) fn examine(path: &Path, table: &MountTable) -> Examination {
+    let mount = table.of(path);
+    Examination {
+        is_mount_point: is_mount_point(path, table),
+        file_system: file_system(path, mount),
+        mount: mount.cloned(),
+    }
+}
+
+fn file_system(path: &Path, mount: Option<&Mount>) -> Result<FileSystem, ExamineError> {
+    let fill = Fill::of(path, mount).map_err(|source| ExamineError::Ask {
+        path: path.to_owned(),
+        source,
+    })?;
+    if fill.space.size == 0 {
+        return Err(ExamineError::NoSpace(path.to_owned()));
+    }
+    if fill.space.used_percent().is_none() && fill.inodes.used_percent().is_none() {
+        return Err(ExamineError::Implausible(path.to_owned()));
+    }
+    Ok(FileSystem {
+        point: mount.map_or(path, |mount| &mount.point).to_owned(),
+        fill,
+    })
+}
+
+/// Also where the table of mounts is not to be had: a mount point is on another device than its parent.
+fn is_mount_point(path: &Path, table: &MountTable) -> bool {
+    let Ok(path) = std::fs::canonicalize(path) else {
+        return false;
+    };
+    table.has(&path) || (!cfg!(target_os = "linux") && is_on_another_device(&path).unwrap_or(false))
+}
+
+#[cfg(unix)]
+fn is_on_another_device(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt as _;
+    let Some(parent) = path.parent() else {
+        return Ok(true);
+    };
+    Ok(std::fs::metadata(path)?.dev() != std::fs::metadata(parent)?.dev())
+}
+
+#[cfg(not(unix))]
+fn is_on_another_device(path: &Path) -> io::Result<bool> {
+    Ok(path.parent().is_none())
+}

@@ -1,0 +1,136 @@
+//! Examines file systems within the time of a check, also where one of them never answers.
+//!
+//! A call about a dead mount, such as an NFS mount whose server is gone, cannot be given up. The examiner makes all calls on a
+//! helper thread, abandons that thread when a mount does not answer, and continues with another. An abandoned thread ends
+//! when its answer comes; until then its mount is not asked again.
+
+use std::{
+    collections::BTreeMap,
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        mpsc::{self, Receiver, Sender, TryRecvError},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use crate::{
+    examination::{Examination, examine},
+    mounts::MountTable,
+};
+
+/// Examines paths, and remembers the ones that did not answer.
+pub(crate) struct Examiner {
+    examine: Examine,
+    /// Paths with a call under way, each with the thread's channel.
+    stuck: BTreeMap<PathBuf, Receiver<Examination>>,
+}
+
+type Examine = fn(&Path, &MountTable) -> Examination;
+
+impl Default for Examiner {
+    fn default() -> Self {
+        Self::with(examine)
+    }
+}
+
+impl Examiner {
+    pub(crate) fn with(examine: Examine) -> Self {
+        Self {
+            examine,
+            stuck: BTreeMap::new(),
+        }
+    }
+
+    /// Examines the paths in their order; the result is `None` for one that does not answer.
+    ///
+    /// `remaining` returns the time to the check's deadline. A path gets a quarter of it at first, so that some is left for
+    /// the others, and all that is left once those were examined. One that did not answer at an earlier check gets none.
+    pub(crate) fn examine(
+        &mut self,
+        paths: &[PathBuf],
+        table: &Arc<MountTable>,
+        remaining: &dyn Fn() -> Duration,
+    ) -> Vec<Option<Examination>> {
+        let margin = (remaining() / 10).min(MAX_MARGIN);
+        let left = || remaining().saturating_sub(margin);
+        self.stuck
+            .retain(|_, answer| matches!(answer.try_recv(), Err(TryRecvError::Empty)));
+        let (mut found, mut late) = (Vec::new(), Vec::new());
+        let mut idle: Option<Helper> = None;
+        for (nth, path) in paths.iter().enumerate() {
+            if self.stuck.contains_key(path) {
+                found.push(None);
+                continue;
+            }
+            let helper = idle.take().map_or_else(|| self.helper(table), Ok);
+            let Ok(helper) = helper else {
+                // The process can have no more threads.
+                found.push(Some((self.examine)(path, table)));
+                continue;
+            };
+            let answer = helper.ask(path, (left() / 4).max(MIN_PATIENCE));
+            if answer.is_some() {
+                idle = Some(helper);
+            } else {
+                late.push((nth, path, helper.answers));
+            }
+            found.push(answer);
+        }
+        if let Some(helper) = idle {
+            helper.end();
+        }
+        for (nth, path, answers) in late {
+            found[nth] = answers.recv_timeout(left()).ok();
+            if found[nth].is_none() {
+                self.stuck.insert(path.clone(), answers);
+            }
+        }
+        found
+    }
+
+    fn helper(&self, table: &Arc<MountTable>) -> io::Result<Helper> {
+        let (jobs, to_do) = mpsc::channel::<PathBuf>();
+        let (done, answers) = mpsc::channel();
+        let (examine, table) = (self.examine, Arc::clone(table));
+        let thread = thread::Builder::new().spawn(move || {
+            for path in to_do {
+                if done.send(examine(&path, &table)).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok(Helper {
+            jobs,
+            answers,
+            thread,
+        })
+    }
+}
+
+/// A thread that examines one path at a time, and ends when its `jobs` are dropped.
+struct Helper {
+    jobs: Sender<PathBuf>,
+    answers: Receiver<Examination>,
+    thread: JoinHandle<()>,
+}
+
+impl Helper {
+    fn ask(&self, path: &Path, patience: Duration) -> Option<Examination> {
+        self.jobs.send(path.to_owned()).ok()?;
+        self.answers.recv_timeout(patience).ok()
+    }
+
+    /// Ends the thread, which has nothing to do.
+    fn end(self) {
+        drop(self.jobs);
+        let _ = self.thread.join();
+    }
+}
+
+/// Time that is kept for the report.
+const MAX_MARGIN: Duration = Duration::from_millis(100);
+/// For a path that comes after many that did not answer.
+const MIN_PATIENCE: Duration = Duration::from_millis(10);
