@@ -7,6 +7,7 @@ use std::{
     pin::{Pin, pin},
 };
 
+use conductor_net::CheckError;
 use hyper::{
     Request, Response, StatusCode,
     body::{Body as _, Incoming},
@@ -18,7 +19,6 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use crate::{
     lenient::LenientStream,
-    obstacle::Obstacle,
     progress::{Progress, Step},
 };
 
@@ -39,7 +39,7 @@ pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     request: Request<String>,
     wants_body: impl Fn(StatusCode) -> bool,
     progress: &mut Progress<'_>,
-) -> Result<Answer, Obstacle> {
+) -> Result<Answer, CheckError> {
     progress.enter(Step::FirstByte);
     let (mut sender, connection) = Builder::new()
         .max_buf_size(MAX_HEAD)
@@ -73,7 +73,7 @@ pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
 async fn read(
     response: Response<Incoming>,
     wants_body: impl Fn(StatusCode) -> bool,
-) -> Result<Answer, Obstacle> {
+) -> Result<Answer, CheckError> {
     let (head, mut incoming) = response.into_parts();
     let mut body = Vec::new();
     while wants_body(head.status) && body.len() < MAX_BODY {
@@ -92,33 +92,33 @@ async fn read(
     })
 }
 
-fn broken_off(headers: &HeaderMap, read: usize, error: &hyper::Error) -> Obstacle {
+fn broken_off(headers: &HeaderMap, read: usize, error: &hyper::Error) -> CheckError {
     let promised = headers
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok());
     match (judge(error), promised) {
-        (Obstacle::Platform(_), Some(promised)) => Obstacle::Platform(format!(
+        (CheckError::Platform(_), Some(promised)) => CheckError::Platform(format!(
             "the body broke off after {read} of {promised} bytes"
         )),
-        (Obstacle::Platform(why), None) => {
-            Obstacle::Platform(format!("the body broke off after {read} bytes: {why}"))
+        (CheckError::Platform(why), None) => {
+            CheckError::Platform(format!("the body broke off after {read} bytes: {why}"))
         }
         (ours, _) => ours,
     }
 }
 
-fn judge(error: &hyper::Error) -> Obstacle {
+fn judge(error: &hyper::Error) -> CheckError {
     let cause = error
         .source()
         .and_then(|cause| cause.downcast_ref::<io::Error>());
     if error.is_parse() {
-        Obstacle::Platform(format!("the answer is not sound HTTP/1: {error}"))
+        CheckError::Platform(format!("the answer is not sound HTTP/1: {error}"))
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        Obstacle::Platform("the connection was closed before the answer was complete".to_owned())
+        CheckError::Platform("the connection was closed before the answer was complete".to_owned())
     } else if let Some(cause) = cause.filter(|cause| cause.raw_os_error().is_some()) {
-        Obstacle::of("the connection broke", cause)
+        CheckError::of("the connection broke", cause)
     } else {
-        Obstacle::Platform(match error.source() {
+        CheckError::Platform(match error.source() {
             Some(cause) => format!("{error}: {cause}"),
             None => error.to_string(),
         })

@@ -58,16 +58,11 @@
 
 mod ca_source;
 mod config;
-mod connection;
 mod exact_match;
 mod exchange;
-mod host_name;
 mod lenient;
-mod limit;
-mod obstacle;
 mod plan;
 mod progress;
-mod resolver;
 mod status;
 mod target;
 #[cfg(test)]
@@ -75,15 +70,10 @@ mod tests;
 mod tls;
 mod visit;
 
+use conductor_net::{CheckError, Limit, show_duration};
 use conductor_plugin_api::{AsyncProbe, Context, Failure, Report, export_plugin};
 
-use crate::{
-    config::Config,
-    limit::{Limit, show},
-    obstacle::Obstacle,
-    progress::Progress,
-    visit::Visitor,
-};
+use crate::{config::Config, progress::Progress, visit::Visitor};
 
 export_plugin! { id: "http", async_probe: Http, name: "HTTP", needs: ["network"] }
 
@@ -110,9 +100,9 @@ impl AsyncProbe for Http {
         };
         let total = progress.limit.elapsed();
         let report = match outcome {
-            Ok(what) => Report::healthy(format!("{what} in {}", show(total))),
-            Err(Obstacle::Platform(message)) => Report::unhealthy(message),
-            Err(Obstacle::Ours(failure)) => return Err(failure),
+            Ok(what) => Report::healthy(format!("{what} in {}", show_duration(total))),
+            Err(CheckError::Platform(message)) => Report::unhealthy(message),
+            Err(CheckError::Host(failure)) => return Err(failure),
         };
         progress.set("total_seconds", total.as_secs_f64());
         Ok(progress.measure(report))

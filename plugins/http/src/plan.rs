@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, path::PathBuf};
 
+use conductor_net::HostNameError;
 use conductor_plugin_api::Failure;
 use hyper::header::{self, HeaderMap, HeaderName, HeaderValue};
 use tokio_rustls::rustls::pki_types::ServerName;
@@ -9,7 +10,6 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use crate::{
     config::{Config, Method},
     exchange::MAX_BODY,
-    host_name,
     status::{ExpectedStatus, StatusRange},
     target::{BadUrl, Target},
     tls,
@@ -87,7 +87,7 @@ fn target(url: &str) -> Result<Target, String> {
         };
         format!("key `url`: {shown} {rule}{cure}")
     })?;
-    if let Some(rule) = host_name::broken_rule(&target.host) {
+    if let Err(rule) = HostNameError::check(&target.host) {
         return Err(format!("key `url`: {shown}: the host {rule}; correct it"));
     }
     if target.https && ServerName::try_from(target.host.as_str()).is_err() {

@@ -2,9 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use conductor_net::{CheckError, Limit};
 use conductor_plugin_api::{Failure, Report, tracing};
-
-use crate::{limit::Limit, obstacle::Obstacle};
 
 pub(crate) struct Progress<'a> {
     pub(crate) limit: Limit<'a>,
@@ -51,7 +50,7 @@ impl<'a> Progress<'a> {
     }
 
     /// The time is up in the middle of a step.
-    pub(crate) fn out_of_time(&self) -> Obstacle {
+    pub(crate) fn out_of_time(&self) -> CheckError {
         let awaited = match self.step {
             Step::Start | Step::Resolve => "the resolver",
             Step::Connect => "the connection",
@@ -64,8 +63,8 @@ impl<'a> Progress<'a> {
             self.limit.show()
         );
         match self.step {
-            Step::Start | Step::Resolve => Obstacle::Ours(Failure::timeout(message)),
-            _ => Obstacle::Platform(message),
+            Step::Start | Step::Resolve => CheckError::Host(Failure::timeout(message)),
+            _ => CheckError::Platform(message),
         }
     }
 

@@ -53,10 +53,23 @@ pub(crate) enum ExpectedStatus {
     Range(#[schemars(regex(pattern = RANGE))] String),
 }
 
-impl TryFrom<&ExpectedStatus> for StatusRange {
-    type Error = String;
+/// The rule that an entry of `expect_status` breaks.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum StatusError {
+    #[error("the range {written} ends before it begins; write \"{last}-{first}\"")]
+    Order {
+        written: ExpectedStatus,
+        first: u16,
+        last: u16,
+    },
+    #[error("{0} is neither a status code from 100 to 599 nor a range of them such as \"200-299\"")]
+    NoStatus(ExpectedStatus),
+}
 
-    fn try_from(written: &ExpectedStatus) -> Result<Self, String> {
+impl TryFrom<&ExpectedStatus> for StatusRange {
+    type Error = StatusError;
+
+    fn try_from(written: &ExpectedStatus) -> Result<Self, StatusError> {
         let (first, last) = match written {
             ExpectedStatus::Number(number) => {
                 let code = u16::try_from(*number).ok();
@@ -67,16 +80,19 @@ impl TryFrom<&ExpectedStatus> for StatusRange {
                 (first.parse().ok(), last.parse().ok())
             }
         };
+        let written = written.clone();
         match (first, last) {
             (Some(first), Some(last)) if first >= 100 && first <= last && last <= 599 => {
                 Ok(Self { first, last })
             }
-            (Some(first), Some(last)) if first > last && last >= 100 && first <= 599 => Err(
-                format!("the range {written} ends before it begins; write \"{last}-{first}\""),
-            ),
-            _ => Err(format!(
-                "{written} is neither a status code from 100 to 599 nor a range of them such as \"200-299\""
-            )),
+            (Some(first), Some(last)) if first > last && last >= 100 && first <= 599 => {
+                Err(StatusError::Order {
+                    written,
+                    first,
+                    last,
+                })
+            }
+            _ => Err(StatusError::NoStatus(written)),
         }
     }
 }

@@ -18,12 +18,17 @@ pub(crate) struct Target {
 }
 
 /// The rule that a URL breaks; reads on from the name of the URL.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum BadUrl {
+    #[error("is not a URL in plain ASCII")]
     Malformed,
+    #[error("does not begin with http:// or https://")]
     Scheme,
+    #[error("has a user name")]
     User,
+    #[error("has no host")]
     Host,
+    #[error("has a port that is not from 1 to 65535")]
     Port,
 }
 
@@ -145,18 +150,6 @@ impl fmt::Display for Target {
             None => (self.path.as_str(), ""),
         };
         write!(f, "{}://{}{path}{query}", self.scheme(), self.authority())
-    }
-}
-
-impl fmt::Display for BadUrl {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Malformed => "is not a URL in plain ASCII",
-            Self::Scheme => "does not begin with http:// or https://",
-            Self::User => "has a user name",
-            Self::Host => "has no host",
-            Self::Port => "has a port that is not from 1 to 65535",
-        })
     }
 }
 

@@ -6,6 +6,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
+use conductor_net::CheckError;
 use conductor_plugin_api::Failure;
 use tokio::net::TcpStream;
 use tokio_rustls::{
@@ -26,7 +27,6 @@ use x509_cert::{Certificate, der::Decode};
 
 use crate::{
     exact_match::ExactOrIssued,
-    obstacle::Obstacle,
     progress::{Progress, Step},
 };
 
@@ -181,10 +181,10 @@ pub(crate) async fn shake_hands(
     host: &str,
     trust: Trust,
     progress: &mut Progress<'_>,
-) -> Result<TlsStream<TcpStream>, Obstacle> {
+) -> Result<TlsStream<TcpStream>, CheckError> {
     progress.enter(Step::Tls);
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
-        Obstacle::Platform(format!(
+        CheckError::Platform(format!(
             "{host} is not a name that a certificate can be for"
         ))
     })?;
@@ -207,22 +207,22 @@ pub(crate) fn expiry(certificate: &[u8]) -> Option<f64> {
     Some(not_after.to_unix_duration().as_secs_f64())
 }
 
-fn judge(host: &str, error: &io::Error) -> Obstacle {
+fn judge(host: &str, error: &io::Error) -> CheckError {
     let cause = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<Error>());
     let what = match cause {
         Some(Error::InvalidCertificate(error)) => untrusted(host, error),
         Some(error @ (Error::FailedToGetCurrentTime | Error::FailedToGetRandomBytes)) => {
-            return Obstacle::Ours(Failure::new(format!("cannot do TLS here: {error}")));
+            return CheckError::Host(Failure::new(format!("cannot do TLS here: {error}")));
         }
         Some(Error::InvalidMessage(_)) => {
             format!("{host} does not speak TLS on this port, or not soundly ({error})")
         }
         Some(error) => format!("the TLS handshake failed: {error}"),
-        None => return Obstacle::of("the TLS handshake failed", error),
+        None => return CheckError::of("the TLS handshake failed", error),
     };
-    Obstacle::Platform(what)
+    CheckError::Platform(what)
 }
 
 fn untrusted(host: &str, error: &CertificateError) -> String {

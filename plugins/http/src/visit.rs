@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use conductor_net::{CheckError, Resolver, connect, ip_address};
 use conductor_plugin_api::{Failure, tracing};
 use hyper::{
     Method, Request, StatusCode,
@@ -10,12 +11,9 @@ use hyper::{
 
 use crate::{
     ca_source::CaSource,
-    connection,
     exchange::{Answer, exchange},
-    obstacle::Obstacle,
     plan::Plan,
-    progress::Progress,
-    resolver::Resolver,
+    progress::{Progress, Step},
     target::{BadUrl, Target},
     tls,
 };
@@ -45,15 +43,18 @@ impl Visitor {
     }
 
     /// Says what was good about the answer.
-    pub(crate) async fn visit(&mut self, progress: &mut Progress<'_>) -> Result<String, Obstacle> {
+    pub(crate) async fn visit(
+        &mut self,
+        progress: &mut Progress<'_>,
+    ) -> Result<String, CheckError> {
         let mut target = self.plan.target.clone();
         let mut method = self.plan.method.clone();
         for hops in 0..=MAX_REDIRECTS {
-            let what = |obstacle| match obstacle {
-                Obstacle::Platform(message) if hops > 0 => {
-                    Obstacle::Platform(format!("after a redirect to {target}: {message}"))
+            let what = |error| match error {
+                CheckError::Platform(message) if hops > 0 => {
+                    CheckError::Platform(format!("after a redirect to {target}: {message}"))
                 }
-                obstacle => obstacle,
+                error => error,
             };
             let answer = self.ask(&target, &method, progress).await.map_err(what)?;
             let Some(location) = self.redirect(&answer) else {
@@ -63,7 +64,7 @@ impl Visitor {
             let next = next
                 .and_then(|location| target.join(location))
                 .map_err(|rule| {
-                    what(Obstacle::Platform(format!(
+                    what(CheckError::Platform(format!(
                         "{} to a place that {rule}",
                         show(answer.status)
                     )))
@@ -72,7 +73,7 @@ impl Visitor {
             method = after(answer.status, method);
             target = next;
         }
-        Err(Obstacle::Platform(format!(
+        Err(CheckError::Platform(format!(
             "redirected more than {MAX_REDIRECTS} times, at last to {target}"
         )))
     }
@@ -82,13 +83,21 @@ impl Visitor {
         target: &Target,
         method: &Method,
         progress: &mut Progress<'_>,
-    ) -> Result<Answer, Obstacle> {
+    ) -> Result<Answer, CheckError> {
         let request = self.request(target, method)?;
-        let addresses = self.resolver.resolve(target, progress).await?;
-        let stream = connection::open(&addresses, progress).await?;
+        let (host, port) = (target.address(), target.port);
+        let addresses = match ip_address(&host, port) {
+            Some(address) => vec![address],
+            None => {
+                progress.enter(Step::Resolve);
+                self.resolver.resolve(&host, port).await?
+            }
+        };
+        progress.enter(Step::Connect);
+        let stream = connect(&addresses, &progress.limit).await?;
         let is_last = |status| !self.leads_on(status);
         if target.https {
-            let trust = self.cas.now().await.map_err(Obstacle::Ours)?;
+            let trust = self.cas.now().await.map_err(CheckError::Host)?;
             let stream = tls::shake_hands(stream, &target.host, trust, progress).await?;
             exchange(stream, request, is_last, progress).await
         } else {
@@ -96,11 +105,11 @@ impl Visitor {
         }
     }
 
-    fn request(&self, target: &Target, method: &Method) -> Result<Request<String>, Obstacle> {
+    fn request(&self, target: &Target, method: &Method) -> Result<Request<String>, CheckError> {
         let mut request = Request::new(String::new());
         *request.method_mut() = method.clone();
         *request.uri_mut() = target.path.parse().map_err(|_| {
-            Obstacle::Platform(format!("{target} has a path that cannot be asked for"))
+            CheckError::Platform(format!("{target} has a path that cannot be asked for"))
         })?;
         *request.headers_mut() = self.headers(target)?;
         if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
@@ -111,9 +120,9 @@ impl Visitor {
         Ok(request)
     }
 
-    fn headers(&self, target: &Target) -> Result<HeaderMap, Obstacle> {
+    fn headers(&self, target: &Target) -> Result<HeaderMap, CheckError> {
         let host = HeaderValue::try_from(target.authority()).map_err(|_| {
-            Obstacle::Platform(format!("{target} has a host that cannot be asked for"))
+            CheckError::Platform(format!("{target} has a host that cannot be asked for"))
         })?;
         let mut headers = HeaderMap::from_iter([
             (header::HOST, host),
@@ -153,7 +162,7 @@ impl Visitor {
             .any(|range| range.contains(status))
     }
 
-    fn judge(&self, answer: &Answer, progress: &mut Progress<'_>) -> Result<String, Obstacle> {
+    fn judge(&self, answer: &Answer, progress: &mut Progress<'_>) -> Result<String, CheckError> {
         progress.set("response_status", answer.status.as_u16().into());
         #[expect(clippy::cast_precision_loss, reason = "at most MAX_BODY")]
         progress.set("response_bytes", answer.body.len() as f64);
@@ -162,10 +171,12 @@ impl Visitor {
         if !self.expects(answer.status) {
             let expected = self.plan.expect_status.iter().map(ToString::to_string);
             let expected = expected.collect::<Vec<_>>().join(", ");
-            return Err(Obstacle::Platform(format!("{status}, expected {expected}")));
+            return Err(CheckError::Platform(format!(
+                "{status}, expected {expected}"
+            )));
         }
         match &self.plan.contains {
-            Some(text) if !has(&answer.body, text) => Err(Obstacle::Platform(format!(
+            Some(text) if !has(&answer.body, text) => Err(CheckError::Platform(format!(
                 "{status}, but the body of {} bytes does not contain {text:?}",
                 answer.body.len()
             ))),

@@ -2,10 +2,11 @@
 
 use std::str::FromStr;
 
+use conductor_net::HostNameError;
 use conductor_plugin_api::{Failure, schemars};
 use serde::Deserialize;
 
-use crate::{conversation::MAX_ANSWER, host_name};
+use crate::conversation::MAX_ANSWER;
 
 /// Checks that a TCP port accepts connections and, if asked, responds as expected.
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
@@ -64,48 +65,58 @@ impl Config {
     }
 }
 
-impl FromStr for Address {
-    type Err = String;
+/// The rule that an address breaks; its text follows the address.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum AddressError {
+    #[error("has a scheme; write HOST:PORT alone")]
+    Scheme,
+    #[error("has no port; write HOST:PORT, such as \"db.example:5432\"")]
+    NoPort,
+    #[error("does not end in a port from 1 to 65535; correct the port")]
+    Port,
+    #[error("has a bracket that is not closed before the port")]
+    Bracket,
+    #[error("has too many colons; write an IPv6 address in brackets, [::1]:22")]
+    Colons,
+    #[error("has no host; write HOST:PORT")]
+    NoHost,
+    #[error(
+        "has a host with characters that host names do not have; write an international name as xn--…"
+    )]
+    Characters,
+    #[error("has a host that cannot be found: it {0}; correct it")]
+    Host(HostNameError),
+}
 
-    /// The error is the rule that is broken, to follow the address itself.
-    fn from_str(text: &str) -> Result<Self, String> {
+impl FromStr for Address {
+    type Err = AddressError;
+
+    fn from_str(text: &str) -> Result<Self, AddressError> {
         if text.contains("://") {
-            return Err("has a scheme; write HOST:PORT alone".to_owned());
+            return Err(AddressError::Scheme);
         }
-        let (host, port) = text
-            .rsplit_once(':')
-            .ok_or("has no port; write HOST:PORT, such as \"db.example:5432\"")?;
+        let (host, port) = text.rsplit_once(':').ok_or(AddressError::NoPort)?;
         let port = match port.parse::<u16>() {
             // u16 also takes a leading plus.
             Ok(number) if number > 0 && !port.starts_with('+') => number,
-            _ => return Err("does not end in a port from 1 to 65535; correct the port".to_owned()),
+            _ => return Err(AddressError::Port),
         };
         let host = match host.strip_prefix('[').map(|rest| rest.strip_suffix(']')) {
             Some(Some(inner)) => inner,
-            Some(None) => return Err("has a bracket that is not closed before the port".to_owned()),
-            None if host.contains(':') => {
-                return Err(
-                    "has too many colons; write an IPv6 address in brackets, [::1]:22".to_owned(),
-                );
-            }
+            Some(None) => return Err(AddressError::Bracket),
+            None if host.contains(':') => return Err(AddressError::Colons),
             None => host,
         };
         if host.is_empty() {
-            return Err("has no host; write HOST:PORT".to_owned());
+            return Err(AddressError::NoHost);
         }
         if !host
             .bytes()
             .all(|b| b.is_ascii_graphic() && !b"/[]@".contains(&b))
         {
-            return Err(
-                "has a host with characters that host names do not have; write an international name as xn--…".to_owned(),
-            );
+            return Err(AddressError::Characters);
         }
-        if let Some(rule) = host_name::broken_rule(host) {
-            return Err(format!(
-                "has a host that cannot be found: it {rule}; correct it"
-            ));
-        }
+        HostNameError::check(host).map_err(AddressError::Host)?;
         Ok(Self {
             // A zone may be written as in a URL.
             host: match host.split_once("%25") {

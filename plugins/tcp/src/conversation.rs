@@ -1,12 +1,13 @@
 //! What is said over a connection.
 
+use conductor_net::{CheckError, Limit};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
     time::timeout,
 };
 
-use crate::{Measured, config::Config, limit::Limit, obstacle::Obstacle};
+use crate::{Measured, config::Config};
 
 /// Sends and expects what the config asks for, and says what was good about it.
 pub(crate) async fn hold(
@@ -14,7 +15,7 @@ pub(crate) async fn hold(
     config: &Config,
     limit: &Limit<'_>,
     measured: &mut Measured,
-) -> Result<&'static str, Obstacle> {
+) -> Result<&'static str, CheckError> {
     let begun = limit.elapsed();
     if let Some(text) = &config.send {
         send(&mut stream, text.as_bytes(), limit).await?;
@@ -49,10 +50,10 @@ pub(crate) async fn hold(
 /// Bytes read of an answer before it is given up.
 pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
-async fn send(stream: &mut TcpStream, bytes: &[u8], limit: &Limit<'_>) -> Result<(), Obstacle> {
+async fn send(stream: &mut TcpStream, bytes: &[u8], limit: &Limit<'_>) -> Result<(), CheckError> {
     match timeout(limit.left(), stream.write_all(bytes)).await {
-        Ok(sent) => sent.map_err(|error| Obstacle::of("cannot send", &error)),
-        Err(_) => Err(Obstacle::Platform(format!(
+        Ok(sent) => sent.map_err(|error| CheckError::of("cannot send", &error)),
+        Err(_) => Err(CheckError::Platform(format!(
             "no answer within {} (waiting for it to take what was sent)",
             limit.show()
         ))),
@@ -68,7 +69,11 @@ struct Answer<'a> {
 
 impl Answer<'_> {
     /// Reads once; true at the end of what comes.
-    async fn read(&mut self, stream: &mut TcpStream, limit: &Limit<'_>) -> Result<bool, Obstacle> {
+    async fn read(
+        &mut self,
+        stream: &mut TcpStream,
+        limit: &Limit<'_>,
+    ) -> Result<bool, CheckError> {
         let left = limit.left();
         if left.is_zero() {
             // One that never stops sending is never waited for.
@@ -81,7 +86,7 @@ impl Answer<'_> {
                 self.take(&chunk[..count]);
                 Ok(count == 0)
             }
-            Ok(Err(error)) => Err(Obstacle::of("cannot read the answer", &error)),
+            Ok(Err(error)) => Err(CheckError::of("cannot read the answer", &error)),
             Err(_) => Err(self.late(limit)),
         }
     }
@@ -96,10 +101,10 @@ impl Answer<'_> {
             .any(|part| part == expected);
     }
 
-    fn late(&self, limit: &Limit<'_>) -> Obstacle {
+    fn late(&self, limit: &Limit<'_>) -> CheckError {
         let limit = limit.show();
         if self.bytes.is_empty() {
-            Obstacle::Platform(format!(
+            CheckError::Platform(format!(
                 "no answer within {limit} (waiting for the first byte)"
             ))
         } else {
@@ -107,9 +112,9 @@ impl Answer<'_> {
         }
     }
 
-    fn wrong(&self, when: &str) -> Obstacle {
+    fn wrong(&self, when: &str) -> CheckError {
         let expected = excerpt(self.expected.as_bytes());
-        Obstacle::Platform(if self.bytes.is_empty() {
+        CheckError::Platform(if self.bytes.is_empty() {
             format!("no {expected} {when}: nothing came back")
         } else {
             format!("no {expected} {when}: got {}", excerpt(&self.bytes))

@@ -34,23 +34,17 @@
 //! The probe gives up a tenth of its time before the deadline, at most 100 ms, so that it can still say all this.
 
 mod config;
-mod connection;
 mod conversation;
-mod host_name;
-mod limit;
-mod obstacle;
-mod resolver;
 #[cfg(test)]
 mod tests;
 
-use conductor_plugin_api::{AsyncProbe, Context, Failure, Report, export_plugin};
+use std::net::SocketAddr;
 
-use crate::{
-    config::{Address, Config},
-    limit::{Limit, show},
-    obstacle::Obstacle,
-    resolver::Resolver,
-};
+use conductor_net::{CheckError, Limit, Resolver, connect, ip_address, show_duration};
+use conductor_plugin_api::{AsyncProbe, Context, Failure, Report, export_plugin};
+use tokio::time::timeout;
+
+use crate::config::{Address, Config};
 
 export_plugin! { id: "tcp", async_probe: Tcp, name: "TCP", needs: ["network"] }
 
@@ -79,9 +73,9 @@ impl AsyncProbe for Tcp {
         let limit = Limit::of(&remaining);
         let mut measured = Measured::new();
         let report = match self.talk(&limit, &mut measured).await {
-            Ok(what) => Report::healthy(format!("{what} in {}", show(limit.elapsed()))),
-            Err(Obstacle::Platform(message)) => Report::unhealthy(message),
-            Err(Obstacle::Ours(failure)) => return Err(failure),
+            Ok(what) => Report::healthy(format!("{what} in {}", show_duration(limit.elapsed()))),
+            Err(CheckError::Platform(message)) => Report::unhealthy(message),
+            Err(CheckError::Host(failure)) => return Err(failure),
         };
         measured.push(("total_seconds", limit.elapsed().as_secs_f64()));
         Ok(measured
@@ -95,10 +89,32 @@ impl Tcp {
         &mut self,
         limit: &Limit<'_>,
         measured: &mut Measured,
-    ) -> Result<&'static str, Obstacle> {
-        let resolver = &mut self.resolver;
-        let addresses = resolver.resolve(&self.address, limit, measured).await?;
-        let stream = connection::open(&addresses, limit, measured).await?;
+    ) -> Result<&'static str, CheckError> {
+        let addresses = self.addresses(limit, measured).await?;
+        let begun = limit.elapsed();
+        let stream = connect(&addresses, limit).await?;
+        measured.push(("connect_seconds", (limit.elapsed() - begun).as_secs_f64()));
         conversation::hold(stream, &self.config, limit, measured).await
+    }
+
+    async fn addresses(
+        &mut self,
+        limit: &Limit<'_>,
+        measured: &mut Measured,
+    ) -> Result<Vec<SocketAddr>, CheckError> {
+        let Address { host, port } = &self.address;
+        if let Some(address) = ip_address(host, *port) {
+            return Ok(vec![address]);
+        }
+        let begun = limit.elapsed();
+        let lookup = self.resolver.resolve(host, *port);
+        let Ok(found) = timeout(limit.left(), lookup).await else {
+            return Err(CheckError::Host(Failure::timeout(format!(
+                "no answer within {} (waiting for the resolver to find {host})",
+                limit.show()
+            ))));
+        };
+        measured.push(("resolve_seconds", (limit.elapsed() - begun).as_secs_f64()));
+        found
     }
 }

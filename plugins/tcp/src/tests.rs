@@ -1,29 +1,24 @@
 //! Real servers on loopback: healthy, sick, slow, refusing and lying.
 
 use std::{
-    io::{self, Read, Write},
+    io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
     sync::{
         Barrier, LazyLock,
         atomic::{AtomicUsize, Ordering},
     },
     thread,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
+use conductor_net::{CheckError, Limit, Lookup, Resolver};
 use conductor_plugin_api::{Failure, FailureKind, Report, Status, testing::TestHost};
-use dns_lookup::LookupError;
 use serde_json::json;
-use socket2::{Domain, Socket, Type};
 use tokio::runtime::Runtime;
 
 use crate::{
     Tcp,
     config::{Address, Config},
-    connection,
-    limit::{Limit, show},
-    obstacle::Obstacle,
-    resolver::{self, Answer, Resolver},
 };
 
 const MINUTE: Duration = Duration::from_secs(60);
@@ -89,11 +84,6 @@ fn impatient(config: &serde_json::Value) -> Report {
 fn assert_unhealthy(report: &Report, message: &str) {
     assert_eq!(report.status(), Status::Unhealthy, "{report:?}");
     assert!(report.message().contains(message), "{}", report.message());
-}
-
-#[expect(clippy::disallowed_methods, reason = "stands in for the host")]
-fn now() -> Instant {
-    Instant::now()
 }
 
 fn names(report: &Report) -> Vec<&str> {
@@ -234,139 +224,31 @@ fn a_name_is_resolved_and_all_its_addresses_are_tried() {
 }
 
 #[test]
-fn the_second_address_is_tried_when_the_first_refuses() {
-    let (refusing, listening) = (closed_port(), server(drop));
-    let mut measured = Vec::new();
-    let stream = block_on(connection::open(
-        &[refusing, listening],
-        &Limit::of(&|| MINUTE),
-        &mut measured,
-    ))
-    .unwrap();
-    assert_eq!(stream.peer_addr().unwrap(), listening);
-    assert_eq!(measured.len(), 1);
-}
-
-#[test]
-fn an_address_that_swallows_everything_leaves_time_for_the_next() {
-    // Accepts nobody, and its queue is full.
-    let full = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
-    full.bind(&SocketAddr::from((Ipv4Addr::LOCALHOST, 0)).into())
-        .unwrap();
-    full.listen(1).unwrap();
-    let swallowing = full.local_addr().unwrap().as_socket().unwrap();
-    let mut queue = Vec::new();
-    while let Ok(waiting) = TcpStream::connect_timeout(&swallowing, Duration::from_millis(50)) {
-        queue.push(waiting);
-    }
-
-    let listening = server(drop);
-    let deadline = now() + Duration::from_secs(10);
-    let remaining = || deadline.saturating_duration_since(now());
-    let limit = Limit::of(&remaining);
-    for silent in 1..4 {
-        let mut addresses = vec![swallowing; silent];
-        addresses.push(listening);
-        let stream = block_on(connection::open(&addresses, &limit, &mut Vec::new())).unwrap();
-        assert_eq!(stream.peer_addr().unwrap(), listening);
-    }
-}
-
-#[test]
-fn an_address_out_of_reach_does_not_hide_one_that_refuses() {
-    // Connecting to the broadcast address is not allowed: trouble of our own.
-    let (ours, refusing) = (SocketAddr::from((Ipv4Addr::BROADCAST, 9)), closed_port());
-    let alone = block_on(connection::open(
-        &[ours],
-        &Limit::of(&|| MINUTE),
-        &mut Vec::new(),
-    ))
-    .unwrap_err();
-    assert!(matches!(alone, Obstacle::Ours(_)), "{alone:?}");
-    let both = block_on(connection::open(
-        &[ours, refusing],
-        &Limit::of(&|| MINUTE),
-        &mut Vec::new(),
-    ))
-    .unwrap_err();
-    assert!(
-        matches!(&both, Obstacle::Platform(m) if m.contains("refused")),
-        "{both:?}"
-    );
-}
-
-#[test]
-fn errors_of_this_machine_are_failures_and_those_of_the_platform_are_not() {
-    use io::ErrorKind as Kind;
-    for kind in [
-        Kind::ConnectionRefused,
-        Kind::ConnectionReset,
-        Kind::HostUnreachable,
-        Kind::BrokenPipe,
-    ] {
-        let obstacle = Obstacle::of("x", &kind.into());
-        assert!(matches!(obstacle, Obstacle::Platform(_)), "{kind}");
-    }
-    for kind in [
-        Kind::NetworkUnreachable,
-        Kind::NetworkDown,
-        Kind::PermissionDenied,
-        Kind::AddrNotAvailable,
-        Kind::OutOfMemory,
-    ] {
-        let obstacle = Obstacle::of("x", &kind.into());
-        assert!(matches!(obstacle, Obstacle::Ours(_)), "{kind}");
-    }
-    #[cfg(target_os = "linux")]
-    {
-        const EMFILE: i32 = 24;
-        let obstacle = Obstacle::of("cannot connect", &io::Error::from_raw_os_error(EMFILE));
-        assert!(
-            matches!(&obstacle, Obstacle::Ours(f) if f.message().contains("Too many open files")),
-            "{obstacle:?}"
-        );
-    }
-}
-
-#[cfg(target_os = "linux")]
-#[test]
-fn no_such_host_is_the_platforms_fault_and_a_silent_resolver_ours() {
-    let (no_name, again, fail) = (-2, -3, -4); // glibc's and musl's EAI_NONAME, EAI_AGAIN and EAI_FAIL
-    let none = resolver::judge("db", &LookupError::new(no_name));
-    assert!(
-        matches!(&none, Obstacle::Platform(m) if m == "no such host: db"),
-        "{none:?}"
-    );
-    for code in [again, fail] {
-        let ours = resolver::judge("db", &LookupError::new(code));
-        assert!(
-            matches!(&ours, Obstacle::Ours(f) if f.message().contains("db")),
-            "{ours:?}"
-        );
-    }
-}
-
-#[test]
 fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
     static MAY_ANSWER: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(2));
     static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
-    fn slow(_: &str) -> Answer {
+    fn slow(_: &str) -> Lookup {
         if LOOKUPS.fetch_add(1, Ordering::SeqCst) == 0 {
             MAY_ANSWER.wait();
         }
         Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
     }
-    let address = Address {
-        host: "db".to_owned(),
-        port: 5,
+    let config = Config {
+        address: "db:5".to_owned(),
+        send: None,
+        expect: None,
     };
-    let mut resolver = Resolver::with(slow);
+    let mut probe = Tcp {
+        address: config.validate().unwrap(),
+        config,
+        resolver: Resolver::with(slow),
+    };
 
     for _ in 0..3 {
         let short = Limit::of(&|| Duration::from_millis(20));
-        let obstacle = block_on(resolver.resolve(&address, &short, &mut Vec::new())).unwrap_err();
-        let Obstacle::Ours(failure) = obstacle else {
-            panic!("{obstacle:?}")
+        let error = block_on(probe.addresses(&short, &mut Vec::new())).unwrap_err();
+        let CheckError::Host(failure) = error else {
+            panic!("{error:?}")
         };
         assert_eq!(failure.kind(), FailureKind::Timeout);
         assert!(
@@ -377,9 +259,10 @@ fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
     MAY_ANSWER.wait();
     assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
 
-    let answer =
-        block_on(resolver.resolve(&address, &Limit::of(&|| MINUTE), &mut Vec::new())).unwrap();
-    assert_eq!(answer, [SocketAddr::from((Ipv4Addr::LOCALHOST, 5))]);
+    let mut measured = Vec::new();
+    let found = block_on(probe.addresses(&Limit::of(&|| MINUTE), &mut measured)).unwrap();
+    assert_eq!(found, [SocketAddr::from((Ipv4Addr::LOCALHOST, 5))]);
+    assert_eq!(measured[0].0, "resolve_seconds");
 }
 
 #[test]
@@ -466,36 +349,9 @@ fn texts_that_cannot_work_are_refused_with_their_key() {
 }
 
 #[test]
-fn a_check_gives_up_in_time_to_say_why() {
-    for (given, left) in [(0, 0), (300, 270), (1000, 900), (4000, 3900)] {
-        let remaining = || Duration::from_millis(given);
-        assert_eq!(Limit::of(&remaining).left(), Duration::from_millis(left));
-    }
-}
-
-#[test]
-fn durations_are_shown_for_people() {
-    assert_eq!(show(Duration::from_micros(12_900)), "13 ms");
-    assert_eq!(show(Duration::from_micros(999_900)), "1.0 s");
-    assert_eq!(show(Duration::from_millis(3900)), "3.9 s");
-}
-
-#[cfg(target_os = "linux")]
-#[test]
 fn a_link_local_address_keeps_its_interface() {
-    let find = |text: &str| {
-        let address: Address = text.parse().unwrap();
-        block_on(Resolver::default().resolve(&address, &Limit::of(&|| MINUTE), &mut Vec::new()))
-    };
-    let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
-    let scope = index.trim().parse().unwrap();
-    let expected = std::net::SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, scope);
     for text in ["[fe80::1%lo]:5", "[fe80::1%25lo]:5"] {
-        assert_eq!(find(text).unwrap(), [SocketAddr::V6(expected)], "{text}");
+        let address: Address = text.parse().unwrap();
+        assert_eq!(address.host, "fe80::1%lo", "{text}");
     }
-    let missing = find("[fe80::1%none7]:5").unwrap_err();
-    assert!(
-        matches!(&missing, Obstacle::Ours(f) if f.message().contains("network interface none7")),
-        "{missing:?}"
-    );
 }

@@ -5,11 +5,10 @@ use std::sync::{
     mpsc::sync_channel,
 };
 
+use conductor_net::Limit;
+
 use super::*;
-use crate::{
-    limit::Limit,
-    progress::{Progress, Step},
-};
+use crate::progress::{Progress, Step};
 
 #[test]
 fn no_check_waits_for_another_whichever_is_done_first() {
@@ -39,14 +38,6 @@ fn no_check_waits_for_another_whichever_is_done_first() {
                 assert_healthy(&check.join().unwrap());
             }
         });
-    }
-}
-
-#[test]
-fn a_check_gives_up_in_time_to_say_why() {
-    for (given, left) in [(0, 0), (300, 270), (1000, 900), (4000, 3900)] {
-        let remaining = || Duration::from_millis(given);
-        assert_eq!(Limit::of(&remaining).left(), Duration::from_millis(left));
     }
 }
 

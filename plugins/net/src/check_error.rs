@@ -1,0 +1,84 @@
+//! The error that ends a check: the platform's fault, or this machine's.
+
+use std::{fmt, io};
+
+use conductor_plugin_api::Failure;
+
+/// Why a check got no further.
+///
+/// It is not a [`std::error::Error`]: `?` would then turn a bad platform into a [`Failure`].
+#[derive(Debug)]
+pub enum CheckError {
+    /// The platform is bad; the message becomes that of an unhealthy report.
+    Platform(String),
+    /// This machine could not find out.
+    Host(Failure),
+}
+
+impl CheckError {
+    /// Judges the error of a socket; `what` was attempted, as in "cannot send".
+    pub fn of(what: impl fmt::Display, error: &io::Error) -> Self {
+        if is_platforms(error) {
+            Self::Platform(format!("{what}: {}", error.kind()))
+        } else {
+            Self::Host(Failure::new(format!("{what}: {error}")))
+        }
+    }
+}
+
+/// Whether the other side caused this error. What is not listed here is trouble of this machine: no route, no network,
+/// no descriptors, no ports, no permission.
+fn is_platforms(error: &io::Error) -> bool {
+    use io::ErrorKind as Kind;
+    matches!(
+        error.kind(),
+        Kind::ConnectionRefused
+            | Kind::ConnectionReset
+            | Kind::ConnectionAborted
+            | Kind::HostUnreachable
+            | Kind::TimedOut
+            | Kind::BrokenPipe
+            | Kind::NotConnected
+            | Kind::UnexpectedEof
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::ErrorKind as Kind;
+
+    use super::*;
+
+    #[test]
+    fn errors_of_this_machine_are_failures_and_those_of_the_platform_are_not() {
+        for kind in [
+            Kind::ConnectionRefused,
+            Kind::ConnectionReset,
+            Kind::HostUnreachable,
+            Kind::BrokenPipe,
+            Kind::UnexpectedEof,
+        ] {
+            let error = CheckError::of("x", &kind.into());
+            assert!(matches!(error, CheckError::Platform(_)), "{kind}");
+        }
+        for kind in [
+            Kind::NetworkUnreachable,
+            Kind::NetworkDown,
+            Kind::PermissionDenied,
+            Kind::AddrNotAvailable,
+            Kind::OutOfMemory,
+        ] {
+            let error = CheckError::of("x", &kind.into());
+            assert!(matches!(error, CheckError::Host(_)), "{kind}");
+        }
+        #[cfg(target_os = "linux")]
+        {
+            const EMFILE: i32 = 24;
+            let error = CheckError::of("cannot connect", &io::Error::from_raw_os_error(EMFILE));
+            assert!(
+                matches!(&error, CheckError::Host(f) if f.message().contains("Too many open files")),
+                "{error:?}"
+            );
+        }
+    }
+}

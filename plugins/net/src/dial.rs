@@ -1,0 +1,190 @@
+//! From addresses to a TCP connection: several at a time, as RFC 8305 ("Happy Eyeballs") has it.
+
+use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
+
+use conductor_plugin_api::Failure;
+use tokio::{net::TcpStream, task::JoinSet, time::timeout};
+
+use crate::{
+    check_error::CheckError,
+    limit::{Limit, show_duration},
+};
+
+/// Connects to the first address that accepts, within the limit.
+///
+/// The attempts begin one after the other, a fraction of a second apart or when one before has failed, and go on side by
+/// side: an address that swallows packets, as IPv6 often does where only its route is missing, delays the next one and does
+/// not take its time away.
+///
+/// # Errors
+/// When no address accepts: the platform's fault where one refused or did not answer, else this machine's.
+pub async fn connect(addresses: &[SocketAddr], limit: &Limit<'_>) -> Result<TcpStream, CheckError> {
+    let mut waiting = interleaved(addresses);
+    let mut attempts = JoinSet::new();
+    let mut under_way = Vec::new();
+    let mut errors = Vec::new();
+    let begun = limit.left();
+    loop {
+        if let Some(address) = waiting.pop_front() {
+            under_way.push(address);
+            attempts.spawn(async move { (address, TcpStream::connect(address).await) });
+        }
+        let to_start = u32::try_from(waiting.len()).unwrap_or(u32::MAX);
+        let patience = match to_start {
+            0 => limit.left(),
+            more => DELAY.min(limit.left() / more.saturating_add(1)),
+        };
+        match timeout(patience, attempts.join_next()).await {
+            Ok(Some(Ok((_, Ok(stream))))) => return Ok(stream),
+            Ok(Some(Ok((address, Err(error))))) => {
+                under_way.retain(|other| *other != address);
+                errors.push(failed(&address, &error, begun));
+            }
+            Ok(Some(Err(error))) => errors.push(CheckError::Host(Failure::new(format!(
+                "an attempt to connect ended early: {error}"
+            )))),
+            Ok(None) => return Err(worst(errors)),
+            // Time for the next one, if there is any.
+            Err(_) if !waiting.is_empty() => {}
+            Err(_) => {
+                errors.extend(under_way.iter().map(|address| silent(address, begun)));
+                return Err(worst(errors));
+            }
+        }
+    }
+}
+
+/// The addresses in turn of both families, beginning with that of the first; else in their order.
+fn interleaved(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
+    let Some(first) = addresses.first().map(SocketAddr::is_ipv6) else {
+        return VecDeque::new();
+    };
+    let (one, other): (Vec<SocketAddr>, Vec<SocketAddr>) = addresses
+        .iter()
+        .copied()
+        .partition(|address| address.is_ipv6() == first);
+    let longest = one.len().max(other.len());
+    (0..longest)
+        .flat_map(|at| [one.get(at), other.get(at)])
+        .flatten()
+        .copied()
+        .collect()
+}
+
+fn failed(address: &SocketAddr, error: &io::Error, limit: Duration) -> CheckError {
+    if error.kind() == io::ErrorKind::TimedOut {
+        return silent(address, limit);
+    }
+    CheckError::of(format_args!("cannot connect to {address}"), error)
+}
+
+fn silent(address: &SocketAddr, limit: Duration) -> CheckError {
+    CheckError::Platform(format!(
+        "no answer within {} (waiting for {address} to take the connection)",
+        show_duration(limit)
+    ))
+}
+
+/// One address that answered badly says more of the platform than any number of them out of our reach.
+fn worst(errors: Vec<CheckError>) -> CheckError {
+    let (mut platform, mut ours) = (Vec::new(), Vec::new());
+    for error in errors {
+        match error {
+            CheckError::Platform(message) => platform.push(message),
+            CheckError::Host(failure) => ours.push(failure.message().to_owned()),
+        }
+    }
+    if platform.is_empty() {
+        CheckError::Host(Failure::new(ours.join("; ")))
+    } else {
+        CheckError::Platform(platform.join("; "))
+    }
+}
+
+/// The time between the beginnings of two attempts: RFC 8305, section 5.
+const DELAY: Duration = Duration::from_millis(250);
+
+#[cfg(test)]
+mod tests {
+    use std::net::{Ipv4Addr, TcpListener};
+
+    use tokio::{
+        net::TcpSocket,
+        runtime::{Builder, Runtime},
+        time::Instant,
+    };
+
+    use super::*;
+
+    const MINUTE: Duration = Duration::from_secs(60);
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    fn open(addresses: &[SocketAddr]) -> Result<TcpStream, CheckError> {
+        runtime().block_on(connect(addresses, &Limit::of(&|| MINUTE)))
+    }
+
+    fn listening() -> (TcpListener, SocketAddr) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        (listener, address)
+    }
+
+    /// A port without a listener, now and later: it is the near end of a connection that stays open.
+    fn closed_port() -> SocketAddr {
+        let (listener, address) = listening();
+        let stream = std::net::TcpStream::connect(address).unwrap();
+        let address = stream.local_addr().unwrap();
+        Box::leak(Box::new((stream, listener)));
+        address
+    }
+
+    #[test]
+    fn the_second_address_is_tried_when_the_first_refuses() {
+        let (_listener, address) = listening();
+        let stream = open(&[closed_port(), address]).unwrap();
+        assert_eq!(stream.peer_addr().unwrap(), address);
+    }
+
+    #[test]
+    fn an_address_that_swallows_everything_leaves_time_for_the_next() {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let remaining = || deadline.saturating_duration_since(Instant::now());
+        let (_listener, listening) = listening();
+        runtime().block_on(async {
+            // Accepts no connection, and its queue is full.
+            let socket = TcpSocket::new_v4().unwrap();
+            socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+            let full = socket.listen(1).unwrap();
+            let swallowing = full.local_addr().unwrap();
+            let mut queue = Vec::new();
+            let knock = || timeout(Duration::from_millis(50), TcpStream::connect(swallowing));
+            while let Ok(waiting) = knock().await {
+                queue.push(waiting.unwrap());
+            }
+            for silent in 1..4 {
+                let mut addresses = vec![swallowing; silent];
+                addresses.push(listening);
+                let limit = Limit::of(&remaining);
+                let stream = connect(&addresses, &limit).await.unwrap();
+                assert_eq!(stream.peer_addr().unwrap(), listening);
+            }
+        });
+        assert!(!Limit::of(&remaining).left().is_zero());
+    }
+
+    #[test]
+    fn an_address_out_of_reach_does_not_hide_one_that_refuses() {
+        // Connecting to the broadcast address is not allowed: this machine's fault.
+        let ours = SocketAddr::from((Ipv4Addr::BROADCAST, 9));
+        let alone = open(&[ours]).unwrap_err();
+        assert!(matches!(alone, CheckError::Host(_)), "{alone:?}");
+        let both = open(&[ours, closed_port()]).unwrap_err();
+        assert!(
+            matches!(&both, CheckError::Platform(m) if m.contains("refused")),
+            "{both:?}"
+        );
+    }
+}

@@ -1,0 +1,18 @@
+//! Name resolution, connections, time limits and errors of the network probes.
+//!
+//! A library of the bundled plugins `http` and `tcp`, not a plugin: a check resolves its host with [`Resolver`], connects with
+//! [`connect`], and gives up in time by its [`Limit`]. A [`CheckError`] says whether the platform or this machine is at fault.
+
+mod check_error;
+mod dial;
+mod host_name;
+mod limit;
+mod resolver;
+
+pub use self::{
+    check_error::CheckError,
+    dial::connect,
+    host_name::HostNameError,
+    limit::{Limit, show_duration},
+    resolver::{Lookup, Resolver, ip_address},
+};

@@ -1,0 +1,198 @@
+//! From a host's name to its addresses.
+
+use std::net::{IpAddr, SocketAddr};
+
+use conductor_plugin_api::Failure;
+use dns_lookup::{AddrInfoHints, LookupError, LookupErrorKind, SockType, getaddrinfo};
+use tokio::task::{JoinHandle, spawn_blocking};
+
+use crate::check_error::CheckError;
+
+/// Looks names up on one of the runtime's threads for that, since the system's resolver cannot be told to give up. A probe
+/// waits for the lookup it left unfinished before it begins another of that name.
+pub struct Resolver {
+    lookup: fn(&str) -> Lookup,
+    under_way: Option<(String, JoinHandle<Lookup>)>,
+}
+
+/// Addresses with the scope that link-local ones have; their port is to be replaced.
+pub type Lookup = Result<Vec<SocketAddr>, LookupError>;
+
+/// Returns the address of a host that is an IP address, which needs no resolver.
+pub fn ip_address(host: &str, port: u16) -> Option<SocketAddr> {
+    let ip = host.parse::<IpAddr>().ok()?;
+    Some(SocketAddr::new(ip, port))
+}
+
+impl Default for Resolver {
+    fn default() -> Self {
+        Self::with(look_up)
+    }
+}
+
+impl Resolver {
+    /// A resolver that asks `lookup`, which may block.
+    pub fn with(lookup: fn(&str) -> Lookup) -> Self {
+        Self {
+            lookup,
+            under_way: None,
+        }
+    }
+
+    /// Finds all addresses of the host, at least one, in the order of the system's preference.
+    ///
+    /// A call that is given up leaves its lookup to the next call about that host.
+    ///
+    /// # Errors
+    /// The platform's fault where there is no such host, this machine's where the resolver cannot be asked.
+    pub async fn resolve(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, CheckError> {
+        if let Some(address) = ip_address(host, port) {
+            return Ok(vec![address]);
+        }
+        match self.answer(host).await? {
+            Ok(found) if !found.is_empty() => {
+                Ok(found.into_iter().map(|found| at(found, port)).collect())
+            }
+            Ok(_) => Err(CheckError::Platform(format!("{host} has no address"))),
+            Err(error) => Err(judge(host, &error)),
+        }
+    }
+
+    async fn answer(&mut self, host: &str) -> Result<Lookup, CheckError> {
+        let unfinished = self
+            .under_way
+            .take()
+            .filter(|(name, lookup)| name == host && !lookup.is_finished());
+        let (_, lookup) = self.under_way.insert(unfinished.unwrap_or_else(|| {
+            let (lookup, name) = (self.lookup, host.to_owned());
+            let task = spawn_blocking(move || lookup(&name));
+            (host.to_owned(), task)
+        }));
+        // When the time is up here, the lookup stays for the next check.
+        let answer = lookup.await;
+        self.under_way = None;
+        answer.map_err(|error| {
+            CheckError::Host(Failure::new(format!(
+                "the lookup of {host} ended without an answer: {error}"
+            )))
+        })
+    }
+}
+
+/// Asks the system, as every other program on this machine does.
+fn look_up(host: &str) -> Lookup {
+    let hints = AddrInfoHints {
+        socktype: SockType::Stream.into(),
+        ..AddrInfoHints::default()
+    };
+    let found = getaddrinfo(Some(host), None, Some(hints))?;
+    Ok(found.flatten().map(|info| info.sockaddr).collect())
+}
+
+/// The address at the port asked for, with its scope.
+fn at(mut address: SocketAddr, port: u16) -> SocketAddr {
+    address.set_port(port);
+    address
+}
+
+/// A missing host is the platform's fault; a resolver that cannot be asked is this machine's.
+fn judge(host: &str, error: &LookupError) -> CheckError {
+    match error.kind() {
+        LookupErrorKind::NoName | LookupErrorKind::NoData => {
+            if let Some((address, interface)) = host.split_once('%') {
+                return CheckError::Host(Failure::new(format!(
+                    "cannot reach {address}: this machine has no network interface {interface}"
+                )));
+            }
+            CheckError::Platform(format!("no such host: {host}"))
+        }
+        LookupErrorKind::Again => CheckError::Host(Failure::new(format!(
+            "cannot look {host} up: the resolver does not answer, or reports a temporary fault"
+        ))),
+        _ => CheckError::Host(Failure::new(format!("cannot look {host} up: {error}"))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        net::{Ipv4Addr, SocketAddrV6},
+        sync::{
+            Barrier, LazyLock,
+            atomic::{AtomicUsize, Ordering},
+        },
+        time::Duration,
+    };
+
+    use tokio::{
+        runtime::{Builder, Runtime},
+        time::timeout,
+    };
+
+    use super::*;
+
+    fn runtime() -> Runtime {
+        Builder::new_current_thread().enable_all().build().unwrap()
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn no_such_host_is_the_platforms_fault_and_a_silent_resolver_is_not() {
+        // EAI_NONAME, EAI_AGAIN and EAI_FAIL of glibc and musl.
+        let (no_name, again, fail) = (-2, -3, -4);
+        let none = judge("shop", &LookupError::new(no_name));
+        assert!(
+            matches!(&none, CheckError::Platform(m) if m == "no such host: shop"),
+            "{none:?}"
+        );
+        for code in [again, fail] {
+            let ours = judge("shop", &LookupError::new(code));
+            assert!(
+                matches!(&ours, CheckError::Host(f) if f.message().contains("shop")),
+                "{ours:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_slow_lookup_is_left_to_the_next_call() {
+        static MAY_ANSWER: LazyLock<Barrier> = LazyLock::new(|| Barrier::new(2));
+        static LOOKUPS: AtomicUsize = AtomicUsize::new(0);
+        fn slow(_: &str) -> Lookup {
+            if LOOKUPS.fetch_add(1, Ordering::SeqCst) == 0 {
+                MAY_ANSWER.wait();
+            }
+            Ok(vec![SocketAddr::from((Ipv4Addr::LOCALHOST, 0))])
+        }
+        let mut resolver = Resolver::with(slow);
+        let runtime = runtime();
+        for _ in 0..3 {
+            let given_up = runtime.block_on(async {
+                timeout(Duration::from_millis(20), resolver.resolve("shop", 5)).await
+            });
+            assert!(given_up.is_err(), "{given_up:?}");
+        }
+        MAY_ANSWER.wait();
+        assert_eq!(LOOKUPS.load(Ordering::SeqCst), 1);
+        let found = runtime.block_on(resolver.resolve("shop", 5)).unwrap();
+        assert_eq!(found, [SocketAddr::from((Ipv4Addr::LOCALHOST, 5))]);
+    }
+
+    #[cfg(target_os = "linux")]
+    #[test]
+    fn a_link_local_address_keeps_its_interface() {
+        let find = |host: &str| runtime().block_on(Resolver::default().resolve(host, 5));
+        let index = std::fs::read_to_string("/sys/class/net/lo/ifindex").unwrap();
+        let scope = index.trim().parse().unwrap();
+        let expected = SocketAddrV6::new("fe80::1".parse().unwrap(), 5, 0, scope);
+        for zone in ["lo".to_owned(), scope.to_string()] {
+            let found = find(&format!("fe80::1%{zone}")).unwrap();
+            assert_eq!(found, [SocketAddr::V6(expected)], "{zone}");
+        }
+        let missing = find("fe80::1%none7").unwrap_err();
+        assert!(
+            matches!(&missing, CheckError::Host(f) if f.message().contains("network interface none7")),
+            "{missing:?}"
+        );
+    }
+}
