@@ -8,15 +8,8 @@ use std::{
     time::Duration,
 };
 
-use conductor::{
-    actor::Actor,
-    metrics::Metrics,
-    server::{Control, Limits, Security, Source, Surface, serve_stream},
-    state::{
-        BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
-        StatusView, WindowView,
-    },
-};
+use conductor::{actor::Actor, metrics::Metrics, server::{serve_stream, Control, Limits, Security, Source, Surface}, state::{CheckNow, OrderError}};
+use conductor_types::{requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder}, views::{PlatformDetail, StatusView, WindowView}};
 use libfuzzer_sys::fuzz_target;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split},

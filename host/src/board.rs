@@ -16,14 +16,14 @@ use lateness::Lateness;
 use crate::{
     guard::{PlatformGuard, PluginGuard, Shared},
     resources::{Judgement, Sample},
-    state::{
-        HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, StatusView,
-        WindowView,
-    },
     tail::Tail,
 };
 use conductor_library::Catalog;
 use conductor_library::printable;
+use conductor_types::views::{
+    HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, StatusView,
+    WindowView,
+};
 
 /// What is shown to whoever looks.
 pub struct Board {

@@ -28,14 +28,20 @@ pub use self::{
 use crate::{
     actor::Actor,
     history::{History, Past},
-    metrics::{self, ErrorType, PlatformInfo, PlatformMetrics, SkipReason},
+    metrics::{self, PlatformInfo, PlatformMetrics},
     plugin::{Caller, Failure, Report, Waiting},
-    state::{BreakerOrder, BreakerView, Health, MaintenanceView, PastView, PlatformView, View},
+    state::View,
 };
 use conductor_core::{
     breaker::{Breaker, Outcome, Settings, State, Transition},
-    maintenance::{Checks, InForce},
-    schedule::{LONGEST_STRETCH, Priority},
+    maintenance::InForce,
+    schedule::LONGEST_STRETCH,
+};
+use conductor_types::{BreakerState, Checks, Priority};
+use conductor_types::{
+    ErrorType, Health, SkipReason,
+    requests::BreakerOrder,
+    views::{BreakerView, MaintenanceView, PastView, PlatformView},
 };
 
 mod plugin;
@@ -120,9 +126,9 @@ impl PlatformGuard {
     pub fn new(settings: PlatformSettings, plugin: Arc<PluginGuard>, shared: Arc<Shared>) -> Self {
         let metrics = shared.metrics.platform(&settings.name, plugin.id());
         // The series may be those of a guard that a reload has put this one in the place of.
-        metrics.breaker(metrics::BreakerState::Closed);
+        metrics.breaker(BreakerState::Closed);
         metrics.set_info(PlatformInfo::new(
-            settings.priority.name(),
+            settings.priority.label(),
             &settings.labels,
         ));
         let seed = settings.name.bytes().fold(0, |seed: u64, byte| {
@@ -407,7 +413,7 @@ impl PlatformGuard {
             name: window.name.to_string(),
             reason: window.reason.to_string(),
             until: window.until,
-            checks: window.checks.name().to_owned(),
+            checks: window.checks.label().to_owned(),
         })
     }
 
@@ -499,7 +505,7 @@ impl PlatformGuard {
             interval: settings.interval.as_secs_f64(),
             effective_interval: self.effective_interval().as_secs_f64(),
             timeout: settings.timeout.as_secs_f64(),
-            priority: settings.priority.name().to_owned(),
+            priority: settings.priority.label().to_owned(),
             breaker: BreakerView {
                 state: breaker.name().to_owned(),
                 retry_at: match breaker {
@@ -719,7 +725,7 @@ enum Until {
 
 impl Pause {
     fn of(breaker: State, maintenance: Option<&MaintenanceView>, now: Duration) -> Option<Self> {
-        let paused = maintenance.filter(|window| window.checks == Checks::Pause.name());
+        let paused = maintenance.filter(|window| window.checks == Checks::Pause.label());
         let (why, until) = match (breaker, paused) {
             (State::Open { until: None }, _) => ("breaker held open", None),
             (_, Some(window)) => ("maintenance", Some(Until::Wall(window.until))),
@@ -729,16 +735,6 @@ impl Pause {
             _ => return None,
         };
         Some(Self { why, until })
-    }
-}
-
-impl From<Skip> for SkipReason {
-    fn from(skip: Skip) -> Self {
-        match skip {
-            Skip::Overlap | Skip::Stuck(_) => Self::Overlap,
-            Skip::Waiting(_) | Skip::Saturated => Self::Saturated,
-            Skip::BreakerOpen => Self::BreakerOpen,
-        }
     }
 }
 
@@ -793,11 +789,11 @@ impl Caller for PlatformGuard {
     }
 }
 
-fn breaker_label(state: State) -> metrics::BreakerState {
+fn breaker_label(state: State) -> BreakerState {
     match state {
-        State::Closed => metrics::BreakerState::Closed,
-        State::Open { .. } => metrics::BreakerState::Open,
-        State::HalfOpen => metrics::BreakerState::HalfOpen,
+        State::Closed => BreakerState::Closed,
+        State::Open { .. } => BreakerState::Open,
+        State::HalfOpen => BreakerState::HalfOpen,
     }
 }
 

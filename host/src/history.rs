@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use crate::state::Health;
+use conductor_types::Health;
 
 /// The last checks of one platform, the oldest first.
 #[derive(Debug, Default)]

@@ -29,13 +29,13 @@ use crate::{
     redaction,
     scheduler::{self, Handle, LibraryChange, Setup},
     server::{Control, ExternalUrl, Security, Server, Source, Surface},
-    state::StatusView,
     tail::Tail,
 };
 use conductor_core::clock::Clock;
 use conductor_library::{
     Catalog, Changes, Libraries, PluginChange, Refusal, StateFolder, StateLock, Store, Watch,
 };
+use conductor_types::views::StatusView;
 
 #[cfg(target_os = "linux")]
 pub(crate) use self::proc::check_proc;

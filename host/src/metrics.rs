@@ -8,6 +8,7 @@
 //!
 //! Moments are kept by the host's clock and dated when they are shown. The clock is read once for each [`Snapshot`]; nothing
 //! else here reads it.
+use conductor_types::{DegradedMode, Resource, Tracked};
 use std::collections::{BTreeMap, HashMap};
 use std::hash::Hash;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
@@ -28,11 +29,7 @@ pub mod prometheus;
 mod tests;
 
 pub use families::{FAMILIES, Family, Kind, Sample, Samples, Snapshot, Value};
-pub use labels::{
-    BreakerState, DegradedMode, ErrorType, Isolation, Resource, RestartReason, SkipReason, Status,
-    Tracked,
-};
-pub use platform::{MEASUREMENT_NAME_BYTES, MEASUREMENTS, Outcome, PlatformInfo, PlatformMetrics};
+pub use platform::{Outcome, PlatformInfo, PlatformMetrics};
 pub use plugin::{PluginInfo, PluginMetrics};
 
 use conductor_core::clock::{Clock, WallClock};

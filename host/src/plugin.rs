@@ -10,11 +10,11 @@ use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    metrics::ErrorType,
     redaction,
     schema::{Subject, Violation},
 };
 pub(crate) use conductor_library::printable::{escaped, steers as is_harmful};
+use conductor_types::ErrorType;
 
 mod c_door;
 pub mod call_data;

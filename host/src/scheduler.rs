@@ -27,7 +27,6 @@ use self::{
 use crate::{
     board::Board,
     guard::{Shared, Skip},
-    metrics::{DegradedMode, Resource, SkipReason, Tracked},
     plugin::{Ended, LoadError},
     redaction,
     resources::{
@@ -38,6 +37,7 @@ use crate::{
     state::CheckNow,
 };
 use conductor_core::schedule::{Due, Key, Mode, Schedule, Start, next_run, stretch_factor};
+use conductor_types::{DegradedMode, Resource, SkipReason, Tracked};
 
 mod generations;
 mod plan;

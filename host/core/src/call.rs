@@ -5,6 +5,8 @@
 
 use std::time::Duration;
 
+use conductor_types::SkipReason;
+
 use crate::breaker::{Breaker, Outcome, Refused, Ticket, Transition};
 
 #[cfg(all(test, conductor_loom))]
@@ -56,6 +58,16 @@ pub enum Skip {
     Saturated,
     /// The breaker is open, or its trial is under way.
     BreakerOpen,
+}
+
+impl From<Skip> for SkipReason {
+    fn from(skip: Skip) -> Self {
+        match skip {
+            Skip::Overlap | Skip::Stuck(_) => Self::Overlap,
+            Skip::Waiting(_) | Skip::Saturated => Self::Saturated,
+            Skip::BreakerOpen => Self::BreakerOpen,
+        }
+    }
 }
 
 /// The effect of a call's end.

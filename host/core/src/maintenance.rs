@@ -5,9 +5,8 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use conductor_types::Checks;
 use jiff::Timestamp;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
 pub use self::{
     times::{Now, Times},
@@ -35,30 +34,6 @@ pub struct Window {
     pub times: Times,
     /// Who made it.
     pub origin: Origin,
-}
-
-/// What becomes of checks while a window is in force.
-#[derive(
-    Clone, Copy, Debug, Default, Deserialize, Eq, JsonSchema, Ord, PartialEq, PartialOrd, Serialize,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum Checks {
-    /// They go on.
-    #[default]
-    GoOn,
-    /// None is begun by the schedule; each that was due counts as skipped.
-    Pause,
-}
-
-impl Checks {
-    /// Its name in the config and the API.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::GoOn => "go-on",
-            Self::Pause => "pause",
-        }
-    }
 }
 
 /// Who made a window.

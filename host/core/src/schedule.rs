@@ -18,7 +18,7 @@ mod stretch;
 
 // The room's face: callers see one module.
 pub use plan::{Peak, Plan, Planned};
-pub use stretch::{LONGEST_STRETCH, Mode, Priority, next_run, runs_at, stretch_factor};
+pub use stretch::{LONGEST_STRETCH, Mode, next_run, runs_at, stretch_factor};
 
 use crate::stagger::{Ladder, LadderError};
 use ring::{Ring, SlotNumber, Span};

@@ -12,8 +12,8 @@ use super::{
     status::{Coloring, is_bad, rows},
     table,
 };
-use crate::state::PlatformDetail;
 use conductor_core::clock::Clock;
+use conductor_types::views::PlatformDetail;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

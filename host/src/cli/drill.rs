@@ -14,9 +14,11 @@ use std::{
 use clap::ValueEnum;
 use rustix::process::{Resource, Rlimit, setrlimit};
 
+use conductor_types::Isolation;
+
 use super::{CliError, Exit, Output, json, print, program_folder};
 use canary::Canary;
-use case::{Case, Isolation};
+use case::Case;
 use conductor_core::clock::Clock;
 use report::{Report, Row, Verdict};
 use scene::Cast;

@@ -7,8 +7,13 @@ use super::{
     selection::RequiredSelection,
     table,
 };
-use crate::state::{MaintenanceEnd, MaintenanceOrder, WindowView, maintenance_length};
-use conductor_core::maintenance::{Checks, local_time};
+use crate::state::maintenance_length;
+use conductor_core::maintenance::local_time;
+use conductor_types::Checks;
+use conductor_types::{
+    requests::{MaintenanceEnd, MaintenanceOrder},
+    views::WindowView,
+};
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {

@@ -5,11 +5,12 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{CliError, Exit, Global, Output, json, maintenance, print, table};
-use crate::{config::Config, host, state::WindowView};
+use crate::{config::Config, host};
 use conductor_core::{
     clock::Clock,
     schedule::{Key, Planned, Schedule, ScheduleError},
 };
+use conductor_types::views::WindowView;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -11,8 +11,8 @@ use super::{
     CliError,
     client::{Client, Remote},
 };
-use crate::state::PlatformView;
 use conductor_core::pattern::Pattern;
+use conductor_types::views::PlatformView;
 
 /// Platforms by name and label.
 #[derive(Clone, Debug, Default, clap::Args)]

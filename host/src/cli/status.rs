@@ -12,12 +12,13 @@ use super::{
     selection::Selection,
     table,
 };
-use crate::{
-    config::parse_duration,
-    state::{Health, PlatformView, StatusView},
-};
+use crate::config::parse_duration;
 use conductor_core::maintenance::local_time;
 use conductor_library::printable;
+use conductor_types::{
+    Health,
+    views::{PlatformView, StatusView},
+};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -7,6 +7,7 @@ mod plugin_schemas;
 mod properties;
 mod secrets;
 
+use conductor_types::{Isolation, Priority};
 use std::path::Path;
 use std::time::Duration;
 

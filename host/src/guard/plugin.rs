@@ -13,15 +13,16 @@ use std::{
 };
 
 use crate::{
-    metrics::{ErrorType, Isolation, PluginInfo, PluginMetrics, RestartReason},
+    metrics::{PluginInfo, PluginMetrics},
     plugin::{Description, Ended, Failure, LoadError, loader::Confinement},
     resources::workers::Usage,
-    state::{LoadState, PluginView},
+    state::LoadState,
 };
 use conductor_core::breaker::{Breaker, Outcome, Settings, Ticket};
 use conductor_core::locked::Locked;
 use conductor_library::Vetted;
 use conductor_library::printable;
+use conductor_types::{ErrorType, Isolation, RestartReason, views::PluginView};
 
 /// Stands before the generations of one plugin.
 pub struct PluginGuard {

@@ -17,12 +17,10 @@ use super::judging::{Judge, log_failed_creates, reason};
 use crate::{
     board::Board,
     config::{
-        self, BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading,
-        ResourcesConfig,
+        BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading, ResourcesConfig,
     },
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
     judge::Finding,
-    metrics::Isolation,
     plugin::loader::{How, Loader},
     resources::Limits,
     scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Refused, Timing},
@@ -30,6 +28,7 @@ use crate::{
 };
 use conductor_core::breaker;
 use conductor_library::{Catalog, Store, Vetted};
+use conductor_types::Isolation;
 
 /// Makes plans for the scheduler.
 pub(super) struct Assembly {
@@ -298,7 +297,7 @@ impl Assembly {
             name: platform.name.as_str().into(),
             interval: platform.interval,
             timeout: platform.timeout,
-            priority: platform.priority.into(),
+            priority: platform.priority,
             breaker: breaker_settings(&platform.breaker),
             labels: platform.labels.clone(),
         };
@@ -426,10 +425,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) fn how(config: &Config, id: &str) -> How {
     let plugin = config.plugin(id);
     How {
-        isolation: match plugin.isolation {
-            config::Isolation::Process => Isolation::Process,
-            config::Isolation::InProcess => Isolation::InProcess,
-        },
+        isolation: plugin.isolation,
         call_threads: plugin.call_threads as usize,
         limits: plugin.limits,
         allow: plugin.allow,

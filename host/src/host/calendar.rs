@@ -8,6 +8,7 @@
 //! Dates and times of day in a config are those of the wall clock. A window that an operator starts lasts for a length of time of
 //! the host's own clock: setting the wall clock neither ends nor extends it.
 
+use conductor_types::Checks;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -21,14 +22,15 @@ use std::{
 use jiff::{SignedDuration, Timestamp};
 
 use crate::{
-    actor::Actor,
-    board::Board,
-    guard::Shared,
-    state::{MaintenanceEnd, MaintenanceOrder, OrderError, WindowView},
+    actor::Actor, board::Board, guard::Shared, state::OrderError, state::maintenance_length,
 };
 use conductor_core::{
     maintenance::{self, Origin, Scope, Times, Window},
     pattern::Pattern,
+};
+use conductor_types::{
+    requests::{MaintenanceEnd, MaintenanceOrder},
+    views::WindowView,
 };
 
 /// The windows of a running host.
@@ -118,7 +120,7 @@ impl Calendar {
         by: &Actor,
         now: Now,
     ) -> Result<String, OrderError> {
-        let length = order.length().map_err(OrderError::Invalid)?;
+        let length = maintenance_length(&order.length).map_err(OrderError::Invalid)?;
         // It is shown in terminals.
         if order.reason.chars().any(char::is_control) || order.reason.len() > LONGEST_REASON {
             let why = format!("the reason is one line of at most {LONGEST_REASON} bytes");
@@ -370,10 +372,10 @@ fn log_changes(inner: &mut Inner, now: Timestamp) {
     inner.in_force = in_force;
 }
 
-fn fate(checks: maintenance::Checks) -> &'static str {
+fn fate(checks: Checks) -> &'static str {
     match checks {
-        maintenance::Checks::GoOn => "go on",
-        maintenance::Checks::Pause => "are paused",
+        Checks::GoOn => "go on",
+        Checks::Pause => "are paused",
     }
 }
 
@@ -388,7 +390,7 @@ pub(crate) fn view(window: &Window, now: Timestamp) -> WindowView {
         platforms: platforms.map(|pattern| pattern.text().to_owned()).collect(),
         labels: window.scope.labels.clone(),
         times: window.times.describe(),
-        checks: window.checks.name().to_owned(),
+        checks: window.checks.label().to_owned(),
         in_force_until: found.in_force_until.map(maintenance::seconds),
         next_change: found.next_change.map(maintenance::seconds),
     }

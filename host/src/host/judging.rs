@@ -16,7 +16,6 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     config::{self, Config, ConfigError, PlatformConfig, Reading},
     judge::{self, Candidate, Finding, Terms},
-    metrics::ErrorType,
     plugin::{
         LoadError,
         loader::{self, How},
@@ -26,6 +25,7 @@ use crate::{
 };
 use conductor_core::clock::Clock;
 use conductor_library::{Libraries, Vetted};
+use conductor_types::ErrorType;
 
 /// Judges configs, and remembers those that were accepted.
 #[derive(Clone)]

@@ -13,10 +13,11 @@ use crate::{
     caller::{self, Caller, Connection},
     guard::PluginGuard,
     server::{Control, Source},
-    state::{
-        BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
-        PluginDetail, StatusView, WindowView,
-    },
+    state::{CheckNow, OrderError},
+};
+use conductor_types::{
+    requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
+    views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
 
 /// A running host, as an operator deals with it.

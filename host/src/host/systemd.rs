@@ -24,7 +24,7 @@ use std::{
 use sd_notify::NotifyState;
 
 use super::Host;
-use crate::state::Health;
+use conductor_types::Health;
 
 /// Tells systemd how the host is doing, for as long as this is polled.
 pub(super) async fn keep_informed(host: Arc<Host>) {

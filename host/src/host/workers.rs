@@ -15,7 +15,6 @@ use std::{
 use crate::{
     board::Board,
     guard::{PluginGuard, Running},
-    metrics::RestartReason,
     resources::{
         culprits::CpuLoad,
         workers::{Ledger, Measured, Meter},
@@ -23,6 +22,7 @@ use crate::{
     scheduler::{Handle, Renewal},
 };
 use conductor_core::clock::Clock;
+use conductor_types::RestartReason;
 
 /// Watches over the workers, until it is dropped.
 pub(super) struct WorkerWatch {

@@ -11,10 +11,8 @@ use std::{
 use conductor_plugin_api::manifest::ApiVersion;
 
 use super::*;
-use crate::{
-    metrics::ErrorType,
-    plugin::{Call, ConfigSchema, ProbeId, Report},
-};
+use crate::plugin::{Call, ConfigSchema, ProbeId, Report};
+use conductor_types::ErrorType;
 
 type WhenEnded = Box<dyn FnOnce(Ended) + Send>;
 

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::histogram::Histogram;
-use super::labels::{Resource, Tracked};
 use super::{PlatformMetrics, PluginMetrics, Shared};
+use conductor_types::{Resource, Tracked};
 
 /// Every metric of the host, in the order they are shown.
 pub static FAMILIES: [Family; 26] = [

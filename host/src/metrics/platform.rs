@@ -5,7 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use super::histogram::{Bounds, Histogram, bounds_in_ms};
-use super::labels::{BreakerState, Counts, ErrorType, SkipReason, Status};
+use super::labels::Counts;
+use conductor_types::{
+    BreakerState, ErrorType, SkipReason, Status,
+    limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS},
+};
 
 /// What became of a check that ran: what the report says, or why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -318,12 +322,6 @@ struct Measurement {
 
 /// The original's bounds 0.1, 0.5, 1, 2 and 5 s, and finer ones for local checks.
 const DURATION_BOUNDS: Bounds = bounds_in_ms([1, 10, 50, 100, 250, 500, 1000, 2000, 5000]);
-
-/// How many names of measurements one platform may use in its life.
-pub const MEASUREMENTS: usize = 64;
-
-/// How long the name of a measurement may be.
-pub const MEASUREMENT_NAME_BYTES: usize = 128;
 
 /// The state of a platform that nothing current is known of.
 const UNKNOWN: u8 = 3;

@@ -2,7 +2,8 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::labels::{Counts, Isolation, RestartReason};
+use super::labels::Counts;
+use conductor_types::{Isolation, RestartReason};
 
 /// What is known of a plugin's current generation.
 #[derive(Clone, Debug, PartialEq, Eq)]

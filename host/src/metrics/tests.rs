@@ -1,4 +1,5 @@
 //! What is counted, what is shown, and what is left out.
+use conductor_types::{BreakerState, ErrorType, Isolation, RestartReason, SkipReason, Status};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;

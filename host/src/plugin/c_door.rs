@@ -31,8 +31,8 @@ use super::{
     door, irregular,
     rust_door::{chain, one_line, open_now},
 };
-use crate::metrics::ErrorType;
 use conductor_library::printable;
+use conductor_types::ErrorType;
 
 mod calls;
 mod config;

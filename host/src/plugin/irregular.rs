@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{CUT, MAX_MEASUREMENTS, MAX_MESSAGE, Report, is_harmful};
-use crate::metrics::{MEASUREMENT_NAME_BYTES, MEASUREMENTS};
+use conductor_types::limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS};
 
 /// Has this process keep what is irregular about the reports it takes; until then, nobody looks.
 pub(crate) fn observe() {

@@ -12,10 +12,10 @@ use super::{
     sandbox::{Limits, Openings, Policy, capabilities},
     worker::{self, Worker},
 };
-use crate::metrics::{ErrorType, Isolation};
 use conductor_core::clock::Clock;
 use conductor_library::printable;
 use conductor_library::{Catalog, Hash, Language, Vetted};
+use conductor_types::{ErrorType, Isolation};
 
 /// Finds plugins in the catalog and loads them.
 #[derive(Clone, Debug)]

@@ -20,9 +20,9 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use super::record::{Record, Remains, Suspect};
-use crate::metrics::Isolation;
 use conductor_library::Store;
 use conductor_library::file_reader;
+use conductor_types::Isolation;
 
 /// The quarantine of one state folder.
 #[derive(Clone, Debug)]

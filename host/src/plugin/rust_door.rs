@@ -33,8 +33,8 @@ use super::{
     call_data::{self, Begun, CallData},
     door, irregular, layout, set_message,
 };
-use crate::metrics::ErrorType;
 use conductor_library::printable;
+use conductor_types::ErrorType;
 
 #[cfg(target_os = "linux")]
 pub(crate) mod newer;

@@ -27,10 +27,10 @@ use super::{
     rust_door, sandbox,
     threads::STACK_SIZE,
 };
-use crate::metrics::ErrorType;
 use conductor_core::clock::Clock;
 use conductor_library::Vetted;
 use conductor_library::printable;
+use conductor_types::ErrorType;
 
 mod calls;
 mod child;

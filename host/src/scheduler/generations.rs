@@ -21,10 +21,10 @@ use super::{
 };
 use crate::{
     guard::{Birth, PlatformGuard, Progress},
-    metrics::{ErrorType, RestartReason},
     plugin::{LoadError, ProbeId, loader::Instead},
 };
 use conductor_core::schedule::Mode;
+use conductor_types::{ErrorType, RestartReason};
 
 impl Driver {
     /// Starts all plugins side by side, and waits a while for them; says whether the host is still wanted.

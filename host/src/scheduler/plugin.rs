@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 use super::{LoadJob, proof::Proof};
 use crate::{
     guard::{Birth, PlatformGuard, PluginGuard, Running},
-    metrics::{Isolation, RestartReason},
     plugin::{Call, Ended, LoadedPlugin, ProbeId},
 };
 use conductor_library::Hash;
+use conductor_types::{Isolation, RestartReason};
 
 /// One plugin, as the driver knows it.
 pub(super) struct Plugin {

@@ -15,10 +15,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    metrics::ErrorType,
-    plugin::{Call, Caller, Failure, ProbeId, Report, Waiting},
-};
+use crate::plugin::{Call, Caller, Failure, ProbeId, Report, Waiting};
+use conductor_types::ErrorType;
 
 /// The checks of one proof.
 pub(super) struct Proof(Mutex<Checks>);

@@ -8,10 +8,8 @@ use super::{
     generations::load_error,
     plugin::{Loading, Next, Proving},
 };
-use crate::{
-    metrics::{Isolation, RestartReason},
-    plugin::{Ended, LoadedPlugin},
-};
+use crate::plugin::{Ended, LoadedPlugin};
+use conductor_types::{Isolation, RestartReason};
 
 impl Driver {
     /// A generation ended without having been asked to; its calls have ended as failures by now.

@@ -5,11 +5,11 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     board::Board,
     guard::{PlatformGuard, PluginGuard, Running, Shared},
-    metrics::RestartReason,
     plugin::{Ended, LoadError, LoadedPlugin, loader::Instead},
     resources::Limits,
 };
 use conductor_library::Vetted;
+use conductor_types::RestartReason;
 
 /// What the scheduler is to look after.
 pub struct Setup {

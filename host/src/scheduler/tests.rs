@@ -8,18 +8,14 @@ use super::*;
 use crate::{
     actor::Actor,
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running},
-    metrics::{ErrorType, FAMILIES, Isolation, Metrics, RestartReason, Value},
+    metrics::{FAMILIES, Metrics, Value},
     plugin::{Call, ConfigSchema, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report},
-    state::BreakerOrder,
     tail::Tail,
 };
-use conductor_core::{
-    breaker::Settings,
-    clock::Clock,
-    maintenance::{Checks, InForce},
-    schedule::Priority,
-};
+use conductor_core::{breaker::Settings, clock::Clock, maintenance::InForce};
 use conductor_library::{Catalog, Policy, Vetted};
+use conductor_types::{Checks, Priority, RestartReason};
+use conductor_types::{ErrorType, Isolation, requests::BreakerOrder};
 
 /// One generation that is played.
 #[derive(Default)]

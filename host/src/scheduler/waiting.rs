@@ -4,10 +4,8 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Driver, plugin::Held};
-use crate::{
-    metrics::{ErrorType, SkipReason},
-    plugin::{Call, Failure},
-};
+use crate::plugin::{Call, Failure};
+use conductor_types::{ErrorType, SkipReason};
 
 impl Driver {
     /// A check waits for the plugin's next generation, if one is or can be on its way; else it fails for what keeps it.

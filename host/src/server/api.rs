@@ -24,10 +24,8 @@ use super::{
     routes::{Shown, busy},
     surface::{Control, Source},
 };
-use crate::{
-    actor::Actor,
-    state::{BreakerOrder, OrderError},
-};
+use crate::{actor::Actor, state::OrderError};
+use conductor_types::requests::BreakerOrder;
 
 pub(super) fn routes() -> axum::Router<Shown> {
     axum::Router::new()

@@ -11,9 +11,9 @@ use tokio::task::JoinError;
 
 use crate::{
     actor::Actor,
-    metrics::SkipReason,
-    state::{BreakerOrder, CheckNow, OrderError},
+    state::{CheckNow, OrderError},
 };
+use conductor_types::{SkipReason, requests::BreakerOrder};
 
 /// Refuses a request that a page of another origin sent.
 #[expect(

@@ -10,9 +10,9 @@ use axum::{
 use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Map, Value, json};
 
-use crate::state::{
-    HostView, MaintenanceEnd, MaintenanceOrder, PlatformDetail, PlatformView, PluginDetail,
-    StatusView, WindowView,
+use conductor_types::{
+    requests::{MaintenanceEnd, MaintenanceOrder},
+    views::{HostView, PlatformDetail, PlatformView, PluginDetail, StatusView, WindowView},
 };
 
 pub(super) async fn serve() -> Response {

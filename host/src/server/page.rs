@@ -30,7 +30,7 @@ mod times;
 mod wanted;
 
 use super::{api, events::Kind, routes::Shown, surface::Source};
-use crate::state::{BreakerOrder, StatusView};
+use conductor_types::{requests::BreakerOrder, views::StatusView};
 pub(super) use host::HostNews;
 pub(super) use row::key;
 use wanted::Wanted;

@@ -6,10 +6,11 @@ use crate::{
     actor::Actor,
     caller::Connection,
     metrics::Metrics,
-    state::{
-        BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
-        PluginDetail, StatusView, WindowView,
-    },
+    state::{CheckNow, OrderError},
+};
+use conductor_types::{
+    requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
+    views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
 
 /// What the server shows, given by the rooms that know.

@@ -11,10 +11,11 @@ use super::*;
 use crate::{
     actor::Actor,
     metrics::Metrics,
-    state::{
-        BreakerOrder, CheckNow, MaintenanceEnd, MaintenanceOrder, OrderError, PlatformDetail,
-        PluginDetail, StatusView, WindowView,
-    },
+    state::{CheckNow, OrderError},
+};
+use conductor_types::{
+    requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
+    views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
 
 mod control;

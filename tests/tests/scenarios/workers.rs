@@ -9,16 +9,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conductor::{
-    metrics::ErrorType,
-    plugin::{
-        Call, Caller, Ended, Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report,
-        Waiting,
-        worker::{Settings, Worker, use_program},
-    },
+use conductor::plugin::{
+    Call, Caller, Ended, Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report,
+    Waiting,
+    worker::{Settings, Worker, use_program},
 };
 use conductor_core::clock::Clock;
 use conductor_library::{Catalog, Policy, Vetted};
+use conductor_types::ErrorType;
 use tempfile::TempDir;
 
 use crate::harness::{PATIENCE, artifacts, library};

@@ -2,17 +2,7 @@
 
 use std::time::Duration;
 
-/// How much an operator cares about a platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub enum Priority {
-    /// Checked at every slot, whatever the state of the machine.
-    Critical,
-    /// Checked less often while the machine is short of something.
-    #[default]
-    Normal,
-    /// Checked rarely in degraded mode, and close to never in critical mode.
-    Low,
-}
+use conductor_types::Priority;
 
 /// The state of the machine the host runs on, from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
@@ -24,17 +14,6 @@ pub enum Mode {
     Degraded,
     /// Nearly out of memory: checks are stretched more, and low priority is paused.
     Critical,
-}
-
-impl Priority {
-    /// Its name in the config and in the JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Critical => "critical",
-            Self::Normal => "normal",
-            Self::Low => "low",
-        }
-    }
 }
 
 impl Mode {

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use conductor_types::Isolation;
+
 use super::{catalogue::FAULTS, library::Patch, seen::Seen};
 
 /// A way to go wrong, and what a host must make of it.
@@ -96,13 +98,6 @@ pub(super) enum InProcess {
     Contained,
     /// There is no point in it, for this reason.
     Skipped(&'static str),
-}
-
-/// Where the plugin runs that goes wrong.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Isolation {
-    Process,
-    InProcess,
 }
 
 /// One row of the drill.
@@ -259,15 +254,6 @@ impl fmt::Display for Stage {
             Self::Drop => "drop",
             Self::Protocol => "protocol",
             Self::Host => "host",
-        })
-    }
-}
-
-impl fmt::Display for Isolation {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
-            Self::Process => "process",
-            Self::InProcess => "in-process",
         })
     }
 }

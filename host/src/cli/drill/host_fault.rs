@@ -7,8 +7,10 @@ use rustix::{
     process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit},
 };
 
+use conductor_types::Isolation;
+
 use super::{
-    case::{Case, Deed, HostFault, Isolation},
+    case::{Case, Deed, HostFault},
     leftovers::first_free_descriptor,
     scene::{self, Cast, Scene},
     trial::Short,

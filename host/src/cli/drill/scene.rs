@@ -15,9 +15,11 @@ use std::{
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
+use conductor_types::Isolation;
+
 use super::{
     account,
-    case::{BYSTANDERS, Case, Deed, Isolation, PLUGIN, SINNER, TWIN},
+    case::{BYSTANDERS, Case, Deed, PLUGIN, SINNER, TWIN},
     leftovers::Leftovers,
     seen::Seen,
 };

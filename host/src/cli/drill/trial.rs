@@ -2,10 +2,12 @@
 
 use std::{thread, time::Duration};
 
+use conductor_types::Isolation;
+
 use super::{
     account,
     canary::Canary,
-    case::{BYSTANDERS, Case, Deed, HostFault, Isolation, PLUGIN, Response, SINNER, TWIN},
+    case::{BYSTANDERS, Case, Deed, HostFault, PLUGIN, Response, SINNER, TWIN},
     host_fault::{Strike, Unable},
     leftovers::libraries_in,
     report::{Row, Verdict},

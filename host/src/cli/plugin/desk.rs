@@ -9,11 +9,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    metrics::ErrorType,
-    plugin::{Call, Caller, Failure, LoadedPlugin, ProbeId, Report, Waiting},
-};
+use crate::plugin::{Call, Caller, Failure, LoadedPlugin, ProbeId, Report, Waiting};
 use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
 
 /// The calls of a command into one plugin.
 pub(super) struct Desk {

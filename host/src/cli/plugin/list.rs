@@ -13,11 +13,11 @@ use crate::{
     },
     host,
     plugin::LoadError,
-    state::{PluginView, StatusView},
 };
 use conductor_core::clock::Clock;
 use conductor_library::Vetted;
 use conductor_library::printable;
+use conductor_types::views::{PluginView, StatusView};
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {

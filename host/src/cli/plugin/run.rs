@@ -14,7 +14,6 @@ use crate::{
     config::InlineConfig,
     host,
     judge::{self, Candidate, Finding, Terms},
-    metrics::{ErrorType, Isolation, MEASUREMENTS},
     plugin::{
         Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report, irregular,
         loader::{self, How},
@@ -26,6 +25,7 @@ use crate::{
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::{Policy, Store, Vetted};
+use conductor_types::{ErrorType, Isolation, limits::MEASUREMENTS};
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]

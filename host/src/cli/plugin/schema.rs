@@ -11,7 +11,6 @@ use serde_json::Value;
 use crate::{
     cli::{CliError, Exit, Global, Output, print},
     host,
-    metrics::Isolation,
     plugin::{
         Description, LoadedPlugin as _,
         config_keys::{ConfigKey, ConfigKeys},
@@ -23,6 +22,7 @@ use crate::{
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::{Policy, Store};
+use conductor_types::Isolation;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {

@@ -6,7 +6,7 @@ use super::{
     rows::Sort,
     state::{Ask, Command, Order, Prompt, State, What},
 };
-use crate::state::BreakerOrder;
+use conductor_types::requests::BreakerOrder;
 
 /// A key was pressed.
 pub(super) fn pressed(state: &mut State, key: KeyEvent) -> Option<Command> {

@@ -8,14 +8,12 @@ use std::{
 };
 
 use super::state::{Ask, Event, Order};
-use crate::{
-    cli::{
-        CliError,
-        client::{Client, platform_path},
-    },
-    state::{PlatformDetail, StatusView},
+use crate::cli::{
+    CliError,
+    client::{Client, platform_path},
 };
 use conductor_core::clock::Clock;
+use conductor_types::views::{PlatformDetail, StatusView};
 
 /// The thread that asks the host.
 pub(super) struct Link {

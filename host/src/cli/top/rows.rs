@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use crate::state::{Health, PlatformView};
+use conductor_types::{Health, views::PlatformView};
 
 /// The order of the list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]

@@ -9,7 +9,10 @@ use super::{
     keys,
     rows::{Filter, Sort, listed},
 };
-use crate::state::{BreakerOrder, PlatformDetail, PlatformView, StatusView};
+use conductor_types::{
+    requests::BreakerOrder,
+    views::{PlatformDetail, PlatformView, StatusView},
+};
 
 /// What is known and shown.
 pub(super) struct State {

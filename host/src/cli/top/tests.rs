@@ -16,7 +16,7 @@ use super::{
     state::{Ask, Command, Event, Order, Prompt, State, What},
     view,
 };
-use crate::state::BreakerOrder;
+use conductor_types::requests::BreakerOrder;
 
 /// A host with these platforms, of which a test says what matters to it: name, status and more.
 fn host(platforms: &[(&str, &str, Value)]) -> Event {

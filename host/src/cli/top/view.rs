@@ -9,7 +9,7 @@ use ratatui::{
 };
 
 use super::state::{Prompt, State};
-use crate::state::Health;
+use conductor_types::Health;
 
 mod detail;
 mod help;

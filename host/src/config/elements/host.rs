@@ -9,9 +9,9 @@ use serde::Deserialize;
 use super::check::Check;
 use super::duration::{self, LONGEST, SHORTEST, given};
 use super::limits;
-use super::plugin::Isolation;
 use crate::plugin::sandbox::Limits;
 use conductor_library::{default_folders, program_folder};
+use conductor_types::Isolation;
 
 /// How the host itself behaves.
 #[derive(Clone, Debug, PartialEq)]

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use conductor_types::Checks;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -53,17 +54,6 @@ pub(in crate::config) struct Written {
     reason: String,
 }
 
-/// What becomes of checks, as it is written.
-#[derive(Clone, Copy, Default, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-enum Checks {
-    /// They go on.
-    #[default]
-    GoOn,
-    /// None is begun by the schedule.
-    Pause,
-}
-
 impl Written {
     /// The window, unless its times are wrong, which is told.
     pub(super) fn resolve(
@@ -77,10 +67,7 @@ impl Written {
         Some(Window {
             name: name.into(),
             reason: self.reason.into(),
-            checks: match self.checks {
-                Checks::GoOn => maintenance::Checks::GoOn,
-                Checks::Pause => maintenance::Checks::Pause,
-            },
+            checks: self.checks,
             scope: Scope {
                 platforms: self
                     .platforms

@@ -1,5 +1,6 @@
 //! `[platform.<name>]`: one watched thing.
 
+use conductor_types::Priority;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::time::Duration;
@@ -48,29 +49,6 @@ impl fmt::Debug for PlatformConfig {
             .field("plugin", &self.plugin)
             .field("location", &self.location)
             .finish_non_exhaustive()
-    }
-}
-
-/// How important a platform's checks are when the machine is short of resources.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Priority {
-    /// Never stretched or left out.
-    Critical,
-    /// Stretched when the machine is degraded.
-    #[default]
-    Normal,
-    /// Stretched most, and paused when the machine is critical.
-    Low,
-}
-
-impl From<Priority> for conductor_core::schedule::Priority {
-    fn from(priority: Priority) -> Self {
-        match priority {
-            Priority::Critical => Self::Critical,
-            Priority::Normal => Self::Normal,
-            Priority::Low => Self::Low,
-        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! `[plugin.<id>]`: settings for one plugin.
 
 use conductor_plugin_api::manifest::Need;
+use conductor_types::Isolation;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -25,17 +26,6 @@ pub struct PluginConfig {
     pub allow: Option<Vec<Need>>,
     /// `allow` closes UDP and name lookups to it, which are open to every other plugin.
     pub no_udp: bool,
-}
-
-/// Where a plugin runs.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Isolation {
-    /// In a process of its own, which it can bring down alone.
-    #[default]
-    Process,
-    /// In the host's process: only for a plugin that is trusted fully.
-    InProcess,
 }
 
 /// `[plugin.<id>]`, as it is written.

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use super::*;
-use conductor_core::maintenance::Checks;
+use conductor_types::Checks;
 
 /// A file with two platforms and a window of these lines.
 fn file(lines: &str) -> String {

@@ -8,8 +8,9 @@ use crate::{
     metrics::Metrics,
     tail::Tail,
 };
-use conductor_core::{breaker::Settings, clock::Clock, schedule::Priority};
+use conductor_core::{breaker::Settings, clock::Clock};
 use conductor_library::{Catalog, Policy};
+use conductor_types::{Checks, Priority};
 
 /// A calendar over one platform, `shop`.
 struct Scene {
@@ -72,7 +73,7 @@ fn order(many: usize, length: &str) -> MaintenanceOrder {
         labels: BTreeMap::new(),
         length: length.to_owned(),
         reason: String::new(),
-        checks: maintenance::Checks::Pause,
+        checks: Checks::Pause,
     }
 }
 
@@ -113,7 +114,7 @@ fn a_date_in_the_config_goes_by_the_wall_clock() {
     let window = Window {
         name: "later".into(),
         reason: "".into(),
-        checks: maintenance::Checks::Pause,
+        checks: Checks::Pause,
         scope: Scope::default(),
         times: Times::once(date(12.0 * HOUR), date(48.0 * HOUR)).unwrap(),
         origin: Origin::Config,

@@ -18,14 +18,12 @@ use std::{
 use conductor_plugin_api::{abi::AbiFailureKind, c};
 
 use super::config::Config;
-use crate::{
-    metrics::ErrorType,
-    plugin::{
-        Failure, MAX_MEASUREMENTS, Report,
-        call_data::{self, Begun, CallData},
-        irregular,
-    },
+use crate::plugin::{
+    Failure, MAX_MEASUREMENTS, Report,
+    call_data::{self, Begun, CallData},
+    irregular,
 };
+use conductor_types::ErrorType;
 
 /// What a plugin calls a call by; 0 is none.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

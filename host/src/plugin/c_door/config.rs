@@ -8,7 +8,8 @@ use std::{
 
 use serde_json::Value;
 
-use crate::{metrics::ErrorType, plugin::Failure};
+use crate::plugin::Failure;
+use conductor_types::ErrorType;
 
 /// A platform's `config` table, and the texts of it that were asked for.
 pub(super) struct Config {

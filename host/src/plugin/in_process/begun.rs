@@ -6,11 +6,9 @@ use std::sync::{
 };
 
 use super::{Job, probes::Cell};
-use crate::{
-    metrics::ErrorType,
-    plugin::{Call, Failure, Report, call_data::Begun, threads::Threads},
-};
+use crate::plugin::{Call, Failure, Report, call_data::Begun, threads::Threads};
 use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
 
 /// How many calls are under way that somebody waits for.
 pub(super) type InFlight = AtomicUsize;

@@ -12,14 +12,12 @@ use std::{
 use conductor_plugin_api::manifest::ApiVersion;
 
 use super::*;
-use crate::{
-    metrics::ErrorType,
-    plugin::{
-        Caller, ConfigSchema, Failure, Waiting,
-        call_data::{self, Begun, CallData},
-        door::Probe,
-    },
+use crate::plugin::{
+    Caller, ConfigSchema, Failure, Waiting,
+    call_data::{self, Begun, CallData},
+    door::Probe,
 };
+use conductor_types::ErrorType;
 
 /// What a played probe does when a check of its is begun.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

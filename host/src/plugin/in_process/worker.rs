@@ -11,7 +11,6 @@ use super::{
     probes::{Cell, Probes},
 };
 use crate::{
-    metrics::ErrorType,
     plugin::{
         Call, Failure, Report, Trial, Waiting,
         call_data::{self, Begun, CallData},
@@ -22,6 +21,7 @@ use crate::{
     schema::CompiledSchema,
 };
 use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
 
 use serde_json::Value;
 

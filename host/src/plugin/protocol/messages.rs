@@ -153,7 +153,7 @@ pub enum FromWorker<S> {
     },
     /// The first message where it did not; the worker leaves.
     Refused {
-        /// The place of the error type in [`ErrorType::ALL`](crate::metrics::ErrorType::ALL).
+        /// The place of the error type in [`ErrorType::ALL`](conductor_types::ErrorType::ALL).
         kind: u8,
         /// One line.
         message: S,
@@ -209,7 +209,7 @@ pub struct Found<S> {
 /// Why a check could not report.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Failed<S> {
-    /// The place of the error type in [`ErrorType::ALL`](crate::metrics::ErrorType::ALL).
+    /// The place of the error type in [`ErrorType::ALL`](conductor_types::ErrorType::ALL).
     pub kind: u8,
     /// What went wrong.
     pub message: S,

@@ -31,7 +31,6 @@ use signal_hook::low_level::exit;
 use self::{forward::LogSender, outlet::Outlet, pending::Pending};
 use super::socket::{Received, receive_now};
 use crate::{
-    metrics::ErrorType,
     plugin::{
         Call, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec,
         in_process::InProcess,
@@ -46,6 +45,7 @@ use crate::{
     schema::CompiledSchema,
 };
 use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
 
 mod forward;
 mod outlet;

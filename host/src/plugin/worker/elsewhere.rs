@@ -3,9 +3,9 @@
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use super::{Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec, sandbox};
-use crate::metrics::ErrorType;
 use conductor_core::clock::Clock;
 use conductor_library::Vetted;
+use conductor_types::ErrorType;
 
 /// How a worker is to be run.
 #[derive(Clone, Debug)]

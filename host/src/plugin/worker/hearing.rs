@@ -11,7 +11,6 @@ use super::{
     limiter::{Dropped, Limiter},
 };
 use crate::{
-    metrics::ErrorType,
     plugin::{
         ConfigSchema, Failure, LoadError, Report,
         protocol::messages::{Answer, Failed, Found, FromWorker},
@@ -19,6 +18,7 @@ use crate::{
     },
     schema::{MAX_VIOLATIONS, Violation},
 };
+use conductor_types::ErrorType;
 
 /// Hears out one worker.
 pub(super) struct Hearing {

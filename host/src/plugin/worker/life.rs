@@ -17,14 +17,12 @@ use super::{
     socket::{Received, receive_now},
     watch::Watch,
 };
-use crate::{
-    metrics::ErrorType,
-    plugin::{
-        Ended, LoadError,
-        protocol::{self, Decoder},
-    },
+use crate::plugin::{
+    Ended, LoadError,
+    protocol::{self, Decoder},
 };
 use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
 
 /// All that has to be waited for.
 pub(super) struct Life {

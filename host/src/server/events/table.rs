@@ -10,13 +10,11 @@ use std::{
 use axum::body::Bytes;
 use serde::Serialize;
 
-use crate::{
-    server::{
-        budget::Budget,
-        page::{HostNews, key},
-    },
-    state::{HostView, PlatformView, StatusView},
+use crate::server::{
+    budget::Budget,
+    page::{HostNews, key},
 };
+use conductor_types::views::{HostView, PlatformView, StatusView};
 
 /// What there is to tell, for clients that know different parts of it.
 #[derive(Default)]

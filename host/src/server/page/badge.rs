@@ -3,7 +3,7 @@
 use askama::Template;
 
 use super::row::{STALE, rank};
-use crate::state::PlatformView;
+use conductor_types::views::PlatformView;
 
 /// Two boxes: the name, and the word on its colour.
 #[derive(Template)]

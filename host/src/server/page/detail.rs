@@ -8,7 +8,7 @@ use super::{
     row::Row,
     times::{Moment, span, took},
 };
-use crate::state::PastView;
+use conductor_types::views::PastView;
 
 /// A platform with its last checks, its log, and what an operator may do about it.
 #[derive(Template)]

@@ -8,7 +8,7 @@ use super::{
     times::{Moment, span},
     wanted::Show,
 };
-use crate::state::{PlatformView, PluginView, StatusView};
+use conductor_types::views::{PlatformView, PluginView, StatusView};
 
 /// The top of each page: the host's own troubles, and how it is doing.
 #[derive(Template)]

@@ -10,7 +10,7 @@ use super::{
     row::{Row, key, rank},
     wanted::{Show, Wanted},
 };
-use crate::state::PlatformView;
+use conductor_types::views::PlatformView;
 
 /// The page with the list.
 #[derive(Template)]
@@ -152,8 +152,8 @@ fn row(source: &dyn Source, view: &PlatformView, now: f64) -> Row {
 /// The log is shown of those only where something seems to be wrong: the others' would be most of the page.
 fn row_of(
     view: &PlatformView,
-    history: &[crate::state::PastView],
-    log: &[crate::state::LineView],
+    history: &[conductor_types::views::PastView],
+    log: &[conductor_types::views::LineView],
     now: f64,
 ) -> Row {
     let lines = if rank(view) <= Show::Troubled.last_rank() {

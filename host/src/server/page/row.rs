@@ -4,7 +4,10 @@ use super::{
     spark::Spark,
     times::{Moment, took},
 };
-use crate::state::{BreakerView, Health, LineView, PastView, PlatformView};
+use conductor_types::{
+    Health,
+    views::{BreakerView, LineView, PastView, PlatformView},
+};
 
 /// What a row says of a platform.
 pub(super) struct Row {

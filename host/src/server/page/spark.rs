@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::times::took;
-use crate::state::{Health, PastView};
+use conductor_types::{Health, views::PastView};
 
 /// The picture, 120 wide and 20 high, the latest check at the right.
 pub(super) struct Spark {

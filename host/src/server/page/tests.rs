@@ -9,7 +9,7 @@ use super::{
     wanted::Wanted,
     *,
 };
-use crate::state::{PastView, PlatformDetail, PlatformView, PluginDetail, WindowView};
+use conductor_types::views::{PastView, PlatformDetail, PlatformView, PluginDetail, WindowView};
 
 #[test]
 fn a_small_page() {
@@ -214,7 +214,7 @@ fn a_spark_shows_the_latest_at_the_right_and_the_bad_ones_apart() {
         duration,
         status,
     };
-    use crate::state::Health::{Degraded, Failing, Healthy};
+    use conductor_types::Health::{Degraded, Failing, Healthy};
     assert!(Spark::of(&[]).is_none());
     let latest_first = [
         past(0.004, Failing),

@@ -1,6 +1,6 @@
 //! Which platforms a page is asked to show: what stands behind the `?` of its address.
 
-use crate::state::PlatformView;
+use conductor_types::views::PlatformView;
 
 /// Which platforms are wanted, and how.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]

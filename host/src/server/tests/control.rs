@@ -1,7 +1,8 @@
 //! What clients may ask the host to do: who may, and what they are told.
 
 use super::*;
-use crate::metrics::SkipReason;
+use crate::state::maintenance_length;
+use conductor_types::SkipReason;
 
 #[test]
 fn a_reload_is_answered_with_what_became_of_it() {
@@ -330,7 +331,7 @@ pub(super) fn reloading(
             order: &MaintenanceOrder,
             _: &Actor,
         ) -> Result<String, OrderError> {
-            order.length().map_err(OrderError::Invalid)?;
+            maintenance_length(&order.length).map_err(OrderError::Invalid)?;
             match &*order.platforms[0] {
                 "shop" => Ok("started".to_owned()),
                 other => Err(OrderError::NoSuchPlatform(other.to_owned())),

@@ -5,7 +5,6 @@ use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 use super::compare::Facts;
 use crate::{
     cli::{Exit, plugin::desk::Desk},
-    metrics::Isolation,
     plugin::{
         ProbeSpec,
         loader::{self, How},
@@ -16,6 +15,7 @@ use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::printable;
 use conductor_library::{Policy, Store};
+use conductor_types::Isolation;
 
 /// Why a library could not be looked at, and how the command ends for it.
 pub(super) struct Obstacle {

@@ -13,9 +13,9 @@ use super::{
 };
 use crate::{
     cli::plugin::desk::{Desk, End},
-    metrics::ErrorType,
     plugin::{Failure, ProbeId, Report, irregular},
 };
+use conductor_types::ErrorType;
 
 /// A loaded plugin with a config that creates probes.
 pub(super) struct Bench {

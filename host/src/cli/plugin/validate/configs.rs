@@ -9,10 +9,10 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    metrics::ErrorType,
     plugin::{Failure, door::Door, irregular},
     redaction,
 };
+use conductor_types::ErrorType;
 
 /// The configs to try: the validator's, or what the examples and defaults of the plugin's schema come to.
 pub(super) fn candidates(subject: &Subject, door: &dyn Door) -> Vec<Value> {

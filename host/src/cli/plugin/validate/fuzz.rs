@@ -9,7 +9,7 @@ use super::{
     subject::{Subject, go_on, told},
     verdict::Verdict,
 };
-use crate::metrics::ErrorType;
+use conductor_types::ErrorType;
 
 fn fuzz(subject: &Subject) -> Verdict {
     let door = go_on!(subject.door());

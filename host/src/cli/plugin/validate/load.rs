@@ -11,10 +11,10 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    metrics::ErrorType,
     plugin::{LoadError, open_only},
     schema::CompiledSchema,
 };
+use conductor_types::ErrorType;
 
 fn opens(subject: &Subject) -> Verdict {
     subject.doing("opening it");

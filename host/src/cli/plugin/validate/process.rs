@@ -25,7 +25,6 @@ use super::{
     verdict::{Status, Verdict},
 };
 use crate::{
-    metrics::Isolation,
     plugin::{
         LoadedPlugin as _,
         loader::{self, How as HowToLoad},
@@ -39,6 +38,7 @@ use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::printable;
 use conductor_library::{Language, Policy, Store, Vetted};
+use conductor_types::Isolation;
 
 /// Where a file's tests run: a vetted private copy, and a second one under another path.
 pub(super) struct Scene {

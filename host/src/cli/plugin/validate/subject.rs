@@ -19,7 +19,6 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    metrics::ErrorType,
     plugin::{
         Failure, LoadError, ProbeSpec,
         call_data::CallData,
@@ -31,6 +30,7 @@ use crate::{
     schema::CompiledSchema,
 };
 use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
 
 /// A library under test.
 pub(super) struct Subject {

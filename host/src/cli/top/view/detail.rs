@@ -11,11 +11,9 @@ use ratatui::{
 };
 
 use super::{style_of, words};
-use crate::{
-    cli::top::state::State,
-    state::{PastView, PlatformDetail, PlatformView},
-};
+use crate::cli::top::state::State;
 use conductor_core::maintenance;
+use conductor_types::views::{PastView, PlatformDetail, PlatformView};
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let Some(platform) = state.selected() else {

@@ -9,10 +9,8 @@ use ratatui::{
 };
 
 use super::{style_of, words};
-use crate::{
-    cli::top::{rows::Sort, state::State},
-    state::PlatformView,
-};
+use crate::cli::top::{rows::Sort, state::State};
+use conductor_types::views::PlatformView;
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
     if state.rows.is_empty() {

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use crate::{
-    cli::top::state::{Gone, State},
-    state::{BreakerView, Health, PlatformView},
+use crate::cli::top::state::{Gone, State};
+use conductor_types::{
+    Health,
+    views::{BreakerView, PlatformView},
 };
 
 /// A status by its shape, for whoever sees no colours.

@@ -13,7 +13,6 @@ use std::{
 
 use super::{super::socket::send_all, TICK, leave};
 use crate::{
-    metrics::ErrorType,
     plugin::protocol::{
         self, Encoder, Unsent,
         messages::{Answer, Failed, FromWorker},
@@ -21,6 +20,7 @@ use crate::{
     schema::Violation,
 };
 use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
 
 /// A worker's way to its host.
 pub(super) struct Outlet {

@@ -8,13 +8,11 @@ use std::{
 use conductor_plugin_api::Status;
 
 use super::outlet::Outlet;
-use crate::{
-    metrics::ErrorType,
-    plugin::{
-        Caller, Failure, Report, Waiting,
-        protocol::messages::{Answer, Failed, Found, nanos},
-    },
+use crate::plugin::{
+    Caller, Failure, Report, Waiting,
+    protocol::messages::{Answer, Failed, Found, nanos},
 };
+use conductor_types::ErrorType;
 
 /// A call that the host waits for.
 pub(super) struct Pending {
