@@ -29,7 +29,6 @@ pub mod protocol;
 pub mod quarantine;
 pub mod record;
 mod rust_door;
-pub mod sandbox;
 mod threads;
 #[cfg(unix)]
 pub mod worker;

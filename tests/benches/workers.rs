@@ -26,11 +26,11 @@ use std::{
 use conductor::plugin::{
     Call, Caller, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report, Waiting,
     in_process::InProcess,
-    sandbox,
     worker::{Settings, Worker, use_program},
 };
 use conductor_core::clock::Clock;
 use conductor_library::{Catalog, Policy, Vetted};
+use conductor_sandbox as sandbox;
 
 use machine::{Used, children, memory};
 

@@ -8,10 +8,10 @@ use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_
 use crate::{
     config::{Config, OwnAddress, PlatformConfig, Reading},
     host::{self, Doors},
-    plugin::sandbox,
     server::{ExternalUrl, ListenAddress, Security},
     tail::Tail,
 };
+use conductor_sandbox as sandbox;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

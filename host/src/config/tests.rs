@@ -15,7 +15,8 @@ use conductor_plugin_api::manifest::Need;
 use serde_json::Value;
 
 use super::*;
-use crate::{plugin::sandbox::Limits, schema::CompiledSchema};
+use crate::schema::CompiledSchema;
+use conductor_sandbox::Limits;
 
 /// The smallest file that is complete: `more` and one platform.
 fn with_platform(more: &str) -> String {

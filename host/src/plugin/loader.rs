@@ -9,12 +9,12 @@ use super::{
     in_process::InProcess,
     quarantine::Quarantine,
     record::Record,
-    sandbox::{Limits, Openings, Policy, capabilities},
     worker::{self, Worker},
 };
 use conductor_core::clock::Clock;
 use conductor_library::printable;
 use conductor_library::{Catalog, Hash, Language, Vetted};
+use conductor_sandbox::{Limits, Openings, Policy, capabilities};
 use conductor_types::{ErrorType, Isolation};
 
 /// Finds plugins in the catalog and loads them.

@@ -24,12 +24,13 @@ use self::{
 use super::{
     Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec,
     protocol::messages::{Hello, ManifestFacts, ToWorker},
-    rust_door, sandbox,
+    rust_door,
     threads::STACK_SIZE,
 };
 use conductor_core::clock::Clock;
 use conductor_library::Vetted;
 use conductor_library::printable;
+use conductor_sandbox as sandbox;
 use conductor_types::ErrorType;
 
 mod calls;

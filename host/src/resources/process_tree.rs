@@ -5,7 +5,7 @@
 
 use std::{collections::BTreeSet, fs};
 
-use crate::plugin::sandbox::cgroup;
+use conductor_sandbox::cgroup;
 
 /// Seconds of processor time that a worker and its descendants have used; none where it is gone.
 ///

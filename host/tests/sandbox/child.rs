@@ -8,7 +8,8 @@ use std::{
     process::{Command, ExitStatus, Output},
 };
 
-use conductor::plugin::sandbox::{self, Policy};
+use conductor_sandbox as sandbox;
+use conductor_sandbox::Policy;
 
 use super::attempts;
 

@@ -2,7 +2,7 @@
 
 use std::{env, fs, path::Path};
 
-use conductor::plugin::sandbox;
+use conductor_sandbox as sandbox;
 
 #[test]
 fn security_md_lists_what_the_sandbox_lets_through() {

@@ -21,7 +21,7 @@ use std::{
 };
 
 use child::{Child, Outcomes};
-use conductor::plugin::sandbox::{Capabilities, Limits, Policy};
+use conductor_sandbox::{Capabilities, Limits, Policy};
 
 /// Files of the host's and of others, and doors to knock at.
 struct World {

@@ -28,7 +28,8 @@ use std::{
     time::Duration,
 };
 
-use conductor::plugin::sandbox::{self, Capabilities, Policy};
+use conductor_sandbox as sandbox;
+use conductor_sandbox::{Capabilities, Policy};
 
 use crate::child::variable;
 use bystander::Bystander;

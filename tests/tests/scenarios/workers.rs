@@ -143,7 +143,7 @@ fn load(
 ) -> Result<Worker, LoadError> {
     let settings = Settings {
         call_threads,
-        policy: conductor::plugin::sandbox::Policy::default(),
+        policy: conductor_sandbox::Policy::default(),
         trials: false,
         load_timeout: PATIENCE,
     };

@@ -17,7 +17,6 @@ use crate::{
     plugin::{
         Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report, irregular,
         loader::{self, How},
-        sandbox::Limits,
     },
     schema::Violation,
     tail::Tail,
@@ -25,6 +24,7 @@ use crate::{
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::{Policy, Store, Vetted};
+use conductor_sandbox::Limits;
 use conductor_types::{ErrorType, Isolation, limits::MEASUREMENTS};
 
 #[derive(clap::Args)]

@@ -16,12 +16,12 @@ use crate::{
         config_keys::{ConfigKey, ConfigKeys},
         escaped,
         loader::{self, How},
-        sandbox::Limits,
     },
 };
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::{Policy, Store};
+use conductor_sandbox::Limits;
 use conductor_types::Isolation;
 
 #[derive(clap::Args)]

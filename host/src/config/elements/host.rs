@@ -9,8 +9,8 @@ use serde::Deserialize;
 use super::check::Check;
 use super::duration::{self, LONGEST, SHORTEST, given};
 use super::limits;
-use crate::plugin::sandbox::Limits;
 use conductor_library::{default_folders, program_folder};
+use conductor_sandbox::Limits;
 use conductor_types::Isolation;
 
 /// How the host itself behaves.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 
 use super::check::Check;
 use super::size::{self, given};
-use crate::plugin::sandbox::Limits;
+use conductor_sandbox::Limits;
 
 /// `limits`, as it is written: any subset of its keys.
 #[derive(Default, Deserialize, JsonSchema)]

@@ -9,7 +9,7 @@ use super::check::Check;
 use super::host::HostConfig;
 use super::limits;
 use crate::config::wording::{nearest, shorten};
-use crate::plugin::sandbox::Limits;
+use conductor_sandbox::Limits;
 
 /// Settings for one plugin, with the host's where it has none of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]

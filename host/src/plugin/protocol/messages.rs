@@ -9,10 +9,8 @@ use std::{ffi::OsString, time::Duration};
 use conductor_plugin_api::manifest::{ApiVersion, Door, Manifest};
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    plugin::{Trial, sandbox::Policy},
-    schema::Violation,
-};
+use crate::{plugin::Trial, schema::Violation};
+use conductor_sandbox::Policy;
 
 /// From a host to its worker.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -39,12 +39,12 @@ use crate::{
             messages::{FromWorker, Hello, Request, ToWorker},
         },
         record::Slot,
-        sandbox,
     },
     redaction,
     schema::CompiledSchema,
 };
 use conductor_core::clock::Clock;
+use conductor_sandbox as sandbox;
 use conductor_types::ErrorType;
 
 mod forward;

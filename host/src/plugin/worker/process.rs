@@ -29,7 +29,7 @@ pub(super) struct Process {
 }
 
 #[cfg(target_os = "linux")]
-pub(super) use crate::plugin::sandbox::cgroup::Group;
+pub(super) use conductor_sandbox::cgroup::Group;
 
 /// No other OS has the like.
 #[cfg(not(target_os = "linux"))]
@@ -37,7 +37,7 @@ pub(super) enum Group {}
 
 #[cfg(not(target_os = "linux"))]
 impl Group {
-    pub(super) fn new(_: &str, _: &crate::plugin::sandbox::Limits) -> Option<Self> {
+    pub(super) fn new(_: &str, _: &conductor_sandbox::Limits) -> Option<Self> {
         None
     }
 }

@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use crate::plugin::sandbox::{Limits, Policy, holdings};
+use conductor_sandbox::{Limits, Policy, holdings};
 
 /// Judges one worker, and the programs it runs. Public for the attempts that it must end.
 #[derive(Debug)]

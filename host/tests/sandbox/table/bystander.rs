@@ -11,8 +11,8 @@ use std::{
     time::Duration,
 };
 
-use conductor::plugin::sandbox::Policy;
 use conductor_core::clock::Clock;
+use conductor_sandbox::Policy;
 
 use super::{
     child,

@@ -10,11 +10,9 @@ use std::{
     time::Duration,
 };
 
-use conductor::plugin::{
-    sandbox::{Limits, Policy},
-    worker::Watch,
-};
+use conductor::plugin::worker::Watch;
 use conductor_core::clock::Clock;
+use conductor_sandbox::{Limits, Policy};
 
 use super::{
     Attempt, Need, Persona, child,

@@ -8,13 +8,13 @@ use crate::{
     plugin::{
         ProbeSpec,
         loader::{self, How},
-        sandbox::Limits,
     },
 };
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::printable;
 use conductor_library::{Policy, Store};
+use conductor_sandbox::Limits;
 use conductor_types::Isolation;
 
 /// Why a library could not be looked at, and how the command ends for it.

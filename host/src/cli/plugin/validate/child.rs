@@ -28,16 +28,13 @@ use super::{
     verdict::Verdict,
 };
 use crate::{
-    plugin::{
-        irregular,
-        protocol::messages::ManifestFacts,
-        sandbox::{self, Capabilities},
-        worker::die_of_faults,
-    },
+    plugin::{irregular, protocol::messages::ManifestFacts, worker::die_of_faults},
     redaction,
 };
 use conductor_core::clock::Clock;
 use conductor_library::Language;
+use conductor_sandbox as sandbox;
+use conductor_sandbox::Capabilities;
 
 /// What a test's process is to do.
 #[derive(Deserialize, Serialize)]

@@ -19,10 +19,10 @@ use super::{
     subject::{Subject, go_on},
     verdict::Verdict,
 };
-use crate::plugin::sandbox::Capabilities;
 use conductor_core::clock::Clock;
 use conductor_library::Language;
 use conductor_library::printable;
+use conductor_sandbox::Capabilities;
 
 /// How far a plugin came, the higher the better.
 #[derive(

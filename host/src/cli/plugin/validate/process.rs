@@ -29,7 +29,6 @@ use crate::{
         LoadedPlugin as _,
         loader::{self, How as HowToLoad},
         protocol::messages::ManifestFacts,
-        sandbox,
         worker::{RUNTIME, describe_end},
     },
     redaction,
@@ -38,6 +37,7 @@ use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::printable;
 use conductor_library::{Language, Policy, Store, Vetted};
+use conductor_sandbox as sandbox;
 use conductor_types::Isolation;
 
 /// Where a file's tests run: a vetted private copy, and a second one under another path.

@@ -214,7 +214,7 @@ const MOST_INTERPRETERS: usize = 5;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plugin::sandbox::Capabilities;
+    use crate::Capabilities;
 
     fn opened(read: &[&Path], hidden: &[&Path]) -> Opened {
         let owned = |paths: &[&Path]| paths.iter().map(|path| path.to_path_buf()).collect();

@@ -6,7 +6,7 @@ use seccompiler::{
 };
 
 use super::{Surroundings, allowed};
-use crate::plugin::sandbox::Capabilities;
+use crate::Capabilities;
 
 /// A call's number, and when it is refused: when any of the rules holds; without rules, always.
 pub(super) type Refused = (i64, Vec<SeccompRule>);

@@ -76,7 +76,7 @@ impl Group {
 
 /// Seconds of processor time that the worker's group has used, all that it started and that is over included; none where
 /// it has no group of this host's.
-pub(crate) fn cpu_seconds_of(worker: u32) -> Option<f64> {
+pub fn cpu_seconds_of(worker: u32) -> Option<f64> {
     let base = base()?;
     let groups = fs::read_to_string(format!("/proc/{worker}/cgroup")).ok()?;
     let path = groups.lines().find_map(|line| line.strip_prefix("0::"))?;

@@ -65,7 +65,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::plugin::sandbox::Capabilities;
+    use crate::Capabilities;
 
     #[test]
     fn a_file_that_was_replaced_is_named_and_one_that_was_rewritten_is_not() {

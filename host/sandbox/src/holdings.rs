@@ -7,22 +7,24 @@ use std::fs;
 
 /// What processes hold together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Held {
+pub struct Held {
     /// Bytes.
-    pub(crate) memory: u64,
-    pub(crate) threads: u64,
+    pub memory: u64,
+    /// Number of threads.
+    pub threads: u64,
 }
 
 /// Descriptors that processes have open together. Only a host with the privilege to look sees those of a worker.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Descriptors {
-    pub(crate) sockets: u64,
+pub struct Descriptors {
+    /// Number of sockets.
+    pub sockets: u64,
     /// Descriptors that their epoll instances wait for.
-    pub(crate) watches: u64,
+    pub watches: u64,
 }
 
 /// The process `leader` and all others of its process group.
-pub(crate) fn group(leader: u32) -> Vec<u32> {
+pub fn group(leader: u32) -> Vec<u32> {
     let others = fs::read_dir("/proc").into_iter().flatten();
     let others = others
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
@@ -31,7 +33,7 @@ pub(crate) fn group(leader: u32) -> Vec<u32> {
 }
 
 /// What these processes hold, the leader of their group first.
-pub(crate) fn of(members: &[u32]) -> Held {
+pub fn of(members: &[u32]) -> Held {
     let each: Vec<Held> = members.iter().filter_map(|&pid| held(pid)).collect();
     let threads = each.iter().map(|held| held.threads).sum();
     let memory = each.iter().map(|held| held.memory).sum();
@@ -39,7 +41,7 @@ pub(crate) fn of(members: &[u32]) -> Held {
 }
 
 /// Bytes of memory that the leader holds, and the others besides it: a forked child shares most of its parent's.
-pub(crate) fn memory_without_sharing(members: &[u32]) -> u64 {
+pub fn memory_without_sharing(members: &[u32]) -> u64 {
     let (leader, others) = members.split_at(1.min(members.len()));
     others.iter().map(|&pid| own_share(pid)).sum::<u64>() + of(leader).memory
 }
@@ -58,7 +60,7 @@ fn number(value: &str) -> u64 {
 }
 
 /// Their sockets and watches.
-pub(crate) fn descriptors(members: &[u32]) -> Descriptors {
+pub fn descriptors(members: &[u32]) -> Descriptors {
     let mut sum = Descriptors::default();
     for pid in members {
         let open = fs::read_dir(format!("/proc/{pid}/fd"))
@@ -84,7 +86,7 @@ pub(crate) fn descriptors(members: &[u32]) -> Descriptors {
 }
 
 /// How many locks they have on ranges of files.
-pub(crate) fn locks(members: &[u32]) -> u64 {
+pub fn locks(members: &[u32]) -> u64 {
     let table = fs::read_to_string("/proc/locks").unwrap_or_default();
     let owners = table
         .lines()

@@ -25,7 +25,7 @@ mod capabilities;
 pub mod cgroup;
 #[cfg(target_os = "linux")]
 mod files;
-pub(crate) mod holdings;
+pub mod holdings;
 #[cfg(target_os = "linux")]
 mod landlock;
 #[cfg(target_os = "linux")]
