@@ -236,7 +236,17 @@ extern "C" fn create<P: Exportable>(
 }
 
 /// A config from its JSON text; a failure names the key.
+///
+/// A platform without a config has an empty table. Where a type cannot be read from that, but from nothing, such as an
+/// `Option`, it is read from nothing.
 pub(crate) fn read_config<C: DeserializeOwned>(config: &str) -> Result<C, Failure> {
+    read_table(config).or_else(|failure| match config.trim() {
+        "{}" => serde_json::from_str("null").map_err(|_| failure),
+        _ => Err(failure),
+    })
+}
+
+fn read_table<C: DeserializeOwned>(config: &str) -> Result<C, Failure> {
     let mut json = serde_json::Deserializer::from_str(config);
     serde_path_to_error::deserialize(&mut json).map_err(|error| {
         let (key, reason) = (error.path().to_string(), error.inner().to_string());

@@ -6,7 +6,7 @@ mod trace;
 
 use schemars::{JsonSchema, generate::SchemaSettings};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// Returns the schema of config type `C`. Keys that it does not name are not allowed, in nested tables either.
 pub(crate) fn of<C: DeserializeOwned + JsonSchema>() -> Value {
@@ -16,7 +16,17 @@ pub(crate) fn of<C: DeserializeOwned + JsonSchema>() -> Value {
         .to_value();
     closed::close(&mut schema);
     aliases::add::<C>(&mut schema);
+    take_nothing(&mut schema);
     schema
+}
+
+/// Lets an empty table stand for a config that may be left out, such as an `Option`: an operator cannot write null.
+fn take_nothing(schema: &mut Value) {
+    let forms = schema.get_mut("anyOf").and_then(Value::as_array_mut);
+    let is_null = |form: &Value| form.get("type").is_some_and(|kind| kind == "null");
+    if let Some(forms) = forms.filter(|forms| forms.iter().any(is_null)) {
+        forms.push(json!({ "type": "object", "additionalProperties": false }));
+    }
 }
 
 /// The forms that a schema combines: the entries of `allOf`, `anyOf` and `oneOf`, with their JSON pointers.

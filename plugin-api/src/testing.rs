@@ -140,7 +140,7 @@ impl TestHost {
     /// # Errors
     /// What is wrong with the config, what the probe's `create` says, or its panic.
     pub fn create<P: Probe>(&self, config: &str) -> Result<P, Failure> {
-        schema::check(&export::schema::<Blocking<P>>(), config)?;
+        schema::check::<P::Config>(&export::schema::<Blocking<P>>(), config)?;
         self.create_unchecked(config)
     }
 

@@ -33,8 +33,8 @@ impl Explainer<'_> {
                 schema: self.resolved(schemas.and_then(|all| all.get(index))),
                 errors,
             })
-            // TOML has no null.
-            .filter(|form| form.schema["type"] != "null")
+            // TOML has no null, and a table that is left out is none that was meant.
+            .filter(|form| form.schema["type"] != "null" && !is_empty_table(form.schema))
             .collect();
         let path = self.path(error);
         if let Some(key) = missing_name(&forms) {
@@ -318,3 +318,10 @@ fn is_of_other_type(form: &Form<'_>, at: &str) -> bool {
 const MAX_ERRORS: usize = 20;
 /// References that are followed in a row.
 const MAX_REFERENCES: usize = 8;
+
+/// Whether only an empty table keeps to the schema.
+fn is_empty_table(schema: &Value) -> bool {
+    schema["type"] == "object"
+        && schema["additionalProperties"] == false
+        && schema.as_object().is_some_and(|schema| schema.len() == 2)
+}

@@ -251,3 +251,15 @@ fn aliases_that_serde_does_not_name_can_be_listed() {
     takes::<Untagged>(json!({ "old": 1 }));
     refuses::<Untagged>(json!({ "older": 1 }), "fits none");
 }
+
+#[test]
+fn a_config_that_may_be_left_out_takes_an_empty_table() {
+    refuses::<Option<Inner>>(json!({ "b": "x" }), "lacks the key `a`");
+    refuses::<Option<Inner>>(json!({ "a": 1, "c": 1 }), "no key `c`");
+    takes::<Option<Inner>>(json!({ "a": 1 }));
+    let schema = super::of::<Option<Inner>>();
+    assert_eq!(schema_fault(&schema, &json!({})), None, "{schema:#}");
+    // serde reads a table as the type where it can.
+    takes::<Option<NoFields>>(json!({}));
+    takes::<Option<Nested>>(json!({}));
+}

@@ -12,7 +12,7 @@ impl TestHost {
     /// # Errors
     /// What is wrong with the config, what the probe's `create` says, or its panic.
     pub fn create_async<P: AsyncProbe>(&self, config: &str) -> Result<P, Failure> {
-        schema::check(&export::schema::<asynchronous::Asynchronous<P>>(), config)?;
+        schema::check::<P::Config>(&export::schema::<asynchronous::Asynchronous<P>>(), config)?;
         self.create_async_unchecked(config)
     }
 

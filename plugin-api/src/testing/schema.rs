@@ -5,20 +5,43 @@
 
 use std::collections::BTreeSet;
 
+use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
 use crate::Failure;
 
-/// What is wrong with the config, if anything; text that is no JSON is left to whoever reads it.
-pub(super) fn check(schema: &Value, config: &str) -> Result<(), Failure> {
+/// Holds the config against the schema of its type `C`; text that is not JSON passes, and fails when it is read.
+///
+/// # Errors
+/// The first fault of the config.
+pub(super) fn check<C: DeserializeOwned>(schema: &Value, config: &str) -> Result<(), Failure> {
     let Ok(config) = serde_json::from_str::<Value>(config) else {
         return Ok(());
     };
-    match fault(schema, &config) {
-        Some(fault) => Err(Failure::config(fault)),
-        None => Ok(()),
-    }
+    let Some(fault) = fault(schema, &config) else {
+        return Ok(());
+    };
+    Err(Failure::config(match unnamed_alias::<C>(schema, &config) {
+        Some(key) => {
+            format!("{fault}; the type takes `{key}`, an alias that serde does not name: {CURE}")
+        }
+        None => fault,
+    }))
 }
+
+/// Returns the key that the type needs and the schema does not know, if there is one.
+fn unnamed_alias<'c, C: DeserializeOwned>(schema: &Value, config: &'c Value) -> Option<&'c String> {
+    let takes = |config: &Value| serde_json::from_value::<C>(config.clone()).is_ok();
+    let table = config.as_object().filter(|_| takes(config))?;
+    let schema = schema.to_string();
+    table.keys().find(|key| {
+        let mut without = table.clone();
+        without.remove(*key);
+        !schema.contains(&format!("{key:?}:")) && !takes(&Value::Object(without))
+    })
+}
+
+const CURE: &str = "add #[schemars(extend(\"x-aliases\" = [\"…\"]))] to its field";
 
 /// The first way in which the config does not keep to the schema.
 pub(crate) fn fault(schema: &Value, config: &Value) -> Option<String> {

@@ -211,6 +211,75 @@ fn a_config_is_held_to_its_schema() {
     assert!(host.create::<Takes<Table>>(whole).is_ok());
 }
 
+/// A config that may be left out; the check says what was read.
+struct Perhaps<C>(Option<C>);
+
+impl<C> Probe for Perhaps<C>
+where
+    C: serde::de::DeserializeOwned + schemars::JsonSchema + Send + 'static,
+{
+    type Config = Option<C>;
+    fn create(config: Option<C>, _: &Context<'_>) -> Result<Self, Failure> {
+        Ok(Self(config))
+    }
+    fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {
+        Ok(Report::healthy(if self.0.is_some() {
+            "some"
+        } else {
+            "none"
+        }))
+    }
+}
+
+#[test]
+fn an_empty_config_is_none_unless_the_type_can_be_read_from_it() {
+    let host = TestHost::new("p");
+    let mut none = host.create::<Perhaps<Table>>("{}").unwrap();
+    assert_eq!(host.check(&mut none).unwrap().message(), "none");
+    let mut some = host.create::<Perhaps<Table>>(r#"{ "url": "x" }"#).unwrap();
+    assert_eq!(host.check(&mut some).unwrap().message(), "some");
+    let mut empty = host.create::<Perhaps<Defaults>>("{}").unwrap();
+    assert_eq!(host.check(&mut empty).unwrap().message(), "some");
+    let failure = host.create::<Perhaps<Table>>(r#"{ "urll": "x" }"#);
+    assert!(failure.err().unwrap().message().contains("url"));
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+#[derive(Default)]
+struct Defaults {
+    limit: u8,
+}
+
+#[derive(serde::Deserialize, schemars::JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only read from JSON")]
+enum Buffered {
+    One {
+        #[serde(alias = "old")]
+        new: u8,
+    },
+}
+
+#[test]
+fn an_alias_that_serde_does_not_name_is_refused_with_the_cure() {
+    let host = TestHost::new("p");
+    let failure = host
+        .create::<Takes<Buffered>>(r#"{ "old": 1 }"#)
+        .err()
+        .unwrap();
+    assert!(
+        failure.message().contains("x-aliases") && failure.message().contains("old"),
+        "{failure}"
+    );
+    // serde does not take this one, so that it is no alias.
+    let failure = host
+        .create::<Takes<Buffered>>(r#"{ "odl": 1 }"#)
+        .err()
+        .unwrap();
+    assert!(!failure.message().contains("x-aliases"), "{failure}");
+}
+
 #[test]
 fn flattened_keys_are_known_and_others_are_not() {
     let host = TestHost::new("p");
