@@ -68,6 +68,8 @@ pub struct Config {
     pub is_builtin: bool,
     /// Where libraries are pinned, if they are: `plugins.lock` beside the file; none for the compiled-in default.
     pub lock_file: Option<PathBuf>,
+    /// The folder that the paths in the file are relative to.
+    pub base_dir: PathBuf,
     /// What does not keep it from being used and should be put right, as `file:line:column: …`.
     pub warnings: Vec<String>,
     /// The file this came from, for messages that point into it.
@@ -276,6 +278,12 @@ impl Reading {
         }
     }
 
+    /// Reads the text of a config again, for a host that serves at `own` now.
+    #[must_use]
+    pub fn again(config: &Config, own: &OwnAddress) -> Self {
+        Self::of_source(config.source.copy(), &config.base_dir, own)
+    }
+
     fn of_source(source: Source, base_dir: &Path, own: &OwnAddress) -> Self {
         let source = Arc::new(source);
         let (parts, faults) = elements::read(&source, base_dir, own);
@@ -290,6 +298,7 @@ impl Reading {
             maintenance: parts.maintenance,
             is_builtin: false,
             lock_file: Some(base_dir.join("plugins.lock")),
+            base_dir: base_dir.to_owned(),
             source: Arc::clone(&source),
         });
         Self {

@@ -17,7 +17,7 @@ use self::{
     serving::{Served, log_samples, serve},
     workers::WorkerWatch,
 };
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 use crate::{
     actor::Actor,
@@ -62,6 +62,8 @@ pub struct Host {
     board: Arc<Board>,
     shared: Arc<Shared>,
     record: Option<Arc<Record>>,
+    /// The config in force.
+    running: Mutex<Arc<Config>>,
     /// Held from the reading of a config to the end of its reload, so that no two overtake each other.
     reading: Mutex<()>,
     /// Held while a config that was read takes effect.
@@ -125,6 +127,7 @@ impl Host {
             board,
             shared,
             record,
+            running: Mutex::new(Arc::clone(config)),
             reading: Mutex::default(),
             reload: Mutex::default(),
             _state: state,
@@ -142,22 +145,9 @@ impl Host {
         let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let metrics = self.metrics();
         conductor_core::maintenance::Zone::read_again();
-        let judged = read().and_then(|reading| {
-            let judged = self.assembly.judge(reading);
-            judged.map_err(|error| error.to_plain())
-        });
-        match judged {
+        match self.judged(read, None) {
             Ok(config) => {
-                take_in(&config);
-                self.assembly.look_for_libraries(&config);
-                // A library that came just now, or one that runs although its file was replaced, was not asked yet.
-                let refused = self.assembly.refused(&config);
-                // Files, folders and plugins were waited for above; from here on, nothing is.
-                let _takes_effect = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
-                let plan = self.assembly.plan(&config, &refused);
-                self.calendar.follow(&config.maintenance);
-                self.scheduler.follow(plan);
-                self.assembly.forget_other_verdicts();
+                self.take_effect(&config);
                 metrics.config_loaded(self.shared.clock.now());
                 tracing::info!(
                     "the config was reloaded by {by}: {} platforms",
@@ -177,6 +167,47 @@ impl Host {
                 );
                 Err(error)
             }
+        }
+    }
+
+    /// Reads and judges the config file, or the text of a config again.
+    fn judged(&self, read: &ReadConfig, text: Option<&Config>) -> Result<Arc<Config>, String> {
+        let judged = self.assembly.judge(read(text)?);
+        judged.map_err(|error| error.to_plain())
+    }
+
+    /// Puts a config that was accepted in force.
+    fn take_effect(&self, config: &Arc<Config>) {
+        take_in(config);
+        self.assembly.look_for_libraries(config);
+        // A library that came just now, or one that runs although its file was replaced, was not asked yet.
+        let refused = self.assembly.refused(config);
+        // Files, folders and plugins were waited for above; from here on, nothing is.
+        let _takes_effect = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = self.assembly.plan(config, &refused);
+        self.calendar.follow(&config.maintenance);
+        self.scheduler.follow(plan);
+        self.assembly.forget_other_verdicts();
+        let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+        *running = Arc::clone(config);
+    }
+
+    /// Follows a web config by which the host itself is reached in another way: `${self.url}` has another scheme, or a
+    /// platform without a password is left out. The config file is not read again.
+    fn follow_web_config(&self, read: &ReadConfig) {
+        let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = {
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&running)
+        };
+        match self.judged(read, Some(&running)) {
+            Ok(config) => {
+                self.take_effect(&config);
+                tracing::info!("platforms that watch this host follow its web config");
+            }
+            Err(error) => tracing::warn!(
+                "platforms that watch this host do not follow its web config until the next reload: {error}"
+            ),
         }
     }
 
@@ -266,8 +297,9 @@ pub struct Doors {
     pub tail: Tail,
 }
 
-/// Reads the config as far as it makes sense, or says why there is nothing to read.
-pub type ReadConfig = Arc<dyn Fn() -> Result<Reading, String> + Send + Sync>;
+/// Reads the config file as far as it makes sense, or the text of a config that was read before, with the host's own
+/// address as it is now. Returns the reason if there is nothing to read.
+pub type ReadConfig = Arc<dyn Fn(Option<&Config>) -> Result<Reading, String> + Send + Sync>;
 
 /// Runs a host with its server until `shutdown` resolves.
 ///
@@ -282,13 +314,14 @@ pub async fn run(
     let config = Arc::clone(config);
     // Reads whole folders, which may lie on a disk that does not answer.
     let security = doors.security.clone();
+    let (access, web_changes) = (security.access(), security.changes());
     let start = tokio::task::spawn_blocking(move || Host::start(&config, doors.tail, security));
     let host = tokio::select! {
         host = start => Arc::new(host.map_err(|e| format!("cannot start: {e}"))??),
         () = &mut shutdown => return Ok(()),
     };
     let served = Arc::new(Served::new(host.shared.clock));
-    let (stop_serving, stopped) = tokio::sync::watch::channel(());
+    let (stop_serving, stopped) = watch::channel(());
     let operator = Arc::new(Operator {
         host: Arc::clone(&host),
         read_config: doors.read_config,
@@ -308,6 +341,7 @@ pub async fn run(
     let server = Server::on(doors.listener)
         .map_err(|e| format!("cannot serve on the open port: {e}"))?
         .with_external_url(doors.external_url);
+    let following_security = doors.security.clone();
     let serving = tokio::spawn(serve(
         server,
         surface,
@@ -320,6 +354,14 @@ pub async fn run(
         host.metrics().clone(),
         served,
     ));
+    let following = web_changes.map(|changes| {
+        tokio::spawn(follow_web_config(
+            following_security,
+            access,
+            changes,
+            Arc::clone(&operator),
+        ))
+    });
     let reloading = tokio::spawn(reload_when_asked(doors.reloads, operator));
     #[cfg(target_os = "linux")]
     let informing = tokio::spawn(systemd::keep_informed(Arc::clone(&host)));
@@ -338,6 +380,9 @@ pub async fn run(
         systemd::leaving();
     }
     reloading.abort();
+    if let Some(following) = following {
+        following.abort();
+    }
     // Waits for calls; the runtime goes on serving meanwhile, so that whoever looks can see it.
     let _ = tokio::task::spawn_blocking(move || host.stop()).await;
     logging.abort();
@@ -352,6 +397,24 @@ async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator
         let operator = Arc::clone(&operator);
         // What came of it is logged and counted where it happens.
         let _ = tokio::task::spawn_blocking(move || operator.reload(&Actor::Signal)).await;
+    }
+}
+
+/// Has the platforms that watch the host itself follow each web config that changes how the host is reached.
+async fn follow_web_config(
+    security: Security,
+    mut access: (&'static str, bool),
+    mut changes: watch::Receiver<()>,
+    operator: Arc<Operator>,
+) {
+    while changes.changed().await.is_ok() {
+        let before = std::mem::replace(&mut access, security.access());
+        if access != before {
+            let operator = Arc::clone(&operator);
+            let follow = move || operator.host.follow_web_config(&operator.read_config);
+            // What came of it is logged where it happens.
+            let _ = tokio::task::spawn_blocking(follow).await;
+        }
     }
 }
 

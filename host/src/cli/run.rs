@@ -103,9 +103,9 @@ fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
         .map_err(|e| CliError::Other(format!("the address of the open port is not known: {e}")))?;
     let read_config = {
         let (global, security) = (global.clone(), security.clone());
-        move || read_config(&global, address, &security)
+        move |text: Option<&Config>| read_config(&global, address, &security, text)
     };
-    let config = &Arc::new(accepted(read_config()?)?);
+    let config = &Arc::new(accepted(read_config(None)?)?);
     // One thread serves HTTP, so that a flood of requests cannot take the other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -117,8 +117,8 @@ fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
             listener,
             external_url: args.external_url.clone(),
             enable_lifecycle: args.enable_lifecycle,
-            read_config: Arc::new(move || {
-                read_config().map_err(|error| match error {
+            read_config: Arc::new(move |text| {
+                read_config(text).map_err(|error| match error {
                     CliError::Config(error) => error.to_plain(),
                     CliError::Unreachable(message) | CliError::Other(message) => message,
                 })
@@ -169,14 +169,19 @@ fn accepted(reading: Reading) -> Result<Config, CliError> {
     }
 }
 
-/// Reads the config for a host that serves at `address`, from the same file each time.
+/// Reads the config for a host that serves at `address`, from the same file each time, or from the `text` of one that was
+/// read before.
 fn read_config(
     global: &Global,
     address: SocketAddr,
     security: &Security,
+    text: Option<&Config>,
 ) -> Result<Reading, CliError> {
     let own = OwnAddress::of(address, security.scheme());
-    let reading = global.reading_for(&own)?;
+    let reading = match text {
+        Some(config) if !config.is_builtin => Reading::again(config, &own),
+        _ => global.reading_for(&own)?,
+    };
     if security.lets_everybody_in() {
         return Ok(reading);
     }
@@ -311,7 +316,7 @@ mod tests {
                 log_level: crate::cli::LogLevel::Info,
                 log_format: crate::cli::LogFormat::Text,
             };
-            let reading = read_config(&global, address, security).unwrap();
+            let reading = read_config(&global, address, security, None).unwrap();
             reading.into_result().unwrap()
         };
         let open = read(None, &Security::default());

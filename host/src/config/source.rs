@@ -95,6 +95,11 @@ impl Source {
         }
     }
 
+    /// The same text, to be read again.
+    pub(super) fn copy(&self) -> Self {
+        Self::unchecked(&self.name, self.text.clone())
+    }
+
     /// The file's name, as the operator gave it.
     #[must_use]
     pub fn name(&self) -> &str {

@@ -171,7 +171,7 @@ mod tests {
         let host = Arc::new(Host::start(&config, Tail::default(), Security::default()).unwrap());
         let operator = Operator {
             host: Arc::clone(&host),
-            read_config: Arc::new(move || Ok(Config::clone(&config).into())),
+            read_config: Arc::new(move |_| Ok(Config::clone(&config).into())),
             refused: Mutex::default(),
         };
         let reload = host.reload.lock().unwrap();

@@ -1,4 +1,6 @@
 //! `--web.listen-address`: parsed as Prometheus's servers parse theirs, and opened with the reason if that fails.
+//!
+//! As there, `:9750` and `[::]:9750` take IPv4 and IPv6, and `0.0.0.0:9750` takes IPv4 alone.
 
 use std::fmt;
 use std::io;
@@ -271,6 +273,21 @@ mod tests {
             };
             let port = listener.local_addr().unwrap().port();
             TcpStream::connect(("127.0.0.1", port)).unwrap();
+        }
+    }
+
+    #[test]
+    fn all_addresses_are_ipv4_and_ipv6_and_those_of_ipv4_are_ipv4_alone() {
+        if TcpListener::bind("[::1]:0").is_err() {
+            eprintln!("skipped: this machine has no IPv6");
+            return;
+        }
+        for (text, takes_ipv6) in [(":0", true), ("[::]:0", true), ("0.0.0.0:0", false)] {
+            let listener = parsed(text).unwrap().listen().unwrap();
+            let port = listener.local_addr().unwrap().port();
+            TcpStream::connect(("127.0.0.1", port)).unwrap();
+            let ipv6 = TcpStream::connect(("::1", port));
+            assert_eq!(ipv6.is_ok(), takes_ipv6, "{text}: {ipv6:?}");
         }
     }
 

@@ -38,6 +38,8 @@ struct Shared {
     file: PathBuf,
     /// What holds now.
     current: Mutex<Arc<WebConfig>>,
+    /// Told when that becomes another one.
+    changes: watch::Sender<()>,
     /// What it was made of, or what the newest attempt was made of that failed.
     inputs: Mutex<Inputs>,
     /// One look at a time.
@@ -62,6 +64,7 @@ impl Security {
         let shared = Shared {
             file: path.to_owned(),
             current: Mutex::new(Arc::new(config)),
+            changes: watch::Sender::new(()),
             inputs: Mutex::new(inputs),
             turns: Arc::new(Semaphore::new(1)),
             looks: AtomicU64::new(0),
@@ -81,6 +84,17 @@ impl Security {
             Some(_) => "https",
             None => "http",
         }
+    }
+
+    /// What clients of the host itself depend on: its scheme, and whether it is open to all.
+    pub(crate) fn access(&self) -> (&'static str, bool) {
+        (self.scheme(), self.lets_everybody_in())
+    }
+
+    /// Gets a message for each web config that takes effect after this call; none without a web config file.
+    pub(crate) fn changes(&self) -> Option<watch::Receiver<()>> {
+        let shared = self.shared.as_ref()?;
+        Some(shared.changes.subscribe())
     }
 
     /// The files that a plugin must not read: the web config, and the key that it names.
@@ -252,6 +266,7 @@ impl Shared {
             }
         }
         *lock(&self.current) = Arc::new(config);
+        self.changes.send_replace(());
     }
 }
 

@@ -250,3 +250,56 @@ fn mistakes_of_shape_and_of_plugins_are_told_together() {
         assert!(!said.contains("config.count_file must"), "{said}");
     }
 }
+
+#[test]
+fn a_create_that_fails_is_reported_at_start_with_its_place_and_stops_no_other() {
+    let setup = Setup::new().platform("good", "fault", "{}").platform(
+        "bad",
+        "fault",
+        r#"{ create = { fault = "error" } }"#,
+    );
+    let file = setup.write();
+    let text = fs::read_to_string(&file).unwrap();
+    let before = text.split("[platform.bad]").next().unwrap();
+    let line = before.lines().count() + 1;
+    let expected =
+        format!("conductor.toml:{line}:11: platform.bad: plugin fault cannot create its probe: ");
+    for arguments in [&["config", "check"][..], &["run", "--once"]] {
+        let (_, _, said) = run(&file, arguments);
+        assert!(
+            said.contains(&expected),
+            "{arguments:?}: {expected}: {said}"
+        );
+    }
+    let host = setup.start();
+    host.wait_for_log(&expected);
+    host.wait("the other", |m| m.checks("good", "healthy") >= 1.0);
+}
+
+#[test]
+fn a_library_that_was_refused_is_named_where_its_plugin_is_missing() {
+    let setup = Setup::new().platform("a", "fault", "{}");
+    let file = setup.write();
+    fs::write(setup.path("plugins.lock"), "[libraries]\n").unwrap();
+    let expected = [
+        "platform.a: the library of plugin \"fault\" is refused: ",
+        "rule pin: ",
+        "plugins.lock does not name it",
+        "conductor plugin pin",
+    ];
+    let (code, _, said) = run(&file, &["config", "check"]);
+    assert_eq!(code, 4, "{said}");
+    let (_, out, errors) = run(&file, &["run", "--once"]);
+    let host = setup.start();
+    host.wait_for_log("platform.a: the library of plugin");
+    for (place, said) in [
+        ("config check", said),
+        ("run --once", out + &errors),
+        ("run", host.log()),
+    ] {
+        for part in expected {
+            assert!(said.contains(part), "{place}: {part}: {said}");
+        }
+        assert!(!said.contains("there is no plugin"), "{place}: {said}");
+    }
+}

@@ -1,6 +1,7 @@
 //! TLS, client certificates and passwords, as `curl` and `openssl` see them; and what slow and many clients do to checks.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -12,6 +13,7 @@ use std::{
 };
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
+use serde_json::Value;
 
 use crate::harness::{Host, PATIENCE, Setup};
 
@@ -450,4 +452,81 @@ fn each_action_is_logged_once_with_the_user_or_certificate_it_came_from() {
         &["--cert", &certificate, "--key", &key],
     );
     host.wait_for_log("the operator with certificate CN=ops");
+}
+
+/// State and message of each platform, as a client sees them who trusts any certificate.
+fn platforms(host: &Host, scheme: &str) -> BTreeMap<String, String> {
+    let output = Command::new("curl")
+        .args(["--silent", "--insecure", "--user", "alice:wonder"])
+        .arg(format!("{scheme}://{}/api/v1/status", host.address))
+        .output()
+        .unwrap();
+    let status: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+    let platforms = status["platforms"].as_array().into_iter().flatten();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    platforms
+        .map(|p| {
+            (
+                text(&p["name"]),
+                format!("{}: {}", text(&p["status"]), text(&p["message"])),
+            )
+        })
+        .collect()
+}
+
+#[test]
+fn platforms_that_watch_the_host_follow_its_web_config() {
+    if !is_installed("curl") {
+        return;
+    }
+    let setup = Setup::new()
+        .platform("own", "http", r#"{ url = "${self.url}/-/healthy" }"#)
+        .platform(
+            "meant",
+            "http",
+            r#"{ url = "${self.url}/", expect_status = [401] }"#,
+        )
+        .platform("port", "tcp", r#"{ address = "${self.address}" }"#);
+    Authority::new().issue(&setup, "server", "first", "localhost");
+    put(&setup, "web.yml", "{}\n");
+    let web = setup.path("web.yml");
+    let host = setup.start_with(&["--web.config.file", web.to_str().unwrap()]);
+    let until = |what: &str, scheme: &str, wanted: &dyn Fn(&BTreeMap<String, String>) -> bool| {
+        let start = Instant::now();
+        loop {
+            let seen = platforms(&host, scheme);
+            if !seen.is_empty() && wanted(&seen) {
+                return;
+            }
+            assert!(
+                start.elapsed() < PATIENCE,
+                "{what}: {seen:?}\n{}",
+                host.log()
+            );
+            thread::sleep(Duration::from_millis(50));
+        }
+    };
+    let is = |seen: &BTreeMap<String, String>, name: &str, state: &str| {
+        seen.get(name).is_some_and(|seen| seen.starts_with(state))
+    };
+    until("an open host", "http", &|seen| {
+        is(seen, "own", "healthy") && is(seen, "meant", "unhealthy") && is(seen, "port", "healthy")
+    });
+    put(&host.setup, "web.yml", &user("alice", "wonder"));
+    until("a password", "http", &|seen| {
+        !seen.contains_key("own") && is(seen, "meant", "healthy") && is(seen, "port", "healthy")
+    });
+    put(
+        &host.setup,
+        "web.yml",
+        &format!("basic_auth_users: {{}}\n{TLS}"),
+    );
+    until("TLS", "https", &|seen| {
+        seen.get("meant")
+            .is_some_and(|meant| meant.contains("certificate"))
+    });
+    put(&host.setup, "web.yml", "{}\n");
+    until("an open host again", "http", &|seen| {
+        is(seen, "own", "healthy")
+    });
 }
