@@ -143,6 +143,15 @@ impl Host {
     /// What is wrong with the config; nothing has changed then.
     pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, String> {
         let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(target_os = "linux")]
+        systemd::reloading();
+        let result = self.judge_and_follow(read, by);
+        #[cfg(target_os = "linux")]
+        systemd::reloaded();
+        result
+    }
+
+    fn judge_and_follow(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, String> {
         let metrics = self.metrics();
         conductor_core::maintenance::Zone::read_again();
         match self.judged(read, None) {

@@ -168,6 +168,12 @@ impl Metrics {
         self.shared.config_refused.store(true, Ordering::Relaxed);
     }
 
+    /// Whether the config was refused when it was last read.
+    #[must_use]
+    pub fn is_config_refused(&self) -> bool {
+        self.shared.config_refused.load(Ordering::Relaxed)
+    }
+
     /// What there is to show now; the values themselves are read when [`Family::samples`] comes to them.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {

@@ -43,9 +43,11 @@ pub(super) async fn keep_informed(host: Arc<Host>) {
             let goes_round = asked.scheduler.goes_round_within(period);
             let guards = asked.board.platform_guards();
             let healths: Vec<_> = guards.iter().map(|guard| guard.health()).collect();
-            (goes_round, healths, asked.board.mode())
+            let is_refused = asked.metrics().is_config_refused();
+            let status = status(&healths, asked.board.mode(), is_refused);
+            (goes_round, status)
         });
-        let (goes_round, healths, mode) = match looked.await {
+        let (goes_round, status) = match looked.await {
             Ok(looked) => looked,
             Err(error) => {
                 // Nobody but this gives a sign of life, and the host may be as well as ever.
@@ -57,7 +59,6 @@ pub(super) async fn keep_informed(host: Arc<Host>) {
             }
         };
         if goes_round {
-            let status = status(&healths, mode);
             let mut news = Vec::new();
             if !is_ready && host.board.is_ready() {
                 is_ready = true;
@@ -74,6 +75,19 @@ pub(super) async fn keep_informed(host: Arc<Host>) {
         }
         tokio::time::sleep(if is_ready { period } else { STARTING }).await;
     }
+}
+
+/// A reload begins: `systemctl status` shows it until [`reloaded`].
+pub(super) fn reloading() {
+    let Ok(now) = NotifyState::monotonic_usec_now() else {
+        return;
+    };
+    tell(&[NotifyState::Reloading, now]);
+}
+
+/// A reload has ended. The next line of status says if the config was refused.
+pub(super) fn reloaded() {
+    tell(&[NotifyState::Ready]);
 }
 
 /// The host is about to leave.
@@ -111,7 +125,7 @@ fn send(address: &OsStr, message: &str) -> io::Result<()> {
 }
 
 /// The line that `systemctl status` shows.
-fn status(platforms: &[Health], mode: &str) -> String {
+fn status(platforms: &[Health], mode: &str, is_refused: bool) -> String {
     let mut text = format!("{} platforms", platforms.len());
     let mut join = ": ";
     for health in [
@@ -130,6 +144,9 @@ fn status(platforms: &[Health], mode: &str) -> String {
     if mode != "normal" {
         text.push_str(&format!("; the machine is {mode}"));
     }
+    if is_refused {
+        text.push_str("; the last reload was refused: an older config is in force");
+    }
     text
 }
 
@@ -146,12 +163,12 @@ mod tests {
     fn the_line_of_status_has_the_worst_first() {
         let platforms = [Health::Healthy, Health::Failing, Health::Healthy];
         assert_eq!(
-            status(&platforms, "normal"),
+            status(&platforms, "normal", false),
             "3 platforms: 1 failing, 2 healthy"
         );
         assert_eq!(
-            status(&[], "critical"),
-            "0 platforms; the machine is critical"
+            status(&[], "critical", true),
+            "0 platforms; the machine is critical; the last reload was refused: an older config is in force"
         );
     }
 }

@@ -100,6 +100,27 @@ fn systemd_is_told_of_ready_status_signs_of_life_and_the_end() {
 }
 
 #[test]
+fn systemd_sees_a_reload_and_its_verdict() {
+    let (setup, socket, mut command) = notified();
+    let file = setup.path("conductor.toml");
+    let child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut host = Host::adopt(child, setup);
+    host.find_address();
+    told(&socket, "READY=1");
+    let good = fs::read_to_string(&file).unwrap();
+    let refused = "the last reload was refused: an older config is in force";
+    for (config, is_good) in [(format!("{good}\nmistake = 1\n"), false), (good, true)] {
+        fs::write(&file, config).unwrap();
+        host.signal("HUP");
+        let begun = told(&socket, "RELOADING=1");
+        assert!(begun.contains("MONOTONIC_USEC="), "{begun}");
+        told(&socket, "READY=1");
+        let status = told(&socket, "STATUS=1 platforms: 1 healthy");
+        assert_eq!(status.contains(refused), !is_good, "{status}");
+    }
+}
+
+#[test]
 fn a_port_that_was_opened_before_is_served() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
