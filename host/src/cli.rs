@@ -112,7 +112,7 @@ enum Command {
         #[command(subcommand)]
         command: config::Command,
     },
-    /// Print the check schedule and the load it puts on the machine
+    /// Print the check schedule and its load on the machine
     Schedule(schedule::Args),
     /// Print the state of each platform of a running host
     Status(status::Args),
@@ -132,7 +132,7 @@ enum Command {
         #[command(subcommand)]
         command: plugin::Command,
     },
-    /// Inject every known fault into hosts of its own, and report the damage
+    /// Run the fault-injection drill: inject each known fault into test hosts and report what fails
     #[cfg(target_os = "linux")]
     Drill(drill::Args),
     /// Print a shell completion script, which also completes the platform names of a running host
@@ -175,7 +175,7 @@ struct Global {
 
 #[derive(Clone, clap::Args)]
 struct WebConfigFile {
-    /// TLS and passwords of the HTTP server, in the format of Prometheus's own (exporter-toolkit's)
+    /// Web config file: TLS and passwords of the HTTP server, in the format of Prometheus's exporter-toolkit
     #[arg(
         id = "web_config_file",
         long = "web.config.file",
@@ -196,11 +196,11 @@ enum LogLevel {
 
 #[derive(Clone, Copy, ValueEnum)]
 enum LogFormat {
-    /// One line for people
+    /// One readable line per event
     Text,
-    /// One JSON object a line
+    /// One JSON object per line
     Json,
-    /// To systemd's journal, with PLATFORM, PLUGIN and PRIORITY as fields; as text to standard error where there is none
+    /// systemd's journal, with the fields PLATFORM, PLUGIN and PRIORITY; text on standard error if there is no journal
     #[cfg(target_os = "linux")]
     Journal,
 }
@@ -208,9 +208,9 @@ enum LogFormat {
 /// Form of a command's output.
 #[derive(Clone, Copy, ValueEnum)]
 enum Output {
-    /// A table for people
+    /// Table
     Table,
-    /// JSON for programs
+    /// JSON
     Json,
 }
 

@@ -15,27 +15,27 @@ use conductor_core::clock::Clock;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Print the default config, with every key explained; a good start for one's own
+    /// Print the default config, with a comment for every key
     Default,
-    /// Validate the config, each platform's `config` table by its plugin's schema included, and the web config if one is
-    /// named
+    /// Validate the config, including each platform's `config` table by its plugin's schema, and the web config if one is
+    /// given
     Check(CheckArgs),
     /// Print the JSON Schema of the config, for editors
     ///
-    /// It has the keys of the plugins in the plugin folders, each loaded for it in a throw-away worker: a platform's
-    /// `config` completes by the plugin that the platform names. What keeps a plugin out is printed as a warning.
+    /// Includes the keys of the plugins in the plugin folders: editors complete a platform's `config` by its plugin. Each
+    /// plugin is loaded in a temporary worker; a plugin that does not load is reported as a warning.
     Schema,
 }
 
 #[derive(clap::Args)]
 pub(super) struct CheckArgs {
-    /// Config file; goes before `--config.file`
+    /// Config file; overrides `--config.file`
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Form of the output: lines for people, or a JSON array of mistakes with file, line, column, message and help
+    /// Output format; JSON is an array of mistakes with file, line, column, message and help
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
-    /// Address that `run` will serve on; it is looked up, not opened
+    /// Address that `run` will serve on; resolved, but not opened
     #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
     address: ListenAddress,
     #[command(flatten)]

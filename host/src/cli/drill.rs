@@ -1,4 +1,4 @@
-//! `conductor drill`: every fault of the fault plugin against a host of its own on this machine, and what it did.
+//! `conductor drill`: injects every fault of the fault plugin into a test host, and reports what the host did.
 //!
 //! Each case starts a host with one platform that goes wrong, one of the same plugin beside it, and two of another
 //! plugin, and watches all of them from outside as an operator would. The platforms of the other plugin must lose
@@ -40,26 +40,25 @@ mod trial;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Only faults called so: the beginning of a name such as check/segfault/process, or of a part of it; may be given
-    /// several times
+    /// Only faults whose name, or a part of it, starts with TEXT, for example check/segfault/process; may be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
-    /// Where the plugin runs that goes wrong
+    /// Isolation of the faulty plugin
     #[arg(long, default_value = "both")]
     isolation: Which,
-    /// Form of the output
+    /// Output format
     #[arg(long, default_value = "table")]
     output: Output,
-    /// Decides the order, and how many checks go well before a fault
+    /// Seed of the order, and of the number of good checks before a fault
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
-    /// How many hosts run side by side; without it, three for each core
+    /// Number of hosts that run at the same time [default: three per core]
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
-    /// Instead: at least so many faults at random times, on one host with many platforms
+    /// Run a campaign instead: at least this many faults at random times, on one host with many platforms
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["only", "isolation", "jobs"])]
     campaign: Option<u64>,
-    /// How many platforms the host of a campaign has
+    /// Number of platforms of the campaign's host
     #[arg(long, value_name = "NUMBER", default_value_t = 200, requires = "campaign", value_parser = clap::value_parser!(u16).range(60..=5000))]
     platforms: u16,
 }
@@ -95,7 +94,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         Output::Json => json(&report)?,
         Output::Table => report.text(),
     })?;
-    Ok(match report.fell_short {
+    Ok(match report.failed {
         0 => Exit::Ok,
         _ => Exit::Unhealthy,
     })
@@ -112,7 +111,7 @@ fn run_campaign(faults: u64, args: &Args, cast: &Cast) -> Result<Exit, CliError>
         Output::Json => json(&report)?,
         Output::Table => report.text(),
     })?;
-    Ok(match report.short.is_empty() {
+    Ok(match report.failures.is_empty() {
         true => Exit::Ok,
         false => Exit::Unhealthy,
     })
@@ -184,8 +183,8 @@ fn run_all(drill: &Drill, cases: Vec<Case>, args: &Args) -> Vec<Row> {
 fn tell(case: &Case, row: &Row) {
     let mut terminal = std::io::stderr();
     if terminal.is_terminal() && row.verdict != Verdict::Skipped {
-        let short = if row.verdict == Verdict::Held {
-            "held"
+        let short = if row.verdict == Verdict::Passed {
+            "passed"
         } else {
             "FELL SHORT"
         };

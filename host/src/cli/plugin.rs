@@ -26,67 +26,68 @@ pub(super) use validate::child_main as test_main;
 
 #[derive(Subcommand)]
 pub(super) enum Command {
-    /// Show each plugin found in the plugin folders, loaded or refused, and why
+    /// List the plugins in the plugin folders, and the reason for each one that is refused
     ///
-    /// Each is loaded once for this, in a worker of its own. Where a host answers that runs it, its generation, process
-    /// and what that uses stand beside it.
+    /// Each plugin is loaded once, in a temporary worker. If a running host answers, its generation, process and resource
+    /// usage are shown as well.
     List(list::Args),
-    /// Allow the libraries that lie in the plugin folders now, and refuse any other from now on
+    /// Allow only the libraries that are in the plugin folders now
     ///
-    /// Writes their SHA-256 to plugins.lock beside the config. A running host reads it whenever it looks for a library;
-    /// remove the file to allow everything again.
+    /// Writes their SHA-256 to plugins.lock next to the config. A running host reads that file each time it looks for a
+    /// library; remove it to allow all libraries again.
     Pin {
         /// Output format
         #[arg(long, default_value = "table")]
         output: Output,
     },
-    /// Let a plugin run in the host's process again, as the config says
+    /// Clear the quarantine of an in-process plugin
     ///
-    /// A plugin that a host was inside of when it died is quarantined: it runs in a worker until it is cleared. A running
-    /// host notices when it next loads the plugin, which a reload makes it do.
+    /// A plugin that was being called when its host crashed is quarantined: it runs in a worker until it is cleared. A
+    /// running host applies this when it next loads the plugin, at the latest at a reload.
     Clear {
-        /// The plugin's id
+        /// Id of the plugin
         #[arg(value_name = "NAME")]
         id: String,
         /// Output format
         #[arg(long, default_value = "table")]
         output: Output,
     },
-    /// Make a plugin to start from: it builds, has a test, and passes the validator
+    /// Create a plugin project that builds, has a test and passes the validator
     New(new::Args),
-    /// Run a library's probe once or several times, as a host would
+    /// Run a plugin's probe one or more times, as a host does
     Run(run::Args),
-    /// Test a library: whether it can be loaded, behaves, and withstands
+    /// Test a library: file, loading, behaviour and robustness
     Validate(validate::Args),
-    /// Show what changed between two versions of a plugin, and which step of its version that asks for
+    /// Compare two versions of a plugin, and print the version step that the changes require
     ///
-    /// Exit code 1 says that the version was not raised enough. Both libraries are loaded once, in workers of their own.
+    /// Exits with 1 if the new version number is too low. Both libraries are loaded once, in temporary workers.
     Diff(diff::Args),
-    /// Show what is known of a library file, and the keys of its plugin's config
+    /// Print the manifest of a library, the result of each rule, and the keys of its plugin's config
     ///
-    /// For the keys, a library that may be loaded is loaded once, in a throw-away worker that may do nothing of what it
-    /// `needs`; --no-load leaves that out, and nothing of the library runs.
+    /// To read the keys, the library is loaded once, in a temporary worker without any of its `needs`. With --no-load, no
+    /// code of the library runs.
     ///
-    /// `needs` is what the plugin asks for beyond what every plugin in a process of its own may do: `network` opens TCP
-    /// and ICMP, `unix-sockets` the Unix sockets of this machine, `read PATH` a file or a folder with all that is in it,
-    /// `run PATH` a program, or any in a folder, held to the same limits. [plugin.ID] allow = [...] opens less or more.
+    /// `needs` lists the permissions that the plugin declares, in addition to those that every plugin has: `network` for
+    /// TCP and ICMP, `unix-sockets` for the Unix sockets of this machine, `read PATH` for a file or a folder and its
+    /// content, `run PATH` for a program or the programs in a folder, within the same limits. `allow` in [plugin.ID]
+    /// replaces them.
     ///
-    /// With --config.file, also whether that config's pins and signatures let it be loaded; without it, both are reported
-    /// as not checked.
+    /// Pins and signatures are checked against the config that --config.file names; without it, they are reported as not
+    /// checked.
     Inspect {
         /// Library file, or id of a plugin in the plugin folders
         #[arg(value_name = "FILE|ID")]
         file: PathBuf,
-        /// Form of the output
+        /// Output format
         #[arg(long, default_value = "table")]
         output: Output,
-        /// Do not load the library to read the keys of its config
+        /// Do not load the library; its keys are not printed
         #[arg(long)]
         no_load: bool,
     },
     /// Print the keys of a plugin's config: type, default and meaning of each
     ///
-    /// The library is loaded for it in a throw-away worker.
+    /// The library is loaded in a temporary worker.
     Schema(schema::Args),
     /// Write reference pages of the plugins in the plugin folders
     #[command(hide = true)]

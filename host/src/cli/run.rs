@@ -15,13 +15,13 @@ use conductor_sandbox as sandbox;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Check every platform once, print what was found, and leave
+    /// Check every platform once, print the results and exit
     #[arg(long)]
     once: bool,
-    /// Form of the output of --once; JSON is that of `status`
+    /// Output format of --once; JSON as printed by `status`
     #[arg(long, value_enum, default_value_t = Output::Table, requires = "once")]
     output: Output,
-    /// Address to serve metrics and status on: IP:PORT, NAME:PORT, or :PORT for all addresses; port 0 takes a free one
+    /// Address to serve metrics and status on: IP:PORT, NAME:PORT, or :PORT for all addresses; port 0 selects a free port
     #[arg(long = "web.listen-address", value_name = "ADDRESS", env = "CONDUCTOR_WEB_LISTEN_ADDRESS", default_value = DEFAULT_ADDRESS)]
     address: ListenAddress,
     #[command(flatten)]

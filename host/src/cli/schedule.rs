@@ -14,7 +14,7 @@ use conductor_types::views::WindowView;
 
 #[derive(clap::Args)]
 pub(super) struct Args {
-    /// Form of the output
+    /// Output format
     #[arg(long, default_value = "table")]
     output: Output,
 }

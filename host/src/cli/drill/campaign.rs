@@ -46,7 +46,7 @@ pub(super) struct Orders {
 /// Runs a campaign.
 ///
 /// # Errors
-/// When it could not even begin; what fell short is in the report.
+/// When it could not even begin; what failed is in the report.
 pub(super) fn run(orders: &Orders, cast: &Cast) -> Result<Report, String> {
     let clock = Clock::start();
     let canary = Canary::new(clock);
@@ -108,7 +108,7 @@ impl<'a> Campaign<'a> {
             memory_most_kib: 0,
             memory_end_kib: 0,
             machine_stall_ms: 0.0,
-            short: Vec::new(),
+            failures: Vec::new(),
         };
         Ok(Self {
             orders,
@@ -125,7 +125,7 @@ impl<'a> Campaign<'a> {
     fn run(mut self) -> Report {
         let start = self.clock.now();
         if let Err(reason) = self.through() {
-            self.report.short.push(reason);
+            self.report.failures.push(reason);
         }
         if self.scene.is_alive().is_err() {
             self.report.host_deaths += 1;
@@ -187,7 +187,7 @@ impl<'a> Campaign<'a> {
                 }
                 if self.clock.now() - start > longest(self.orders.faults) {
                     let replaced = events.done.replaced;
-                    self.report.short.push(format!(
+                    self.report.failures.push(format!(
                         "only {faults} faults and {replaced} replacements in {} s",
                         longest(self.orders.faults).as_secs()
                     ));
@@ -208,16 +208,16 @@ impl<'a> Campaign<'a> {
         )?;
         self.report.due = ledger.due();
         self.report
-            .short
+            .failures
             .extend(ledger.faults().into_iter().take(MOST_WORDS));
         let (end, glance) = (look.counts()?, look.glance()?);
         innocents.count(&end, self.clock.now(), self.canary);
         innocents.settle(roster, &first, &end, &glance);
-        self.report.short.extend(innocents.lost.iter().cloned());
+        self.report.failures.extend(innocents.lost.iter().cloned());
         self.report.innocents = innocents;
         if !end.reload_is_successful {
             self.report
-                .short
+                .failures
                 .push("the last reload did not succeed".to_owned());
         }
         // Quiet again: what the host holds must be what it held before.
@@ -264,13 +264,13 @@ impl<'a> Campaign<'a> {
         };
         if let Some(more) = more {
             self.report
-                .short
+                .failures
                 .push(format!("in quiet again, the host has {more}"));
         }
         let (warm, end) = (self.report.memory_warm_kib, self.report.memory_end_kib);
         let is_long = self.orders.faults >= WARM_AFTER * 5;
         if is_long && end > warm + (warm / 10).max(GROWTH_KIB) {
-            self.report.short.push(format!(
+            self.report.failures.push(format!(
                 "the host's memory grew from {warm} KiB after a fifth of the faults to {end} KiB"
             ));
         }
@@ -281,7 +281,7 @@ impl<'a> Campaign<'a> {
     fn leave(&mut self) {
         let is_well = self.scene.is_alive().is_ok();
         if let Err(reason) = self.scene.stop() {
-            self.report.short.push(reason);
+            self.report.failures.push(reason);
             self.keep_the_log();
         }
         self.scene.kill();
@@ -293,14 +293,14 @@ impl<'a> Campaign<'a> {
         }
         if left > 0 {
             self.report
-                .short
+                .failures
                 .push(format!("{left} processes are left behind"));
         }
         self.scene.leftovers.kill();
         let copies = libraries_in(&self.scene.state());
         if is_well && copies > 0 {
             self.report
-                .short
+                .failures
                 .push(format!("{copies} private copies of libraries are left"));
         }
     }
@@ -311,7 +311,7 @@ impl<'a> Campaign<'a> {
         let lines: Vec<_> = log.lines().rev().take(LAST_LINES).collect();
         let lines: Vec<_> = lines.into_iter().rev().collect();
         self.report
-            .short
+            .failures
             .push(format!("its log ended so: {}", lines.join(" | ")));
     }
 }

@@ -18,14 +18,14 @@ pub(super) struct Row {
     pub(super) host: String,
     /// What it says of the platform that went wrong.
     pub(super) said: Option<String>,
-    /// What the platforms lost that had nothing to do with it.
-    pub(super) others_lost: String,
+    /// What uninvolved platforms lost.
+    pub(super) collateral: String,
     /// How late after its slot a check of theirs started at most; absent when nothing was measured.
     pub(super) late_ms: Option<f64>,
     /// The same of any check, the plugin's own among them, as the bound of the metric's bucket.
     pub(super) any_late_ms: Option<f64>,
     pub(super) verdict: Verdict,
-    /// Why it fell short or was skipped.
+    /// Why it failed or was skipped.
     pub(super) reason: Option<String>,
     /// How long the machine itself stood still at most meanwhile.
     pub(super) machine_stall_ms: f64,
@@ -38,11 +38,11 @@ pub(super) struct Row {
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Verdict {
-    /// The host did what it must, and nobody else lost anything.
-    Held,
+    /// The host did what it must, without collateral damage.
+    Passed,
     /// It did not.
-    FellShort,
-    /// There was no point in it, or this machine cannot do it.
+    Failed,
+    /// The case makes no sense, or this machine cannot run it.
     Skipped,
 }
 
@@ -50,8 +50,8 @@ pub(super) enum Verdict {
 #[derive(Serialize)]
 pub(super) struct Report {
     pub(super) seed: u64,
-    pub(super) held: usize,
-    pub(super) fell_short: usize,
+    pub(super) passed: usize,
+    pub(super) failed: usize,
     pub(super) skipped: usize,
     pub(super) rows: Vec<Row>,
 }
@@ -64,10 +64,10 @@ impl Row {
             isolation: case.isolation.to_string(),
             host: String::new(),
             said: None,
-            others_lost: String::new(),
+            collateral: String::new(),
             late_ms: None,
             any_late_ms: None,
-            verdict: Verdict::FellShort,
+            verdict: Verdict::Failed,
             reason: None,
             machine_stall_ms: 0.0,
             tries: 1,
@@ -87,14 +87,14 @@ impl Report {
         let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
         Self {
             seed,
-            held: count(Verdict::Held),
-            fell_short: count(Verdict::FellShort),
+            passed: count(Verdict::Passed),
+            failed: count(Verdict::Failed),
             skipped: count(Verdict::Skipped),
             rows,
         }
     }
 
-    /// For people: what was run, a row each, and below it what fell short and why.
+    /// A table with a row per case that was run, and the reasons of those that failed.
     pub(super) fn text(&self) -> String {
         let run = self.rows.iter().filter(|r| r.verdict != Verdict::Skipped);
         let mut text = table(
@@ -102,8 +102,8 @@ impl Report {
                 "WHERE",
                 "FAULT",
                 "ISOLATION",
-                "THE HOST",
-                "OTHERS LOST",
+                "HOST",
+                "COLLATERAL",
                 "LATE",
                 "VERDICT",
             ],
@@ -114,7 +114,7 @@ impl Report {
                     row.fault.to_owned(),
                     row.isolation.clone(),
                     row.host.clone(),
-                    row.others_lost.clone(),
+                    row.collateral.clone(),
                     late.unwrap_or_default(),
                     match row.tries {
                         1 => row.verdict.name().to_owned(),
@@ -123,16 +123,16 @@ impl Report {
                 ]
             }),
         );
-        for row in self.rows.iter().filter(|r| r.verdict == Verdict::FellShort) {
+        for row in self.rows.iter().filter(|r| r.verdict == Verdict::Failed) {
             let reason = row.reason.as_deref().unwrap_or_default();
             text.push_str(&format!(
-                "\n{}/{}/{} fell short: {reason}\n",
+                "\n{}/{}/{} failed: {reason}\n",
                 row.stage, row.fault, row.isolation
             ));
         }
         text.push_str(&format!(
-            "\n{} held, {} fell short, {} skipped (--output json says why); seed {}\n",
-            self.held, self.fell_short, self.skipped, self.seed
+            "\n{} passed, {} failed, {} skipped (--output json says why); seed {}\n",
+            self.passed, self.failed, self.skipped, self.seed
         ));
         text
     }
@@ -141,8 +141,8 @@ impl Report {
 impl Verdict {
     fn name(self) -> &'static str {
         match self {
-            Self::Held => "held",
-            Self::FellShort => "FELL SHORT",
+            Self::Passed => "passed",
+            Self::Failed => "FAILED",
             Self::Skipped => "skipped",
         }
     }

@@ -36,7 +36,7 @@ impl Drill {
             row.seconds = (self.clock.now() - start).as_secs_f64();
             row.machine_stall_ms = stall.as_secs_f64() * 1000.0;
             let excused = late || stall >= account::EXCUSE;
-            if row.verdict != Verdict::FellShort || !excused || tries == TRIES {
+            if row.verdict != Verdict::Failed || !excused || tries == TRIES {
                 return row;
             }
             tries += 1;
@@ -50,7 +50,7 @@ impl Drill {
             return (row.skipped(reason), false);
         }
         match self.trial(case, well, &mut row) {
-            Ok(()) => row.verdict = Verdict::Held,
+            Ok(()) => row.verdict = Verdict::Passed,
             Err(Short::Skipped(reason)) => row = row.skipped(&reason),
             Err(Short::Fell(reason)) => row.reason = Some(reason),
             Err(Short::Late(reason)) => {
@@ -142,14 +142,14 @@ impl Drill {
         row.late_ms = Some((late * 1000.0).round());
         row.any_late_ms = Some(account::worst_lateness(before, after) * 1000.0);
         if let Some(lost) = account::lost(before, after, stall) {
-            row.others_lost.clone_from(&lost.what);
+            row.collateral.clone_from(&lost.what);
             let reason = format!("others lost something: {}", lost.what);
             return Err(match lost.time_alone {
                 true => Short::Late(reason),
                 false => Short::Fell(reason),
             });
         }
-        "nothing".clone_into(&mut row.others_lost);
+        "nothing".clone_into(&mut row.collateral);
         if late > account::LATE + stall.as_secs_f64() {
             return Err(Short::Late(format!(
                 "the bystanders' checks started up to {:.0} ms late, and the machine was late by {} ms at most",
@@ -234,7 +234,7 @@ impl Drill {
         self.is_clean(scene)?;
         let took = self.clock.now() - killed;
         row.host = format!("its {workers} workers ended within {} ms", took.as_millis());
-        "nothing but their host".clone_into(&mut row.others_lost);
+        "nothing but their host".clone_into(&mut row.collateral);
         Ok(())
     }
 

@@ -26,16 +26,16 @@ mod step;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The library that users have
+    /// Library of the old version
     old: PathBuf,
-    /// The library that they are to get
+    /// Library of the new version
     new: PathBuf,
-    /// A platform's config, which both take; each then makes one check, and what they measured is compared
+    /// Config of a platform that both versions accept; each makes one check, and their measurements are compared
     ///
-    /// As JSON, or as it stands behind `config =` in a host's config.
+    /// As JSON, or as in conductor.toml: '{ url = "…" }'
     #[arg(long, value_name = "CONFIG")]
     config: Option<String>,
-    /// Form of the output
+    /// Output format
     #[arg(long, default_value = "table")]
     output: Output,
 }

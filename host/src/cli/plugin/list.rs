@@ -21,10 +21,10 @@ use conductor_types::views::{PluginView, StatusView};
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// Form of the output
+    /// Output format
     #[arg(long, default_value = "table")]
     output: Output,
-    /// Print all there is to say about a library whose ABI does not fit
+    /// Print the full comparison for a library with an incompatible ABI
     #[arg(long)]
     verbose: bool,
     #[command(flatten)]

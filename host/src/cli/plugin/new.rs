@@ -17,27 +17,27 @@ mod api;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {
-    /// The plugin's id: 1–63 lower-case letters, digits and `-`, the first a letter
+    /// Id of the plugin: 1–63 lower-case letters, digits and `-`, starting with a letter
     #[arg(value_name = "NAME")]
     id: String,
-    /// What to write it in
+    /// Language and kind of the probe
     #[arg(long, value_name = "LANGUAGE", default_value = "rust")]
     lang: Language,
-    /// The folder of conductor-plugin-api; without it the one beside this program's source, or else its repository
+    /// Folder of conductor-plugin-api [default: the one of this program's source if it exists, else the repository]
     #[arg(long, value_name = "PATH")]
     api: Option<PathBuf>,
-    /// The folder in which to make that of the plugin
+    /// Folder in which to create the project's folder
     #[arg(long, value_name = "DIR", default_value = ".")]
     dir: PathBuf,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq, ValueEnum)]
 enum Language {
-    /// A blocking probe: one thread for as long as a check takes
+    /// Rust, blocking: a check occupies a thread while it runs
     Rust,
-    /// An asynchronous probe: thousands of checks wait on a few threads
+    /// Rust, asynchronous: thousands of checks share a few threads
     RustAsync,
-    /// A probe in C, with nothing but the header
+    /// C, with the header as its only dependency
     C,
 }
 

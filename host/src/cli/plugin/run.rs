@@ -30,30 +30,30 @@ use conductor_types::{ErrorType, Isolation, limits::MEASUREMENTS};
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(in crate::cli) struct Args {
-    /// The library
+    /// Library file
     file: PathBuf,
-    /// The platform's config, as JSON or as in conductor.toml: '{ url = "…" }'
+    /// Config of the platform, as JSON or as in conductor.toml: '{ url = "…" }'
     #[arg(long, value_name = "CONFIG", default_value = "{}")]
     config: String,
-    /// How many checks to make of the one probe
+    /// Number of checks
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
     repeat: u64,
-    /// From the start of one check to that of the next
+    /// Time between the starts of two checks
     #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
     interval: Duration,
-    /// The longest a check may take
+    /// Timeout of a check
     #[arg(long, default_value = "4s", value_parser = humantime::parse_duration)]
     timeout: Duration,
-    /// What the plugin may do besides what every plugin may: network, unix-sockets, 'read /PATH' or 'run /PATH'
+    /// Permission of the plugin: network, unix-sockets, no-udp, 'read /PATH' or 'run /PATH'; may be repeated
     ///
-    /// Given once for each; as with [plugin.ID] allow in the config, these replace what the plugin declares. Without it
-    /// the config's allow applies where --config.file names one, else what the plugin declares.
+    /// Replaces what the plugin declares, as `allow` in [plugin.ID] does. Without it, `allow` of the config applies if
+    /// --config.file names one, else what the plugin declares.
     #[arg(long, value_name = "NEED", value_parser = need)]
     allow: Option<Vec<Need>>,
-    /// Where to load it; without it as [plugin.ID] isolation of the config says, else in a process of its own
+    /// Where to load the library [default: `isolation` in [plugin.ID] of the config, else process]
     #[arg(long)]
     isolation: Option<Place>,
-    /// Form of the output; json is an object a line, one for each check
+    /// Output format; JSON is one object per line and check
     #[arg(long, default_value = "table")]
     output: Output,
 }
@@ -61,9 +61,9 @@ pub(in crate::cli) struct Args {
 /// Where a library is loaded.
 #[derive(Clone, Copy, ValueEnum)]
 enum Place {
-    /// In a worker that may do what the plugin declares, and nothing else
+    /// A worker with the plugin's permissions
     Process,
-    /// In this process, which it can take down
+    /// This process, which the plugin can crash
     InProcess,
 }
 

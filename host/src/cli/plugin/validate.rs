@@ -64,39 +64,38 @@ pub(in crate::cli) use process::child_main;
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
 pub(in crate::cli) struct Args {
-    /// The libraries
+    /// Library files
     #[arg(required_unless_present = "list", value_name = "FILE")]
     files: Vec<PathBuf>,
-    /// A platform's config that works here, as JSON or as in conductor.toml: '{ url = "…" }'
+    /// Config of a platform that works on this machine, as JSON or as in conductor.toml: '{ url = "…" }'
     ///
-    /// Without it the examples and defaults of the plugin's own schema are tried, and the first that creates a probe is
-    /// used throughout.
+    /// Without it, the examples and defaults of the plugin's schema are tried, and the first that creates a probe is used.
     #[arg(long, value_name = "CONFIG")]
     config: Option<String>,
-    /// Form of the output
+    /// Output format
     #[arg(long, default_value = "table")]
     output: Output,
-    /// Run only the tests whose id matches
+    /// Run only tests with a matching id
     #[arg(long, value_name = "REGEX")]
     test: Option<Regex>,
-    /// How much to ask: 1 reads the file, 2 loads it, 3 uses it, 4 strains it, which takes minutes
+    /// Level of testing: 1 reads the file, 2 loads it, 3 uses it, 4 stresses it, which takes minutes
     #[arg(long, default_value = "3", value_parser = clap::value_parser!(u8).range(1..=4))]
     strictness: u8,
-    /// What the mutated configs of level 4 are drawn from; the same number gives the same ones
+    /// Seed of the mutated configs of level 4; the same seed gives the same configs
     #[arg(long, default_value = "1")]
     seed: u64,
-    /// Print only the tests that failed or crashed, and the summary
+    /// Print only failed and crashed tests, and the summary
     #[arg(long)]
     only_failed: bool,
-    /// Do not repeat without the sandbox what fails in it; what the plugin needs besides is not found out then
+    /// Do not repeat failed tests without the sandbox, which finds undeclared needs
     ///
-    /// For libraries of others: whatever they do in that one run, they do with your rights.
+    /// For libraries that you do not trust: in that run they have your permissions.
     #[arg(long)]
     keep_sandbox: bool,
-    /// What the plugin may do besides what it declares, as an operator's [plugin.ID] allow: 'read /PATH' or 'run /PATH'
+    /// Permission in addition to what the plugin declares: 'read /PATH' or 'run /PATH'; may be repeated
     #[arg(long, value_name = "NEED", value_parser = super::run::need)]
     allow: Vec<Need>,
-    /// Print the catalogue of tests, and run none
+    /// List the tests without running them
     #[arg(long)]
     list: bool,
 }

@@ -31,8 +31,8 @@ pub(in crate::cli::drill) struct Report {
     pub(super) memory_end_kib: u64,
     /// How long the machine itself stood still at most.
     pub(super) machine_stall_ms: f64,
-    /// What fell short; nothing if nothing did.
-    pub(in crate::cli::drill) short: Vec<String>,
+    /// What failed.
+    pub(in crate::cli::drill) failures: Vec<String>,
 }
 
 /// What was counted of one fault.
@@ -116,13 +116,13 @@ impl Report {
             "machine",
             format!("stood still for {:.0} ms at most", self.machine_stall_ms),
         );
-        for short in &self.short {
-            text.push_str(&format!("\nfell short: {short}"));
+        for failure in &self.failures {
+            text.push_str(&format!("\nfailed: {failure}"));
         }
-        let verdict = if self.short.is_empty() {
-            "held"
+        let verdict = if self.failures.is_empty() {
+            "passed"
         } else {
-            "FELL SHORT"
+            "FAILED"
         };
         text.push_str(&format!("\n{verdict}; seed {}\n", self.seed));
         text
