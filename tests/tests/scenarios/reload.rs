@@ -163,6 +163,7 @@ fn a_plugin_that_leaves_the_config_and_comes_back_is_looked_after_as_before() {
     host.signal("HUP");
     host.wait("checks again", |m| {
         m.checks("d", "healthy") >= before.checks("d", "healthy") + 3.0
+            && m.sum("conductor_plugin_info", &[("plugin", "disk")]) == 1.0
     });
     let status = host.status();
     let plugins = status["plugins"].as_array().unwrap();
