@@ -19,15 +19,11 @@ pub enum Actor {
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unauthenticated => f.write_str("an unauthenticated operator"),
+            Self::Unauthenticated => f.write_str("anonymous operator"),
             // Names come from files, and the log goes to terminals.
             Self::User(name) => write!(f, "operator {}", name.escape_debug()),
             Self::Certificate(subject) => {
-                write!(
-                    f,
-                    "the operator with certificate {}",
-                    subject.escape_debug()
-                )
+                write!(f, "operator with certificate {}", subject.escape_debug())
             }
             Self::Signal => f.write_str("SIGHUP"),
         }
@@ -44,6 +40,6 @@ mod tests {
         let hostile = Actor::User("a\u{1b}[31m\n".into()).to_string();
         assert_eq!(hostile, "operator a\\u{1b}[31m\\n");
         let subject = Actor::Certificate("CN=ops".into()).to_string();
-        assert_eq!(subject, "the operator with certificate CN=ops");
+        assert_eq!(subject, "operator with certificate CN=ops");
     }
 }

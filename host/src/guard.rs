@@ -244,10 +244,7 @@ impl PlatformGuard {
     /// counted before the call can return.
     pub fn expire(&self, sequence: u64, now: Duration, stuck: impl FnOnce()) {
         let timeout = self.settings.timeout;
-        let failure = Failure::new(
-            ErrorType::Timeout,
-            format!("no answer within {}", humantime::format_duration(timeout)),
-        );
+        let failure = Failure::new(ErrorType::Timeout, no_answer_within(timeout));
         let mut inner = self.inner.lock();
         let blame = || match self
             .shared
@@ -650,19 +647,14 @@ impl PlatformGuard {
             }
             // Why it crashed is in the plugin's own line, and may concern many platforms.
             Err(failure) if failure.kind == ErrorType::Crash => {
-                tracing::error!(
-                    platform,
-                    plugin,
-                    "failing{was}: crash of its worker{breaker}"
-                );
+                tracing::error!(platform, plugin, "failing: crash of its worker{breaker}");
+            }
+            Err(failure) if failure.message == no_answer_within(self.settings.timeout) => {
+                tracing::error!(platform, plugin, "failing: {failure}{breaker}");
             }
             Err(failure) => {
-                tracing::error!(
-                    platform,
-                    plugin,
-                    "failing{was}: {}: {failure}{breaker}",
-                    failure.kind.label()
-                );
+                let kind = failure.kind.label();
+                tracing::error!(platform, plugin, "failing: {kind}: {failure}{breaker}");
             }
         }
     }
@@ -687,17 +679,18 @@ impl PlatformGuard {
             State::HalfOpen => tracing::debug!(platform, plugin, "breaker half-open: one trial"),
             State::Open { until: Some(until) } => {
                 let wait = whole_seconds(now, until);
-                tracing::warn!(
-                    platform,
-                    plugin,
-                    "breaker open: no checks for {wait}, then one trial"
-                );
+                tracing::warn!(platform, plugin, "breaker open for {wait}");
             }
             State::Open { until: None } => {
                 tracing::warn!(platform, plugin, "breaker held open by an operator")
             }
         }
     }
+}
+
+/// The message of a check that ran into its deadline.
+fn no_answer_within(timeout: Duration) -> String {
+    format!("no answer within {}", humantime::format_duration(timeout))
 }
 
 /// The time from `now` until then, as people write it.

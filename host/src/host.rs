@@ -159,7 +159,7 @@ impl Host {
                 self.take_effect(&config);
                 metrics.config_loaded(self.shared.clock.now());
                 tracing::info!(
-                    "the config was reloaded by {by}: {} platforms",
+                    "config reloaded by {by}: {} platforms",
                     config.platforms.len()
                 );
                 self.set_log_after(config.host.metrics_log_after);

@@ -169,10 +169,14 @@ impl Calendar {
             });
         }
         let (names, length) = (names.join(", "), humantime::format_duration(length));
-        tracing::info!(
-            "{by} started maintenance of {names} for {length}: checks {}",
-            fate(order.checks)
-        );
+        match order.checks {
+            Checks::GoOn => {
+                tracing::info!("{by} started maintenance of {names} for {length}");
+            }
+            Checks::Pause => {
+                tracing::info!("{by} paused {names} for {length} (maintenance)");
+            }
+        }
         self.apply(&mut inner, now);
         Ok(format!("Maintenance of {names} for {length}."))
     }
@@ -358,11 +362,11 @@ fn log_changes(inner: &mut Inner, now: Timestamp) {
         let key = (window.origin.name(), Arc::clone(&window.name));
         // The one who started a window was logged then.
         if window.origin == Origin::Config && !inner.in_force.contains(&key) {
-            tracing::info!(
-                "maintenance {} is in force until {until}: checks {}",
-                window.name,
-                fate(window.checks)
-            );
+            let paused = match window.checks {
+                Checks::GoOn => "",
+                Checks::Pause => ", paused",
+            };
+            tracing::info!("maintenance {} until {until}{paused}", window.name);
         }
         in_force.insert(key);
     }
@@ -370,13 +374,6 @@ fn log_changes(inner: &mut Inner, now: Timestamp) {
         tracing::info!("maintenance {name} is over");
     }
     inner.in_force = in_force;
-}
-
-fn fate(checks: Checks) -> &'static str {
-    match checks {
-        Checks::GoOn => "go on",
-        Checks::Pause => "are paused",
-    }
 }
 
 /// A window as the API shows it.

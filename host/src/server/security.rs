@@ -371,7 +371,7 @@ mod tests {
             let open = said();
             assert!(open.contains("asks nobody for a password"), "{open}");
             assert!(
-                open.contains("WARN") && open.contains("can see every platform"),
+                open.contains("WARN") && open.contains("anyone can read"),
                 "{open}"
             );
             assert!(!security.now().asks_who());

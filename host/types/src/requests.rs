@@ -34,9 +34,9 @@ impl BreakerOrder {
     #[must_use]
     pub fn told(self) -> &'static str {
         match self {
-            Self::Open => "holds the breaker open: no checks until it is released or reset",
-            Self::Close => "holds the breaker closed: checks go on whatever becomes of them",
-            Self::Release => "released the breaker: it goes by the checks again",
+            Self::Open => "holds the breaker open",
+            Self::Close => "holds the breaker closed",
+            Self::Release => "released the breaker",
             Self::Reset => "reset the breaker",
         }
     }

@@ -14,7 +14,7 @@ use crate::harness::{Host, Setup};
 #[test]
 fn a_plugin_cannot_operate_the_host_and_is_named() {
     let host = setup().start_with(&["--web.enable-lifecycle"]);
-    host.wait_for_log("any program on this machine can make the host reload");
+    host.wait_for_log("--web.enable-lifecycle is open");
     attack(&host);
     let (code, body) = post(&host, "/api/v1/platforms/bystander/breaker/reset");
     assert_eq!(code, 200, "an operator is refused: {body}");

@@ -428,7 +428,7 @@ fn each_action_is_logged_once_with_the_user_or_certificate_it_came_from() {
         "operator alice requested a check",
         "operator alice started maintenance of a for 2h",
         "operator alice ended maintenance of a",
-        "the config was reloaded by operator alice",
+        "config reloaded by operator alice",
     ] {
         host.wait_for_log(action);
     }
@@ -451,7 +451,7 @@ fn each_action_is_logged_once_with_the_user_or_certificate_it_came_from() {
         "/api/v1/platforms/a/breaker/open",
         &["--cert", &certificate, "--key", &key],
     );
-    host.wait_for_log("the operator with certificate CN=ops");
+    host.wait_for_log("operator with certificate CN=ops");
 }
 
 /// State and message of each platform, as a client sees them who trusts any certificate.

@@ -167,7 +167,7 @@ fn detail(name: &str) -> Event {
     detail["history"] = past.collect();
     detail["log"] = json!([
         { "at": NOW - 10.0, "level": "error", "text": "failing (was healthy): connection refused" },
-        { "at": NOW - 1.0, "level": "warn", "text": "breaker open: no checks for 30s, then one trial" }
+        { "at": NOW - 1.0, "level": "warn", "text": "breaker open for 30s" }
     ]);
     Event::Detail(Box::new(serde_json::from_value(detail).unwrap()))
 }

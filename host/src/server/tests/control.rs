@@ -147,7 +147,7 @@ fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
         (
             "shop/breaker/open",
             200,
-            "shop: an unauthenticated operator holds the breaker open",
+            "shop: anonymous operator holds the breaker open",
         ),
         ("shop/breaker/reset", 200, "reset the breaker"),
         ("nobody/breaker/open", 404, "No platform is called nobody."),
