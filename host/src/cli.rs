@@ -52,6 +52,7 @@ mod top;
 /// Runs the command the process was started with.
 pub fn main() -> ExitCode {
     inherited::reset_signals();
+    inherited::enlarge_stacks();
     allocator::share_arenas();
     // For the host alone. Workers start often, and building the command line of all others costs each memory and time.
     if std::env::args_os()

@@ -1,14 +1,11 @@
-//! Undoes what the process that started this one left behind: blocked and ignored signals.
+//! Undoes what the process that started this one left behind, and sets what plugins in this process rely on.
 //!
 //! A signal mask and ignored signals survive `exec`. A supervisor that blocks all signals while it starts its children
 //! would otherwise make a host that no SIGTERM can stop, and one that ignores SIGCHLD a host that never learns how its
 //! workers ended. Workers, and what plugins start in them, inherit from the host.
-#![cfg_attr(
-    target_os = "linux",
-    expect(
-        unsafe_code,
-        reason = "masks and actions of signals are set through functions of the C library"
-    )
+#![expect(
+    unsafe_code,
+    reason = "signal masks are set through the C library, and the environment belongs to all threads"
 )]
 
 /// Unblocks all signals and restores the default action of SIGCHLD; for the start of a process, before it has threads.
@@ -23,3 +20,15 @@ pub(crate) fn reset_signals() {
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
     }
 }
+
+/// Gives threads that Rust plugins start in this process the stacks they have in a worker; before the process has threads.
+///
+/// Each plugin has a copy of Rust's standard library, which reads the variable when it starts its first thread.
+pub(crate) fn enlarge_stacks() {
+    let (name, bytes) = RUST_STACKS;
+    // SAFETY: this process has one thread, so that no other reads or writes the environment meanwhile.
+    unsafe { std::env::set_var(name, bytes) };
+}
+
+/// Variable with the stack size of threads that Rust starts, and its value in bytes: 8 MiB, as in C.
+pub(crate) const RUST_STACKS: (&str, &str) = ("RUST_MIN_STACK", "8388608");

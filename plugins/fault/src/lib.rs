@@ -114,6 +114,8 @@ impl Probe for Faulty {
         self.checks += 1;
         count(self.config.count_file.as_deref(), "check")?;
         #[cfg(target_os = "linux")]
+        load::use_a_deep_stack();
+        #[cfg(target_os = "linux")]
         if load::check_fails(nth) {
             return Err(Failure::new("failed as its library was ordered"));
         }

@@ -4,14 +4,14 @@
 //! nothing happens. Whoever wants a library that misbehaves as it is loaded writes another name into a copy of the file:
 //! `abort`, `exit`, `hang` or `segfault`, padded with zeros. Those that go on are heard or felt in the whole process:
 //! `stdout`, `stderr`, `thread`, `environment`, `chdir`, `umask`, `locale`, `signals`, `descriptor`. One with `checks` loads,
-//! and each of its checks fails; with `warm-up`, the first two checks of each probe fail; with `leak-memory`, `leak-files` or `leak-threads`, each of its probes leaves some behind.
+//! and each of its checks fails; with `deep-stack`, each check has a thread use 5 MiB of its stack; with `warm-up`, the first two checks of each probe fail; with `leak-memory`, `leak-files` or `leak-threads`, each of its probes leaves some behind.
 #![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
     reason = "a constructor is a section of its own, and an order in the file is read past the compiler"
 )]
 
-use std::{fs::File, mem, ptr, thread, time::Duration};
+use std::{fs::File, hint, mem, ptr, thread, time::Duration};
 
 use crate::{death, vandalism};
 
@@ -63,6 +63,28 @@ pub(crate) fn leak() {
     }
 }
 
+/// Has a thread use 5 MiB of its stack, if the library was ordered to.
+pub(crate) fn use_a_deep_stack() {
+    if name(&order()) == b"deep-stack" {
+        let top = || {
+            let frame = 0_u8;
+            descend((&raw const frame).addr())
+        };
+        let _ = thread::spawn(top).join();
+    }
+}
+
+/// Calls itself until 5 MiB below `top` are in use; returns the number of bytes.
+fn descend(top: usize) -> usize {
+    let frame = hint::black_box([0_u8; 4096]);
+    let used = top.abs_diff(frame.as_ptr().addr());
+    if used >= DEEP {
+        return used;
+    }
+    // Keeps the call from becoming a jump.
+    descend(top) + usize::from(hint::black_box(frame)[0])
+}
+
 fn order() -> Order {
     // SAFETY: it is a static of ours; volatile, as the file may say another thing than the source.
     unsafe { ptr::read_volatile(&raw const ORDER) }
@@ -80,3 +102,6 @@ struct Order([u8; 32]);
 
 #[used]
 static ORDER: Order = Order(*b"conductor-fault:none\0\0\0\0\0\0\0\0\0\0\0\0");
+
+/// Bytes of a stack; Rust's default size is 2 MiB.
+const DEEP: usize = 5 << 20;

@@ -19,7 +19,7 @@ use conductor_library::{Catalog, Policy, Vetted};
 use conductor_types::ErrorType;
 use tempfile::TempDir;
 
-use crate::harness::{PATIENCE, artifacts, library};
+use crate::harness::{PATIENCE, artifacts, conductor, library, ordered};
 
 /// A worker that has loaded the plugin `fault`.
 struct Setup {
@@ -437,3 +437,21 @@ fn a_host_that_waits_to_be_killed() {
 }
 
 const HOST_FILE: &str = "CONDUCTOR_TEST_PID_FILE";
+
+/// A thread of a plugin in Rust would have 2 MiB by default, and one of a plugin in C 8 MiB.
+#[test]
+fn threads_of_a_rust_plugin_have_8_mib_of_stack_in_either_isolation() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("deep.so");
+    fs::write(&file, ordered("deep-stack")).unwrap();
+    for isolation in ["process", "in-process"] {
+        let output = conductor(&["plugin", "run", "--isolation", isolation])
+            .arg(&file)
+            .env_remove("RUST_MIN_STACK")
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{isolation}: {said}");
+        assert!(said.contains("healthy"), "{isolation}: {said}");
+    }
+}

@@ -14,6 +14,7 @@ use std::{
 };
 
 use super::children::Children;
+use crate::inherited::RUST_STACKS;
 
 /// Starts the worker of a plugin, whose standard input is `socket` and whose output and error are `output`.
 pub(super) fn spawn(plugin: &str, socket: UnixStream, output: PipeWriter) -> io::Result<Child> {
@@ -104,8 +105,7 @@ static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
 /// Settings of the C library and of Rust's that a plugin depends on.
 pub(crate) const RUNTIME: [(&str, &str); 2] = [
-    // Stacks of threads that a plugin in Rust starts, bytes; 8 MiB, as in C.
-    ("RUST_MIN_STACK", "8388608"),
+    RUST_STACKS,
     // Room for libraries with static thread-local storage. Every thread has it on its stack, also the smallest.
     ("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=4096"),
 ];
