@@ -82,14 +82,16 @@ pub(crate) fn build_variant(folder: &Path, id: &str, change: impl Fn(String) -> 
     copy(&workspace().join("plugin-api"), &api);
     let workspace_manifest = fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
     // Its package keys are inherited from the workspace, so it comes with one of its own.
-    let shared: String = workspace_manifest.replace(
-        "members = [\"host\", \"plugin-api\", \"plugins/*\", \"tests\"]",
-        "members = [\"plugin-api\", \"plugin\"]",
-    );
-    let shared: String = shared
-        .lines()
-        .filter(|line| !line.starts_with("conductor = "))
-        .map(|line| format!("{line}\n"))
+    let is_copied = |line: &&str| {
+        let is_of_this_workspace = line.starts_with("conductor") && line.contains("path = ");
+        !is_of_this_workspace || line.starts_with("conductor-plugin-api = ")
+    };
+    let lines = workspace_manifest.lines().filter(is_copied);
+    let shared: String = lines
+        .map(|line| match line.starts_with("members = ") {
+            true => "members = [\"plugin-api\", \"plugin\"]\n".to_owned(),
+            false => format!("{line}\n"),
+        })
         .collect();
     fs::write(folder.join("Cargo.toml"), shared).unwrap();
     for file in [
