@@ -1,6 +1,8 @@
 // A probe of this machine's load, in C++: what it holds is freed by destructors, and no exception gets past the border.
 //
-// c++ -std=c++11 -shared -fPIC -I ../../include -o libload_average.so load_average.cpp
+// c++ -std=c++11 -shared -fPIC -Wl,--version-script=exports.map -I ../../include -o libload_average.so load_average.cpp
+//
+// The version script hides the templates of the standard library, which -fvisibility=hidden does not.
 //
 // [platform.load]
 // plugin = "load-average"
@@ -72,5 +74,7 @@ void destroy(void *probe, const conductor_call_t *) noexcept
 
 CONDUCTOR_PLUGIN("load-average", "1.0.0", "Load of this machine", "",
                  R"({"type": "object", "additionalProperties": false,
-                     "properties": {"file": {"type": "string"}, "degraded_above": {"type": "number"}}})",
+                     "properties": {
+                         "file": {"type": "string", "description": "File that begins with the load."},
+                         "degraded_above": {"type": "number", "description": "Load above which the machine is degraded."}}})",
                  create, check, destroy, nullptr, nullptr);

@@ -6,7 +6,7 @@ use std::{fs, path::Path, process::Command};
 use super::validate;
 use crate::harness::{Setup, conductor, workspace};
 
-/// Builds the plugin `gopher` into `library`; says whether there is a Go compiler.
+/// Builds the example plugin `gopher` into `library`; says whether there is a Go compiler.
 fn build(library: &Path, flags: &[&str]) -> bool {
     let found = Command::new("go").arg("version").output().is_ok();
     assert!(
@@ -18,15 +18,15 @@ fn build(library: &Path, flags: &[&str]) -> bool {
         return false;
     }
     let folder = tempfile::tempdir().unwrap();
-    let header = workspace().join("plugin-api/include/conductor_plugin.h");
-    fs::copy(header, folder.path().join("conductor_plugin.h")).unwrap();
-    for (name, text) in [
-        ("go.mod", "module gopher\n\ngo 1.19\n"),
-        ("plugin.c", PLUGIN_C),
-        ("plugin.go", PLUGIN_GO),
-        ("exports.map", "{ global: conductor_plugin; local: *; };\n"),
+    for file in [
+        "include/conductor_plugin.h",
+        "examples/go/go.mod",
+        "examples/go/plugin.c",
+        "examples/go/plugin.go",
+        "examples/go/exports.map",
     ] {
-        fs::write(folder.path().join(name), text).unwrap();
+        let file = workspace().join("plugin-api").join(file);
+        fs::copy(&file, folder.path().join(file.file_name().unwrap())).unwrap();
     }
     let output = Command::new("go")
         .args(["build", "-buildmode=c-shared"])
@@ -89,42 +89,3 @@ fn a_go_plugin_passes_with_warnings_and_is_refused_in_process_alone() {
     host.wait("its failure", |m| m.failures("g", "load") >= 1.0);
     host.wait_for_log("remove isolation = \"in-process\"");
 }
-
-const PLUGIN_C: &str = r#"#include "conductor_plugin.h"
-#include "_cgo_export.h"
-static void *create(const conductor_call_t *call, const char *config) { (void)call, (void)config; return goCreate(); }
-static void check(void *probe, const conductor_call_t *call) { (void)probe; goCheck((void *)call); }
-static void destroy(void *probe, const conductor_call_t *call) { (void)call; goDestroy(probe); }
-CONDUCTOR_PLUGIN("gopher", "1.0.0", "Gopher", "",
-                 .config_schema = "{\"type\": \"object\", \"additionalProperties\": false}",
-                 .create = create, .check = check, .destroy = destroy);
-"#;
-
-const PLUGIN_GO: &str = r#"package main
-
-// #include <stdlib.h>
-// #include "conductor_plugin.h"
-// static void report(void *call, char *text) { conductor_report((const conductor_call_t *)call, 0, text); }
-import "C"
-
-import (
-	"fmt"
-	"runtime"
-	"unsafe"
-)
-
-//export goCreate
-func goCreate() unsafe.Pointer { return C.malloc(1) }
-
-//export goCheck
-func goCheck(call unsafe.Pointer) {
-	text := C.CString(fmt.Sprintf("%d goroutines", runtime.NumGoroutine()))
-	C.report(call, text)
-	C.free(unsafe.Pointer(text))
-}
-
-//export goDestroy
-func goDestroy(probe unsafe.Pointer) { C.free(probe) }
-
-func main() {}
-"#;
