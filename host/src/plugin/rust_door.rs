@@ -115,7 +115,7 @@ impl RustDoor {
         // Lives as long as the library, which is never closed.
         let owner: &'static Owner = Box::leak(Box::new(Owner { id: id.clone() }));
         let host = AbiHostHandle {
-            functions: *FUNCTIONS,
+            functions: functions(),
             plugin: std::ptr::from_ref(owner).expose_provenance(),
         };
         module.init()(host);
@@ -272,11 +272,16 @@ pub(super) fn one_line(text: &str) -> String {
     line
 }
 
-static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
+/// The functions that a library gets which is opened now.
+fn functions() -> AbiHostRef {
     #[cfg(target_os = "linux")]
     if newer::is_wanted() {
         return newer::functions();
     }
+    *FUNCTIONS
+}
+
+static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
     AbiHost {
         max_level,
         log,

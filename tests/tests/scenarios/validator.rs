@@ -384,7 +384,7 @@ fn executable_stack(file: &Path, mut bytes: Vec<u8>) {
 
 type Spoil = (&'static str, fn(&Path, Vec<u8>));
 
-const FILES: [Spoil; 9] = [
+const FILES: [Spoil; 12] = [
     ("as built", |file, bytes| fs::write(file, bytes).unwrap()),
     ("truncated", |file, bytes| {
         fs::write(file, &bytes[..bytes.len() / 2]).unwrap();
@@ -408,6 +408,24 @@ const FILES: [Spoil; 9] = [
         fs::write(file, replaced(bytes, b"\0setlocale\0", b"\0setlocalX\0")).unwrap();
     }),
     ("executable stack", executable_stack),
+    ("another architecture", |file, mut bytes| {
+        let (x86_64, aarch64) = (62, 183);
+        bytes[18] = if bytes[18] == x86_64 { aarch64 } else { x86_64 };
+        fs::write(file, bytes).unwrap();
+    }),
+    ("panics that abort", |file, mut bytes| {
+        let mark = b"CNDCTR\x1a\x01";
+        let places = (0..bytes.len() - 800).filter(|&at| bytes[at..].starts_with(mark));
+        for at in places.collect::<Vec<_>>() {
+            bytes[at + 19] = 0;
+        }
+        fs::write(file, bytes).unwrap();
+    }),
+    ("writable by all", |file, bytes| {
+        use std::os::unix::fs::PermissionsExt as _;
+        fs::write(file, bytes).unwrap();
+        fs::set_permissions(file, fs::Permissions::from_mode(0o777)).unwrap();
+    }),
 ];
 
 const ORDERS: [(&str, &str); 17] = [

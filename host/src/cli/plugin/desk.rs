@@ -6,6 +6,7 @@ use std::{
         Arc, Condvar, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
+    thread,
     time::Duration,
 };
 
@@ -124,8 +125,15 @@ impl Desk {
         sequences.iter().map(end).collect()
     }
 
-    /// Whether a call has begun.
-    pub(super) fn has_begun(&self, sequence: u64) -> bool {
+    /// Waits until a call has begun.
+    pub(super) fn wait_for_begin(&self, sequence: u64) {
+        while !self.has_begun(sequence) {
+            self.plugin.nudge();
+            thread::sleep(SHORT_TICK);
+        }
+    }
+
+    fn has_begun(&self, sequence: u64) -> bool {
         let open = self.calls.lock();
         open.get(&sequence)
             .is_some_and(|call| call.started.is_some())
@@ -185,3 +193,5 @@ impl Caller for Calls {
 
 /// How often calls that wait behind others are given more threads.
 const TICK: Duration = Duration::from_millis(10);
+/// How often the begin of a call is looked for.
+const SHORT_TICK: Duration = Duration::from_millis(1);

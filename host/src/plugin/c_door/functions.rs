@@ -18,11 +18,16 @@ use crate::{
 
 /// The host as one plugin sees it; lives as long as the library, which is never closed.
 pub(super) fn table(plugin: &str) -> *const c::Host {
+    #[cfg(target_os = "linux")]
+    let is_newer = crate::plugin::newer::is_wanted();
+    #[cfg(not(target_os = "linux"))]
+    let is_newer = false;
+    let (size, minors) = if is_newer { (NEWER_SIZE, 1) } else { (SIZE, 0) };
     let lent: &'static Lent = Box::leak(Box::new(Lent {
         table: c::Host {
-            size: SIZE,
+            size,
             api_major: ApiVersion::CURRENT.major,
-            api_minor: ApiVersion::CURRENT.minor,
+            api_minor: ApiVersion::CURRENT.minor + minors,
             platform,
             remaining_ns,
             is_cancelled,
@@ -35,6 +40,7 @@ pub(super) fn table(plugin: &str) -> *const c::Host {
             config_number,
             config_bool,
         },
+        appended: None,
         plugin: plugin.to_owned(),
     }));
     std::ptr::from_ref(lent).cast()
@@ -44,6 +50,8 @@ pub(super) fn table(plugin: &str) -> *const c::Host {
 #[repr(C)]
 struct Lent {
     table: c::Host,
+    /// The member that a host of the next minor has in this place; see `rust_door::newer`.
+    appended: Option<unsafe extern "C" fn(*const c::Call) -> u64>,
     plugin: String,
 }
 
@@ -52,6 +60,9 @@ struct Lent {
     reason = "a constant, and it is 96 on 64 bits"
 )]
 const SIZE: u32 = size_of::<c::Host>() as u32;
+
+/// The same with one member more.
+const NEWER_SIZE: u32 = SIZE + 8;
 
 unsafe extern "C" fn platform(call: *const c::Call) -> *const c_char {
     // Owned by the call until it is over, which is for how long the header lends it.

@@ -51,11 +51,13 @@ impl Work<Job> for Worker {
 
 impl Worker {
     fn check(&mut self, call: &Call) -> Ran {
+        // From when the call is started on, its probe may be removed.
+        let cell = self.probes.get(call.probe);
         let started = self.clock.now();
         let Some(deadline) = call.caller.started(call.sequence, started) else {
             return NOTHING;
         };
-        let result = match self.probes.get(call.probe) {
+        let result = match cell {
             Some(cell) => {
                 let result = match &cell.spec.trial {
                     Some(trial) => self.try_out(&cell, trial, self.data(&cell, call, deadline)),

@@ -32,12 +32,13 @@ struct NewerHost {
     appended: extern "C" fn(call: usize) -> u64,
 }
 
-/// Has this process lend them to the libraries that it loads from now on; before it loads the first.
-pub(crate) fn lend() {
-    WANTED.store(true, Ordering::SeqCst);
+/// Has this process lend them, or those of this host, to the libraries that it opens from now on.
+pub(crate) fn lend(is_wanted: bool) {
+    WANTED.store(is_wanted, Ordering::SeqCst);
 }
 
-pub(super) fn is_wanted() -> bool {
+/// Whether the functions of a newer host are to be lent.
+pub(in crate::plugin) fn is_wanted() -> bool {
     WANTED.load(Ordering::SeqCst)
 }
 

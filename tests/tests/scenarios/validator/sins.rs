@@ -2,9 +2,14 @@
 
 use std::{fs, path::Path};
 
+use serde_json::Value;
+
 use super::validate;
-use crate::c_plugins::source::{
-    Language, ON_A_THREAD, beginning, checking, compile, creating, has, reporting,
+use crate::{
+    c_plugins::source::{
+        Language, ON_A_THREAD, beginning, checking, compile, creating, exporting, has, reporting,
+    },
+    harness::conductor,
 };
 
 /// A plugin, the test that it fails or is warned by, and words of the finding and of the cure.
@@ -107,6 +112,11 @@ fn every_test_of_a_file_and_of_loading_it_can_fail() {
             &["conductor_plugin.h of API 1.x"],
         ),
         Sin::new(at_load("abort();"), "load/opens", &["SIGABRT"]).with("crashed"),
+        Sin::new(
+            exporting("16, 0"),
+            "load/layout",
+            &["has 16 bytes", "rebuild it with the conductor_plugin.h"],
+        ),
         Sin::new(
             fine().replace("create, check,", "create, NULL,"),
             "load/manifest",
@@ -223,6 +233,232 @@ fn every_test_of_configs_and_checks_can_fail() {
 }
 
 #[test]
+fn every_test_of_generations_and_threads_can_fail() {
+    if !has(Language::C) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let tls = "static __thread char storage[3500] __attribute__((tls_model(\"initial-exec\")));";
+    let other_schema = fine().replace("\"{}\", create", "schema, create").replace(
+        "CONDUCTOR_PLUGIN(",
+        "static char schema[] = \"{\\\"title\\\": \\\"1\\\"}\";
+__attribute__((constructor)) static void count(void)
+{ if (getenv(\"SINNER_IS_LOADED\")) schema[11] = '2'; else setenv(\"SINNER_IS_LOADED\", \"1\", 1); }
+CONDUCTOR_PLUGIN(",
+    );
+    // Written in the thread that a probe is created on.
+    let bound = "static __thread int is_at_home;";
+    let at_home = |source: String| {
+        beside(bound, &source).replace("return malloc(1);", "is_at_home = 1; return malloc(1);")
+    };
+    let fine_at_home = "if (is_at_home) conductor_report(call, 0, \"fine\"); else ";
+    for sin in [
+        Sin::new(
+            beside(tls, &checking("storage[7]++; conductor_report(call, 0, \"fine\");")),
+            "load/two-copies",
+            &["does not load beside the first", "-ftls-model=global-dynamic"],
+        ),
+        Sin::new(
+            format!("#define _GNU_SOURCE\n{other_schema}"),
+            "load/two-copies",
+            &["different things of themselves", "depend on nothing but the source"],
+        ),
+        Sin::new(
+            at_home(checking("conductor_report(call, 0, \"fine\");")).replace(
+                "is_at_home = 1; return malloc(1);",
+                "static int calls; if (calls++ > 1 && !is_at_home) { conductor_fail(call, 0, \"lost\"); return NULL; } is_at_home = 1; return malloc(1);",
+            ),
+            "threads/any",
+            &["no probe can be created on another thread", "thread-locals"],
+        ),
+        Sin::new(
+            at_home(checking(&format!("{fine_at_home} conductor_fail(call, 0, \"lost\");"))),
+            "threads/any",
+            &["a check on another thread than before failed: lost", "thread-locals"],
+        ),
+        Sin::new(
+            at_home(fine()).replace(
+                "\"destroyed\");",
+                "\"destroyed\"); if (!is_at_home) conductor_fail(call, CONDUCTOR_FAILURE_PANIC, \"lost\");",
+            ),
+            "threads/any",
+            &["a drop on another thread than before failed", "thread-locals"],
+        ),
+        Sin::new(
+            beside("static int dropped;", &checking("if (dropped > 5) conductor_fail(call, 0, \"gone\"); else conductor_report(call, 0, \"fine\");"))
+                .replace("\"destroyed\");", "\"destroyed\"); dropped++;"),
+            "threads/drop-while-checking",
+            &["after probes were dropped during checks, a new one fails: gone", "share nothing"],
+        ),
+        Sin::new(USES_A_PROBE_TOO_LONG, "threads/drop-while-checking", &["SIGSEGV"]).with("crashed"),
+    ] {
+        sin.is_found(folder.path());
+    }
+}
+
+#[test]
+fn every_test_of_strain_can_fail() {
+    if !has(Language::C) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let strained = |code: &str, body: &str, test: &'static str, words: &'static [&'static str]| {
+        let source = beside(code, &checking(body)).replace(
+            "#include <fcntl.h>",
+            "#include <errno.h>\n#include <fcntl.h>",
+        );
+        Sin {
+            level: 4,
+            ..Sin::new(source, test, words)
+        }
+    };
+    let report = "conductor_report(call, 0, \"fine\");";
+    for sin in [
+        strained(
+            "",
+            &format!(
+                "void *block; while (!(block = malloc(16 << 20))) usleep(1000); free(block); {report}"
+            ),
+            "stress/low-memory",
+            &[
+                "with 8 MiB of memory left a check is not back",
+                "call conductor_fail",
+            ],
+        ),
+        strained(
+            "",
+            &format!("void *block = malloc(16 << 20); if (!block) abort(); free(block); {report}"),
+            "stress/low-memory",
+            &["SIGABRT", "check what malloc returns"],
+        )
+        .with("warning"),
+        strained(
+            "",
+            &format!(
+                "int file; while ((file = open(\"/dev/null\", O_RDONLY)) < 0) usleep(1000); close(file); {report}"
+            ),
+            "stress/no-descriptors",
+            &[
+                "without a free descriptor a check is not back",
+                "do not try again in a loop",
+            ],
+        ),
+        strained(
+            "static int broken;",
+            &format!(
+                "int file = open(\"/dev/null\", O_RDONLY); broken |= file < 0; close(file); if (broken) conductor_fail(call, 0, \"broken\"); else {report}"
+            ),
+            "stress/no-descriptors",
+            &[
+                "once there are descriptors again, the check fails: broken",
+                "leave nothing behind",
+            ],
+        ),
+        strained(
+            "",
+            &format!("if (usleep(50000)) conductor_fail(call, 0, strerror(errno)); else {report}"),
+            "stress/signals",
+            &[
+                "while signals come in, a check fails that went well without",
+                "EINTR",
+            ],
+        ),
+        strained(
+            "static int running;",
+            &format!(
+                "if (__sync_add_and_fetch(&running, 1) > 8) conductor_fail(call, CONDUCTOR_FAILURE_PANIC, \"too many\"); else {report} usleep(2000); __sync_sub_and_fetch(&running, 1);"
+            ),
+            "stress/in-flight",
+            &[
+                "checks at once ends in a panic: too many",
+                "share nothing between probes",
+            ],
+        ),
+        strained(
+            "",
+            &format!(
+                "if (conductor_host->api_minor > CONDUCTOR_API_MINOR) conductor_fail(call, 0, \"unknown host\"); else {report}"
+            ),
+            "stress/newer-host",
+            &[
+                "with a host of the next minor version a check fails: unknown host",
+                "accept every minor version",
+            ],
+        ),
+        strained(
+            "",
+            &format!(
+                "char *leak = malloc(16 << 10); if (leak) memset(leak, 1, 16 << 10); usleep(5000); {report}"
+            ),
+            "stress/soak",
+            &[
+                "KiB of memory within",
+                "let go in each check of what it took",
+            ],
+        ),
+    ] {
+        sin.is_found(folder.path());
+    }
+}
+
+/// An asynchronous plugin whose threads look at a probe after its check is over, when it may be destroyed.
+const USES_A_PROBE_TOO_LONG: &str = r#"
+#include <pthread.h>
+#include <stdlib.h>
+#include <time.h>
+#include "conductor_plugin.h"
+struct work { int ***probe; const conductor_call_t *call; };
+static void pause_ms(int ms) { struct timespec pause = {0, ms * 1000000}; nanosleep(&pause, NULL); }
+static void *create(const conductor_call_t *call, const char *config)
+{ (void)call, (void)config; int ***probe = malloc(sizeof *probe); *probe = malloc(sizeof **probe); **probe = malloc(sizeof ***probe); return probe; }
+static void *later(void *argument)
+{
+    struct work work = *(struct work *)argument;
+    free(argument);
+    pause_ms(20);
+    conductor_report(work.call, CONDUCTOR_STATUS_HEALTHY, "fine");
+    conductor_complete(work.call);
+    pause_ms(50);
+    ***work.probe = 1;
+    return NULL;
+}
+static void begin(void *probe, const conductor_call_t *call)
+{
+    struct work *work = malloc(sizeof *work);
+    pthread_t thread;
+    *work = (struct work){probe, call};
+    if (pthread_create(&thread, NULL, later, work) == 0) pthread_detach(thread);
+}
+static void destroy(void *probe, const conductor_call_t *call) { (void)call; **(int ***)probe = NULL; }
+CONDUCTOR_PLUGIN("sinner", "1.0.0", "Sinner", "", "{}", create, NULL, destroy, begin, NULL);
+"#;
+
+/// A test that no plugin here fails may be unable to fail.
+#[test]
+fn every_test_of_the_catalogue_is_failed_by_a_plugin_here() {
+    let output = conductor(&["plugin", "validate", "--list", "--output", "json"])
+        .output()
+        .unwrap();
+    let tests: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let sources = [
+        include_str!("sins.rs"),
+        include_str!("../validator.rs"),
+        include_str!("../snapshots/scenarios__validator__what_each_sin_fails.snap"),
+    ];
+    let is_failed = |id: &str| {
+        let quoted = format!("\"{id}\"");
+        let [sins, others, snapshot] = sources;
+        sins.contains(&quoted) || others.contains(&quoted) || snapshot.contains(id)
+    };
+    let ids = tests.as_array().unwrap().iter();
+    let ids = ids.map(|test| test["id"].as_str().unwrap());
+    // For information alone.
+    let ids = ids.filter(|id| *id != "file/compiler");
+    let never: Vec<_> = ids.filter(|id| !is_failed(id)).collect();
+    assert_eq!(never, [""; 0]);
+}
+
+#[test]
 fn a_need_that_is_not_declared_is_found_and_named() {
     if !has(Language::C) {
         return;
@@ -245,7 +481,7 @@ fn a_need_that_is_not_declared_is_found_and_named() {
             &checking(&format!("{body} {outcome}")),
         )
     };
-    let finds = |source: String, found: &str, cure: &str| {
+    let finds_where = |effect: &str, source: String, found: &str, cure: &str| {
         let library = folder.path().join("sinner.so");
         assert!(compile(&source, Language::C, &library));
         let found_here = validate(&library, None, 3, "^sandbox/needs$");
@@ -255,9 +491,12 @@ fn a_need_that_is_not_declared_is_found_and_named() {
             test["found"].as_str().unwrap(),
             test["cure"].as_str().unwrap(),
         );
-        assert!(said.contains("only without the sandbox"), "{said}");
+        assert!(said.contains(effect), "{said}");
         assert!(said.ends_with(found), "{found}: {said}");
         assert!(what.contains(cure), "{cure}: {what}");
+    };
+    let finds = |source: String, found: &str, cure: &str| {
+        finds_where("works only without the sandbox", source, found, cure);
     };
     let path = secret.display();
     finds(
@@ -280,6 +519,42 @@ fn a_need_that_is_not_declared_is_found_and_named() {
         &format!("needs: unix-sockets, read {path}"),
         &format!("unix-sockets\\nread {path}"),
     );
+    // The platform is not there either way: the messages differ, and only one of them is the sandbox's.
+    let connects_to = |address: &str, family: &str| {
+        let include = "#include <errno.h>\n#include <netinet/in.h>\n#include <sys/un.h>";
+        let body = format!(
+            "struct {address}; int fd = socket({family}, SOCK_STREAM, 0);
+            if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to)) conductor_fail(call, 0, strerror(errno));
+            else conductor_report(call, 0, \"fine\"); if (fd >= 0) close(fd);"
+        );
+        beside(include, &checking(&body))
+    };
+    let absent =
+        "sockaddr_un to = {.sun_family = AF_UNIX, .sun_path = \"/run/there-is-no-such-socket\"}";
+    let refusing =
+        "sockaddr_in to = {.sin_family = AF_INET, .sin_port = 0x100, .sin_addr = {0x0100007f}}";
+    let effect = "ends in another way without the sandbox";
+    finds_where(
+        effect,
+        connects_to(absent, "AF_UNIX"),
+        "needs: unix-sockets",
+        "\"unix-sockets\"",
+    );
+    finds_where(
+        effect,
+        connects_to(refusing, "AF_INET"),
+        "needs: network",
+        "\"network\"",
+    );
+    // The same at creation.
+    let creates =
+        connects_to(absent, "AF_UNIX").replace("static void check(", "static void unused(");
+    let creates = creates.replace(
+        "(void)call, (void)config; return malloc(1);",
+        "(void)config; conductor_fail(call, 0, socket(AF_UNIX, SOCK_STREAM, 0) < 0 ? strerror(errno) : \"no such socket\"); return NULL;",
+    );
+    let creates = creates.replace("create, check,", "create, unused,");
+    finds_where(effect, creates, "needs: unix-sockets", "\"unix-sockets\"");
     let library = folder.path().join("sinner.so");
     assert!(compile(&probe(run), Language::C, &library));
     let found = validate(&library, None, 3, "^sandbox/needs$");

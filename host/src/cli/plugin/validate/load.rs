@@ -115,13 +115,6 @@ fn two_copies_of_a_runtime(subject: &Subject, found: String) -> Verdict {
     }
 }
 
-fn twice(subject: &Subject) -> Verdict {
-    for _ in 0..2 {
-        go_on!(subject.door());
-    }
-    Verdict::passed("")
-}
-
 fn two_copies(subject: &Subject) -> Verdict {
     let first = go_on!(subject.door());
     let second = match subject.load(&subject.order.second) {
@@ -226,7 +219,6 @@ pub(super) const TESTS: &[Test] = &[
     )
     .within(10)
     .quiet(),
-    Test::new(2, "load/twice", "It can be opened twice in one process.", twice).within(10),
     Test::new(
         2,
         "load/two-copies",

@@ -1,7 +1,8 @@
 //! Level 3: whether the plugin works with what its manifest declares, and what it needs besides.
 //!
-//! A probe that does better without the sandbox needs something that it does not declare. What that is, is found by trying:
-//! first with every capability, then without one kind after the other, then with ever smaller folders.
+//! A probe that does better without the sandbox needs something that it does not declare. So does one that fails either way
+//! with different messages: inside, "Operation not permitted"; outside, "No such file or directory" of a socket that does not
+//! exist here. What it needs is found by trying: first with every capability, then without one kind after the other, then with ever smaller folders.
 
 use std::{
     fs,
@@ -85,6 +86,15 @@ pub(super) fn go_as_far_as_it_gets(subject: &Subject) -> Verdict {
         }
     }
     Verdict::passed(said)
+}
+
+/// The effect of the sandbox on a plugin.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Effect {
+    /// It comes further without.
+    ComesFurther,
+    /// It comes as far, and reports or fails with another message, each time the same.
+    SaysSomethingElse,
 }
 
 /// What a plugin needs that it does not declare.
@@ -235,13 +245,18 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 
 /// The verdict on what was found.
 pub(super) fn judge(
+    effect: Effect,
     lacks: &Lacks,
     held: &str,
     free: &str,
     config: Option<&serde_json::Value>,
     language: Language,
 ) -> Verdict {
-    let seen = format!("works only without the sandbox ({held}; without it: {free})");
+    let effect = match effect {
+        Effect::ComesFurther => "works only without the sandbox",
+        Effect::SaysSomethingElse => "ends in another way without the sandbox",
+    };
+    let seen = format!("{effect} ({held}; without it: {free})");
     let needs = match lacks {
         Lacks::Needs(needs) => needs,
         Lacks::NoNeedOpensIt => {
@@ -389,7 +404,15 @@ mod tests {
         let config = serde_json::json!({ "path": "/var/lib/mydb" });
         let needs = |path: &str| Lacks::Needs(vec![Need::Read(path.to_owned())]);
         let judged = |path: &str, language| {
-            let verdict = judge(&needs(path), "held", "free", Some(&config), language);
+            let effect = Effect::ComesFurther;
+            let verdict = judge(
+                effect,
+                &needs(path),
+                "held",
+                "free",
+                Some(&config),
+                language,
+            );
             format!("{} {}", verdict.status, verdict.cure)
         };
         assert!(judged("/var/lib/mydb/x", Language::C).starts_with("WARNING"));

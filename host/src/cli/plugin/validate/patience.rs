@@ -11,7 +11,7 @@ use super::{
     subject::{Subject, go_on, spec, told},
     verdict::Verdict,
 };
-use crate::{cli::plugin::desk::Desk, plugin::ProbeId};
+use crate::plugin::ProbeId;
 
 /// A probe of a platform that takes connections and never answers; of the config as it is, where that has no address.
 fn silent(subject: &Subject) -> Result<(Bench, ProbeId, bool), Verdict> {
@@ -88,7 +88,9 @@ fn cancel(subject: &Subject) -> Verdict {
     if early.is_some() {
         return Verdict::passed(format!("over before it could be given up{at}"));
     }
-    give_up(&bench.desk, calls[0]);
+    // One that was not started yet has no thread to give up.
+    bench.desk.wait_for_begin(calls[0]);
+    bench.desk.give_up(calls[0]);
     let asynchronous = bench.desk.plugin.description().asynchronous;
     let soon = bench
         .desk
@@ -126,15 +128,6 @@ fn cancel(subject: &Subject) -> Verdict {
             Verdict::warning(found, subject.cure(Advice::CancelledOrLate))
         }
     }
-}
-
-/// As soon as it runs; one that was not started yet has no thread to give up.
-fn give_up(desk: &Desk, call: u64) {
-    while !desk.has_begun(call) {
-        desk.plugin.nudge();
-        std::thread::sleep(Duration::from_millis(5));
-    }
-    desk.give_up(call);
 }
 
 fn whereto(replaced: bool) -> &'static str {

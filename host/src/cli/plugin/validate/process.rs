@@ -1,6 +1,7 @@
 //! The validator's side of a test in a process of its own: starts it, waits for what it says, and tells how it ended.
 
 use std::{
+    cmp::Ordering,
     ffi::OsStr,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
     os::{fd::OwnedFd, unix::net::UnixStream, unix::process::CommandExt as _},
@@ -20,7 +21,7 @@ use super::{
     advice::Advice,
     catalogue::{How, InProcess, Test},
     child::{Confinement, Order, Said},
-    needs::{self, Stage},
+    needs::{self, Effect, Lacks, Stage},
     report::OfTest,
     verdict::{Status, Verdict},
 };
@@ -239,19 +240,37 @@ impl Runner<'_> {
             return Ok(Verdict::passed(""));
         }
         let free = self.ended(Confinement::Free)?;
+        let effect = match free.stage.cmp(&held.stage) {
+            Ordering::Greater => Effect::ComesFurther,
+            Ordering::Equal if free.said() != held.said() => Effect::SaysSomethingElse,
+            _ => return Ok(no_better(&held)),
+        };
+        let is_as_good = |ended: &Ended| match effect {
+            Effect::ComesFurther => ended.stage >= free.stage,
+            Effect::SaysSomethingElse => ended.said() == free.said(),
+        };
         // Once more: what comes and goes by itself is no need.
-        if free.stage <= held.stage || self.ended(declared)?.stage >= free.stage {
-            let said = held.verdict.found;
-            return Ok(Verdict::passed(format!(
-                "no better without the sandbox: {said}"
-            )));
+        let again = self.ended(declared)?;
+        let is_reproducible = match effect {
+            Effect::ComesFurther => true,
+            Effect::SaysSomethingElse => {
+                again.said() == held.said() && is_as_good(&self.ended(Confinement::Free)?)
+            }
+        };
+        if is_as_good(&again) || !is_reproducible {
+            return Ok(no_better(&held));
         }
         let capabilities = &self.scene.policy.capabilities;
         let lacks = needs::search(capabilities, Clock::start(), &mut |how| {
             let ended = self.ended(how.clone());
-            ended.is_ok_and(|ended| ended.stage >= free.stage)
+            ended.is_ok_and(|ended| is_as_good(&ended))
         });
+        if effect == Effect::SaysSomethingElse && !matches!(lacks, Lacks::Needs(_)) {
+            // Another text that no need changes, such as one about the sandbox itself.
+            return Ok(no_better(&held));
+        }
         Ok(needs::judge(
+            effect,
             &lacks,
             &held.verdict.found,
             &free.verdict.found,
@@ -273,6 +292,7 @@ impl Runner<'_> {
         let lacks = needs::search(capabilities, Clock::start(), &mut |how| works(how.clone()));
         let (config, language) = (self.config, self.scene.language);
         Some(needs::judge(
+            Effect::ComesFurther,
             &lacks,
             &held.found,
             "it loads",
@@ -280,6 +300,11 @@ impl Runner<'_> {
             language,
         ))
     }
+}
+
+fn no_better(held: &Ended) -> Verdict {
+    let said = &held.verdict.found;
+    Verdict::passed(format!("no better without the sandbox: {said}"))
 }
 
 /// What is printed is no part of a verdict, except where nothing should be.
@@ -327,6 +352,13 @@ struct Ended {
     stage: Stage,
     stdout: String,
     stderr: String,
+}
+
+impl Ended {
+    /// How far the plugin came, and what it said of that.
+    fn said(&self) -> (Stage, &str) {
+        (self.stage, &self.verdict.found)
+    }
 }
 
 /// A test's process.

@@ -119,17 +119,21 @@ impl Subject {
         if candidates.is_empty() {
             return Err(Verdict::skipped(self.cure(Advice::Examples)));
         }
+        let mut refusal = String::new();
         for config in candidates {
             self.doing(format!("creating a probe with {config}"));
-            if let Ok(probe) = self.create(door, &config.to_string()) {
-                self.doing("dropping a probe");
-                let _ = self.close(probe);
-                return Ok(config);
+            match self.create(door, &config.to_string()) {
+                Ok(probe) => {
+                    self.doing("dropping a probe");
+                    let _ = self.close(probe);
+                    return Ok(config);
+                }
+                Err(failure) => refusal = told(&failure),
             }
         }
-        Err(Verdict::skipped(
-            "no config creates a probe, see config/creates",
-        ))
+        Err(Verdict::skipped(format!(
+            "no config creates a probe ({refusal}), see config/creates"
+        )))
     }
 
     /// Whether the config is one that whoever started the validator knows to work.
