@@ -1,7 +1,7 @@
 //! Any bytes at all may come from a worker, in any pieces: each frame is read or refused, and the pieces make no difference.
 #![no_main]
 
-use conductor::plugin::protocol::{
+use conductor_runtime::protocol::{
     Decoder, Encoder, FROM_HOST, FROM_WORKER,
     messages::{FromWorker, ToWorker},
 };

@@ -8,8 +8,16 @@ use std::{
     time::Duration,
 };
 
-use conductor::{actor::Actor, metrics::Metrics, server::{serve_stream, Control, Limits, Security, Source, Surface}, state::{CheckNow, OrderError}};
-use conductor_types::{requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder}, views::{PlatformDetail, StatusView, WindowView}};
+use conductor::{
+    actor::Actor,
+    metrics::Metrics,
+    server::{Control, Limits, Security, Source, Surface, serve_stream},
+    state::{CheckNow, OrderError},
+};
+use conductor_types::{
+    requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
+    views::{PlatformDetail, StatusView, WindowView},
+};
 use libfuzzer_sys::fuzz_target;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _, duplex, split},
@@ -110,11 +118,7 @@ impl Control for Host {
         platform == "shop"
     }
 
-    fn start_maintenance(
-        &self,
-        order: &MaintenanceOrder,
-        _: &Actor,
-    ) -> Result<String, OrderError> {
+    fn start_maintenance(&self, order: &MaintenanceOrder, _: &Actor) -> Result<String, OrderError> {
         match order.platforms.first() {
             Some(name) if name != "shop" => Err(OrderError::NoSuchPlatform(name.clone())),
             _ => Ok("It was started.".to_owned()),

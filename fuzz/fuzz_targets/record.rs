@@ -3,8 +3,8 @@
 
 use std::collections::BTreeSet;
 
-use conductor::plugin::record::suspects_in;
 use conductor_plugin_api::manifest::is_valid_id;
+use conductor_runtime::call_journal::suspects_in;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -28,11 +28,11 @@ use crate::{
     config::{Config, ConfigError, OwnAddress, Reading},
     inherited,
     log_text::{LogJson, LogText},
-    plugin::worker,
     tail::Tail,
 };
 use conductor_library as library;
 use conductor_library::printable;
+use conductor_runtime::worker;
 
 mod breaker;
 mod check;

@@ -17,7 +17,6 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 pub mod web;
-pub(crate) mod wording;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -38,11 +37,11 @@ pub use schema::json_schema;
 pub use secrets::Secrets;
 pub use source::{Location, MAX_BYTES, Source};
 
-use crate::schema::{Subject, Violation};
 use conductor_core::maintenance::Window;
 use conductor_library::{Policy, Refusal, default_folders, printable};
+use conductor_runtime::schema::{Subject, Violation};
+use conductor_runtime::wording::{listed, nearest, pointer};
 use error::Fault;
-use wording::{listed, nearest};
 
 /// The commented default configuration, as `conductor config default` prints it.
 pub const DEFAULT_TEXT: &str = include_str!("../conductor.toml");
@@ -250,7 +249,7 @@ impl Config {
     #[must_use]
     pub fn locate(&self, platform: &str, json_pointer: &str) -> Location {
         let mut path = spans::path(&["platform", platform, "config"]);
-        path.extend(spans::pointer(json_pointer));
+        path.extend(pointer(json_pointer));
         let place = self.source.places().value_at(&path);
         self.source.location(place.start)
     }

@@ -29,7 +29,6 @@ use crate::{
     actor::Actor,
     history::{History, Past},
     metrics::{self, PlatformInfo, PlatformMetrics},
-    plugin::{Caller, Failure, Report, Waiting},
     state::View,
 };
 use conductor_core::{
@@ -37,6 +36,7 @@ use conductor_core::{
     maintenance::InForce,
     schedule::LONGEST_STRETCH,
 };
+use conductor_runtime::{Caller, Failure, Report, Waiting};
 use conductor_types::{BreakerState, Checks, Priority};
 use conductor_types::{
     ErrorType, Health, SkipReason,

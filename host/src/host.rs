@@ -25,8 +25,6 @@ use crate::{
     config::{Config, Reading},
     guard::Shared,
     metrics::Metrics,
-    plugin::{loader::Loader, quarantine::Quarantine, record::Record},
-    redaction,
     scheduler::{self, Handle, LibraryChange, Setup},
     server::{Control, ExternalUrl, Security, Server, Source, Surface},
     tail::Tail,
@@ -35,6 +33,7 @@ use conductor_core::clock::Clock;
 use conductor_library::{
     Catalog, Changes, Libraries, PluginChange, Refusal, StateFolder, StateLock, Store, Watch,
 };
+use conductor_runtime::{call_journal::Record, loader::Loader, quarantine::Quarantine, redaction};
 use conductor_types::views::StatusView;
 
 #[cfg(target_os = "linux")]

@@ -25,10 +25,7 @@ pub(crate) fn reset_signals() {
 ///
 /// Each plugin has a copy of Rust's standard library, which reads the variable when it starts its first thread.
 pub(crate) fn enlarge_stacks() {
-    let (name, bytes) = RUST_STACKS;
+    let (name, bytes) = conductor_runtime::RUST_STACKS;
     // SAFETY: this process has one thread, so that no other reads or writes the environment meanwhile.
     unsafe { std::env::set_var(name, bytes) };
 }
-
-/// Variable with the stack size of threads that Rust starts, and its value in bytes: 8 MiB, as in C.
-pub(crate) const RUST_STACKS: (&str, &str) = ("RUST_MIN_STACK", "8388608");

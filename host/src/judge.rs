@@ -9,12 +9,12 @@ use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use serde_json::Value;
 
-use crate::{
-    plugin::{Description, Ended, Failure, LoadError, LoadedPlugin, ProbeSpec, Trial},
-    schema::{Subject, Violation},
-};
 use batch::Batch;
 use conductor_core::clock::Clock;
+use conductor_runtime::{
+    Description, Ended, Failure, LoadError, LoadedPlugin, ProbeSpec, Trial,
+    schema::{Subject, Violation},
+};
 
 mod batch;
 
@@ -103,7 +103,7 @@ impl Terms {
     }
 }
 
-/// Tries out the configs of one plugin. `start` starts a worker that [tries configs](crate::plugin::worker::Settings),
+/// Tries out the configs of one plugin. `start` starts a worker that [tries configs](conductor_runtime::worker::Settings),
 /// and has its argument called when that dies.
 ///
 /// A config whose only mistakes are keys that the schema does not know is tried again without them, so that the rules of

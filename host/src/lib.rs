@@ -17,7 +17,7 @@
 //! # What must not be
 //! - In a host no plugin is called except through the [`guard`], and no panic crosses the ABI. The commands that try a
 //!   plugin out (`plugin run`, `validate` and `diff`) have processes of their own for it, and a desk in the guard's place.
-//! - Only [`plugin`] opens libraries, only private copies of vetted ones, and never closes them.
+//! - Only [`conductor_runtime`] opens libraries, only private copies of vetted ones, and never closes them.
 //! - [`conductor_core`] reads no clock but in its [`clock`](conductor_core::clock): `now` is passed in, as the time since
 //!   the origin of the host's clock. Maintenance windows are judged when one begins or ends, never for a check.
 //! - At most one call per platform is under way in a generation, and only a new library that proves itself beside the
@@ -30,7 +30,7 @@
 //! - `/metrics` answers while every plugin hangs.
 //! - A secret of the config reaches the plugin it is for, and nothing that anybody reads.
 //! - [`metrics`] depends on nothing in the host; arrows between rooms never turn back:
-//!   [`scheduler`] → [`guard`] → [`conductor_core`] and [`plugin`]; [`plugin`] and
+//!   [`scheduler`] → [`guard`] → [`conductor_core`] and [`conductor_runtime`]; [`conductor_runtime`] and
 //!   [`config`] → [`conductor_library`].
 
 pub mod actor;
@@ -48,11 +48,8 @@ mod journal;
 pub mod judge;
 mod log_text;
 pub mod metrics;
-pub mod plugin;
-pub mod redaction;
 pub mod resources;
 pub mod scheduler;
-pub mod schema;
 pub mod server;
 pub mod state;
 pub mod tail;

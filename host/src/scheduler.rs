@@ -27,8 +27,6 @@ use self::{
 use crate::{
     board::Board,
     guard::{Shared, Skip},
-    plugin::{Ended, LoadError},
-    redaction,
     resources::{
         Judge, Limits, Sample,
         culprits::{Culprits, Machine},
@@ -37,6 +35,7 @@ use crate::{
     state::CheckNow,
 };
 use conductor_core::schedule::{Due, Key, Mode, Schedule, Start, next_run, stretch_factor};
+use conductor_runtime::{Ended, LoadError, redaction};
 use conductor_types::{DegradedMode, Resource, SkipReason, Tracked};
 
 mod generations;

@@ -8,10 +8,8 @@ use conductor_types::{
     limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS},
 };
 
-use crate::{
-    config,
-    plugin::{Failure, LoadError, Report},
-};
+use crate::config;
+use conductor_runtime::{Failure, LoadError, Report};
 
 /// The state that a report gives a platform.
 fn health(status: Status) -> Health {

@@ -17,11 +17,11 @@ use conductor::{
     config::Config,
     host::Host,
     metrics::{self, prometheus::Format},
-    plugin::worker,
     server::Security,
     tail::Tail,
 };
 use conductor_core::clock::Clock;
+use conductor_runtime::worker;
 
 use machine::{Used, children, memory};
 

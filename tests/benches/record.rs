@@ -10,9 +10,9 @@
 
 use std::{hint::black_box, path::PathBuf, time::Duration};
 
-use conductor::plugin::record::{Phase, Record, Slot};
 use conductor_core::clock::Clock;
 use conductor_library::Hash;
+use conductor_runtime::call_journal::{Phase, Record, Slot};
 
 fn main() {
     // `cargo bench` adds flags of its own.

@@ -23,13 +23,13 @@ use std::{
     time::Duration,
 };
 
-use conductor::plugin::{
+use conductor_core::clock::Clock;
+use conductor_library::{Catalog, Policy, Vetted};
+use conductor_runtime::{
     Call, Caller, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report, Waiting,
     in_process::InProcess,
     worker::{Settings, Worker, use_program},
 };
-use conductor_core::clock::Clock;
-use conductor_library::{Catalog, Policy, Vetted};
 use conductor_sandbox as sandbox;
 
 use machine::{Used, children, memory};

@@ -5,13 +5,11 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::{CliError, Exit, Global, Output, json, print, table};
-use crate::{
-    config::Config,
-    plugin::{config_keys::ConfigKeys, quarantine::Quarantine},
-};
+use crate::config::Config;
 use conductor_library as library;
 use conductor_library::printable;
 use conductor_library::{Catalog, Pins, Policy, Store};
+use conductor_runtime::{config_keys::ConfigKeys, quarantine::Quarantine};
 
 mod desk;
 mod diff;

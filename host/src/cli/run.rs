@@ -48,7 +48,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     host::check_proc(std::path::Path::new("/proc"), std::process::id())
         .map_err(|e| CliError::Other(e.to_string()))?;
     #[cfg(target_os = "linux")]
-    let reaper = crate::plugin::worker::OrphanReaper::start()
+    let reaper = conductor_runtime::worker::OrphanReaper::start()
         .inspect_err(|e| tracing::warn!("processes that plugins leave behind are not reaped: {e}"));
     let result = if args.once {
         once(args.output, global)

@@ -10,9 +10,10 @@ use super::schema::placed;
 use super::secrets::{Lookup, Secrets};
 use super::source::Source;
 use super::{spans, syntax};
-use crate::{
+use conductor_runtime::{
     redaction,
     schema::{Subject, Violation},
+    wording::bare_or_quoted,
 };
 
 /// A config, as JSON or as operators write it behind `config =`.
@@ -117,7 +118,7 @@ fn toml(json: &Value) -> String {
     match json {
         Value::Object(table) => {
             let entries = table.iter().map(|(key, value)| {
-                let key = spans::bare_or_quoted(key);
+                let key = bare_or_quoted(key);
                 format!("{key} = {}", toml(value))
             });
             format!("{{ {} }}", entries.collect::<Vec<_>>().join(", "))
@@ -140,7 +141,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::schema::CompiledSchema;
+    use conductor_runtime::schema::CompiledSchema;
 
     #[test]
     fn a_config_may_be_written_as_json_or_as_in_the_file() {

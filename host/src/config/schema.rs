@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::elements::{self, duration, salvage::Misshapen, size};
 use super::error::Fault;
 use super::spans::Place;
-use crate::schema::{CompiledSchema, Subject, Violation, formats};
+use conductor_runtime::schema::{CompiledSchema, Subject, Violation, formats};
 
 /// The JSON Schema of `conductor.toml`, for `conductor config schema` and for editors.
 ///

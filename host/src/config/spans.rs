@@ -1,5 +1,6 @@
 //! Where each key and value of a file stands: a tree of places beside the tree of values.
 
+use conductor_runtime::wording::bare_or_quoted;
 use std::collections::BTreeMap;
 use std::ops::Range;
 
@@ -106,22 +107,4 @@ pub(super) fn path(segments: &[&str]) -> Vec<String> {
         .iter()
         .map(|segment| (*segment).to_owned())
         .collect()
-}
-
-/// The segments of a JSON pointer (RFC 6901).
-pub(crate) fn pointer(json_pointer: &str) -> impl Iterator<Item = String> {
-    json_pointer
-        .split('/')
-        .skip(1)
-        .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
-}
-
-/// The key as TOML takes it, in quotes where it needs them.
-pub(crate) fn bare_or_quoted(key: &str) -> String {
-    let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-    if !key.is_empty() && key.chars().all(bare) {
-        key.to_owned()
-    } else {
-        format!("{key:?}")
-    }
 }

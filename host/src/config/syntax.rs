@@ -8,8 +8,8 @@ use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
 
 use super::elements::salvage::Misshapen;
 use super::error::Fault;
-use super::spans::{Inside, Place, bare_or_quoted};
-use super::wording::shorten;
+use super::spans::{Inside, Place};
+use conductor_runtime::wording::{bare_or_quoted, shorten};
 
 /// A text that can be read as a whole.
 pub(super) struct Parsed {

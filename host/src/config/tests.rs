@@ -15,7 +15,7 @@ use conductor_plugin_api::manifest::Need;
 use serde_json::Value;
 
 use super::*;
-use crate::schema::CompiledSchema;
+use conductor_runtime::schema::CompiledSchema;
 use conductor_sandbox::Limits;
 
 /// The smallest file that is complete: `more` and one platform.

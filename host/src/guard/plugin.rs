@@ -14,7 +14,6 @@ use std::{
 
 use crate::{
     metrics::{PluginInfo, PluginMetrics},
-    plugin::{Description, Ended, Failure, LoadError, loader::Confinement},
     resources::workers::Usage,
     state::LoadState,
 };
@@ -22,6 +21,7 @@ use conductor_core::breaker::{Breaker, Outcome, Settings, Ticket};
 use conductor_core::locked::Locked;
 use conductor_library::Vetted;
 use conductor_library::printable;
+use conductor_runtime::{Description, Ended, Failure, LoadError, loader::Confinement};
 use conductor_types::{ErrorType, Isolation, RestartReason, views::PluginView};
 
 /// Stands before the generations of one plugin.

@@ -21,13 +21,13 @@ use crate::{
     },
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
     judge::Finding,
-    plugin::loader::{How, Loader},
     resources::Limits,
     scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Refused, Timing},
     server::Security,
 };
 use conductor_core::breaker;
 use conductor_library::{Catalog, Store, Vetted};
+use conductor_runtime::loader::{How, Loader};
 use conductor_types::Isolation;
 
 /// Makes plans for the scheduler.

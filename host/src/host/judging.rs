@@ -16,15 +16,15 @@ use sha2::{Digest as _, Sha256};
 use crate::{
     config::{self, Config, ConfigError, PlatformConfig, Reading},
     judge::{self, Candidate, Finding, Terms},
-    plugin::{
-        LoadError,
-        loader::{self, How},
-    },
-    redaction,
-    schema::Violation,
 };
 use conductor_core::clock::Clock;
 use conductor_library::{Libraries, Vetted};
+use conductor_runtime::{
+    LoadError,
+    loader::{self, How},
+    redaction,
+    schema::Violation,
+};
 use conductor_types::ErrorType;
 
 /// Judges configs, and remembers those that were accepted.

@@ -5,8 +5,8 @@ use std::{
     time::Duration,
 };
 
-use crate::plugin::{Call, Caller, Ended, Failure, LoadedPlugin, ProbeId, Report, Waiting};
 use conductor_core::clock::Clock;
+use conductor_runtime::{Call, Caller, Ended, Failure, LoadedPlugin, ProbeId, Report, Waiting};
 
 /// The trials in one worker: a batch after the other.
 #[derive(Default)]

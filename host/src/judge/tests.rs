@@ -11,7 +11,7 @@ use std::{
 use conductor_plugin_api::manifest::ApiVersion;
 
 use super::*;
-use crate::plugin::{Call, ConfigSchema, ProbeId, Report};
+use conductor_runtime::{Call, ConfigSchema, ProbeId, Report};
 use conductor_types::ErrorType;
 
 type WhenEnded = Box<dyn FnOnce(Ended) + Send>;

@@ -19,11 +19,9 @@ use super::{
     plugin::{Arrival, Calls, Draining, Generation, Loading, Next, Probes, Proving},
     proof::{Proof, Wanted},
 };
-use crate::{
-    guard::{Birth, PlatformGuard, Progress},
-    plugin::{LoadError, ProbeId, loader::Instead},
-};
+use crate::guard::{Birth, PlatformGuard, Progress};
 use conductor_core::schedule::Mode;
+use conductor_runtime::{LoadError, ProbeId, loader::Instead};
 use conductor_types::{ErrorType, RestartReason};
 
 impl Driver {

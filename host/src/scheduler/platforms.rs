@@ -5,10 +5,8 @@ use std::{
     sync::Arc,
 };
 
-use crate::{
-    guard::PlatformGuard,
-    plugin::{ProbeId, ProbeSpec},
-};
+use crate::guard::PlatformGuard;
+use conductor_runtime::{ProbeId, ProbeSpec};
 
 /// The platforms by their place.
 #[derive(Default)]

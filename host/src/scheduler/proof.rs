@@ -15,7 +15,7 @@ use std::{
     time::Duration,
 };
 
-use crate::plugin::{Call, Caller, Failure, ProbeId, Report, Waiting};
+use conductor_runtime::{Call, Caller, Failure, ProbeId, Report, Waiting};
 use conductor_types::ErrorType;
 
 /// The checks of one proof.

@@ -8,7 +8,7 @@ use super::{
     generations::load_error,
     plugin::{Loading, Next, Proving},
 };
-use crate::plugin::{Ended, LoadedPlugin};
+use conductor_runtime::{Ended, LoadedPlugin};
 use conductor_types::{Isolation, RestartReason};
 
 impl Driver {

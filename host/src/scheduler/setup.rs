@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Duration};
 use crate::{
     board::Board,
     guard::{PlatformGuard, PluginGuard, Running, Shared},
-    plugin::{Ended, LoadError, LoadedPlugin, loader::Instead},
     resources::Limits,
 };
 use conductor_library::Vetted;
+use conductor_runtime::{Ended, LoadError, LoadedPlugin, loader::Instead};
 use conductor_types::RestartReason;
 
 /// What the scheduler is to look after.

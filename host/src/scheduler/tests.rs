@@ -9,11 +9,13 @@ use crate::{
     actor::Actor,
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running},
     metrics::{FAMILIES, Metrics, Value},
-    plugin::{Call, ConfigSchema, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report},
     tail::Tail,
 };
 use conductor_core::{breaker::Settings, clock::Clock, maintenance::InForce};
 use conductor_library::{Catalog, Policy, Vetted};
+use conductor_runtime::{
+    Call, ConfigSchema, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report,
+};
 use conductor_types::{Checks, Priority, RestartReason};
 use conductor_types::{ErrorType, Isolation, requests::BreakerOrder};
 

@@ -4,7 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use super::{Driver, plugin::Held};
-use crate::plugin::{Call, Failure};
+use conductor_runtime::{Call, Failure};
 use conductor_types::{ErrorType, SkipReason};
 
 impl Driver {

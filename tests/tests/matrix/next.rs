@@ -50,7 +50,7 @@ fn change(file: &str, text: String) -> String {
                 &format!("{probe}    fn news(&self) -> u64 {{\n        3\n    }}\n\n"),
             )
         }
-        "host/src/plugin/rust_door.rs" => {
+        "host/runtime/src/rust_abi.rs" => {
             let text = replace(
                 &text,
                 "        module.init()(host);\n",

@@ -9,13 +9,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use conductor::plugin::{
+use conductor_core::clock::Clock;
+use conductor_library::{Catalog, Policy, Vetted};
+use conductor_runtime::{
     Call, Caller, Ended, Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report,
     Waiting,
     worker::{Settings, Worker, use_program},
 };
-use conductor_core::clock::Clock;
-use conductor_library::{Catalog, Policy, Vetted};
 use conductor_types::ErrorType;
 use tempfile::TempDir;
 

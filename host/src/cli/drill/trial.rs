@@ -328,7 +328,7 @@ fn did(seen: &Seen) -> String {
 }
 
 /// The longest message a host shows, in bytes: its limit and what says that it was cut, escapes included.
-const LONGEST_MESSAGE: usize = 2 * crate::plugin::MAX_MESSAGE;
+const LONGEST_MESSAGE: usize = 2 * conductor_runtime::MAX_MESSAGE;
 /// How many reports show that a platform is well again.
 const RECOVERED: f64 = 3.0;
 /// How often a case is run at most.

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use crate::plugin::{Call, Caller, Failure, LoadedPlugin, ProbeId, Report, Waiting};
 use conductor_core::clock::Clock;
+use conductor_runtime::{Call, Caller, Failure, LoadedPlugin, ProbeId, Report, Waiting};
 use conductor_types::ErrorType;
 
 /// The calls of a command into one plugin.

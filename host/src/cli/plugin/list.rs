@@ -12,11 +12,11 @@ use crate::{
         json, print, table,
     },
     host,
-    plugin::LoadError,
 };
 use conductor_core::clock::Clock;
 use conductor_library::Vetted;
 use conductor_library::printable;
+use conductor_runtime::LoadError;
 use conductor_types::views::{PluginView, StatusView};
 
 #[derive(clap::Args)]

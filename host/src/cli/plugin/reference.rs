@@ -9,9 +9,9 @@ use super::schema;
 use crate::{
     cli::{CliError, Exit, Global},
     host,
-    plugin::config_keys::ConfigKeys,
 };
 use conductor_core::clock::Clock;
+use conductor_runtime::config_keys::ConfigKeys;
 
 #[derive(clap::Args)]
 pub(in crate::cli) struct Args {

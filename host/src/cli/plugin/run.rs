@@ -14,16 +14,16 @@ use crate::{
     config::InlineConfig,
     host,
     judge::{self, Candidate, Finding, Terms},
-    plugin::{
-        Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report, irregular,
-        loader::{self, How},
-    },
-    schema::Violation,
     tail::Tail,
 };
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::{Policy, Store, Vetted};
+use conductor_runtime::{
+    Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report, irregular,
+    loader::{self, How},
+    schema::Violation,
+};
 use conductor_sandbox::Limits;
 use conductor_types::{ErrorType, Isolation, limits::MEASUREMENTS};
 

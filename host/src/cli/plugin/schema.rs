@@ -11,16 +11,15 @@ use serde_json::Value;
 use crate::{
     cli::{CliError, Exit, Global, Output, print},
     host,
-    plugin::{
-        Description, LoadedPlugin as _,
-        config_keys::{ConfigKey, ConfigKeys},
-        escaped,
-        loader::{self, How},
-    },
 };
 use conductor_core::clock::Clock;
 use conductor_library as library;
-use conductor_library::{Policy, Store};
+use conductor_library::{Policy, Store, printable::escaped};
+use conductor_runtime::{
+    Description, LoadedPlugin as _,
+    config_keys::{ConfigKey, ConfigKeys},
+    loader::{self, How},
+};
 use conductor_sandbox::Limits;
 use conductor_types::Isolation;
 

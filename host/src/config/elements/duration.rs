@@ -6,7 +6,7 @@ use std::time::Duration;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::schema::formats;
+use conductor_runtime::schema::formats;
 
 /// A duration as it is written: `"5s"`, `"500ms"`, `"1m 30s"`.
 #[derive(Clone, Copy)]

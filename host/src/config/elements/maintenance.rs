@@ -9,9 +9,9 @@ use serde::Deserialize;
 
 use super::check::Check;
 use super::platform::{self, PlatformConfig};
-use crate::config::wording::nearest;
 use conductor_core::maintenance::{self, Origin, Scope, Span, SpanError, Times, Window, Zone};
 use conductor_core::pattern::Pattern;
+use conductor_runtime::wording::nearest;
 
 /// `[maintenance.<name>]`, as it is written.
 #[derive(Deserialize, JsonSchema)]

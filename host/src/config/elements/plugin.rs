@@ -8,7 +8,7 @@ use serde::Deserialize;
 use super::check::Check;
 use super::host::HostConfig;
 use super::limits;
-use crate::config::wording::{nearest, shorten};
+use conductor_runtime::wording::{nearest, shorten};
 use conductor_sandbox::Limits;
 
 /// Settings for one plugin, with the host's where it has none of its own.

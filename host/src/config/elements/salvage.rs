@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::config::wording::nearest;
+use conductor_runtime::wording::nearest;
 
 /// A key or value with a mistake of shape.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 
-use crate::schema::formats;
+use conductor_runtime::schema::formats;
 
 /// A size as it is written: `"512MiB"`, `"2 GB"`.
 #[derive(Clone, Copy)]

@@ -17,8 +17,8 @@ use crate::config::elements::{duration, salvage::remove};
 use crate::config::error::Fault;
 use crate::config::schema::placed;
 use crate::config::spans::{self, Inside, Place};
-use crate::schema::Subject;
 use conductor_library::file_reader;
+use conductor_runtime::schema::Subject;
 
 /// The config and what is to be remarked on, or all that is wrong, `faults` included.
 ///

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use crate::schema::CompiledSchema;
+use conductor_runtime::schema::CompiledSchema;
 
 /// A web config as it is written; every scalar is text.
 #[derive(Default, Deserialize)]

@@ -11,8 +11,9 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 use serde_json::{Map, Value};
 
 use crate::config::error::Fault;
-use crate::config::spans::{Inside, Place, bare_or_quoted};
-use crate::config::wording::shorten;
+use crate::config::spans::{Inside, Place};
+use conductor_runtime::wording::bare_or_quoted;
+use conductor_runtime::wording::shorten;
 
 /// The text's values, where they are, and the keys that are given twice, of which the first counts; nothing at all is
 /// null.

@@ -10,8 +10,8 @@ use std::{
     time::Duration,
 };
 
-use conductor::plugin::worker::Watch;
 use conductor_core::clock::Clock;
+use conductor_runtime::worker::Watch;
 use conductor_sandbox::{Limits, Policy};
 
 use super::{

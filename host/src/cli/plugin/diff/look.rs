@@ -3,17 +3,15 @@
 use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 
 use super::compare::Facts;
-use crate::{
-    cli::{Exit, plugin::desk::Desk},
-    plugin::{
-        ProbeSpec,
-        loader::{self, How},
-    },
-};
+use crate::cli::{Exit, plugin::desk::Desk};
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::printable;
 use conductor_library::{Policy, Store};
+use conductor_runtime::{
+    ProbeSpec,
+    loader::{self, How},
+};
 use conductor_sandbox::Limits;
 use conductor_types::Isolation;
 

@@ -11,10 +11,8 @@ use super::{
     subject::{Subject, go_on, spec, told},
     verdict::Verdict,
 };
-use crate::{
-    cli::plugin::desk::{Desk, End},
-    plugin::{Failure, ProbeId, Report, irregular},
-};
+use crate::cli::plugin::desk::{Desk, End};
+use conductor_runtime::{Failure, ProbeId, Report, irregular};
 use conductor_types::ErrorType;
 
 /// A loaded plugin with a config that creates probes.

@@ -27,12 +27,11 @@ use super::{
     subject::Subject,
     verdict::Verdict,
 };
-use crate::{
-    plugin::{irregular, protocol::messages::ManifestFacts, worker::die_of_faults},
-    redaction,
-};
 use conductor_core::clock::Clock;
 use conductor_library::Language;
+use conductor_runtime::{
+    irregular, protocol::messages::ManifestFacts, redaction, worker::die_of_faults,
+};
 use conductor_sandbox as sandbox;
 use conductor_sandbox::Capabilities;
 

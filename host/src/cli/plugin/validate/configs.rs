@@ -8,10 +8,7 @@ use super::{
     subject::{Subject, go_on, told},
     verdict::Verdict,
 };
-use crate::{
-    plugin::{Failure, door::Door, irregular},
-    redaction,
-};
+use conductor_runtime::{Failure, door::Door, irregular, redaction};
 use conductor_types::ErrorType;
 
 /// The configs to try: the validator's, or what the examples and defaults of the plugin's schema come to.

@@ -10,10 +10,7 @@ use super::{
     subject::{Subject, go_on},
     verdict::Verdict,
 };
-use crate::{
-    plugin::{LoadError, open_only},
-    schema::CompiledSchema,
-};
+use conductor_runtime::{LoadError, open_only, schema::CompiledSchema};
 use conductor_types::ErrorType;
 
 fn opens(subject: &Subject) -> Verdict {

@@ -11,7 +11,7 @@ use super::{
     subject::{Subject, go_on, spec, told},
     verdict::Verdict,
 };
-use crate::plugin::ProbeId;
+use conductor_runtime::ProbeId;
 
 /// A probe of a platform that takes connections and never answers; of the config as it is, where that has no address.
 fn silent(subject: &Subject) -> Result<(Bench, ProbeId, bool), Verdict> {

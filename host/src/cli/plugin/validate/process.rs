@@ -25,19 +25,17 @@ use super::{
     report::OfTest,
     verdict::{Status, Verdict},
 };
-use crate::{
-    plugin::{
-        LoadedPlugin as _,
-        loader::{self, How as HowToLoad},
-        protocol::messages::ManifestFacts,
-        worker::{RUNTIME, describe_end},
-    },
-    redaction,
-};
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::printable;
 use conductor_library::{Language, Policy, Store, Vetted};
+use conductor_runtime::{
+    LoadedPlugin as _,
+    loader::{self, How as HowToLoad},
+    protocol::messages::ManifestFacts,
+    redaction,
+    worker::{RUNTIME, describe_end},
+};
 use conductor_sandbox as sandbox;
 use conductor_types::Isolation;
 

@@ -17,7 +17,7 @@ use super::{
     subject::{Subject, go_on, told},
     verdict::Verdict,
 };
-use crate::plugin::{ProbeId, newer};
+use conductor_runtime::{ProbeId, newer};
 
 fn low_memory(subject: &Subject) -> Verdict {
     let bench = go_on!(Bench::new(subject, 1));

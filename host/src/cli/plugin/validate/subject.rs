@@ -18,18 +18,16 @@ use super::{
     needs::Stage,
     verdict::Verdict,
 };
-use crate::{
-    plugin::{
-        Failure, LoadError, ProbeSpec,
-        call_data::CallData,
-        door::{self, Door, Probe},
-        in_process::InProcess,
-        record::Slot,
-    },
+use conductor_core::clock::Clock;
+use conductor_runtime::{
+    Failure, LoadError, ProbeSpec,
+    call_data::CallData,
+    call_journal::Slot,
+    door::{self, Door, Probe},
+    in_process::InProcess,
     redaction,
     schema::CompiledSchema,
 };
-use conductor_core::clock::Clock;
 use conductor_types::ErrorType;
 
 /// A library under test.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::redaction;
+use conductor_runtime::redaction;
 
 /// What a test says to a plugin.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -1,0 +1,230 @@
+//! The C door: opens a library that exports the `conductor_plugin` of `conductor_plugin.h`, and calls its probes.
+//!
+//! There is no layout to check here: each struct begins with its size, and only what lies within both sides' sizes is
+//! looked at. A plugin names its [calls] by numbers that are looked up, so one that is over is nobody's.
+#![expect(
+    unsafe_code,
+    reason = "what a C library exports, and says of its functions, cannot be checked by the compiler"
+)]
+
+use std::{
+    ffi::{CStr, CString, c_char, c_void},
+    mem::ManuallyDrop,
+    path::Path,
+    ptr,
+    sync::Arc,
+};
+
+use conductor_plugin_api::{
+    c,
+    manifest::{ApiVersion, Manifest},
+};
+
+use self::{
+    calls::Name,
+    config::Config,
+    exported::{Entries, is_null, read},
+};
+use super::{
+    ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
+    call_data::{Begun, CallData},
+    door, irregular,
+    rust_abi::{chain, one_line, open_now},
+};
+use conductor_library::printable;
+use conductor_types::ErrorType;
+
+mod calls;
+mod config;
+mod exported;
+mod functions;
+
+/// A library that was opened and whose structs fit.
+pub(super) struct CDoor {
+    entries: Entries,
+    description: Description,
+}
+
+impl CDoor {
+    /// Opens the private copy at `path`, which `manifest` was read from; `origin` is where the operator put it.
+    ///
+    /// Runs the library's constructors: one that crashes or hangs takes this process with it.
+    pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
+        let error = |kind: ErrorType, message: String| LoadError {
+            kind,
+            message: format!("{}: {message}", printable::path(origin)),
+            detail: None,
+        };
+        // SAFETY: the library was vetted, and the operator trusts it to run in this process; nothing can check more.
+        let library = unsafe { open_now(path) }
+            .map_err(|e| error(ErrorType::Load, format!("cannot be loaded: {}", chain(&e))))?;
+        // Never closed: its threads may still run.
+        let library = ManuallyDrop::new(library);
+        // SAFETY: the symbol's address is taken as that of a struct, which `read` looks at no further than it says it goes.
+        let exported = unsafe { library.get::<*const c::Plugin>(c::SYMBOL) }.map_err(|e| {
+            let why = chain(&e);
+            error(
+                ErrorType::Load,
+                format!("has the manifest of a C plugin but does not export `{}` ({why}); end its source with CONDUCTOR_PLUGIN", c::SYMBOL),
+            )
+        })?;
+        // SAFETY: the manifest says that this is what the symbol is.
+        let plugin = unsafe { read(*exported) }.map_err(|why| {
+            let api = ApiVersion::CURRENT.major;
+            error(
+                ErrorType::Abi,
+                format!("{why}; rebuild it with the conductor_plugin.h of API {api}.x"),
+            )
+        })?;
+        // SAFETY: as above; the header says that what it points to stays.
+        unsafe { Self::start(&plugin, manifest) }.map_err(|why| error(ErrorType::Load, why))
+    }
+
+    /// # Safety
+    /// The texts of `plugin` are such, and `host` may be written to.
+    unsafe fn start(plugin: &c::Plugin, manifest: &Manifest) -> Result<Self, String> {
+        let entries = Entries::of(plugin)?;
+        let pointers = [
+            ("id", plugin.id),
+            ("version", plugin.version),
+            ("config_schema", plugin.config_schema),
+            ("host", plugin.host.cast_const().cast()),
+        ];
+        if let Some((missing, _)) = pointers.iter().find(|(_, pointer)| pointer.is_null()) {
+            return Err(is_null(missing));
+        }
+        // SAFETY: not null, and texts, as the caller says.
+        let text = |pointer: *const c_char| unsafe { CStr::from_ptr(pointer) };
+        let (id, version) = (text(plugin.id), text(plugin.version));
+        if (id.to_bytes(), version.to_bytes())
+            != (manifest.id.as_bytes(), manifest.version.as_bytes())
+        {
+            let says = format!("{} {}", id.to_string_lossy(), version.to_string_lossy());
+            return Err(format!(
+                "says it is {}, its manifest says {} {}; let CONDUCTOR_PLUGIN write both",
+                one_line(&says),
+                manifest.id,
+                manifest.version
+            ));
+        }
+        let config_schema = text(plugin.config_schema).to_str().map_err(|e| {
+            format!("its config schema is not UTF-8: {e}; correct it and rebuild it")
+        })?;
+        let config_schema = ConfigSchema::new(config_schema).map_err(|e| e.to_string())?;
+        let host = functions::table(&manifest.id);
+        // SAFETY: not null, and the plugin's own place for it, as the caller says; nothing of it runs yet that could read.
+        unsafe { plugin.host.write_unaligned(host) };
+        Ok(Self {
+            entries,
+            description: Description {
+                id: manifest.id.clone(),
+                version: manifest.version.clone(),
+                api: manifest.api,
+                config_schema,
+                asynchronous: entries.begin.is_some(),
+            },
+        })
+    }
+}
+
+impl door::Door for CDoor {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn create(&self, spec: &ProbeSpec, call: &CallData) -> Result<Box<dyn door::Probe>, Failure> {
+        let config = Config::read(&spec.config)?;
+        // Neither JSON nor a platform's name can hold the byte that ends a C text.
+        let json = CString::new(&*spec.config).unwrap_or_default();
+        let platform: Arc<CStr> = CString::new(&*spec.platform).unwrap_or_default().into();
+        let (probe, outcome) = calls::wait(call, &platform, Some(config), |call| {
+            // SAFETY: the header's contract: both are valid for as long as this takes.
+            unsafe { (self.entries.create)(call, json.as_ptr()) }
+        });
+        if probe.is_null() {
+            return Err(outcome.failure().unwrap_or_else(|| {
+                irregular::note_misuse(irregular::NO_PROBE);
+                Failure::new(
+                    ErrorType::Error,
+                    "`create` answered NULL and did not say why; it calls conductor_fail first",
+                )
+            }));
+        }
+        Ok(Box::new(Probe {
+            entries: self.entries,
+            probe,
+            platform,
+            begun: None,
+        }))
+    }
+}
+
+/// A probe, as the plugin owns it.
+struct Probe {
+    entries: Entries,
+    probe: *mut c_void,
+    platform: Arc<CStr>,
+    /// The last check that was begun.
+    begun: Option<Name>,
+}
+
+// SAFETY: the header says that a probe is called from any thread, one call at a time.
+unsafe impl Send for Probe {}
+
+impl door::Probe for Probe {
+    fn check(&mut self, call: &CallData, report: &mut Report) -> Result<(), Failure> {
+        let Some(check) = self.entries.check else {
+            return Err(Failure::new(
+                ErrorType::Error,
+                "the plugin has no `check`, it only begins checks",
+            ));
+        };
+        let ((), outcome) = calls::wait(call, &self.platform, None, |call| {
+            // SAFETY: the probe is what `create` answered and was not destroyed; the header's contract does the rest.
+            unsafe { check(self.probe, call) }
+        });
+        outcome.fill(report)
+    }
+
+    fn begin(&mut self, call: Begun) -> Result<(), Failure> {
+        let Some(begin) = self.entries.begin else {
+            return Err(Failure::new(
+                ErrorType::Error,
+                "the plugin has no `begin`, it makes its checks within the call",
+            ));
+        };
+        let name = calls::begin(call, &self.platform);
+        if let Some(before) = self.begun.replace(name) {
+            calls::forget(before);
+        }
+        // SAFETY: as for `check`; the name is looked up, not followed, however long it is used.
+        unsafe { begin(self.probe, name.as_ptr()) };
+        Ok(())
+    }
+
+    fn cancel(&mut self, call: Begun) {
+        if let Some(cancel) = self.entries.cancel {
+            // SAFETY: as for `begin`.
+            unsafe { cancel(self.probe, Name::of(call).as_ptr()) };
+        }
+    }
+
+    fn close(&mut self, call: &CallData) -> Result<(), Failure> {
+        // A second call would be one into freed memory.
+        let probe = std::mem::replace(&mut self.probe, ptr::null_mut());
+        if probe.is_null() {
+            return Ok(());
+        }
+        let ((), outcome) = calls::wait(call, &self.platform, None, |call| {
+            // SAFETY: as for `check`; nothing is called with it afterwards.
+            unsafe { (self.entries.destroy)(probe, call) }
+        });
+        if let Some(begun) = self.begun.take() {
+            calls::forget(begun);
+        }
+        outcome.failure().map_or(Ok(()), Err)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,233 @@
+//! The calls that C plugins know of, and what they have said of each so far.
+//!
+//! A call is named by a number in the shape of a pointer, which is never used twice and is looked up: so a plugin that
+//! uses one too late, or from whatever thread, gets nothing rather than another call's memory. Calls that the host's
+//! thread waits for have even numbers, those that were begun keep the odd ones they have in [`call_data`].
+
+use std::{
+    collections::HashMap,
+    ffi::CStr,
+    ptr,
+    sync::{
+        Arc, LazyLock, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use conductor_plugin_api::{abi::AbiFailureKind, c};
+
+use super::config::Config;
+use crate::{
+    Failure, MAX_MEASUREMENTS, Report,
+    call_data::{self, Begun, CallData},
+    irregular,
+};
+use conductor_types::ErrorType;
+
+/// What a plugin calls a call by; 0 is none.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(super) struct Name(usize);
+
+impl Name {
+    pub(super) fn of(begun: Begun) -> Self {
+        Self(begun.0)
+    }
+
+    pub(super) fn from_ptr(call: *const c::Call) -> Self {
+        Self(call.addr())
+    }
+
+    /// Points nowhere.
+    pub(super) fn as_ptr(self) -> *const c::Call {
+        ptr::without_provenance(self.0)
+    }
+
+    /// Whether the call was begun, and goes on by itself.
+    pub(super) fn is_begun(self) -> bool {
+        self.0 % 2 == 1
+    }
+
+    /// What the rest of the host calls it by.
+    pub(super) fn number(self) -> usize {
+        self.0
+    }
+}
+
+/// A call that is not over.
+pub(super) struct Running {
+    about: About,
+    pub(super) platform: Arc<CStr>,
+    /// Of a call that creates a probe.
+    pub(super) config: Option<Config>,
+    outcome: Mutex<Outcome>,
+}
+
+enum About {
+    Waited(CallData),
+    Begun(usize),
+}
+
+impl Running {
+    pub(super) fn remaining(&self) -> Duration {
+        let remaining = self.ask(CallData::remaining);
+        remaining.unwrap_or_default()
+    }
+
+    pub(super) fn is_cancelled(&self) -> bool {
+        // One that the host no longer knows has been given up.
+        self.ask(CallData::is_cancelled).unwrap_or(true)
+    }
+
+    /// What was said so far.
+    pub(super) fn outcome(&self) -> MutexGuard<'_, Outcome> {
+        self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ask<T>(&self, question: impl FnOnce(&CallData) -> T) -> Option<T> {
+        match &self.about {
+            About::Waited(data) => Some(question(data)),
+            About::Begun(number) => call_data::with(*number, question),
+        }
+    }
+}
+
+/// What a plugin has said of a call.
+#[derive(Default)]
+pub(super) struct Outcome {
+    said: Option<Said>,
+    measurements: Vec<(Vec<u8>, f64)>,
+}
+
+enum Said {
+    Report(i32, Vec<u8>),
+    Failure(Failure),
+}
+
+impl Outcome {
+    pub(super) fn report(&mut self, status: i32, message: &[u8]) {
+        self.said = Some(Said::Report(status, message.to_owned()));
+    }
+
+    pub(super) fn measure(&mut self, name: &[u8], value: f64) {
+        if self.measurements.len() < MAX_MEASUREMENTS {
+            self.measurements.push((name.to_owned(), value));
+        }
+    }
+
+    pub(super) fn fail(&mut self, kind: i32, message: &[u8]) {
+        let kind = match u8::try_from(kind).map(AbiFailureKind) {
+            Ok(AbiFailureKind::PANIC) => ErrorType::Panic,
+            Ok(AbiFailureKind::CONFIG) => ErrorType::Config,
+            Ok(AbiFailureKind::TIMEOUT) => ErrorType::Timeout,
+            Ok(AbiFailureKind::ERROR) => ErrorType::Error,
+            _ => {
+                irregular::note_misuse(irregular::NO_SUCH_KIND);
+                ErrorType::Error
+            }
+        };
+        irregular::note_failure(message);
+        let message = match message {
+            b"" => {
+                irregular::note_misuse(irregular::NO_REASON);
+                "the plugin failed and did not say why".into()
+            }
+            said => String::from_utf8_lossy(said),
+        };
+        self.said = Some(Said::Failure(Failure::new(kind, message)));
+    }
+
+    /// The failure, if that is what was said last.
+    pub(super) fn failure(self) -> Option<Failure> {
+        match self.said {
+            Some(Said::Failure(failure)) => Some(failure),
+            _ => None,
+        }
+    }
+
+    /// Ends a check: what was said last, within the host's limits.
+    pub(super) fn fill(self, report: &mut Report) -> Result<(), Failure> {
+        match self.said {
+            Some(Said::Report(status, message)) => {
+                let status = u8::try_from(status).map_err(|_| {
+                    Failure::new(
+                        ErrorType::Protocol,
+                        format!("the probe reported status {status}; known are 0 healthy, 1 degraded and 2 unhealthy"),
+                    )
+                })?;
+                let measured = self.measurements.iter();
+                report.fill(
+                    status,
+                    &message,
+                    measured.map(|(name, value)| (name.as_slice(), *value)),
+                )
+            }
+            Some(Said::Failure(failure)) => Err(failure),
+            None => {
+                irregular::note_misuse(irregular::NO_REPORT);
+                Err(Failure::new(
+                    ErrorType::Error,
+                    "the check ended without a report; it calls conductor_report or conductor_fail before",
+                ))
+            }
+        }
+    }
+}
+
+/// Makes a call that this thread waits for: what `run` answers, and what the plugin said meanwhile.
+pub(super) fn wait<T>(
+    data: &CallData,
+    platform: &Arc<CStr>,
+    config: Option<Config>,
+    run: impl FnOnce(*const c::Call) -> T,
+) -> (T, Outcome) {
+    let name = Name(NEXT.fetch_add(2, Ordering::Relaxed));
+    let running = add(name, About::Waited(data.clone()), platform, config);
+    let answer = run(name.as_ptr());
+    forget(name);
+    let outcome = std::mem::take(&mut *running.outcome());
+    (answer, outcome)
+}
+
+/// Notes a call that is about to be begun.
+pub(super) fn begin(begun: Begun, platform: &Arc<CStr>) -> Name {
+    let name = Name::of(begun);
+    add(name, About::Begun(begun.0), platform, None);
+    name
+}
+
+/// The call of this name, if it is not over.
+pub(super) fn get(name: Name) -> Option<Arc<Running>> {
+    lock().get(&name).cloned()
+}
+
+/// Ends a call that was begun: what was said of it, or `None` if it was over.
+pub(super) fn finish(name: Name) -> Option<Outcome> {
+    let running = lock().remove(&name)?;
+    let outcome = std::mem::take(&mut *running.outcome());
+    Some(outcome)
+}
+
+/// Lets a call go, whatever was said of it.
+pub(super) fn forget(name: Name) {
+    lock().remove(&name);
+}
+
+fn add(name: Name, about: About, platform: &Arc<CStr>, config: Option<Config>) -> Arc<Running> {
+    let running = Arc::new(Running {
+        about,
+        platform: Arc::clone(platform),
+        config,
+        outcome: Mutex::default(),
+    });
+    lock().insert(name, Arc::clone(&running));
+    running
+}
+
+fn lock() -> MutexGuard<'static, HashMap<Name, Arc<Running>>> {
+    CALLS.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+static CALLS: LazyLock<Mutex<HashMap<Name, Arc<Running>>>> = LazyLock::new(Mutex::default);
+/// Even, as no number of a call that was begun is, and never 0.
+static NEXT: AtomicUsize = AtomicUsize::new(2);

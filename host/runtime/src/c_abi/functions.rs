@@ -1,0 +1,234 @@
+//! What the host can do for a C plugin: the functions of `conductor_host_t`.
+//!
+//! Each takes whatever it is given: a call that is over, or none, and texts that are null or no UTF-8.
+
+use std::{
+    borrow::Cow,
+    ffi::{c_char, c_int},
+    sync::Arc,
+};
+
+use conductor_plugin_api::{abi::AbiLevel, c, manifest::ApiVersion};
+
+use super::calls::{self, Name};
+use crate::{MAX_MESSAGE, Report, call_data, irregular, redaction, set_message};
+
+/// The host as one plugin sees it; lives as long as the library, which is never closed.
+pub(super) fn table(plugin: &str) -> *const c::Host {
+    #[cfg(target_os = "linux")]
+    let is_newer = crate::newer::is_wanted();
+    #[cfg(not(target_os = "linux"))]
+    let is_newer = false;
+    let (size, minors) = if is_newer { (NEWER_SIZE, 1) } else { (SIZE, 0) };
+    let lent: &'static Lent = Box::leak(Box::new(Lent {
+        table: c::Host {
+            size,
+            api_major: ApiVersion::CURRENT.major,
+            api_minor: ApiVersion::CURRENT.minor + minors,
+            platform,
+            remaining_ns,
+            is_cancelled,
+            log,
+            report,
+            measure,
+            fail,
+            complete,
+            config_string,
+            config_number,
+            config_bool,
+        },
+        appended: None,
+        plugin: plugin.to_owned(),
+    }));
+    std::ptr::from_ref(lent).cast()
+}
+
+/// The table that a plugin sees, and behind it what it does not.
+#[repr(C)]
+struct Lent {
+    table: c::Host,
+    /// The member that a host of the next minor has in this place; see `rust_abi::newer`.
+    appended: Option<unsafe extern "C" fn(*const c::Call) -> u64>,
+    plugin: String,
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    reason = "a constant, and it is 96 on 64 bits"
+)]
+const SIZE: u32 = size_of::<c::Host>() as u32;
+
+/// The same with one member more.
+const NEWER_SIZE: u32 = SIZE + 8;
+
+unsafe extern "C" fn platform(call: *const c::Call) -> *const c_char {
+    // Owned by the call until it is over, which is for how long the header lends it.
+    running(call).map_or(c"".as_ptr(), |call| call.platform.as_ptr())
+}
+
+unsafe extern "C" fn remaining_ns(call: *const c::Call) -> u64 {
+    let remaining = running(call).map(|call| call.remaining());
+    u64::try_from(remaining.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
+
+unsafe extern "C" fn is_cancelled(call: *const c::Call) -> bool {
+    running(call).is_none_or(|call| call.is_cancelled())
+}
+
+unsafe extern "C" fn log(
+    host: *const c::Host,
+    call: *const c::Call,
+    level: i32,
+    message: *const c_char,
+) {
+    // SAFETY: a plugin hands back the address that `table` made, as the header says.
+    let plugin = unsafe { host.cast::<Lent>().as_ref() }.map_or("", |lent| &lent.plugin);
+    let running = running(call);
+    let platform = running
+        .as_ref()
+        .and_then(|call| call.platform.to_str().ok());
+    let mut line = String::new();
+    // SAFETY: null or a text, as the header says.
+    set_message(&mut line, &unsafe { said(&message) });
+    // The macros want the level as a constant.
+    macro_rules! emit {
+        ($level:ident) => {
+            tracing::event!(target: "plugin", tracing::Level::$level, plugin, platform, "{line}")
+        };
+    }
+    match AbiLevel(u8::try_from(level).unwrap_or(0)) {
+        AbiLevel::WARN => emit!(WARN),
+        AbiLevel::INFO => emit!(INFO),
+        AbiLevel::DEBUG => emit!(DEBUG),
+        AbiLevel::TRACE => emit!(TRACE),
+        _ => emit!(ERROR),
+    }
+}
+
+unsafe extern "C" fn report(call: *const c::Call, status: i32, message: *const c_char) {
+    if let Some(call) = running(call) {
+        // SAFETY: null or a text, as the header says.
+        let message = unsafe { said(&message) };
+        call.outcome().report(status, &message);
+    }
+}
+
+unsafe extern "C" fn measure(call: *const c::Call, name: *const c_char, value: f64) {
+    if let Some(call) = running(call) {
+        // SAFETY: null or a text, as the header says.
+        let name = unsafe { text(&name) };
+        call.outcome().measure(name, value);
+    }
+}
+
+unsafe extern "C" fn fail(call: *const c::Call, kind: i32, message: *const c_char) {
+    if let Some(call) = running(call) {
+        // SAFETY: null or a text, as the header says.
+        let message = unsafe { said(&message) };
+        call.outcome().fail(kind, &message);
+    }
+}
+
+unsafe extern "C" fn complete(call: *const c::Call) {
+    let name = Name::from_ptr(call);
+    if !name.is_begun() {
+        irregular::note_misuse(irregular::NOT_BEGUN);
+        tracing::warn!(
+            "a plugin completed a check that it had not begun; one that `check` makes ends as that returns"
+        );
+        return;
+    }
+    let (Some(outcome), Some(begun)) = (calls::finish(name), call_data::take(name.number())) else {
+        irregular::note_misuse(irregular::NOT_BEGUN);
+        tracing::warn!("a plugin completed a check that was over, or that it was not asked for");
+        return;
+    };
+    let mut report = Report::empty();
+    begun.end(outcome.fill(&mut report).map(|()| report));
+}
+
+unsafe extern "C" fn config_string(
+    call: *const c::Call,
+    key: *const c_char,
+    otherwise: *const c_char,
+) -> *const c_char {
+    // SAFETY: null or a text, as the header says.
+    let key = unsafe { text(&key) };
+    with_key(call, key, |config, key| Some(config.string(key)?.as_ptr())).unwrap_or(otherwise)
+}
+
+unsafe extern "C" fn config_number(
+    call: *const c::Call,
+    key: *const c_char,
+    otherwise: f64,
+) -> f64 {
+    // SAFETY: null or a text, as the header says.
+    let key = unsafe { text(&key) };
+    with_key(call, key, super::config::Config::number).unwrap_or(otherwise)
+}
+
+unsafe extern "C" fn config_bool(
+    call: *const c::Call,
+    key: *const c_char,
+    otherwise: bool,
+) -> bool {
+    // SAFETY: null or a text, as the header says.
+    let key = unsafe { text(&key) };
+    with_key(call, key, super::config::Config::bool).unwrap_or(otherwise)
+}
+
+fn with_key<T>(
+    call: *const c::Call,
+    key: &[u8],
+    ask: impl FnOnce(&super::config::Config, &str) -> Option<T>,
+) -> Option<T> {
+    let running = running(call)?;
+    ask(running.config.as_ref()?, str::from_utf8(key).ok()?)
+}
+
+fn running(call: *const c::Call) -> Option<Arc<calls::Running>> {
+    calls::get(Name::from_ptr(call))
+}
+
+/// What a plugin says, as far as the host cares for: a byte more than it keeps, so that the cut is seen, without secrets.
+///
+/// # Safety
+/// As for [`text`].
+unsafe fn said(message: &*const c_char) -> Cow<'_, [u8]> {
+    // SAFETY: as the caller says.
+    redaction::beginning(unsafe { text(message) }, MAX_MESSAGE + 1)
+}
+
+/// A plugin's text, as far as the host cares for: so much more than it keeps that a secret which begins in that is whole.
+///
+/// # Safety
+/// `text` is null, or points to bytes of which one is zero, and which stay for as long as the pointer does.
+unsafe fn text(text: &*const c_char) -> &[u8] {
+    if text.is_null() {
+        return b"";
+    }
+    let (mut length, limit) = (0, MAX_MESSAGE + redaction::longest());
+    // SAFETY: no further than the zero byte, which the caller says is there.
+    while length <= limit && c_int::from(unsafe { *text.add(length) }) != 0 {
+        length += 1;
+    }
+    // SAFETY: these bytes were read just now.
+    unsafe { std::slice::from_raw_parts(text.cast(), length) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_across_the_end_of_what_is_kept_is_taken_out_in_whole() {
+        redaction::learn(["said-by-a-c-plugin"]);
+        let text = CString::new("x".repeat(MAX_MESSAGE - 3) + "said-by-a-c-plugin").unwrap();
+        let pointer = text.as_ptr();
+        // SAFETY: `text` is alive.
+        let said = unsafe { said(&pointer) };
+        assert!(said.ends_with(b"xxx(a secret)"), "{}", said.len());
+    }
+}

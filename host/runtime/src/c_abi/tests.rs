@@ -1,0 +1,200 @@
+//! What the host makes of a library's struct, and of calls that are over.
+
+use std::{mem::offset_of, sync::mpsc, time::Duration};
+
+use super::{exported::MANDATORY, *};
+use crate::call_data;
+use conductor_core::clock::Clock;
+
+unsafe extern "C" fn create(_: *const c::Call, _: *const c_char) -> *mut c_void {
+    ptr::null_mut()
+}
+
+unsafe extern "C" fn on_probe(_: *mut c_void, _: *const c::Call) {}
+
+fn plugin() -> c::Plugin {
+    c::Plugin {
+        size: u32::try_from(size_of::<c::Plugin>()).unwrap(),
+        reserved: 0,
+        id: c"x".as_ptr(),
+        version: c"1.0.0".as_ptr(),
+        host: ptr::null_mut(),
+        config_schema: c"{}".as_ptr(),
+        create: Some(create),
+        check: Some(on_probe),
+        destroy: Some(on_probe),
+        begin: Some(on_probe),
+        cancel: Some(on_probe),
+    }
+}
+
+fn read_as(size: usize) -> Result<c::Plugin, String> {
+    let plugin = c::Plugin {
+        size: u32::try_from(size).unwrap(),
+        ..plugin()
+    };
+    // SAFETY: never longer than a newer API's struct, of which only what this host knows is read.
+    unsafe { read(&plugin) }
+}
+
+fn data() -> CallData {
+    let clock = Clock::start();
+    CallData {
+        platform: "p".into(),
+        deadline: clock.now() + Duration::from_secs(60),
+        clock,
+        caller: None,
+    }
+}
+
+fn platform() -> Arc<CStr> {
+    CString::new("p").unwrap().into()
+}
+
+/// The host's functions as a plugin gets them.
+fn host() -> &'static c::Host {
+    // SAFETY: the table is never freed.
+    unsafe { &*functions::table("x") }
+}
+
+#[test]
+fn members_beyond_the_librarys_size_are_not_looked_at() {
+    let whole = read_as(size_of::<c::Plugin>()).unwrap();
+    assert!(whole.begin.is_some() && whole.cancel.is_some());
+    let without_cancel = read_as(offset_of!(c::Plugin, cancel)).unwrap();
+    assert!(without_cancel.begin.is_some() && without_cancel.cancel.is_none());
+    let oldest = read_as(MANDATORY).unwrap();
+    assert!(oldest.destroy.is_some() && oldest.begin.is_none());
+    let newer = read_as(size_of::<c::Plugin>() + 64).unwrap();
+    assert!(newer.cancel.is_some());
+}
+
+#[test]
+fn a_size_that_cannot_be_is_refused() {
+    for size in [0, 4, MANDATORY - 8, MANDATORY + 1] {
+        let refused = read_as(size).unwrap_err();
+        assert!(
+            refused.contains(&format!("says it has {size} bytes")),
+            "{refused}"
+        );
+    }
+}
+
+#[test]
+fn a_plugin_without_a_function_is_refused_by_its_name() {
+    let refused = |plugin: c::Plugin| Entries::of(&plugin).err().unwrap();
+    let plugin = plugin();
+    let create = c::Plugin {
+        create: None,
+        ..plugin
+    };
+    assert!(refused(create).contains("`create`"));
+    let destroy = c::Plugin {
+        destroy: None,
+        ..plugin
+    };
+    assert!(refused(destroy).contains("`destroy`"));
+    let check = c::Plugin {
+        check: None,
+        ..plugin
+    };
+    assert!(Entries::of(&check).is_ok(), "it has `begin`");
+    let neither = c::Plugin {
+        begin: None,
+        ..check
+    };
+    assert!(refused(neither).contains("`check`"));
+}
+
+#[test]
+fn what_was_said_last_counts() {
+    let host = host();
+    let mut report = Report::empty();
+    let ((), outcome) = calls::wait(&data(), &platform(), None, |call| {
+        // SAFETY: texts of this program.
+        unsafe {
+            (host.report)(call, 0, c"first".as_ptr());
+            (host.measure)(call, c"n".as_ptr(), 1.0);
+            (host.fail)(call, 0, c"second".as_ptr());
+            (host.report)(call, 1, c"third".as_ptr());
+        }
+    });
+    outcome.fill(&mut report).unwrap();
+    assert_eq!(report.message, "third");
+    assert_eq!(report.measurements, [("n".to_owned(), 1.0)]);
+}
+
+#[test]
+fn a_call_that_is_over_is_nobodys() {
+    let host = host();
+    let (over, _) = calls::wait(&data(), &platform(), None, |call| call);
+    let ((), outcome) = calls::wait(&data(), &platform(), None, |_| {
+        // SAFETY: texts of this program; a call's name is looked up.
+        unsafe {
+            (host.report)(over, 0, c"late".as_ptr());
+            (host.measure)(over, c"n".as_ptr(), 1.0);
+            (host.complete)(over);
+            assert_eq!((host.remaining_ns)(over), 0);
+            assert!((host.is_cancelled)(over));
+            assert_eq!(CStr::from_ptr((host.platform)(over)), c"");
+            assert_eq!((host.config_number)(over, c"x".as_ptr(), 7.0), 7.0);
+        }
+    });
+    let failed = outcome.fill(&mut Report::empty()).unwrap_err();
+    assert!(failed.message.contains("without a report"), "{failed}");
+}
+
+#[test]
+fn a_check_that_was_begun_is_completed_once_from_any_thread() {
+    let host = host();
+    let (send, ended) = mpsc::channel();
+    let begun = call_data::begin(data(), Box::new(move |result| send.send(result).unwrap()));
+    let name = calls::begin(begun, &platform());
+    std::thread::spawn(move || {
+        // SAFETY: texts of this program; a call's name is looked up.
+        unsafe {
+            assert!((host.remaining_ns)(name.as_ptr()) > 0);
+            (host.report)(name.as_ptr(), 2, c"down".as_ptr());
+            (host.complete)(name.as_ptr());
+            (host.report)(name.as_ptr(), 0, c"again".as_ptr());
+            (host.complete)(name.as_ptr());
+        }
+    })
+    .join()
+    .unwrap();
+    let ended: Vec<_> = ended.iter().collect();
+    assert_eq!(ended.len(), 1);
+    assert_eq!(ended[0].as_ref().unwrap().message, "down");
+}
+
+#[test]
+fn texts_that_are_null_or_endless_are_taken_in_part() {
+    let host = host();
+    let long = CString::new(vec![b'x'; 10_000]).unwrap();
+    let mut report = Report::empty();
+    for (text, starts) in [(ptr::null(), ""), (long.as_ptr(), "xxx")] {
+        let ((), outcome) = calls::wait(&data(), &platform(), None, |call| {
+            // SAFETY: null or texts of this program.
+            unsafe {
+                (host.report)(call, 0, text);
+                (host.log)(host, ptr::null(), 99, text);
+                (host.log)(ptr::null(), call, 3, text);
+            }
+        });
+        outcome.fill(&mut report).unwrap();
+        assert!(report.message.starts_with(starts));
+        assert!(report.message.len() < 2100);
+    }
+}
+
+#[test]
+fn a_status_that_no_byte_holds_is_refused_by_its_number() {
+    let host = host();
+    let ((), outcome) = calls::wait(&data(), &platform(), None, |call| {
+        // SAFETY: a text of this program.
+        unsafe { (host.report)(call, 256, c"?".as_ptr()) };
+    });
+    let failed = outcome.fill(&mut Report::empty()).unwrap_err();
+    assert_eq!(failed.kind, ErrorType::Protocol);
+    assert!(failed.message.contains("status 256"), "{failed}");
+}

@@ -1,0 +1,207 @@
+//! A plugin loaded into this process.
+//!
+//! This is the fast path for plugins the operator trusts *fully*: nothing here survives a crash of the library, and a
+//! call that hangs keeps its thread for ever. So the host notes each call in its [record](super::record), for the next
+//! host to see. The host's workers use the same code, each with one library and no record.
+//!
+//! The calls of an asynchronous plugin are only *begun* by a thread, and then go on by themselves.
+
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock, atomic::Ordering},
+};
+
+use super::{
+    Call, Description, LoadError, LoadedPlugin, ProbeId, ProbeSpec, Report,
+    call_journal::{Phase, Record, Slot},
+    door::{self, Door},
+    threads::Threads,
+};
+use crate::schema::CompiledSchema;
+use conductor_core::clock::Clock;
+use conductor_library::Vetted;
+
+mod begun;
+mod probes;
+#[cfg(test)]
+mod tests;
+mod worker;
+
+use self::{
+    begun::{InFlight, UnderWay},
+    probes::{Cell, Probes},
+    worker::Worker,
+};
+
+/// A library in this process, with its probes and the threads that call them.
+pub struct InProcess {
+    door: Arc<dyn Door>,
+    probes: Arc<Probes>,
+    threads: Arc<Threads<Job>>,
+    /// Calls that are under way and waited for, of an asynchronous plugin.
+    in_flight: Arc<InFlight>,
+    /// The schema that configs are tried out with; set in workers alone.
+    schema: Arc<OnceLock<CompiledSchema>>,
+}
+
+impl InProcess {
+    /// Loads a vetted library; `call_threads` bounds how many of its calls run at once, and `record` is the host's, if it
+    /// keeps one.
+    ///
+    /// # Errors
+    /// When the loader refuses it or its ABI does not fit. A library whose constructor crashes or hangs takes the
+    /// process with it.
+    pub fn load(
+        vetted: &Vetted,
+        call_threads: usize,
+        clock: Clock,
+        record: Option<&Arc<Record>>,
+    ) -> Result<Self, LoadError> {
+        let slot = {
+            let (record, id, sha256) = (record.cloned(), vetted.manifest.id.clone(), vetted.sha256);
+            move || match &record {
+                Some(record) => record.slot(&id, &sha256),
+                None => Slot::unrecorded(),
+            }
+        };
+        Self::open_copy(
+            &vetted.path,
+            &vetted.origin,
+            &vetted.manifest,
+            call_threads,
+            clock,
+            slot,
+        )
+    }
+
+    /// Loads the private copy at `path` of a library whose manifest was read, see [`load`](Self::load).
+    pub fn open_copy(
+        path: &Path,
+        origin: &Path,
+        manifest: &conductor_plugin_api::manifest::Manifest,
+        call_threads: usize,
+        clock: Clock,
+        slot: impl Fn() -> Slot + Send + Sync + 'static,
+    ) -> Result<Self, LoadError> {
+        let door: Arc<dyn Door> = {
+            let mut slot = slot();
+            let _in_call = slot.enter("", Phase::Load);
+            Arc::from(door::open(path, origin, manifest)?)
+        };
+        Ok(Self::behind(door, call_threads, clock, slot))
+    }
+
+    /// Calls what is behind a door.
+    fn behind(
+        door: Arc<dyn Door>,
+        call_threads: usize,
+        clock: Clock,
+        slot: impl Fn() -> Slot + Send + Sync + 'static,
+    ) -> Self {
+        let (probes, in_flight) = (Arc::new(Probes::default()), Arc::new(InFlight::default()));
+        let schema = Arc::new(OnceLock::new());
+        let threads = Arc::new_cyclic(|threads| {
+            let (threads, id) = (threads.clone(), door.description().id.clone());
+            let (door, probes) = (Arc::clone(&door), Arc::clone(&probes));
+            let (in_flight, schema) = (Arc::clone(&in_flight), Arc::clone(&schema));
+            Threads::new(&id, call_threads, move || Worker {
+                door: Arc::clone(&door),
+                probes: Arc::clone(&probes),
+                threads: threads.clone(),
+                in_flight: Arc::clone(&in_flight),
+                schema: Arc::clone(&schema),
+                clock,
+                report: Report::empty(),
+                slot: slot(),
+            })
+        });
+        Self {
+            door,
+            probes,
+            threads,
+            in_flight,
+            schema,
+        }
+    }
+
+    /// Lets configs be [tried out](super::Trial): for workers alone, since the schema is the plugin's.
+    pub fn try_configs_with(&mut self, schema: CompiledSchema) {
+        // It is set once, right after the library was opened.
+        let _ = self.schema.set(schema);
+    }
+
+    /// Whether nothing is waiting or running, calls that were given up aside.
+    pub fn is_idle(&self) -> bool {
+        self.in_flight.load(Ordering::SeqCst) == 0 && self.threads.is_idle()
+    }
+}
+
+impl LoadedPlugin for InProcess {
+    fn description(&self) -> &Description {
+        self.door.description()
+    }
+
+    fn open(&self, mut spec: ProbeSpec) -> ProbeId {
+        if self.description().config_schema.is_null() && &*spec.config == "{}" {
+            spec.config = "null".into();
+        }
+        self.probes.add(spec)
+    }
+
+    fn close(&self, probe: ProbeId) {
+        if let Some(cell) = self.probes.remove(probe) {
+            self.threads.push([Job::Close(cell)]);
+        }
+    }
+
+    fn start(&self, calls: &mut Vec<Call>) -> bool {
+        self.threads.push(calls.drain(..).map(Job::Check))
+    }
+
+    fn nudge(&self) -> bool {
+        self.threads.nudge()
+    }
+
+    fn abandoned(&self, probe: ProbeId) {
+        let cell = self.probes.get(probe);
+        // A trial keeps its thread in an asynchronous plugin, too.
+        let is_trial = cell.as_ref().is_some_and(|cell| cell.spec.trial.is_some());
+        if is_trial || !self.description().asynchronous {
+            self.threads.abandoned();
+            return;
+        }
+        if let Some(cell) = cell
+            && let Some(call) = cell.call()
+            && call.give_up(|| self.threads.abandoned())
+        {
+            self.threads.push([Job::Cancel(cell, call)]);
+        }
+    }
+
+    fn open_probes(&self) -> usize {
+        self.probes.open()
+    }
+
+    fn retire(&self) {
+        self.threads.retain(|job| !matches!(job, Job::Check(_)));
+    }
+
+    fn end(&self) {
+        for cell in self.probes.remove_all() {
+            if let Some(call) = cell.call()
+                && call.cancel()
+            {
+                self.threads.push([Job::Cancel(Arc::clone(&cell), call)]);
+            }
+            self.threads.push([Job::Close(cell)]);
+        }
+    }
+}
+
+/// What the threads do.
+enum Job {
+    Check(Call),
+    /// Asks for the early end of a call that was begun.
+    Cancel(Arc<Cell>, Arc<UnderWay>),
+    Close(Arc<Cell>),
+}

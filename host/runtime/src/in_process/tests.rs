@@ -1,0 +1,381 @@
+//! Calls that are begun, against a plugin that is played: its probes complete, fail, panic and hang wherever they can.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Mutex,
+        mpsc::{self, Receiver, Sender},
+    },
+    time::Duration,
+};
+
+use conductor_plugin_api::manifest::ApiVersion;
+
+use super::*;
+use crate::{
+    Caller, ConfigSchema, Failure, Waiting,
+    call_data::{self, Begun, CallData},
+    door::Probe,
+};
+use conductor_types::ErrorType;
+
+/// What a played probe does when a check of its is begun.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Play {
+    /// Nothing: the test completes it.
+    GoOn,
+    /// Completes it before `begin` is over.
+    CompleteWithin,
+    /// Does not begin.
+    Fail,
+    /// Completes it, and then says that it has not begun.
+    CompleteAndFail,
+    /// Goes on, and completes it within `cancel`.
+    CompleteInCancel,
+    /// Stays in `begin` until the test lets it go, then goes on.
+    StayInside,
+}
+
+/// What the played plugin was told, in order.
+#[derive(Clone, Debug, Eq, PartialEq)]
+enum Told {
+    Create,
+    Begin(usize),
+    Cancel(usize),
+    Close,
+}
+
+struct Stage {
+    told: Sender<Told>,
+    /// `StayInside` waits for it.
+    go: Mutex<Receiver<()>>,
+}
+
+struct PlayedDoor {
+    description: Description,
+    stage: Arc<Stage>,
+}
+
+struct PlayedProbe {
+    play: Play,
+    stage: Arc<Stage>,
+}
+
+impl Door for PlayedDoor {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn create(&self, spec: &ProbeSpec, _: &CallData) -> Result<Box<dyn Probe>, Failure> {
+        let play = match &*spec.config {
+            "go on" => Play::GoOn,
+            "complete within" => Play::CompleteWithin,
+            "fail" => Play::Fail,
+            "complete and fail" => Play::CompleteAndFail,
+            "complete in cancel" => Play::CompleteInCancel,
+            "stay inside" => Play::StayInside,
+            _ => return Err(Failure::new(ErrorType::Config, "no such play")),
+        };
+        self.stage.told.send(Told::Create).unwrap();
+        let stage = Arc::clone(&self.stage);
+        Ok(Box::new(PlayedProbe { play, stage }))
+    }
+}
+
+impl Probe for PlayedProbe {
+    fn check(&mut self, _: &CallData, _: &mut Report) -> Result<(), Failure> {
+        unreachable!("its checks are begun")
+    }
+
+    fn begin(&mut self, Begun(call): Begun) -> Result<(), Failure> {
+        self.stage.told.send(Told::Begin(call)).unwrap();
+        match self.play {
+            Play::GoOn | Play::CompleteInCancel => Ok(()),
+            Play::CompleteWithin => {
+                complete(call);
+                Ok(())
+            }
+            Play::Fail => Err(failure(ErrorType::Error)),
+            Play::CompleteAndFail => {
+                complete(call);
+                Err(failure(ErrorType::Error))
+            }
+            Play::StayInside => {
+                self.stage.go.lock().unwrap().recv().unwrap();
+                Ok(())
+            }
+        }
+    }
+
+    fn cancel(&mut self, Begun(call): Begun) {
+        // The host may be gone by now.
+        let _ = self.stage.told.send(Told::Cancel(call));
+        if self.play == Play::CompleteInCancel {
+            end(call, Err(failure(ErrorType::Error)));
+        }
+    }
+
+    fn close(&mut self, _: &CallData) -> Result<(), Failure> {
+        let _ = self.stage.told.send(Told::Close);
+        Ok(())
+    }
+}
+
+fn failure(kind: ErrorType) -> Failure {
+    Failure::new(kind, "on purpose")
+}
+
+fn complete(call: usize) {
+    end(call, Ok(Report::empty()));
+}
+
+/// As the host's `complete` does it.
+fn end(call: usize, result: Result<Report, Failure>) {
+    call_data::take(call).expect("completed once").end(result);
+}
+
+/// The host's side: every platform's caller, and what it was told.
+struct Played {
+    plugin: InProcess,
+    told: Receiver<Told>,
+    go: Sender<()>,
+    ends: Arc<Ends>,
+}
+
+#[derive(Default)]
+struct Ends(Mutex<BTreeMap<u64, Vec<Result<(), ErrorType>>>>);
+
+impl Caller for Ends {
+    fn started(&self, _: u64, now: Duration) -> Option<Duration> {
+        Some(now + Duration::from_secs(60))
+    }
+
+    fn finished(&self, call: u64, _: Duration, result: Result<&Report, Failure>) -> Waiting {
+        let result = result.map(drop).map_err(|failure| failure.kind);
+        self.0.lock().unwrap().entry(call).or_default().push(result);
+        Waiting::Yes
+    }
+
+    fn is_cancelled(&self, _: u64) -> bool {
+        false
+    }
+}
+
+impl Played {
+    fn new(threads: usize) -> Self {
+        let (tell, told) = mpsc::channel();
+        let (go, wait) = mpsc::channel();
+        let door = PlayedDoor {
+            description: Description {
+                id: "played".to_owned(),
+                version: "0.1.0".to_owned(),
+                api: ApiVersion::CURRENT,
+                config_schema: ConfigSchema::new("{}").unwrap(),
+                asynchronous: true,
+            },
+            stage: Arc::new(Stage {
+                told: tell,
+                go: Mutex::new(wait),
+            }),
+        };
+        Self {
+            plugin: InProcess::behind(Arc::new(door), threads, Clock::start(), Slot::unrecorded),
+            told,
+            go,
+            ends: Arc::default(),
+        }
+    }
+
+    fn open(&self, play: &str) -> ProbeId {
+        self.plugin.open(ProbeSpec::new("shop", play))
+    }
+
+    fn start(&self, probe: ProbeId, sequence: u64) {
+        let caller: Arc<dyn Caller> = Arc::clone(&self.ends) as _;
+        self.plugin.start(&mut vec![Call {
+            probe,
+            caller,
+            sequence,
+        }]);
+    }
+
+    fn next(&self) -> Told {
+        self.told.recv_timeout(PATIENCE).expect("it is told more")
+    }
+
+    /// The number of the call that is begun next.
+    fn begun(&self) -> usize {
+        match self.next() {
+            Told::Create => self.begun(),
+            Told::Begin(call) => call,
+            told => panic!("it is told {told:?}"),
+        }
+    }
+
+    /// How the call ended; once.
+    fn end(&self, sequence: u64) -> Result<(), ErrorType> {
+        wait(|| self.ends.0.lock().unwrap().contains_key(&sequence));
+        match self.ends.0.lock().unwrap()[&sequence][..] {
+            [end] => end,
+            ref ends => panic!("it ended {ends:?}"),
+        }
+    }
+
+    fn wait_until_idle(&self) {
+        wait(|| self.plugin.is_idle());
+    }
+}
+
+fn wait(until: impl Fn() -> bool) {
+    let clock = Clock::start();
+    while !until() {
+        assert!(clock.now() < PATIENCE, "it does not come");
+        std::thread::yield_now();
+    }
+}
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[test]
+fn one_thread_begins_call_after_call_and_each_ends_once_whenever_it_is_completed() {
+    let host = Played::new(1);
+    for sequence in 0..1000 {
+        host.start(host.open("go on"), sequence);
+    }
+    let begun: Vec<_> = (0..1000).map(|_| host.begun()).collect();
+    assert!(host.ends.0.lock().unwrap().is_empty());
+    assert!(!host.plugin.is_idle());
+    for call in begun.into_iter().rev() {
+        complete(call);
+        assert!(call_data::take(call).is_none(), "a second time is nobody's");
+    }
+    for sequence in 0..1000 {
+        assert_eq!(host.end(sequence), Ok(()));
+    }
+    host.wait_until_idle();
+}
+
+#[test]
+fn a_call_that_ends_within_its_begin_ends_once() {
+    let host = Played::new(1);
+    for (sequence, (play, end)) in [
+        ("complete within", Ok(())),
+        ("complete and fail", Ok(())),
+        ("fail", Err(ErrorType::Error)),
+        ("no such play", Err(ErrorType::Config)),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let sequence = sequence as u64;
+        host.start(host.open(play), sequence);
+        assert_eq!(host.end(sequence), end, "{play}");
+        host.wait_until_idle();
+        assert_eq!(host.end(sequence), end, "{play}");
+    }
+}
+
+#[test]
+fn the_next_check_is_begun_by_the_same_probe_or_by_a_new_one_after_a_panic() {
+    let host = Played::new(1);
+    let probe = host.open("go on");
+    host.start(probe, 1);
+    assert_eq!(host.next(), Told::Create);
+    complete(host.begun());
+    host.start(probe, 2);
+    let Told::Begin(call) = host.next() else {
+        panic!("it is the same probe");
+    };
+    end(call, Err(failure(ErrorType::Panic)));
+    assert_eq!(host.end(2), Err(ErrorType::Panic));
+    host.start(probe, 3);
+    assert_eq!([host.next(), host.next()], [Told::Close, Told::Create]);
+}
+
+#[test]
+fn a_call_that_is_given_up_is_cancelled_once_and_may_end_within_that() {
+    let host = Played::new(1);
+    let probe = host.open("complete in cancel");
+    host.start(probe, 1);
+    let call = host.begun();
+    // Else it would be cancelled by the thread that is inside.
+    wait(|| host.plugin.threads.is_idle());
+    host.plugin.abandoned(probe);
+    host.plugin.abandoned(probe);
+    assert_eq!(host.next(), Told::Cancel(call));
+    assert_eq!(host.end(1), Err(ErrorType::Error));
+    host.start(probe, 2);
+    assert!(matches!(host.next(), Told::Begin(_)), "and nothing else");
+}
+
+#[test]
+fn a_call_that_is_given_up_and_ignores_it_keeps_nobody_waiting() {
+    let host = Played::new(1);
+    let probe = host.open("go on");
+    host.start(probe, 1);
+    let call = host.begun();
+    host.plugin.abandoned(probe);
+    assert_eq!(host.next(), Told::Cancel(call));
+    host.wait_until_idle();
+    complete(call);
+    assert_eq!(host.end(1), Ok(()));
+    assert!(host.plugin.is_idle(), "it is not discounted twice");
+}
+
+#[test]
+fn a_begin_that_hangs_is_passed_by_and_its_call_is_cancelled_when_it_returns() {
+    let host = Played::new(1);
+    let (stuck, other) = (host.open("stay inside"), host.open("go on"));
+    host.start(stuck, 1);
+    let call = host.begun();
+    host.plugin.abandoned(stuck);
+    host.start(other, 2);
+    complete(host.begun());
+    assert_eq!(host.end(2), Ok(()));
+    host.go.send(()).unwrap();
+    assert_eq!(host.next(), Told::Cancel(call));
+    complete(call);
+    assert_eq!(host.end(1), Ok(()));
+}
+
+#[test]
+fn a_probe_whose_platform_is_gone_is_dropped_when_its_call_is_over() {
+    let host = Played::new(1);
+    let probe = host.open("go on");
+    host.start(probe, 1);
+    let call = host.begun();
+    host.plugin.close(probe);
+    // The thread is through with the closing when it takes the next job.
+    host.start(host.open("go on"), 2);
+    complete(host.begun());
+    complete(call);
+    assert_eq!(host.end(1), Ok(()));
+    assert_eq!(host.next(), Told::Close);
+}
+
+#[test]
+fn the_end_cancels_what_is_under_way_and_then_drops_the_probes() {
+    let host = Played::new(1);
+    let probe = host.open("complete in cancel");
+    host.start(probe, 1);
+    let call = host.begun();
+    host.plugin.end();
+    assert_eq!(host.next(), Told::Cancel(call));
+    assert_eq!(host.next(), Told::Close);
+    assert_eq!(host.end(1), Err(ErrorType::Error));
+    host.wait_until_idle();
+}
+
+#[test]
+fn a_probe_is_dropped_by_a_thread_of_its_own_even_if_its_call_outlives_its_generation() {
+    let host = Played::new(1);
+    host.start(host.open("go on"), 1);
+    let call = host.begun();
+    host.plugin.end();
+    assert_eq!(host.next(), Told::Cancel(call));
+    wait(|| host.plugin.threads.is_idle());
+    let Played { plugin, told, .. } = host;
+    drop(plugin);
+    complete(call);
+    assert_eq!(told.recv_timeout(PATIENCE), Ok(Told::Close));
+}

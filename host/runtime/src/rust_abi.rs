@@ -1,0 +1,368 @@
+//! The Rust door: opens a library, checks its ABI structurally, and calls its probes.
+//!
+//! `abi_stable`'s own loading is not used: it loads one library per process and refuses old plugins on newer hosts. Here
+//! the layout check runs from the older to the newer of the two APIs, so that either side may be ahead within a major.
+#![expect(
+    unsafe_code,
+    reason = "opening a library and giving it the address of the call under way cannot be checked by the compiler"
+)]
+
+use std::{
+    mem::ManuallyDrop,
+    path::Path,
+    sync::{Arc, LazyLock},
+};
+
+use abi_stable::{
+    StableAbi,
+    library::{AbiHeaderRef, ROOT_MODULE_LOADER_NAME_WITH_NUL},
+    prefix_type::PrefixTypeTrait,
+    std_types::{RResult, RStr},
+};
+use conductor_plugin_api::{
+    abi::{
+        AbiCall, AbiFailure, AbiFailureKind, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel,
+        AbiLogRecord, AbiPluginRef, AbiProbeBox, AbiReport,
+    },
+    manifest::{ApiVersion, Manifest},
+};
+use tracing::level_filters::LevelFilter;
+
+use super::{
+    ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
+    call_data::{self, Begun, CallData},
+    door, irregular, layout, set_message,
+};
+use conductor_library::printable;
+use conductor_types::ErrorType;
+
+#[cfg(target_os = "linux")]
+pub mod newer;
+
+/// A library that was opened and passed the ABI check.
+pub(super) struct RustDoor {
+    module: AbiPluginRef,
+    host: AbiHostHandle,
+    description: Description,
+}
+
+impl RustDoor {
+    /// Opens the private copy at `path`, which `manifest` was read from; `origin` is where the operator put it.
+    ///
+    /// Runs the library's constructors: one that crashes or hangs takes this process with it.
+    pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
+        let file = printable::path(origin);
+        let error = |message: String| LoadError {
+            kind: ErrorType::Load,
+            message: format!("{file}: {message}"),
+            detail: None,
+        };
+        // SAFETY: the library was vetted, and the operator trusts it to run in this process; nothing can check more.
+        let library = unsafe { open_now(path) }
+            .map_err(|e| error(format!("cannot be loaded: {}", chain(&e))))?;
+        // Never closed: abi_stable keeps pointers into it, and its threads may still run.
+        let library = ManuallyDrop::new(library);
+        // SAFETY: this symbol is abi_stable's; `upgrade` checks what it points to before it is used as such.
+        let header = unsafe {
+            library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes())
+        }
+        .map_err(|e| {
+            error(format!(
+                "has a manifest but does not export the module it announces ({}); end its source with export_plugin!",
+                chain(&e)
+            ))
+        })?;
+        let header = header.upgrade().map_err(|e| LoadError {
+            kind: ErrorType::Abi,
+            message: format!(
+                "{file}: was built with another version of abi_stable; rebuild it with conductor-plugin-api {}.x",
+                ApiVersion::CURRENT.major
+            ),
+            detail: Some(e.to_string()),
+        })?;
+        let theirs = header.layout().ok_or_else(|| {
+            error("carries no layout to check; end its source with export_plugin!".to_owned())
+        })?;
+        let ours = (<AbiPluginRef as StableAbi>::LAYOUT, ApiVersion::CURRENT);
+        layout::check(ours, (theirs, manifest.api)).map_err(|refused| LoadError {
+            kind: ErrorType::Abi,
+            message: format!(
+                "{file}: {}; rebuild it with conductor-plugin-api {}.x",
+                refused.line,
+                ApiVersion::CURRENT.major
+            ),
+            detail: Some(refused.detail),
+        })?;
+        // SAFETY: the layouts were found compatible just now, in the direction that matters.
+        let module: AbiPluginRef = unsafe { header.init_root_module_with_unchecked_layout() }
+            .map_err(|e| {
+                error(format!(
+                    "its module did not start: {}",
+                    one_line(&e.to_string())
+                ))
+            })?;
+        Self::start(module, manifest).map_err(error)
+    }
+
+    fn start(module: AbiPluginRef, manifest: &Manifest) -> Result<Self, String> {
+        let (id, version) = (module.id().to_string(), module.version().to_string());
+        if (&id, &version) != (&manifest.id, &manifest.version) {
+            return Err(format!(
+                "says it is {id} {version}, its manifest says {} {}; rebuild it from clean sources",
+                manifest.id, manifest.version
+            ));
+        }
+        // Lives as long as the library, which is never closed.
+        let owner: &'static Owner = Box::leak(Box::new(Owner { id: id.clone() }));
+        let host = AbiHostHandle {
+            functions: functions(),
+            plugin: std::ptr::from_ref(owner).expose_provenance(),
+        };
+        module.init()(host);
+        let schema = module.config_schema()();
+        let config_schema = ConfigSchema::new(&schema).map_err(|e| e.to_string())?;
+        Ok(Self {
+            module,
+            host,
+            description: Description {
+                // Appended to the module: without it, all checks are made within their calls.
+                asynchronous: module.asynchronous().unwrap_or(false),
+                id,
+                version,
+                api: manifest.api,
+                config_schema,
+            },
+        })
+    }
+}
+
+impl door::Door for RustDoor {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn create(&self, spec: &ProbeSpec, call: &CallData) -> Result<Box<dyn door::Probe>, Failure> {
+        let call = AbiCall {
+            host: self.host,
+            call: call.address(),
+        };
+        match self.module.create()(RStr::from_str(&spec.config), &call) {
+            RResult::ROk(probe) => Ok(Box::new(Probe {
+                probe,
+                host: self.host,
+            })),
+            RResult::RErr(error) => Err(failure(&error)),
+        }
+    }
+}
+
+/// A probe, as the plugin owns it.
+struct Probe {
+    probe: AbiProbeBox,
+    host: AbiHostHandle,
+}
+
+impl Probe {
+    fn call(&self, call: usize) -> AbiCall {
+        let host = self.host;
+        AbiCall { host, call }
+    }
+}
+
+impl door::Probe for Probe {
+    fn check(&mut self, call: &CallData, report: &mut Report) -> Result<(), Failure> {
+        match self.probe.check(&self.call(call.address())) {
+            RResult::ROk(found) => take(report, &found),
+            RResult::RErr(error) => Err(failure(&error)),
+        }
+    }
+
+    fn begin(&mut self, call: Begun) -> Result<(), Failure> {
+        match self.probe.begin(&self.call(call.0)) {
+            RResult::ROk(()) => Ok(()),
+            RResult::RErr(error) => Err(failure(&error)),
+        }
+    }
+
+    fn cancel(&mut self, call: Begun) {
+        self.probe.cancel(&self.call(call.0));
+    }
+
+    fn close(&mut self, call: &CallData) -> Result<(), Failure> {
+        match self.probe.close(&self.call(call.address())) {
+            RResult::ROk(()) => Ok(()),
+            RResult::RErr(error) => Err(failure(&error)),
+        }
+    }
+}
+
+/// What the host's functions know of the plugin that calls them.
+struct Owner {
+    id: String,
+}
+
+/// Opens the library at `path` for good and does nothing else with it; for whoever wants to know what that alone does.
+#[cfg(target_os = "linux")]
+pub fn open_only(path: &Path) -> Result<(), String> {
+    // SAFETY: as in `RustDoor::open`.
+    let library = unsafe { open_now(path) }.map_err(|e| chain(&e))?;
+    std::mem::forget(library);
+    Ok(())
+}
+
+/// Opens a library with all its symbols bound, for nobody else to see.
+///
+/// # Safety
+/// Its constructors run.
+#[cfg(unix)]
+pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+    // SAFETY: as the caller's.
+    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
+}
+
+/// Opens a library.
+///
+/// # Safety
+/// Its constructors run.
+#[cfg(not(unix))]
+pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
+    // SAFETY: as the caller's.
+    unsafe { libloading::Library::new(path) }
+}
+
+/// Copies a report into the host's, and refuses a status this host does not know.
+fn take(report: &mut Report, found: &AbiReport) -> Result<(), Failure> {
+    let measurements = found.measurements.iter();
+    report.fill(
+        found.status.0,
+        found.message.as_bytes(),
+        measurements.map(|measured| (measured.name.as_bytes(), measured.value)),
+    )
+}
+
+fn failure(error: &AbiFailure) -> Failure {
+    let kind = match error.kind {
+        AbiFailureKind::PANIC => ErrorType::Panic,
+        AbiFailureKind::CONFIG => ErrorType::Config,
+        AbiFailureKind::TIMEOUT => ErrorType::Timeout,
+        _ => ErrorType::Error,
+    };
+    // A panic's own text may well have several lines.
+    if kind != ErrorType::Panic {
+        irregular::note_failure(error.message.as_bytes());
+    }
+    Failure::new(kind, &*error.message)
+}
+
+/// An error with the causes behind it; libloading's own text leaves them out.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    one_line(&text)
+}
+
+pub(super) fn one_line(text: &str) -> String {
+    let mut line = String::new();
+    set_message(&mut line, text.trim().as_bytes());
+    line
+}
+
+/// The functions that a library gets which is opened now.
+fn functions() -> AbiHostRef {
+    #[cfg(target_os = "linux")]
+    if newer::is_wanted() {
+        return newer::functions();
+    }
+    *FUNCTIONS
+}
+
+static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
+    AbiHost {
+        max_level,
+        log,
+        remaining_ns,
+        is_cancelled,
+        platform,
+        complete,
+    }
+    .leak_into_prefix()
+});
+
+fn owner(plugin: usize) -> &'static Owner {
+    // SAFETY: `plugin` is the address of the `Owner` that `Door::start` leaked; a plugin hands it back as it got it.
+    unsafe { &*std::ptr::with_exposed_provenance(plugin) }
+}
+
+extern "C" fn max_level(_plugin: usize) -> AbiLevel {
+    AbiLevel(log_level())
+}
+
+/// The most detailed level this process logs, as plugins and workers are told it: 0 nothing, 1 errors, to 5 everything.
+pub(super) fn log_level() -> u8 {
+    match LevelFilter::current() {
+        LevelFilter::OFF => 0,
+        LevelFilter::ERROR => 1,
+        LevelFilter::WARN => 2,
+        LevelFilter::INFO => 3,
+        LevelFilter::DEBUG => 4,
+        LevelFilter::TRACE => 5,
+    }
+}
+
+extern "C" fn log(plugin: usize, call: usize, record: &AbiLogRecord<'_>) {
+    let plugin = &owner(plugin).id;
+    let mut text = String::new();
+    set_message(&mut text, record.message.as_bytes());
+    for field in record.fields.iter() {
+        let mut value = String::new();
+        set_message(&mut value, field.value.as_bytes());
+        text.push_str(&format!(" {}={value}", one_line(field.name.as_str())));
+    }
+    let platform = call_data::with(call, |data| Arc::clone(&data.platform));
+    let platform = platform.as_deref();
+    // The macros want the level as a constant.
+    macro_rules! emit {
+        ($level:ident) => {
+            tracing::event!(target: "plugin", tracing::Level::$level, plugin, platform, "{text}")
+        };
+    }
+    match record.level {
+        AbiLevel::WARN => emit!(WARN),
+        AbiLevel::INFO => emit!(INFO),
+        AbiLevel::DEBUG => emit!(DEBUG),
+        AbiLevel::TRACE => emit!(TRACE),
+        _ => emit!(ERROR),
+    }
+}
+
+extern "C" fn remaining_ns(call: usize) -> u64 {
+    let remaining = call_data::with(call, CallData::remaining).unwrap_or_default();
+    u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX)
+}
+
+extern "C" fn is_cancelled(call: usize) -> bool {
+    call_data::with(call, CallData::is_cancelled).unwrap_or(false)
+}
+
+extern "C" fn platform(call: usize) -> RStr<'static> {
+    RStr::from_str(call_data::platform(call))
+}
+
+extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
+    let Some(call) = call_data::take(call) else {
+        tracing::warn!("a plugin completed a check that was over, or that it was not asked for");
+        return;
+    };
+    call.end(match result {
+        RResult::ROk(found) => {
+            let mut report = Report::empty();
+            take(&mut report, &found).map(|()| report)
+        }
+        RResult::RErr(error) => Err(failure(&error)),
+    });
+}

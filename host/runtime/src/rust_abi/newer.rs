@@ -1,0 +1,61 @@
+//! The functions that a host of the next minor would lend: the same, and one more at the end.
+//!
+//! A plugin of today must not mind. The validator has this process lend them, and then uses the plugin as ever.
+#![expect(
+    dead_code,
+    reason = "the fields are read by plugins, by their place in the table"
+)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use abi_stable::{
+    StableAbi,
+    prefix_type::PrefixTypeTrait,
+    std_types::{RResult, RStr},
+};
+use conductor_plugin_api::abi::{AbiFailure, AbiHostRef, AbiLevel, AbiLogRecord, AbiReport};
+
+use super::{complete, is_cancelled, log, max_level, platform, remaining_ns};
+
+/// [`AbiHost`](conductor_plugin_api::abi::AbiHost) as it is, with what a later minor might append.
+#[repr(C)]
+#[derive(StableAbi)]
+#[sabi(kind(Prefix(prefix_ref = NewerHostRef, prefix_fields = NewerHostPrefix)))]
+struct NewerHost {
+    max_level: extern "C" fn(plugin: usize) -> AbiLevel,
+    log: extern "C" fn(plugin: usize, call: usize, record: &AbiLogRecord<'_>),
+    remaining_ns: extern "C" fn(call: usize) -> u64,
+    is_cancelled: extern "C" fn(call: usize) -> bool,
+    #[sabi(last_prefix_field)]
+    platform: extern "C" fn(call: usize) -> RStr<'static>,
+    complete: extern "C" fn(call: usize, result: RResult<AbiReport, AbiFailure>),
+    appended: extern "C" fn(call: usize) -> u64,
+}
+
+/// Has this process lend them, or those of this host, to the libraries that it opens from now on.
+pub fn lend(is_wanted: bool) {
+    WANTED.store(is_wanted, Ordering::SeqCst);
+}
+
+/// Whether the functions of a newer host are to be lent.
+pub(crate) fn is_wanted() -> bool {
+    WANTED.load(Ordering::SeqCst)
+}
+
+pub(super) fn functions() -> AbiHostRef {
+    let newer = NewerHost {
+        max_level,
+        log,
+        remaining_ns,
+        is_cancelled,
+        platform,
+        complete,
+        appended: remaining_ns,
+    }
+    .leak_into_prefix();
+    // SAFETY: both are a pointer to a table, and what the older names of it stands in the same places in the newer; what
+    // comes after is told by the table's own count of its fields.
+    unsafe { std::mem::transmute::<NewerHostRef, AbiHostRef>(newer) }
+}
+
+static WANTED: AtomicBool = AtomicBool::new(false);

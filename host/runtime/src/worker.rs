@@ -1,0 +1,242 @@
+//! A plugin in a process of its own: this same program, started again as `conductor worker`.
+//!
+//! ```text
+//!  scheduler ──start──► Conversation ──socket──► child: InProcess ──► the library
+//!                           ▲                      │
+//!       guard ◄──finished── Life ◄─────────────────┘ answers, log lines, output, its end
+//! ```
+//!
+//! `Conversation` is what is said to the worker, and which calls it owes an answer; nothing there ever waits. `Life`
+//! is the one thread per worker that waits: for its messages, its output and its end. `child` is the other side.
+//! Nothing that comes back is believed: a worker that breaks a rule is ended, and its calls fail.
+
+use std::{
+    io, os::unix::net::UnixStream, path::Path, sync::Arc, sync::mpsc, thread, time::Duration,
+};
+
+use self::{
+    conversation::Conversation,
+    hearing::Traits,
+    life::Life,
+    output::Output,
+    process::{Group, Process},
+};
+use super::{
+    Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec,
+    protocol::messages::{Hello, ManifestFacts, ToWorker},
+    rust_abi,
+    threads::STACK_SIZE,
+};
+use conductor_core::clock::Clock;
+use conductor_library::Vetted;
+use conductor_library::printable;
+use conductor_sandbox as sandbox;
+use conductor_types::ErrorType;
+
+mod calls;
+mod child;
+mod children;
+mod conversation;
+mod hearing;
+mod life;
+mod limiter;
+#[cfg(target_os = "linux")]
+mod orphans;
+mod output;
+mod process;
+mod socket;
+mod spawner;
+#[cfg(test)]
+mod tests;
+mod watch;
+
+#[cfg(target_os = "linux")]
+pub use self::orphans::{OrphanReaper, plugins_share_this_process};
+#[doc(hidden)]
+pub use self::watch::Watch;
+pub use self::{child::child_main, spawner::use_program};
+#[cfg(target_os = "linux")]
+pub use self::{child::die_of_faults, process::describe as describe_end, spawner::RUNTIME};
+
+/// How a worker is to be run.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// How many of its calls may run at once, those it is stuck in aside.
+    pub call_threads: usize,
+    /// What it may do.
+    pub policy: sandbox::Policy,
+    /// Compile the plugin's config schema while loading, for [trials](super::Trial) of configs.
+    pub trials: bool,
+    /// How long it may take to load its library.
+    pub load_timeout: Duration,
+}
+
+/// A library in a process of its own. Dropping it ends the process.
+pub struct Worker {
+    description: Description,
+    pid: u32,
+    conversation: Arc<Conversation>,
+}
+
+impl Worker {
+    /// Starts a worker and has it load a vetted library; waits for that, for `load_timeout` at the most.
+    ///
+    /// `ended` is called once, from a thread of the worker's, when the worker comes to its end without having been asked
+    /// to; all its calls have ended by then.
+    ///
+    /// # Errors
+    /// When the process cannot be started, when it refuses the library, and when it dies or hangs over it.
+    pub fn load(
+        vetted: &Vetted,
+        settings: &Settings,
+        clock: Clock,
+        ended: impl FnOnce(Ended) + Send + 'static,
+    ) -> Result<Self, LoadError> {
+        let error = |doing: &str, why: &dyn std::fmt::Display| LoadError {
+            kind: ErrorType::Load,
+            message: format!("{}: {doing}: {why}", printable::path(&vetted.origin)),
+            detail: None,
+        };
+        let started = Started::new(vetted, settings, clock)
+            .map_err(|e| error("its worker cannot be started", &e))?;
+        let (pid, conversation) = (started.life.pid(), started.conversation);
+        conversation
+            .say(&ToWorker::Hello(Box::new(hello(vetted, settings, clock))))
+            .map_err(|e| error("its worker cannot be told what to load", &e))?;
+        let (tell, told) = mpsc::channel();
+        let (life, load_timeout) = (started.life, settings.load_timeout);
+        thread::Builder::new()
+            .name(format!("{} worker", vetted.manifest.id))
+            .spawn(move || life.live(load_timeout, &tell, ended))
+            .map_err(|e| error("no thread can be started for its worker", &e))?;
+        let Traits {
+            config_schema,
+            asynchronous,
+        } = told
+            .recv()
+            .map_err(|e| error("the thread of its worker is gone", &e))?
+            .map_err(|refused| LoadError {
+                message: from_file(&printable::path(&vetted.origin), refused.message),
+                ..refused
+            })?;
+        Ok(Self {
+            description: Description {
+                id: vetted.manifest.id.clone(),
+                version: vetted.manifest.version.clone(),
+                api: vetted.manifest.api,
+                config_schema,
+                asynchronous,
+            },
+            pid,
+            conversation,
+        })
+    }
+}
+
+impl LoadedPlugin for Worker {
+    fn description(&self) -> &Description {
+        &self.description
+    }
+
+    fn open(&self, spec: ProbeSpec) -> ProbeId {
+        self.conversation.open(spec)
+    }
+
+    fn close(&self, probe: ProbeId) {
+        self.conversation.close(probe);
+    }
+
+    fn start(&self, calls: &mut Vec<Call>) -> bool {
+        self.conversation.start(calls)
+    }
+
+    fn nudge(&self) -> bool {
+        // The worker nudges its own threads, and what it does not take is sent by the thread that waits for it: this is
+        // for calls that wait for one that was given up.
+        self.conversation.send_ready()
+    }
+
+    fn abandoned(&self, probe: ProbeId) {
+        self.conversation.abandoned(probe);
+    }
+
+    fn pid(&self) -> Option<u32> {
+        Some(self.pid)
+    }
+
+    fn open_probes(&self) -> usize {
+        self.conversation.open_probes()
+    }
+
+    fn retire(&self) {
+        self.conversation.retire();
+    }
+
+    fn end(&self) {
+        self.conversation.end();
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        self.conversation.end();
+    }
+}
+
+/// A worker that runs and has not been told anything yet. Where it is dropped before it lives, its process is killed.
+struct Started {
+    life: Life,
+    conversation: Arc<Conversation>,
+}
+
+impl Started {
+    fn new(vetted: &Vetted, settings: &Settings, clock: Clock) -> io::Result<Self> {
+        let (ours, theirs) = UnixStream::pair()?;
+        let (wake, woken) = UnixStream::pair()?;
+        let (output, their_output) = io::pipe()?;
+        let plugin: Arc<str> = vetted.manifest.id.as_str().into();
+        let group = Group::new(&plugin, &settings.policy.limits);
+        let child = spawner::spawn(&plugin, theirs, their_output)?;
+        let watch = Watch::new(child.id(), &settings.policy, clock.now());
+        let process = Process::new(child, group);
+        let conversation = Arc::new(Conversation::new(ours, wake, clock, settings.call_threads)?);
+        let output = Output::new(output, Arc::clone(&plugin))?;
+        let life = Life::new(
+            Some(process),
+            watch,
+            Arc::clone(&conversation),
+            woken,
+            output,
+            plugin,
+        )?;
+        Ok(Self { life, conversation })
+    }
+}
+
+/// A message that begins with the file it is about; what comes from the worker may do so already.
+fn from_file(file: &str, message: String) -> String {
+    match message.strip_prefix(file) {
+        Some(rest) if rest.starts_with(": ") => message,
+        _ => format!("{file}: {message}"),
+    }
+}
+
+fn hello(vetted: &Vetted, settings: &Settings, clock: Clock) -> Hello {
+    let manifest = &vetted.manifest;
+    let path = |path: &Path| path.as_os_str().to_owned();
+    Hello {
+        host: process::own_id(),
+        path: path(&vetted.path),
+        origin: path(&vetted.origin),
+        manifest: ManifestFacts::of(manifest),
+        policy: sandbox::Policy {
+            library: Some(vetted.path.clone()),
+            stacks: (STACK_SIZE as u64).saturating_mul(settings.policy.limits.processes.into()),
+            ..settings.policy.clone()
+        },
+        trials: settings.trials,
+        call_threads: u32::try_from(settings.call_threads).unwrap_or(u32::MAX),
+        log_level: rust_abi::log_level(),
+        clock: clock.anchor(),
+    }
+}

@@ -1,0 +1,214 @@
+//! Passes on what is logged in a worker, by the plugin and by the host's own code in it, to the host's log.
+
+use std::{
+    fmt::{self, Write as _},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tracing::{Event, Level, Subscriber, field, level_filters::LevelFilter};
+use tracing_subscriber::{
+    Layer,
+    layer::{Context, SubscriberExt as _},
+    util::SubscriberInitExt as _,
+};
+
+use super::{
+    super::limiter::{Dropped, Limiter},
+    outlet::Outlet,
+};
+use crate::{protocol::messages::FromWorker, set_message};
+use conductor_core::clock::Clock;
+
+/// From now on, what is logged goes to the host, down to the level it logs itself: 0 nothing, 1 errors, … 5 everything.
+pub(super) fn start(level: u8, outlet: &Arc<Outlet>) -> Arc<LogSender> {
+    let level = match level {
+        0 => LevelFilter::OFF,
+        1 => LevelFilter::ERROR,
+        2 => LevelFilter::WARN,
+        3 => LevelFilter::INFO,
+        4 => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    };
+    let sender = LogSender::new(outlet);
+    // Nothing was installed before: this process has only just begun.
+    let _ = tracing_subscriber::registry()
+        .with(level)
+        .with(Forward(Arc::clone(&sender)))
+        .try_init();
+    sender
+}
+
+struct Forward(Arc<LogSender>);
+
+impl<S: Subscriber> Layer<S> for Forward {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let level = *event.metadata().level();
+        if self.0.admit(level == Level::ERROR) {
+            let mut line = Line::default();
+            event.record(&mut line);
+            self.0.pass_on(level, line);
+        }
+    }
+}
+
+/// Sends log lines to the host, and the number of those it does not send.
+pub(super) struct LogSender {
+    outlet: Arc<Outlet>,
+    clock: Clock,
+    limits: Mutex<Limits>,
+}
+
+struct Limits {
+    /// The host has one as well. This one keeps a flood from costing anything but the plugin's own time.
+    limiter: Limiter,
+    /// How many lines are dropped before the host hears of them.
+    report_after: u64,
+}
+
+impl LogSender {
+    fn new(outlet: &Arc<Outlet>) -> Arc<Self> {
+        Arc::new(Self {
+            outlet: Arc::clone(outlet),
+            clock: outlet.clock(),
+            limits: Mutex::new(Limits {
+                limiter: Limiter::default(),
+                report_after: 1,
+            }),
+        })
+    }
+
+    /// Whether a line may be sent.
+    ///
+    /// The host hears of the first dropped line at once and of twice as many each time after that, as a plugin may fall
+    /// silent after a burst, or end: what it then knows is at least half of the truth. [`flush`](Self::flush) adds the rest.
+    fn admit(&self, is_error: bool) -> bool {
+        let now = self.clock.now();
+        let mut limits = self.limits();
+        let admitted = limits.limiter.admit(now, is_error);
+        let report = if admitted {
+            limits.report_after = 1;
+            limits.limiter.dropped(now, true)
+        } else if limits.limiter.count() >= limits.report_after {
+            limits.report_after = limits.report_after.saturating_mul(2).min(MOST_UNREPORTED);
+            limits.limiter.dropped(now, true)
+        } else {
+            None
+        };
+        drop(limits);
+        self.report(report);
+        admitted
+    }
+
+    /// Tells the host of the dropped lines that it has not heard of.
+    pub(super) fn flush(&self) {
+        let report = self.limits().limiter.dropped(self.clock.now(), true);
+        self.report(report);
+    }
+
+    fn report(&self, dropped: Option<Dropped>) {
+        if let Some(Dropped { lines, errors }) = dropped {
+            let _ = self.outlet.say(&FromWorker::Dropped { lines, errors });
+        }
+    }
+
+    fn pass_on(&self, level: Level, line: Line) {
+        let mut text = String::new();
+        set_message(
+            &mut text,
+            format!("{}{}", line.message, line.fields).as_bytes(),
+        );
+        // Short enough by now to fit into any frame; a platform's name is at most 64 bytes.
+        let _ = self.outlet.say(&FromWorker::Log {
+            level: match level {
+                Level::ERROR => 1,
+                Level::WARN => 2,
+                Level::INFO => 3,
+                Level::DEBUG => 4,
+                Level::TRACE => 5,
+            },
+            platform: line.platform.filter(|name| name.len() <= 64),
+            text,
+        });
+    }
+
+    fn limits(&self) -> MutexGuard<'_, Limits> {
+        self.limits.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What an event says. The plugin's name is left out: the host knows it better.
+#[derive(Default)]
+struct Line {
+    message: String,
+    platform: Option<String>,
+    fields: String,
+}
+
+impl field::Visit for Line {
+    fn record_str(&mut self, field: &field::Field, value: &str) {
+        match field.name() {
+            "platform" => self.platform = Some(value.to_owned()),
+            _ => self.record_debug(field, &format_args!("{value}")),
+        }
+    }
+
+    fn record_debug(&mut self, field: &field::Field, value: &dyn fmt::Debug) {
+        // Writing to a string does not fail.
+        let _ = match field.name() {
+            "plugin" | "platform" => Ok(()),
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+}
+
+/// Most lines that are dropped without a message to the host.
+const MOST_UNREPORTED: u64 = 1 << 16;
+
+#[cfg(test)]
+mod tests {
+    use std::{io::Read as _, os::unix::net::UnixStream};
+
+    use super::*;
+    use crate::protocol::{self, Decoder};
+
+    #[test]
+    fn a_burst_before_silence_drops_no_error_and_each_dropped_line_is_reported() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let outlet = Arc::new(Outlet::new(ours, Clock::start()));
+        let sender = LogSender::new(&outlet);
+        let subscriber = tracing_subscriber::registry().with(Forward(Arc::clone(&sender)));
+        let reading = std::thread::spawn(move || {
+            let mut bytes = Vec::new();
+            theirs.read_to_end(&mut bytes).unwrap();
+            bytes
+        });
+        tracing::subscriber::with_default(subscriber, || {
+            for _ in 0..5000 {
+                tracing::info!("noise");
+            }
+            tracing::error!("the disk is gone");
+        });
+        sender.flush();
+        drop((outlet, sender));
+
+        let mut decoder = Decoder::new(protocol::FROM_WORKER);
+        decoder.feed(&reading.join().unwrap());
+        let (mut passed, mut dropped, mut reports, mut errors) = (0, 0, 0, Vec::new());
+        while let Some(message) = decoder.message::<FromWorker<String>>().unwrap() {
+            match message {
+                FromWorker::Log { level: 1, text, .. } => errors.push(text),
+                FromWorker::Log { .. } => passed += 1,
+                FromWorker::Dropped { lines, .. } => {
+                    dropped += lines;
+                    reports += 1;
+                }
+                other => panic!("{other:?}"),
+            }
+        }
+        assert_eq!(errors, ["the disk is gone"]);
+        assert_eq!(passed + dropped, 5000);
+        assert!(passed < 2000, "{passed} passed");
+        assert!(reports < 200, "{reports} messages");
+    }
+}

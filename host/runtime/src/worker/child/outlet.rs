@@ -1,0 +1,386 @@
+//! What leaves a worker: answers, gathered so that those of quick calls, and those of asynchronous ones that end together,
+//! share a write; and log lines.
+
+use std::{
+    os::{
+        fd::{AsFd, BorrowedFd},
+        unix::net::UnixStream,
+    },
+    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    thread,
+    time::Duration,
+};
+
+use super::{super::socket::send_all, TICK, leave};
+use crate::{
+    protocol::{
+        self, Encoder, Unsent,
+        messages::{Answer, Failed, FromWorker},
+    },
+    schema::Violation,
+};
+use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
+
+/// A worker's way to its host.
+pub(super) struct Outlet {
+    socket: UnixStream,
+    clock: Clock,
+    state: Mutex<State>,
+    /// Answers are [gathered](Self::gather) that nobody will take along.
+    gathered: Condvar,
+}
+
+struct State {
+    encoder: Encoder,
+    frames: Vec<u8>,
+    /// Answers that are not sent yet.
+    answers: Vec<Answer<String>>,
+    /// About how many bytes they are.
+    bytes: usize,
+    /// Calls that the host has asked for and no thread has begun.
+    waiting: usize,
+    /// The main thread looks in each tick.
+    ticking: bool,
+    gathering: Option<Gathering>,
+}
+
+/// How answers are gathered whose calls go on by themselves.
+#[derive(Clone, Copy, Default)]
+struct Gathering {
+    /// When answers were last sent.
+    sent: Option<Duration>,
+    /// Some wait, and a thread sees to them.
+    due: bool,
+}
+
+impl Outlet {
+    pub(super) fn new(socket: UnixStream, clock: Clock) -> Self {
+        Self {
+            socket,
+            clock,
+            state: Mutex::new(State {
+                encoder: Encoder::new(protocol::FROM_WORKER),
+                frames: Vec::new(),
+                answers: Vec::new(),
+                bytes: 0,
+                waiting: 0,
+                ticking: false,
+                gathering: None,
+            }),
+            gathered: Condvar::new(),
+        }
+    }
+
+    /// From now on answers leave once a tick, as thousands of calls that go on by themselves may end in the same one; the
+    /// first after a pause leaves at once.
+    ///
+    /// Where there is no thread for that, each leaves at once.
+    pub(super) fn gather(self: &Arc<Self>) {
+        let outlet = Arc::clone(self);
+        let sender = thread::Builder::new().name("answers".to_owned());
+        if sender.spawn(move || outlet.send_gathered()).is_ok() {
+            self.lock().gathering = Some(Gathering::default());
+        }
+    }
+
+    fn send_gathered(&self) -> ! {
+        let idle = |state: &mut State| !state.gathering.is_some_and(|gathering| gathering.due);
+        loop {
+            let waited = self.gathered.wait_while(self.lock(), idle);
+            drop(waited.unwrap_or_else(PoisonError::into_inner));
+            thread::sleep(TICK);
+            self.flush();
+        }
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// Sends a message at once.
+    pub(super) fn say(&self, message: &FromWorker<String>) -> Result<(), Unsent> {
+        let mut state = self.lock();
+        let State {
+            encoder, frames, ..
+        } = &mut *state;
+        encoder.frame(message, frames)?;
+        self.send(frames);
+        Ok(())
+    }
+
+    /// So many calls are about to be made; the main thread asks [`ticks`](Self::ticks) before it waits again.
+    pub(super) fn expect(&self, calls: usize) {
+        let mut state = self.lock();
+        state.waiting += calls;
+        // The first answers of a batch wait for the others even where they are here before the main thread has asked.
+        state.ticking |= calls > 1;
+    }
+
+    /// A call begins.
+    pub(super) fn started(&self) {
+        let mut state = self.lock();
+        state.waiting = state.waiting.saturating_sub(1);
+    }
+
+    /// Passes on an answer: at once where nothing is to come right behind it, and with the next ones where it is.
+    pub(super) fn answer(&self, mut answer: Answer<String>) {
+        let bytes = size(&answer);
+        if bytes > MAX_ANSWER {
+            answer.result = Err(Failed {
+                kind: ErrorType::Error as u8,
+                message: format!(
+                    "its report takes {bytes} bytes, a worker can pass on {MAX_ANSWER}; measure less, or under shorter names"
+                ),
+                violations: Vec::new(),
+            });
+        }
+        let slow = Duration::from_nanos(answer.took) >= SLOW;
+        let mut state = self.lock();
+        state.bytes += bytes.min(MAX_ANSWER);
+        state.answers.push(answer);
+        let leaves = match state.gathering {
+            Some(gathering) => {
+                let paused = |sent| self.clock.now() >= sent + TICK;
+                !gathering.due && gathering.sent.is_none_or(paused)
+            }
+            None => slow || state.waiting == 0 || !state.ticking,
+        };
+        if leaves || state.bytes > FULL {
+            self.send_answers(&mut state);
+        } else if let Some(gathering) = &mut state.gathering
+            && !gathering.due
+        {
+            gathering.due = true;
+            self.gathered.notify_one();
+        }
+    }
+
+    /// Sends the answers that wait for others.
+    pub(super) fn flush(&self) {
+        self.send_answers(&mut self.lock());
+    }
+
+    /// Whether the main thread has to look in each tick: calls wait behind others, or answers do. Where it does not,
+    /// each answer leaves at once.
+    pub(super) fn ticks(&self, calls_wait: bool) -> bool {
+        let mut state = self.lock();
+        state.ticking = calls_wait || !state.answers.is_empty();
+        state.ticking
+    }
+
+    fn send_answers(&self, state: &mut State) {
+        if state.answers.is_empty() {
+            return;
+        }
+        let answers = std::mem::take(&mut state.answers);
+        let mut message = FromWorker::Answers(answers);
+        let State {
+            encoder, frames, ..
+        } = state;
+        if encoder.frame(&message, frames).is_err() {
+            // Each was measured before; the host ends a worker that owes answers for ever.
+            leave();
+        }
+        self.send(frames);
+        if let Some(gathering) = &mut state.gathering {
+            *gathering = Gathering {
+                sent: Some(self.clock.now()),
+                due: false,
+            };
+        }
+        state.bytes = 0;
+        if let FromWorker::Answers(answers) = &mut message {
+            answers.clear();
+            state.answers = std::mem::take(answers);
+        }
+    }
+
+    /// Waits where the host does not receive: it always does, as long as it runs.
+    fn send(&self, frames: &mut Vec<u8>) {
+        if send_all(&self.socket, frames).is_err() {
+            leave();
+        }
+        frames.clear();
+        frames.shrink_to(FULL);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for Outlet {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+/// The most that an answer takes in a frame, in bytes.
+fn size(answer: &Answer<String>) -> usize {
+    let text = match &answer.result {
+        Ok(found) => {
+            let measured = found.measurements.iter();
+            let measurements: usize = measured.map(|(name, _)| name.len() + 13).sum();
+            found.message.len() + measurements
+        }
+        Err(failed) => {
+            let violations = failed.violations.iter().map(Violation::size);
+            failed.message.len() + violations.sum::<usize>()
+        }
+    };
+    text + 50
+}
+
+/// A call that took this long has delayed the answers before it enough, see [`threads`](crate::threads).
+const SLOW: Duration = Duration::from_micros(50);
+/// Answers of this many bytes are sent, whatever is to come.
+const FULL: usize = 256 << 10;
+/// The longest answer, in bytes; with those that wait it fits into a frame.
+const MAX_ANSWER: usize = 512 << 10;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::protocol::{Decoder, messages::Found};
+    use std::io::Read as _;
+
+    fn outlet() -> (Outlet, UnixStream) {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        theirs.set_nonblocking(true).unwrap();
+        (Outlet::new(ours, Clock::start()), theirs)
+    }
+
+    fn answer(call: u64, took: Duration) -> Answer<String> {
+        Answer {
+            call,
+            ended: 0,
+            took: u64::try_from(took.as_nanos()).unwrap(),
+            result: Ok(Found {
+                status: 0,
+                message: String::new(),
+                measurements: Vec::new(),
+            }),
+        }
+    }
+
+    /// The calls that were answered, write by write.
+    fn sent(mut host: &UnixStream) -> Vec<Vec<u64>> {
+        let mut decoder = Decoder::new(protocol::FROM_WORKER);
+        let mut bytes = vec![0; 2 << 20];
+        let mut writes = Vec::new();
+        while let Ok(read @ 1..) = host.read(&mut bytes) {
+            decoder.feed(&bytes[..read]);
+            while let Some(message) = decoder.message::<FromWorker<&str>>().unwrap() {
+                let FromWorker::Answers(answers) = message else {
+                    panic!("{message:?}");
+                };
+                writes.push(answers.iter().map(|answer| answer.call).collect());
+            }
+        }
+        writes
+    }
+
+    #[test]
+    fn answers_of_a_quick_batch_leave_in_one_write() {
+        let (outlet, host) = outlet();
+        outlet.expect(3);
+        assert!(outlet.ticks(true));
+        for call in 0..3 {
+            outlet.started();
+            outlet.answer(answer(call, Duration::ZERO));
+        }
+        assert_eq!(sent(&host), [[0, 1, 2]]);
+        assert!(!outlet.ticks(false));
+    }
+
+    #[test]
+    fn an_answer_behind_which_a_call_hangs_leaves_at_the_tick() {
+        let (outlet, host) = outlet();
+        outlet.expect(2);
+        outlet.ticks(true);
+        outlet.started();
+        outlet.answer(answer(0, Duration::ZERO));
+        outlet.started();
+        assert!(sent(&host).is_empty());
+        assert!(outlet.ticks(false), "an answer waits");
+        outlet.flush();
+        assert_eq!(sent(&host), [[0]]);
+    }
+
+    #[test]
+    fn an_answer_leaves_at_once_where_nobody_would_look_in_a_tick_later() {
+        let (outlet, host) = outlet();
+        outlet.expect(2);
+        outlet.ticks(false);
+        outlet.started();
+        outlet.answer(answer(0, Duration::ZERO));
+        assert_eq!(sent(&host), [[0]]);
+    }
+
+    #[test]
+    fn a_slow_call_takes_the_answers_before_it_along() {
+        let (outlet, host) = outlet();
+        outlet.expect(9);
+        outlet.ticks(true);
+        outlet.answer(answer(0, Duration::ZERO));
+        outlet.answer(answer(1, SLOW));
+        assert_eq!(sent(&host), [[0, 1]]);
+    }
+
+    #[test]
+    fn answers_of_calls_that_go_on_by_themselves_leave_together_and_the_first_at_once() {
+        let (outlet, host) = outlet();
+        host.set_nonblocking(false).unwrap();
+        let outlet = Arc::new(outlet);
+        outlet.gather();
+        outlet.answer(answer(0, SLOW));
+        let read = thread::spawn(move || {
+            let mut writes = 0;
+            let mut decoder = Decoder::new(protocol::FROM_WORKER);
+            let (mut bytes, mut next) = (vec![0; 2 << 20], 0);
+            while next < 10_000 {
+                let read = (&host).read(&mut bytes).unwrap();
+                decoder.feed(&bytes[..read]);
+                while let Some(message) = decoder.message::<FromWorker<&str>>().unwrap() {
+                    let FromWorker::Answers(answers) = message else {
+                        panic!("{message:?}");
+                    };
+                    writes += 1;
+                    assert!(writes > 1 || answers.len() == 1, "the first leaves at once");
+                    for answer in answers {
+                        assert_eq!(answer.call, next);
+                        next += 1;
+                    }
+                }
+            }
+            writes
+        });
+        for call in 1..10_000 {
+            outlet.answer(answer(call, SLOW));
+        }
+        let writes = read.join().unwrap();
+        assert!(writes < 500, "{writes} writes");
+    }
+
+    #[test]
+    fn a_report_too_long_for_a_frame_is_a_failure_and_the_longest_that_is_not_fits() {
+        let (outlet, host) = outlet();
+        host.set_nonblocking(false).unwrap();
+        let host = thread::spawn(move || sent(&host));
+        let with = |bytes: usize| {
+            let mut long = answer(0, Duration::ZERO);
+            let found = long.result.as_mut().unwrap();
+            found.measurements = vec![("x".repeat(2000), 1.0); bytes / 2000];
+            long
+        };
+        outlet.expect(9);
+        outlet.ticks(true);
+        outlet.answer(with(FULL - 3000));
+        outlet.answer(with(MAX_ANSWER - 5000));
+        outlet.answer(with(10 << 20));
+        outlet.flush();
+        drop(outlet);
+        assert_eq!(host.join().unwrap().concat(), [0, 0, 0]);
+    }
+}

@@ -1,0 +1,401 @@
+//! The host's side of the conversation with one worker: what it is told, and which calls it owes an answer.
+//!
+//! Nothing here waits: not for the worker, which may be stopped or busy, and never with the lock held while a caller is
+//! called. What the worker's socket does not take stays in a buffer, and the worker's [life](super::life) sends it.
+
+use std::{
+    collections::HashMap,
+    io,
+    os::unix::net::UnixStream,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    calls::{Calls, Starting, UnderWay},
+    socket::send_now,
+};
+use crate::{
+    Call, Caller, Ended, Failure, ProbeId, ProbeSpec,
+    protocol::{self, Encoder, Unsent, messages::ToWorker},
+    redaction,
+};
+use conductor_core::clock::Clock;
+
+/// What the host and one worker have to say to each other.
+pub(super) struct Conversation {
+    socket: UnixStream,
+    /// Writing to it wakes the worker's thread.
+    wake: UnixStream,
+    clock: Clock,
+    state: Mutex<State>,
+}
+
+struct State {
+    calls: Calls,
+    /// The platforms of its open probes.
+    platforms: Platforms,
+    outgoing: Outgoing,
+    phase: Phase,
+}
+
+/// How the conversation stands.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Phase {
+    /// It goes on.
+    Open,
+    /// The worker was asked to end, at this time.
+    Ending(Duration),
+    /// There is no worker any more; calls fail with this.
+    Over(Failure),
+}
+
+impl Conversation {
+    pub(super) fn new(
+        socket: UnixStream,
+        wake: UnixStream,
+        clock: Clock,
+        call_threads: usize,
+    ) -> io::Result<Self> {
+        wake.set_nonblocking(true)?;
+        Ok(Self {
+            socket,
+            wake,
+            clock,
+            state: Mutex::new(State {
+                calls: Calls::new(call_threads),
+                platforms: Platforms::default(),
+                outgoing: Outgoing::new(),
+                phase: Phase::Open,
+            }),
+        })
+    }
+
+    pub(super) fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    pub(super) fn socket(&self) -> &UnixStream {
+        &self.socket
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        self.lock().phase.clone()
+    }
+
+    /// Tells the worker something.
+    pub(super) fn say(&self, message: &ToWorker) -> Result<(), Unsent> {
+        let mut state = self.lock();
+        state.outgoing.push(message)?;
+        self.flush(&mut state);
+        Ok(())
+    }
+
+    pub(super) fn open(&self, spec: ProbeSpec) -> ProbeId {
+        let secrets = redaction::within(&spec.config);
+        let mut state = self.lock();
+        let probe = state.calls.open();
+        if spec.trial.is_some() {
+            state.calls.keep_threads();
+        }
+        state.platforms.add(probe, Arc::clone(&spec.platform));
+        let told = state.outgoing.push(&ToWorker::Open {
+            probe: probe.0 as u64,
+            platform: spec.platform.to_string(),
+            config: spec.config.to_string(),
+            secrets,
+            trial: spec.trial.as_deref().cloned(),
+        });
+        self.flush(&mut state);
+        drop(state);
+        if let Err(unsent) = told {
+            // Its calls will fail, because the worker does not know the probe.
+            tracing::error!(
+                platform = &*spec.platform,
+                "the platform's config {unsent}; make it shorter, or set isolation = \"in-process\" for its plugin"
+            );
+        }
+        probe
+    }
+
+    pub(super) fn close(&self, probe: ProbeId) {
+        let mut state = self.lock();
+        if !state.calls.close(probe) {
+            return;
+        }
+        state.platforms.remove(probe);
+        drop(state);
+        let probe = probe.0 as u64;
+        self.say_what_always_fits(&ToWorker::Close { probe });
+    }
+
+    /// Number of open probes.
+    pub(super) fn open_probes(&self) -> usize {
+        self.lock().calls.open_probes()
+    }
+
+    /// Whether the worker has a probe of a platform of this name.
+    pub(super) fn knows(&self, platform: &str) -> bool {
+        self.lock().platforms.by_name.contains_key(platform)
+    }
+
+    /// The plugin turned out to be asynchronous.
+    pub(super) fn is_asynchronous(&self) {
+        self.lock().calls.are_asynchronous();
+    }
+
+    /// Queues calls, and sends those that may start; says whether some still wait.
+    pub(super) fn start(&self, calls: &mut Vec<Call>) -> bool {
+        self.lock().calls.wait(calls.drain(..));
+        self.send_ready()
+    }
+
+    /// Sends the calls that may start by now; says whether some still wait.
+    pub(super) fn send_ready(&self) -> bool {
+        loop {
+            let mut state = self.lock();
+            if matches!(state.phase, Phase::Over(_)) {
+                // What was never started is its caller's to start elsewhere.
+                state.calls.take_all();
+                return false;
+            }
+            let ready = state.calls.ready();
+            let waiting = state.calls.is_waiting();
+            drop(state);
+            if ready.is_empty() {
+                return waiting;
+            }
+            let now = self.clock.now();
+            let starting: Vec<_> = ready
+                .into_iter()
+                .map(|call| Starting {
+                    deadline: call.caller.started(call.sequence, now),
+                    call,
+                })
+                .collect();
+            self.send(starting, now);
+        }
+    }
+
+    /// Notes that the host no longer waits for the call into this probe.
+    pub(super) fn abandoned(&self, probe: ProbeId) {
+        let mut state = self.lock();
+        if let Some(cancel) = state.calls.give_up(probe) {
+            let (probe, call) = (cancel.probe, cancel.call);
+            let first = state.outgoing.len() == 0;
+            // The few bytes of it fit into any frame.
+            let _ = state.outgoing.push(&ToWorker::Cancel { probe, call });
+            // Thousands may come to their deadline together, and the worker's thread has the time to send them.
+            if first {
+                self.wake();
+            }
+        }
+    }
+
+    /// Forgets the calls that wait.
+    pub(super) fn retire(&self) {
+        self.lock().calls.forget_waiting();
+    }
+
+    /// Asks the worker to end.
+    pub(super) fn end(&self) {
+        let mut state = self.lock();
+        if state.phase == Phase::Open {
+            state.phase = Phase::Ending(self.clock.now());
+            let _ = state.outgoing.push(&ToWorker::End);
+            self.flush(&mut state);
+            self.wake();
+        }
+    }
+
+    /// Takes out the call that was answered, see [`Calls::answered`].
+    pub(super) fn answered(&self, call: u64, took: Duration) -> Result<UnderWay, String> {
+        self.lock().calls.answered(call, took)
+    }
+
+    /// Sends what the worker did not take before.
+    pub(super) fn send_rest(&self) {
+        self.flush(&mut self.lock());
+    }
+
+    /// How much the worker has not taken yet, in bytes.
+    pub(super) fn unsent(&self) -> usize {
+        self.lock().outgoing.len()
+    }
+
+    /// There is no worker any more: ends all calls that were started, and forgets those that wait. Says whether the worker
+    /// had been asked to end.
+    pub(super) fn conclude(&self, ended: &Ended) -> bool {
+        let mut state = self.lock();
+        let under_way = state.calls.take_all();
+        let failure = |others: &str| {
+            Failure::new(ended.kind, format!("its worker {}{others}", ended.message))
+        };
+        let asked = state.phase != Phase::Open;
+        state.phase = Phase::Over(failure(""));
+        state.outgoing.clear();
+        drop(state);
+        let failure = match under_way.len() {
+            0 | 1 => failure(""),
+            many => failure(&format!(
+                "; {many} calls were under way, any of them may be the cause"
+            )),
+        };
+        self.fail(
+            under_way.iter().map(|call| (&call.caller, call.sequence)),
+            &failure,
+        );
+        asked
+    }
+
+    fn send(&self, starting: Vec<Starting>, now: Duration) {
+        let mut state = self.lock();
+        if let Phase::Over(failure) = &state.phase {
+            let failure = failure.clone();
+            drop(state);
+            let wanted = starting.iter().filter(|call| call.deadline.is_some());
+            self.fail(wanted.map(|call| owner(&call.call)), &failure);
+            return;
+        }
+        let to_send = state.calls.started(starting.into_iter(), now);
+        for requests in to_send.requests.chunks(PER_FRAME) {
+            // So many of them fit into a frame.
+            let _ = state.outgoing.push(&ToWorker::Calls(requests.to_vec()));
+        }
+        for cancel in to_send.cancels {
+            let (probe, call) = (cancel.probe, cancel.call);
+            let _ = state.outgoing.push(&ToWorker::Cancel { probe, call });
+        }
+        self.flush(&mut state);
+    }
+
+    fn say_what_always_fits(&self, message: &ToWorker) {
+        if let Err(unsent) = self.say(message) {
+            tracing::error!("a message to a worker {unsent}");
+        }
+    }
+
+    fn fail<'a>(&self, calls: impl Iterator<Item = (&'a Arc<dyn Caller>, u64)>, failure: &Failure) {
+        let now = self.clock.now();
+        for (caller, sequence) in calls {
+            caller.finished(sequence, now, Err(failure.clone()));
+        }
+    }
+
+    /// Sends what fits; the rest is the worker's thread's to send, or to end the worker for.
+    fn flush(&self, state: &mut State) {
+        let waited = state.outgoing.waits;
+        state.outgoing.flush(&self.socket);
+        if state.outgoing.waits && (!waited || state.outgoing.len() > MAX_UNSENT) {
+            self.wake();
+        }
+    }
+
+    fn wake(&self) {
+        // Where it is full, the thread has not yet seen that it was woken before.
+        let _ = send_now(&self.wake, &[0]);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while it holds the lock, so the state is whole either way.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Platforms by probe and by name: while one's config changes, it has two probes.
+#[derive(Default)]
+struct Platforms {
+    by_probe: HashMap<usize, Arc<str>>,
+    by_name: HashMap<Arc<str>, usize>,
+}
+
+impl Platforms {
+    fn add(&mut self, probe: ProbeId, name: Arc<str>) {
+        *self.by_name.entry(Arc::clone(&name)).or_default() += 1;
+        self.by_probe.insert(probe.0, name);
+    }
+
+    fn remove(&mut self, probe: ProbeId) {
+        let Some(name) = self.by_probe.remove(&probe.0) else {
+            return;
+        };
+        if let Some(probes) = self.by_name.get_mut(&name) {
+            *probes -= 1;
+            if *probes == 0 {
+                self.by_name.remove(&name);
+            }
+        }
+        if self.by_probe.len() < self.by_probe.capacity() / 4 {
+            self.by_probe.shrink_to(self.by_probe.len() * 2);
+            self.by_name.shrink_to(self.by_name.len() * 2);
+        }
+    }
+}
+
+fn owner(call: &Call) -> (&Arc<dyn Caller>, u64) {
+    (&call.caller, call.sequence)
+}
+
+/// Frames on their way to the worker.
+struct Outgoing {
+    encoder: Encoder,
+    bytes: Vec<u8>,
+    /// How many of them are sent.
+    sent: usize,
+    /// The socket takes nothing more for now.
+    waits: bool,
+}
+
+impl Outgoing {
+    fn new() -> Self {
+        Self {
+            encoder: Encoder::new(protocol::FROM_HOST),
+            bytes: Vec::new(),
+            sent: 0,
+            waits: false,
+        }
+    }
+
+    fn push(&mut self, message: &ToWorker) -> Result<(), Unsent> {
+        self.encoder.frame(message, &mut self.bytes)
+    }
+
+    fn len(&self) -> usize {
+        self.bytes.len() - self.sent
+    }
+
+    fn flush(&mut self, socket: &UnixStream) {
+        while self.sent < self.bytes.len() {
+            match send_now(socket, &self.bytes[self.sent..]) {
+                Ok(sent) => self.sent += sent,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.waits = true;
+                    // Moved only where that frees more than it copies.
+                    if self.sent > self.bytes.len() / 2 {
+                        self.bytes.drain(..self.sent);
+                        self.sent = 0;
+                    }
+                    return;
+                }
+                // The worker is gone, and its thread sees that by itself.
+                Err(_) => break,
+            }
+        }
+        self.clear();
+    }
+
+    fn clear(&mut self) {
+        self.bytes.clear();
+        self.bytes.shrink_to(KEEP);
+        self.sent = 0;
+        self.waits = false;
+    }
+}
+
+/// A worker that lets more than this pile up, in bytes, is taken to be stuck: the configs of 100 000 platforms are less.
+pub(super) const MAX_UNSENT: usize = 64 << 20;
+/// Calls in one frame at the most; each takes up to 30 bytes.
+const PER_FRAME: usize = 100_000;
+/// Memory of the buffer that is not given back, in bytes.
+const KEEP: usize = 256 << 10;

@@ -1,0 +1,253 @@
+//! What the host makes of a worker's messages: everything is checked, and made fit for log and metrics, once more.
+
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use super::{
+    conversation::Conversation,
+    limiter::{Dropped, Limiter},
+};
+use crate::{
+    ConfigSchema, Failure, LoadError, Report,
+    protocol::messages::{Answer, Failed, Found, FromWorker},
+    schema::{MAX_VIOLATIONS, Violation},
+    set_message,
+};
+use conductor_types::ErrorType;
+
+/// Hears out one worker.
+pub(super) struct Hearing {
+    conversation: Arc<Conversation>,
+    plugin: Arc<str>,
+    limiter: Limiter,
+    loaded: bool,
+    opened: bool,
+    /// Filled in anew by each answer, so that one costs no memory.
+    report: Report,
+}
+
+/// What the host cannot read from a library without running it.
+#[derive(Debug)]
+pub(super) struct Traits {
+    /// The JSON Schema of a platform's `config` table.
+    pub(super) config_schema: ConfigSchema,
+    /// Whether its checks take no thread while they wait.
+    pub(super) asynchronous: bool,
+}
+
+/// What a message means for the worker's life.
+pub(super) enum Heard {
+    /// It goes on.
+    Nothing,
+    /// The library is loaded.
+    Loaded(Traits),
+    /// The library is not loaded.
+    Refused(LoadError),
+}
+
+impl Hearing {
+    pub(super) fn new(conversation: Arc<Conversation>, plugin: Arc<str>) -> Self {
+        Self {
+            conversation,
+            plugin,
+            limiter: Limiter::default(),
+            loaded: false,
+            opened: false,
+            report: Report::empty(),
+        }
+    }
+
+    /// Takes a message in.
+    ///
+    /// # Errors
+    /// What is wrong with it, as in "answered call 7 twice".
+    pub(super) fn hear(
+        &mut self,
+        message: FromWorker<&str>,
+        now: Duration,
+    ) -> Result<Heard, String> {
+        match message {
+            FromWorker::Answers(answers) => {
+                for answer in answers {
+                    self.answer(&answer, now)?;
+                }
+                Ok(Heard::Nothing)
+            }
+            FromWorker::Log {
+                level,
+                platform,
+                text,
+            } => {
+                self.log(level, platform, text, now);
+                Ok(Heard::Nothing)
+            }
+            FromWorker::Dropped { lines, errors } => {
+                self.limiter.missed(now, Dropped { lines, errors });
+                Ok(Heard::Nothing)
+            }
+            FromWorker::Opened | FromWorker::Loaded { .. } | FromWorker::Refused { .. }
+                if self.loaded =>
+            {
+                Err("said twice whether its library is loaded".to_owned())
+            }
+            FromWorker::Opened => {
+                self.opened = true;
+                Ok(Heard::Nothing)
+            }
+            FromWorker::Loaded {
+                schema,
+                asynchronous,
+                unconfined,
+            } => {
+                let config_schema = ConfigSchema::new(schema)
+                    .map_err(|e| format!("sent a wrong config schema: {e}"))?;
+                self.loaded = true;
+                if asynchronous {
+                    self.conversation.is_asynchronous();
+                }
+                unconfined.into_iter().for_each(say_once);
+                Ok(Heard::Loaded(Traits {
+                    config_schema,
+                    asynchronous,
+                }))
+            }
+            FromWorker::Refused {
+                kind,
+                message,
+                detail,
+            } => Ok(Heard::Refused(LoadError {
+                kind: one_of(kind, &[ErrorType::Load, ErrorType::Abi])
+                    .ok_or_else(|| format!("refused its library with error type {kind}"))?,
+                message: line(message),
+                detail: detail.map(str::to_owned),
+            })),
+        }
+    }
+
+    /// Returns true once the library is open; the worker compiles its config schema then, if it does.
+    pub(super) fn has_opened(&self) -> bool {
+        self.opened
+    }
+
+    /// When there is something to say of lines that were not logged.
+    pub(super) fn due(&self) -> Option<Duration> {
+        self.limiter.due()
+    }
+
+    /// Says how many lines were not logged, once it is time to.
+    pub(super) fn say_dropped(&mut self, now: Duration, last: bool) {
+        if let Some(dropped) = self.limiter.dropped(now, last) {
+            let plugin = &*self.plugin;
+            tracing::warn!(target: "plugin", plugin, "logs too much: {dropped}");
+        }
+    }
+
+    fn answer(&mut self, answer: &Answer<&str>, now: Duration) -> Result<(), String> {
+        let took = Duration::from_nanos(answer.took);
+        let call = self.conversation.answered(answer.call, took)?;
+        let result = match &answer.result {
+            Ok(found) => take(&mut self.report, found, answer.call).map(Ok),
+            Err(failed) => failure(failed, answer.call).map(Err),
+        };
+        let (result, wrong) = match result {
+            Ok(result) => (result, None),
+            Err(wrong) => {
+                let failure = Failure::new(ErrorType::Protocol, format!("its worker {wrong}"));
+                (Err(failure), Some(wrong))
+            }
+        };
+        // A call cannot be over before it began, nor after its answer is here.
+        let ended = Duration::from_nanos(answer.ended).clamp(call.started, now.max(call.started));
+        call.caller
+            .finished(call.sequence, ended, result.map(|()| &self.report));
+        wrong.map_or(Ok(()), Err)
+    }
+
+    fn log(&mut self, level: u8, platform: Option<&str>, text: &str, now: Duration) {
+        let is_error = !matches!(level, 2..=5);
+        if !self.limiter.admit(now, is_error) {
+            return;
+        }
+        let (plugin, text) = (&*self.plugin, line(text));
+        // The log's last lines are kept by platform, and a worker could make any number of them up.
+        let platform = platform.filter(|name| self.conversation.knows(name));
+        // The macros want the level as a constant.
+        macro_rules! emit {
+            ($level:ident) => {
+                tracing::event!(target: "plugin", tracing::Level::$level, plugin, platform, "{text}")
+            };
+        }
+        match level {
+            2 => emit!(WARN),
+            3 => emit!(INFO),
+            4 => emit!(DEBUG),
+            5 => emit!(TRACE),
+            _ => emit!(ERROR),
+        }
+    }
+}
+
+/// Copies what a check found, under the limits that the door to the library keeps as well.
+///
+/// # Errors
+/// What no worker sends.
+fn take(report: &mut Report, found: &Found<&str>, call: u64) -> Result<(), String> {
+    let measured = found.measurements.iter();
+    let measured = measured.map(|(name, value)| (name.as_bytes(), *value));
+    report
+        .fill(found.status, found.message.as_bytes(), measured)
+        .map_err(|_| format!("answered call {call} with status {}", found.status))
+}
+
+/// The failure of a call, which cannot be of a type that only the host can tell.
+fn failure(failed: &Failed<&str>, call: u64) -> Result<Failure, String> {
+    let known = [
+        ErrorType::Error,
+        ErrorType::Timeout,
+        ErrorType::Panic,
+        ErrorType::Config,
+        ErrorType::Protocol,
+    ];
+    let kind = failed.kind;
+    let violations = failed.violations.iter().take(MAX_VIOLATIONS);
+    one_of(kind, &known)
+        .map(|kind| Failure {
+            violations: violations.map(believed).collect(),
+            ..Failure::new(kind, failed.message)
+        })
+        .ok_or_else(|| format!("answered call {call} with error type {kind}"))
+}
+
+/// A violation as the host passes it on: each text one line, within the limits, and without secrets.
+fn believed(told: &Violation) -> Violation {
+    Violation {
+        path: told.path.clone(),
+        at_key: told.at_key,
+        message: line(&told.message),
+        help: told.help.as_deref().map(line),
+    }
+}
+
+fn one_of(kind: u8, known: &[ErrorType]) -> Option<ErrorType> {
+    let kind = ErrorType::ALL.get(usize::from(kind))?;
+    known.contains(kind).then_some(*kind)
+}
+
+fn line(text: &str) -> String {
+    let mut line = String::new();
+    set_message(&mut line, text.as_bytes());
+    line
+}
+
+/// Says what the kernel cannot hold workers to: once, as it is the same for all of them.
+fn say_once(what: &str) {
+    static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
+    // Only so many, as a worker could make them up.
+    if said.len() < 20 && said.insert(line(what)) {
+        tracing::warn!("workers are not confined as they should be: {}", line(what));
+    }
+}

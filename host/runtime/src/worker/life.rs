@@ -1,0 +1,353 @@
+//! The life of a worker, from when it is started to when it is gone: one thread that waits for whatever happens to it.
+
+use std::{
+    io::{self, Read as _},
+    os::unix::net::UnixStream,
+    sync::{Arc, mpsc},
+    time::Duration,
+};
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::{
+    conversation::{Conversation, MAX_UNSENT, Phase},
+    hearing::{Heard, Hearing, Traits},
+    output::Output,
+    process::{Process, describe},
+    socket::{Received, receive_now},
+    watch::Watch,
+};
+use crate::{
+    Ended, LoadError,
+    protocol::{self, Decoder},
+};
+use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
+
+/// All that has to be waited for.
+pub(super) struct Life {
+    /// Tests talk to a worker that is none.
+    process: Option<Process>,
+    watch: Option<Watch>,
+    conversation: Arc<Conversation>,
+    woken: UnixStream,
+    output: Output,
+    decoder: Decoder,
+    hearing: Hearing,
+    buffer: Box<[u8]>,
+    clock: Clock,
+}
+
+/// Why a life is over, or the loading.
+enum Cause {
+    /// The process has ended, or closed its socket.
+    Gone,
+    /// It broke the protocol.
+    Protocol(String),
+    /// It does not take its messages.
+    Stuck,
+    /// It was asked to end, and did not within [`END_TIMEOUT`].
+    Lingers,
+    /// It was not done loading in time.
+    LoadTimeout(Duration),
+    /// It refused its library.
+    Refused(LoadError),
+    /// The host cannot wait for it.
+    Unwatched(io::Error),
+    /// It uses far more than its limits allow.
+    OverLimit(String),
+}
+
+impl Life {
+    pub(super) fn new(
+        process: Option<Process>,
+        watch: Option<Watch>,
+        conversation: Arc<Conversation>,
+        woken: UnixStream,
+        output: Output,
+        plugin: Arc<str>,
+    ) -> io::Result<Self> {
+        woken.set_nonblocking(true)?;
+        Ok(Self {
+            process,
+            watch,
+            woken,
+            output,
+            decoder: Decoder::new(protocol::FROM_WORKER),
+            hearing: Hearing::new(Arc::clone(&conversation), plugin),
+            buffer: vec![0; 64 << 10].into(),
+            clock: conversation.clock(),
+            conversation,
+        })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.process.as_ref().map_or(0, Process::id)
+    }
+
+    /// Lives it: the library is loaded, or it is over at once; calls are made; it ends, and is cleaned up after.
+    pub(super) fn live(
+        mut self,
+        load_timeout: Duration,
+        loaded: &mpsc::Sender<Result<Traits, LoadError>>,
+        ended: impl FnOnce(Ended),
+    ) {
+        // Who loads waits for this.
+        match self.load(load_timeout) {
+            Ok(traits) => {
+                let _ = loaded.send(Ok(traits));
+            }
+            Err(cause) => {
+                let error = self.not_loaded(cause);
+                let _ = loaded.send(Err(error));
+                return;
+            }
+        }
+        let cause = self.serve();
+        let end = self.clean_up(&cause);
+        let asked = self.conversation.conclude(&end);
+        if !asked {
+            ended(end);
+        }
+    }
+
+    /// Waits for the worker to load its library.
+    fn load(&mut self, timeout: Duration) -> Result<Traits, Cause> {
+        let deadline = self.clock.now() + timeout;
+        loop {
+            match self.turn(Some(deadline))? {
+                Heard::Loaded(traits) => return Ok(traits),
+                Heard::Refused(error) => return Err(Cause::Refused(error)),
+                Heard::Nothing if self.clock.now() >= deadline => {
+                    return Err(Cause::LoadTimeout(timeout));
+                }
+                Heard::Nothing => {}
+            }
+        }
+    }
+
+    /// Makes calls until it is over.
+    fn serve(&mut self) -> Cause {
+        // What came in one piece with the news that the library is loaded.
+        if let Err(cause) = self.hear() {
+            return cause;
+        }
+        loop {
+            let deadline = match self.conversation.phase() {
+                Phase::Ending(since) => Some(since + END_TIMEOUT),
+                _ => None,
+            };
+            if deadline.is_some_and(|deadline| deadline <= self.clock.now()) {
+                return Cause::Lingers;
+            }
+            if self.conversation.unsent() > MAX_UNSENT {
+                return Cause::Stuck;
+            }
+            match self.turn(deadline) {
+                Ok(_) => {
+                    self.conversation.send_ready();
+                }
+                Err(cause) => return cause,
+            }
+        }
+    }
+
+    /// Waits until something happens or it is time for something, and sees to it.
+    fn turn(&mut self, deadline: Option<Duration>) -> Result<Heard, Cause> {
+        let happened = self.wait(deadline).map_err(Cause::Unwatched)?;
+        let now = self.clock.now();
+        if happened.woken {
+            while matches!(self.woken.read(&mut self.buffer), Ok(1..)) {}
+        }
+        if happened.writable {
+            self.conversation.send_rest();
+        }
+        if happened.printed {
+            self.output.read(now);
+        }
+        self.output.say_dropped(now, false);
+        self.hearing.say_dropped(now, false);
+        if let Some(what) = self.watch.as_mut().and_then(|watch| watch.look(now)) {
+            return Err(Cause::OverLimit(what));
+        }
+        let heard = match happened.readable || happened.ended {
+            true => self.receive(happened.ended)?,
+            false => Heard::Nothing,
+        };
+        match (happened.ended, &heard) {
+            (true, Heard::Nothing) => Err(Cause::Gone),
+            _ => Ok(heard),
+        }
+    }
+
+    /// Hears what the worker has sent; all of it, where nothing will come after.
+    fn receive(&mut self, all: bool) -> Result<Heard, Cause> {
+        // One that never stops talking gets no further than others: its time limits are looked at in between.
+        let most = if all { LAST_WORDS } else { WORDS };
+        for _ in 0..most {
+            let received = receive_now(self.conversation.socket(), &mut self.buffer)
+                .map_err(Cause::Unwatched)?;
+            let bytes = match received {
+                Received::Bytes(bytes) => bytes,
+                Received::Nothing => return Ok(Heard::Nothing),
+                Received::End => return Err(Cause::Gone),
+            };
+            self.decoder.feed(&self.buffer[..bytes]);
+            let heard = self.hear()?;
+            let more = all || bytes == self.buffer.len();
+            if !more || !matches!(heard, Heard::Nothing) {
+                return Ok(heard);
+            }
+        }
+        match all {
+            // What talks on is no worker any more.
+            true => Err(Cause::Gone),
+            false => Ok(Heard::Nothing),
+        }
+    }
+
+    /// Hears the messages that were received, up to one that changes the worker's life.
+    fn hear(&mut self) -> Result<Heard, Cause> {
+        let now = self.clock.now();
+        loop {
+            let message = match self.decoder.message() {
+                Ok(Some(message)) => message,
+                Ok(None) => return Ok(Heard::Nothing),
+                Err(fault) => return Err(Cause::Protocol(fault.to_string())),
+            };
+            match self.hearing.hear(message, now).map_err(Cause::Protocol)? {
+                Heard::Nothing => {}
+                heard => return Ok(heard),
+            }
+        }
+    }
+
+    fn wait(&self, deadline: Option<Duration>) -> io::Result<Happened> {
+        let now = self.clock.now();
+        let look = self.watch.as_ref().map(Watch::due);
+        let due = [deadline, self.output.due(now), self.hearing.due(), look];
+        let timeout = due
+            .into_iter()
+            .flatten()
+            .min()
+            .and_then(|due| Timespec::try_from(due.saturating_sub(now)).ok());
+        let unsent = match self.conversation.unsent() {
+            0 => PollFlags::empty(),
+            _ => PollFlags::OUT,
+        };
+        let mut watched = vec![
+            PollFd::new(self.conversation.socket(), PollFlags::IN | unsent),
+            PollFd::new(&self.woken, PollFlags::IN),
+        ];
+        let output = self.output.readable(now);
+        watched.extend(output.map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)));
+        let ended = self.process.as_ref().and_then(Process::ended);
+        watched.extend(ended.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
+        match poll(&mut watched, timeout.as_ref()) {
+            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut seen = watched.iter().map(PollFd::revents);
+        let mut next = || seen.next().unwrap_or(PollFlags::empty());
+        let (socket, woken) = (next(), next());
+        Ok(Happened {
+            readable: socket.intersects(!PollFlags::OUT),
+            writable: socket.contains(PollFlags::OUT),
+            woken: !woken.is_empty(),
+            printed: output.is_some() && !next().is_empty(),
+            ended: ended.is_some() && !next().is_empty(),
+        })
+    }
+
+    /// Ends what is left of the worker, and answers how its life ended.
+    fn clean_up(&mut self, cause: &Cause) -> Ended {
+        let by_itself = matches!(cause, Cause::Gone)
+            && self
+                .process
+                .as_ref()
+                .is_some_and(|process| process.wait_a_while(EXIT_PATIENCE, self.clock));
+        let status = self.process.as_mut().and_then(Process::kill);
+        self.output.finish(self.clock.now());
+        self.hearing.say_dropped(self.clock.now(), true);
+        let ended = |kind, message: &str| Ended {
+            kind,
+            message: message.to_owned(),
+            over_limit: matches!(cause, Cause::OverLimit(_)),
+        };
+        match cause {
+            Cause::Gone if by_itself => ended(ErrorType::Crash, &describe(status)),
+            Cause::Gone if self.decoder.is_between_frames() => ended(
+                ErrorType::Protocol,
+                "closed its connection to the host, and was killed",
+            ),
+            Cause::Gone => ended(
+                ErrorType::Protocol,
+                "closed its connection to the host within a frame, and was killed",
+            ),
+            Cause::Protocol(what) => ended(ErrorType::Protocol, &format!("{what}, and was killed")),
+            Cause::Stuck => ended(
+                ErrorType::Crash,
+                "took no messages any more, and was killed",
+            ),
+            Cause::Lingers => ended(ErrorType::Crash, "did not end in time, and was killed"),
+            Cause::LoadTimeout(timeout) => ended(
+                ErrorType::Timeout,
+                &format!(
+                    "did not finish loading within {}, and was killed{}",
+                    humantime::format_duration(*timeout),
+                    match self.hearing.has_opened() {
+                        true => " while it compiled its config schema",
+                        false => "; a constructor of the library's hangs",
+                    }
+                ),
+            ),
+            Cause::Refused(error) => ended(error.kind, &error.message),
+            Cause::OverLimit(what) => ended(ErrorType::Crash, &format!("{what}, and was killed")),
+            Cause::Unwatched(error) => ended(
+                ErrorType::Crash,
+                &format!("could not be watched ({error}), and was killed"),
+            ),
+        }
+    }
+
+    /// What to say of a library that was not loaded.
+    fn not_loaded(&mut self, cause: Cause) -> LoadError {
+        let ended = self.clean_up(&cause);
+        if let Cause::Refused(error) = cause {
+            return error;
+        }
+        let last_words: Vec<_> = self.output.last_words().collect();
+        let last_words = match last_words.is_empty() {
+            true => String::new(),
+            false => format!("; it printed: {}", last_words.join(" | ")),
+        };
+        let while_loading = match cause {
+            Cause::LoadTimeout(_) => "",
+            _ if self.hearing.has_opened() => " while it compiled its config schema",
+            _ => " while it loaded the library",
+        };
+        LoadError {
+            kind: ended.kind,
+            message: format!("its worker {}{while_loading}{last_words}", ended.message),
+            detail: None,
+        }
+    }
+}
+
+/// What a wait was ended by.
+struct Happened {
+    readable: bool,
+    writable: bool,
+    woken: bool,
+    printed: bool,
+    ended: bool,
+}
+
+/// How long a worker may take to end when it is asked to; it gives its probes two seconds of that.
+const END_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a worker whose socket is closed may take to be gone: the kernel takes a while for a big process.
+const EXIT_PATIENCE: Duration = Duration::from_secs(1);
+/// How many buffers of a worker's messages are read before anything else is looked at.
+const WORDS: usize = 4;
+/// How many of them are read of one that has ended: more than a socket holds.
+const LAST_WORDS: usize = 64;

@@ -1,0 +1,195 @@
+//! What a worker prints: lines for the host's log, under the plugin's name.
+
+use std::{
+    collections::VecDeque,
+    io::{self, PipeReader, Read as _},
+    os::fd::{AsFd, BorrowedFd},
+    sync::Arc,
+    time::Duration,
+};
+
+use super::limiter::Limiter;
+use crate::{MAX_MESSAGE, redaction, set_message};
+
+/// The pipe behind a worker's standard output and error.
+pub(super) struct Output {
+    pipe: PipeReader,
+    at_end: bool,
+    /// So much was read that the worker has to wait until then.
+    paused_until: Duration,
+    lines: Lines,
+    limiter: Limiter,
+    plugin: Arc<str>,
+    last: VecDeque<String>,
+}
+
+impl Output {
+    pub(super) fn new(pipe: PipeReader, plugin: Arc<str>) -> io::Result<Self> {
+        rustix::io::ioctl_fionbio(&pipe, true)?;
+        Ok(Self {
+            pipe,
+            at_end: false,
+            paused_until: Duration::ZERO,
+            lines: Lines::default(),
+            limiter: Limiter::default(),
+            plugin,
+            last: VecDeque::new(),
+        })
+    }
+
+    /// What to wait for, unless there is nothing to be read for now.
+    pub(super) fn readable(&self, now: Duration) -> Option<BorrowedFd<'_>> {
+        (!self.at_end && self.paused_until <= now).then_some(self.pipe.as_fd())
+    }
+
+    /// When to look again even if nothing was printed.
+    pub(super) fn due(&self, now: Duration) -> Option<Duration> {
+        let paused = (self.paused_until > now && !self.at_end).then_some(self.paused_until);
+        paused.into_iter().chain(self.limiter.due()).min()
+    }
+
+    /// Logs what was printed; a worker that prints without end is read at a walking pace.
+    pub(super) fn read(&mut self, now: Duration) {
+        let mut buffer = [0; 16 << 10];
+        let mut left = AT_A_TIME;
+        while left > 0 {
+            match self.pipe.read(&mut buffer) {
+                Ok(0) => self.at_end = true,
+                Ok(bytes) => {
+                    left = left.saturating_sub(bytes);
+                    self.take(&buffer[..bytes], now);
+                    continue;
+                }
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(_) => self.at_end = true,
+            }
+            return;
+        }
+        self.paused_until = now + PAUSE;
+    }
+
+    /// Says how many lines were not logged, once it is time to.
+    pub(super) fn say_dropped(&mut self, now: Duration, last: bool) {
+        if let Some(dropped) = self.limiter.dropped(now, last) {
+            let plugin = &*self.plugin;
+            tracing::warn!(target: "plugin", plugin, "prints too much: {dropped}");
+        }
+    }
+
+    /// Logs what is left in the pipe, half a line included.
+    pub(super) fn finish(&mut self, now: Duration) {
+        self.read(now);
+        if let Some(line) = self.lines.rest() {
+            self.log(&line, now);
+        }
+        self.say_dropped(now, true);
+    }
+
+    /// The last lines it printed, the newest last.
+    pub(super) fn last_words(&self) -> impl Iterator<Item = &str> {
+        self.last.iter().map(String::as_str)
+    }
+
+    fn take(&mut self, bytes: &[u8], now: Duration) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.feed(bytes, |line| self.log(line, now));
+        self.lines = lines;
+    }
+
+    fn log(&mut self, line: &[u8], now: Duration) {
+        let mut text = match self.last.len() {
+            LAST.. => self.last.pop_front().unwrap_or_default(),
+            _ => String::new(),
+        };
+        set_message(&mut text, line);
+        if self.limiter.admit(now, false) {
+            let plugin = &*self.plugin;
+            tracing::info!(target: "plugin", plugin, "{text}");
+        }
+        // Kept whatever the limit: the line that explains a crash is the last one of a flood.
+        self.last.push_back(text);
+    }
+}
+
+/// Puts lines together from pieces; keeps no more of a line than is logged.
+#[derive(Debug, Default)]
+struct Lines(Vec<u8>);
+
+impl Lines {
+    fn feed(&mut self, mut bytes: &[u8], mut line: impl FnMut(&[u8])) {
+        while let Some(end) = bytes.iter().position(|&byte| byte == b'\n') {
+            self.add(&bytes[..end]);
+            if let Some(whole) = self.rest() {
+                line(&whole);
+            }
+            bytes = &bytes[end + 1..];
+        }
+        self.add(bytes);
+    }
+
+    /// Takes what is there of a line, if there is anything to see.
+    fn rest(&mut self) -> Option<Vec<u8>> {
+        let line = std::mem::take(&mut self.0);
+        let seen = line.trim_ascii_end();
+        (!seen.is_empty()).then(|| redaction::beginning(seen, MAX_MESSAGE + 1).into_owned())
+    }
+
+    fn add(&mut self, bytes: &[u8]) {
+        // One byte more than is shown tells that there was more, and a secret that begins before it is there in whole.
+        let room = (MAX_MESSAGE + 1 + redaction::longest()).saturating_sub(self.0.len());
+        self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
+    }
+}
+
+/// Read before the worker has to wait, in bytes.
+const AT_A_TIME: usize = 256 << 10;
+/// How long it then has to wait.
+const PAUSE: Duration = Duration::from_millis(100);
+/// Lines kept to explain a crash.
+const LAST: usize = 3;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(pieces: &[&[u8]]) -> (Vec<String>, Option<String>) {
+        let (mut lines, mut seen) = (Lines::default(), Vec::new());
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        for piece in pieces {
+            lines.feed(piece, |line| seen.push(text(line)));
+        }
+        (seen, lines.rest().map(|rest| text(&rest)))
+    }
+
+    #[test]
+    fn lines_are_put_together_from_pieces() {
+        let (seen, rest) = lines(&[b"one\ntw", b"o\r\n", b"\n \nthree\nfo", b"ur"]);
+        assert_eq!(seen, ["one", "two", "three"]);
+        assert_eq!(rest.unwrap(), "four");
+    }
+
+    #[test]
+    fn a_secret_across_the_end_of_what_is_shown_is_taken_out_in_whole() {
+        redaction::learn(["printed-at-the-very-end"]);
+        let mut lines = Lines::default();
+        lines.feed("x".repeat(MAX_MESSAGE - 7).as_bytes(), |_| {});
+        lines.feed(b"printed-at-the-very-end, and more", |_| {});
+        let rest = String::from_utf8(lines.rest().unwrap()).unwrap();
+        assert!(
+            rest.ends_with("x(a secret)"),
+            "{}",
+            &rest[MAX_MESSAGE - 20..]
+        );
+    }
+
+    #[test]
+    fn a_line_without_end_takes_no_memory_without_end() {
+        let mut lines = Lines::default();
+        for _ in 0..1000 {
+            lines.feed(&[b'x'; 1000], |_| panic!("no line has ended"));
+        }
+        assert!(lines.0.capacity() < 10_000);
+        assert_eq!(lines.rest().unwrap().len(), MAX_MESSAGE + 1);
+    }
+}

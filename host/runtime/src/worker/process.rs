@@ -1,0 +1,186 @@
+//! The worker as a process: how it is watched, killed, and how its end is described.
+
+use std::{
+    os::{fd::AsFd, unix::process::ExitStatusExt as _},
+    process::{Child, ExitStatus},
+    thread,
+    time::Duration,
+};
+
+#[cfg(target_os = "linux")]
+use rustix::process::{PidfdFlags, pidfd_open};
+use rustix::{
+    event::{PollFd, PollFlags, Timespec, poll},
+    fd::{BorrowedFd, OwnedFd},
+    process::{Pid, Signal, WaitId, WaitIdOptions, kill_process, kill_process_group, waitid},
+};
+
+use super::children::Children;
+use conductor_core::clock::Clock;
+
+/// A worker's process. Killed and reaped at the latest when it is dropped, with everything in its process group.
+pub(super) struct Process {
+    child: Child,
+    /// Becomes readable when it has ended, even where a child of its own keeps its socket open.
+    pidfd: Option<OwnedFd>,
+    status: Option<ExitStatus>,
+    /// All that it starts is in it too, where the host may make one.
+    group: Option<Group>,
+}
+
+#[cfg(target_os = "linux")]
+pub(super) use conductor_sandbox::cgroup::Group;
+
+/// No other OS has the like.
+#[cfg(not(target_os = "linux"))]
+pub(super) enum Group {}
+
+#[cfg(not(target_os = "linux"))]
+impl Group {
+    pub(super) fn new(_: &str, _: &conductor_sandbox::Limits) -> Option<Self> {
+        None
+    }
+}
+
+impl Process {
+    /// Takes a process over that has not been told anything yet, and so has started nothing.
+    pub(super) fn new(child: Child, group: Option<Group>) -> Self {
+        #[cfg(target_os = "linux")]
+        if let Some(group) = &group
+            && let Err(error) = group.add(child.id())
+        {
+            tracing::debug!("a worker is in no control group: {error}");
+        }
+        #[cfg(target_os = "linux")]
+        let pidfd = pidfd_open(Pid::from_child(&child), PidfdFlags::empty()).ok();
+        #[cfg(not(target_os = "linux"))]
+        let pidfd = None;
+        Self {
+            child,
+            pidfd,
+            status: None,
+            group,
+        }
+    }
+
+    pub(super) fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What to wait for to see it end, where the OS has that.
+    pub(super) fn ended(&self) -> Option<BorrowedFd<'_>> {
+        self.pidfd.as_ref().map(AsFd::as_fd)
+    }
+
+    /// Waits a while for it to end by itself; says whether it did.
+    pub(super) fn wait_a_while(&self, patience: Duration, clock: Clock) -> bool {
+        let until = clock.now() + patience;
+        loop {
+            if self.has_ended() {
+                return true;
+            }
+            let left = until.saturating_sub(clock.now());
+            if left.is_zero() {
+                return false;
+            }
+            match (&self.pidfd, Timespec::try_from(left)) {
+                (Some(pidfd), Ok(left)) => {
+                    // Whatever woke it, the loop looks for itself.
+                    let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left));
+                }
+                _ => thread::sleep(left.min(Duration::from_millis(5))),
+            }
+        }
+    }
+
+    /// Kills what is left of it and of its process group, and answers how the process itself ended.
+    pub(super) fn kill(&mut self) -> Option<ExitStatus> {
+        if self.status.is_none() {
+            let pid = Pid::from_child(&self.child);
+            // The number cannot have been given to another group: the process was not reaped yet.
+            let _ = kill_process_group(pid, Signal::KILL);
+            // It may have left its group.
+            let _ = kill_process(pid, Signal::KILL);
+            self.kill_what_left_the_group();
+            self.status = self.child.wait().ok();
+            Children::lock().forget(self.child.id());
+        }
+        self.status
+    }
+
+    /// Processes that the worker started and that are in its process group no more: only a cgroup knows them.
+    fn kill_what_left_the_group(&self) {
+        #[cfg(target_os = "linux")]
+        if let Some(group) = &self.group
+            && let Err(error) = group.kill()
+        {
+            tracing::debug!("{}: {error}", group.path().display());
+        }
+    }
+
+    /// Whether it has ended, which leaves it to be reaped.
+    fn has_ended(&self) -> bool {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        let state = waitid(WaitId::Pid(Pid::from_child(&self.child)), options);
+        // Where it cannot be asked, somebody else has reaped it.
+        !matches!(state, Ok(None))
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}
+
+/// How a process ended, as in "was killed by signal 11 (SIGSEGV)".
+pub fn describe(status: Option<ExitStatus>) -> String {
+    let Some(status) = status else {
+        return "ended".to_owned();
+    };
+    match (status.signal(), status.code()) {
+        (Some(number), _) => match signal_hook::low_level::signal_name(number) {
+            Some(name) => format!("was killed by signal {number} ({name})"),
+            None => format!("was killed by signal {number}"),
+        },
+        (None, Some(code)) => format!("exited with code {code}"),
+        (None, None) => format!("ended ({status})"),
+    }
+}
+
+/// This process, as its children see it.
+pub(super) fn own_id() -> i32 {
+    rustix::process::getpid().as_raw_pid()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_end_is_described_by_signal_or_code() {
+        let described = |raw| describe(Some(ExitStatus::from_raw(raw)));
+        assert_eq!(described(11), "was killed by signal 11 (SIGSEGV)");
+        assert_eq!(described(6 | 0x80), "was killed by signal 6 (SIGABRT)");
+        assert_eq!(described(7 << 8), "exited with code 7");
+    }
+
+    #[test]
+    fn what_is_left_of_a_process_group_is_killed_with_it() {
+        use std::{os::unix::process::CommandExt as _, process::Command};
+        let (pipe, theirs) = std::io::pipe().unwrap();
+        let child = Command::new("sh")
+            .args(["-c", "sleep 300 & exit 3"])
+            .process_group(0)
+            .stdout(theirs)
+            .spawn()
+            .unwrap();
+        let mut process = Process::new(child, None);
+        assert!(process.wait_a_while(Duration::from_secs(60), Clock::start()));
+        assert_eq!(describe(process.kill()), "exited with code 3");
+        // The pipe ends when the last that holds it is gone.
+        let mut end = [PollFd::new(&pipe, PollFlags::IN)];
+        let patience = Timespec::try_from(Duration::from_secs(60)).unwrap();
+        assert_eq!(poll(&mut end, Some(&patience)).unwrap(), 1);
+    }
+}
