@@ -22,13 +22,13 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     actor::Actor,
     board::Board,
-    config::{Config, Reading},
     guard::Shared,
     metrics::Metrics,
     scheduler::{self, Handle, LibraryChange, Setup},
     server::{Control, ExternalUrl, Security, Server, Source, Surface},
     tail::Tail,
 };
+use conductor_config::{Config, Reading};
 use conductor_core::clock::Clock;
 use conductor_library::{
     Catalog, Changes, Libraries, PluginChange, Refusal, StateFolder, StateLock, Store, Watch,

@@ -31,14 +31,13 @@
 //! - A secret of the config reaches the plugin it is for, and nothing that anybody reads.
 //! - [`metrics`] depends on nothing in the host; arrows between rooms never turn back:
 //!   [`scheduler`] → [`guard`] → [`conductor_core`] and [`conductor_runtime`]; [`conductor_runtime`] and
-//!   [`config`] → [`conductor_library`].
+//!   [`conductor_config`] → [`conductor_library`].
 
 pub mod actor;
 mod allocator;
 pub mod board;
 pub mod caller;
 pub mod cli;
-pub mod config;
 pub mod guard;
 pub mod history;
 pub mod host;

@@ -51,8 +51,9 @@ pub use names::ExternalUrl;
 pub use security::Security;
 pub use surface::{Control, Source, Surface};
 
-use crate::{actor::Actor, caller::Connection, config::web::subject};
+use crate::{actor::Actor, caller::Connection};
 use budget::Budget;
+use conductor_config::web::subject;
 use connections::{Activity, Busy, Connections};
 use events::Streaming;
 use names::Names;

@@ -8,7 +8,7 @@ use conductor_types::{
     limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS},
 };
 
-use crate::config;
+use conductor_config as config;
 use conductor_runtime::{Failure, LoadError, Report};
 
 /// The state that a report gives a platform.

@@ -14,12 +14,12 @@
 use std::{env, fmt::Write as _, path::Path, process::Command, sync::Arc, thread, time::Duration};
 
 use conductor::{
-    config::Config,
     host::Host,
     metrics::{self, prometheus::Format},
     server::Security,
     tail::Tail,
 };
+use conductor_config::Config;
 use conductor_core::clock::Clock;
 use conductor_runtime::worker;
 

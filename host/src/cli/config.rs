@@ -6,11 +6,9 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print, warn};
-use crate::{
-    config::{self, OwnAddress, for_editors, web::WebConfig},
-    host,
-    server::ListenAddress,
-};
+use crate::{host, server::ListenAddress};
+use conductor_config as config;
+use conductor_config::{OwnAddress, for_editors, web::WebConfig};
 use conductor_core::clock::Clock;
 
 #[derive(Subcommand)]

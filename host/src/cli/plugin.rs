@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Subcommand;
 
 use super::{CliError, Exit, Global, Output, json, print, table};
-use crate::config::Config;
+use conductor_config::Config;
 use conductor_library as library;
 use conductor_library::printable;
 use conductor_library::{Catalog, Pins, Policy, Store};

@@ -6,11 +6,11 @@ use tokio::sync::mpsc;
 
 use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_styled, status};
 use crate::{
-    config::{Config, OwnAddress, PlatformConfig, Reading},
     host::{self, Doors},
     server::{ExternalUrl, ListenAddress, Security},
     tail::Tail,
 };
+use conductor_config::{Config, OwnAddress, PlatformConfig, Reading};
 use conductor_sandbox as sandbox;
 
 #[derive(clap::Args)]
@@ -308,7 +308,7 @@ mod tests {
         std::fs::write(&web, format!("basic_auth_users:\n  alice: {hash}\n")).unwrap();
         let closed = Security::read(&web).unwrap();
         let own = "[platform.meant]\nplugin = \"http\"\nconfig = { url = \"${self.url}\", expect_status = [401] }\n";
-        std::fs::write(&file, format!("{}{own}", crate::config::DEFAULT_TEXT)).unwrap();
+        std::fs::write(&file, format!("{}{own}", conductor_config::DEFAULT_TEXT)).unwrap();
         let address = "127.0.0.1:29751".parse().unwrap();
         let read = |file: Option<&Path>, security: &Security| {
             let global = Global {

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::{CliError, Exit, Global, Output, json, maintenance, print, table};
-use crate::{config::Config, host};
+use crate::host;
+use conductor_config::Config;
 use conductor_core::{
     clock::Clock,
     schedule::{Key, Planned, Schedule, ScheduleError},

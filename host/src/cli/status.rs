@@ -12,7 +12,7 @@ use super::{
     selection::Selection,
     table,
 };
-use crate::config::parse_duration;
+use conductor_config::parse_duration;
 use conductor_core::maintenance::local_time;
 use conductor_library::printable;
 use conductor_types::{

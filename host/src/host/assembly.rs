@@ -16,14 +16,14 @@ use std::{
 use super::judging::{Judge, log_failed_creates, reason};
 use crate::{
     board::Board,
-    config::{
-        BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading, ResourcesConfig,
-    },
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
     judge::Finding,
     resources::Limits,
     scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Refused, Timing},
     server::Security,
+};
+use conductor_config::{
+    BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading, ResourcesConfig,
 };
 use conductor_core::breaker;
 use conductor_library::{Catalog, Store, Vetted};

@@ -153,7 +153,8 @@ mod tests {
     use std::{path::Path, sync::mpsc, thread};
 
     use super::*;
-    use crate::{config::Config, server::Security, tail::Tail};
+    use crate::{server::Security, tail::Tail};
+    use conductor_config::Config;
 
     #[test]
     fn an_order_to_a_breaker_waits_for_the_reload_that_is_under_way() {

@@ -17,8 +17,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use tokio::sync::{Semaphore, watch};
 
-use crate::config::ConfigError;
-use crate::config::web::{Inputs, Reading, WebConfig};
+use conductor_config::ConfigError;
+use conductor_config::web::{Inputs, Reading, WebConfig};
 
 use exposure::exposure;
 use passwords::{Passwords, Verdict};

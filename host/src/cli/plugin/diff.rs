@@ -14,9 +14,9 @@ use self::{
 };
 use crate::{
     cli::{CliError, Exit, Global, Output, json, print, table},
-    config::InlineConfig,
     tail::Tail,
 };
+use conductor_config::InlineConfig;
 use conductor_library::printable;
 
 mod compare;

@@ -11,11 +11,11 @@ use serde_json::json;
 use super::desk::{Desk, End};
 use crate::{
     cli::{CliError, Exit, Global, Output, print},
-    config::InlineConfig,
     host,
     judge::{self, Candidate, Finding, Terms},
     tail::Tail,
 };
+use conductor_config::InlineConfig;
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::{Policy, Store, Vetted};

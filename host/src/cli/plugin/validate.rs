@@ -16,10 +16,8 @@ use self::{
     report::{OfFile, OfTest, Report},
     verdict::{Status, Verdict},
 };
-use crate::{
-    cli::{CliError, Exit, Output, json, print},
-    config::InlineConfig,
-};
+use crate::cli::{CliError, Exit, Output, json, print};
+use conductor_config::InlineConfig;
 use conductor_core::clock::Clock;
 
 mod advice;

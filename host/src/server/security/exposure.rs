@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 
-use crate::config::web::WebConfig;
+use conductor_config::web::WebConfig;
 
 /// Returns a warning if the server at `address` is too open under this web config.
 pub(super) fn exposure(config: &WebConfig, address: SocketAddr, controls: bool) -> Option<String> {

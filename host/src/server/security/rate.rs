@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::config::web::RateLimit;
+use conductor_config::web::RateLimit;
 
 /// What is left of a burst.
 #[derive(Default)]

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value, json};
 
 /// Adds the config schemas of plugins, by id, to the schema of the config.
-pub(crate) fn add_plugins(schema: &mut Value, plugins: Vec<(String, Value)>) {
+pub fn add_plugins(schema: &mut Value, plugins: Vec<(String, Value)>) {
     let mut rules = Vec::new();
     let mut definitions = Map::new();
     for (id, mut plugin) in plugins {
@@ -116,7 +116,7 @@ const MAX_DEPTH: usize = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::json_schema;
+    use crate::json_schema;
 
     fn fits(platform: &Value) -> bool {
         let mut schema = json_schema();

@@ -26,7 +26,7 @@ pub struct BreakerConfig {
     rename = "Breaker",
     description = "When a platform that keeps failing is left alone."
 )]
-pub(in crate::config) struct Written {
+pub(crate) struct Written {
     /// The failures in a row after which a platform is left alone.
     #[schemars(with = "u32", range(min = 1, max = 1_000_000), extend("default" = 3))]
     #[serde(default)]

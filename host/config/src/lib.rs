@@ -6,13 +6,13 @@
 
 mod elements;
 mod error;
-pub(crate) mod for_editors;
+pub mod for_editors;
 mod inline;
 mod own;
 mod schema;
 mod secrets;
 mod source;
-pub(crate) mod spans;
+pub mod spans;
 mod syntax;
 #[cfg(test)]
 mod tests;
@@ -23,10 +23,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 pub use elements::breaker::BreakerConfig;
-pub(crate) use elements::duration::{LONGEST as LONGEST_DURATION, parse as parse_duration};
+pub use elements::duration::{LONGEST as LONGEST_DURATION, parse as parse_duration};
 pub use elements::host::HostConfig;
 pub use elements::platform::PlatformConfig;
-pub(crate) use elements::platform::is_name as is_platform_name;
+pub use elements::platform::is_name as is_platform_name;
 pub use elements::plugin::PluginConfig;
 pub use elements::resources::ResourcesConfig;
 pub use elements::trust::TrustConfig;

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::config::error::{ConfigError, Fault};
-use crate::config::source::{MAX_BYTES, unreadable as unreadable_config};
+use crate::error::{ConfigError, Fault};
+use crate::source::{MAX_BYTES, unreadable as unreadable_config};
 use conductor_library::file_reader::{self, Content};
 
 /// Reads files, and remembers what it found.

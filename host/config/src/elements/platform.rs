@@ -13,8 +13,8 @@ use super::breaker::{self, BreakerConfig};
 use super::check::Check;
 use super::duration::{self, LONGEST, SHORTEST, given};
 use super::host::HostConfig;
-use crate::config::secrets::Secrets;
-use crate::config::source::Location;
+use crate::secrets::Secrets;
+use crate::source::Location;
 
 /// One watched thing, with the defaults filled in.
 #[derive(Clone, PartialEq)]
@@ -56,7 +56,7 @@ impl fmt::Debug for PlatformConfig {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Platform", description = "One watched thing.")]
-pub(in crate::config) struct Written {
+pub(crate) struct Written {
     /// The id of the plugin that checks it.
     #[schemars(extend("pattern" = PLUGIN_ID), length(max = 64))]
     plugin: String,
@@ -129,7 +129,7 @@ pub(super) fn name_rule() -> Value {
 }
 
 /// Returns whether a platform may have this name, as [`name_rule`] says.
-pub(crate) fn is_name(name: &str) -> bool {
+pub fn is_name(name: &str) -> bool {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     (1..=64).contains(&name.len()) && name.chars().all(is_legal) && !PARTS_OF_PATHS.contains(&name)
 }

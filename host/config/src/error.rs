@@ -23,7 +23,7 @@ pub struct ConfigError {
 
 /// One mistake, for programs.
 #[derive(Debug, serde::Serialize)]
-pub(crate) struct Mistake {
+pub struct Mistake {
     /// The file, as the operator named it.
     file: String,
     /// The line, from 1; none of a mistake without a place in the file.
@@ -63,7 +63,7 @@ impl ConfigError {
     }
 
     /// All the mistakes of the errors, which are about one file; `None` of none.
-    pub(crate) fn joined(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
+    pub fn joined(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
         let mut errors = errors.into_iter();
         let mut joined = errors.next()?;
         let mut left_out = joined.left_out;
@@ -129,7 +129,7 @@ impl ConfigError {
 
 impl ConfigError {
     /// The mistakes as [`to_plain`](Self::to_plain) has them, each on a line of its own.
-    pub(crate) fn to_lines(&self) -> Vec<String> {
+    pub fn to_lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         for line in self.to_plain().lines() {
             match (line.strip_prefix("  "), lines.last_mut()) {
@@ -144,7 +144,7 @@ impl ConfigError {
     }
 
     /// The mistakes in the order of the file, as [`to_plain`](Self::to_plain) has them.
-    pub(crate) fn mistakes(&self) -> Vec<Mistake> {
+    pub fn mistakes(&self) -> Vec<Mistake> {
         let mistake = |place: Option<super::Location>, message: String, help: Option<&String>| {
             let (line, column) = place.map(|place| (place.line, place.column)).unzip();
             Mistake {

@@ -4,8 +4,8 @@ use std::ops::Range;
 use std::time::Duration;
 
 use super::duration::show;
-use crate::config::error::Fault;
-use crate::config::spans::Place;
+use crate::error::Fault;
+use crate::spans::Place;
 
 /// One table under examination.
 pub(super) struct Check<'a> {

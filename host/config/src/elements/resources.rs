@@ -29,7 +29,7 @@ pub struct ResourcesConfig {
     rename = "Resources",
     description = "When the machine counts as short of resources."
 )]
-pub(in crate::config) struct Written {
+pub(crate) struct Written {
     /// The host eases off when CPU or memory is in use above this, in percent.
     #[schemars(with = "f64", range(min = 2, max = 100), extend("default" = 80))]
     #[serde(default)]

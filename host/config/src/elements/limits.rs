@@ -14,7 +14,7 @@ use conductor_sandbox::Limits;
     rename = "Limits",
     description = "How much each plugin in a process of its own may use."
 )]
-pub(in crate::config) struct Written {
+pub(crate) struct Written {
     /// Memory, thread stacks in full; 32MiB to 1TiB, without it 512MiB or more, as `call_threads` needs it.
     #[schemars(with = "size::Written")]
     #[serde(default)]

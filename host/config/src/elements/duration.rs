@@ -10,10 +10,10 @@ use conductor_runtime::schema::formats;
 
 /// A duration as it is written: `"5s"`, `"500ms"`, `"1m 30s"`.
 #[derive(Clone, Copy)]
-pub(in crate::config) struct Written(Duration);
+pub(crate) struct Written(Duration);
 
 /// Reads a duration, or says what is wrong with it.
-pub(crate) fn parse(text: &str) -> Result<Duration, String> {
+pub fn parse(text: &str) -> Result<Duration, String> {
     // The bounds also keep humantime's sum far from an overflow, on which it panics.
     let too_long = |run: &str| run.len() > MOST_DIGITS;
     if text.len() > MOST_BYTES || text.split(|c: char| !c.is_ascii_digit()).any(too_long) {
@@ -28,7 +28,7 @@ pub(crate) fn parse(text: &str) -> Result<Duration, String> {
 const FORMAT: &str = formats::DURATION;
 
 /// The longest duration that any key takes, a year: what is longer is a slip.
-pub(crate) const LONGEST: Duration = Duration::from_secs(31_557_600);
+pub const LONGEST: Duration = Duration::from_secs(31_557_600);
 
 /// The shortest that a check's times may be: the shortest tick.
 pub(super) const SHORTEST: Duration = Duration::from_millis(1);

@@ -236,7 +236,7 @@ impl ClientCertVerifier for Named {
 }
 
 /// Subject of a certificate as RFC 4514 writes it, `CN=ops,O=Example`; its first alternative name if the subject is empty.
-pub(crate) fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
+pub fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
     let subject = parsed.tbs_certificate().subject().to_string();
     match subject.is_empty() {

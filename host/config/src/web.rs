@@ -20,14 +20,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use tokio_rustls::rustls::ServerConfig;
 
 pub use files::Inputs;
 
 use super::error::ConfigError;
 use super::source::Source;
-pub(crate) use clients::subject;
+pub use clients::subject;
 use files::Files;
 
 /// Who may reach the HTTP server, and how. The default lets everybody, over plain HTTP.

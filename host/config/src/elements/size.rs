@@ -9,10 +9,10 @@ use conductor_runtime::schema::formats;
 
 /// A size as it is written: `"512MiB"`, `"2 GB"`.
 #[derive(Clone, Copy)]
-pub(in crate::config) struct Written(u64);
+pub(crate) struct Written(u64);
 
 /// Reads a size in bytes; `None` when it is none.
-pub(in crate::config) fn parse(text: &str) -> Option<u64> {
+pub(crate) fn parse(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     if digits > MOST_DIGITS {

@@ -25,7 +25,7 @@ pub struct TrustConfig {
     rename = "Trust",
     description = "Whose signature a library must have to be loaded."
 )]
-pub(in crate::config) struct Written {
+pub(crate) struct Written {
     /// The minisign keys whose signatures count: each a public key (`RW…`), or the file it stands in, relative to this one.
     #[schemars(with = "Vec<String>", inner(length(min = 1)), extend("default" = []))]
     #[serde(default)]

@@ -6,17 +6,17 @@ use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use axum::http::{HeaderName, HeaderValue};
 use bcrypt::HashParts;
+use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
 use super::files::{Files, absolute};
 use super::schema::{Http, Rate, SCHEMA, Written, says_yes};
 use super::{GivenUp, RateLimit, WebConfig, tls};
-use crate::config::elements::{duration, salvage::remove};
-use crate::config::error::Fault;
-use crate::config::schema::placed;
-use crate::config::spans::{self, Inside, Place};
+use crate::elements::{duration, salvage::remove};
+use crate::error::Fault;
+use crate::schema::placed;
+use crate::spans::{self, Inside, Place};
 use conductor_library::file_reader;
 use conductor_runtime::schema::Subject;
 

@@ -20,7 +20,7 @@ use conductor_runtime::wording::nearest;
     rename = "Maintenance",
     description = "When people work on platforms. It takes platforms or labels or both, and from with until, or daily, or weekly."
 )]
-pub(in crate::config) struct Written {
+pub(crate) struct Written {
     /// The platforms it is for, by name; `*` stands for any letters, `?` for one.
     #[schemars(inner(length(min = 1, max = 64)))]
     #[serde(default)]

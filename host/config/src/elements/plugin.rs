@@ -32,7 +32,7 @@ pub struct PluginConfig {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Plugin", description = "Settings for one plugin.")]
-pub(in crate::config) struct Written {
+pub(crate) struct Written {
     /// Where this plugin runs; without it, as host.isolation says.
     #[schemars(with = "Isolation")]
     #[serde(default)]
@@ -58,7 +58,7 @@ pub(in crate::config) struct Written {
 
 impl PluginConfig {
     /// What holds for a plugin without a table of its own.
-    pub(in crate::config) fn of_host(host: &HostConfig) -> Self {
+    pub(crate) fn of_host(host: &HostConfig) -> Self {
         Self {
             isolation: host.isolation,
             call_threads: host.call_threads,

@@ -10,8 +10,8 @@ use std::ops::Range;
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 use serde_json::{Map, Value};
 
-use crate::config::error::Fault;
-use crate::config::spans::{Inside, Place};
+use crate::error::Fault;
+use crate::spans::{Inside, Place};
 use conductor_runtime::wording::bare_or_quoted;
 use conductor_runtime::wording::shorten;
 

@@ -49,7 +49,7 @@ pub struct HostConfig {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Host", description = "How the host itself behaves.")]
-pub(in crate::config) struct Written {
+pub(crate) struct Written {
     /// Folders that are searched for plugin libraries, in this order, relative to the file. Without it: the program's own
     /// folder, `plugins` in it, `../lib/conductor/plugins` from there, and the same in `/usr/local` and `/usr`.
     #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]

@@ -6,11 +6,11 @@ use conductor_runtime::wording::nearest;
 
 /// A key or value with a mistake of shape.
 #[derive(Clone, Debug)]
-pub(in crate::config) struct Misshapen {
+pub(crate) struct Misshapen {
     /// Its place.
-    pub(in crate::config) path: Vec<String>,
+    pub(crate) path: Vec<String>,
     /// The key is wrong, rather than its value.
-    pub(in crate::config) at_key: bool,
+    pub(crate) at_key: bool,
 }
 
 /// Takes the values out that have a mistake of shape, so that the others can be checked further. Returns false if it is
@@ -75,7 +75,7 @@ const OF_CALLS: [&str; 3] = ["isolation", "call_threads", "stuck_limit"];
 const OF_SANDBOX: [&str; 2] = ["allow", "limits"];
 
 /// Takes the value at `path` out of its table; a list goes as a whole.
-pub(in crate::config) fn remove(values: &mut Value, path: &[&str]) -> Option<Value> {
+pub(crate) fn remove(values: &mut Value, path: &[&str]) -> Option<Value> {
     let (first, rest) = path.split_first()?;
     let table = values.as_object_mut()?;
     if rest.is_empty() || !table.get(*first)?.is_object() {
