@@ -301,5 +301,8 @@ fn a_library_that_was_refused_is_named_where_its_plugin_is_missing() {
             assert!(said.contains(part), "{place}: {part}: {said}");
         }
         assert!(!said.contains("there is no plugin"), "{place}: {said}");
+        let mut lines = said.lines();
+        let line = lines.find(|line| line.contains(expected[0])).unwrap();
+        assert!(line.contains("conductor_plugin_fault."), "{place}: {line}");
     }
 }
