@@ -8,10 +8,10 @@ use std::{
     time::Duration,
 };
 
-use conductor::{
+use conductor::server::{Control, Limits, Security, Source, Surface, serve_stream};
+use conductor_engine::{
     actor::Actor,
     metrics::Metrics,
-    server::{Control, Limits, Security, Source, Surface, serve_stream},
     state::{CheckNow, OrderError},
 };
 use conductor_types::{

@@ -23,12 +23,12 @@ use tracing_subscriber::{
 
 #[cfg(target_os = "linux")]
 use crate::journal::{Journal, Socket};
-use crate::{
-    allocator, inherited,
+use crate::{allocator, inherited};
+use conductor_config::{Config, ConfigError, OwnAddress, Reading};
+use conductor_engine::{
     log_text::{LogJson, LogText},
     tail::Tail,
 };
-use conductor_config::{Config, ConfigError, OwnAddress, Reading};
 use conductor_library as library;
 use conductor_library::printable;
 use conductor_runtime::worker;

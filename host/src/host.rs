@@ -19,18 +19,18 @@ use self::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{
+use crate::server::{Control, ExternalUrl, Security, Server, Source, Surface};
+use conductor_config::{Config, Reading};
+use conductor_core::clock::Clock;
+use conductor_engine::{
     actor::Actor,
     allocator,
     board::Board,
     guard::Shared,
     metrics::Metrics,
     scheduler::{self, Handle, LibraryChange, Setup},
-    server::{Control, ExternalUrl, Security, Server, Source, Surface},
     tail::Tail,
 };
-use conductor_config::{Config, Reading};
-use conductor_core::clock::Clock;
 use conductor_library::{
     Catalog, Changes, Libraries, PluginChange, Refusal, StateFolder, StateLock, Store, Watch,
 };

@@ -15,7 +15,7 @@
 //! ```
 //!
 //! # What must not be
-//! - In a host no plugin is called except through the [`guard`], and no panic crosses the ABI. The commands that try a
+//! - In a host no plugin is called except through the [`guard`](conductor_engine::guard), and no panic crosses the ABI. The commands that try a
 //!   plugin out (`plugin run`, `validate` and `diff`) have processes of their own for it, and a desk in the guard's place.
 //! - Only [`conductor_runtime`] opens libraries, only private copies of vetted ones, and never closes them.
 //! - [`conductor_core`] reads no clock but in its [`clock`](conductor_core::clock): `now` is passed in, as the time since
@@ -29,26 +29,15 @@
 //! - Every due check ends in exactly one count: a status, or a reason why it was skipped.
 //! - `/metrics` answers while every plugin hangs.
 //! - A secret of the config reaches the plugin it is for, and nothing that anybody reads.
-//! - [`metrics`] depends on nothing in the host; arrows between rooms never turn back:
-//!   [`scheduler`] → [`guard`] → [`conductor_core`] and [`conductor_runtime`]; [`conductor_runtime`] and
+//! - [`metrics`](conductor_engine::metrics) depends on nothing in the host; arrows between rooms never turn back:
+//!   [`scheduler`](conductor_engine::scheduler) → [`guard`](conductor_engine::guard) → [`conductor_core`] and [`conductor_runtime`]; [`conductor_runtime`] and
 //!   [`conductor_config`] → [`conductor_library`].
 
-pub mod actor;
 mod allocator;
-pub mod board;
 pub mod caller;
 pub mod cli;
-pub mod guard;
-pub mod history;
 pub mod host;
 mod inherited;
 #[cfg(target_os = "linux")]
 mod journal;
-pub mod judge;
-mod log_text;
-pub mod metrics;
-pub mod resources;
-pub mod scheduler;
 pub mod server;
-pub mod state;
-pub mod tail;

@@ -51,9 +51,10 @@ pub use names::ExternalUrl;
 pub use security::Security;
 pub use surface::{Control, Source, Surface};
 
-use crate::{actor::Actor, caller::Connection};
+use crate::caller::Connection;
 use budget::Budget;
 use conductor_config::web::subject;
+use conductor_engine::actor::Actor;
 use connections::{Activity, Busy, Connections};
 use events::Streaming;
 use names::Names;

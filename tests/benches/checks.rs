@@ -13,14 +13,13 @@
 
 use std::{env, fmt::Write as _, path::Path, process::Command, sync::Arc, thread, time::Duration};
 
-use conductor::{
-    host::Host,
-    metrics::{self, prometheus::Format},
-    server::Security,
-    tail::Tail,
-};
+use conductor::{host::Host, server::Security};
 use conductor_config::Config;
 use conductor_core::clock::Clock;
+use conductor_engine::{
+    metrics::{self, prometheus::Format},
+    tail::Tail,
+};
 use conductor_runtime::worker;
 
 use machine::{Used, children, memory};

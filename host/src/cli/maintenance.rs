@@ -7,8 +7,8 @@ use super::{
     selection::RequiredSelection,
     table,
 };
-use crate::state::maintenance_length;
 use conductor_core::maintenance::local_time;
+use conductor_engine::state::maintenance_length;
 use conductor_types::Checks;
 use conductor_types::{
     requests::{MaintenanceEnd, MaintenanceOrder},

@@ -8,9 +8,9 @@ use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_
 use crate::{
     host::{self, Doors},
     server::{ExternalUrl, ListenAddress, Security},
-    tail::Tail,
 };
 use conductor_config::{Config, OwnAddress, PlatformConfig, Reading};
+use conductor_engine::tail::Tail;
 use conductor_sandbox as sandbox;
 
 #[derive(clap::Args)]

@@ -14,18 +14,18 @@ use std::{
 };
 
 use super::judging::{Judge, log_failed_creates, reason};
-use crate::{
+use crate::server::Security;
+use conductor_config::{
+    BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading, ResourcesConfig,
+};
+use conductor_core::breaker;
+use conductor_engine::{
     board::Board,
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
     judge::Finding,
     resources::Limits,
     scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Refused, Timing},
-    server::Security,
 };
-use conductor_config::{
-    BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading, ResourcesConfig,
-};
-use conductor_core::breaker;
 use conductor_library::{Catalog, Store, Vetted};
 use conductor_runtime::loader::{How, Loader};
 use conductor_types::Isolation;

@@ -21,12 +21,15 @@ use std::{
 
 use jiff::{SignedDuration, Timestamp};
 
-use crate::{
-    actor::Actor, board::Board, guard::Shared, state::OrderError, state::maintenance_length,
-};
 use conductor_core::{
     maintenance::{self, Origin, Scope, Times, Window},
     pattern::Pattern,
+};
+use conductor_engine::{
+    actor::Actor,
+    board::Board,
+    guard::Shared,
+    state::{OrderError, maintenance_length},
 };
 use conductor_types::{
     requests::{MaintenanceEnd, MaintenanceOrder},

@@ -13,10 +13,10 @@ use std::{
 
 use sha2::{Digest as _, Sha256};
 
-use crate::judge::{self, Candidate, Finding, Terms};
 use conductor_config as config;
 use conductor_config::{Config, ConfigError, PlatformConfig, Reading};
 use conductor_core::clock::Clock;
+use conductor_engine::judge::{self, Candidate, Finding, Terms};
 use conductor_library::{Libraries, Vetted};
 use conductor_runtime::{
     LoadError,

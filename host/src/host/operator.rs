@@ -8,11 +8,13 @@ use std::{
 
 use super::{Host, ReadConfig};
 use crate::{
+    caller::{self, Caller, Connection},
+    server::{Control, Source},
+};
+use conductor_engine::{
     actor::Actor,
     board::Board,
-    caller::{self, Caller, Connection},
     guard::PluginGuard,
-    server::{Control, Source},
     state::{CheckNow, OrderError},
 };
 use conductor_types::{
@@ -153,8 +155,9 @@ mod tests {
     use std::{path::Path, sync::mpsc, thread};
 
     use super::*;
-    use crate::{server::Security, tail::Tail};
+    use crate::server::Security;
     use conductor_config::Config;
+    use conductor_engine::tail::Tail;
 
     #[test]
     fn an_order_to_a_breaker_waits_for_the_reload_that_is_under_way() {

@@ -10,10 +10,10 @@ use std::{
 
 use crate::{
     caller,
-    metrics::{Metrics, log::LogFallback},
     server::{Security, Server, Surface},
 };
 use conductor_core::clock::Clock;
+use conductor_engine::metrics::{Metrics, log::LogFallback};
 
 /// Whether and when somebody scraped.
 pub(super) struct Served {

@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-use crate::{
+use conductor_core::clock::Clock;
+use conductor_engine::{
     board::Board,
     guard::{PluginGuard, Running},
     resources::{
@@ -21,7 +22,6 @@ use crate::{
     },
     scheduler::{Handle, Renewal},
 };
-use conductor_core::clock::Clock;
 use conductor_types::RestartReason;
 
 /// Watches over the workers, until it is dropped.
@@ -121,7 +121,7 @@ impl Watching {
         generation: u64,
         pid: u32,
         running: &Running,
-        usage: crate::resources::workers::Usage,
+        usage: conductor_engine::resources::workers::Usage,
         rehidden: bool,
     ) {
         let Some(confinement) = &running.confinement else {

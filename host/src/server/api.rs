@@ -16,7 +16,7 @@ use axum::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    control::{self, no_such_platform},
+    control::{self, By, no_such_platform},
     events::Kind,
     offload::Offload,
     openapi,
@@ -24,7 +24,7 @@ use super::{
     routes::{Shown, busy},
     surface::{Control, Source},
 };
-use crate::{actor::Actor, state::OrderError};
+use conductor_engine::state::OrderError;
 use conductor_types::requests::BreakerOrder;
 
 pub(super) fn routes() -> axum::Router<Shown> {
@@ -81,7 +81,7 @@ async fn events(State(shown): State<Shown>, headers: HeaderMap) -> Response {
 async fn check(
     State(shown): State<Shown>,
     Path(name): Path<String>,
-    actor: Actor,
+    By(actor): By,
     headers: HeaderMap,
 ) -> Response {
     let asked = name.clone();
@@ -95,7 +95,7 @@ async fn check(
 async fn breaker(
     State(shown): State<Shown>,
     Path((name, order)): Path<(String, String)>,
-    actor: Actor,
+    By(actor): By,
     headers: HeaderMap,
 ) -> Response {
     let Some((_, order)) = BreakerOrder::ALL
@@ -116,7 +116,7 @@ async fn breaker(
 
 async fn start_maintenance(
     State(shown): State<Shown>,
-    actor: Actor,
+    By(actor): By,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
@@ -128,7 +128,7 @@ async fn start_maintenance(
 
 async fn end_maintenance(
     State(shown): State<Shown>,
-    actor: Actor,
+    By(actor): By,
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {

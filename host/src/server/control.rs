@@ -9,7 +9,7 @@ use axum::http::{HeaderMap, StatusCode, header, request::Parts};
 use axum::response::{IntoResponse, Response};
 use tokio::task::JoinError;
 
-use crate::{
+use conductor_engine::{
     actor::Actor,
     state::{CheckNow, OrderError},
 };
@@ -38,12 +38,14 @@ pub(super) fn may_ask(headers: &HeaderMap) -> Result<(), Response> {
     Err((StatusCode::FORBIDDEN, text).into_response())
 }
 
-/// Returns the actor of a request, as authentication recorded it.
-impl<S: Sync> FromRequestParts<S> for Actor {
+/// The actor of a request, as authentication recorded it.
+pub(super) struct By(pub(super) Actor);
+
+impl<S: Sync> FromRequestParts<S> for By {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
-        Ok(parts.extensions.get().cloned().unwrap_or_default())
+        Ok(Self(parts.extensions.get().cloned().unwrap_or_default()))
     }
 }
 

@@ -2,7 +2,7 @@
 
 use axum::http::{HeaderMap, HeaderName, header};
 
-use crate::metrics::prometheus::Format;
+use conductor_engine::metrics::prometheus::Format;
 
 /// What a scraper wants, by its headers.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -17,8 +17,7 @@ use super::flights::Flights;
 #[cfg(feature = "prometheus")]
 use super::negotiation::Wanted;
 use super::offload::Offload;
-use super::{Limits, Origin, Surface, api, control, page};
-use crate::actor::Actor;
+use super::{Limits, Origin, Surface, api, control, control::By, page};
 
 /// All routes over what they show.
 pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router {
@@ -118,7 +117,7 @@ async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
     }
 }
 
-async fn reload(State(shown): State<Shown>, actor: Actor, headers: HeaderMap) -> Response {
+async fn reload(State(shown): State<Shown>, By(actor): By, headers: HeaderMap) -> Response {
     api::control_in(&shown, &shown.reloads, &headers, move |control| {
         control::reloaded(control.reload(&actor))
     })

@@ -20,7 +20,7 @@ use super::flights::Flights;
 use super::negotiation::Wanted;
 use super::offload::Offload;
 use super::{Limits, Surface};
-use crate::metrics::{Metrics, prometheus};
+use conductor_engine::metrics::{Metrics, prometheus};
 
 /// Renders `/metrics`, one rendering at a time, for all clients that wait for it in the same form.
 #[derive(Clone)]

@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use crate::{
+use crate::caller::Connection;
+use conductor_engine::{
     actor::Actor,
-    caller::Connection,
     metrics::Metrics,
     state::{CheckNow, OrderError},
 };

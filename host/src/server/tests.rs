@@ -8,7 +8,7 @@ use std::thread::JoinHandle;
 use tokio::sync::oneshot;
 
 use super::*;
-use crate::{
+use conductor_engine::{
     actor::Actor,
     metrics::Metrics,
     state::{CheckNow, OrderError},

@@ -12,11 +12,9 @@ use self::{
     compare::{Change, Facts},
     step::Step,
 };
-use crate::{
-    cli::{CliError, Exit, Global, Output, json, print, table},
-    tail::Tail,
-};
+use crate::cli::{CliError, Exit, Global, Output, json, print, table};
 use conductor_config::InlineConfig;
+use conductor_engine::tail::Tail;
 use conductor_library::printable;
 
 mod compare;

@@ -12,11 +12,13 @@ use super::desk::{Desk, End};
 use crate::{
     cli::{CliError, Exit, Global, Output, print},
     host,
-    judge::{self, Candidate, Finding, Terms},
-    tail::Tail,
 };
 use conductor_config::InlineConfig;
 use conductor_core::clock::Clock;
+use conductor_engine::{
+    judge::{self, Candidate, Finding, Terms},
+    tail::Tail,
+};
 use conductor_library as library;
 use conductor_library::{Policy, Store, Vetted};
 use conductor_runtime::{

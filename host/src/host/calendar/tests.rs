@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use super::*;
-use crate::{
+use conductor_core::{breaker::Settings, clock::Clock};
+use conductor_engine::{
     guard::{PlatformGuard, PlatformSettings, PluginGuard},
     metrics::Metrics,
     tail::Tail,
 };
-use conductor_core::{breaker::Settings, clock::Clock};
 use conductor_library::{Catalog, Policy};
 use conductor_types::{Checks, Priority};
 

@@ -1,7 +1,7 @@
 //! What clients may ask the host to do: who may, and what they are told.
 
 use super::*;
-use crate::state::maintenance_length;
+use conductor_engine::state::maintenance_length;
 use conductor_types::SkipReason;
 
 #[test]

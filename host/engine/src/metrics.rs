@@ -136,7 +136,7 @@ impl Metrics {
 
     /// The starts so far, by how late they were: each bucket's bound in seconds with the count at or below it, then the
     /// count of all.
-    pub(crate) fn lateness_counts(&self) -> (Vec<(f64, u64)>, u64) {
+    pub fn lateness_counts(&self) -> (Vec<(f64, u64)>, u64) {
         let (buckets, _, all) = self.shared.lateness.read();
         (buckets, all)
     }
@@ -183,7 +183,7 @@ impl Metrics {
     }
 
     /// The same as if it were `now` by the host's clock, whose origin was so many seconds after 1970.
-    pub(crate) fn snapshot_at(&self, now: Duration, origin: f64) -> Snapshot {
+    pub fn snapshot_at(&self, now: Duration, origin: f64) -> Snapshot {
         let series = self.shared.read();
         Snapshot {
             now,

@@ -30,7 +30,7 @@ use tracing_subscriber::{
 use conductor_library::printable;
 
 /// Writes an event as a line.
-pub(crate) struct LogText;
+pub struct LogText;
 
 impl<S, N> FormatEvent<S, N> for LogText
 where
@@ -62,7 +62,7 @@ where
 }
 
 /// Writes an event as JSON in which every character that steers a terminal is escaped.
-pub(crate) struct LogJson<F>(pub(crate) F);
+pub struct LogJson<F>(pub F);
 
 impl<S, N, F> FormatEvent<S, N> for LogJson<F>
 where

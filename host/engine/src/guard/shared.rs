@@ -16,7 +16,7 @@ pub struct Shared {
     /// Where everything is counted.
     pub metrics: Metrics,
     /// Whether the host itself is too slow for failures to be blamed on plugins.
-    pub(crate) starvation: Starvation,
+    pub starvation: Starvation,
     /// Calls begun and not yet over or given up.
     in_flight: AtomicUsize,
     ended: AtomicU64,

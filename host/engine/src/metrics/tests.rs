@@ -533,7 +533,7 @@ fn a_platform_costs_at_most_400_bytes_beside_its_names() {
 
 #[test]
 fn the_reference_lists_every_metric() {
-    let page = include_str!("../../../docs/reference/metrics.md");
+    let page = include_str!("../../../../docs/reference/metrics.md");
     for family in &FAMILIES {
         let name = format!("`{}`", family.name);
         assert!(

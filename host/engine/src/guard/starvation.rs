@@ -9,7 +9,7 @@ use std::time::Duration;
 use conductor_core::locked::Locked;
 
 /// Watches for signs that the host is starved.
-pub(crate) struct Starvation(Locked<Signs>);
+pub struct Starvation(Locked<Signs>);
 
 struct Signs {
     starved_until: Duration,
@@ -38,12 +38,12 @@ impl Starvation {
     }
 
     /// The host now has so many platforms.
-    pub(crate) fn set_platforms(&self, platforms: usize) {
+    pub fn set_platforms(&self, platforms: usize) {
         self.0.lock().platforms = platforms;
     }
 
     /// Notes that the scheduler woke up at `now`, `late` after it wanted to; says whether that is news.
-    pub(crate) fn woke_up(&self, now: Duration, late: Duration) -> bool {
+    pub fn woke_up(&self, now: Duration, late: Duration) -> bool {
         if late < LATE {
             return false;
         }
@@ -55,7 +55,7 @@ impl Starvation {
     }
 
     /// Whether timeouts at `now` are the host's own: it woke up late, or most platforms time out at once.
-    pub(crate) fn is_starved(&self, now: Duration) -> bool {
+    pub fn is_starved(&self, now: Duration) -> bool {
         let signs = self.0.lock();
         let is_recent = |start: Duration| now.saturating_sub(start) < LONGEST_SPELL;
         now < signs.starved_until

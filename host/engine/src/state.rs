@@ -41,12 +41,7 @@ pub struct View {
 
 impl View {
     /// Takes a report in; answers how the platform was doing before, if that changed.
-    pub(crate) fn reported(
-        &mut self,
-        report: &Report,
-        now: Duration,
-        took: Duration,
-    ) -> Option<Health> {
+    pub fn reported(&mut self, report: &Report, now: Duration, took: Duration) -> Option<Health> {
         self.error_type = None;
         self.last_report = Some(now);
         self.measurements.clear();
@@ -59,18 +54,13 @@ impl View {
     }
 
     /// Takes a failure in; answers how the platform was doing before, if that changed.
-    pub(crate) fn failed(
-        &mut self,
-        failure: &Failure,
-        now: Duration,
-        took: Duration,
-    ) -> Option<Health> {
+    pub fn failed(&mut self, failure: &Failure, now: Duration, took: Duration) -> Option<Health> {
         self.error_type = Some(failure.kind);
         self.ended(Health::Failing, &failure.message, now, took)
     }
 
     /// The same for a platform whose last check is out of date because of a pause: its state is unknown.
-    pub(crate) fn outdated(self) -> Self {
+    pub fn outdated(self) -> Self {
         Self {
             health: Health::Waiting,
             message: format!("{} before the pause: {}", self.health, self.message),
