@@ -1,4 +1,4 @@
-//! One look at the file system of a path. Each step asks the file system, and takes forever where that does not answer.
+//! The examination of one path: its mount and the fill of its file system. Each call blocks while the file system does not answer.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use crate::{
 pub(crate) struct Examination {
     /// The mount that the path is on; `None` where the path does not exist or the system has no table of mounts.
     pub(crate) mount: Option<Mount>,
-    /// Whether the path itself is a mount point.
+    /// True if the path itself is a mount point.
     pub(crate) is_mount_point: bool,
     pub(crate) file_system: Result<FileSystem, ExamineError>,
 }
@@ -59,7 +59,7 @@ fn file_system(path: &Path, mount: Option<&Mount>) -> Result<FileSystem, Examine
     })
 }
 
-/// Also where the table of mounts is not to be had: a mount point is on another device than its parent.
+/// Without a table of mounts: a mount point is on another device than its parent.
 fn is_mount_point(path: &Path, table: &MountTable) -> bool {
     let Ok(path) = std::fs::canonicalize(path) else {
         return false;

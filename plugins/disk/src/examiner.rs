@@ -1,4 +1,4 @@
-//! Examines file systems within the time of a check, also where one of them never answers.
+//! Examines file systems within the time of a check, even if one of them never answers.
 //!
 //! A call about a dead mount, such as an NFS mount whose server is gone, cannot be given up. The examiner makes all calls on a
 //! helper thread, abandons that thread when a mount does not answer, and continues with another. An abandoned thread ends

@@ -85,7 +85,7 @@ use crate::{
     examination::{Examination, ExamineError},
     examiner::Examiner,
     mounts::{Device, Mount, MountTable},
-    report::Trouble,
+    report::MountProblem,
 };
 
 export_plugin! { id: "disk", probe: Disk, name: "Disk" }
@@ -152,11 +152,11 @@ impl Disk {
         let paths = [self.config.path.clone()];
         let mut examined = self.examiner.examine(&paths, table, remaining);
         let Some(examination) = examined.pop().flatten() else {
-            return Ok(report::unmeasured(&Trouble::Silent(paths.into())));
+            return Ok(report::unmeasured(&MountProblem::Silent(paths.into())));
         };
         let mount = examination.mount.as_ref();
-        if let Some(trouble) = self.trouble(&examination, table) {
-            return Ok(report::unmeasured(&trouble));
+        if let Some(problem) = self.problem(&examination, table) {
+            return Ok(report::unmeasured(&problem));
         }
         let file_system = examination
             .file_system
@@ -167,11 +167,11 @@ impl Disk {
     }
 
     /// The reason why the figures of `path` are not those of the file system that is expected there.
-    fn trouble(&self, examination: &Examination, table: &MountTable) -> Option<Trouble> {
+    fn problem(&self, examination: &Examination, table: &MountTable) -> Option<MountProblem> {
         let path = &self.config.path;
         let mount = examination.mount.as_ref();
         if self.config.mounted && !examination.is_mount_point {
-            return Some(Trouble::NoMountPoint(path.clone()));
+            return Some(MountProblem::NoMountPoint(path.clone()));
         }
         let before = self.seen.first_key_value();
         let is_above = |mount: &Mount, before: &PathBuf| before.starts_with(&mount.point);
@@ -179,7 +179,7 @@ impl Disk {
             && !table.has(before)
             && mount.is_none_or(|mount| is_above(mount, before))
         {
-            return Some(Trouble::Gone {
+            return Some(MountProblem::Gone {
                 path: path.clone(),
                 before: before.clone(),
                 now: mount.map(|mount| mount.point.clone()),
@@ -188,14 +188,14 @@ impl Disk {
         let mount = mount?;
         if let Some(expected) = &self.config.device {
             let is_other = !mount.device.is_named(expected);
-            return is_other.then(|| Trouble::other_device(mount, expected));
+            return is_other.then(|| MountProblem::other_device(mount, expected));
         }
         let expected = self.seen.get(&mount.point)?;
         self.is_unexpected(mount, expected)
-            .then(|| Trouble::other_device(mount, expected))
+            .then(|| MountProblem::other_device(mount, expected))
     }
 
-    /// Whether another device than at an earlier check is a trouble; where it is none, the log has a warning.
+    /// Returns true if another device than at an earlier check is a problem; else logs a warning about it.
     fn is_unexpected(&self, mount: &Mount, expected: &Device) -> bool {
         let is_other = mount.device != *expected;
         if is_other && !self.config.mounted {
@@ -218,7 +218,7 @@ impl Disk {
         let points: Vec<_> = mounts.iter().map(|mount| mount.point.clone()).collect();
         let examined = self.examiner.examine(&points, table, remaining);
         let (mut found, mut unknown, mut silent) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut here, mut troubles) = (BTreeMap::new(), Vec::new());
+        let (mut here, mut problems) = (BTreeMap::new(), Vec::new());
         for (mount, examination) in mounts.into_iter().zip(examined) {
             let Some(examination) = examination else {
                 silent.push(mount.point.clone());
@@ -239,7 +239,7 @@ impl Disk {
             }
             match self.seen.get(&mount.point) {
                 Some(expected) if self.is_unexpected(mount, expected) => {
-                    troubles.push(Trouble::other_device(mount, expected));
+                    problems.push(MountProblem::other_device(mount, expected));
                 }
                 _ => drop(here.insert(mount.point.clone(), mount.device.clone())),
             }
@@ -247,7 +247,7 @@ impl Disk {
         let missing: Vec<_> = self.seen.keys().filter(|at| !table.has(at)).collect();
         let missing: Vec<_> = missing.into_iter().cloned().collect();
         if self.config.mounted && !missing.is_empty() {
-            troubles.insert(0, Trouble::Missing(missing));
+            problems.insert(0, MountProblem::Missing(missing));
         } else {
             for point in &missing {
                 tracing::warn!("{} is not mounted any more", point.display());
@@ -255,11 +255,11 @@ impl Disk {
             }
         }
         self.seen.extend(here);
-        if !troubles.is_empty() {
-            return Ok(report::unmeasured(&Trouble::Several(troubles)));
+        if !problems.is_empty() {
+            return Ok(report::unmeasured(&MountProblem::Several(problems)));
         }
         if found.is_empty() && unknown.is_empty() && silent.is_empty() {
-            let nothing = Trouble::NoMatch(self.config.path.clone());
+            let nothing = MountProblem::NoMatch(self.config.path.clone());
             return match self.config.mounted {
                 true => Ok(report::unmeasured(&nothing)),
                 false => Err(Failure::new(nothing.to_string())),

@@ -30,7 +30,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    /// Whether `name` is this device, also through links such as those in `/dev/disk`.
+    /// Returns true if `name` is this device or a link to it, such as those in `/dev/disk`.
     pub(crate) fn is_named(&self, name: &str) -> bool {
         let resolved = |path: &str| {
             let is_path = path.starts_with('/');

@@ -31,13 +31,13 @@ impl FileSystem {
 }
 
 /// The report while a file system is not the expected one. It has no figures: they would be those of another one.
-pub(crate) fn unmeasured(trouble: &Trouble) -> Report {
-    Report::unhealthy(trouble.to_string())
+pub(crate) fn unmeasured(problem: &MountProblem) -> Report {
+    Report::unhealthy(problem.to_string())
 }
 
 /// A state of the mounts in which the platform is unhealthy whatever its fill.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Trouble {
+pub(crate) enum MountProblem {
     #[error("{} is not a mount point: its file system is not mounted", .0.display())]
     NoMountPoint(PathBuf),
     #[error("the file system mounted at {} is gone{}", .before.display(), moved(.path, .now.as_deref()))]
@@ -66,7 +66,7 @@ pub(crate) enum Trouble {
     Several(Vec<Self>),
 }
 
-impl Trouble {
+impl MountProblem {
     pub(crate) fn other_device(mount: &Mount, expected: &impl ToString) -> Self {
         Self::OtherDevice {
             point: mount.point.clone(),
@@ -124,7 +124,7 @@ pub(crate) fn of_all(
     let mut texts = Vec::new();
     if !silent.is_empty() {
         status = Status::Unhealthy;
-        texts.push(Trouble::Silent(silent).to_string());
+        texts.push(MountProblem::Silent(silent).to_string());
     }
     let mut judged = judged.into_iter();
     let worst = judged.next().map(|(worst, _, text)| {

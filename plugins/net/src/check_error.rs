@@ -26,7 +26,7 @@ impl CheckError {
     }
 }
 
-/// Whether the other side caused this error. What is not listed here is trouble of this machine: no route, no network,
+/// Returns true if the other side caused this error. All others are this machine's: no route, no network,
 /// no descriptors, no ports, no permission.
 fn is_platforms(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;

@@ -37,7 +37,7 @@ pub fn lend(is_wanted: bool) {
     WANTED.store(is_wanted, Ordering::SeqCst);
 }
 
-/// Whether the functions of a newer host are to be lent.
+/// Returns true while the functions of a newer host are lent.
 pub(crate) fn is_wanted() -> bool {
     WANTED.load(Ordering::SeqCst)
 }

@@ -15,7 +15,7 @@ use crate::{
     mounts::MountTable,
 };
 
-/// Whether the file systems below `/dead` answer.
+/// True while the file systems below `/dead` answer.
 static ANSWERING: Mutex<bool> = Mutex::new(false);
 static CHANGED: Condvar = Condvar::new();
 /// Calls to those that were made, and that are over.

@@ -353,7 +353,7 @@ struct Ended {
 }
 
 impl Ended {
-    /// How far the plugin came, and what it said of that.
+    /// The plugin's progress and its last message.
     fn said(&self) -> (Stage, &str) {
         (self.stage, &self.verdict.found)
     }
