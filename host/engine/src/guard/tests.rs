@@ -3,6 +3,7 @@
 use super::*;
 use crate::{actor::Actor, metrics::Metrics};
 use conductor_core::clock::Clock;
+use conductor_types::{Checks, requests::BreakerOrder};
 
 const S: Duration = Duration::from_secs(1);
 

@@ -1,0 +1,122 @@
+//! The lines of the log about a platform.
+
+use std::time::Duration;
+
+use conductor_core::breaker::{State, Transition};
+use conductor_plugin_api::Status;
+use conductor_runtime::{Failure, Report};
+use conductor_types::{BreakerState, ErrorType, Health};
+
+use super::PlatformGuard;
+
+impl PlatformGuard {
+    /// Logs what the end of a check has changed: one line, also where it has moved the breaker.
+    pub(super) fn log_end(
+        &self,
+        change: Option<Health>,
+        result: Result<&Report, &Failure>,
+        transition: Option<Transition>,
+        now: Duration,
+    ) {
+        let Some(before) = change else {
+            return self.log_transition(transition, now);
+        };
+        let breaker = match transition.map(|transition| transition.to) {
+            Some(State::Closed) => "; breaker closed".to_owned(),
+            Some(State::Open { until: Some(until) }) => {
+                format!("; breaker open for {}", whole_seconds(now, until))
+            }
+            _ => String::new(),
+        };
+        let (platform, plugin) = (&*self.settings.name, self.plugin.id());
+        let was = match before {
+            Health::Waiting => String::new(),
+            before => format!(" (was {before})"),
+        };
+        match result {
+            Ok(Report {
+                status: Status::Healthy,
+                message,
+                ..
+            }) => {
+                if before == Health::Waiting && !self.shared.logs_first_report() {
+                    tracing::debug!(platform, plugin, "healthy: {message}");
+                } else {
+                    tracing::info!(platform, plugin, "healthy{was}: {message}{breaker}");
+                }
+            }
+            Ok(Report {
+                status: Status::Degraded,
+                message,
+                ..
+            }) => {
+                tracing::warn!(platform, plugin, "degraded{was}: {message}{breaker}");
+            }
+            Ok(Report {
+                status: Status::Unhealthy,
+                message,
+                ..
+            }) => {
+                tracing::warn!(platform, plugin, "unhealthy{was}: {message}{breaker}");
+            }
+            // Why it crashed is in the plugin's own line, and may concern many platforms.
+            Err(failure) if failure.kind == ErrorType::Crash => {
+                tracing::error!(platform, plugin, "failing: crash of its worker{breaker}");
+            }
+            Err(failure) if failure.message == no_answer_within(self.settings.timeout) => {
+                tracing::error!(platform, plugin, "failing: {failure}{breaker}");
+            }
+            Err(failure) => {
+                let kind = failure.kind.label();
+                tracing::error!(platform, plugin, "failing: {kind}: {failure}{breaker}");
+            }
+        }
+    }
+
+    /// Logs and counts a change of the breaker's state.
+    pub(super) fn announce(&self, transition: Option<Transition>, now: Duration) {
+        self.count_transition(transition);
+        self.log_transition(transition, now);
+    }
+
+    pub(super) fn count_transition(&self, transition: Option<Transition>) {
+        if let Some(transition) = transition {
+            self.metrics.transition(breaker_label(transition.to));
+        }
+    }
+
+    pub(super) fn log_transition(&self, transition: Option<Transition>, now: Duration) {
+        let Some(transition) = transition else { return };
+        let (platform, plugin) = (&*self.settings.name, self.plugin.id());
+        match transition.to {
+            State::Closed => tracing::info!(platform, plugin, "breaker closed: checks go on"),
+            State::HalfOpen => tracing::debug!(platform, plugin, "breaker half-open: one trial"),
+            State::Open { until: Some(until) } => {
+                let wait = whole_seconds(now, until);
+                tracing::warn!(platform, plugin, "breaker open for {wait}");
+            }
+            State::Open { until: None } => {
+                tracing::warn!(platform, plugin, "breaker held open by an operator")
+            }
+        }
+    }
+}
+
+/// The message of a check that ran into its deadline.
+pub(super) fn no_answer_within(timeout: Duration) -> String {
+    format!("no answer within {}", humantime::format_duration(timeout))
+}
+
+/// The time from `now` until then, as people write it.
+pub(super) fn whole_seconds(now: Duration, until: Duration) -> humantime::FormattedDuration {
+    let wait = until.saturating_sub(now).as_secs().max(1);
+    humantime::format_duration(Duration::from_secs(wait))
+}
+
+pub(super) fn breaker_label(state: State) -> BreakerState {
+    match state {
+        State::Closed => BreakerState::Closed,
+        State::Open { .. } => BreakerState::Open,
+        State::HalfOpen => BreakerState::HalfOpen,
+    }
+}

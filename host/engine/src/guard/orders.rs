@@ -1,0 +1,64 @@
+//! Orders of operators, and what a reload takes over of them.
+
+use std::{sync::PoisonError, time::Duration};
+
+use conductor_core::breaker::{Breaker, State, Transition};
+use conductor_types::requests::BreakerOrder;
+
+use super::PlatformGuard;
+use crate::actor::Actor;
+
+impl PlatformGuard {
+    /// Applies an operator's order to the breaker.
+    pub fn order(&self, order: BreakerOrder, by: &Actor, now: Duration) {
+        let mut inner = self.inner.lock();
+        let was_open = matches!(inner.calls.breaker().state(), State::Open { .. });
+        let transition = obey(inner.calls.breaker_mut(), order, now);
+        drop(inner);
+        if was_open && order != BreakerOrder::Open {
+            self.resume(now);
+        }
+        self.follow_pauses(now);
+        let (platform, plugin) = (&*self.settings.name, self.plugin.id());
+        // One line: the order says what becomes of the breaker.
+        tracing::info!(platform, plugin, "{by} {}", order.told());
+        self.count_transition(transition);
+    }
+
+    /// Takes over maintenance, and what an operator wants of the breaker, of the guard in whose place a reload puts this one.
+    pub fn succeed(&self, before: &Self) {
+        let maintenance = before.maintenance.read();
+        let maintenance = maintenance.unwrap_or_else(PoisonError::into_inner).clone();
+        self.set_maintenance(maintenance, self.shared.clock.now());
+        let held = held(before.inner.lock().calls.breaker());
+        if let Some(order) = held {
+            let now = self.shared.clock.now();
+            // It is held on, which is nothing new to log.
+            let transition = obey(self.inner.lock().calls.breaker_mut(), order, now);
+            self.count_transition(transition);
+            self.follow_pauses(now);
+        }
+    }
+}
+
+/// The order of an operator that is in force for a breaker.
+pub(super) fn held(breaker: &Breaker) -> Option<BreakerOrder> {
+    breaker.is_forced().then(|| match breaker.state() {
+        State::Closed => BreakerOrder::Close,
+        State::Open { .. } | State::HalfOpen => BreakerOrder::Open,
+    })
+}
+
+/// Carries out an operator's order.
+pub(super) fn obey(
+    breaker: &mut Breaker,
+    order: BreakerOrder,
+    now: Duration,
+) -> Option<Transition> {
+    match order {
+        BreakerOrder::Open => breaker.force_open(),
+        BreakerOrder::Close => breaker.force_closed(),
+        BreakerOrder::Release => breaker.unforce(now),
+        BreakerOrder::Reset => breaker.reset(now),
+    }
+}

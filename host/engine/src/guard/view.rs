@@ -1,0 +1,174 @@
+//! What the status page and the API show of a platform.
+
+use std::{
+    sync::{PoisonError, atomic::Ordering},
+    time::Duration,
+};
+
+use conductor_core::breaker::State;
+use conductor_types::{
+    Checks, Health,
+    views::{BreakerView, MaintenanceView, PastView, PlatformView},
+};
+
+use super::PlatformGuard;
+
+impl PlatformGuard {
+    /// Returns the state that is shown.
+    pub fn health(&self) -> Health {
+        let health = self.inner.lock().view.health;
+        match self.is_outdated_by_pause(self.shared.clock.now()) {
+            true => Health::Waiting,
+            false => health,
+        }
+    }
+
+    fn maintenance_view(&self) -> Option<MaintenanceView> {
+        let shown = self.maintenance.read();
+        let window = shown.unwrap_or_else(PoisonError::into_inner).clone()?;
+        Some(MaintenanceView {
+            name: window.name.to_string(),
+            reason: window.reason.to_string(),
+            until: window.until,
+            checks: window.checks.label().to_owned(),
+        })
+    }
+
+    /// The last checks, the latest first.
+    pub fn history(&self) -> Vec<PastView> {
+        let past: Vec<_> = self.inner.lock().history.latest_first().collect();
+        past.into_iter()
+            .map(|past| PastView {
+                ended: self.shared.unix_seconds(past.ended),
+                duration: past.took.as_secs_f64(),
+                status: past.health,
+            })
+            .collect()
+    }
+
+    /// What the status page and the API show.
+    pub fn view(&self) -> PlatformView {
+        self.view_at(self.shared.clock.now())
+    }
+
+    pub(super) fn view_at(&self, now: Duration) -> PlatformView {
+        let inner = self.inner.lock();
+        let (view, breaker) = (inner.view.clone(), inner.calls.breaker().state());
+        let forced = inner.calls.breaker().is_forced();
+        drop(inner);
+        let settings = &self.settings;
+        let at = |time: Duration| self.shared.unix_seconds(time);
+        let age = view.last_check.map(|(ended, _)| now.saturating_sub(ended));
+        let maintenance = self.maintenance_view();
+        let pause = Pause::of(breaker, maintenance.as_ref(), now);
+        let next = self.next_check(pause);
+        let paused = match pause {
+            Some(pause) => Some(pause.why),
+            None => self.is_shed().then_some("critical mode"),
+        };
+        let view = match view.last_check.is_some() && self.is_outdated_by_pause(now) {
+            true => view.outdated(),
+            false => view,
+        };
+        PlatformView {
+            name: settings.name.to_string(),
+            plugin: self.plugin.id().to_owned(),
+            generation: self.plugin.generation(),
+            status: view.health,
+            message: view.message,
+            error_type: view.error_type.map(|kind| kind.label().to_owned()),
+            since: (view.health != Health::Waiting).then(|| at(view.since)),
+            last_check: view.last_check.map(|(ended, _)| at(ended)),
+            last_duration: view.last_check.map(|(_, took)| took.as_secs_f64()),
+            age: age.map(|age| age.as_secs_f64()),
+            stale: paused.is_none()
+                && view
+                    .last_check
+                    .is_some_and(|(ended, _)| self.is_overdue(ended, breaker, now)),
+            paused: paused.map(str::to_owned),
+            last_report: view.last_report.map(at),
+            next_check: next.map(at),
+            interval: settings.interval.as_secs_f64(),
+            effective_interval: self.effective_interval().as_secs_f64(),
+            timeout: settings.timeout.as_secs_f64(),
+            priority: settings.priority.label().to_owned(),
+            breaker: BreakerView {
+                state: breaker.name().to_owned(),
+                retry_at: match breaker {
+                    State::Open { until } => until.map(at),
+                    State::Closed | State::HalfOpen => None,
+                },
+                forced,
+            },
+            maintenance,
+            labels: settings.labels.clone(),
+            measurements: view.measurements.into_iter().collect(),
+        }
+    }
+
+    /// Whether a check should have ended since the last one did at `ended`; a pause puts it off until after its end.
+    fn is_overdue(&self, ended: Duration, breaker: State, now: Duration) -> bool {
+        let reopened = match breaker {
+            State::Open { until } => until.unwrap_or_default(),
+            State::Closed | State::HalfOpen => Duration::ZERO,
+        };
+        let resumed = Duration::from_nanos(self.resumed.load(Ordering::Relaxed));
+        let counted = ended.max(resumed).max(reopened);
+        now.saturating_sub(counted) > self.patience()
+    }
+
+    /// When the next check is made that is, by the schedule or as a trial.
+    fn next_check(&self, pause: Option<Pause>) -> Option<Duration> {
+        let next = Duration::from_nanos(self.next.load(Ordering::Relaxed));
+        if next.is_zero() {
+            return None;
+        }
+        let Some(pause) = pause else {
+            return Some(next);
+        };
+        let begins = match pause.until? {
+            Until::Host(at) => at,
+            Until::Wall(at) => self.shared.host_time(at),
+        };
+        Some(slot_from(next, self.effective_interval(), begins))
+    }
+}
+
+/// Why the schedule makes no check at present.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Pause {
+    /// As [`PlatformView::paused`] has it.
+    why: &'static str,
+    /// Its end; none while an operator has to end it.
+    until: Option<Until>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Until {
+    /// A time of the host's clock.
+    Host(Duration),
+    /// Seconds since 1970.
+    Wall(f64),
+}
+
+impl Pause {
+    fn of(breaker: State, maintenance: Option<&MaintenanceView>, now: Duration) -> Option<Self> {
+        let paused = maintenance.filter(|window| window.checks == Checks::Pause.label());
+        let (why, until) = match (breaker, paused) {
+            (State::Open { until: None }, _) => ("breaker held open", None),
+            (_, Some(window)) => ("maintenance", Some(Until::Wall(window.until))),
+            (State::Open { until: Some(until) }, None) if now < until => {
+                ("breaker open", Some(Until::Host(until)))
+            }
+            _ => return None,
+        };
+        Some(Self { why, until })
+    }
+}
+
+/// The first slot at or after `begins`, of those that lie `interval` apart and of which `next` is one.
+fn slot_from(next: Duration, interval: Duration, begins: Duration) -> Duration {
+    let wait = begins.saturating_sub(next).as_nanos();
+    let slots = wait.div_ceil(interval.as_nanos().max(1));
+    next.saturating_add(interval.saturating_mul(u32::try_from(slots).unwrap_or(u32::MAX)))
+}
