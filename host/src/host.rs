@@ -19,12 +19,14 @@ use self::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::server::{Control, ExternalUrl, Security, Server, Source, Surface};
+use crate::{
+    allocator,
+    server::{Control, ExternalUrl, Security, Server, Source, Surface},
+};
 use conductor_config::{Config, Reading};
 use conductor_core::clock::Clock;
 use conductor_engine::{
     actor::Actor,
-    allocator,
     board::Board,
     guard::Shared,
     metrics::Metrics,
