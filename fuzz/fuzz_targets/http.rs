@@ -8,12 +8,12 @@ use std::{
     time::Duration,
 };
 
-use conductor::server::{Control, Limits, Security, Source, Surface, serve_stream};
 use conductor_engine::{
     actor::Actor,
     metrics::Metrics,
     state::{CheckNow, OrderError},
 };
+use conductor_server::{Control, Limits, Security, Source, Surface, serve_stream};
 use conductor_types::{
     requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
     views::{PlatformDetail, StatusView, WindowView},

@@ -19,10 +19,7 @@ use self::{
 };
 use tokio::sync::{mpsc, watch};
 
-use crate::{
-    allocator,
-    server::{Control, ExternalUrl, Security, Server, Source, Surface},
-};
+use crate::allocator;
 use conductor_config::{Config, Reading};
 use conductor_core::clock::Clock;
 use conductor_engine::{
@@ -37,6 +34,7 @@ use conductor_library::{
     Catalog, Changes, Libraries, PluginChange, Refusal, StateFolder, StateLock, Store, Watch,
 };
 use conductor_runtime::{call_journal::Record, loader::Loader, quarantine::Quarantine, redaction};
+use conductor_server::{Control, ExternalUrl, Security, Server, Source, Surface};
 use conductor_types::views::StatusView;
 
 #[cfg(target_os = "linux")]

@@ -34,10 +34,8 @@
 //!   [`conductor_config`] → [`conductor_library`].
 
 mod allocator;
-pub mod caller;
 pub mod cli;
 pub mod host;
 mod inherited;
 #[cfg(target_os = "linux")]
 mod journal;
-pub mod server;

@@ -13,7 +13,7 @@
 
 use std::{env, fmt::Write as _, path::Path, process::Command, sync::Arc, thread, time::Duration};
 
-use conductor::{host::Host, server::Security};
+use conductor::host::Host;
 use conductor_config::Config;
 use conductor_core::clock::Clock;
 use conductor_engine::{
@@ -21,6 +21,7 @@ use conductor_engine::{
     tail::Tail,
 };
 use conductor_runtime::worker;
+use conductor_server::Security;
 
 use machine::{Used, children, memory};
 

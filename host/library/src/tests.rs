@@ -63,7 +63,7 @@ fn passed(inspection: &Inspection, rule: Rule) -> bool {
 
 #[test]
 fn whatever_fuzzing_came_upon_is_taken_or_refused_in_printable_words() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus");
     let files = |target| fs::read_dir(corpus.join(target)).unwrap();
     let mut seen = 0;
     for file in files("library").chain(files("manifest")) {

@@ -2,7 +2,7 @@
 
 use std::{thread, time::Duration};
 
-use axum::http::{Method, StatusCode};
+use hyper::{Method, StatusCode};
 
 use super::{
     CliError, Exit, Output,

@@ -4,12 +4,9 @@
 
 use std::{ffi::OsStr, path::PathBuf, sync::Arc, time::Duration};
 
-use axum::{
-    body::{Body, to_bytes},
-    http::{Method, StatusCode, header},
-};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use hyper::{Request, client::conn::http1};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use serde::de::DeserializeOwned;
 use tokio::{
@@ -223,7 +220,9 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        let request = request.body(Body::from(body)).map_err(|e| e.to_string())?;
+        let request = request
+            .body(Full::<Bytes>::from(body))
+            .map_err(|e| e.to_string())?;
         let response = sender.send_request(request).await.map_err(|e| {
             let hint = if self.address.https {
                 ""
@@ -233,12 +232,13 @@ impl Client {
             format!("{e}{hint}")
         })?;
         let status = response.status();
-        let bytes = to_bytes(Body::new(response.into_body()), BODY_LIMIT)
+        let body = Limited::new(response.into_body(), BODY_LIMIT)
+            .collect()
             .await
             .map_err(|e| e.to_string())?;
         Ok(Answer {
             status,
-            body: bytes.to_vec(),
+            body: body.to_bytes().to_vec(),
         })
     }
 }

@@ -6,10 +6,11 @@ use clap::Subcommand;
 use serde_json::{Value, json};
 
 use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print, warn};
-use crate::{host, server::ListenAddress};
+use crate::host;
 use conductor_config as config;
 use conductor_config::{OwnAddress, for_editors, web::WebConfig};
 use conductor_core::clock::Clock;
+use conductor_server::ListenAddress;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

@@ -5,13 +5,11 @@ use std::{net::SocketAddr, sync::Arc};
 use tokio::sync::mpsc;
 
 use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_styled, status};
-use crate::{
-    host::{self, Doors},
-    server::{ExternalUrl, ListenAddress, Security},
-};
+use crate::host::{self, Doors};
 use conductor_config::{Config, OwnAddress, PlatformConfig, Reading};
 use conductor_engine::tail::Tail;
 use conductor_sandbox as sandbox;
+use conductor_server::{ExternalUrl, ListenAddress, Security};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

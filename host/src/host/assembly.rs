@@ -14,7 +14,6 @@ use std::{
 };
 
 use super::judging::{Judge, log_failed_creates, reason};
-use crate::server::Security;
 use conductor_config::{
     BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading, ResourcesConfig,
 };
@@ -28,6 +27,7 @@ use conductor_engine::{
 };
 use conductor_library::{Catalog, Store, Vetted};
 use conductor_runtime::loader::{How, Loader};
+use conductor_server::Security;
 use conductor_types::Isolation;
 
 /// Makes plans for the scheduler.

@@ -7,20 +7,16 @@ use std::{
 };
 
 use super::{Host, ReadConfig};
-use crate::{
-    caller::{self, Caller, Connection},
-    server::{Control, Source},
-};
 use conductor_engine::{
     actor::Actor,
-    board::Board,
     guard::PluginGuard,
     state::{CheckNow, OrderError},
 };
-use conductor_types::{
-    requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
-    views::{PlatformDetail, PluginDetail, StatusView, WindowView},
+use conductor_server::{
+    Control,
+    caller::{self, Caller, Connection},
 };
+use conductor_types::requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder};
 
 /// A running host, as an operator deals with it.
 pub(super) struct Operator {
@@ -124,40 +120,14 @@ const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// So many callers are logged in that time.
 const MOST_CALLERS: usize = 20;
 
-impl Source for Board {
-    fn is_ready(&self) -> bool {
-        self.is_ready()
-    }
-
-    fn status(&self) -> StatusView {
-        self.status()
-    }
-
-    fn plugins(&self) -> Vec<PluginDetail> {
-        self.plugin_details()
-    }
-
-    fn overview(&self) -> StatusView {
-        self.overview()
-    }
-
-    fn platform(&self, name: &str) -> Option<PlatformDetail> {
-        self.platform(name)
-    }
-
-    fn maintenance(&self) -> Vec<WindowView> {
-        self.windows()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::{path::Path, sync::mpsc, thread};
 
     use super::*;
-    use crate::server::Security;
     use conductor_config::Config;
     use conductor_engine::tail::Tail;
+    use conductor_server::Security;
 
     #[test]
     fn an_order_to_a_breaker_waits_for_the_reload_that_is_under_way() {

@@ -8,12 +8,9 @@ use std::{
     time::Duration,
 };
 
-use crate::{
-    caller,
-    server::{Security, Server, Surface},
-};
 use conductor_core::clock::Clock;
 use conductor_engine::metrics::{Metrics, log::LogFallback};
+use conductor_server::{Security, Server, Surface, caller};
 
 /// Whether and when somebody scraped.
 pub(super) struct Served {

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use axum::http::Uri;
+use hyper::Uri;
 
 /// Where a host is.
 #[derive(Clone, Debug, Eq, PartialEq)]

@@ -8,7 +8,7 @@ use super::*;
 
 #[test]
 fn whatever_fuzzing_came_upon_is_answered_or_cut_off() {
-    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/corpus/http");
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../fuzz/corpus/http");
     let host = Host::default();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::caller::Connection;
 use conductor_engine::{
     actor::Actor,
+    board::Board,
     metrics::Metrics,
     state::{CheckNow, OrderError},
 };
@@ -80,4 +81,30 @@ pub trait Control: Send + Sync {
     /// # Errors
     /// Why not.
     fn end_maintenance(&self, end: &MaintenanceEnd, by: &Actor) -> Result<String, OrderError>;
+}
+
+impl Source for Board {
+    fn is_ready(&self) -> bool {
+        self.is_ready()
+    }
+
+    fn status(&self) -> StatusView {
+        self.status()
+    }
+
+    fn plugins(&self) -> Vec<PluginDetail> {
+        self.plugin_details()
+    }
+
+    fn overview(&self) -> StatusView {
+        self.overview()
+    }
+
+    fn platform(&self, name: &str) -> Option<PlatformDetail> {
+        self.platform(name)
+    }
+
+    fn maintenance(&self) -> Vec<WindowView> {
+        self.windows()
+    }
 }

@@ -87,12 +87,12 @@ impl Security {
     }
 
     /// What clients of the host itself depend on: its scheme, and whether it is open to all.
-    pub(crate) fn access(&self) -> (&'static str, bool) {
+    pub fn access(&self) -> (&'static str, bool) {
         (self.scheme(), self.lets_everybody_in())
     }
 
     /// Gets a message for each web config that takes effect after this call; none without a web config file.
-    pub(crate) fn changes(&self) -> Option<watch::Receiver<()>> {
+    pub fn changes(&self) -> Option<watch::Receiver<()>> {
         let shared = self.shared.as_ref()?;
         Some(shared.changes.subscribe())
     }

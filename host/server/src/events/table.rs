@@ -10,7 +10,7 @@ use std::{
 use axum::body::Bytes;
 use serde::Serialize;
 
-use crate::server::{
+use crate::{
     budget::Budget,
     page::{HostNews, key},
 };

@@ -27,6 +27,7 @@ use tower::ServiceExt as _;
 mod api;
 mod body;
 mod budget;
+pub mod caller;
 mod connections;
 mod control;
 mod events;

@@ -208,7 +208,7 @@ impl Counts {
 }
 
 /// What the page's script is told when the host's part of the page has changed.
-pub(in crate::server) struct HostNews {
+pub(crate) struct HostNews {
     /// The time by the host's clock: the page goes on from there.
     now: f64,
     html: String,
@@ -216,7 +216,7 @@ pub(in crate::server) struct HostNews {
 }
 
 impl HostNews {
-    pub(in crate::server) fn of(status: &StatusView) -> Self {
+    pub(crate) fn of(status: &StatusView) -> Self {
         Self {
             now: status.host.now,
             // A template of strings has nothing to fail at; without it the page keeps what it had.
@@ -226,7 +226,7 @@ impl HostNews {
     }
 
     /// All of it but the time, which changes with each look.
-    pub(in crate::server) fn undated(self) -> Self {
+    pub(crate) fn undated(self) -> Self {
         Self { now: 0.0, ..self }
     }
 }

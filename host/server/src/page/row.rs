@@ -142,7 +142,7 @@ pub(super) fn health_rank(health: Health) -> u8 {
 }
 
 /// What rows are sorted by, and known to the page's script by: the rank's digit and the name.
-pub(in crate::server) fn key(view: &PlatformView) -> String {
+pub(crate) fn key(view: &PlatformView) -> String {
     format!("{}{}", rank(view), view.name)
 }
 

@@ -253,9 +253,9 @@ async fn icon() -> Response {
 }
 
 const HTML: &str = "text/html; charset=utf-8";
-const CSS: &str = include_str!("../../page/page.css");
-const JS: &str = include_str!("../../page/page.js");
-const ICON: &str = include_str!("../../page/icon.svg");
+const CSS: &str = include_str!("../page/page.css");
+const JS: &str = include_str!("../page/page.js");
+const ICON: &str = include_str!("../page/icon.svg");
 /// Their address changes when they do.
 const KEPT: (header::HeaderName, &str) =
     (header::CACHE_CONTROL, "public, max-age=31536000, immutable");
