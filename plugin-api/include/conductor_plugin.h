@@ -100,10 +100,11 @@
  *
  * OTHER LANGUAGES
  *
- * C++: an example lies in examples/c beside this file's folder. The members of CONDUCTOR_PLUGIN are given in their order,
- * without names. Zig and Rust: write out what CONDUCTOR_PLUGIN writes; the functions of the host are those of
- * conductor_host_t. Go: put CONDUCTOR_PLUGIN into a C file of the package, with functions that are exported from Go, and
- * call the host through the functions below.
+ * C++: the members of CONDUCTOR_PLUGIN are given in their order, without names. Link with a version script that exports
+ * conductor_plugin alone: -fvisibility=hidden does not hide templates of the standard library. examples/c has one, and a plugin.
+ * Go: put CONDUCTOR_PLUGIN into a C file of the package, with functions that are exported from Go, and call the host through
+ * the functions below; see examples/go. Zig and Rust: write out what CONDUCTOR_PLUGIN writes; the functions of the host are
+ * those of conductor_host_t.
  */
 #ifndef CONDUCTOR_PLUGIN_H
 #define CONDUCTOR_PLUGIN_H
