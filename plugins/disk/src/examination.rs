@@ -34,11 +34,14 @@ pub(crate) enum ExamineError {
 
 /// Asks the file system that `path` is on.
 pub(crate) fn examine(path: &Path, table: &MountTable) -> Examination {
-    let mount = table.of(path);
+    let mut mount = table.of(path).cloned();
+    if let Some(mount) = &mut mount {
+        mount.device.identify(path);
+    }
     Examination {
         is_mount_point: is_mount_point(path, table),
-        file_system: file_system(path, mount),
-        mount: mount.cloned(),
+        file_system: file_system(path, mount.as_ref()),
+        mount,
     }
 }
 

@@ -43,8 +43,8 @@
 //! makes for a service, does not count.
 //!
 //! # Another device
-//! With `mounted = true`, the probe is unhealthy while another device than at its first check is mounted in the same place:
-//! its figures are those of another disk. It keeps no memory beyond the host's life; `device` names the expected device in
+//! With `mounted = true`, the probe is unhealthy while another device than at its first check is mounted in the same place, or
+//! a block device has another file system: the figures would be those of another disk. It keeps no memory beyond the host's life; `device` names the expected device in
 //! the config, so that a wrong disk is also found after a restart. After a deliberate replacement, set or change `device`
 //! and reload: a changed config makes the probe start from the beginning. Without either key, the log has a warning.
 //!
@@ -197,7 +197,7 @@ impl Disk {
 
     /// Returns true if another device than at an earlier check is a problem; else logs a warning about it.
     fn is_unexpected(&self, mount: &Mount, expected: &Device) -> bool {
-        let is_other = mount.device != *expected;
+        let is_other = !mount.device.is_same(expected);
         if is_other && !self.config.mounted {
             tracing::warn!(
                 "another device is mounted at {}: {}, before: {expected}",
@@ -224,10 +224,11 @@ impl Disk {
                 silent.push(mount.point.clone());
                 continue;
             };
-            let is_hidden = |visible: &Mount| visible.id != mount.id;
-            if examination.mount.as_ref().is_some_and(is_hidden) {
+            let visible = examination.mount.unwrap_or_else(|| mount.clone());
+            if visible.id != mount.id {
                 continue;
             }
+            let mount = visible;
             match examination.file_system {
                 Ok(file_system) => found.push(file_system),
                 // Not one that can be filled.
@@ -238,10 +239,10 @@ impl Disk {
                 }
             }
             match self.seen.get(&mount.point) {
-                Some(expected) if self.is_unexpected(mount, expected) => {
-                    problems.push(MountProblem::other_device(mount, expected));
+                Some(expected) if self.is_unexpected(&mount, expected) => {
+                    problems.push(MountProblem::other_device(&mount, expected));
                 }
-                _ => drop(here.insert(mount.point.clone(), mount.device.clone())),
+                _ => drop(here.insert(mount.point, mount.device)),
             }
         }
         let missing: Vec<_> = self.seen.keys().filter(|at| !table.has(at)).collect();

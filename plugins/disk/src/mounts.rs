@@ -27,9 +27,28 @@ pub(crate) struct Device {
     pub(crate) source: String,
     /// Major and minor number; `None` without a block device, because such a number changes with each mount.
     number: Option<String>,
+    /// The file system's own id, which another disk in the same slot does not have; only together with a number.
+    id: Option<u64>,
 }
 
 impl Device {
+    /// Adds the id of the file system, asked for by a path on it.
+    #[cfg(unix)]
+    pub(crate) fn identify(&mut self, path: &Path) {
+        let id = rustix::fs::statvfs(path).map(|found| found.f_fsid);
+        let is_known = |id: &u64| *id != 0 && self.number.is_some();
+        self.id = id.ok().filter(is_known);
+    }
+
+    #[cfg(not(unix))]
+    pub(crate) fn identify(&mut self, _: &Path) {}
+
+    /// Returns true unless something that is known of both differs.
+    pub(crate) fn is_same(&self, other: &Self) -> bool {
+        let is_other_id = self.id.is_some() && other.id.is_some() && self.id != other.id;
+        self.source == other.source && self.number == other.number && !is_other_id
+    }
+
     /// Returns true if `name` is this device or a link to it, such as those in `/dev/disk`.
     pub(crate) fn is_named(&self, name: &str) -> bool {
         let resolved = |path: &str| {
@@ -43,9 +62,11 @@ impl Device {
 
 impl fmt::Display for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.number {
-            Some(number) => write!(f, "{} ({number})", self.source),
-            None => f.write_str(&self.source),
+        let source = &self.source;
+        match (&self.number, self.id) {
+            (Some(number), Some(id)) => write!(f, "{source} ({number}, file system {id:x})"),
+            (Some(number), None) => write!(f, "{source} ({number})"),
+            (None, _) => f.write_str(source),
         }
     }
 }
@@ -130,6 +151,7 @@ fn mount(line: &[u8]) -> Option<Mount> {
         device: Device {
             source: String::from_utf8_lossy(&source).into_owned(),
             number: (!number.starts_with("0:")).then(|| number.to_owned()),
+            id: None,
         },
         point: path(unescape(point))?,
         kind,
@@ -250,6 +272,14 @@ not a line
         let device = |point: &str| &table.covering(Path::new(point)).unwrap().device;
         assert_eq!(device("/mnt/a").to_string(), "/dev/sda1 (8:1)");
         assert_eq!(device("/proc").to_string(), "proc");
+        let with = |id| Device {
+            id: Some(id),
+            ..device("/mnt/a").clone()
+        };
+        assert_eq!(with(0xab).to_string(), "/dev/sda1 (8:1, file system ab)");
+        assert!(!with(1).is_same(&with(2)), "another disk in the same slot");
+        assert!(with(1).is_same(device("/mnt/a")), "its id is not known");
+        assert!(!device("/mnt/a").is_same(device("/mnt/b")));
     }
 
     #[test]
@@ -262,9 +292,23 @@ not a line
         let device = Device {
             source: file.to_str().unwrap().to_owned(),
             number: None,
+            id: None,
         };
         assert!(device.is_named(link.to_str().unwrap()));
         assert!(!device.is_named("/dev/null") && !device.is_named("sda1"));
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn only_a_block_devices_file_system_has_an_id() {
+        let table = MountTable::read().unwrap();
+        let mut device = table.of(Path::new("/proc")).unwrap().device.clone();
+        device.identify(Path::new("/proc"));
+        assert_eq!(device.id, None);
+        device.number = Some("8:1".to_owned());
+        let id = rustix::fs::statvfs("/").unwrap().f_fsid;
+        device.identify(Path::new("/"));
+        assert_eq!(device.id, (id != 0).then_some(id));
     }
 
     #[test]
