@@ -164,7 +164,9 @@ fn a_reload_with_a_mistake_changes_nothing() {
     let before = fs::read_to_string(setup.write()).unwrap();
     let host = setup.start_with(&["--web.enable-lifecycle"]);
     host.wait("checks", |m| {
-        m.checks("stays", "healthy") >= 3.0 && m.checks("root", "healthy") >= 1.0
+        // However full the disk of this machine is.
+        let root = m.sum("health_check_total", &[("platform", "root")]);
+        m.checks("stays", "healthy") >= 3.0 && root >= 1.0
     });
     let running = |host: &Host| {
         let plugins = host.status()["plugins"].clone();

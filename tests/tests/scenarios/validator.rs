@@ -155,6 +155,11 @@ fn a_probe_is_run_as_a_host_would_and_told_of() {
         code == 3 && said.contains("did you mean `check`?"),
         "{said}"
     );
+    let (code, _, said) = run(r#"{ chekc = {}, create = { fault = "error" } }"#, &[]);
+    assert!(
+        code == 3 && said.contains("no key `chekc`") && said.contains("as it was told"),
+        "{said}"
+    );
     let refused = conductor(&["plugin", "run", "Cargo.toml"])
         .output()
         .unwrap();

@@ -29,6 +29,9 @@ pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[Misshapen]) -> boo
                 remove(values, &path);
                 // The key that is meant may be written in another way.
                 are_libraries_known &= nearest(key, ["plugin_dirs"]).is_none();
+                if is_meant(key, &["interval"], &OF_HOST) {
+                    drop_bound_by_interval(values);
+                }
             }
             ["host" | "platform"] | ["trust", ..] => {
                 remove(values, &path);
@@ -59,12 +62,29 @@ pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[Misshapen]) -> boo
     are_libraries_known
 }
 
+/// Takes the keys out that must not be above the host's interval, which is not known.
+fn drop_bound_by_interval(values: &mut Value) {
+    remove(values, &["host", "timeout"]);
+    remove(values, &["host", "stagger"]);
+    let platforms = values.get_mut("platform").and_then(Value::as_object_mut);
+    for platform in platforms
+        .into_iter()
+        .flat_map(|platforms| platforms.values_mut())
+    {
+        if platform.get("interval").is_none() {
+            remove(platform, &["timeout"]);
+        }
+    }
+}
+
 /// Returns whether a key, which may be misspelt, is one of `these` rather than of the `others`.
 fn is_meant(key: &str, these: &[&str], others: &[&str]) -> bool {
     let known = these.iter().chain(others).copied();
     nearest(key, known).is_some_and(|near| these.contains(&near))
 }
 
+/// Keys of `[host]` that could be taken for its interval.
+const OF_HOST: [&str; 2] = ["timeout", "isolation"];
 /// Keys of a platform that its plugin does not see.
 const OF_SCHEDULE: [&str; 5] = ["interval", "timeout", "priority", "breaker", "labels"];
 /// Keys of a platform that its plugin is asked about.

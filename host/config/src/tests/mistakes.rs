@@ -441,6 +441,20 @@ fn one_bad_key_is_not_blamed_on_others() {
 }
 
 #[test]
+fn an_interval_that_is_not_known_is_not_blamed_on_what_it_bounds() {
+    for interval in ["interval = 10", "intervall = \"10s\""] {
+        let said = mistakes(&format!(
+            "[host]\n{interval}\ntimeout = \"8s\"\nstagger = \"6s\"\n[platform.a]\nplugin = \"http\"\ntimeout = \"9s\"\n[platform.b]\nplugin = \"http\"\ninterval = \"2s\"\ntimeout = \"3s\"\n"
+        ));
+        let places = said
+            .lines()
+            .filter_map(|line| line.strip_prefix("conductor.toml:"));
+        let lines: Vec<_> = places.filter_map(|place| place.split(':').next()).collect();
+        assert_eq!(lines, ["2", "11"], "{said}");
+    }
+}
+
+#[test]
 fn hundreds_of_mistakes_are_cut_short() {
     let platforms: String = (0..200)
         .map(|i| format!("[platform.p{i}]\nplugn = \"http\"\n"))

@@ -302,7 +302,7 @@ impl Run<'_> {
     }
 }
 
-/// Holds the config against the plugin's schema, in a worker of its own.
+/// Holds the config against the plugin's schema, in a worker of its own; the mistakes include what `create` refuses.
 fn violations(
     vetted: &Vetted,
     how: &How,
@@ -315,7 +315,9 @@ fn violations(
         subject: config.subject(),
     };
     let start = |ended| loader::for_trials(vetted, how, clock, ended);
-    let mut verdict = judge::judge(start, &[candidate], Terms::new(false), clock)?;
+    let candidates = [candidate];
+    let judge = |creates| judge::judge(start, &candidates, Terms::new(creates), clock);
+    let mut verdict = judge(false)?;
     let error = |what: &str| {
         Err(LoadError {
             kind: ErrorType::Load,
@@ -329,7 +331,21 @@ fn violations(
         .and_then(|found| found.into_iter().next())
     {
         None => Ok(Vec::new()),
-        Some(Finding::Violations(violations)) => Ok(violations),
+        Some(Finding::Violations(mut violations)) => {
+            // Where nothing but keys is wrong, the rules of `create` are reported in the same round.
+            let again = judge(true).map_or_else(|_| Vec::new(), |verdict| verdict.findings);
+            for finding in again.into_iter().flatten() {
+                if let Finding::Create(failure) = finding {
+                    violations.push(Violation {
+                        path: config.subject().base,
+                        at_key: false,
+                        message: format!("config: the probe cannot be created: {failure}"),
+                        help: None,
+                    });
+                }
+            }
+            Ok(violations)
+        }
         Some(Finding::Create(failure)) => error(&format!("cannot be applied: {failure}")),
         Some(Finding::Killed(end)) => error(&format!("cannot be applied: its worker {end}")),
         Some(Finding::Stuck(_) | Finding::NotTried | Finding::NoTime(_)) => {
