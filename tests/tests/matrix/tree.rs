@@ -227,7 +227,10 @@ fn copy(from: &Path, root: &Path, name: &str, change: Change<'_>) {
         let entry = entry.unwrap();
         let name = format!("{name}/{}", entry.file_name().into_string().unwrap());
         if entry.file_type().unwrap().is_dir() {
-            if !(name.ends_with("/target") || name == "plugin-api/tests" || name == "host/tests") {
+            if !(name.ends_with("/target")
+                || name == "plugin-api/tests"
+                || name == "host/conductor/tests")
+            {
                 copy(&entry.path(), root, &name, change);
             }
             continue;

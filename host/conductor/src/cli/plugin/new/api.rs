@@ -52,7 +52,7 @@ fn crate_at(folder: &Path) -> Result<PathBuf, String> {
 }
 
 const NAME: &str = "conductor-plugin-api";
-const BESIDE_THE_SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../plugin-api");
+const BESIDE_THE_SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../plugin-api");
 const CURE: &str = "name the folder plugin-api of a checkout of conductor";
 
 #[cfg(test)]

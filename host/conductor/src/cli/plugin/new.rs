@@ -212,7 +212,7 @@ const C: &[(&str, &str)] = &[
     ("plugin.c", include_str!("new/c/plugin.c.template")),
     (
         "conductor_plugin.h",
-        include_str!("../../../../plugin-api/include/conductor_plugin.h"),
+        include_str!("../../../../../plugin-api/include/conductor_plugin.h"),
     ),
     ("README.md", include_str!("new/c/README.md.template")),
     (".gitignore", include_str!("new/c/gitignore.template")),

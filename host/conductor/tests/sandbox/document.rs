@@ -6,7 +6,7 @@ use conductor_sandbox as sandbox;
 
 #[test]
 fn security_md_lists_what_the_sandbox_lets_through() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../SECURITY.md");
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../SECURITY.md");
     let text = fs::read_to_string(&path).unwrap();
     let with_files = fill(&text, "files", &sandbox::readable_files());
     let expected = fill(&with_files, "calls", &sandbox::system_calls());
