@@ -28,7 +28,7 @@ use crate::file_reader::{self, ReadError};
 pub struct Catalog {
     store: Store,
     clock: Clock,
-    /// What the next look goes by, where that was changed since the last one.
+    /// Settings of the next look, where they changed since the last one.
     wanted: Mutex<Option<Settings>>,
     /// Locked for as long as a look lasts.
     looks: Mutex<Looks>,
@@ -164,7 +164,7 @@ impl Catalog {
         Ok(catalog)
     }
 
-    /// Warns of refused files that may still be being written, which a later look would settle: there is none.
+    /// Warns of refused files that may still be being written; for a catalog that no later look settles.
     pub fn settle_now(&self) {
         let mut looks = lock(&self.looks);
         looks.is_last = true;

@@ -110,7 +110,7 @@ mod tests {
 
     use super::*;
 
-    /// What is left, and whether the libraries are known; keys with a `!` are wrong themselves.
+    /// Returns whether the libraries are known, and the values that are left; keys with a `!` are wrong themselves.
     fn left(mut values: Value, misshapen: &[&[&str]]) -> (bool, Value) {
         let misshapen: Vec<_> = misshapen
             .iter()

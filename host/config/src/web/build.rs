@@ -139,7 +139,7 @@ impl Check<'_> {
         self.faults.len()
     }
 
-    /// Whether something at `path` or in it was left out.
+    /// Returns whether a value at `path` or inside it was left out.
     pub(super) fn is_misshapen(&self, path: &[&str]) -> bool {
         let is_in = |inner: &Vec<String>| {
             inner.iter().zip(path).all(|(a, b)| a == b) && inner.len() >= path.len()
