@@ -6,13 +6,14 @@
 
 use std::{
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
     time::Duration,
 };
 
+pub use self::handle::Handle;
 pub use self::setup::{
     LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Refused, Renewal,
     Setup, Timing,
@@ -27,18 +28,16 @@ use self::{
 use crate::{
     board::Board,
     guard::{Shared, Skip},
-    resources::{
-        Judge, Limits, Sample,
-        culprits::{Culprits, Machine},
-        sample::Sampler,
-    },
+    resources::{Judge, Limits, Sample, culprits::Culprits, sample::Sampler},
     state::CheckNow,
 };
 use conductor_core::schedule::{Due, Key, Mode, Schedule, Start, next_run, stretch_factor};
-use conductor_runtime::{Ended, LoadError, redaction};
-use conductor_types::{DegradedMode, Resource, SkipReason, Tracked};
+use conductor_runtime::{Ended, LoadError};
+use conductor_types::SkipReason;
 
 mod generations;
+mod handle;
+mod machine;
 mod plan;
 mod platforms;
 mod plugin;
@@ -46,16 +45,11 @@ mod plugins;
 mod proof;
 mod reasons;
 mod setup;
+mod stopping;
 #[cfg(test)]
 mod tests;
 mod waiting;
 mod watch;
-
-/// How the rest of the host talks to the scheduler.
-pub struct Handle {
-    commands: Sender<Command>,
-    thread: Mutex<Option<thread::JoinHandle<()>>>,
-}
 
 /// What the scheduler is told.
 enum Command {
@@ -99,60 +93,6 @@ pub fn start(setup: Setup) -> std::io::Result<Handle> {
 pub fn check_once(setup: Setup) {
     let (commands, inbox) = channel();
     Driver::new(setup, commands, inbox).check_once();
-}
-
-impl Handle {
-    /// Goes by another config from now on: what did not change keeps slot, probe, breaker and counters.
-    pub fn follow(&self, plan: Plan) {
-        let _ = self.commands.send(Command::Follow(Box::new(plan)));
-    }
-
-    /// Something changed in the plugin folders about the plugin of this id.
-    pub fn library_changed(&self, id: String, change: LibraryChange) {
-        let _ = self.commands.send(Command::Library(id, change));
-    }
-
-    /// Replaces a generation.
-    pub fn renew(&self, order: Renewal) {
-        let _ = self.commands.send(Command::Renew(order));
-    }
-
-    /// Begins a check of this platform now, if its guard lets it.
-    pub fn check_now(&self, platform: &str) -> CheckNow {
-        let (tell, told) = channel();
-        let _ = self
-            .commands
-            .send(Command::CheckNow(platform.to_owned(), tell));
-        told.recv().unwrap_or(CheckNow::Leaving)
-    }
-
-    /// Whether its loop goes round once more within this time.
-    pub fn goes_round_within(&self, patience: Duration) -> bool {
-        let (tell, told) = channel();
-        let _ = self.commands.send(Command::Answer(tell));
-        told.recv_timeout(patience).is_ok()
-    }
-
-    /// Whether the scheduler has ended, which it never does by itself.
-    pub fn is_finished(&self) -> bool {
-        self.thread()
-            .as_ref()
-            .is_none_or(thread::JoinHandle::is_finished)
-    }
-
-    /// No new checks from now on; returns when those under way have ended, or their time of grace has.
-    pub fn stop(&self) {
-        // A scheduler that is gone has nothing to stop.
-        let _ = self.commands.send(Command::Stop);
-        let thread = self.thread().take();
-        if let Some(thread) = thread {
-            let _ = thread.join();
-        }
-    }
-
-    fn thread(&self) -> MutexGuard<'_, Option<thread::JoinHandle<()>>> {
-        self.thread.lock().unwrap_or_else(PoisonError::into_inner)
-    }
 }
 
 struct Driver {
@@ -258,19 +198,6 @@ impl Driver {
         self.leave_plugins();
     }
 
-    fn start_sampler(&mut self) {
-        let commands = self.commands.clone();
-        let sampler = Sampler::start(self.shared.clock, self.board.disk_paths(), move |sample| {
-            let _ = commands.send(Command::Sampled(sample));
-        });
-        match sampler {
-            Ok(sampler) => self.sampler = Some(sampler),
-            Err(error) => {
-                tracing::error!("resources are not watched: cannot start a thread: {error}")
-            }
-        }
-    }
-
     /// Gives everybody a slot; the lattice begins now.
     fn lay_out_schedule(&mut self) {
         self.origin = self.shared.clock.now();
@@ -288,29 +215,6 @@ impl Driver {
             }
         }
         self.due = due;
-    }
-
-    /// The resource monitor's turn.
-    fn sample(&self) {
-        self.shared.follow_wall_clock();
-        self.track();
-        self.shared.log_first_reports();
-        if let Some(sampler) = &self.sampler
-            && !sampler.request()
-        {
-            tracing::debug!("the resource monitor is still busy with its last sample");
-        }
-    }
-
-    /// Shows how much is kept for the platforms.
-    fn track(&self) {
-        let metrics = &self.shared.metrics;
-        let probes = self.plugins.iter().map(Plugin::open_probes);
-        metrics.track(Tracked::Platform, self.platforms.count());
-        metrics.track(Tracked::Probe, probes.sum());
-        metrics.track(Tracked::Plugin, self.plugins.count());
-        metrics.track(Tracked::LogTail, self.board.platforms_with_lines());
-        metrics.track(Tracked::Secret, redaction::known());
     }
 
     /// One platform's turn.
@@ -502,126 +406,6 @@ impl Driver {
             Command::CheckNow(name, tell) => {
                 let _ = tell.send(self.check_now(&name));
             }
-        }
-    }
-
-    fn judge(&mut self, sample: &Sample) {
-        let now = self.shared.clock.now();
-        let judgement = self.judge.observe(now, sample);
-        self.stretch = judgement.stretch;
-        self.find_culprits(sample);
-        let metrics = &self.shared.metrics;
-        metrics.degraded_mode(match judgement.shown {
-            Mode::Normal => DegradedMode::Normal,
-            Mode::Degraded => DegradedMode::Degraded,
-            Mode::Critical => DegradedMode::Critical,
-        });
-        for (resource, percent) in [
-            (Resource::Cpu, sample.cpu_percent),
-            (Resource::Ram, sample.memory_percent),
-            (
-                Resource::Disk,
-                sample.disk.as_ref().map(|disk| disk.percent),
-            ),
-        ] {
-            if let Some(percent) = percent {
-                metrics.resource(resource, percent);
-            }
-        }
-        if let Some(change) = &judgement.changed {
-            match change.to {
-                Mode::Normal => tracing::info!("machine normal: {}", change.why),
-                to => tracing::warn!("machine {}: {}", to.name(), change.why),
-            }
-        }
-        self.board
-            .judged(sample, &judgement, self.culprits.describe());
-    }
-
-    /// Looks for the plugins that a shortage of CPU comes from.
-    fn find_culprits(&mut self, sample: &Sample) {
-        if !self.judge.is_short_of_cpu_alone() {
-            for plugin in self.culprits.clear() {
-                if let Some(at) = self.plugin_place(&plugin) {
-                    self.plugins[at].guard.set_stretched(None);
-                }
-            }
-            return;
-        }
-        let (Some(percent), Some(cores)) = (sample.cpu_percent, sample.cores) else {
-            return;
-        };
-        let guards = self.plugins.iter().map(|plugin| &plugin.guard);
-        let loads = guards.filter_map(|guard| Some((guard.id().into(), guard.cores()?)));
-        let loads: Vec<(Arc<str>, f64)> = loads.collect();
-        let machine = Machine {
-            percent,
-            cores,
-            limit: self.limits.degraded_above(),
-        };
-        for (plugin, percent) in self.culprits.observe(machine, &loads) {
-            if let Some(at) = self.plugin_place(&plugin) {
-                self.plugins[at].guard.set_stretched(Some(percent));
-            }
-        }
-    }
-
-    /// No new starts; what runs gets its time of grace, and what has not started is taken back.
-    fn drain(mut self) {
-        let end = self.shared.clock.now() + self.timing.shutdown_grace;
-        let waiting = self.shared.in_flight();
-        if waiting > 0 {
-            tracing::info!(
-                "stopping: {waiting} checks are under way and get {}",
-                humantime::format_duration(self.timing.shutdown_grace)
-            );
-        }
-        loop {
-            let now = self.shared.clock.now();
-            self.schedule.poll(now, |found| {
-                if let Some(platform) = platform_of(found.key).and_then(|at| self.platforms.get(at))
-                {
-                    let due = found.missed + u64::from(found.start.is_some());
-                    platform.guard.skip(SkipReason::Shutdown, due);
-                }
-            });
-            self.turn_away();
-            self.expire(now);
-            self.watch.each_recent(|at, sequence| {
-                if let Some(platform) = self.platforms.get(at) {
-                    platform.guard.withdraw(sequence, now, SkipReason::Shutdown);
-                }
-            });
-            if self.shared.in_flight() == 0 || now >= end {
-                break;
-            }
-            thread::sleep(self.timing.tick);
-        }
-        let left = self.shared.in_flight();
-        if left > 0 {
-            tracing::warn!("leaving with {left} checks under way");
-            let now = self.shared.clock.now();
-            self.watch.each(|at, sequence| {
-                if let Some(platform) = self.platforms.get(at) {
-                    platform.guard.abandon(sequence, now);
-                }
-            });
-        }
-        self.leave_plugins();
-    }
-
-    /// Answers those who wait for one; whatever else there is to obey is for a host that stays.
-    fn turn_away(&self) {
-        for command in self.inbox.try_iter() {
-            if let Command::CheckNow(_, tell) = command {
-                let _ = tell.send(CheckNow::Leaving);
-            }
-        }
-    }
-
-    fn leave_plugins(&mut self) {
-        for plugin in self.plugins.iter_mut() {
-            plugin.leave();
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The driver with plugins that are played: a test says when their calls start and how they end, and sees what they are told.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::MutexGuard};
 
 use conductor_plugin_api::manifest::ApiVersion;
 

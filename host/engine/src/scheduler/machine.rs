@@ -1,0 +1,109 @@
+//! The driver's part in watching the machine: samples, the mode that follows from them, and what causes a shortage.
+
+use std::sync::Arc;
+
+use conductor_core::schedule::Mode;
+use conductor_runtime::redaction;
+use conductor_types::{DegradedMode, Resource, Tracked};
+
+use super::{Command, Driver, plugin::Plugin};
+use crate::resources::{Sample, culprits::Machine, sample::Sampler};
+
+impl Driver {
+    pub(super) fn start_sampler(&mut self) {
+        let commands = self.commands.clone();
+        let sampler = Sampler::start(self.shared.clock, self.board.disk_paths(), move |sample| {
+            let _ = commands.send(Command::Sampled(sample));
+        });
+        match sampler {
+            Ok(sampler) => self.sampler = Some(sampler),
+            Err(error) => {
+                tracing::error!("resources are not watched: cannot start a thread: {error}")
+            }
+        }
+    }
+
+    /// The resource monitor's turn.
+    pub(super) fn sample(&self) {
+        self.shared.follow_wall_clock();
+        self.track();
+        self.shared.log_first_reports();
+        if let Some(sampler) = &self.sampler
+            && !sampler.request()
+        {
+            tracing::debug!("the resource monitor is still busy with its last sample");
+        }
+    }
+
+    /// Shows how much is kept for the platforms.
+    pub(super) fn track(&self) {
+        let metrics = &self.shared.metrics;
+        let probes = self.plugins.iter().map(Plugin::open_probes);
+        metrics.track(Tracked::Platform, self.platforms.count());
+        metrics.track(Tracked::Probe, probes.sum());
+        metrics.track(Tracked::Plugin, self.plugins.count());
+        metrics.track(Tracked::LogTail, self.board.platforms_with_lines());
+        metrics.track(Tracked::Secret, redaction::known());
+    }
+
+    pub(super) fn judge(&mut self, sample: &Sample) {
+        let now = self.shared.clock.now();
+        let judgement = self.judge.observe(now, sample);
+        self.stretch = judgement.stretch;
+        self.find_culprits(sample);
+        let metrics = &self.shared.metrics;
+        metrics.degraded_mode(match judgement.shown {
+            Mode::Normal => DegradedMode::Normal,
+            Mode::Degraded => DegradedMode::Degraded,
+            Mode::Critical => DegradedMode::Critical,
+        });
+        for (resource, percent) in [
+            (Resource::Cpu, sample.cpu_percent),
+            (Resource::Ram, sample.memory_percent),
+            (
+                Resource::Disk,
+                sample.disk.as_ref().map(|disk| disk.percent),
+            ),
+        ] {
+            if let Some(percent) = percent {
+                metrics.resource(resource, percent);
+            }
+        }
+        if let Some(change) = &judgement.changed {
+            match change.to {
+                Mode::Normal => tracing::info!("machine normal: {}", change.why),
+                to => tracing::warn!("machine {}: {}", to.name(), change.why),
+            }
+        }
+        self.board
+            .judged(sample, &judgement, self.culprits.describe());
+    }
+
+    /// Looks for the plugins that a shortage of CPU comes from.
+    pub(super) fn find_culprits(&mut self, sample: &Sample) {
+        if !self.judge.is_short_of_cpu_alone() {
+            for plugin in self.culprits.clear() {
+                if let Some(at) = self.plugin_place(&plugin) {
+                    self.plugins[at].guard.set_stretched(None);
+                }
+            }
+            return;
+        }
+        let (Some(percent), Some(cores)) = (sample.cpu_percent, sample.cores) else {
+            return;
+        };
+        let guards = self.plugins.iter().map(|plugin| &plugin.guard);
+        let loads = guards.filter_map(|guard| Some((guard.id().into(), guard.cores()?)));
+        let loads: Vec<(Arc<str>, f64)> = loads.collect();
+        let machine = Machine {
+            percent,
+            cores,
+            limit: self.limits.degraded_above(),
+        };
+        for (plugin, percent) in self.culprits.observe(machine, &loads) {
+            if let Some(at) = self.plugin_place(&plugin) {
+                self.plugins[at].guard.set_stretched(Some(percent));
+            }
+        }
+    }
+}

@@ -1,0 +1,69 @@
+//! The driver's part in stopping: running checks get their time of grace, and the rest is given back.
+
+use std::thread;
+
+use conductor_types::SkipReason;
+
+use super::{Command, Driver, platform_of};
+use crate::state::CheckNow;
+
+impl Driver {
+    /// No new starts; what runs gets its time of grace, and what has not started is taken back.
+    pub(super) fn drain(mut self) {
+        let end = self.shared.clock.now() + self.timing.shutdown_grace;
+        let waiting = self.shared.in_flight();
+        if waiting > 0 {
+            tracing::info!(
+                "stopping: {waiting} checks are under way and get {}",
+                humantime::format_duration(self.timing.shutdown_grace)
+            );
+        }
+        loop {
+            let now = self.shared.clock.now();
+            self.schedule.poll(now, |found| {
+                if let Some(platform) = platform_of(found.key).and_then(|at| self.platforms.get(at))
+                {
+                    let due = found.missed + u64::from(found.start.is_some());
+                    platform.guard.skip(SkipReason::Shutdown, due);
+                }
+            });
+            self.turn_away();
+            self.expire(now);
+            self.watch.each_recent(|at, sequence| {
+                if let Some(platform) = self.platforms.get(at) {
+                    platform.guard.withdraw(sequence, now, SkipReason::Shutdown);
+                }
+            });
+            if self.shared.in_flight() == 0 || now >= end {
+                break;
+            }
+            thread::sleep(self.timing.tick);
+        }
+        let left = self.shared.in_flight();
+        if left > 0 {
+            tracing::warn!("leaving with {left} checks under way");
+            let now = self.shared.clock.now();
+            self.watch.each(|at, sequence| {
+                if let Some(platform) = self.platforms.get(at) {
+                    platform.guard.abandon(sequence, now);
+                }
+            });
+        }
+        self.leave_plugins();
+    }
+
+    /// Answers those who wait for one; whatever else there is to obey is for a host that stays.
+    pub(super) fn turn_away(&self) {
+        for command in self.inbox.try_iter() {
+            if let Command::CheckNow(_, tell) = command {
+                let _ = tell.send(CheckNow::Leaving);
+            }
+        }
+    }
+
+    pub(super) fn leave_plugins(&mut self) {
+        for plugin in self.plugins.iter_mut() {
+            plugin.leave();
+        }
+    }
+}
