@@ -370,12 +370,12 @@ impl Driver {
             if let Some(Next::Proving(proving)) = self.plugins[at].next.take_if(overdue) {
                 self.judge_or_excuse(at, proving, now);
             }
+            self.end_outlawed(at, now);
             let plugin = &self.plugins[at];
             if plugin.owed.is_some() && plugin.current.is_some() && plugin.next.is_none() {
                 // A breaker, or a shortage of the host's, held it back.
                 self.renew(at, None, now);
             }
-            self.end_outlawed(at, now);
         }
         self.forget_plugins();
     }
