@@ -30,16 +30,14 @@ use conductor_engine::{
     scheduler::{self, Handle, LibraryChange, Setup},
     tail::Tail,
 };
-use conductor_library::{
-    Catalog, Changes, Libraries, PluginChange, Refusal, StateFolder, StateLock, Store, Watch,
-};
-use conductor_runtime::{call_journal::Record, loader::Loader, quarantine::Quarantine, redaction};
+use conductor_library::{Changes, Libraries, PluginChange, StateFolder, StateLock, Store, Watch};
+use conductor_runtime::{call_journal::Record, quarantine::Quarantine, redaction};
 use conductor_server::{Control, ExternalUrl, Security, Server, Source, Surface};
 use conductor_types::views::StatusView;
 
+pub(crate) use self::calendar::view as window_view;
 #[cfg(target_os = "linux")]
 pub(crate) use self::proc::check_proc;
-pub(crate) use self::{assembly::how, calendar::view as window_view};
 
 mod assembly;
 mod calendar;
@@ -460,7 +458,7 @@ pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
 pub(crate) fn judge(reading: Reading) -> Result<Arc<Config>, Rejection> {
     let judge = Judge::new(Clock::start());
     judge.reading(reading, Vec::new(), |config| {
-        match loader(config, Clock::start()) {
+        match config.loader(Clock::start()) {
             Ok(loader) => (loader.catalog().found(), Some(loader)),
             Err(refusal) => {
                 let libraries = Libraries {
@@ -474,20 +472,6 @@ pub(crate) fn judge(reading: Reading) -> Result<Arc<Config>, Rejection> {
     })
 }
 
-/// The libraries the config's plugins are found in, and what loads them.
-///
-/// # Errors
-/// When there is no place for private copies.
-pub fn loader(config: &Config, clock: Clock) -> Result<Loader, Refusal> {
-    let catalog = Catalog::open(
-        &config.host.plugin_dirs,
-        config.host.plugin_dirs_are_default,
-        config.policy(),
-        config.host.state_dir.as_deref(),
-    )?;
-    Ok(Loader::new(Arc::new(catalog), clock))
-}
-
 /// What lives as long as the host.
 struct Parts {
     assembly: Assembly,
@@ -499,7 +483,9 @@ struct Parts {
 impl Parts {
     fn of(config: &Config, tail: Tail, security: Security) -> Result<Self, String> {
         let clock = Clock::start();
-        let loader = loader(config, clock).map_err(|refusal| refusal.to_string())?;
+        let loader = config
+            .loader(clock)
+            .map_err(|refusal| refusal.to_string())?;
         if config.host.state_dir.is_none() {
             warn_of_a_temporary_state_folder();
         }

@@ -37,5 +37,3 @@ mod allocator;
 pub mod cli;
 pub mod host;
 mod inherited;
-#[cfg(target_os = "linux")]
-mod journal;

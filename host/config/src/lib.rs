@@ -37,10 +37,13 @@ pub use schema::json_schema;
 pub use secrets::Secrets;
 pub use source::{Location, MAX_BYTES, Source};
 
-use conductor_core::maintenance::Window;
-use conductor_library::{Policy, Refusal, default_folders, printable};
-use conductor_runtime::schema::{Subject, Violation};
+use conductor_core::{clock::Clock, maintenance::Window};
+use conductor_library::{Catalog, Policy, Refusal, Store, default_folders, printable};
 use conductor_runtime::wording::{listed, nearest, pointer};
+use conductor_runtime::{
+    loader::{How, Loader},
+    schema::{Subject, Violation},
+};
 use error::Fault;
 
 /// The commented default configuration, as `conductor config default` prints it.
@@ -76,6 +79,48 @@ pub struct Config {
 }
 
 impl Config {
+    /// The loader of the plugins in the config's folders.
+    ///
+    /// # Errors
+    /// When there is no place for private copies of libraries.
+    pub fn loader(&self, clock: Clock) -> Result<Loader, Refusal> {
+        let catalog = Catalog::open(
+            &self.host.plugin_dirs,
+            self.host.plugin_dirs_are_default,
+            self.policy(),
+            self.host.state_dir.as_deref(),
+        )?;
+        Ok(Loader::new(Arc::new(catalog), clock))
+    }
+
+    /// The way in which a plugin's generations run.
+    #[must_use]
+    pub fn how(&self, id: &str) -> How {
+        let plugin = self.plugin(id);
+        How {
+            isolation: plugin.isolation,
+            call_threads: plugin.call_threads as usize,
+            limits: plugin.limits,
+            allow: plugin.allow,
+            no_udp: plugin.no_udp,
+            hidden: self.hidden(),
+        }
+    }
+
+    /// The host's own files and folders, which no plugin may read.
+    #[must_use]
+    pub fn hidden(&self) -> Vec<PathBuf> {
+        let state = self.host.state_dir.clone();
+        let state = state.unwrap_or_else(Store::default_base);
+        let config_file = (!self.is_builtin).then(|| PathBuf::from(self.source.name()));
+        let secrets = self.platforms.iter().flat_map(|p| p.secrets.files.clone());
+        [Some(state), config_file, self.lock_file.clone()]
+            .into_iter()
+            .flatten()
+            .chain(secrets)
+            .collect()
+    }
+
     /// Reads the configuration file at `path`; the folders in it are relative to its own.
     ///
     /// # Errors

@@ -3,11 +3,11 @@
 use clap::ValueEnum;
 use serde::Serialize;
 
-use super::{
+use super::selection::RequiredSelection;
+use conductor_command::{
     CliError, Exit, Output,
     client::{Client, Remote, platform_path},
     json, print,
-    selection::RequiredSelection,
 };
 
 #[derive(clap::Args)]

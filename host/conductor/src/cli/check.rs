@@ -5,12 +5,13 @@ use std::{thread, time::Duration};
 use hyper::{Method, StatusCode};
 
 use super::{
-    CliError, Exit, Output,
-    client::{Client, Remote, platform_path},
-    json, print,
     selection::RequiredSelection,
     status::{Coloring, is_bad, rows},
-    table,
+};
+use conductor_command::{
+    CliError, Exit, Output,
+    client::{Client, Remote, platform_path},
+    json, print, table,
 };
 use conductor_core::clock::Clock;
 use conductor_types::views::PlatformDetail;

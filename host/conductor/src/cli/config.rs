@@ -5,8 +5,10 @@ use std::path::PathBuf;
 use clap::Subcommand;
 use serde_json::{Value, json};
 
-use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print, warn};
 use crate::host;
+use conductor_command::{
+    CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print, warn,
+};
 use conductor_config as config;
 use conductor_config::{OwnAddress, for_editors, web::WebConfig};
 use conductor_core::clock::Clock;
@@ -125,12 +127,13 @@ fn schema(global: &Global) -> Result<(), CliError> {
 /// The config schema of each plugin that is found, by id.
 fn plugin_schemas(global: &Global) -> Result<Vec<(String, Value)>, CliError> {
     let config = global.config()?;
-    let loader = host::loader(&config, Clock::start())
+    let loader = config
+        .loader(Clock::start())
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
     let mut schemas = Vec::new();
     for library in loader.catalog().libraries() {
         let id = &library.manifest.id;
-        let schema = match loader.describe(id, &host::how(&config, id)) {
+        let schema = match loader.describe(id, &config.how(id)) {
             Ok(description) => description.config_schema,
             Err(error) => {
                 warn(&format!("plugin {id}: {error}"));

@@ -1,11 +1,10 @@
 //! `conductor maintenance start|end|list`: windows of a running host.
 
-use super::{
+use super::selection::RequiredSelection;
+use conductor_command::{
     CliError, Exit, Output,
     client::{Client, Remote},
-    json, print, print_json,
-    selection::RequiredSelection,
-    table,
+    json, print, print_json, table,
 };
 use conductor_core::maintenance::local_time;
 use conductor_engine::state::maintenance_length;

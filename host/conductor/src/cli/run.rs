@@ -4,8 +4,11 @@ use std::{net::SocketAddr, sync::Arc};
 
 use tokio::sync::mpsc;
 
-use super::{CliError, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_styled, status};
+use super::status;
 use crate::host::{self, Doors};
+use conductor_command::{
+    CliError, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_styled,
+};
 use conductor_config::{Config, OwnAddress, PlatformConfig, Reading};
 use conductor_engine::tail::Tail;
 use conductor_sandbox as sandbox;
@@ -311,8 +314,8 @@ mod tests {
         let read = |file: Option<&Path>, security: &Security| {
             let global = Global {
                 config_file: file.map(Path::to_owned),
-                log_level: crate::cli::LogLevel::Info,
-                log_format: crate::cli::LogFormat::Text,
+                log_level: conductor_command::LogLevel::Info,
+                log_format: conductor_command::LogFormat::Text,
             };
             let reading = read_config(&global, address, security, None).unwrap();
             reading.into_result().unwrap()

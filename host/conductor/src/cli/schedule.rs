@@ -4,8 +4,9 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{CliError, Exit, Global, Output, json, maintenance, print, table};
+use super::maintenance;
 use crate::host;
+use conductor_command::{CliError, Exit, Global, Output, json, print, table};
 use conductor_config::Config;
 use conductor_core::{
     clock::Clock,

@@ -7,7 +7,7 @@ use std::{
 
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
 
-use super::{
+use conductor_command::{
     CliError,
     client::{Client, Remote},
 };

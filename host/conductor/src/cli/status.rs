@@ -5,12 +5,11 @@ use std::{io::IsTerminal as _, thread, time::Duration};
 use clap::builder::styling::{AnsiColor, Style};
 use serde_json::Value;
 
-use super::{
+use super::selection::Selection;
+use conductor_command::{
     CliError, Exit, Output,
     client::{Client, Remote},
-    print_styled,
-    selection::Selection,
-    table,
+    print_styled, table,
 };
 use conductor_config::parse_duration;
 use conductor_core::maintenance::local_time;

@@ -24,7 +24,7 @@ use self::{
     link::Link,
     state::{Command, Event, State},
 };
-use super::{
+use conductor_command::{
     CliError, Exit,
     client::{Client, Remote},
 };

@@ -25,7 +25,7 @@ use conductor_engine::{
     resources::Limits,
     scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Refused, Timing},
 };
-use conductor_library::{Catalog, Store, Vetted};
+use conductor_library::{Catalog, Vetted};
 use conductor_runtime::loader::{How, Loader};
 use conductor_server::Security;
 use conductor_types::Isolation;
@@ -163,7 +163,7 @@ impl Assembly {
 
     /// What the scheduler is to look after under this config; `refused` are platforms whose config is not taken.
     pub(super) fn plan(&self, config: &Arc<Config>, refused: &Reasons) -> Plan {
-        *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = hidden(config);
+        *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = config.hidden();
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *made);
         // A plugin that no platform names for now keeps its guard, by which the scheduler knows it, while its library is
@@ -218,7 +218,7 @@ impl Assembly {
                 // One that does not load any more is replaced, and says why itself.
                 && let Ok(wrong) =
                     self.judge
-                        .platforms(config, &running.vetted, &how(config, id), false)
+                        .platforms(config, &running.vetted, &config.how(id), false)
             {
                 let reason = |(platform, finding)| reason(config, platform, finding);
                 refused.extend(wrong.into_iter().map(reason));
@@ -332,7 +332,7 @@ impl Assembly {
     /// Loads a plugin, and holds its platforms' configs against its schema.
     fn load_job(&self, config: &Arc<Config>, id: &str) -> LoadJob {
         let (config, id, loader) = (Arc::clone(config), id.to_owned(), self.loader.clone());
-        let (how, security) = (how(&config, &id), self.security.clone());
+        let (how, security) = (config.how(&id), self.security.clone());
         let (judge, trials) = (self.judge.clone(), Arc::clone(&self.trials));
         // What goes into the host's own process must not bring that down with its first probe.
         let creates = how.isolation == Isolation::InProcess;
@@ -419,35 +419,6 @@ fn try_creates(
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// How the config wants a plugin's generations.
-pub(crate) fn how(config: &Config, id: &str) -> How {
-    let plugin = config.plugin(id);
-    How {
-        isolation: plugin.isolation,
-        call_threads: plugin.call_threads as usize,
-        limits: plugin.limits,
-        allow: plugin.allow,
-        no_udp: plugin.no_udp,
-        hidden: hidden(config),
-    }
-}
-
-/// What lies on disk of the host's own.
-fn hidden(config: &Config) -> Vec<PathBuf> {
-    let state = config.host.state_dir.clone();
-    let state = state.unwrap_or_else(Store::default_base);
-    let config_file = (!config.is_builtin).then(|| PathBuf::from(config.source.name()));
-    let secrets = config
-        .platforms
-        .iter()
-        .flat_map(|p| p.secrets.files.clone());
-    [Some(state), config_file, config.lock_file.clone()]
-        .into_iter()
-        .flatten()
-        .chain(secrets)
-        .collect()
 }
 
 /// Whether two configs say the same of a platform, wherever in the file it stands.

@@ -295,7 +295,7 @@ impl Judge {
         thread::scope(|scope| {
             let ask = |id: &str| {
                 let library = libraries.by_id.get(id)?;
-                let mut how = super::how(config, id);
+                let mut how = config.how(id);
                 how.hidden.extend_from_slice(hidden);
                 let ask = move || self.platforms(config, library, &how, true);
                 Some((id.to_owned(), scope.spawn(ask)))

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::state::{Ask, Event, Order};
-use crate::cli::{
+use conductor_command::{
     CliError,
     client::{Client, platform_path},
 };

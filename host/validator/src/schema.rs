@@ -8,10 +8,7 @@ use comfy_table::{ContentArrangement, Table, presets::NOTHING};
 use conductor_plugin_api::manifest::Need;
 use serde_json::Value;
 
-use crate::{
-    cli::{CliError, Exit, Global, Output, print},
-    host,
-};
+use conductor_command::{CliError, Exit, Global, Output, print};
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::{Policy, Store, printable::escaped};
@@ -24,7 +21,7 @@ use conductor_sandbox::Limits;
 use conductor_types::Isolation;
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Args {
+pub struct Args {
     /// Library file, or id of a plugin in the plugin folders
     #[arg(value_name = "FILE|ID")]
     plugin: PathBuf,
@@ -79,8 +76,9 @@ pub(super) fn as_id(plugin: &Path) -> Option<&str> {
 /// The library file of a plugin in the plugin folders.
 pub(super) fn file_of_id(id: &str, global: &Global) -> Result<PathBuf, DescribeError> {
     let config = global.config().map_err(DescribeError::Config)?;
-    let loader =
-        host::loader(&config, Clock::start()).map_err(|e| DescribeError::Refused(e.to_string()))?;
+    let loader = config
+        .loader(Clock::start())
+        .map_err(|e| DescribeError::Refused(e.to_string()))?;
     let found = loader.catalog().found();
     let library = found.by_id.get(id).map(|library| &library.origin);
     let refused = found.refused(id).map(|refusal| &refusal.file);
@@ -95,9 +93,9 @@ pub(super) fn file_of_id(id: &str, global: &Global) -> Result<PathBuf, DescribeE
 fn of_id(id: &str, global: &Global) -> Result<Description, DescribeError> {
     let config = global.config().map_err(DescribeError::Config)?;
     let refused = |why: &dyn std::fmt::Display| DescribeError::Refused(why.to_string());
-    let loader = host::loader(&config, Clock::start()).map_err(|e| refused(&e))?;
+    let loader = config.loader(Clock::start()).map_err(|e| refused(&e))?;
     loader
-        .describe(id, &host::how(&config, id))
+        .describe(id, &config.how(id))
         .map_err(|e| refused(&e))
 }
 

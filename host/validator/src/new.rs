@@ -11,12 +11,12 @@ use std::{
 use clap::ValueEnum;
 use conductor_plugin_api::manifest::is_valid_id;
 
-use crate::cli::{CliError, Exit, print};
+use conductor_command::{CliError, Exit, print};
 
 mod api;
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Args {
+pub struct Args {
     /// Id of the plugin: 1–63 lower-case letters, digits and `-`, starting with a letter
     #[arg(value_name = "NAME")]
     id: String,
@@ -212,7 +212,7 @@ const C: &[(&str, &str)] = &[
     ("plugin.c", include_str!("new/c/plugin.c.template")),
     (
         "conductor_plugin.h",
-        include_str!("../../../../../plugin-api/include/conductor_plugin.h"),
+        include_str!("../../../plugin-api/include/conductor_plugin.h"),
     ),
     ("README.md", include_str!("new/c/README.md.template")),
     (".gitignore", include_str!("new/c/gitignore.template")),

@@ -9,10 +9,7 @@ use conductor_plugin_api::manifest::Need;
 use serde_json::json;
 
 use super::desk::{Desk, End};
-use crate::{
-    cli::{CliError, Exit, Global, Output, print},
-    host,
-};
+use conductor_command::{CliError, Exit, Global, Output, print};
 use conductor_config::InlineConfig;
 use conductor_core::clock::Clock;
 use conductor_engine::{
@@ -31,7 +28,7 @@ use conductor_types::{ErrorType, Isolation, limits::MEASUREMENTS};
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub(in crate::cli) struct Args {
+pub struct Args {
     /// Library file
     file: PathBuf,
     /// Config of the platform, as JSON or as in conductor.toml: '{ url = "…" }'
@@ -109,7 +106,7 @@ fn checked(args: &Args, global: &Global, log: &Tail) -> Result<Exit, CliError> {
         Err(refusal) => return refused(&refusal),
     };
     let how = match &of_host {
-        Some(config) => host::how(config, &vetted.manifest.id),
+        Some(config) => config.how(&vetted.manifest.id),
         None => How {
             isolation: Isolation::Process,
             call_threads: 1,

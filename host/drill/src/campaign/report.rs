@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{events::Done, holdings::Holdings, innocents::Innocents};
-use crate::cli::table;
+use conductor_command::table;
 
 /// Everything a campaign found.
 #[derive(Serialize)]
-pub(in crate::cli::drill) struct Report {
+pub(crate) struct Report {
     pub(super) seed: u64,
     pub(super) seconds: f64,
     pub(super) platforms: usize,
@@ -32,7 +32,7 @@ pub(in crate::cli::drill) struct Report {
     /// How long the machine itself stood still at most.
     pub(super) machine_stall_ms: f64,
     /// What failed.
-    pub(in crate::cli::drill) failures: Vec<String>,
+    pub(crate) failures: Vec<String>,
 }
 
 /// What was counted of one fault.
@@ -46,7 +46,7 @@ pub(super) struct Tally {
 
 impl Report {
     /// For people.
-    pub(in crate::cli::drill) fn text(&self) -> String {
+    pub(crate) fn text(&self) -> String {
         let mut text = table(
             ["FAULT", "PLATFORMS", "COUNT", "COUNTED BY"],
             self.by_fault.iter().map(|(fault, tally)| {

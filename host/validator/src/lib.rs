@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
 
-use super::{CliError, Exit, Global, Output, json, print, table};
+use conductor_command::{CliError, Exit, Global, Output, json, print, table};
 use conductor_config::Config;
 use conductor_library as library;
 use conductor_library::printable;
@@ -20,10 +20,11 @@ mod run;
 mod schema;
 mod validate;
 
-pub(super) use validate::child_main as test_main;
+pub use validate::child_main as test_main;
 
+/// A command about plugins.
 #[derive(Subcommand)]
-pub(super) enum Command {
+pub enum Command {
     /// List the plugins in the plugin folders, and the reason for each one that is refused
     ///
     /// Each plugin is loaded once, in a temporary worker. If a running host answers, its generation, process and resource
@@ -92,7 +93,11 @@ pub(super) enum Command {
     Reference(reference::Args),
 }
 
-pub(super) fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
+/// Runs a command about plugins.
+///
+/// # Errors
+/// When the config is wrong, or what the command needs cannot be found.
+pub fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
     match command {
         Command::List(args) => list::run(args, global),
         Command::New(args) => new::run(args),

@@ -16,7 +16,7 @@ use conductor_plugin_api::manifest::Need;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
-pub(in crate::cli) use super::child::child_main;
+pub use super::child::child_main;
 use super::{
     advice::Advice,
     catalogue::{How, InProcess, Test},

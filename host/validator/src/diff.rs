@@ -12,7 +12,7 @@ use self::{
     compare::{Change, Facts},
     step::Step,
 };
-use crate::cli::{CliError, Exit, Global, Output, json, print, table};
+use conductor_command::{CliError, Exit, Global, Output, json, print, table};
 use conductor_config::InlineConfig;
 use conductor_engine::tail::Tail;
 use conductor_library::printable;
@@ -23,7 +23,7 @@ mod schema;
 mod step;
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Args {
+pub struct Args {
     /// Library of the old version
     old: PathBuf,
     /// Library of the new version

@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::quarantine;
-use crate::{
-    cli::{
-        CliError, Exit, Global, Output,
-        client::{Client, Remote},
-        json, print, table,
-    },
-    host,
+use conductor_command::{
+    CliError, Exit, Global, Output,
+    client::{Client, Remote},
+    json, print, table,
 };
 use conductor_core::clock::Clock;
 use conductor_library::Vetted;
@@ -20,7 +17,7 @@ use conductor_runtime::LoadError;
 use conductor_types::views::{PluginView, StatusView};
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Args {
+pub struct Args {
     /// Output format
     #[arg(long, default_value = "table")]
     output: Output,
@@ -51,7 +48,8 @@ struct Listed {
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     let config = global.config()?;
-    let loader = host::loader(&config, Clock::start())
+    let loader = config
+        .loader(Clock::start())
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
     // A damaged one is told of, and keeps nobody from seeing the rest.
     let held = quarantine(&config).all().unwrap_or_else(|error| {
@@ -65,7 +63,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     let mut plugins: Vec<Listed> = Vec::new();
     for library in loader.catalog().libraries() {
         let id = &library.manifest.id;
-        let error = loader.describe(id, &host::how(&config, id)).err();
+        let error = loader.describe(id, &config.how(id)).err();
         let quarantined = held.get(id).map(|entry| entry.told_of(id));
         plugins.push(Listed::vetted(&library, error, quarantined, &running));
     }

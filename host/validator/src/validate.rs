@@ -16,7 +16,7 @@ use self::{
     report::{OfFile, OfTest, Report},
     verdict::{Status, Verdict},
 };
-use crate::cli::{CliError, Exit, Output, json, print};
+use conductor_command::{CliError, Exit, Output, json, print};
 use conductor_config::InlineConfig;
 use conductor_core::clock::Clock;
 
@@ -57,11 +57,11 @@ mod stress;
 #[cfg(target_os = "linux")]
 mod subject;
 
-pub(in crate::cli) use process::child_main;
+pub use process::child_main;
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
-pub(in crate::cli) struct Args {
+pub struct Args {
     /// Library files
     #[arg(required_unless_present = "list", value_name = "FILE")]
     files: Vec<PathBuf>,

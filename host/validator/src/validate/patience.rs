@@ -199,7 +199,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::cli::plugin::validate::verdict::Status;
+    use crate::validate::verdict::Status;
 
     #[test]
     fn a_check_that_is_late_is_warned_of_and_one_that_is_very_late_fails() {

@@ -16,9 +16,9 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use conductor_types::Isolation;
 
-use super::{CliError, Exit, Output, json, print, program_folder};
 use canary::Canary;
 use case::Case;
+use conductor_command::{CliError, Exit, Output, json, print, program_folder};
 use conductor_core::clock::Clock;
 use report::{Report, Row, Verdict};
 use scene::Cast;
@@ -39,7 +39,8 @@ mod seen;
 mod trial;
 
 #[derive(clap::Args)]
-pub(super) struct Args {
+/// Options of the drill.
+pub struct Args {
     /// Only faults whose name, or a part of it, starts with TEXT, for example check/segfault/process; may be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
@@ -70,7 +71,11 @@ enum Which {
     Both,
 }
 
-pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
+/// Runs the drill, or a campaign.
+///
+/// # Errors
+/// When a test host cannot be set up.
+pub fn run(args: &Args) -> Result<Exit, CliError> {
     let cases = cases(args)?;
     let cast = Cast::find(&program_folder()?).map_err(CliError::Other)?;
     // Hosts are to die here; their memory need not be kept.

@@ -6,22 +6,20 @@
 use std::{fs, io, path::PathBuf};
 
 use super::schema;
-use crate::{
-    cli::{CliError, Exit, Global},
-    host,
-};
+use conductor_command::{CliError, Exit, Global};
 use conductor_core::clock::Clock;
 use conductor_runtime::config_keys::ConfigKeys;
 
 #[derive(clap::Args)]
-pub(in crate::cli) struct Args {
+pub struct Args {
     /// Folder to write the pages to; created if it does not exist
     folder: PathBuf,
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     let config = global.config()?;
-    let loader = host::loader(&config, Clock::start())
+    let loader = config
+        .loader(Clock::start())
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
     let failed = |error: io::Error, path: &std::path::Path| {
         CliError::Other(format!("cannot write {}: {error}", path.display()))
@@ -30,7 +28,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     for library in loader.catalog().libraries() {
         let id = &library.manifest.id;
         let description = loader
-            .describe(id, &host::how(&config, id))
+            .describe(id, &config.how(id))
             .map_err(|e| CliError::Other(format!("plugin {id}: {e}")))?;
         let keys = ConfigKeys::of(&description.config_schema.value());
         let file = args.folder.join(format!("{id}.md"));

@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 use self::address::Address;
-use super::{CliError, DEFAULT_ADDRESS};
+use crate::{CliError, DEFAULT_ADDRESS};
 use conductor_library::{file_reader, printable};
 
 mod address;
@@ -27,7 +27,7 @@ mod trust;
 /// Address of a running host, and the credentials for it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Connection")]
-pub(super) struct Remote {
+pub struct Remote {
     /// Address of the host: a URL, HOST:PORT, or :PORT on this machine [default: 127.0.0.1:9750]
     #[arg(
         long,
@@ -50,7 +50,7 @@ pub(super) struct Remote {
 
 impl Remote {
     /// The host that the environment names, for the shell's completion, which does not read the command line.
-    pub(super) fn from_environment(address: Option<&OsStr>) -> Self {
+    pub fn from_environment(address: Option<&OsStr>) -> Self {
         let variable = |name: &str| std::env::var(name).ok();
         Self {
             address: address.and_then(|address| Some(address.to_str()?.to_owned())),
@@ -62,7 +62,7 @@ impl Remote {
 }
 
 /// A host that can be asked.
-pub(super) struct Client {
+pub struct Client {
     timeout: Duration,
     address: Address,
     tls: Option<Arc<ClientConfig>>,
@@ -70,15 +70,17 @@ pub(super) struct Client {
     runtime: tokio::runtime::Runtime,
 }
 
-/// What a host answered.
-pub(super) struct Answer {
-    pub(super) status: StatusCode,
-    pub(super) body: Vec<u8>,
+/// Answer of a host.
+pub struct Answer {
+    /// HTTP status.
+    pub status: StatusCode,
+    /// Content.
+    pub body: Vec<u8>,
 }
 
 impl Client {
     /// A client of this host, which is not asked anything yet.
-    pub(super) fn open(remote: &Remote) -> Result<Self, CliError> {
+    pub fn open(remote: &Remote) -> Result<Self, CliError> {
         let written = remote.address.clone();
         // A host that was told its address by the environment is found where it listens.
         let written = written.or_else(|| std::env::var("CONDUCTOR_WEB_LISTEN_ADDRESS").ok());
@@ -101,17 +103,17 @@ impl Client {
     }
 
     /// The same client, which waits this long for each answer.
-    pub(super) fn with_timeout(self, timeout: Duration) -> Self {
+    pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
     /// The host's address as an URL.
-    pub(super) fn address(&self) -> String {
+    pub fn address(&self) -> String {
         self.address.to_string()
     }
 
     /// What there is at a path: as the host sent it, and as this program understands it.
-    pub(super) fn look<T: DeserializeOwned>(&self, path: &str) -> Result<(Vec<u8>, T), CliError> {
+    pub fn look<T: DeserializeOwned>(&self, path: &str) -> Result<(Vec<u8>, T), CliError> {
         let answer = self.ask(Method::GET, path, String::new())?;
         let body = self.accepted(answer)?;
         // Whoever answers at the address may be no host, or one that somebody else runs.
@@ -129,14 +131,14 @@ impl Client {
     }
 
     /// Has the host do something; answers what it says it did.
-    pub(super) fn order(&self, path: &str, body: &str) -> Result<String, CliError> {
+    pub fn order(&self, path: &str, body: &str) -> Result<String, CliError> {
         let answer = self.ask(Method::POST, path, body.to_owned())?;
         let body = self.accepted(answer)?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
     /// Asks, and answers whatever the host says.
-    pub(super) fn ask(&self, method: Method, path: &str, body: String) -> Result<Answer, CliError> {
+    pub fn ask(&self, method: Method, path: &str, body: String) -> Result<Answer, CliError> {
         let asked = self.runtime.block_on(async {
             tokio::time::timeout(self.timeout, self.exchange(method, path, body))
                 .await
@@ -148,7 +150,7 @@ impl Client {
     }
 
     /// The body of an answer that is a success; else what the host says is wrong.
-    pub(super) fn accepted(&self, answer: Answer) -> Result<Vec<u8>, CliError> {
+    pub fn accepted(&self, answer: Answer) -> Result<Vec<u8>, CliError> {
         let Answer { status, body } = answer;
         if status.is_success() {
             return Ok(body);
@@ -244,7 +246,7 @@ impl Client {
 }
 
 /// A platform's path in the API, whatever it is called.
-pub(super) fn platform_path(name: &str) -> String {
+pub fn platform_path(name: &str) -> String {
     let mut path = "/api/v1/platforms/".to_owned();
     for byte in name.bytes() {
         match byte {

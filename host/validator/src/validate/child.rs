@@ -94,7 +94,7 @@ pub(super) enum Said {
 }
 
 /// What `conductor plugin-test` does: one test, with a socket as standard input.
-pub(in crate::cli) fn child_main() -> ExitCode {
+pub fn child_main() -> ExitCode {
     match prepare() {
         Ok(subject) => {
             let verdict = test(&subject);

@@ -30,6 +30,6 @@ impl Scene {
 }
 
 /// What `conductor plugin-test` does.
-pub(in crate::cli) fn child_main() -> ExitCode {
+pub fn child_main() -> ExitCode {
     ExitCode::from(2)
 }

@@ -9,7 +9,7 @@ use super::{
     file::Facts,
     verdict::{Status, Verdict},
 };
-use crate::cli::table;
+use conductor_command::table;
 use conductor_library::printable;
 
 /// Everything that was found.

@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use super::case::Case;
-use crate::cli::table;
+use conductor_command::table;
 
 /// What became of one case.
 #[derive(Debug, Serialize)]

@@ -11,7 +11,7 @@ use super::{
     subject::{Subject, go_on, spec, told},
     verdict::Verdict,
 };
-use crate::cli::plugin::desk::{Desk, End};
+use crate::desk::{Desk, End};
 use conductor_runtime::{Failure, ProbeId, Report, irregular};
 use conductor_types::ErrorType;
 

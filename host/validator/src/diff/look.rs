@@ -3,7 +3,8 @@
 use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 
 use super::compare::Facts;
-use crate::cli::{Exit, plugin::desk::Desk};
+use crate::desk::Desk;
+use conductor_command::Exit;
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::printable;

@@ -1,0 +1,184 @@
+//! The options that every command takes: config and log.
+
+use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, thread, time::Duration};
+
+use clap::ValueEnum;
+use conductor_config::{Config, OwnAddress, Reading};
+use conductor_engine::{
+    log_text::{LogJson, LogText},
+    tail::Tail,
+};
+use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
+use tracing_subscriber::{
+    filter::LevelFilter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+#[cfg(target_os = "linux")]
+use crate::journal::{Journal, Socket};
+use crate::{CliError, program_folder};
+
+#[derive(Clone, clap::Args)]
+#[command(next_help_heading = "Global options")]
+/// The options that every command takes.
+pub struct Global {
+    /// Config file [default: the built-in config, see `conductor config default`]
+    #[arg(
+        long = "config.file",
+        value_name = "FILE",
+        env = "CONDUCTOR_CONFIG_FILE",
+        global = true
+    )]
+    pub config_file: Option<PathBuf>,
+    /// Minimum log level
+    #[arg(
+        long = "log.level",
+        value_name = "LEVEL",
+        env = "CONDUCTOR_LOG_LEVEL",
+        default_value = "info",
+        global = true
+    )]
+    pub log_level: LogLevel,
+    /// Log format; the log goes to standard error
+    #[arg(
+        long = "log.format",
+        value_name = "FORMAT",
+        env = "CONDUCTOR_LOG_FORMAT",
+        default_value = "text",
+        global = true
+    )]
+    pub log_format: LogFormat,
+}
+
+/// Minimum level of the log.
+#[derive(Clone, Copy, ValueEnum)]
+#[expect(
+    missing_docs,
+    reason = "the names say it, and help shows documentation"
+)]
+pub enum LogLevel {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// Format of the log.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum LogFormat {
+    /// One readable line per event
+    Text,
+    /// One JSON object per line
+    Json,
+    /// systemd's journal, with the fields PLATFORM, PLUGIN and PRIORITY; text on standard error if there is no journal
+    #[cfg(target_os = "linux")]
+    Journal,
+}
+
+impl Global {
+    /// The config that was asked for, or the built-in one.
+    ///
+    /// # Errors
+    /// When it cannot be read or has mistakes.
+    pub fn config(&self) -> Result<Arc<Config>, CliError> {
+        self.config_for(&OwnAddress::default())
+    }
+
+    /// The same, for a host that serves at `own`.
+    ///
+    /// # Errors
+    /// When it cannot be read or has mistakes.
+    pub fn config_for(&self, own: &OwnAddress) -> Result<Arc<Config>, CliError> {
+        Ok(Arc::new(match &self.config_file {
+            Some(file) => Config::read_for(file, own)?,
+            None => Config::builtin_for(&program_folder()?, own),
+        }))
+    }
+
+    /// The config that was asked for, or the built-in one, as far as it makes sense; for a host that serves at `own`.
+    ///
+    /// # Errors
+    /// When the built-in config cannot be made.
+    pub fn reading_for(&self, own: &OwnAddress) -> Result<Reading, CliError> {
+        Ok(match &self.config_file {
+            Some(file) => Reading::of(file, own),
+            None => Config::builtin_for(&program_folder()?, own).into(),
+        })
+    }
+
+    /// Sends the log to standard error, for as long as what is returned lives.
+    ///
+    /// A thread writes it, and lines that it cannot take are lost: a terminal that was stopped, or a reader that is gone,
+    /// must not hold up the checks.
+    ///
+    /// `tail` is told the lines about each platform as well.
+    pub fn start_log(&self, tail: Tail) -> WorkerGuard {
+        let level = match self.log_level {
+            LogLevel::Error => LevelFilter::ERROR,
+            LogLevel::Warn => LevelFilter::WARN,
+            LogLevel::Info => LevelFilter::INFO,
+            LogLevel::Debug => LevelFilter::DEBUG,
+            LogLevel::Trace => LevelFilter::TRACE,
+        };
+        #[cfg(target_os = "linux")]
+        let no_journal = match self.log_format {
+            LogFormat::Journal => match Socket::open() {
+                Ok(journal) => {
+                    let (writer, guard) = tracing_appender::non_blocking(journal);
+                    say_losses(writer.error_counter());
+                    let subscriber = tracing_subscriber::registry().with(level);
+                    subscriber.with(Journal(writer)).with(tail).init();
+                    return guard;
+                }
+                Err(error) => Some(error),
+            },
+            LogFormat::Text | LogFormat::Json => None,
+        };
+        let (writer, guard) = tracing_appender::non_blocking(std::io::stderr());
+        say_losses(writer.error_counter());
+        let builder = tracing_subscriber::fmt()
+            .with_max_level(level)
+            .with_writer(writer)
+            // A failed write would be reported on standard error too, by a macro that panics if that fails.
+            .log_internal_errors(false);
+        let builder = builder
+            .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none());
+        match self.log_format {
+            LogFormat::Json => {
+                let builder = builder.json().map_event_format(LogJson);
+                builder.finish().with(tail).init();
+            }
+            _ => builder.event_format(LogText).finish().with(tail).init(),
+        }
+        #[cfg(target_os = "linux")]
+        if let Some(error) = no_journal {
+            tracing::warn!(
+                "the log goes to standard error: systemd's journal cannot be reached: {error}"
+            );
+        }
+        guard
+    }
+}
+
+/// Logs how many lines the log's reader was too slow for, once it reads again.
+fn say_losses(counter: ErrorCounter) {
+    let watch = move || {
+        let mut said = 0;
+        loop {
+            thread::sleep(LOSSES_PERIOD);
+            let lost = counter.dropped_lines();
+            if lost > said {
+                let lines = lost - said;
+                tracing::warn!("{lines} log lines were lost: their reader is too slow");
+                said = lost;
+            }
+        }
+    };
+    // Losses are not logged without the thread.
+    let _ = thread::Builder::new()
+        .name("log losses".to_owned())
+        .spawn(watch);
+}
+
+/// Time between two looks for lost lines.
+const LOSSES_PERIOD: Duration = Duration::from_secs(5);

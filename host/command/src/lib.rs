@@ -1,0 +1,98 @@
+//! What all commands share: exit codes, errors, options, output, and the client of a running host.
+//!
+//! | code | meaning |
+//! |---|---|
+//! | 0 | success; `run` was asked to stop |
+//! | 1 | a platform is unhealthy or failing, or the command itself failed |
+//! | 2 | the command line is wrong |
+//! | 3 | the config is wrong |
+//! | 4 | a plugin was refused |
+//! | 5 | the host did not answer, or not as a host does |
+
+use std::{path::PathBuf, process::ExitCode};
+
+use conductor_config::ConfigError;
+use conductor_library as library;
+use conductor_library::printable;
+
+pub mod client;
+mod global;
+#[cfg(target_os = "linux")]
+mod journal;
+mod output;
+
+pub use global::{Global, LogFormat, LogLevel};
+pub use output::{Output, json, print, print_json, print_styled, table, warn};
+
+/// Exit code of a command.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Exit {
+    /// Success.
+    Ok = 0,
+    /// A platform is unhealthy or failing, or the command itself failed.
+    Unhealthy = 1,
+    /// The config is wrong.
+    Config = 3,
+    /// A plugin was refused.
+    Refused = 4,
+    /// The host did not answer, or not as a host does.
+    Unreachable = 5,
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        Self::from(exit as u8)
+    }
+}
+
+/// Error of a command, for the person who started it.
+#[derive(Debug)]
+pub enum CliError {
+    /// The config is wrong.
+    Config(ConfigError),
+    /// The host did not answer, or not as a host does.
+    Unreachable(String),
+    /// Any other failure.
+    Other(String),
+}
+
+impl CliError {
+    /// The exit code for it.
+    #[must_use]
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::Config(_) => Exit::Config,
+            Self::Unreachable(_) => Exit::Unreachable,
+            Self::Other(_) => Exit::Unhealthy,
+        }
+    }
+
+    /// Prints it to standard error.
+    pub fn print(&self) {
+        use std::io::Write as _;
+        let text = match self {
+            Self::Config(error) => error.to_plain(),
+            Self::Unreachable(message) | Self::Other(message) => format!("error: {message}"),
+        };
+        // A failed write to standard error cannot be reported anywhere.
+        let _ = writeln!(std::io::stderr(), "{}", printable::lines(text.trim_end()));
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(error: ConfigError) -> Self {
+        Self::Config(error)
+    }
+}
+
+/// The folder of this program, where `cargo build` puts the bundled plugins as well.
+///
+/// # Errors
+/// When the operating system does not tell the program's path.
+pub fn program_folder() -> Result<PathBuf, CliError> {
+    library::program_folder()
+        .map_err(|e| CliError::Other(format!("cannot tell where this program lies: {e}")))
+}
+
+/// Loopback only, and the port Prometheus users find next to their other exporters.
+pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9750";

@@ -1,0 +1,79 @@
+//! Output of commands: tables, JSON, and text that cannot steer a terminal.
+
+use clap::ValueEnum;
+use comfy_table::{Table, presets::NOTHING};
+use conductor_library::printable;
+use serde::Serialize;
+
+use crate::CliError;
+
+/// Form of a command's output.
+#[derive(Clone, Copy, ValueEnum)]
+pub enum Output {
+    /// Table
+    Table,
+    /// JSON
+    Json,
+}
+
+/// Prints a warning to standard error.
+pub fn warn(text: &str) {
+    use std::io::Write as _;
+    // A failed write to standard error cannot be reported anywhere.
+    let _ = writeln!(std::io::stderr(), "warning: {}", printable::lines(text));
+}
+
+/// A table without lines, as wide as its content.
+#[must_use]
+pub fn table<const N: usize>(
+    header: [&str; N],
+    rows: impl IntoIterator<Item = [String; N]>,
+) -> String {
+    let mut table = Table::new();
+    table.load_style(NOTHING).set_header(header).add_rows(rows);
+    for column in table.column_iter_mut() {
+        column.set_padding((0, 2));
+    }
+    format!("{}\n", table.trim_fmt())
+}
+
+/// A value as JSON for programs.
+///
+/// # Errors
+/// When the value has no form in JSON.
+pub fn json(value: &impl Serialize) -> Result<String, CliError> {
+    serde_json::to_string_pretty(value)
+        .map(|json| format!("{}\n", printable::json(&json)))
+        .map_err(|e| CliError::Other(format!("cannot print as JSON: {e}")))
+}
+
+/// Prints a command's output, escaped where it could steer a terminal; one that is cut short by its reader (`| head`) is
+/// no error.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print(text: &str) -> Result<(), CliError> {
+    print_styled(&printable::lines(text))
+}
+
+/// Prints JSON text of foreign origin, such as a host's answer.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print_json(text: &str) -> Result<(), CliError> {
+    print(&format!("{}\n", printable::json(text.trim_end())))
+}
+
+/// Prints output that has escape sequences of this program's own in it; all else in it was made safe before.
+///
+/// # Errors
+/// When standard output cannot be written.
+pub fn print_styled(text: &str) -> Result<(), CliError> {
+    use std::io::Write as _;
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(CliError::Other(format!("cannot print: {e}")))
+        }
+        _ => Ok(()),
+    }
+}
