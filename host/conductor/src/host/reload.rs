@@ -1,0 +1,156 @@
+//! A config that is read again: judged as a whole, then put in force, or refused without any change.
+
+use std::{
+    path::PathBuf,
+    sync::{Arc, PoisonError},
+    time::Duration,
+};
+
+use conductor_config::Config;
+use conductor_engine::actor::Actor;
+use conductor_server::{Control as _, Security};
+use tokio::sync::{mpsc, watch};
+
+#[cfg(target_os = "linux")]
+use super::systemd;
+use super::{Host, ReadConfig, operator::Operator, take_in};
+use crate::allocator;
+
+impl Host {
+    /// Reads the config again and goes by it from now on: what did not change keeps slot, breaker and counters. Returns a
+    /// line for each change that takes a restart.
+    ///
+    /// # Errors
+    /// What is wrong with the config; nothing has changed then.
+    pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, String> {
+        let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        #[cfg(target_os = "linux")]
+        systemd::reloading();
+        let result = self.judge_and_follow(read, by);
+        #[cfg(target_os = "linux")]
+        systemd::reloaded();
+        result
+    }
+
+    fn judge_and_follow(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, String> {
+        let metrics = self.metrics();
+        conductor_core::maintenance::Zone::read_again();
+        match self.judged(read, None) {
+            Ok(config) => {
+                self.take_effect(&config);
+                metrics.config_loaded(self.shared.clock.now());
+                tracing::info!(
+                    "config reloaded by {by}: {} platforms",
+                    config.platforms.len()
+                );
+                self.set_log_after(config.host.metrics_log_after);
+                let left = self.left_for_a_restart(&config);
+                for line in &left {
+                    tracing::warn!("{line}");
+                }
+                Ok(left)
+            }
+            Err(error) => {
+                metrics.config_refused();
+                tracing::error!(
+                    "the config was not reloaded for {by}, the running one stays: {error}"
+                );
+                Err(error)
+            }
+        }
+    }
+
+    /// Reads and judges the config file, or the text of a config again.
+    fn judged(&self, read: &ReadConfig, text: Option<&Config>) -> Result<Arc<Config>, String> {
+        let judged = self.assembly.judge(read(text)?);
+        judged.map_err(|error| error.to_plain())
+    }
+
+    /// Puts a config that was accepted in force.
+    fn take_effect(&self, config: &Arc<Config>) {
+        take_in(config);
+        self.assembly.look_for_libraries(config);
+        // A library that came just now, or one that runs although its file was replaced, was not asked yet.
+        let refused = self.assembly.refused(config);
+        // Files, folders and plugins were waited for above; from here on, nothing is.
+        let _takes_effect = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
+        let plan = self.assembly.plan(config, &refused);
+        self.calendar.follow(&config.maintenance);
+        self.scheduler.follow(plan);
+        self.assembly.forget_other_verdicts();
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(config);
+        // Reading and judging thousands of platforms took twice the memory of running them.
+        allocator::give_back();
+    }
+
+    /// Follows a web config by which the host itself is reached in another way: `${self.url}` has another scheme, or a
+    /// platform without a password is left out. The config file is not read again.
+    pub(super) fn follow_web_config(&self, read: &ReadConfig) {
+        let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
+        let running = {
+            let running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
+            Arc::clone(&running)
+        };
+        match self.judged(read, Some(&running)) {
+            Ok(config) => {
+                self.take_effect(&config);
+                tracing::info!("platforms that watch this host follow its web config");
+            }
+            Err(error) => tracing::warn!(
+                "platforms that watch this host do not follow its web config until the next reload: {error}"
+            ),
+        }
+    }
+
+    /// A line for each key that cannot change while the host runs, and differs from the one it was started with.
+    fn left_for_a_restart(&self, config: &Config) -> Vec<String> {
+        let shown = |folder: &Option<PathBuf>| match folder {
+            Some(folder) => folder.display().to_string(),
+            None => "the default folder".to_owned(),
+        };
+        let (old, new) = (&self.state_dir, &config.host.state_dir);
+        let changed = (old != new).then(|| {
+            format!(
+                "host.state_dir takes effect at the next restart: it is now {}, and the host keeps using {}",
+                shown(new),
+                shown(old)
+            )
+        });
+        Vec::from_iter(changed)
+    }
+
+    fn set_log_after(&self, after: Duration) {
+        let mut log_after = self
+            .log_after
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        *log_after = after;
+    }
+}
+
+/// Reloads once for each time it is asked.
+pub(super) async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator>) {
+    while asked.recv().await.is_some() {
+        let operator = Arc::clone(&operator);
+        // What came of it is logged and counted where it happens.
+        let _ = tokio::task::spawn_blocking(move || operator.reload(&Actor::Signal)).await;
+    }
+}
+
+/// Has the platforms that watch the host itself follow each web config that changes how the host is reached.
+pub(super) async fn follow_web_config(
+    security: Security,
+    mut access: (&'static str, bool),
+    mut changes: watch::Receiver<()>,
+    operator: Arc<Operator>,
+) {
+    while changes.changed().await.is_ok() {
+        let before = std::mem::replace(&mut access, security.access());
+        if access != before {
+            let operator = Arc::clone(&operator);
+            let follow = move || operator.host.follow_web_config(&operator.read_config);
+            // What came of it is logged where it happens.
+            let _ = tokio::task::spawn_blocking(follow).await;
+        }
+    }
+}
