@@ -105,8 +105,9 @@ pub use tracing;
 /// For the macro's use only; changes without notice.
 #[doc(hidden)]
 pub mod __private {
+    pub use abi_stable::library::LibHeader;
+
     #[cfg(feature = "tokio")]
     pub use crate::asynchronous::Asynchronous;
     pub use crate::export::{Blocking, Exported, header};
-    pub use abi_stable::library::LibHeader;
 }

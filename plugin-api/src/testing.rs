@@ -73,9 +73,6 @@ mod schema;
 #[cfg(test)]
 mod tests;
 
-#[cfg(test)]
-pub(crate) use self::schema::fault as schema_fault;
-
 use std::{
     sync::{
         Arc,
@@ -84,12 +81,13 @@ use std::{
     time::Duration,
 };
 
+use self::calls::{Call, Shared};
+#[cfg(test)]
+pub(crate) use self::schema::fault as schema_fault;
 pub use self::{
     log::LogEntry,
     report::{assert_legal, objections},
 };
-
-use self::calls::{Call, Shared};
 use crate::{
     Context, Failure, Probe, Report,
     abi::AbiCall,

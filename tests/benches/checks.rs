@@ -22,7 +22,6 @@ use conductor_engine::{
 };
 use conductor_runtime::worker;
 use conductor_server::Security;
-
 use machine::{Used, children, memory};
 
 mod built;

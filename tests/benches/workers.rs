@@ -31,7 +31,6 @@ use conductor_runtime::{
     worker::{Settings, Worker, use_program},
 };
 use conductor_sandbox as sandbox;
-
 use machine::{Used, children, memory};
 
 mod built;

@@ -5,6 +5,7 @@
 use std::{ffi::OsStr, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use conductor_library::{file_reader, printable};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
@@ -17,7 +18,6 @@ use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 use self::address::Address;
 use crate::{CliError, DEFAULT_ADDRESS};
-use conductor_library::{file_reader, printable};
 
 mod address;
 #[cfg(test)]

@@ -109,8 +109,9 @@ fn priority(level: &Level) -> &'static str {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
 
     #[test]
     fn a_line_arrives_with_its_fields() {

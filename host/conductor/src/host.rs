@@ -9,17 +9,6 @@ use std::{
     time::Duration,
 };
 
-use self::{
-    assembly::{Assembly, Reasons},
-    calendar::Calendar,
-    judging::{Judge, Rejection},
-    operator::Operator,
-    reload::{follow_web_config, reload_when_asked},
-    serving::{Served, log_samples, serve},
-    workers::WorkerWatch,
-};
-use tokio::sync::{mpsc, watch};
-
 use conductor_config::{Config, Reading};
 use conductor_core::clock::Clock;
 use conductor_engine::{
@@ -33,10 +22,20 @@ use conductor_library::{Changes, Libraries, PluginChange, StateFolder, StateLock
 use conductor_runtime::{call_journal::Record, quarantine::Quarantine, redaction};
 use conductor_server::{Control, ExternalUrl, Security, Server, Source, Surface};
 use conductor_types::views::StatusView;
+use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::calendar::view as window_view;
 #[cfg(target_os = "linux")]
 pub(crate) use self::proc::check_proc;
+use self::{
+    assembly::{Assembly, Reasons},
+    calendar::Calendar,
+    judging::{Judge, Rejection},
+    operator::Operator,
+    reload::{follow_web_config, reload_when_asked},
+    serving::{Served, log_samples, serve},
+    workers::WorkerWatch,
+};
 
 mod assembly;
 mod calendar;

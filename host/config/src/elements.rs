@@ -13,20 +13,11 @@ pub(super) mod salvage;
 pub(super) mod size;
 pub(super) mod trust;
 
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-use serde_json::Value;
-
-use super::error::Fault;
-use super::own::OwnAddress;
-use super::schema;
-use super::secrets::{Lookup, Secrets};
-use super::source::Source;
-use super::spans::{self, Place};
-use super::syntax;
 use breaker::BreakerConfig;
 use check::Check;
 use conductor_core::maintenance::Window;
@@ -35,7 +26,20 @@ use host::HostConfig;
 use platform::PlatformConfig;
 use plugin::PluginConfig;
 use resources::ResourcesConfig;
+use schemars::JsonSchema;
+use serde::Deserialize;
+use serde_json::Value;
 use trust::TrustConfig;
+
+use super::{
+    error::Fault,
+    own::OwnAddress,
+    schema,
+    secrets::{Lookup, Secrets},
+    source::Source,
+    spans::{self, Place},
+    syntax,
+};
 
 /// The whole file, as it is written.
 #[derive(Deserialize, JsonSchema)]

@@ -1,10 +1,6 @@
 //! What is wrong with a configuration, told so that it can be put right: every mistake with its place and cure.
 
-use std::error::Error;
-use std::fmt;
-use std::io;
-use std::ops::Range;
-use std::sync::Arc;
+use std::{error::Error, fmt, io, ops::Range, sync::Arc};
 
 use miette::{Diagnostic, LabeledSpan, SourceCode};
 

@@ -2,18 +2,20 @@
 
 use std::{fmt, path::Path, sync::Arc};
 
-use serde_json::Value;
-
-use super::error::{ConfigError, Fault};
-use super::own::OwnAddress;
-use super::schema::placed;
-use super::secrets::{Lookup, Secrets};
-use super::source::Source;
-use super::{spans, syntax};
 use conductor_runtime::{
     redaction,
     schema::{Subject, Violation},
     wording::bare_or_quoted,
+};
+use serde_json::Value;
+
+use super::{
+    error::{ConfigError, Fault},
+    own::OwnAddress,
+    schema::placed,
+    secrets::{Lookup, Secrets},
+    source::Source,
+    spans, syntax,
 };
 
 /// A config, as JSON or as operators write it behind `config =`.
@@ -138,10 +140,10 @@ const EXAMPLE: &str = "write it as in conductor.toml, '{ url = \"https://shop.ex
 
 #[cfg(test)]
 mod tests {
+    use conductor_runtime::schema::CompiledSchema;
     use serde_json::json;
 
     use super::*;
-    use conductor_runtime::schema::CompiledSchema;
 
     #[test]
     fn a_config_may_be_written_as_json_or_as_in_the_file() {

@@ -18,33 +18,35 @@ mod syntax;
 mod tests;
 pub mod web;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
-pub use elements::breaker::BreakerConfig;
-pub use elements::duration::{LONGEST as LONGEST_DURATION, parse as parse_duration};
-pub use elements::host::HostConfig;
-pub use elements::platform::PlatformConfig;
-pub use elements::platform::is_name as is_platform_name;
-pub use elements::plugin::PluginConfig;
-pub use elements::resources::ResourcesConfig;
-pub use elements::trust::TrustConfig;
+use conductor_core::{clock::Clock, maintenance::Window};
+use conductor_library::{Catalog, Policy, Refusal, Store, default_folders, printable};
+use conductor_runtime::{
+    loader::{How, Loader},
+    schema::{Subject, Violation},
+    wording::{listed, nearest, pointer},
+};
+pub use elements::{
+    breaker::BreakerConfig,
+    duration::{LONGEST as LONGEST_DURATION, parse as parse_duration},
+    host::HostConfig,
+    platform::{PlatformConfig, is_name as is_platform_name},
+    plugin::PluginConfig,
+    resources::ResourcesConfig,
+    trust::TrustConfig,
+};
 pub use error::ConfigError;
+use error::Fault;
 pub use inline::InlineConfig;
 pub use own::OwnAddress;
 pub use schema::json_schema;
 pub use secrets::Secrets;
 pub use source::{Location, MAX_BYTES, Source};
-
-use conductor_core::{clock::Clock, maintenance::Window};
-use conductor_library::{Catalog, Policy, Refusal, Store, default_folders, printable};
-use conductor_runtime::wording::{listed, nearest, pointer};
-use conductor_runtime::{
-    loader::{How, Loader},
-    schema::{Subject, Violation},
-};
-use error::Fault;
 
 /// The commented default configuration, as `conductor config default` prints it.
 pub const DEFAULT_TEXT: &str = include_str!("../conductor.toml");

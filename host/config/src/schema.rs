@@ -2,14 +2,18 @@
 
 use std::sync::LazyLock;
 
-use schemars::Schema;
-use schemars::transform::{RecursiveTransform, Transform};
+use conductor_runtime::schema::{CompiledSchema, Subject, Violation, formats};
+use schemars::{
+    Schema,
+    transform::{RecursiveTransform, Transform},
+};
 use serde_json::Value;
 
-use super::elements::{self, duration, salvage::Misshapen, size};
-use super::error::Fault;
-use super::spans::Place;
-use conductor_runtime::schema::{CompiledSchema, Subject, Violation, formats};
+use super::{
+    elements::{self, duration, salvage::Misshapen, size},
+    error::Fault,
+    spans::Place,
+};
 
 /// The JSON Schema of `conductor.toml`, for `conductor config schema` and for editors.
 ///

@@ -3,19 +3,20 @@
 //! They are looked up whenever the config is read, and go to the plugin and nowhere else: a message about a value with a
 //! secret in it says so in place of the value.
 
-use std::env::{self, VarError};
-use std::fmt;
-use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
+use std::{
+    env::{self, VarError},
+    fmt, io,
+    ops::Range,
+    path::{Path, PathBuf},
+};
 
+use conductor_library::{
+    file_reader::{self, ReadError},
+    printable,
+};
 use serde_json::Value;
 
-use super::error::Fault;
-use super::own::OwnAddress;
-use super::spans::Place;
-use conductor_library::file_reader::{self, ReadError};
-use conductor_library::printable;
+use super::{error::Fault, own::OwnAddress, spans::Place};
 
 /// Which values of one platform's config hold secrets, and where those came from. Its Debug shows none.
 #[derive(Clone, Default, PartialEq, Eq)]

@@ -1,17 +1,19 @@
 //! The file as it was written: its name and text, and where in it a byte stands.
 
-use std::fmt;
-use std::io;
-use std::iter;
-use std::path::Path;
-use std::sync::{Arc, OnceLock};
+use std::{
+    fmt, io, iter,
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
+use conductor_library::file_reader::{self, ReadError};
 use miette::{MietteError, MietteSpanContents, SourceCode, SourceSpan, SpanContents};
 
-use super::error::{ConfigError, Fault};
-use super::spans::Place;
-use super::syntax;
-use conductor_library::file_reader::{self, ReadError};
+use super::{
+    error::{ConfigError, Fault},
+    spans::Place,
+    syntax,
+};
 
 /// The largest file that is read, in bytes: a hundred thousand platforms fit into it.
 pub const MAX_BYTES: usize = 8_000_000;

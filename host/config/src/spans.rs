@@ -1,8 +1,8 @@
 //! Where each key and value of a file stands: a tree of places beside the tree of values.
 
+use std::{collections::BTreeMap, ops::Range};
+
 use conductor_runtime::wording::bare_or_quoted;
-use std::collections::BTreeMap;
-use std::ops::Range;
 
 /// Where a value and its key stand, as byte ranges, and what stands inside the value.
 #[derive(Debug, Default)]

@@ -2,14 +2,18 @@
 
 use std::ops::Range;
 
-use serde_json::{Number, Value};
-use toml::Spanned;
-use toml::de::{DeFloat, DeInteger, DeTable, DeValue};
-
-use super::elements::salvage::Misshapen;
-use super::error::Fault;
-use super::spans::{Inside, Place};
 use conductor_runtime::wording::{bare_or_quoted, shorten};
+use serde_json::{Number, Value};
+use toml::{
+    Spanned,
+    de::{DeFloat, DeInteger, DeTable, DeValue},
+};
+
+use super::{
+    elements::salvage::Misshapen,
+    error::Fault,
+    spans::{Inside, Place},
+};
 
 /// A text that can be read as a whole.
 pub(super) struct Parsed {

@@ -7,16 +7,15 @@ mod plugin_schemas;
 mod properties;
 mod secrets;
 
-use conductor_types::{Isolation, Priority};
-use std::path::Path;
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use conductor_plugin_api::manifest::Need;
+use conductor_runtime::schema::CompiledSchema;
+use conductor_sandbox::Limits;
+use conductor_types::{Isolation, Priority};
 use serde_json::Value;
 
 use super::*;
-use conductor_runtime::schema::CompiledSchema;
-use conductor_sandbox::Limits;
 
 /// The smallest file that is complete: `more` and one platform.
 fn with_platform(more: &str) -> String {

@@ -14,21 +14,21 @@ mod tests;
 mod tls;
 mod yaml;
 
-use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    fmt,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
 
+pub use clients::subject;
+use files::Files;
+pub use files::Inputs;
 use http::{HeaderName, HeaderValue};
 use tokio_rustls::rustls::ServerConfig;
 
-pub use files::Inputs;
-
-use super::error::ConfigError;
-use super::source::Source;
-pub use clients::subject;
-use files::Files;
+use super::{error::ConfigError, source::Source};
 
 /// Who may reach the HTTP server, and how. The default lets everybody, over plain HTTP.
 #[derive(Clone, Default)]

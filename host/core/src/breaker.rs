@@ -19,8 +19,7 @@
 //! a trip can neither close nor re-open anything, and of the trials of one half-open spell only the
 //! last one decides.
 
-use std::mem;
-use std::time::Duration;
+use std::{mem, time::Duration};
 
 pub use self::settings::{Settings, SettingsError};
 

@@ -3,8 +3,10 @@
 //! The clock counts a suspend as time gone by: a laptop that slept for an hour finds its schedule an hour later
 //! instead of standing where it was. On Linux that is `CLOCK_BOOTTIME`, read without a system call. Elsewhere it is the
 //! standard library's monotonic clock, which counts a suspend on Windows and does not on macOS.
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 /// Time since the host started: monotonic, and running on through a suspend.
 ///
@@ -152,8 +154,9 @@ fn wall_now() -> SystemTime {
 
 #[cfg(target_os = "linux")]
 mod source {
-    use rustix::time::{ClockId, clock_gettime};
     use std::time::Duration;
+
+    use rustix::time::{ClockId, clock_gettime};
 
     pub(super) type Point = Duration;
 

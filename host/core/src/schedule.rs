@@ -7,10 +7,12 @@
 //! What is *not* here: whether a check may run (breaker, one call in flight, free threads) is the
 //! guard's business; every start is handed out, and the caller counts what becomes of it.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::error::Error;
-use std::fmt;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    fmt,
+    time::Duration,
+};
 
 mod plan;
 mod ring;
@@ -18,10 +20,10 @@ mod stretch;
 
 // The room's face: callers see one module.
 pub use plan::{Peak, Plan, Planned};
+use ring::{Ring, SlotNumber, Span};
 pub use stretch::{LONGEST_STRETCH, Mode, next_run, runs_at, stretch_factor};
 
 use crate::stagger::{Ladder, LadderError};
-use ring::{Ring, SlotNumber, Span};
 
 /// Names a platform, or the resource monitor, inside the scheduling rooms.
 ///

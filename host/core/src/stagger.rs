@@ -14,10 +14,7 @@
 //! that was tried (there is no proof). A shorter stagger puts the first slots closer together than
 //! that by definition.
 
-use std::collections::BTreeSet;
-use std::error::Error;
-use std::fmt;
-use std::time::Duration;
+use std::{collections::BTreeSet, error::Error, fmt, time::Duration};
 
 /// The slots of one interval, handed out lowest free number first.
 #[derive(Debug, Clone)]

@@ -8,14 +8,6 @@
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
-use rustix::process::Signal;
-
-use super::{
-    Chance,
-    canary::Canary,
-    leftovers::libraries_in,
-    scene::{Cast, PLUGINS, STATE, Scene, mark},
-};
 use conductor_core::clock::Clock;
 use events::{Events, write_config};
 use holdings::{Holdings, memory};
@@ -24,8 +16,16 @@ use ledger::{Ledger, since};
 pub(super) use report::Report;
 use report::Tally;
 use roster::{Role, Roster};
+use rustix::process::Signal;
 use sight::{Counts, Glance};
 use sins::Counted;
+
+use super::{
+    Chance,
+    canary::Canary,
+    leftovers::libraries_in,
+    scene::{Cast, PLUGINS, STATE, Scene, mark},
+};
 
 mod events;
 mod holdings;

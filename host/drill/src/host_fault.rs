@@ -1,13 +1,17 @@
 //! What is done to a host from outside, and how it is made good.
 
-use std::{fs, path::Path, path::PathBuf, thread, time::Duration};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    thread,
+    time::Duration,
+};
 
+use conductor_types::Isolation;
 use rustix::{
     mount::{MountFlags, UnmountFlags, mount, unmount},
     process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit},
 };
-
-use conductor_types::Isolation;
 
 use super::{
     case::{Case, Deed, HostFault},

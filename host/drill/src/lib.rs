@@ -11,16 +11,14 @@ use std::{
     thread,
 };
 
-use clap::ValueEnum;
-use rustix::process::{Resource, Rlimit, setrlimit};
-
-use conductor_types::Isolation;
-
 use canary::Canary;
 use case::Case;
+use clap::ValueEnum;
 use conductor_command::{CliError, Exit, Output, json, print, program_folder};
 use conductor_core::clock::Clock;
+use conductor_types::Isolation;
 use report::{Report, Row, Verdict};
+use rustix::process::{Resource, Rlimit, setrlimit};
 use scene::Cast;
 use trial::Drill;
 

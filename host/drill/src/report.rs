@@ -1,9 +1,9 @@
 //! What the drill prints: a row for each case.
 
+use conductor_command::table;
 use serde::Serialize;
 
 use super::case::Case;
-use conductor_command::table;
 
 /// What became of one case.
 #[derive(Debug, Serialize)]

@@ -12,10 +12,10 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
+use conductor_types::Isolation;
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-
-use conductor_types::Isolation;
 
 use super::{
     account,
@@ -23,7 +23,6 @@ use super::{
     leftovers::Leftovers,
     seen::Seen,
 };
-use conductor_core::clock::Clock;
 
 /// The program and the libraries a drill runs.
 pub(super) struct Cast {

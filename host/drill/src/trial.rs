@@ -2,6 +2,7 @@
 
 use std::{thread, time::Duration};
 
+use conductor_core::clock::Clock;
 use conductor_types::Isolation;
 
 use super::{
@@ -14,7 +15,6 @@ use super::{
     scene::{Cast, PATIENCE, POLL, Scene},
     seen::Seen,
 };
-use conductor_core::clock::Clock;
 
 /// What all trials of a drill share.
 pub(super) struct Drill {

@@ -11,18 +11,17 @@ use std::{
 
 mod lateness;
 
+use conductor_library::{Catalog, printable};
+use conductor_types::views::{
+    HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, StatusView,
+    WindowView,
+};
 use lateness::Lateness;
 
 use crate::{
     guard::{PlatformGuard, PluginGuard, Shared},
     resources::{Judgement, Sample},
     tail::Tail,
-};
-use conductor_library::Catalog;
-use conductor_library::printable;
-use conductor_types::views::{
-    HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, StatusView,
-    WindowView,
 };
 
 /// What is shown to whoever looks.

@@ -7,14 +7,13 @@
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
-use serde_json::Value;
-
 use batch::Batch;
 use conductor_core::clock::Clock;
 use conductor_runtime::{
     Description, Ended, Failure, LoadError, LoadedPlugin, ProbeSpec, Trial,
     schema::{Subject, Violation},
 };
+use serde_json::Value;
 
 mod batch;
 

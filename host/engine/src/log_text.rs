@@ -14,6 +14,7 @@
 
 use std::fmt::{self, Write as _};
 
+use conductor_library::printable;
 use tracing::{
     Event, Level, Subscriber,
     field::{Field, Visit},
@@ -26,8 +27,6 @@ use tracing_subscriber::{
     },
     registry::LookupSpan,
 };
-
-use conductor_library::printable;
 
 /// Writes an event as a line.
 pub struct LogText;

@@ -8,12 +8,17 @@
 //!
 //! Moments are kept by the host's clock and dated when they are shown. The clock is read once for each [`Snapshot`]; nothing
 //! else here reads it.
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::Hash,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
+
 use conductor_types::{DegradedMode, Resource, Tracked};
-use std::collections::{BTreeMap, HashMap};
-use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
-use std::time::Duration;
 
 mod families;
 mod histogram;
@@ -28,12 +33,11 @@ pub mod prometheus;
 #[cfg(test)]
 mod tests;
 
+use conductor_core::clock::{Clock, WallClock};
 pub use families::{FAMILIES, Family, Kind, Sample, Samples, Snapshot, Value};
+use histogram::Histogram;
 pub use platform::{Outcome, PlatformInfo, PlatformMetrics};
 pub use plugin::{PluginInfo, PluginMetrics};
-
-use conductor_core::clock::{Clock, WallClock};
-use histogram::Histogram;
 
 /// The host's metrics; clones share the same series.
 #[derive(Clone)]

@@ -10,12 +10,14 @@
 //! | memory stalls | above 10 % in three samples running | below 5 % for 60 s |
 //!
 //! A bare "above 80 %" changed its mind 140 to 560 times an hour near the line; these rules stay under four.
-use self::line::{Crossing, Line};
-use self::pressure::Pressure;
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use conductor_core::schedule::Mode;
+
+use self::{
+    line::{Crossing, Line},
+    pressure::Pressure,
+};
 
 mod cgroup;
 pub mod culprits;

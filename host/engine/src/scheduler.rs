@@ -13,11 +13,10 @@ use std::{
     time::Duration,
 };
 
-pub use self::handle::Handle;
-pub use self::setup::{
-    LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Refused, Renewal,
-    Setup, Timing,
-};
+use conductor_core::schedule::{Due, Key, Mode, Schedule, Start, next_run, stretch_factor};
+use conductor_runtime::{Ended, LoadError};
+use conductor_types::SkipReason;
+
 use self::{
     generations::progress,
     platforms::{Platform, Platforms},
@@ -25,15 +24,19 @@ use self::{
     plugins::Plugins,
     watch::Watch,
 };
+pub use self::{
+    handle::Handle,
+    setup::{
+        LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Refused,
+        Renewal, Setup, Timing,
+    },
+};
 use crate::{
     board::Board,
     guard::{Shared, Skip},
     resources::{Judge, Limits, Sample, culprits::Culprits, sample::Sampler},
     state::CheckNow,
 };
-use conductor_core::schedule::{Due, Key, Mode, Schedule, Start, next_run, stretch_factor};
-use conductor_runtime::{Ended, LoadError};
-use conductor_types::SkipReason;
 
 mod generations;
 mod handle;

@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
+use conductor_config as config;
 use conductor_plugin_api::Status;
+use conductor_runtime::{Failure, LoadError, Report};
 use conductor_types::{
     ErrorType, Health, SkipReason,
     limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS},
 };
-
-use conductor_config as config;
-use conductor_runtime::{Failure, LoadError, Report};
 
 /// The state that a report gives a platform.
 fn health(status: Status) -> Health {

@@ -205,8 +205,9 @@ pub const LINE_BYTES: usize = 512;
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use tracing_subscriber::layer::SubscriberExt as _;
+
+    use super::*;
 
     fn logged(write: impl Fn()) -> Tail {
         let tail = Tail::default();

@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
+
 use super::{
     Changes, Pins, Policy, Refusal, Store, Vetted, candidates,
     changes::Told,
@@ -16,8 +18,6 @@ use super::{
     stamp::Stamp,
     vet_under,
 };
-use conductor_core::clock::Clock;
-
 use crate::file_reader::{self, ReadError};
 
 /// The vetted libraries of the plugin folders.

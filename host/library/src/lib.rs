@@ -52,14 +52,13 @@ pub use inspection::{Inspection, Outcome, Verdict};
 pub use language::Language;
 pub use pins::{Change, Pins};
 pub use policy::Policy;
+use policy::Terms;
 pub use refusal::{Refusal, Rule};
 pub use scan::{Candidates, candidates};
 pub use signatures::{KeyId, Signer};
 pub use state_lock::{StateLock, StateLockError};
 pub use store::{CALLS, FolderLock, StateFolder, Store};
 pub use watch::Watch;
-
-use policy::Terms;
 
 /// A library that keeps every rule, and the host's private copy of it.
 #[derive(Clone, Debug, Eq, PartialEq)]

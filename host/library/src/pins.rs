@@ -13,12 +13,11 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::file_reader;
-
 use super::{
     Hash, Vetted,
     refusal::{Problem, printable, quoted},
 };
+use crate::file_reader;
 
 /// What `plugins.lock` said when it was read.
 #[derive(Clone, Debug, Eq, PartialEq)]

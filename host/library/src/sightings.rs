@@ -15,14 +15,13 @@ use std::{
     time::Duration,
 };
 
+use sighting::Sighting;
+
 use super::{
     Refusal, Rule, Vetted,
     refusal::{Problem, printable_path},
     stamp::Stamp,
 };
-
-use sighting::Sighting;
-
 use crate::printable;
 
 #[cfg(test)]

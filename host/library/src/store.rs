@@ -11,12 +11,13 @@ use std::{
     sync::Arc,
 };
 
+use copy::Holders;
+use run::RunFolder;
+
 use super::{
     Hash, Refusal, Rule,
     refusal::{Problem, quoted},
 };
-use copy::Holders;
-use run::RunFolder;
 
 mod copy;
 mod location;

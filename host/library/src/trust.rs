@@ -8,11 +8,11 @@ use std::{
     path::Path,
 };
 
-use super::refusal::{Problem, printable_path, quoted};
-use crate::file_reader::{self, ReadError};
-
 #[cfg(unix)]
 pub(super) use unix::{Who, folders, owner, permissions};
+
+use super::refusal::{Problem, printable_path, quoted};
+use crate::file_reader::{self, ReadError};
 
 /// An opened regular file.
 #[derive(Debug)]

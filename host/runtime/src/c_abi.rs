@@ -15,10 +15,12 @@ use std::{
     sync::Arc,
 };
 
+use conductor_library::printable;
 use conductor_plugin_api::{
     c,
     manifest::{ApiVersion, Manifest},
 };
+use conductor_types::ErrorType;
 
 use self::{
     calls::Name,
@@ -31,8 +33,6 @@ use super::{
     door, irregular,
     rust_abi::{chain, one_line, open_now},
 };
-use conductor_library::printable;
-use conductor_types::ErrorType;
 
 mod calls;
 mod config;

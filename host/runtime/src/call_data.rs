@@ -18,8 +18,9 @@ use std::{
     time::Duration,
 };
 
-use super::{Caller, Failure, Report};
 use conductor_core::clock::Clock;
+
+use super::{Caller, Failure, Report};
 
 /// Whom a call is for, and how long it may take.
 #[derive(Clone)]

@@ -38,9 +38,8 @@ mod remains;
 mod tests;
 
 pub use layout::Phase;
-pub use remains::{Remains, Suspect, suspects_in};
-
 use layout::{Raw, RawSlot, SLOTS};
+pub use remains::{Remains, Suspect, suspects_in};
 
 /// The record of this host.
 pub struct Record {
@@ -183,11 +182,12 @@ impl Shared {
 /// Makes the file, with every block of it allocated: a store into a hole faults when the disk is full.
 #[cfg(target_os = "linux")]
 fn map(path: &Path) -> io::Result<&'static Raw> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+
     use rustix::{
         fs::{FallocateFlags, fallocate},
         mm::{MapFlags, ProtFlags, mmap},
     };
-    use std::os::unix::fs::OpenOptionsExt as _;
     let file = std::fs::OpenOptions::new()
         .read(true)
         .write(true)

@@ -11,6 +11,9 @@ use std::{
     sync::{Arc, OnceLock, atomic::Ordering},
 };
 
+use conductor_core::clock::Clock;
+use conductor_library::Vetted;
+
 use super::{
     Call, Description, LoadError, LoadedPlugin, ProbeId, ProbeSpec, Report,
     call_journal::{Phase, Record, Slot},
@@ -18,8 +21,6 @@ use super::{
     threads::Threads,
 };
 use crate::schema::CompiledSchema;
-use conductor_core::clock::Clock;
-use conductor_library::Vetted;
 
 mod begun;
 mod probes;

@@ -8,8 +8,9 @@ use std::{
     sync::{Mutex, OnceLock, PoisonError},
 };
 
-use super::{CUT, MAX_MEASUREMENTS, MAX_MESSAGE, Report, is_harmful};
 use conductor_types::limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS};
+
+use super::{CUT, MAX_MEASUREMENTS, MAX_MESSAGE, Report, is_harmful};
 
 /// Has this process keep what is irregular about the reports it takes; until then, nobody looks.
 pub fn observe() {

@@ -6,12 +6,12 @@
 
 use std::{fmt, sync::Arc, time::Duration};
 
+use conductor_library::printable::{escaped, steers as is_harmful};
 use conductor_plugin_api::{Status, abi::AbiStatus, manifest::ApiVersion};
+use conductor_types::ErrorType;
 use serde::{Deserialize, Serialize};
 
 use crate::schema::{Subject, Violation};
-use conductor_library::printable::{escaped, steers as is_harmful};
-use conductor_types::ErrorType;
 
 mod c_abi;
 pub mod call_data;

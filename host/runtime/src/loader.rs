@@ -2,7 +2,11 @@
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
+use conductor_core::clock::Clock;
+use conductor_library::{Catalog, Hash, Language, Vetted, printable};
 use conductor_plugin_api::manifest::Need;
+use conductor_sandbox::{Limits, Openings, Policy, capabilities};
+use conductor_types::{ErrorType, Isolation};
 
 use super::{
     Description, Ended, LoadError, LoadedPlugin,
@@ -11,11 +15,6 @@ use super::{
     quarantine::Quarantine,
     worker::{self, Worker},
 };
-use conductor_core::clock::Clock;
-use conductor_library::printable;
-use conductor_library::{Catalog, Hash, Language, Vetted};
-use conductor_sandbox::{Limits, Openings, Policy, capabilities};
-use conductor_types::{ErrorType, Isolation};
 
 /// Finds plugins in the catalog and loads them.
 #[derive(Clone, Debug)]

@@ -17,12 +17,11 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use conductor_library::{Store, file_reader};
+use conductor_types::Isolation;
 use serde::{Deserialize, Serialize};
 
 use super::call_journal::{Record, Remains, Suspect};
-use conductor_library::Store;
-use conductor_library::file_reader;
-use conductor_types::Isolation;
 
 /// The quarantine of one state folder.
 #[derive(Clone, Debug)]

@@ -19,6 +19,7 @@ use abi_stable::{
     prefix_type::PrefixTypeTrait,
     std_types::{RResult, RStr},
 };
+use conductor_library::printable;
 use conductor_plugin_api::{
     abi::{
         AbiCall, AbiFailure, AbiFailureKind, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel,
@@ -26,6 +27,7 @@ use conductor_plugin_api::{
     },
     manifest::{ApiVersion, Manifest},
 };
+use conductor_types::ErrorType;
 use tracing::level_filters::LevelFilter;
 
 use super::{
@@ -33,8 +35,6 @@ use super::{
     call_data::{self, Begun, CallData},
     door, irregular, layout, set_message,
 };
-use conductor_library::printable;
-use conductor_types::ErrorType;
 
 #[cfg(target_os = "linux")]
 pub mod newer;

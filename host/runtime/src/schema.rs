@@ -4,12 +4,12 @@
 //! compiled in workers, which have limits; the host itself compiles only its own. What comes of it are [`Violation`]s:
 //! data that is bounded in number and length, which the host only puts in its place in the file.
 
+use explain::Explainer;
 use jsonschema::{PatternOptions, Validator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use crate::wording::shorten;
-use explain::Explainer;
 
 mod explain;
 mod forms;

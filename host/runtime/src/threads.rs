@@ -211,8 +211,9 @@ pub const RUST_STACKS: (&str, &str) = ("RUST_MIN_STACK", "8388608");
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::sync::mpsc;
+
+    use super::*;
 
     /// Jobs that tell when they run and end when they are told.
     struct Job {

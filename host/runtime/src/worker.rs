@@ -11,8 +11,18 @@
 //! Nothing that comes back is believed: a worker that breaks a rule is ended, and its calls fail.
 
 use std::{
-    io, os::unix::net::UnixStream, path::Path, sync::Arc, sync::mpsc, thread, time::Duration,
+    io,
+    os::unix::net::UnixStream,
+    path::Path,
+    sync::{Arc, mpsc},
+    thread,
+    time::Duration,
 };
+
+use conductor_core::clock::Clock;
+use conductor_library::{Vetted, printable};
+use conductor_sandbox as sandbox;
+use conductor_types::ErrorType;
 
 use self::{
     conversation::Conversation,
@@ -27,11 +37,6 @@ use super::{
     rust_abi,
     threads::STACK_SIZE,
 };
-use conductor_core::clock::Clock;
-use conductor_library::Vetted;
-use conductor_library::printable;
-use conductor_sandbox as sandbox;
-use conductor_types::ErrorType;
 
 mod calls;
 mod child;

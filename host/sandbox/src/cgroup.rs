@@ -21,9 +21,9 @@ use std::{
 };
 
 use rustix::process::{Pid, Signal, kill_process};
+use tree::Base;
 
 use super::Limits;
-use tree::Base;
 
 /// A group of processes with limits; whatever is in it ends when it is dropped.
 #[derive(Debug)]

@@ -19,11 +19,11 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::Policy;
+use conductor_library::printable;
 use interpreter::interpreter;
 use readable::READABLE;
 
-use conductor_library::printable;
+use super::Policy;
 
 /// All that is open.
 #[derive(Debug, Default)]

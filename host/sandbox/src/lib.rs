@@ -49,14 +49,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use serde::{Deserialize, Serialize};
-
 pub use capabilities::capabilities;
 #[cfg(target_os = "linux")]
 pub use files::readable_files;
 pub use replaced::Openings;
 #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub use seccomp::listing as system_calls;
+use serde::{Deserialize, Serialize};
 
 /// What a worker may do.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]

@@ -18,12 +18,11 @@ mod table;
 
 use std::{collections::BTreeMap, env, fs, process};
 
+pub use listing::listing;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
 use self::table::Decision;
 use super::Capabilities;
-
-pub use listing::listing;
 
 /// Facts about this process and kernel that the rules depend on.
 struct Surroundings {

@@ -13,6 +13,8 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use conductor_engine::state::OrderError;
+use conductor_types::requests::BreakerOrder;
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
@@ -24,8 +26,6 @@ use super::{
     routes::{Shown, busy},
     surface::{Control, Source},
 };
-use conductor_engine::state::OrderError;
-use conductor_types::requests::BreakerOrder;
 
 pub(super) fn routes() -> axum::Router<Shown> {
     axum::Router::new()

@@ -1,7 +1,9 @@
 //! The body of a response on its way to the client: it goes in pieces, and the connection knows how fast they are taken.
 
-use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use axum::body::{Body, Bytes};
 use hyper::body::{Frame, SizeHint};

@@ -5,15 +5,16 @@
 //! has the slow readers closed, and gets a 503 if that frees too little. Renderings are made one at a time, so the
 //! budget is exceeded by one of them at most.
 
-use std::sync::{
-    Arc, Mutex, PoisonError,
-    atomic::{AtomicUsize, Ordering},
+use std::{
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
 };
-use std::time::Duration;
 
 use axum::body::Bytes;
-use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::{sync::Notify, time::Instant};
 
 use super::connections::Readers;
 

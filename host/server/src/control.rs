@@ -4,16 +4,17 @@
 //! whatever a browser marks as coming from another site's page is refused; `curl` and others send no such marks.
 use std::convert::Infallible;
 
-use axum::extract::FromRequestParts;
-use axum::http::{HeaderMap, StatusCode, header, request::Parts};
-use axum::response::{IntoResponse, Response};
-use tokio::task::JoinError;
-
+use axum::{
+    extract::FromRequestParts,
+    http::{HeaderMap, StatusCode, header, request::Parts},
+    response::{IntoResponse, Response},
+};
 use conductor_engine::{
     actor::Actor,
     state::{CheckNow, OrderError},
 };
 use conductor_types::{SkipReason, requests::BreakerOrder};
+use tokio::task::JoinError;
 
 /// Refuses a request that a page of another origin sent.
 #[expect(

@@ -11,9 +11,11 @@ use std::{
     time::Duration,
 };
 
-use axum::body::{Body, Bytes};
-use axum::http::{StatusCode, header};
-use axum::response::{IntoResponse, Response};
+use axum::{
+    body::{Body, Bytes},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+};
 use hyper::body::Frame;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 
@@ -21,11 +23,10 @@ mod table;
 #[cfg(test)]
 mod tests;
 
-use super::budget::Budget;
-use super::offload::Offload;
-use super::{Limits, Source};
 use conductor_core::clock::Clock;
 use table::Table;
+
+use super::{Limits, Source, budget::Budget, offload::Offload};
 
 /// Marks a response that goes on for as long as its client wants.
 #[derive(Clone, Copy)]

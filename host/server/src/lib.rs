@@ -7,21 +7,17 @@
 //! operator allows it, is done one at a time, too. Streams of events go on for as long as their clients take what is sent, and are few enough to
 //! leave others a place. Who gets in at all is the web config's to say ([`Security`]), for every route alike;
 //! where it says nothing, browsers are kept to the names of this host.
-use std::convert::Infallible;
-use std::io;
-use std::net::SocketAddr;
-use std::pin::pin;
-use std::sync::Arc;
-use std::time::Duration;
+use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{Request, body::Incoming, server::conn::http1};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
-use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::watch;
-use tokio::time::Instant;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::rustls::ServerConfig;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::Instant,
+};
+use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tower::ServiceExt as _;
 
 mod api;
@@ -47,18 +43,18 @@ mod surface;
 #[cfg(test)]
 mod tests;
 
-pub use listen::{ListenAddress, ListenError};
-pub use names::ExternalUrl;
-pub use security::Security;
-pub use surface::{Control, Source, Surface};
-
-use crate::caller::Connection;
 use budget::Budget;
 use conductor_config::web::subject;
 use conductor_engine::actor::Actor;
 use connections::{Activity, Busy, Connections};
 use events::Streaming;
+pub use listen::{ListenAddress, ListenError};
+pub use names::ExternalUrl;
 use names::Names;
+pub use security::Security;
+pub use surface::{Control, Source, Surface};
+
+use crate::caller::Connection;
 
 /// A listening server that does not serve yet.
 pub struct Server {

@@ -2,10 +2,11 @@
 //!
 //! As there, `:9750` and `[::]:9750` take IPv4 and IPv6, and `0.0.0.0:9750` takes IPv4 alone.
 
-use std::fmt;
-use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _};
-use std::str::FromStr;
+use std::{
+    fmt, io,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs as _},
+    str::FromStr,
+};
 
 use thiserror::Error;
 

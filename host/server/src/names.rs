@@ -5,12 +5,18 @@
 //! The name it came by gives it away, so a host that only this machine can reach, and that has no password to keep the
 //! page out, answers to IP addresses, `localhost`, and the name that the operator has given it.
 
-use std::net::{IpAddr, SocketAddr};
-use std::str::FromStr;
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+};
 
-use axum::http::uri::{Authority, Uri};
-use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
+use axum::{
+    http::{
+        HeaderMap, HeaderValue, StatusCode, header,
+        uri::{Authority, Uri},
+    },
+    response::{IntoResponse as _, Response},
+};
 
 /// The address at which browsers reach the host, where that is another than the one it listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]

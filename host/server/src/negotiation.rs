@@ -1,7 +1,6 @@
 //! What form of `/metrics` a scraper wants: RFC 9110, sections 12.5.1 and 12.5.3.
 
 use axum::http::{HeaderMap, HeaderName, header};
-
 use conductor_engine::metrics::prometheus::Format;
 
 /// What a scraper wants, by its headers.

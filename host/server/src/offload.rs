@@ -1,6 +1,5 @@
 //! Work that takes longer than the server's own threads may be held up.
-use std::sync::Arc;
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 

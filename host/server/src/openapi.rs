@@ -7,13 +7,12 @@ use axum::{
     http::header,
     response::{IntoResponse as _, Response},
 };
-use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
-use serde_json::{Map, Value, json};
-
 use conductor_types::{
     requests::{MaintenanceEnd, MaintenanceOrder},
     views::{HostView, PlatformDetail, PlatformView, PluginDetail, StatusView, WindowView},
 };
+use schemars::{JsonSchema, Schema, SchemaGenerator, generate::SchemaSettings};
+use serde_json::{Map, Value, json};
 
 pub(super) async fn serve() -> Response {
     static TEXT: LazyLock<Bytes> = LazyLock::new(|| document().to_string().into());

@@ -29,11 +29,12 @@ mod tests;
 mod times;
 mod wanted;
 
-use super::{api, events::Kind, routes::Shown, surface::Source};
 use conductor_types::{requests::BreakerOrder, views::StatusView};
 pub(super) use host::HostNews;
 pub(super) use row::key;
 use wanted::Wanted;
+
+use super::{api, events::Kind, routes::Shown, surface::Source};
 
 pub(super) fn routes() -> axum::Router<Shown> {
     axum::Router::new()

@@ -1,23 +1,23 @@
 //! What is served where.
 use std::{sync::Arc, time::Duration};
 
-use axum::Router;
-use axum::extract::{DefaultBodyLimit, Request, State};
-use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
-use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Request, State},
+    http::{HeaderMap, HeaderValue, Method, StatusCode, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
 use tokio::sync::oneshot;
 use tower_http::{CompressionLevel, compression::CompressionLayer};
 
-use super::api::Rendering;
-use super::budget::Budget;
-use super::events::Events;
-use super::flights::Flights;
 #[cfg(feature = "prometheus")]
 use super::negotiation::Wanted;
-use super::offload::Offload;
-use super::{Limits, Origin, Surface, api, control, control::By, page};
+use super::{
+    Limits, Origin, Surface, api, api::Rendering, budget::Budget, control, control::By,
+    events::Events, flights::Flights, offload::Offload, page,
+};
 
 /// All routes over what they show.
 pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router {

@@ -1,26 +1,28 @@
 //! One rendering of `/metrics` on its way from the thread that makes it to the clients that read it.
-use std::io::{self, BufWriter, Write};
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::{
+    io::{self, BufWriter, Write},
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
 
 use axum::body::{Body, Bytes};
+use conductor_engine::metrics::{Metrics, prometheus};
 use flate2::{Compression, write::GzEncoder};
 use hyper::body::Frame;
-use tokio::runtime::Handle;
-use tokio::sync::{
-    mpsc::{self, error::TrySendError},
-    oneshot,
+use tokio::{
+    runtime::Handle,
+    sync::{
+        mpsc::{self, error::TrySendError},
+        oneshot,
+    },
+    time::Instant,
 };
-use tokio::time::Instant;
 
-use super::budget::Budget;
-use super::flights::Flights;
-use super::negotiation::Wanted;
-use super::offload::Offload;
-use super::{Limits, Surface};
-use conductor_engine::metrics::{Metrics, prometheus};
+use super::{
+    Limits, Surface, budget::Budget, flights::Flights, negotiation::Wanted, offload::Offload,
+};
 
 /// Renders `/metrics`, one rendering at a time, for all clients that wait for it in the same form.
 #[derive(Clone)]

@@ -5,24 +5,29 @@
 //! not answer, is not waited for. A file with a mistake in it changes nothing and is logged once. So is one that has lost
 //! the key of a protection that was in force, for example while it is being saved: only an explicit `{}` gives one up.
 
-use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::Duration;
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use axum::http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use axum::response::{IntoResponse as _, Response};
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use tokio::sync::{Semaphore, watch};
-
-use conductor_config::ConfigError;
-use conductor_config::web::{Inputs, Reading, WebConfig};
-
+use axum::{
+    http::{HeaderMap, HeaderValue, Request, StatusCode, header},
+    response::{IntoResponse as _, Response},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use conductor_config::{
+    ConfigError,
+    web::{Inputs, Reading, WebConfig},
+};
 use exposure::exposure;
 use passwords::{Passwords, Verdict};
 use rate::Bucket;
+use tokio::sync::{Semaphore, watch};
 
 mod exposure;
 mod passwords;

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use crate::caller::Connection;
 use conductor_engine::{
     actor::Actor,
     board::Board,
@@ -13,6 +12,8 @@ use conductor_types::{
     requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
     views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
+
+use crate::caller::Connection;
 
 /// What the server shows, given by the rooms that know.
 #[derive(Clone)]

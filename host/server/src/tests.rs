@@ -1,13 +1,15 @@
 //! A real server on loopback, and clients that write bytes by hand.
-use std::io::{Read, Write};
-use std::net::TcpStream;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
-use std::thread::JoinHandle;
+use std::{
+    io::{Read, Write},
+    net::TcpStream,
+    sync::{
+        Arc, Condvar, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+        mpsc,
+    },
+    thread::JoinHandle,
+};
 
-use tokio::sync::oneshot;
-
-use super::*;
 use conductor_engine::{
     actor::Actor,
     metrics::Metrics,
@@ -17,6 +19,9 @@ use conductor_types::{
     requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
     views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
+use tokio::sync::oneshot;
+
+use super::*;
 
 mod control;
 mod corpus;

@@ -5,6 +5,10 @@
 
 use std::path::{Path, PathBuf};
 
+use conductor_command::{CliError, Exit, Global, Output, json, print, table};
+use conductor_config::InlineConfig;
+use conductor_engine::tail::Tail;
+use conductor_library::printable;
 use semver::Version;
 use serde::Serialize;
 
@@ -12,10 +16,6 @@ use self::{
     compare::{Change, Facts},
     step::Step,
 };
-use conductor_command::{CliError, Exit, Global, Output, json, print, table};
-use conductor_config::InlineConfig;
-use conductor_engine::tail::Tail;
-use conductor_library::printable;
 
 mod compare;
 mod look;

@@ -3,12 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-
 use conductor_command::{CliError, Exit, Global, Output, json, print, table};
 use conductor_config::Config;
 use conductor_library as library;
-use conductor_library::printable;
-use conductor_library::{Catalog, Pins, Policy, Store};
+use conductor_library::{Catalog, Pins, Policy, Store, printable};
 use conductor_runtime::{config_keys::ConfigKeys, quarantine::Quarantine};
 
 mod desk;

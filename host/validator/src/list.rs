@@ -2,19 +2,18 @@
 
 use std::collections::BTreeMap;
 
-use serde::Serialize;
-
-use super::quarantine;
 use conductor_command::{
     CliError, Exit, Global, Output,
     client::{Client, Remote},
     json, print, table,
 };
 use conductor_core::clock::Clock;
-use conductor_library::Vetted;
-use conductor_library::printable;
+use conductor_library::{Vetted, printable};
 use conductor_runtime::LoadError;
 use conductor_types::views::{PluginView, StatusView};
+use serde::Serialize;
+
+use super::quarantine;
 
 #[derive(clap::Args)]
 pub struct Args {

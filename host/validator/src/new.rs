@@ -9,9 +9,8 @@ use std::{
 };
 
 use clap::ValueEnum;
-use conductor_plugin_api::manifest::is_valid_id;
-
 use conductor_command::{CliError, Exit, print};
+use conductor_plugin_api::manifest::is_valid_id;
 
 mod api;
 

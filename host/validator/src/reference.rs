@@ -5,10 +5,11 @@
 
 use std::{fs, io, path::PathBuf};
 
-use super::schema;
 use conductor_command::{CliError, Exit, Global};
 use conductor_core::clock::Clock;
 use conductor_runtime::config_keys::ConfigKeys;
+
+use super::schema;
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -5,10 +5,6 @@
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, thread, time::Duration};
 
 use clap::ValueEnum;
-use conductor_plugin_api::manifest::Need;
-use serde_json::json;
-
-use super::desk::{Desk, End};
 use conductor_command::{CliError, Exit, Global, Output, print};
 use conductor_config::InlineConfig;
 use conductor_core::clock::Clock;
@@ -18,6 +14,7 @@ use conductor_engine::{
 };
 use conductor_library as library;
 use conductor_library::{Policy, Store, Vetted};
+use conductor_plugin_api::manifest::Need;
 use conductor_runtime::{
     Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report, irregular,
     loader::{self, How},
@@ -25,6 +22,9 @@ use conductor_runtime::{
 };
 use conductor_sandbox::Limits;
 use conductor_types::{ErrorType, Isolation, limits::MEASUREMENTS};
+use serde_json::json;
+
+use super::desk::{Desk, End};
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]

@@ -5,13 +5,11 @@
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
 use comfy_table::{ContentArrangement, Table, presets::NOTHING};
-use conductor_plugin_api::manifest::Need;
-use serde_json::Value;
-
 use conductor_command::{CliError, Exit, Global, Output, print};
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::{Policy, Store, printable::escaped};
+use conductor_plugin_api::manifest::Need;
 use conductor_runtime::{
     Description, LoadedPlugin as _,
     config_keys::{ConfigKey, ConfigKeys},
@@ -19,6 +17,7 @@ use conductor_runtime::{
 };
 use conductor_sandbox::Limits;
 use conductor_types::Isolation;
+use serde_json::Value;
 
 #[derive(clap::Args)]
 pub struct Args {

@@ -6,6 +6,9 @@
 
 use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
 
+use conductor_command::{CliError, Exit, Output, json, print};
+use conductor_config::InlineConfig;
+use conductor_core::clock::Clock;
 use conductor_plugin_api::manifest::Need;
 use indicatif::{ProgressBar, ProgressStyle};
 use regex::Regex;
@@ -16,9 +19,6 @@ use self::{
     report::{OfFile, OfTest, Report},
     verdict::{Status, Verdict},
 };
-use conductor_command::{CliError, Exit, Output, json, print};
-use conductor_config::InlineConfig;
-use conductor_core::clock::Clock;
 
 mod advice;
 mod catalogue;

@@ -3,15 +3,16 @@
 //! serde's derive hands the names to [`Deserializer::deserialize_struct`] and `deserialize_enum`. schemars sees no
 //! aliases. A [`Step`] path leads to a nested type.
 
-use std::cell::Cell;
-use std::fmt;
+use std::{cell::Cell, fmt};
 
-use serde::de::value::{MapDeserializer, SeqDeserializer, UnitDeserializer};
-use serde::de::{
-    self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess,
-    SeqAccess, VariantAccess, Visitor,
+use serde::{
+    de::{
+        self, DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer,
+        MapAccess, SeqAccess, VariantAccess, Visitor,
+        value::{MapDeserializer, SeqDeserializer, UnitDeserializer},
+    },
+    forward_to_deserialize_any,
 };
-use serde::forward_to_deserialize_any;
 
 use crate::panic_barrier;
 

@@ -18,9 +18,8 @@ use std::{
     sync::OnceLock,
 };
 
-use conductor_plugin_api::manifest::ApiVersion;
-
 use comparison::{Difference, differences};
+use conductor_plugin_api::manifest::ApiVersion;
 
 #[test]
 fn what_earlier_versions_froze_is_unchanged() {

@@ -1,6 +1,9 @@
 //! From file systems to a report: the worst of them decides.
 
-use std::{collections::BTreeSet, path::Path, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use conductor_plugin_api::{Failure, Report, Status};
 

@@ -55,10 +55,9 @@ use std::{
 };
 
 use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, schemars};
+use misdeed::Misdeed;
 use schemars::JsonSchema;
 use serde::Deserialize;
-
-use misdeed::Misdeed;
 
 /// Misbehaves on request, to test what a host does about it.
 #[derive(Default, Deserialize, JsonSchema)]

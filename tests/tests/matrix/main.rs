@@ -28,13 +28,12 @@ mod toolchain;
 #[cfg(unix)]
 mod tree;
 
+use std::process::ExitCode;
 #[cfg(unix)]
 use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     time::Instant,
 };
-
-use std::process::ExitCode;
 
 /// A row: what it shows, and how. It answers why it was left out, if it was.
 #[cfg(unix)]

@@ -2,13 +2,12 @@
 
 use std::{io, path::Path, sync::Arc};
 
+use conductor_library::file_reader;
 use tokio_rustls::rustls::{
     CertificateError, ClientConfig, Error, RootCertStore,
     crypto::ring,
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
-
-use conductor_library::file_reader;
 
 /// Trust in the CAs of a file, or in those of this system.
 pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {

@@ -1,14 +1,14 @@
 //! `conductor breaker open|close|release|reset`: orders to the breakers of a running host.
 
 use clap::ValueEnum;
-use serde::Serialize;
-
-use super::selection::RequiredSelection;
 use conductor_command::{
     CliError, Exit, Output,
     client::{Client, Remote, platform_path},
     json, print,
 };
+use serde::Serialize;
+
+use super::selection::RequiredSelection;
 
 #[derive(clap::Args)]
 #[command(

@@ -2,12 +2,6 @@
 
 use std::{thread, time::Duration};
 
-use hyper::{Method, StatusCode};
-
-use super::{
-    selection::RequiredSelection,
-    status::{Coloring, is_bad, rows},
-};
 use conductor_command::{
     CliError, Exit, Output,
     client::{Client, Remote, platform_path},
@@ -15,6 +9,12 @@ use conductor_command::{
 };
 use conductor_core::clock::Clock;
 use conductor_types::views::PlatformDetail;
+use hyper::{Method, StatusCode};
+
+use super::{
+    selection::RequiredSelection,
+    status::{Coloring, is_bad, rows},
+};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

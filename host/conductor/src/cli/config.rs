@@ -3,9 +3,6 @@
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use serde_json::{Value, json};
-
-use crate::host;
 use conductor_command::{
     CliError, DEFAULT_ADDRESS, Exit, Global, Output, json as to_json, print, warn,
 };
@@ -13,6 +10,9 @@ use conductor_config as config;
 use conductor_config::{OwnAddress, for_editors, web::WebConfig};
 use conductor_core::clock::Clock;
 use conductor_server::ListenAddress;
+use serde_json::{Value, json};
+
+use crate::host;
 
 #[derive(Subcommand)]
 pub(super) enum Command {

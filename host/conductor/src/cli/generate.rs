@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 
 use clap::{CommandFactory as _, ValueEnum as _};
 use clap_complete::{CompleteEnv, Shell, env::Shells};
+use conductor_command::{CliError, Exit, print};
 
 use super::Cli;
-use conductor_command::{CliError, Exit, print};
 
 #[derive(clap::Args)]
 pub(super) struct Completions {

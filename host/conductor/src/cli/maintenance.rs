@@ -1,6 +1,5 @@
 //! `conductor maintenance start|end|list`: windows of a running host.
 
-use super::selection::RequiredSelection;
 use conductor_command::{
     CliError, Exit, Output,
     client::{Client, Remote},
@@ -8,11 +7,13 @@ use conductor_command::{
 };
 use conductor_core::maintenance::local_time;
 use conductor_engine::state::maintenance_length;
-use conductor_types::Checks;
 use conductor_types::{
+    Checks,
     requests::{MaintenanceEnd, MaintenanceOrder},
     views::WindowView,
 };
+
+use super::selection::RequiredSelection;
 
 #[derive(clap::Subcommand)]
 pub(super) enum Command {

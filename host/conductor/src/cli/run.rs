@@ -2,10 +2,6 @@
 
 use std::{net::SocketAddr, sync::Arc};
 
-use tokio::sync::mpsc;
-
-use super::status;
-use crate::host::{self, Doors};
 use conductor_command::{
     CliError, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_styled,
 };
@@ -13,6 +9,10 @@ use conductor_config::{Config, OwnAddress, PlatformConfig, Reading};
 use conductor_engine::tail::Tail;
 use conductor_sandbox as sandbox;
 use conductor_server::{ExternalUrl, ListenAddress, Security};
+use tokio::sync::mpsc;
+
+use super::status;
+use crate::host::{self, Doors};
 
 #[derive(clap::Args)]
 pub(super) struct Args {

@@ -2,10 +2,6 @@
 
 use std::time::Duration;
 
-use serde::Serialize;
-
-use super::maintenance;
-use crate::host;
 use conductor_command::{CliError, Exit, Global, Output, json, print, table};
 use conductor_config::Config;
 use conductor_core::{
@@ -13,6 +9,10 @@ use conductor_core::{
     schedule::{Key, Planned, Schedule, ScheduleError},
 };
 use conductor_types::views::WindowView;
+use serde::Serialize;
+
+use super::maintenance;
+use crate::host;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

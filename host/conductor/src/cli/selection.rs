@@ -6,7 +6,6 @@ use std::{
 };
 
 use clap_complete::{ArgValueCandidates, CompletionCandidate};
-
 use conductor_command::{
     CliError,
     client::{Client, Remote},

@@ -3,9 +3,6 @@
 use std::{io::IsTerminal as _, thread, time::Duration};
 
 use clap::builder::styling::{AnsiColor, Style};
-use serde_json::Value;
-
-use super::selection::Selection;
 use conductor_command::{
     CliError, Exit, Output,
     client::{Client, Remote},
@@ -18,6 +15,9 @@ use conductor_types::{
     Health,
     views::{PlatformView, StatusView},
 };
+use serde_json::Value;
+
+use super::selection::Selection;
 
 #[derive(clap::Args)]
 pub(super) struct Args {

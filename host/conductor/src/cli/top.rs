@@ -14,6 +14,11 @@ use std::{
     time::Duration,
 };
 
+use conductor_command::{
+    CliError, Exit,
+    client::{Client, Remote},
+};
+use conductor_core::clock::Clock;
 use jiff::tz::TimeZone;
 use ratatui::{
     DefaultTerminal,
@@ -24,11 +29,6 @@ use self::{
     link::Link,
     state::{Command, Event, State},
 };
-use conductor_command::{
-    CliError, Exit,
-    client::{Client, Remote},
-};
-use conductor_core::clock::Clock;
 
 mod keys;
 mod link;

@@ -13,7 +13,6 @@ use std::{
     thread,
 };
 
-use super::judging::{Judge, log_failed_creates, reason};
 use conductor_config::{
     BreakerConfig, Config, ConfigError, PlatformConfig, PluginConfig, Reading, ResourcesConfig,
 };
@@ -29,6 +28,8 @@ use conductor_library::{Catalog, Vetted};
 use conductor_runtime::loader::{How, Loader};
 use conductor_server::Security;
 use conductor_types::Isolation;
+
+use super::judging::{Judge, log_failed_creates, reason};
 
 /// Makes plans for the scheduler.
 pub(super) struct Assembly {

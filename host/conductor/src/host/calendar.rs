@@ -8,7 +8,6 @@
 //! Dates and times of day in a config are those of the wall clock. A window that an operator starts lasts for a length of time of
 //! the host's own clock: setting the wall clock neither ends nor extends it.
 
-use conductor_types::Checks;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{
@@ -18,8 +17,6 @@ use std::{
     thread,
     time::Duration,
 };
-
-use jiff::{SignedDuration, Timestamp};
 
 use conductor_core::{
     maintenance::{self, Origin, Scope, Times, Window},
@@ -32,9 +29,11 @@ use conductor_engine::{
     state::{OrderError, maintenance_length},
 };
 use conductor_types::{
+    Checks,
     requests::{MaintenanceEnd, MaintenanceOrder},
     views::WindowView,
 };
+use jiff::{SignedDuration, Timestamp};
 
 /// The windows of a running host.
 pub(super) struct Calendar {

@@ -11,8 +11,6 @@ use std::{
     time::Duration,
 };
 
-use sha2::{Digest as _, Sha256};
-
 use conductor_config as config;
 use conductor_config::{Config, ConfigError, PlatformConfig, Reading};
 use conductor_core::clock::Clock;
@@ -25,6 +23,7 @@ use conductor_runtime::{
     schema::Violation,
 };
 use conductor_types::ErrorType;
+use sha2::{Digest as _, Sha256};
 
 /// Judges configs, and remembers those that were accepted.
 #[derive(Clone)]

@@ -6,7 +6,6 @@ use std::{
     time::Duration,
 };
 
-use super::{Host, ReadConfig};
 use conductor_engine::{
     actor::Actor,
     guard::PluginGuard,
@@ -17,6 +16,8 @@ use conductor_server::{
     caller::{self, Caller, Connection},
 };
 use conductor_types::requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder};
+
+use super::{Host, ReadConfig};
 
 /// A running host, as an operator deals with it.
 pub(super) struct Operator {
@@ -124,10 +125,11 @@ const MOST_CALLERS: usize = 20;
 mod tests {
     use std::{path::Path, sync::mpsc, thread};
 
-    use super::*;
     use conductor_config::Config;
     use conductor_engine::tail::Tail;
     use conductor_server::Security;
+
+    use super::*;
 
     #[test]
     fn an_order_to_a_breaker_waits_for_the_reload_that_is_under_way() {

@@ -21,10 +21,10 @@ use std::{
     time::Duration,
 };
 
+use conductor_types::Health;
 use sd_notify::NotifyState;
 
 use super::Host;
-use conductor_types::Health;
 
 /// Tells systemd how the host is doing, for as long as this is polled.
 pub(super) async fn keep_informed(host: Arc<Host>) {

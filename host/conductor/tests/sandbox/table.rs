@@ -28,12 +28,12 @@ use std::{
     time::Duration,
 };
 
+use bystander::Bystander;
 use conductor_sandbox as sandbox;
 use conductor_sandbox::{Capabilities, Policy};
+use victims::Victims;
 
 use crate::child::variable;
-use bystander::Bystander;
-use victims::Victims;
 
 /// One thing that a plugin may try.
 pub(crate) struct Attempt {

@@ -5,8 +5,10 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::Check;
-use super::duration::{self, LONGEST, SHORTEST, given};
+use super::{
+    check::Check,
+    duration::{self, LONGEST, SHORTEST, given},
+};
 
 /// When a platform that keeps failing is left alone, and for how long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

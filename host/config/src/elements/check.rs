@@ -1,11 +1,9 @@
 //! Collects what is wrong with the keys of one table.
 
-use std::ops::Range;
-use std::time::Duration;
+use std::{ops::Range, time::Duration};
 
 use super::duration::show;
-use crate::error::Fault;
-use crate::spans::Place;
+use crate::{error::Fault, spans::Place};
 
 /// One table under examination.
 pub(super) struct Check<'a> {

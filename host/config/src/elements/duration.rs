@@ -1,12 +1,10 @@
 //! Durations as operators write them: text with units.
 
-use std::borrow::Cow;
-use std::time::Duration;
-
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de};
+use std::{borrow::Cow, time::Duration};
 
 use conductor_runtime::schema::formats;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
 
 /// A duration as it is written: `"5s"`, `"500ms"`, `"1m 30s"`.
 #[derive(Clone, Copy)]

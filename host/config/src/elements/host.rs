@@ -1,17 +1,21 @@
 //! `[host]`: how the host itself behaves.
 
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use schemars::JsonSchema;
-use serde::Deserialize;
-
-use super::check::Check;
-use super::duration::{self, LONGEST, SHORTEST, given};
-use super::limits;
 use conductor_library::{default_folders, program_folder};
 use conductor_sandbox::Limits;
 use conductor_types::Isolation;
+use schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::{
+    check::Check,
+    duration::{self, LONGEST, SHORTEST, given},
+    limits,
+};
 
 /// How the host itself behaves.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,11 +1,13 @@
 //! `limits = { … }` in `[host]` and `[plugin.<id>]`: how much a plugin in a process of its own may use.
 
+use conductor_sandbox::Limits;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::Check;
-use super::size::{self, given};
-use conductor_sandbox::Limits;
+use super::{
+    check::Check,
+    size::{self, given},
+};
 
 /// `limits`, as it is written: any subset of its keys.
 #[derive(Default, Deserialize, JsonSchema)]

@@ -2,16 +2,20 @@
 
 use std::collections::BTreeMap;
 
+use conductor_core::{
+    maintenance::{self, Origin, Scope, Span, SpanError, Times, Window, Zone},
+    pattern::Pattern,
+};
+use conductor_runtime::wording::nearest;
 use conductor_types::Checks;
 use jiff::Timestamp;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::Check;
-use super::platform::{self, PlatformConfig};
-use conductor_core::maintenance::{self, Origin, Scope, Span, SpanError, Times, Window, Zone};
-use conductor_core::pattern::Pattern;
-use conductor_runtime::wording::nearest;
+use super::{
+    check::Check,
+    platform::{self, PlatformConfig},
+};
 
 /// `[maintenance.<name>]`, as it is written.
 #[derive(Deserialize, JsonSchema)]

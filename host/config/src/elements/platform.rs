@@ -1,20 +1,19 @@
 //! `[platform.<name>]`: one watched thing.
 
-use conductor_types::Priority;
-use std::collections::BTreeMap;
-use std::fmt;
-use std::time::Duration;
+use std::{collections::BTreeMap, fmt, time::Duration};
 
+use conductor_types::Priority;
 use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::breaker::{self, BreakerConfig};
-use super::check::Check;
-use super::duration::{self, LONGEST, SHORTEST, given};
-use super::host::HostConfig;
-use crate::secrets::Secrets;
-use crate::source::Location;
+use super::{
+    breaker::{self, BreakerConfig},
+    check::Check,
+    duration::{self, LONGEST, SHORTEST, given},
+    host::HostConfig,
+};
+use crate::{secrets::Secrets, source::Location};
 
 /// One watched thing, with the defaults filled in.
 #[derive(Clone, PartialEq)]

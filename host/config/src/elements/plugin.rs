@@ -1,15 +1,13 @@
 //! `[plugin.<id>]`: settings for one plugin.
 
 use conductor_plugin_api::manifest::Need;
+use conductor_runtime::wording::{nearest, shorten};
+use conductor_sandbox::Limits;
 use conductor_types::Isolation;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::Check;
-use super::host::HostConfig;
-use super::limits;
-use conductor_runtime::wording::{nearest, shorten};
-use conductor_sandbox::Limits;
+use super::{check::Check, host::HostConfig, limits};
 
 /// Settings for one plugin, with the host's where it has none of its own.
 #[derive(Clone, Debug, PartialEq, Eq)]

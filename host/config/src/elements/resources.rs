@@ -5,9 +5,11 @@ use std::time::Duration;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use super::check::Check;
-use super::duration::{self, LONGEST, given};
-use super::host::HostConfig;
+use super::{
+    check::Check,
+    duration::{self, LONGEST, given},
+    host::HostConfig,
+};
 
 /// When the machine counts as short of resources. Shares are in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]

@@ -1,8 +1,7 @@
 //! Takes misshapen parts out of a file, so that the rest of it can be judged.
 
-use serde_json::Value;
-
 use conductor_runtime::wording::nearest;
+use serde_json::Value;
 
 /// A key or value with a mistake of shape.
 #[derive(Clone, Debug)]

@@ -2,10 +2,9 @@
 
 use std::borrow::Cow;
 
+use conductor_runtime::schema::formats;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
-
-use conductor_runtime::schema::formats;
 
 /// A size as it is written: `"512MiB"`, `"2 GB"`.
 #[derive(Clone, Copy)]

@@ -2,12 +2,11 @@
 
 use std::path::Path;
 
+use conductor_library::{Signer, file_reader};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
 use super::check::Check;
-use conductor_library::Signer;
-use conductor_library::file_reader;
 
 /// Whose signature a library must have to be loaded; by default nobody's.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

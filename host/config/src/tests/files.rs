@@ -1,7 +1,6 @@
 //! Files that cannot be read, each with one clear message.
 
-use std::fs;
-use std::io;
+use std::{fs, io};
 
 use insta::assert_snapshot;
 

@@ -1,9 +1,9 @@
 //! `[maintenance.<name>]`: what it is read to, and mistakes in it.
 
+use conductor_types::Checks;
 use insta::assert_snapshot;
 
 use super::*;
-use conductor_types::Checks;
 
 /// A file with two platforms and a window of these lines.
 fn file(lines: &str) -> String {

@@ -1,24 +1,31 @@
 //! From what is written to what the server goes by: each key checked for what it means, with the place of each mistake.
 
-use std::collections::BTreeMap;
-use std::io;
-use std::ops::Range;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    io,
+    ops::Range,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use bcrypt::HashParts;
+use conductor_library::file_reader;
+use conductor_runtime::schema::Subject;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Map, Value};
 
-use super::files::{Files, absolute};
-use super::schema::{Http, Rate, SCHEMA, Written, says_yes};
-use super::{GivenUp, RateLimit, WebConfig, tls};
-use crate::elements::{duration, salvage::remove};
-use crate::error::Fault;
-use crate::schema::placed;
-use crate::spans::{self, Inside, Place};
-use conductor_library::file_reader;
-use conductor_runtime::schema::Subject;
+use super::{
+    GivenUp, RateLimit, WebConfig,
+    files::{Files, absolute},
+    schema::{Http, Rate, SCHEMA, Written, says_yes},
+    tls,
+};
+use crate::{
+    elements::{duration, salvage::remove},
+    error::Fault,
+    schema::placed,
+    spans::{self, Inside, Place},
+};
 
 /// The config and what is to be remarked on, or all that is wrong, `faults` included.
 ///

@@ -2,9 +2,7 @@
 //!
 //! The five policies are Go's. Two of them take any certificate at all: the client then proves only that it has the key.
 
-use std::collections::BTreeSet;
-use std::net::IpAddr;
-use std::sync::Arc;
+use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
 use tokio_rustls::rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, RootCertStore,
@@ -17,12 +15,16 @@ use tokio_rustls::rustls::{
         danger::{ClientCertVerified, ClientCertVerifier},
     },
 };
-use x509_cert::der::Decode as _;
-use x509_cert::ext::pkix::{SubjectAltName, name::GeneralName};
+use x509_cert::{
+    der::Decode as _,
+    ext::pkix::{SubjectAltName, name::GeneralName},
+};
 
-use super::build::Check;
-use super::schema::Tls;
-use super::tls::{TABLE, given_as, pem};
+use super::{
+    build::Check,
+    schema::Tls,
+    tls::{TABLE, given_as, pem},
+};
 
 /// How clients' certificates are looked at.
 pub(super) struct Clients {

@@ -1,13 +1,17 @@
 //! The files that a web config consists of, and whether they are still what they were.
 
-use std::io;
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
+use conductor_library::file_reader::{self, Content};
 use sha2::{Digest as _, Sha256};
 
-use crate::error::{ConfigError, Fault};
-use crate::source::{MAX_BYTES, unreadable as unreadable_config};
-use conductor_library::file_reader::{self, Content};
+use crate::{
+    error::{ConfigError, Fault},
+    source::{MAX_BYTES, unreadable as unreadable_config},
+};
 
 /// Reads files, and remembers what it found.
 #[derive(Default)]

@@ -1,12 +1,10 @@
 //! The keys of a web config: exporter-toolkit's, with the values it takes.
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
-
-use serde::Deserialize;
-use serde_json::{Value, json};
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use conductor_runtime::schema::CompiledSchema;
+use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// A web config as it is written; every scalar is text.
 #[derive(Default, Deserialize)]

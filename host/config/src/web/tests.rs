@@ -1,7 +1,6 @@
 //! What a web config promises: the toolkit's own files are taken, and each mistake has its line, key and cure.
 
-use std::fs;
-use std::path::PathBuf;
+use std::{fs, path::PathBuf};
 
 use insta::assert_snapshot;
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};

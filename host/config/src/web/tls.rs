@@ -8,9 +8,11 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
 };
 
-use super::build::Check;
-use super::clients;
-use super::schema::{Tls, says_yes};
+use super::{
+    build::Check,
+    clients,
+    schema::{Tls, says_yes},
+};
 
 /// What TLS is spoken with.
 pub(super) struct Built {

@@ -4,16 +4,16 @@
 //! header whose value is `0` or a user called `123` need no quotes then. A key without a value counts as not given; its place is kept,
 //! for those that must not be left out so.
 
-use std::collections::BTreeMap;
-use std::ops::Range;
+use std::{collections::BTreeMap, ops::Range};
 
+use conductor_runtime::wording::{bare_or_quoted, shorten};
 use saphyr_parser::{Event, Parser, ScalarStyle, Span, StrInput};
 use serde_json::{Map, Value};
 
-use crate::error::Fault;
-use crate::spans::{Inside, Place};
-use conductor_runtime::wording::bare_or_quoted;
-use conductor_runtime::wording::shorten;
+use crate::{
+    error::Fault,
+    spans::{Inside, Place},
+};
 
 /// The text's values, where they are, and the keys that are given twice, of which the first counts; nothing at all is
 /// null.

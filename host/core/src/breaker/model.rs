@@ -8,8 +8,7 @@ use std::time::Duration;
 
 use stateright::{Checker, Model, Property};
 
-use super::mutants::Rules;
-use super::{Breaker, LEASE_MARGIN, Outcome, Settings, State, Ticket};
+use super::{Breaker, LEASE_MARGIN, Outcome, Settings, State, Ticket, mutants::Rules};
 
 #[test]
 fn no_order_of_events_makes_the_breaker_break_a_promise() {

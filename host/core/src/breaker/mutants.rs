@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use super::model::{Bounds, TIMEOUT};
-use super::{Breaker, Outcome, Phase, Refused, Stale, Ticket, Transition};
+use super::{
+    Breaker, Outcome, Phase, Refused, Stale, Ticket, Transition,
+    model::{Bounds, TIMEOUT},
+};
 
 /// The breaker as it is, or with one fault.
 #[derive(Clone, Copy, Debug)]

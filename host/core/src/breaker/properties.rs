@@ -3,8 +3,7 @@
 
 use std::time::Duration;
 
-use proptest::collection::vec;
-use proptest::prelude::*;
+use proptest::{collection::vec, prelude::*};
 
 use super::*;
 

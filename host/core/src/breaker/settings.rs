@@ -1,8 +1,6 @@
 //! What a breaker goes by, checked once so that the breaker need not.
 
-use std::error::Error;
-use std::fmt;
-use std::time::Duration;
+use std::{error::Error, fmt, time::Duration};
 
 /// How many failures open a breaker, and for how long. One that makes no sense cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -5,12 +5,9 @@
 //! poll walks the part that time has passed. The table is at most about twice as long as the most
 //! entries it ever held.
 
-use std::num::NonZeroU32;
-use std::ops::Range;
-use std::time::Duration;
+use std::{num::NonZeroU32, ops::Range, time::Duration};
 
-use super::plan::Planned;
-use super::{Due, Key, Start};
+use super::{Due, Key, Start, plan::Planned};
 use crate::stagger::{Grid, Ladder, LadderError};
 
 /// The entries of one interval. Times are nanoseconds since the schedule's origin.

@@ -1,7 +1,6 @@
 //! The schedule's promises, one by one; `model` tries them on whatever a driver may do.
 
-use std::collections::BTreeMap;
-use std::ops::RangeInclusive;
+use std::{collections::BTreeMap, ops::RangeInclusive};
 
 use super::*;
 

@@ -1,8 +1,8 @@
 //! The ladder's promises: exact first slots, halving levels, low peaks, and nobody moved.
 
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
-use proptest::collection::vec;
-use proptest::prelude::*;
 
 const MS: u64 = 1_000_000;
 

@@ -2,6 +2,7 @@
 
 use std::{fs, path::Path, time::Duration};
 
+use conductor_core::clock::Clock;
 use rustix::process::Signal;
 use serde::Serialize;
 
@@ -13,7 +14,6 @@ use super::{
     roster::{Role, Roster},
     sight::{Counts, Glance},
 };
-use conductor_core::clock::Clock;
 
 /// What is to happen, and what has happened so far.
 pub(super) struct Events<'a> {

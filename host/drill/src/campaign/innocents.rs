@@ -175,11 +175,12 @@ const MOST_WORDS: usize = 10;
 
 #[cfg(test)]
 mod tests {
+    use conductor_core::clock::Clock;
+
     use super::{
         super::{super::Chance, sight::Stand},
         *,
     };
-    use conductor_core::clock::Clock;
 
     /// What is made of a check of the first innocent platform that starts so late, in seconds.
     fn seen(late: f64) -> Innocents {

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use conductor_command::table;
 use serde::Serialize;
 
 use super::{events::Done, holdings::Holdings, innocents::Innocents};
-use conductor_command::table;
 
 /// Everything a campaign found.
 #[derive(Serialize)]

@@ -2,10 +2,10 @@
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
+use conductor_core::clock::Clock;
 use serde_json::Value;
 
 use super::super::seen;
-use conductor_core::clock::Clock;
 
 /// What the status says of each platform and plugin.
 pub(super) struct Glance {

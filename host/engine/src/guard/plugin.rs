@@ -12,17 +12,19 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::{
+    breaker::{Breaker, Outcome, Settings, Ticket},
+    locked::Locked,
+};
+use conductor_library::{Vetted, printable};
+use conductor_runtime::{Description, Ended, Failure, LoadError, loader::Confinement};
+use conductor_types::{ErrorType, Isolation, RestartReason, views::PluginView};
+
 use crate::{
     metrics::{PluginInfo, PluginMetrics},
     resources::workers::Usage,
     state::LoadState,
 };
-use conductor_core::breaker::{Breaker, Outcome, Settings, Ticket};
-use conductor_core::locked::Locked;
-use conductor_library::Vetted;
-use conductor_library::printable;
-use conductor_runtime::{Description, Ended, Failure, LoadError, loader::Confinement};
-use conductor_types::{ErrorType, Isolation, RestartReason, views::PluginView};
 
 /// Stands before the generations of one plugin.
 pub struct PluginGuard {

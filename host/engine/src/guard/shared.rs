@@ -5,9 +5,10 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
+
 use super::starvation::Starvation;
 use crate::metrics::Metrics;
-use conductor_core::clock::Clock;
 
 /// What all guards of a host share.
 pub struct Shared {

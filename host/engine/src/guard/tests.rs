@@ -1,9 +1,10 @@
 //! Next check, effective interval and age of results, as a guard shows them.
 
-use super::*;
-use crate::{actor::Actor, metrics::Metrics};
 use conductor_core::clock::Clock;
 use conductor_types::{Checks, requests::BreakerOrder};
+
+use super::*;
+use crate::{actor::Actor, metrics::Metrics};
 
 const S: Duration = Duration::from_secs(1);
 

@@ -9,10 +9,10 @@ use std::{
 };
 
 use conductor_plugin_api::manifest::ApiVersion;
-
-use super::*;
 use conductor_runtime::{Call, ConfigSchema, ProbeId, Report};
 use conductor_types::ErrorType;
+
+use super::*;
 
 type WhenEnded = Box<dyn FnOnce(Ended) + Send>;
 

@@ -1,12 +1,13 @@
 //! The list of all metrics, and how each is read.
-use std::borrow::Cow;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::{
+    borrow::Cow,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
-use super::histogram::Histogram;
-use super::{PlatformMetrics, PluginMetrics, Shared};
 use conductor_types::{Resource, Tracked};
+
+use super::{PlatformMetrics, PluginMetrics, Shared, histogram::Histogram};
 
 /// Every metric of the host, in the order they are shown.
 pub static FAMILIES: [Family; 26] = [

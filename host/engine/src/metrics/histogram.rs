@@ -1,6 +1,8 @@
 //! A histogram of durations that is counted without a lock.
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicU64, Ordering},
+    time::Duration,
+};
 
 /// Upper bounds of the finite buckets, in nanoseconds, rising.
 pub(super) type Bounds = [u64; BUCKETS];

@@ -1,8 +1,10 @@
 //! The metrics in the log, for as long as nobody can or does scrape them.
-use std::collections::HashMap;
-use std::fmt::Write as _;
-use std::hash::{BuildHasher, RandomState};
-use std::time::Duration;
+use std::{
+    collections::HashMap,
+    fmt::Write as _,
+    hash::{BuildHasher, RandomState},
+    time::Duration,
+};
 
 use super::{FAMILIES, Family, Kind, Metrics, Sample, Snapshot, Value};
 

@@ -1,14 +1,21 @@
 //! The series of one platform.
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
-use super::histogram::{Bounds, Histogram, bounds_in_ms};
-use super::labels::Counts;
 use conductor_types::{
     BreakerState, ErrorType, SkipReason, Status,
     limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS},
+};
+
+use super::{
+    histogram::{Bounds, Histogram, bounds_in_ms},
+    labels::Counts,
 };
 
 /// What became of a check that ran: what the report says, or why there is none.

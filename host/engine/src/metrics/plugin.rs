@@ -1,9 +1,12 @@
 //! The series of one plugin.
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{
+    Arc, Mutex, PoisonError,
+    atomic::{AtomicBool, AtomicU64, Ordering},
+};
+
+use conductor_types::{Isolation, RestartReason};
 
 use super::labels::Counts;
-use conductor_types::{Isolation, RestartReason};
 
 /// What is known of a plugin's current generation.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,17 +5,21 @@
 //! collector and its `TextEncoder` are used, over a [`Collector`] of our own that hands out our samples.
 //! It does so a page at a time, since the crate's model of all series of a large host would take
 //! several times the memory of the host.
-use std::io::{self, Write};
-use std::sync::{Arc, Mutex, PoisonError};
-
-use ::prometheus::core::{Collector, Desc};
-use ::prometheus::proto::{
-    Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
+use std::{
+    io::{self, Write},
+    sync::{Arc, Mutex, PoisonError},
 };
-use ::prometheus::{Registry, TextEncoder};
 
-use super::openmetrics::{self, OpenMetrics};
-use super::{FAMILIES, Family, Kind, Metrics, Sample, Snapshot, Value};
+use ::prometheus::{
+    Registry, TextEncoder,
+    core::{Collector, Desc},
+    proto::{Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
+};
+
+use super::{
+    FAMILIES, Family, Kind, Metrics, Sample, Snapshot, Value,
+    openmetrics::{self, OpenMetrics},
+};
 
 #[cfg(test)]
 mod tests;

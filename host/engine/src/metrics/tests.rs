@@ -1,8 +1,7 @@
 //! What is counted, what is shown, and what is left out.
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
 use conductor_types::{BreakerState, ErrorType, Isolation, RestartReason, SkipReason, Status};
-use std::collections::BTreeMap;
-use std::sync::Arc;
-use std::time::Duration;
 
 use super::*;
 

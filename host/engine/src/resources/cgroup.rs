@@ -5,9 +5,11 @@
 //!
 //! `sysinfo` can read memory limits, but it counts the page cache as used memory; `memory` subtracts what can be reclaimed.
 //! Not read: CPU quotas of version 1 groups, which current distributions no longer ship.
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 mod memory;
 

@@ -1,6 +1,5 @@
 //! One limit with hysteresis: what keeps the mode from flapping.
-use std::fmt;
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 /// A limit with hysteresis: crossed by several samples running, and crossed back only after a quiet time.
 #[derive(Clone, Debug)]

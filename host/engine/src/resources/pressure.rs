@@ -2,8 +2,7 @@
 //!
 //! A machine can be in trouble at 70 % of memory (thrashing) and well at 95 % (caches in use); pressure tells the two
 //! apart. Format: the kernel's `Documentation/accounting/psi.rst`.
-use std::fs;
-use std::path::Path;
+use std::{fs, path::Path};
 
 /// How long work waited for each resource. `None`: this OS or kernel does not say.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -3,18 +3,22 @@
 //! One thread measures CPU, memory and pressure. Each watched file system has a thread to itself, because asking a dead
 //! network mount how full it is hangs, for ever and beyond any signal: such a thread is left behind, and the others
 //! go on measuring.
-use super::cgroup::Cgroup;
-use super::pressure::Pressure;
-use super::{Disk, Sample};
+use std::{
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+        mpsc::{Receiver, SyncSender, TryRecvError, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
+
 use conductor_core::clock::Clock;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, sync_channel};
-use std::thread;
-use std::time::Duration;
 use sysinfo::{CpuRefreshKind, MINIMUM_CPU_UPDATE_INTERVAL, MemoryRefreshKind, System};
+
+use super::{Disk, Sample, cgroup::Cgroup, pressure::Pressure};
 
 #[cfg(test)]
 mod tests;

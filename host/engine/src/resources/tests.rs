@@ -1,7 +1,7 @@
 //! The judge, fed with measurements.
-use super::pressure::Stall;
-use super::*;
 use proptest::prelude::*;
+
+use super::{pressure::Stall, *};
 
 /// The interval at which the tests feed samples: the default one.
 const STEP: Duration = Duration::from_secs(5);

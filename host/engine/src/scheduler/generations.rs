@@ -13,6 +13,10 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::schedule::Mode;
+use conductor_runtime::{LoadError, ProbeId, loader::Instead};
+use conductor_types::{ErrorType, RestartReason};
+
 use super::{
     Command, Driver, LoadOrder, Ready,
     platforms::Platforms,
@@ -20,9 +24,6 @@ use super::{
     proof::{Proof, Wanted},
 };
 use crate::guard::{Birth, PlatformGuard, Progress};
-use conductor_core::schedule::Mode;
-use conductor_runtime::{LoadError, ProbeId, loader::Instead};
-use conductor_types::{ErrorType, RestartReason};
 
 impl Driver {
     /// Starts all plugins side by side, and waits a while for them; says whether the host is still wanted.

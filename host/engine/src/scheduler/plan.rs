@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::schedule::Key;
+
 use super::{
     Driver, Plan, PlatformSetup, PluginSetup,
     generations::{load_error, progress},
@@ -16,7 +18,6 @@ use super::{
     schedule,
 };
 use crate::{guard::Progress, resources::Judge};
-use conductor_core::schedule::Key;
 
 impl Driver {
     /// Goes by another plan from now on; what did not change keeps slot, probe, breaker and counters.

@@ -5,8 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use crate::guard::PlatformGuard;
 use conductor_runtime::{ProbeId, ProbeSpec};
+
+use crate::guard::PlatformGuard;
 
 /// The platforms by their place.
 #[derive(Default)]

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
-use super::{LoadJob, proof::Proof};
-use crate::guard::{Birth, PlatformGuard, PluginGuard, Running};
 use conductor_library::Hash;
 use conductor_runtime::{Call, Ended, LoadedPlugin, ProbeId};
 use conductor_types::{Isolation, RestartReason};
+
+use super::{LoadJob, proof::Proof};
+use crate::guard::{Birth, PlatformGuard, PluginGuard, Running};
 
 /// One plugin, as the driver knows it.
 pub(super) struct Plugin {

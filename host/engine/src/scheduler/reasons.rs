@@ -3,13 +3,14 @@
 
 use std::{sync::Arc, time::Duration};
 
+use conductor_runtime::{Ended, LoadedPlugin};
+use conductor_types::{Isolation, RestartReason};
+
 use super::{
     Driver, LibraryChange, Renewal,
     generations::load_error,
     plugin::{Loading, Next, Proving},
 };
-use conductor_runtime::{Ended, LoadedPlugin};
-use conductor_types::{Isolation, RestartReason};
 
 impl Driver {
     /// A generation ended without having been asked to; its calls have ended as failures by now.

@@ -2,14 +2,15 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
+use conductor_library::Vetted;
+use conductor_runtime::{Ended, LoadError, LoadedPlugin, loader::Instead};
+use conductor_types::RestartReason;
+
 use crate::{
     board::Board,
     guard::{PlatformGuard, PluginGuard, Running, Shared},
     resources::Limits,
 };
-use conductor_library::Vetted;
-use conductor_runtime::{Ended, LoadError, LoadedPlugin, loader::Instead};
-use conductor_types::RestartReason;
 
 /// What the scheduler is to look after.
 pub struct Setup {

@@ -2,7 +2,15 @@
 
 use std::{collections::BTreeMap, sync::MutexGuard};
 
+use conductor_core::{breaker::Settings, clock::Clock, maintenance::InForce};
+use conductor_library::{Catalog, Policy, Vetted};
 use conductor_plugin_api::manifest::ApiVersion;
+use conductor_runtime::{
+    Call, ConfigSchema, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report,
+};
+use conductor_types::{
+    Checks, ErrorType, Isolation, Priority, RestartReason, requests::BreakerOrder,
+};
 
 use super::*;
 use crate::{
@@ -11,13 +19,6 @@ use crate::{
     metrics::{FAMILIES, Metrics, Value},
     tail::Tail,
 };
-use conductor_core::{breaker::Settings, clock::Clock, maintenance::InForce};
-use conductor_library::{Catalog, Policy, Vetted};
-use conductor_runtime::{
-    Call, ConfigSchema, Description, Failure, LoadedPlugin, ProbeId, ProbeSpec, Report,
-};
-use conductor_types::{Checks, Priority, RestartReason};
-use conductor_types::{ErrorType, Isolation, requests::BreakerOrder};
 
 /// One generation that is played.
 #[derive(Default)]

@@ -3,9 +3,10 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Driver, plugin::Held};
 use conductor_runtime::{Call, Failure};
 use conductor_types::{ErrorType, SkipReason};
+
+use super::{Driver, plugin::Held};
 
 impl Driver {
     /// A check waits for the plugin's next generation, if one is or can be on its way; else it fails for what keeps it.

@@ -113,8 +113,9 @@ fn unusable(folder: &Path) -> Option<String> {
     }
     #[cfg(unix)]
     {
-        use super::super::trust;
         use rustix::fs::{Access, AtFlags, CWD, accessat};
+
+        use super::super::trust;
         if let Err(error) = accessat(
             CWD,
             there,

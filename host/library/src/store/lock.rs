@@ -95,8 +95,9 @@ fn is_same(_: &File, folder: &Path) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
     use std::fs;
+
+    use super::*;
 
     #[test]
     fn a_folder_is_locked_once_until_the_lock_is_dropped() {

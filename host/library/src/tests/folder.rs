@@ -10,8 +10,9 @@ use std::{
     time::Duration,
 };
 
-use super::{super::*, objects};
 use conductor_core::clock::Clock;
+
+use super::{super::*, objects};
 
 pub(super) struct Folder {
     dir: tempfile::TempDir,

@@ -16,6 +16,7 @@ use std::{
 };
 
 use conductor_plugin_api::{abi::AbiFailureKind, c};
+use conductor_types::ErrorType;
 
 use super::config::Config;
 use crate::{
@@ -23,7 +24,6 @@ use crate::{
     call_data::{self, Begun, CallData},
     irregular,
 };
-use conductor_types::ErrorType;
 
 /// What a plugin calls a call by; 0 is none.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

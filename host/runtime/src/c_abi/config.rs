@@ -6,10 +6,10 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use conductor_types::ErrorType;
 use serde_json::Value;
 
 use crate::Failure;
-use conductor_types::ErrorType;
 
 /// A platform's `config` table, and the texts of it that were asked for.
 pub(super) struct Config {

@@ -2,9 +2,10 @@
 
 use std::{mem::offset_of, sync::mpsc, time::Duration};
 
+use conductor_core::clock::Clock;
+
 use super::{exported::MANDATORY, *};
 use crate::call_data;
-use conductor_core::clock::Clock;
 
 unsafe extern "C" fn create(_: *const c::Call, _: *const c_char) -> *mut c_void {
     ptr::null_mut()

@@ -5,9 +5,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use conductor_plugin_api::manifest::is_valid_id;
-
 use conductor_library::Hash;
+use conductor_plugin_api::manifest::is_valid_id;
 
 /// What the host was doing with a plugin.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]

@@ -6,13 +6,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use conductor_library::{Hash, file_reader};
+
 use super::{
     Phase,
     layout::{Left, Machine, Said},
     machine,
 };
-use conductor_library::Hash;
-use conductor_library::file_reader;
 
 /// The records of hosts that died.
 #[derive(Debug)]

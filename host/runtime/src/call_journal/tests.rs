@@ -8,8 +8,9 @@ use std::{
     process::{Child, Command, Stdio},
 };
 
-use super::{layout::Said, *};
 use conductor_library::Store;
+
+use super::{layout::Said, *};
 
 const HASH: Hash = Hash([7; 32]);
 

@@ -5,10 +5,11 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering},
 };
 
-use super::{Job, probes::Cell};
-use crate::{Call, Failure, Report, call_data::Begun, threads::Threads};
 use conductor_core::clock::Clock;
 use conductor_types::ErrorType;
+
+use super::{Job, probes::Cell};
+use crate::{Call, Failure, Report, call_data::Begun, threads::Threads};
 
 /// How many calls are under way that somebody waits for.
 pub(super) type InFlight = AtomicUsize;

@@ -10,6 +10,7 @@ use std::{
 };
 
 use conductor_plugin_api::manifest::ApiVersion;
+use conductor_types::ErrorType;
 
 use super::*;
 use crate::{
@@ -17,7 +18,6 @@ use crate::{
     call_data::{self, Begun, CallData},
     door::Probe,
 };
-use conductor_types::ErrorType;
 
 /// What a played probe does when a check of its is begun.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

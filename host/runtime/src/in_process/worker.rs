@@ -5,6 +5,10 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
+use serde_json::Value;
+
 use super::{
     Job,
     begun::{Ending, InFlight, UnderWay},
@@ -18,10 +22,6 @@ use crate::{
     schema::CompiledSchema,
     threads::{Ran, Threads, Work},
 };
-use conductor_core::clock::Clock;
-use conductor_types::ErrorType;
-
-use serde_json::Value;
 
 /// What one thread works with.
 pub(super) struct Worker {

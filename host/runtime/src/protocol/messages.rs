@@ -7,10 +7,10 @@
 use std::{ffi::OsString, time::Duration};
 
 use conductor_plugin_api::manifest::{ApiVersion, Door, Manifest};
+use conductor_sandbox::Policy;
 use serde::{Deserialize, Serialize};
 
 use crate::{Trial, schema::Violation};
-use conductor_sandbox::Policy;
 
 /// From a host to its worker.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]

@@ -1,7 +1,9 @@
 //! Explains why a value does not keep to a schema: which key, which rule, and what to do.
 
-use jsonschema::ValidationError;
-use jsonschema::error::{TypeKind, ValidationErrorKind as Kind};
+use jsonschema::{
+    ValidationError,
+    error::{TypeKind, ValidationErrorKind as Kind},
+};
 use serde_json::Value;
 
 use super::{Subject, Violation, formats};

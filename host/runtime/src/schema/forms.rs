@@ -1,14 +1,17 @@
 //! Finds the form that was meant where a value fits none of several, so that the message names the key that is wrong in
 //! that form. Serde's enums come as such forms: each variant is one.
 
-use jsonschema::ValidationError;
-use jsonschema::error::ValidationErrorKind as Kind;
+use jsonschema::{ValidationError, error::ValidationErrorKind as Kind};
 use serde_json::{Map, Value};
 
-use super::Violation;
-use super::explain::{Explainer, at_key, at_value, describe, named, one_of, range};
-use crate::redaction::REDACTED;
-use crate::wording::{listed, nearest, shorten};
+use super::{
+    Violation,
+    explain::{Explainer, at_key, at_value, describe, named, one_of, range},
+};
+use crate::{
+    redaction::REDACTED,
+    wording::{listed, nearest, shorten},
+};
 
 /// One of the forms that a value may have, with the errors of the value as that form.
 struct Form<'a> {

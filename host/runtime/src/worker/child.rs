@@ -22,6 +22,9 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
+use conductor_sandbox as sandbox;
+use conductor_types::ErrorType;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{Signal, getpgrp, getpid, getppid, kill_current_process_group},
@@ -41,9 +44,6 @@ use crate::{
     redaction,
     schema::CompiledSchema,
 };
-use conductor_core::clock::Clock;
-use conductor_sandbox as sandbox;
-use conductor_types::ErrorType;
 
 mod forward;
 mod outlet;

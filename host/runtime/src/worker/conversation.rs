@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
+
 use super::{
     calls::{Calls, Starting, UnderWay},
     socket::send_now,
@@ -20,7 +22,6 @@ use crate::{
     protocol::{self, Encoder, Unsent, messages::ToWorker},
     redaction,
 };
-use conductor_core::clock::Clock;
 
 /// What the host and one worker have to say to each other.
 pub(super) struct Conversation {

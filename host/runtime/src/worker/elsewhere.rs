@@ -2,11 +2,12 @@
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use super::{Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec};
 use conductor_core::clock::Clock;
 use conductor_library::Vetted;
 use conductor_sandbox as sandbox;
 use conductor_types::ErrorType;
+
+use super::{Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec};
 
 /// How a worker is to be run.
 #[derive(Clone, Debug)]

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use conductor_types::ErrorType;
+
 use super::{
     conversation::Conversation,
     limiter::{Dropped, Limiter},
@@ -16,7 +18,6 @@ use crate::{
     schema::{MAX_VIOLATIONS, Violation},
     set_message,
 };
-use conductor_types::ErrorType;
 
 /// Hears out one worker.
 pub(super) struct Hearing {

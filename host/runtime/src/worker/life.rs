@@ -7,6 +7,8 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
@@ -21,8 +23,6 @@ use crate::{
     Ended, LoadError,
     protocol::{self, Decoder},
 };
-use conductor_core::clock::Clock;
-use conductor_types::ErrorType;
 
 /// All that has to be waited for.
 pub(super) struct Life {

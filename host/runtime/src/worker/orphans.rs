@@ -15,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
 use rustix::{
     event::{PollFd, PollFlags, Timespec, poll},
     process::{
@@ -23,7 +24,6 @@ use rustix::{
 };
 
 use super::children::{Children, MARK, Mark};
-use conductor_core::clock::Clock;
 
 /// A plugin was loaded into this process, and may start and wait for processes itself: from now on, one that has ended
 /// without having been seen alive as an orphan is only reaped after a time in which its parent would have waited for it.

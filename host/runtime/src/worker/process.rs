@@ -7,6 +7,7 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
 #[cfg(target_os = "linux")]
 use rustix::process::{PidfdFlags, pidfd_open};
 use rustix::{
@@ -16,7 +17,6 @@ use rustix::{
 };
 
 use super::children::Children;
-use conductor_core::clock::Clock;
 
 /// A worker's process. Killed and reaped at the latest when it is dropped, with everything in its process group.
 pub(super) struct Process {

@@ -5,13 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use conductor_library::file_reader;
 use object::{
     Endianness,
     elf::{FileHeader32, FileHeader64},
     read::elf::{FileHeader, ProgramHeader as _},
 };
-
-use conductor_library::file_reader;
 
 /// What the kernel starts in the program's place.
 pub(super) fn interpreter(program: &Path) -> Option<PathBuf> {

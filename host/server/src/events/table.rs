@@ -8,13 +8,13 @@ use std::{
 };
 
 use axum::body::Bytes;
+use conductor_types::views::{HostView, PlatformView, StatusView};
 use serde::Serialize;
 
 use crate::{
     budget::Budget,
     page::{HostNews, key},
 };
-use conductor_types::views::{HostView, PlatformView, StatusView};
 
 /// What there is to tell, for clients that know different parts of it.
 #[derive(Default)]

@@ -1,7 +1,8 @@
 //! What clients are told that know different parts of what there is.
 
-use super::table::Table;
 use conductor_types::views::StatusView;
+
+use super::table::Table;
 
 #[test]
 fn a_new_program_is_told_everything_and_then_what_changed() {

@@ -1,9 +1,9 @@
 //! A picture of a platform's name and how it is doing, for pages of others.
 
 use askama::Template;
+use conductor_types::views::PlatformView;
 
 use super::row::{STALE, rank};
-use conductor_types::views::PlatformView;
 
 /// Two boxes: the name, and the word on its colour.
 #[derive(Template)]

@@ -1,6 +1,7 @@
 //! The page of one platform.
 
 use askama::Template;
+use conductor_types::views::PastView;
 
 use super::{
     Done, Frame, Source,
@@ -8,7 +9,6 @@ use super::{
     row::Row,
     times::{Moment, span, took},
 };
-use conductor_types::views::PastView;
 
 /// A platform with its last checks, its log, and what an operator may do about it.
 #[derive(Template)]

@@ -1,6 +1,7 @@
 //! What is to be said of the host itself, so that a sick host is not read as sick platforms.
 
 use askama::Template;
+use conductor_types::views::{PlatformView, PluginView, StatusView};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{
@@ -8,7 +9,6 @@ use super::{
     times::{Moment, span},
     wanted::Show,
 };
-use conductor_types::views::{PlatformView, PluginView, StatusView};
 
 /// The top of each page: the host's own troubles, and how it is doing.
 #[derive(Template)]

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use askama::Template;
+use conductor_types::views::PlatformView;
 
 use super::{
     Frame, Source, StatusView,
@@ -10,7 +11,6 @@ use super::{
     row::{Row, key, rank},
     wanted::{Show, Wanted},
 };
-use conductor_types::views::PlatformView;
 
 /// The page with the list.
 #[derive(Template)]

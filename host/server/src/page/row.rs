@@ -1,12 +1,13 @@
 //! A platform as the list shows it.
 
-use super::{
-    spark::Spark,
-    times::{Moment, took},
-};
 use conductor_types::{
     Health,
     views::{BreakerView, LineView, PastView, PlatformView},
+};
+
+use super::{
+    spark::Spark,
+    times::{Moment, took},
 };
 
 /// What a row says of a platform.

@@ -2,8 +2,9 @@
 
 use std::fmt::Write as _;
 
-use super::times::took;
 use conductor_types::{Health, views::PastView};
+
+use super::times::took;
 
 /// The picture, 120 wide and 20 high, the latest check at the right.
 pub(super) struct Spark {

@@ -1,5 +1,7 @@
 //! The page as a browser gets it, and the pieces it is made of.
 
+use conductor_types::views::{PastView, PlatformDetail, PlatformView, PluginDetail, WindowView};
+
 use super::{
     badge::Badge,
     detail::Detail,
@@ -9,7 +11,6 @@ use super::{
     wanted::Wanted,
     *,
 };
-use conductor_types::views::{PastView, PlatformDetail, PlatformView, PluginDetail, WindowView};
 
 #[test]
 fn a_small_page() {

@@ -1,11 +1,15 @@
 //! Whether a password is right. To find out takes bcrypt a tenth of a second or more of CPU: on a thread of its own, one
 //! at a time, after everything else on this machine, and only for what was not asked before.
 
-use std::collections::{BTreeMap, VecDeque};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
-use std::thread;
-use std::time::Duration;
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{
+        Mutex, MutexGuard, OnceLock, PoisonError,
+        mpsc::{Receiver, SyncSender, sync_channel},
+    },
+    thread,
+    time::Duration,
+};
 
 use bcrypt::HashParts;
 use sha2::{Digest as _, Sha256};

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use conductor_config::web::RateLimit;
+use tokio::time::Instant;
 
 /// What is left of a burst.
 #[derive(Default)]

@@ -1,8 +1,9 @@
 //! What clients may ask the host to do: who may, and what they are told.
 
-use super::*;
 use conductor_engine::state::maintenance_length;
 use conductor_types::SkipReason;
+
+use super::*;
 
 #[test]
 fn a_reload_is_answered_with_what_became_of_it() {

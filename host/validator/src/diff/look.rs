@@ -2,19 +2,19 @@
 
 use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 
-use super::compare::Facts;
-use crate::desk::Desk;
 use conductor_command::Exit;
 use conductor_core::clock::Clock;
 use conductor_library as library;
-use conductor_library::printable;
-use conductor_library::{Policy, Store};
+use conductor_library::{Policy, Store, printable};
 use conductor_runtime::{
     ProbeSpec,
     loader::{self, How},
 };
 use conductor_sandbox::Limits;
 use conductor_types::Isolation;
+
+use super::compare::Facts;
+use crate::desk::Desk;
 
 /// Why a library could not be looked at, and how the command ends for it.
 pub(super) struct Obstacle {

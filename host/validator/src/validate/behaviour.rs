@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
+use conductor_runtime::{Failure, ProbeId, Report, irregular};
+use conductor_types::ErrorType;
 use serde_json::Value;
 
 use super::{
@@ -12,8 +14,6 @@ use super::{
     verdict::Verdict,
 };
 use crate::desk::{Desk, End};
-use conductor_runtime::{Failure, ProbeId, Report, irregular};
-use conductor_types::ErrorType;
 
 /// A loaded plugin with a config that creates probes.
 pub(super) struct Bench {

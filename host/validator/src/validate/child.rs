@@ -16,6 +16,13 @@ use std::{
     sync::Mutex,
 };
 
+use conductor_core::clock::Clock;
+use conductor_library::Language;
+use conductor_runtime::{
+    irregular, protocol::messages::ManifestFacts, redaction, worker::die_of_faults,
+};
+use conductor_sandbox as sandbox;
+use conductor_sandbox::Capabilities;
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use signal_hook::low_level::exit;
@@ -27,13 +34,6 @@ use super::{
     subject::Subject,
     verdict::Verdict,
 };
-use conductor_core::clock::Clock;
-use conductor_library::Language;
-use conductor_runtime::{
-    irregular, protocol::messages::ManifestFacts, redaction, worker::die_of_faults,
-};
-use conductor_sandbox as sandbox;
-use conductor_sandbox::Capabilities;
 
 /// What a test's process is to do.
 #[derive(Deserialize, Serialize)]

@@ -1,5 +1,7 @@
 //! Level 3: which configs create a probe, and how the others are refused.
 
+use conductor_runtime::{Failure, door::Door, irregular, redaction};
+use conductor_types::ErrorType;
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -8,8 +10,6 @@ use super::{
     subject::{Subject, go_on, told},
     verdict::Verdict,
 };
-use conductor_runtime::{Failure, door::Door, irregular, redaction};
-use conductor_types::ErrorType;
 
 /// The configs to try: the validator's, or what the examples and defaults of the plugin's schema come to.
 pub(super) fn candidates(subject: &Subject, door: &dyn Door) -> Vec<Value> {

@@ -4,9 +4,10 @@
 
 use std::path::Path;
 
-use super::{advice::Advice, catalogue::Test, verdict::Verdict};
 use conductor_library as library;
 use conductor_library::{Inspection, Language, Outcome, Rule, linkage::Linkage};
+
+use super::{advice::Advice, catalogue::Test, verdict::Verdict};
 
 /// What was read of a file.
 pub(super) struct Facts {

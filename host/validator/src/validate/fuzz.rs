@@ -1,5 +1,6 @@
 //! Level 4: configs that nobody would write.
 
+use conductor_types::ErrorType;
 use serde_json::{Value, json};
 
 use super::{
@@ -9,7 +10,6 @@ use super::{
     subject::{Subject, go_on, told},
     verdict::Verdict,
 };
-use conductor_types::ErrorType;
 
 fn fuzz(subject: &Subject) -> Verdict {
     let door = go_on!(subject.door());

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use conductor_runtime::{LoadError, open_only, schema::CompiledSchema};
+use conductor_types::ErrorType;
+
 use super::{
     advice::Advice,
     catalogue::{How, Test},
@@ -10,8 +13,6 @@ use super::{
     subject::{Subject, go_on},
     verdict::Verdict,
 };
-use conductor_runtime::{LoadError, open_only, schema::CompiledSchema};
-use conductor_types::ErrorType;
 
 fn opens(subject: &Subject) -> Verdict {
     subject.doing("opening it");

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
+use conductor_library::{Language, printable};
 use conductor_plugin_api::manifest::Need;
+use conductor_sandbox::Capabilities;
 
 use super::{
     advice::Advice,
@@ -20,10 +23,6 @@ use super::{
     subject::{Subject, go_on},
     verdict::Verdict,
 };
-use conductor_core::clock::Clock;
-use conductor_library::Language;
-use conductor_library::printable;
-use conductor_sandbox::Capabilities;
 
 /// How far a plugin came, the higher the better.
 #[derive(

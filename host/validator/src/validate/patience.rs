@@ -2,6 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
+use conductor_runtime::ProbeId;
 use serde_json::Value;
 
 use super::{
@@ -11,7 +12,6 @@ use super::{
     subject::{Subject, go_on, spec, told},
     verdict::Verdict,
 };
-use conductor_runtime::ProbeId;
 
 /// A probe of a platform that takes connections and never answers; of the config as it is, where that has no address.
 fn silent(subject: &Subject) -> Result<(Bench, ProbeId, bool), Verdict> {

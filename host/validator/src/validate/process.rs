@@ -4,7 +4,10 @@ use std::{
     cmp::Ordering,
     ffi::OsStr,
     io::{self, BufRead as _, BufReader, Read as _, Write as _},
-    os::{fd::OwnedFd, unix::net::UnixStream, unix::process::CommandExt as _},
+    os::{
+        fd::OwnedFd,
+        unix::{net::UnixStream, process::CommandExt as _},
+    },
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus},
     sync::{Arc, Mutex, PoisonError, mpsc},
@@ -12,7 +15,19 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
+use conductor_library as library;
+use conductor_library::{Language, Policy, Store, Vetted, printable};
 use conductor_plugin_api::manifest::Need;
+use conductor_runtime::{
+    LoadedPlugin as _,
+    loader::{self, How as HowToLoad},
+    protocol::messages::ManifestFacts,
+    redaction,
+    worker::{RUNTIME, describe_end},
+};
+use conductor_sandbox as sandbox;
+use conductor_types::Isolation;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
 
@@ -25,19 +40,6 @@ use super::{
     report::OfTest,
     verdict::{Status, Verdict},
 };
-use conductor_core::clock::Clock;
-use conductor_library as library;
-use conductor_library::printable;
-use conductor_library::{Language, Policy, Store, Vetted};
-use conductor_runtime::{
-    LoadedPlugin as _,
-    loader::{self, How as HowToLoad},
-    protocol::messages::ManifestFacts,
-    redaction,
-    worker::{RUNTIME, describe_end},
-};
-use conductor_sandbox as sandbox;
-use conductor_types::Isolation;
 
 /// Where a file's tests run: a vetted private copy, and a second one under another path.
 pub(super) struct Scene {

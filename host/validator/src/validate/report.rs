@@ -2,6 +2,8 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use conductor_command::table;
+use conductor_library::printable;
 use serde::Serialize;
 
 use super::{
@@ -9,8 +11,6 @@ use super::{
     file::Facts,
     verdict::{Status, Verdict},
 };
-use conductor_command::table;
-use conductor_library::printable;
 
 /// Everything that was found.
 #[derive(Serialize)]

@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use conductor_runtime::{ProbeId, newer};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
@@ -17,7 +18,6 @@ use super::{
     subject::{Subject, go_on, told},
     verdict::Verdict,
 };
-use conductor_runtime::{ProbeId, newer};
 
 fn low_memory(subject: &Subject) -> Verdict {
     let bench = go_on!(Bench::new(subject, 1));

@@ -9,15 +9,6 @@ use std::{
     time::Duration,
 };
 
-use serde_json::Value;
-
-use super::{
-    advice::Advice,
-    child::{Order, Said},
-    configs,
-    needs::Stage,
-    verdict::Verdict,
-};
 use conductor_core::clock::Clock;
 use conductor_runtime::{
     Failure, LoadError, ProbeSpec,
@@ -29,6 +20,15 @@ use conductor_runtime::{
     schema::CompiledSchema,
 };
 use conductor_types::ErrorType;
+use serde_json::Value;
+
+use super::{
+    advice::Advice,
+    child::{Order, Said},
+    configs,
+    needs::Stage,
+    verdict::Verdict,
+};
 
 /// A library under test.
 pub(super) struct Subject {

@@ -2,9 +2,8 @@
 
 use std::fmt;
 
-use serde::{Deserialize, Serialize};
-
 use conductor_runtime::redaction;
+use serde::{Deserialize, Serialize};
 
 /// What a test says to a plugin.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]

@@ -1,12 +1,12 @@
 //! What the keys do.
 
+use conductor_types::requests::BreakerOrder;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 
 use super::{
     rows::Sort,
     state::{Ask, Command, Order, Prompt, State, What},
 };
-use conductor_types::requests::BreakerOrder;
 
 /// A key was pressed.
 pub(super) fn pressed(state: &mut State, key: KeyEvent) -> Option<Command> {

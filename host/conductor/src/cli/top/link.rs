@@ -7,13 +7,14 @@ use std::{
     time::Duration,
 };
 
-use super::state::{Ask, Event, Order};
 use conductor_command::{
     CliError,
     client::{Client, platform_path},
 };
 use conductor_core::clock::Clock;
 use conductor_types::views::{PlatformDetail, StatusView};
+
+use super::state::{Ask, Event, Order};
 
 /// The thread that asks the host.
 pub(super) struct Link {

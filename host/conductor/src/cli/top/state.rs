@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use conductor_types::{
+    requests::BreakerOrder,
+    views::{PlatformDetail, PlatformView, StatusView},
+};
 use jiff::tz::TimeZone;
 use ratatui::crossterm::event::KeyEvent;
 
 use super::{
     keys,
     rows::{Filter, Sort, listed},
-};
-use conductor_types::{
-    requests::BreakerOrder,
-    views::{PlatformDetail, PlatformView, StatusView},
 };
 
 /// What is known and shown.

@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use conductor_types::requests::BreakerOrder;
 use insta::assert_snapshot;
 use jiff::tz::TimeZone;
 use ratatui::{
@@ -16,7 +17,6 @@ use super::{
     state::{Ask, Command, Event, Order, Prompt, State, What},
     view,
 };
-use conductor_types::requests::BreakerOrder;
 
 /// A host with these platforms, of which a test says what matters to it: name, status and more.
 fn host(platforms: &[(&str, &str, Value)]) -> Event {

@@ -1,5 +1,6 @@
 //! How it looks: a head that says how the host is, the list or one platform, and a line of what can be done.
 
+use conductor_types::Health;
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -9,7 +10,6 @@ use ratatui::{
 };
 
 use super::state::{Prompt, State};
-use conductor_types::Health;
 
 mod detail;
 mod help;

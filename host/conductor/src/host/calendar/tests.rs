@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::*;
 use conductor_core::{breaker::Settings, clock::Clock};
 use conductor_engine::{
     guard::{PlatformGuard, PlatformSettings, PluginGuard},
@@ -11,6 +10,8 @@ use conductor_engine::{
 };
 use conductor_library::{Catalog, Policy};
 use conductor_types::{Checks, Priority};
+
+use super::*;
 
 /// A calendar over one platform, `shop`.
 struct Scene {

@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use proptest::{collection::vec, prelude::*};
+
 use super::*;
-use proptest::collection::vec;
-use proptest::prelude::*;
 
 /// What the driver may do.
 #[derive(Debug, Clone)]

@@ -1,11 +1,12 @@
 //! When the log is used, and what is written to it.
-use std::io;
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::{
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use super::{LogFallback, Reason, Step, Written};
-use crate::metrics::tests::small_host;
-use crate::metrics::{Metrics, Outcome};
+use crate::metrics::{Metrics, Outcome, tests::small_host};
 
 const fn s(seconds: u64) -> Duration {
     Duration::from_secs(seconds)

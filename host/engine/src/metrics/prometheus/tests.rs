@@ -1,11 +1,11 @@
 //! The text as a scraper gets it.
-use std::collections::BTreeSet;
-use std::io;
-use std::time::Duration;
+use std::{collections::BTreeSet, io, time::Duration};
 
 use super::{Format, render, render_snapshot};
-use crate::metrics::tests::{ORIGIN, small_host};
-use crate::metrics::{FAMILIES, Metrics, Outcome};
+use crate::metrics::{
+    FAMILIES, Metrics, Outcome,
+    tests::{ORIGIN, small_host},
+};
 
 /// The text without the figures of this process, which differ from run to run.
 fn text(metrics: &Metrics) -> String {

@@ -1,7 +1,10 @@
 //! The sampler against the real machine, and against disks that hang.
+use std::{
+    sync::mpsc::{Sender, channel},
+    thread::JoinHandle,
+};
+
 use super::*;
-use std::sync::mpsc::{Sender, channel};
-use std::thread::JoinHandle;
 
 /// Far longer than anything here takes: only a test that has failed waits for it.
 const TOO_LONG: Duration = Duration::from_secs(60);

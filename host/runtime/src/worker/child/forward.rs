@@ -5,6 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use conductor_core::clock::Clock;
 use tracing::{Event, Level, Subscriber, field, level_filters::LevelFilter};
 use tracing_subscriber::{
     Layer,
@@ -17,7 +18,6 @@ use super::{
     outlet::Outlet,
 };
 use crate::{protocol::messages::FromWorker, set_message};
-use conductor_core::clock::Clock;
 
 /// From now on, what is logged goes to the host, down to the level it logs itself: 0 nothing, 1 errors, … 5 everything.
 pub(super) fn start(level: u8, outlet: &Arc<Outlet>) -> Arc<LogSender> {

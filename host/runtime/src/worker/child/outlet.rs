@@ -11,6 +11,9 @@ use std::{
     time::Duration,
 };
 
+use conductor_core::clock::Clock;
+use conductor_types::ErrorType;
+
 use super::{super::socket::send_all, TICK, leave};
 use crate::{
     protocol::{
@@ -19,8 +22,6 @@ use crate::{
     },
     schema::Violation,
 };
-use conductor_core::clock::Clock;
-use conductor_types::ErrorType;
 
 /// A worker's way to its host.
 pub(super) struct Outlet {
@@ -241,9 +242,10 @@ const MAX_ANSWER: usize = 512 << 10;
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read as _;
+
     use super::*;
     use crate::protocol::{Decoder, messages::Found};
-    use std::io::Read as _;
 
     fn outlet() -> (Outlet, UnixStream) {
         let (ours, theirs) = UnixStream::pair().unwrap();

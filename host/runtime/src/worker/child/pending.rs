@@ -6,13 +6,13 @@ use std::{
 };
 
 use conductor_plugin_api::Status;
+use conductor_types::ErrorType;
 
 use super::outlet::Outlet;
 use crate::{
     Caller, Failure, Report, Waiting,
     protocol::messages::{Answer, Failed, Found, nanos},
 };
-use conductor_types::ErrorType;
 
 /// A call that the host waits for.
 pub(super) struct Pending {

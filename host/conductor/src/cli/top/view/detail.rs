@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use conductor_core::maintenance;
+use conductor_types::views::{PastView, PlatformDetail, PlatformView};
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -12,8 +14,6 @@ use ratatui::{
 
 use super::{style_of, words};
 use crate::cli::top::state::State;
-use conductor_core::maintenance;
-use conductor_types::views::{PastView, PlatformDetail, PlatformView};
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let Some(platform) = state.selected() else {

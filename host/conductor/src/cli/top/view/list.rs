@@ -1,5 +1,6 @@
 //! The list of platforms. Only the rows in sight are made, so that thousands cost no more than a screenful.
 
+use conductor_types::views::PlatformView;
 use ratatui::{
     Frame,
     layout::{Constraint, Rect},
@@ -10,7 +11,6 @@ use ratatui::{
 
 use super::{style_of, words};
 use crate::cli::top::{rows::Sort, state::State};
-use conductor_types::views::PlatformView;
 
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
     if state.rows.is_empty() {

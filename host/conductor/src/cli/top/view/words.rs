@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
-
-use crate::cli::top::state::{Gone, State};
 use conductor_types::{
     Health,
     views::{BreakerView, PlatformView},
 };
+use jiff::Timestamp;
+
+use crate::cli::top::state::{Gone, State};
 
 /// A status by its shape, for whoever sees no colours.
 pub(super) fn mark(health: Health) -> char {
