@@ -20,6 +20,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, rustls::ServerConfig};
 use tower::ServiceExt as _;
 
+mod accepting;
 mod api;
 mod body;
 mod budget;
@@ -28,6 +29,7 @@ mod connections;
 mod control;
 mod events;
 mod flights;
+mod limits;
 mod listen;
 mod names;
 #[cfg(feature = "prometheus")]
@@ -43,11 +45,13 @@ mod surface;
 #[cfg(test)]
 mod tests;
 
+use accepting::Accepting;
 use budget::Budget;
 use conductor_config::web::subject;
 use conductor_engine::actor::Actor;
 use connections::{Activity, Busy, Connections};
 use events::Streaming;
+pub use limits::Limits;
 pub use listen::{ListenAddress, ListenError};
 pub use names::ExternalUrl;
 use names::Names;
@@ -161,92 +165,6 @@ impl Server {
         drop(self.listener);
         close.send_replace(true);
         let _ = tokio::time::timeout(self.limits.drain_time, connections.all_ended()).await;
-    }
-}
-
-/// How much a client may ask of the server.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// The longest request line with all headers, in bytes; at least 8192.
-    pub header_bytes: usize,
-    /// How long a client may take to send them, counted from the connection or the last response. A TLS handshake may
-    /// take as long before that.
-    pub header_time: Duration,
-    /// The longest body of a request, in bytes.
-    pub body_bytes: u64,
-    /// How long a request may take from its header to the last byte of the response.
-    pub request_time: Duration,
-    /// How long a client may take nothing of a response that is ready for it.
-    pub write_time: Duration,
-    /// How many bytes of responses may be in memory because clients have not read them, over all connections. A further
-    /// rendering has slow readers closed, or is answered with 503.
-    pub response_bytes: usize,
-    /// How long a request waits for its turn at what is made one at a time, before it is answered with 503.
-    pub turn_time: Duration,
-    /// How long a scraper may take nothing while more is ready for it, before its rendering is given up so that
-    /// the next can begin. Less than [`Self::turn_time`], so that one bad scraper does not stop the others.
-    pub stall_time: Duration,
-    /// How long a client of a stream of events may take nothing although there is something for it.
-    pub stream_time: Duration,
-    /// How many streams of events there may be: less than [`Self::connections`], so that others find a place.
-    pub streams: usize,
-    /// How many connections there may be. A further one takes the place of the one that has been without a
-    /// request the longest, so that idle connections lock nobody out.
-    pub connections: usize,
-    /// How long a new connection waits for such a place when all have requests, before it takes the oldest's.
-    pub place_time: Duration,
-    /// How long running requests may take to end at shutdown.
-    pub drain_time: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            header_bytes: 16 << 10,
-            header_time: Duration::from_secs(10),
-            body_bytes: 64 << 10,
-            request_time: Duration::from_secs(30),
-            write_time: Duration::from_secs(10),
-            response_bytes: 64 << 20,
-            turn_time: Duration::from_secs(10),
-            stall_time: Duration::from_secs(3),
-            stream_time: Duration::from_secs(60),
-            streams: 64,
-            connections: 256,
-            place_time: Duration::from_secs(1),
-            drain_time: Duration::from_secs(5),
-        }
-    }
-}
-
-/// The loop that takes connections in.
-struct Accepting<'a> {
-    service: Service,
-    connections: &'a Connections,
-}
-
-impl Accepting<'_> {
-    async fn accept(&self, listener: &TcpListener) {
-        let limits = self.service.limits;
-        let mut pauses = Pauses::default();
-        loop {
-            match listener.accept().await {
-                Ok((stream, _)) => {
-                    pauses.accepted();
-                    self.connections
-                        .make_room(limits.connections, limits.place_time)
-                        .await;
-                    let service = self.service.clone();
-                    self.connections
-                        .spawn(move |busy| service.serve(stream, busy));
-                }
-                Err(error) => {
-                    if let Some(pause) = pauses.after(&error) {
-                        tokio::time::sleep(pause).await;
-                    }
-                }
-            }
-        }
     }
 }
 
@@ -465,40 +383,6 @@ async fn over(deadline: Option<Instant>) {
     }
 }
 
-/// How long to wait after an error of `accept`, which otherwise would come back at once and for ever.
-#[derive(Default)]
-struct Pauses {
-    last: Option<Duration>,
-}
-
-impl Pauses {
-    fn accepted(&mut self) {
-        self.last = None;
-    }
-
-    /// None if the error is about the one connection, which was gone before it was taken in.
-    fn after(&mut self, error: &io::Error) -> Option<Duration> {
-        if matches!(
-            error.kind(),
-            io::ErrorKind::ConnectionAborted
-                | io::ErrorKind::ConnectionReset
-                | io::ErrorKind::Interrupted
-        ) {
-            return None;
-        }
-        if self.last.is_none() {
-            tracing::warn!(
-                "no connection can be taken in: {error}; trying again, at most once a second"
-            );
-        }
-        let pause = self
-            .last
-            .map_or(SHORTEST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
-        self.last = Some(pause);
-        Some(pause)
-    }
-}
-
 /// How long a connection without a request has at shutdown to send what is left of its last response.
 /// hyper would let one that has sent half a header wait for the other half.
 const LAST_WORDS: Duration = Duration::from_millis(100);
@@ -506,6 +390,3 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 /// The kernel takes twice as much, for its own bookkeeping.
 #[cfg(unix)]
 const SEND_BUFFER_BYTES: usize = 256 << 10;
-
-const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
-const LONGEST_PAUSE: Duration = Duration::from_secs(1);

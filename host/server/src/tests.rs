@@ -21,6 +21,7 @@ use conductor_types::{
 };
 use tokio::sync::oneshot;
 
+use super::accepting::{Pauses, SHORTEST_PAUSE};
 use super::*;
 
 mod control;

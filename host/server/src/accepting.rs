@@ -1,0 +1,75 @@
+//! The loop that takes connections in, and its pauses after errors.
+
+use std::{io, time::Duration};
+
+use tokio::net::TcpListener;
+
+use super::{Service, connections::Connections};
+
+/// The loop that takes connections in.
+pub(super) struct Accepting<'a> {
+    pub(super) service: Service,
+    pub(super) connections: &'a Connections,
+}
+
+impl Accepting<'_> {
+    pub(super) async fn accept(&self, listener: &TcpListener) {
+        let limits = self.service.limits;
+        let mut pauses = Pauses::default();
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    pauses.accepted();
+                    self.connections
+                        .make_room(limits.connections, limits.place_time)
+                        .await;
+                    let service = self.service.clone();
+                    self.connections
+                        .spawn(move |busy| service.serve(stream, busy));
+                }
+                Err(error) => {
+                    if let Some(pause) = pauses.after(&error) {
+                        tokio::time::sleep(pause).await;
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How long to wait after an error of `accept`, which otherwise would come back at once and for ever.
+#[derive(Default)]
+pub(super) struct Pauses {
+    last: Option<Duration>,
+}
+
+impl Pauses {
+    pub(super) fn accepted(&mut self) {
+        self.last = None;
+    }
+
+    /// None if the error is about the one connection, which was gone before it was taken in.
+    pub(super) fn after(&mut self, error: &io::Error) -> Option<Duration> {
+        if matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionAborted
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::Interrupted
+        ) {
+            return None;
+        }
+        if self.last.is_none() {
+            tracing::warn!(
+                "no connection can be taken in: {error}; trying again, at most once a second"
+            );
+        }
+        let pause = self
+            .last
+            .map_or(SHORTEST_PAUSE, |last| (last * 2).min(LONGEST_PAUSE));
+        self.last = Some(pause);
+        Some(pause)
+    }
+}
+
+pub(super) const SHORTEST_PAUSE: Duration = Duration::from_millis(10);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
