@@ -1,7 +1,7 @@
 //! A plugin loaded into this process.
 //!
 //! This is the fast path for plugins the operator trusts *fully*: nothing here survives a crash of the library, and a
-//! call that hangs keeps its thread for ever. So the host notes each call in its [record](super::record), for the next
+//! call that hangs keeps its thread for ever. So the host notes each call in its [journal](super::call_journal), for the next
 //! host to see. The host's workers use the same code, each with one library and no record.
 //!
 //! The calls of an asynchronous plugin are only *begun* by a thread, and then go on by themselves.

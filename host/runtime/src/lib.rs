@@ -2,7 +2,7 @@
 //!
 //! [`LoadedPlugin`] is the seam: the host hands over [`Call`]s and gets each one's end through its [`Caller`], whether
 //! the library is loaded into this process ([`in_process`]) or into another. Only this room opens libraries, only
-//! private copies of vetted ones, and never closes them. Only the [guard](crate::guard) starts calls.
+//! private copies of vetted ones, and never closes them. Only the host's guard starts calls.
 
 use std::{fmt, sync::Arc, time::Duration};
 

@@ -127,7 +127,7 @@ pub(super) fn name_rule() -> Value {
     })
 }
 
-/// Returns whether a platform may have this name, as [`name_rule`] says.
+/// Returns whether a platform may have this name, as `name_rule` says.
 pub fn is_name(name: &str) -> bool {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     (1..=64).contains(&name.len()) && name.chars().all(is_legal) && !PARTS_OF_PATHS.contains(&name)
