@@ -1,4 +1,4 @@
-//! The loop that takes connections in, and its pauses after errors.
+//! The accept loop and its back-off after errors.
 
 use std::{io, time::Duration};
 
@@ -6,7 +6,7 @@ use tokio::net::TcpListener;
 
 use super::{Service, connections::Connections};
 
-/// The loop that takes connections in.
+/// The accept loop.
 pub(super) struct Accepting<'a> {
     pub(super) service: Service,
     pub(super) connections: &'a Connections,
@@ -37,7 +37,7 @@ impl Accepting<'_> {
     }
 }
 
-/// How long to wait after an error of `accept`, which otherwise would come back at once and for ever.
+/// The back-off after an error of `accept`, which would otherwise recur immediately and indefinitely.
 #[derive(Default)]
 pub(super) struct Pauses {
     last: Option<Duration>,
@@ -48,7 +48,7 @@ impl Pauses {
         self.last = None;
     }
 
-    /// None if the error is about the one connection, which was gone before it was taken in.
+    /// Returns `None` if the error concerns only the one connection, which closed before it was accepted.
     pub(super) fn after(&mut self, error: &io::Error) -> Option<Duration> {
         if matches!(
             error.kind(),

@@ -1,4 +1,4 @@
-//! `/api/v1`: what the host knows as JSON, and what it can be asked to do.
+//! `/api/v1`: the host's status as JSON, and operators' requests.
 
 use std::{
     fmt::Display,
@@ -71,7 +71,7 @@ async fn platform(State(shown): State<Shown>, Path(name): Path<String>) -> Respo
     }
 }
 
-/// Goes on where an earlier stream of the client's ended, if it says where.
+/// Resumes after the client's last event if the request names one.
 async fn events(State(shown): State<Shown>, headers: HeaderMap) -> Response {
     let last = headers.get("last-event-id");
     let last = last.and_then(|last| Some(last.to_str().ok()?.to_owned()));
@@ -138,7 +138,7 @@ async fn end_maintenance(
     .await
 }
 
-/// Follows an order about maintenance that the body holds as JSON.
+/// Handles a maintenance order that the body contains as JSON.
 async fn arrange<T: DeserializeOwned + Send + 'static>(
     shown: &Shown,
     headers: &HeaderMap,
@@ -153,7 +153,7 @@ async fn arrange<T: DeserializeOwned + Send + 'static>(
     .await
 }
 
-/// Makes something of the host's, where clients may and this one may.
+/// Runs an action on the host, if control is enabled and this client is allowed to use it.
 pub(super) async fn control(
     shown: &Shown,
     headers: &HeaderMap,
@@ -162,7 +162,7 @@ pub(super) async fn control(
     control_in(shown, &shown.controls, headers, act).await
 }
 
-/// As [`control`], one at a time among those of `turns`.
+/// Like [`control`], but one at a time among the actions of `turns`.
 pub(super) async fn control_in(
     shown: &Shown,
     turns: &Offload,
@@ -183,7 +183,7 @@ pub(super) async fn control_in(
     }
 }
 
-/// Shows something of the host's as JSON; 404 where there is nothing of the kind. `key` tells it from others.
+/// Returns an item as JSON, or 404 if there is none. `key` identifies the item.
 async fn json<T: Serialize + Send + 'static>(
     shown: &Shown,
     key: &str,
@@ -195,19 +195,19 @@ async fn json<T: Serialize + Send + 'static>(
     .await
 }
 
-/// A text that was made for all who waited for it.
+/// A rendering, shared by all requests that waited for it.
 #[derive(Clone)]
 pub(super) enum Rendering {
     Text(Bytes),
-    /// There is nothing of the kind.
+    /// The item does not exist.
     Missing,
     /// There is no memory for it.
     NoRoom,
-    /// It could not be made, for this reason.
+    /// Rendering failed, for this reason.
     Failed(Arc<str>),
 }
 
-/// Shows a text that is made of something of the host's; 404 where there is nothing of the kind.
+/// Returns a rendering of an item, or 404 if there is none.
 ///
 /// Requests with the same `key` and `content_type` share one rendering.
 pub(super) async fn show<E: Display + Send + 'static>(
@@ -224,7 +224,7 @@ pub(super) async fn show<E: Display + Send + 'static>(
         shown
             .renderings
             .share(format!("{content_type} {key}"), &shown.looks, move || {
-                // Others may have taken the room while this one waited for its turn.
+                // Other requests may have used up the budget while this one waited for its turn.
                 if !budget.has_room() {
                     return Rendering::NoRoom;
                 }

@@ -1,4 +1,4 @@
-//! The body of a response on its way to the client: it goes in pieces, and the connection knows how fast they are taken.
+//! A response body that is sent in pieces, so that the connection knows how fast the client reads.
 
 use std::{
     pin::Pin,
@@ -10,12 +10,12 @@ use hyper::body::{Frame, SizeHint};
 
 use super::connections::Request;
 
-/// The body of a response, which carries the end of its request.
+/// The body of a response; dropping it ends the request.
 ///
-/// What is handed to the connection at once is small: with TLS it is copied there, for each client.
+/// Only small pieces are handed to the connection at a time: with TLS it copies them for each client.
 pub(super) struct ResponseBody {
     body: Body,
-    /// What is left of the last frame.
+    /// The rest of the last frame.
     rest: Bytes,
     request: Request,
 }
@@ -72,5 +72,5 @@ impl hyper::body::Body for ResponseBody {
     }
 }
 
-/// The most that is handed over at once.
+/// The maximum size of a piece.
 const PIECE_BYTES: usize = 64 << 10;

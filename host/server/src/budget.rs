@@ -1,9 +1,9 @@
-//! Memory that responses may hold, over all connections.
+//! The memory limit for responses, over all connections.
 //!
-//! A rendering counts once, however many clients it is sent to, from the moment it is made until the last of them has
-//! taken it or has lost its connection. A request that would need another rendering while the budget is spent first
-//! has the slow readers closed, and gets a 503 if that frees too little. Renderings are made one at a time, so the
-//! budget is exceeded by one of them at most.
+//! A rendering counts once, however many clients it is sent to, from its creation until the last of them has received
+//! it or has disconnected. A request that needs another rendering while the budget is spent first has the slow readers
+//! closed, and gets a 503 if that frees too little. Renderings are made one at a time, so the budget is exceeded by at
+//! most one of them.
 
 use std::{
     sync::{
@@ -18,7 +18,7 @@ use tokio::{sync::Notify, time::Instant};
 
 use super::connections::Readers;
 
-/// Bytes of responses in memory, and their limit.
+/// The number of response bytes in memory, and its limit.
 #[derive(Clone)]
 pub(super) struct Budget {
     ledger: Arc<Ledger>,
@@ -28,14 +28,14 @@ pub(super) struct Budget {
 struct Ledger {
     limit: usize,
     used: AtomicUsize,
-    /// Bytes have been released.
+    /// Signalled when bytes are released.
     released: Notify,
-    /// When the log last mentioned a spent budget.
+    /// The last time the log mentioned a spent budget.
     warned: Mutex<Option<Instant>>,
 }
 
 impl Budget {
-    /// A budget of `limit` bytes, which the clients behind `readers` use up.
+    /// Creates a budget of `limit` bytes for the clients in `readers`.
     pub(super) fn new(limit: usize, readers: Readers) -> Self {
         Self {
             ledger: Arc::new(Ledger {
@@ -61,7 +61,7 @@ impl Budget {
         })
     }
 
-    /// Returns whether another rendering may be made, after closing slow readers where the budget is spent.
+    /// Returns `true` if another rendering may be made; closes slow readers first if the budget is spent.
     pub(super) fn has_room(&self) -> bool {
         if !self.is_spent() {
             return true;
@@ -71,14 +71,14 @@ impl Budget {
         false
     }
 
-    /// As [`Self::has_room`], but waits for what the closed readers held.
+    /// Like [`Self::has_room`], but waits until the closed readers' memory is released.
     pub(super) async fn room(&self) -> bool {
         let patience = tokio::time::sleep(RELEASE_TIME);
         tokio::pin!(patience);
         loop {
             let released = self.ledger.released.notified();
             tokio::pin!(released);
-            // Registered before the look, so that a release in between is not missed.
+            // Registered before the check, so that a release in between is not missed.
             released.as_mut().enable();
             if self.has_room() {
                 return true;
@@ -90,7 +90,7 @@ impl Budget {
         }
     }
 
-    /// Bytes in memory now.
+    /// Returns the number of bytes in memory.
     #[cfg(test)]
     pub(super) fn used(&self) -> usize {
         self.ledger.used.load(Ordering::SeqCst)
@@ -139,9 +139,9 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// How long a request waits for the memory of slow readers that were closed for it.
+/// The longest time a request waits for the memory of closed slow readers.
 const RELEASE_TIME: Duration = Duration::from_secs(1);
-/// The log mentions a spent budget this often at most.
+/// The shortest interval between log messages about a spent budget.
 const WARN_INTERVAL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

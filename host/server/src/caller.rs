@@ -1,10 +1,10 @@
 //! The process behind a connection from this machine, so that plugins cannot operate the host.
 //!
-//! A plugin that may use the network can reach the host's own port like any other client of this machine. Its process is
-//! found by the socket at the other end: the kernel lists each socket with its number and user, and each process's
-//! descriptors by those numbers. A socket of another user than the host's belongs to no worker, as workers cannot change
-//! their user. One that no process is seen to hold may be a worker's: a worker of a host without root's rights is closed
-//! to the host, too.
+//! A plugin that may use the network can reach the host's own port like any other local client. The process behind a
+//! connection is found by the socket at the other end: the kernel lists each socket with its number and user, and each
+//! process's file descriptors by those numbers. A socket of another user than the host's belongs to no worker, as
+//! workers cannot change their user. A socket that no visible process holds may be a worker's: without root's rights,
+//! the host cannot inspect its own workers either.
 //!
 //! | held by | |
 //! |---|---|
@@ -13,7 +13,7 @@
 //! | no process that the host can look into, or closed by now | [`Caller::Unknown`] |
 //! | any other process, or a process of another user | [`Caller::Other`] |
 //!
-//! Not covered: another program of this machine that passes requests on for whoever asks, such as a proxy.
+//! Not covered: another local program that forwards requests for anyone, such as a proxy.
 
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 
@@ -25,25 +25,25 @@ use linux::{find_socket, holder};
 /// The two ends of a connection, as the host sees them.
 #[derive(Clone, Copy, Debug)]
 pub struct Connection {
-    /// The host's.
+    /// The host's end.
     pub local: SocketAddr,
-    /// The client's.
+    /// The client's end.
     pub peer: SocketAddr,
 }
 
-/// The process that a request comes from.
+/// The process that sent a request.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Caller {
-    /// Another machine, or a process of this one that is not the host's.
+    /// Another machine, or a local process that does not belong to the host.
     Other,
-    /// The host or one of its workers, or a process that one started.
+    /// The host, one of its workers, or a descendant of a worker.
     Own {
         /// The process that holds the connection.
         pid: u32,
-        /// The host's child that it descends from; none for the host itself.
+        /// The host's child that it descends from; `None` for the host itself.
         worker: Option<u32>,
     },
-    /// A process of this machine, for this reason not known not to be the host's.
+    /// A local process that may belong to the host, for this reason.
     Unknown(&'static str),
 }
 
@@ -54,18 +54,18 @@ struct Socket {
     user: u32,
 }
 
-/// The process that was found to hold a socket.
+/// The process that holds a socket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Holder {
-    /// A process of the host's.
+    /// A process that belongs to the host.
     Own { pid: u32, worker: Option<u32> },
-    /// Another one; confined if it is behind more seccomp filters than the host.
+    /// Another process; `confined` if it has more seccomp filters than the host.
     Other { confined: bool },
-    /// No process that the host can look into.
+    /// No process that the host can inspect.
     Unseen,
 }
 
-/// Finds the process at the other end of a connection. Reads much of `/proc`: not for a thread that others wait for.
+/// Finds the process at the other end of a connection. Reads much of `/proc`: not for a latency-sensitive thread.
 #[must_use]
 pub fn identify(connection: Connection) -> Caller {
     if !is_of_this_machine(connection.peer.ip()) {
@@ -88,7 +88,7 @@ fn identify_local(_: Connection) -> Caller {
     Caller::Other
 }
 
-/// Why plugins cannot be kept from operating the host on this machine.
+/// Returns the reason why plugins cannot be kept from operating the host on this machine, if any.
 #[must_use]
 pub fn limitation() -> Option<&'static str> {
     #[cfg(target_os = "linux")]
@@ -100,7 +100,7 @@ pub fn limitation() -> Option<&'static str> {
     limitation
 }
 
-/// The rules of the table above.
+/// Applies the table above.
 fn judge(socket: Option<Socket>, host: u32, holder: impl FnOnce(Socket) -> Holder) -> Caller {
     let Some(socket) = socket.filter(|socket| socket.inode != 0) else {
         return Caller::Unknown("the client has closed its end of the connection");
@@ -120,7 +120,7 @@ fn judge(socket: Option<Socket>, host: u32, holder: impl FnOnce(Socket) -> Holde
     }
 }
 
-/// Whether an address is one of this machine's: such an address can be bound.
+/// Returns `true` if an address is one of this machine's: such an address can be bound.
 fn is_of_this_machine(address: IpAddr) -> bool {
     address.to_canonical().is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }

@@ -1,4 +1,4 @@
-//! The connections there are, which of them have a request, and which has to go for another.
+//! The open connections, which of them have a request, and which one is closed to make room for another.
 use std::{
     collections::BTreeMap,
     pin::pin,
@@ -15,14 +15,14 @@ use tokio::{
 
 use super::body::ResponseBody;
 
-/// All open connections. Dropping it closes them.
+/// All open connections. Dropping this closes them.
 #[derive(Default)]
 pub(super) struct Connections {
     shared: Arc<Shared>,
 }
 
 impl Connections {
-    /// Runs what serves a new connection as a task of its own.
+    /// Spawns a task that serves a new connection.
     pub(super) fn spawn<F>(&self, serve: impl FnOnce(Busy) -> F)
     where
         F: Future<Output = ()> + Send + 'static,
@@ -32,7 +32,7 @@ impl Connections {
             shared: self.shared.clone(),
         };
         let watch = busy.watch();
-        // Held until the entry is in the table, so that a task that ends at once finds it there.
+        // Locked until the entry is in the table, so that a task that ends immediately finds it.
         let mut table = self.shared.lock();
         let id = table.next_id;
         table.next_id += 1;
@@ -49,7 +49,7 @@ impl Connections {
         table.open.insert(id, Connection { busy: watch, abort });
     }
 
-    /// Returns once there is room for one more connection of `limit`.
+    /// Returns once there is room for one more connection under `limit`.
     ///
     /// Closes the oldest connection without a request; if there is none for `patience`, the oldest of all.
     pub(super) async fn make_room(&self, limit: usize, patience: Duration) {
@@ -70,7 +70,7 @@ impl Connections {
         }
     }
 
-    /// The clients behind them.
+    /// Returns the clients of these connections.
     pub(super) fn readers(&self) -> Readers {
         Readers(Arc::clone(&self.shared))
     }
@@ -91,25 +91,25 @@ impl Drop for Connections {
     }
 }
 
-/// What a connection is doing.
+/// The activity of a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Activity {
     /// It has no request.
     Idle,
-    /// It has one since this instant, which is to end soon.
+    /// It has had a request since this instant, which is expected to end soon.
     Request(Instant, Option<Backlog>),
-    /// It has one whose response goes on for as long as the client wants.
+    /// It has a request whose response lasts as long as the client wants.
     Stream(Option<Backlog>),
 }
 
-/// Output that is ready for a client which has not taken it yet.
+/// Output that is ready but that the client has not read yet.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Backlog {
-    /// When the client was last without one.
+    /// The last time the client had no backlog.
     pub(super) since: Instant,
-    /// When the client last took a part.
+    /// The time the client last read a part.
     pub(super) last: Instant,
-    /// Bytes taken since the beginning of it.
+    /// Bytes read since the backlog began.
     taken: u64,
 }
 
@@ -130,7 +130,7 @@ impl Activity {
 }
 
 impl Backlog {
-    /// Whether the client reads too slowly to be worth the memory when that is short.
+    /// Returns `true` if the client reads too slowly to keep its memory when memory is short.
     fn is_slow(&self, now: Instant) -> bool {
         let time = now.saturating_duration_since(self.since);
         let expected = u128::from(SLOWEST_RATE) * time.as_millis() / 1000;
@@ -138,7 +138,7 @@ impl Backlog {
     }
 }
 
-/// Whether a connection has a request.
+/// The activity of one connection, as its task reports it.
 #[derive(Clone)]
 pub(super) struct Busy {
     activity: Arc<watch::Sender<Activity>>,
@@ -146,12 +146,12 @@ pub(super) struct Busy {
 }
 
 impl Busy {
-    /// Sees each change from now on.
+    /// Returns a receiver of all later changes.
     pub(super) fn watch(&self) -> watch::Receiver<Activity> {
         self.activity.subscribe()
     }
 
-    /// Says that a request has begun; it ends when the result is dropped.
+    /// Marks the beginning of a request; it ends when the result is dropped.
     pub(super) fn begin(&self) -> Request {
         self.activity
             .send_replace(Activity::Request(Instant::now(), None));
@@ -159,11 +159,11 @@ impl Busy {
     }
 }
 
-/// A request that has begun.
+/// A request in progress.
 pub(super) struct Request(Busy);
 
 impl Request {
-    /// The body of its response; the request ends with it. One that `streams` may go on for ever.
+    /// Returns the response body; the request ends with it. A body that `streams` may last indefinitely.
     pub(super) fn with(self, body: Body, streams: bool) -> ResponseBody {
         if streams {
             self.0.activity.send_replace(Activity::Stream(None));
@@ -171,7 +171,7 @@ impl Request {
         ResponseBody::new(body, self)
     }
 
-    /// The client has taken as many bytes of what there is for it.
+    /// Records that the client has read this many bytes.
     pub(super) fn took(&self, bytes: usize) {
         self.0.activity.send_modify(|activity| {
             let Some(backlog) = activity.backlog_mut() else {
@@ -188,7 +188,7 @@ impl Request {
         });
     }
 
-    /// There is nothing for the client at this moment.
+    /// Records that there is no output waiting for the client.
     pub(super) fn caught_up(&self) {
         self.0.activity.send_if_modified(|activity| {
             activity
@@ -205,12 +205,12 @@ impl Drop for Request {
     }
 }
 
-/// Clients with a response under way.
+/// Clients with a response in progress.
 #[derive(Clone, Default)]
 pub(super) struct Readers(Arc<Shared>);
 
 impl Readers {
-    /// Closes the connections of those that read slowly; returns how many.
+    /// Closes the connections of slow readers and returns their number.
     pub(super) fn close_slow(&self) -> usize {
         let now = Instant::now();
         let table = self.0.lock();
@@ -226,14 +226,14 @@ impl Readers {
 #[derive(Default)]
 struct Shared {
     table: Mutex<Table>,
-    /// A connection or a request has ended. Only the accept loop waits for it.
+    /// Signalled when a connection or a request has ended. Only the accept loop waits for it.
     changed: Notify,
 }
 
 #[derive(Default)]
 struct Table {
     next_id: u64,
-    /// In the order they came.
+    /// In the order of arrival.
     open: BTreeMap<u64, Connection>,
 }
 
@@ -247,7 +247,7 @@ impl Shared {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether there is room; if not, tells one connection to end: without a request, or `any`.
+    /// Returns `true` if there is room; if not, closes one connection: one without a request, or `any`.
     fn close_one_of(&self, limit: usize, any: bool) -> bool {
         let table = self.lock();
         if table.open.len() < limit {
@@ -263,7 +263,7 @@ impl Shared {
     }
 }
 
-/// Takes a connection out of the table when its task ends, however it ends.
+/// Removes a connection from the table when its task ends for any reason.
 struct Entry {
     id: u64,
     shared: Arc<Shared>,
@@ -276,9 +276,9 @@ impl Drop for Entry {
     }
 }
 
-/// Bytes a second that a client must take of a response to keep its connection when memory for responses is short.
+/// The rate in bytes per second at which a client must read to keep its connection when response memory is short.
 const SLOWEST_RATE: u64 = 256 << 10;
-/// How long a client is not called slow.
+/// The time before a client can count as slow.
 const GRACE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! Who may ask the host to do something, and what they are told.
+//! Access control for operators' requests, and the responses to them.
 //!
-//! A page in the operator's browser can send a POST to any host it can reach, without being able to read the answer. So
-//! whatever a browser marks as coming from another site's page is refused; `curl` and others send no such marks.
+//! A page in the operator's browser can send a POST to any host it can reach, though it cannot read the response. So
+//! requests that a browser marks as coming from another site's page are refused; `curl` and others send no marks.
 use std::convert::Infallible;
 
 use axum::{
@@ -23,9 +23,9 @@ use tokio::task::JoinError;
 )]
 pub(super) fn may_ask(headers: &HeaderMap) -> Result<(), Response> {
     let text = |name: &str| headers.get(name).map(|value| value.to_str().unwrap_or(""));
-    // Another port of the same name is `same-site`, and another program.
+    // Another port of the same name is `same-site`, but another program.
     let site = text("sec-fetch-site").is_none_or(|site| matches!(site, "same-origin" | "none"));
-    // Behind a proxy that speaks TLS the scheme differs; the rest has to be what the browser asked for.
+    // Behind a TLS proxy the scheme differs; the rest must match the host that the browser requested.
     let own = text(header::HOST.as_str()).unwrap_or("");
     let origin = text(header::ORIGIN.as_str()).is_none_or(|origin| {
         origin
@@ -39,7 +39,7 @@ pub(super) fn may_ask(headers: &HeaderMap) -> Result<(), Response> {
     Err((StatusCode::FORBIDDEN, text).into_response())
 }
 
-/// The actor of a request, as authentication recorded it.
+/// The actor of a request, as recorded by authentication.
 pub(super) struct By(pub(super) Actor);
 
 impl<S: Sync> FromRequestParts<S> for By {
@@ -50,13 +50,13 @@ impl<S: Sync> FromRequestParts<S> for By {
     }
 }
 
-/// Where the operator has not allowed it.
+/// Returns the response for when the operator has not enabled control.
 pub(super) fn not_enabled() -> Response {
     let text = "This is not enabled: start the host with --web.enable-lifecycle. It reads its config again at a SIGHUP, too.\n";
     (StatusCode::FORBIDDEN, text).into_response()
 }
 
-/// What became of a reload.
+/// Returns the response to a reload.
 pub(super) fn reloaded(result: Result<Vec<String>, String>) -> Response {
     match result {
         Ok(left) => {
@@ -73,7 +73,7 @@ pub(super) fn reloaded(result: Result<Vec<String>, String>) -> Response {
     }
 }
 
-/// No more of a text than a client is told: each of many clients may leave it unread.
+/// Cuts a text to the longest that is sent to a client: many clients may leave it unread.
 fn cut(text: &str) -> std::borrow::Cow<'_, str> {
     if text.len() <= MESSAGE_BYTES {
         return text.into();
@@ -87,14 +87,14 @@ fn cut(text: &str) -> std::borrow::Cow<'_, str> {
     .into()
 }
 
-/// What was asked for has panicked.
+/// Returns the response for when the requested action has panicked.
 pub(super) fn broke_off(error: &JoinError) -> Response {
     tracing::error!("what a client asked for broke off: {error}");
     let text = "It broke off, which is a bug of the host's; see its log.\n";
     (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
 }
 
-/// What became of a check that was asked for.
+/// Returns the response to a requested check.
 pub(super) fn checked(platform: &str, check: CheckNow) -> Response {
     match check {
         CheckNow::Begun => {
@@ -120,7 +120,7 @@ pub(super) fn checked(platform: &str, check: CheckNow) -> Response {
     }
 }
 
-/// What became of an order to a breaker.
+/// Returns the response to a breaker order.
 pub(super) fn ordered(platform: &str, order: BreakerOrder, by: &Actor, done: bool) -> Response {
     if done {
         format!("{platform}: {by} {}.\n", order.told()).into_response()
@@ -129,7 +129,7 @@ pub(super) fn ordered(platform: &str, order: BreakerOrder, by: &Actor, done: boo
     }
 }
 
-/// What became of an order about maintenance.
+/// Returns the response to a maintenance order.
 pub(super) fn arranged(result: Result<String, OrderError>) -> Response {
     let (status, text) = match result {
         Ok(text) => (StatusCode::OK, text),
@@ -161,5 +161,5 @@ pub(super) fn no_such_platform(name: &str) -> Response {
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
-/// The longest message about a reload, in bytes.
+/// The maximum length of a message about a reload, in bytes.
 const MESSAGE_BYTES: usize = 48 << 10;

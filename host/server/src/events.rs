@@ -1,8 +1,8 @@
-//! Streams of events: what changed, told to whoever listens, for the status page and for programs.
+//! Event streams: changes of state, for the status page and for programs.
 //!
-//! Nothing is looked at while nobody listens. While somebody does, one task looks once a second for all of them, or less
-//! often where a look takes so long that it would cost more than a tenth of a core. Nobody waits for a client: one that does not
-//! take what there is for it loses its stream, and its next one begins with what it missed or with everything.
+//! Without clients, nothing is polled. With clients, one task polls once a second for all of them, or less often if a
+//! poll takes so long that it would cost more than a tenth of a core. No client delays another: one that does not read
+//! loses its stream, and its next one begins with the events it missed or with the full state.
 
 use std::{
     pin::Pin,
@@ -28,11 +28,11 @@ use table::Table;
 
 use super::{Limits, Source, budget::Budget, offload::Offload};
 
-/// Marks a response that goes on for as long as its client wants.
+/// Marks a response that lasts as long as its client wants.
 #[derive(Clone, Copy)]
 pub(super) struct Streaming;
 
-/// Who listens to what.
+/// The clients and their streams.
 #[derive(Clone)]
 pub(super) struct Events {
     shared: Arc<Shared>,
@@ -48,28 +48,28 @@ struct Shared {
 
 #[derive(Default)]
 struct Arrivals {
-    /// Who has come since the last look.
+    /// Clients that have joined since the last poll.
     clients: Vec<Client>,
-    /// Whether there is a task that looks.
+    /// `true` while a polling task runs.
     looked_at: bool,
 }
 
-/// What a client listens to.
+/// The kind of stream that a client wants.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     /// The API's events, in JSON.
     Api,
-    /// What the page's script wants to know.
+    /// The events for the page's script.
     Page,
 }
 
-/// Somebody who listens.
+/// A client of a stream.
 struct Client {
     kind: Kind,
     sender: mpsc::Sender<Bytes>,
-    /// While it has been told nothing yet: the id of the last event it knows from an earlier stream.
+    /// Until the first event is sent: the id of the last event it knows from an earlier stream.
     fresh: Option<Option<String>>,
-    /// Looks since it was told something.
+    /// Polls since the last event was sent.
     quiet: u32,
 }
 
@@ -91,7 +91,7 @@ impl Events {
         }
     }
 
-    /// A stream for one more client, which knows of everything up to the event `last`.
+    /// Opens a stream for a client that has seen everything up to the event `last`.
     pub(super) fn listen(&self, kind: Kind, last: Option<String>) -> Response {
         let Ok(place) = Arc::clone(&self.shared.places).try_acquire_owned() else {
             let text = "Too many listen already: ask for /api/v1/status now and then instead.\n";
@@ -129,7 +129,7 @@ impl Shared {
         self.arrivals.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Looks until nobody has listened for a while: whoever was cut off comes back, and need not be told everything.
+    /// Polls until there have been no clients for a while: a client that reconnects need not get the full state.
     async fn look_for_all(self: Arc<Self>) {
         let clock = Clock::start();
         let (mut table, mut clients) = (Table::default(), Vec::new());
@@ -155,9 +155,9 @@ impl Shared {
         }
     }
 
-    /// Looks once, and tells everybody; answers who still listens.
+    /// Polls once, sends the changes to all clients, and returns the remaining ones.
     async fn look(&self, table: Table, clients: Vec<Client>) -> (Table, Vec<Client>) {
-        // Kept here for when there is no turn at looking: then they are told the next time.
+        // Kept here in case there is no turn for the poll: then the changes are sent the next time.
         let held = Arc::new(Mutex::new(Some((table, clients))));
         let (source, taken) = (Arc::clone(&self.source), Arc::clone(&held));
         let budget = self.budget.clone();
@@ -187,8 +187,8 @@ impl Shared {
 }
 
 impl Client {
-    /// Tells it what it does not know yet; `false` when it has gone or does not listen. While there is no room, it waits
-    /// for the next look.
+    /// Sends the events it does not know yet; returns `false` if it has disconnected or does not read. While there is
+    /// no room, it waits for the next poll.
     fn tell(&mut self, table: &mut Table, budget: &Budget) -> bool {
         if !budget.has_room() {
             self.fresh.get_or_insert_with(|| table.id_before());
@@ -214,7 +214,7 @@ impl Client {
     }
 }
 
-/// A stream as its client sees it.
+/// The client's end of a stream.
 struct Stream {
     pieces: mpsc::Receiver<Bytes>,
     _place: OwnedSemaphorePermit,
@@ -234,11 +234,11 @@ impl hyper::body::Body for Stream {
 }
 
 const PERIOD: Duration = Duration::from_secs(1);
-/// How many times as long as a look took it is rested after it, at least.
+/// The minimum pause after a poll, as a multiple of its duration.
 const REST: u32 = 9;
-/// How many periods the task outlives the last client.
+/// The number of polls for which the task outlives the last client.
 const IDLE_LOOKS: u32 = 10;
-/// After so many without news a client is told that there are none, so that both sides notice a dead connection.
+/// The number of polls without events after which a keep-alive is sent, so that both sides notice a dead connection.
 const QUIET_LOOKS: u32 = 15;
-/// How many pieces wait for a client before it counts as one that does not listen.
+/// The number of pieces waiting for a client before it counts as not reading.
 const PIECES: usize = 8;

@@ -1,7 +1,6 @@
 //! Requests that wait for the same rendering share one.
 //!
-//! A rendering is shared by the requests that came before it began, and by no later one: what a client is shown is
-//! never older than its request.
+//! A rendering is shared only by the requests that came before it began: a response is never older than its request.
 
 use std::{
     collections::HashMap,
@@ -13,7 +12,7 @@ use tokio::sync::oneshot;
 
 use super::offload::Offload;
 
-/// Those who wait, by what they wait for.
+/// The waiting requests, by key.
 pub(super) struct Flights<K, T> {
     waiting: Arc<Mutex<HashMap<K, Vec<T>>>>,
 }
@@ -35,8 +34,8 @@ impl<K, T> Default for Flights<K, T> {
 }
 
 impl<K: Clone + Eq + Hash + Send + 'static, T: Send + 'static> Flights<K, T> {
-    /// Adds one who waits for `key`. The first of them has `work` called for all once `turns` has a turn; where none
-    /// comes in time, all are dropped.
+    /// Adds a request for `key`. The first one calls `work` for all of them once `turns` has a turn; if there is none
+    /// in time, all are dropped.
     pub(super) fn join(
         &self,
         key: K,
@@ -56,7 +55,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, T: Send + 'static> Flights<K, T> {
             let (departing, departs) = (flights.clone(), key.clone());
             let began = turns
                 .start(move || {
-                    // A statement of its own: others must be able to join the next group meanwhile.
+                    // A separate statement: other requests must be able to form the next group meanwhile.
                     let waiting = departing.lock().remove(&departs);
                     work(waiting.unwrap_or_default());
                 })
@@ -75,7 +74,7 @@ impl<K: Clone + Eq + Hash + Send + 'static, T: Send + 'static> Flights<K, T> {
 impl<K: Clone + Eq + Hash + Send + 'static, T: Clone + Send + 'static>
     Flights<K, oneshot::Sender<T>>
 {
-    /// Returns what `make` makes for all who wait for `key`; none if it got no turn or panicked.
+    /// Returns the result of `make`, shared by all requests for `key`; `None` if it got no turn or panicked.
     pub(super) async fn share(
         &self,
         key: K,

@@ -1,12 +1,12 @@
-//! The HTTP server: carries what other rooms computed to whoever asks, and computes nothing.
+//! The HTTP server: serves the results of other crates and computes nothing.
 //!
-//! It serves while everything else is stuck, and no client can hurt the checks: header size, time and the
-//! number of connections are limited ([`Limits`]), and what costs more than a copy (`/metrics`,
-//! the JSON, the pages) is made on a thread of its own, one at a time, and once for all who wait for it; what clients have
-//! not read of it is limited over all connections ([`Limits::response_bytes`]). What a client can ask the host to do, where the
-//! operator allows it, is done one at a time, too. Streams of events go on for as long as their clients take what is sent, and are few enough to
-//! leave others a place. Who gets in at all is the web config's to say ([`Security`]), for every route alike;
-//! where it says nothing, browsers are kept to the names of this host.
+//! It stays responsive while everything else is stuck, and no client can delay the checks: header size, time and the
+//! number of connections are limited ([`Limits`]), and whatever costs more than a copy (`/metrics`, the JSON, the
+//! pages) is rendered on a separate thread, one at a time, and once for all clients that wait for it; the unread bytes
+//! of responses are limited over all connections ([`Limits::response_bytes`]). Operators' requests, where they are
+//! enabled, are handled one at a time, too. Event streams last as long as their clients read them, and are few enough
+//! to leave room for other clients. The web config decides who gets access ([`Security`]), for every route alike;
+//! without authentication, browsers may only use the names of this host.
 use std::{convert::Infallible, io, net::SocketAddr, pin::pin, sync::Arc, time::Duration};
 
 use hyper::{Request, body::Incoming, server::conn::http1};
@@ -88,7 +88,7 @@ impl Server {
         })
     }
 
-    /// Takes over a listener that is open already, as from systemd.
+    /// Takes over an open listener, for example from systemd.
     ///
     /// # Errors
     /// When it cannot be used by this process's runtime.
@@ -102,13 +102,13 @@ impl Server {
         })
     }
 
-    /// The same server for those alone whom `security` lets in.
+    /// Returns the server with access limited by `security`.
     #[must_use]
     pub fn with_security(self, security: Security) -> Self {
         Self { security, ..self }
     }
 
-    /// The same server, which browsers reach at this address too.
+    /// Returns the server with an additional address at which browsers reach it.
     #[must_use]
     pub fn with_external_url(self, external_url: Option<ExternalUrl>) -> Self {
         Self {
@@ -117,21 +117,21 @@ impl Server {
         }
     }
 
-    /// The same server with other limits.
+    /// Returns the server with these limits.
     #[must_use]
     pub fn with_limits(self, limits: Limits) -> Self {
         Self { limits, ..self }
     }
 
-    /// The address it listens on, with the port it got.
+    /// Returns the address it listens on, with the actual port.
     ///
     /// # Errors
-    /// When the operating system does not say.
+    /// When the operating system does not return it.
     pub fn local_addr(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Serves until `shutdown` is done, then gives running requests [`Limits::drain_time`] to end.
+    /// Serves until `shutdown` resolves, then gives running requests [`Limits::drain_time`] to end.
     pub async fn serve(self, surface: Surface, shutdown: impl Future<Output = ()>) {
         let connections = Connections::default();
         let budget = Budget::new(self.limits.response_bytes, connections.readers());
@@ -168,7 +168,7 @@ impl Server {
     }
 }
 
-/// What serves one connection.
+/// The service of one connection.
 #[derive(Clone)]
 struct Service {
     routes: axum::Router,
@@ -176,13 +176,13 @@ struct Service {
     security: Security,
     names: Names,
     closing: watch::Receiver<bool>,
-    /// Where it comes from, once that is known.
+    /// The two ends of the connection, if known.
     connection: Option<Connection>,
 }
 
 impl Service {
-    /// Serves a connection, with TLS where that is asked for. What is not a request yet counts as idle: it goes first
-    /// when connections run short.
+    /// Serves a connection, with TLS if it is configured. Until the first request it counts as idle: idle connections
+    /// are closed first when there are too many.
     async fn serve(mut self, stream: TcpStream, busy: Busy) {
         let _ = stream.set_nodelay(true);
         limit_send_buffer(&stream);
@@ -199,7 +199,7 @@ impl Service {
         match shaken {
             Ok(Ok(stream)) => {
                 let certificates = stream.get_ref().1.peer_certificates();
-                // One that nothing verified proves no name.
+                // An unverified certificate proves no name.
                 let verified = certificates.filter(|_| config.verifies_clients);
                 let subject = verified.and_then(|chain| subject(chain.first()?));
                 let actor = subject
@@ -211,7 +211,7 @@ impl Service {
         }
     }
 
-    /// Answers the requests that come over a stream; their actor is `connected` where no password names another.
+    /// Serves the requests of a stream; their actor is `connected` unless a password names another.
     async fn serve_requests(
         self,
         stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -284,7 +284,7 @@ impl Service {
                 (Activity::Stream(backlog), false) => {
                     backlog.map(|backlog| backlog.last + limits.stream_time)
                 }
-                // Its client asks again, and finds out whether there is a next host.
+                // The client reconnects and finds out whether there is a next host.
                 (Activity::Stream(_), true) => return,
                 (Activity::Idle, true) => Some(Instant::now() + LAST_WORDS),
                 (Activity::Idle, false) => None,
@@ -294,11 +294,11 @@ impl Service {
                 _ = connection.as_mut() => return,
                 changed = busy.changed() => if changed.is_err() { return },
                 () = over(deadline) => return,
-                // Its client asks again, and finds out whether it is still let in.
+                // The client reconnects and finds out whether it still has access.
                 () = outdated.as_mut(), if streams => return,
                 changed = closing.changed(), if !closed => {
                     closed = true;
-                    // A server that was dropped instead of shut down has no time for its clients.
+                    // A server that was dropped instead of shut down does not wait for its clients.
                     if changed.is_err() { return }
                     connection.as_mut().graceful_shutdown();
                 }
@@ -307,16 +307,16 @@ impl Service {
     }
 }
 
-/// Answers the requests that come over one stream, which somebody else has accepted, until it ends.
+/// Serves the requests of one accepted stream until it ends.
 ///
-/// As [`Server::serve`] does with each of its connections, but for what needs a network: limits on their number, and TLS.
+/// Works like [`Server::serve`] for one connection, without TLS and the limit on the number of connections.
 pub async fn serve_stream(
     surface: Surface,
     limits: Limits,
     security: Security,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
 ) {
-    // Kept, so that the connection is not told to close.
+    // Kept, so that the connection is not asked to close.
     let (_open, closing) = watch::channel(false);
     let connections = Connections::default();
     let budget = Budget::new(limits.response_bytes, connections.readers());
@@ -332,14 +332,14 @@ pub async fn serve_stream(
     connections.all_ended().await;
 }
 
-/// Begins TLS on a connection. Whoever speaks plain HTTP is told so in a way that they understand.
+/// Starts TLS on a connection. A client that speaks plain HTTP gets an error it can read.
 async fn shake_hands(
     tls: Arc<ServerConfig>,
     mut stream: TcpStream,
 ) -> io::Result<tokio_rustls::server::TlsStream<TcpStream>> {
     let mut first = [0];
     let seen = stream.peek(&mut first).await?;
-    // TLS begins with the number of a kind of record, HTTP with the name of a method.
+    // TLS begins with a record type, HTTP with the name of a method.
     if seen == 1 && first[0].is_ascii_alphabetic() {
         stream.write_all(security::NOT_TLS).await?;
         stream.shutdown().await?;
@@ -348,15 +348,15 @@ async fn shake_hands(
     TlsAcceptor::from(tls).accept(stream).await
 }
 
-/// Where a request comes from.
+/// The origin of a request.
 #[derive(Clone, Copy)]
 struct Origin {
     connection: Connection,
-    /// Whether it was let in for a password or a certificate.
+    /// `true` if it was authenticated by a password or a certificate.
     has_password: bool,
 }
 
-/// The two ends of a connection.
+/// Returns the two ends of a connection.
 fn ends(stream: &TcpStream) -> Option<Connection> {
     Some(Connection {
         local: stream.local_addr().ok()?,
@@ -364,7 +364,7 @@ fn ends(stream: &TcpStream) -> Option<Connection> {
     })
 }
 
-/// Keeps the kernel from holding megabytes of a response for a client that does not read.
+/// Keeps the kernel from buffering megabytes of a response for a client that does not read.
 fn limit_send_buffer(stream: &TcpStream) {
     #[cfg(unix)]
     if let Err(error) = rustix::net::sockopt::set_socket_send_buffer_size(stream, SEND_BUFFER_BYTES)
@@ -375,7 +375,7 @@ fn limit_send_buffer(stream: &TcpStream) {
     let _ = stream;
 }
 
-/// Ends at `deadline`, or never.
+/// Resolves at `deadline`, or never.
 async fn over(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
@@ -383,10 +383,10 @@ async fn over(deadline: Option<Instant>) {
     }
 }
 
-/// How long a connection without a request has at shutdown to send what is left of its last response.
+/// The time that an idle connection has at shutdown to send the rest of its last response.
 /// hyper would let one that has sent half a header wait for the other half.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
-/// The kernel takes twice as much, for its own bookkeeping.
+/// The kernel doubles this for its own bookkeeping.
 #[cfg(unix)]
 const SEND_BUFFER_BYTES: usize = 256 << 10;

@@ -1,39 +1,39 @@
-//! Limits of what clients may take of the server.
+//! Limits on clients' use of the server.
 
 use std::time::Duration;
 
-/// How much a client may ask of the server.
+/// Limits on the resources of the server that clients may use.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// The longest request line with all headers, in bytes; at least 8192.
+    /// The maximum size of the request line and all headers, in bytes; at least 8192.
     pub header_bytes: usize,
-    /// How long a client may take to send them, counted from the connection or the last response. A TLS handshake may
-    /// take as long before that.
+    /// The time to send them, counted from the connection or the last response. A TLS handshake may take as long before
+    /// that.
     pub header_time: Duration,
-    /// The longest body of a request, in bytes.
+    /// The maximum size of a request body, in bytes.
     pub body_bytes: u64,
-    /// How long a request may take from its header to the last byte of the response.
+    /// The time for a request from its header to the last byte of the response.
     pub request_time: Duration,
-    /// How long a client may take nothing of a response that is ready for it.
+    /// The time a client may go without reading a response that is ready for it.
     pub write_time: Duration,
-    /// How many bytes of responses may be in memory because clients have not read them, over all connections. A further
-    /// rendering has slow readers closed, or is answered with 503.
+    /// The maximum number of unread response bytes in memory, over all connections. Above it, a further rendering has
+    /// slow readers closed, or is answered with 503.
     pub response_bytes: usize,
-    /// How long a request waits for its turn at what is made one at a time, before it is answered with 503.
+    /// The time a request waits for its turn at serialized work, before it is answered with 503.
     pub turn_time: Duration,
-    /// How long a scraper may take nothing while more is ready for it, before its rendering is given up so that
+    /// The time a scraper may go without reading while more is ready for it, before its rendering is aborted so that
     /// the next can begin. Less than [`Self::turn_time`], so that one bad scraper does not stop the others.
     pub stall_time: Duration,
-    /// How long a client of a stream of events may take nothing although there is something for it.
+    /// The time a client of an event stream may go without reading events that are ready for it.
     pub stream_time: Duration,
-    /// How many streams of events there may be: less than [`Self::connections`], so that others find a place.
+    /// The maximum number of event streams: less than [`Self::connections`], so that other clients find room.
     pub streams: usize,
-    /// How many connections there may be. A further one takes the place of the one that has been without a
-    /// request the longest, so that idle connections lock nobody out.
+    /// The maximum number of connections. A further one replaces the connection that has been without a request the
+    /// longest, so that idle connections lock no client out.
     pub connections: usize,
-    /// How long a new connection waits for such a place when all have requests, before it takes the oldest's.
+    /// The time a new connection waits for such a connection when all have requests, before it replaces the oldest.
     pub place_time: Duration,
-    /// How long running requests may take to end at shutdown.
+    /// The time for running requests to end at shutdown.
     pub drain_time: Duration,
 }
 

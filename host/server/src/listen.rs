@@ -1,6 +1,6 @@
-//! `--web.listen-address`: parsed as Prometheus's servers parse theirs, and opened with the reason if that fails.
+//! `--web.listen-address`: parsed as in Prometheus's servers, and opened with a helpful error.
 //!
-//! As there, `:9750` and `[::]:9750` take IPv4 and IPv6, and `0.0.0.0:9750` takes IPv4 alone.
+//! As there, `:9750` and `[::]:9750` accept IPv4 and IPv6, and `0.0.0.0:9750` accepts IPv4 only.
 
 use std::{
     fmt, io,
@@ -19,21 +19,21 @@ pub struct ListenAddress {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Host {
-    /// IPv4 and IPv6, as far as this machine has them.
+    /// IPv4 and IPv6, as far as this machine supports them.
     All,
     Address(IpAddr),
-    /// Also an IPv6 address with a zone.
+    /// A host name, or an IPv6 address with a zone.
     Name(String),
 }
 
-/// Text that is no [`ListenAddress`].
+/// The error for text that is not a [`ListenAddress`].
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "{0}: write it like 127.0.0.1:9750, localhost:9750 or [::1]:9750, or :9750 for all addresses of this machine"
 )]
 pub struct NotAnAddress(&'static str);
 
-/// An address that cannot be listened on.
+/// The error for an address that cannot be listened on.
 #[derive(Debug, Error)]
 #[error("cannot listen on {address}: {reason}")]
 pub struct ListenError {
@@ -97,7 +97,7 @@ impl fmt::Display for ListenAddress {
 }
 
 impl ListenAddress {
-    /// Opens the port; port 0 takes any free one. A name is looked up, and its first address is used, IPv4 before IPv6.
+    /// Opens the port; port 0 takes any free one. A name is resolved, and its first address is used, IPv4 before IPv6.
     ///
     /// # Errors
     /// When the address cannot be listened on, with the reason and what to do.
@@ -105,7 +105,7 @@ impl ListenAddress {
         match &self.host {
             Host::All => listen_on_all(self.port).or_else(|error| match error.kind() {
                 io::ErrorKind::AddrInUse | io::ErrorKind::PermissionDenied => Err(error),
-                // There is no IPv6 here.
+                // This machine has no IPv6.
                 _ => TcpListener::bind((Ipv4Addr::UNSPECIFIED, self.port)),
             }),
             Host::Address(IpAddr::V6(address)) if address.is_unspecified() => {
@@ -117,7 +117,7 @@ impl ListenAddress {
         .map_err(|error| self.error(self.reason(&error), error))
     }
 
-    /// Returns the address without opening the port; a name is looked up as for [`listen`](Self::listen).
+    /// Returns the address without opening the port; a name is resolved as in [`listen`](Self::listen).
     ///
     /// # Errors
     /// When the name has no address.
@@ -179,11 +179,11 @@ impl ListenAddress {
     }
 }
 
-/// All addresses of IPv6, and of IPv4 through them, whatever the system's default is.
+/// Listens on all IPv6 addresses, and on IPv4 through them, whatever the system's default is.
 #[cfg(unix)]
 fn listen_on_all(port: u16) -> io::Result<TcpListener> {
     use rustix::net::{self, AddressFamily, SocketFlags, SocketType, sockopt};
-    // Elsewhere the flag does not exist; no program is started before the port is open.
+    // The flag does not exist elsewhere; no program is started before the port is open.
     #[cfg(target_os = "linux")]
     let flags = SocketFlags::CLOEXEC;
     #[cfg(not(target_os = "linux"))]
@@ -302,7 +302,7 @@ mod tests {
             in_use.contains(&address) && in_use.contains("another process listens"),
             "{in_use}"
         );
-        // The network for documentation is no machine's own.
+        // The documentation network belongs to no machine.
         let foreign = said("192.0.2.1:0");
         assert!(foreign.contains("no network interface"), "{foreign}");
         let nameless = said("no-such-host.invalid:0");

@@ -1,9 +1,9 @@
-//! By which names the host may be called while it asks nobody who they are.
+//! The host names that are accepted while no authentication is required.
 //!
-//! A site can have its own name lead to 127.0.0.1 once its page is open in the operator's browser (DNS rebinding). To the
-//! browser page and host are then of one origin: the page may read everything and send whatever the host's own pages may.
-//! The name it came by gives it away, so a host that only this machine can reach, and that has no password to keep the
-//! page out, answers to IP addresses, `localhost`, and the name that the operator has given it.
+//! A site can point its own name at 127.0.0.1 once its page is open in the operator's browser (DNS rebinding). To the
+//! browser, page and host are then of one origin: the page can read everything and send whatever the host's own pages
+//! can. But the request carries the site's name, so a host that is only reachable locally and requires no password
+//! accepts only IP addresses, `localhost`, and the name that the operator has configured.
 
 use std::{
     net::{IpAddr, SocketAddr},
@@ -18,7 +18,7 @@ use axum::{
     response::{IntoResponse as _, Response},
 };
 
-/// The address at which browsers reach the host, where that is another than the one it listens on.
+/// The address at which browsers reach the host, if it differs from the one it listens on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ExternalUrl {
     host: String,
@@ -41,10 +41,10 @@ impl FromStr for ExternalUrl {
     }
 }
 
-/// The names that are answered to.
+/// The accepted host names.
 #[derive(Clone, Default)]
 pub(super) struct Names {
-    /// Where the server listens, if that is a reason to look at names.
+    /// The address the server listens on, if names must be checked.
     loopback: Option<SocketAddr>,
     external: Option<ExternalUrl>,
 }
@@ -57,7 +57,7 @@ impl Names {
         }
     }
 
-    /// Refuses a request that was sent to another name. One that names none is no browser's.
+    /// Refuses a request for another name. A request without a name does not come from a browser.
     pub(super) fn admit(&self, headers: &HeaderMap) -> Result<(), Box<Response>> {
         let Some(address) = self.loopback else {
             return Ok(());

@@ -1,9 +1,9 @@
-//! What form of `/metrics` a scraper wants: RFC 9110, sections 12.5.1 and 12.5.3.
+//! Content negotiation for `/metrics`: RFC 9110, sections 12.5.1 and 12.5.3.
 
 use axum::http::{HeaderMap, HeaderName, header};
 use conductor_engine::metrics::prometheus::Format;
 
-/// What a scraper wants, by its headers.
+/// The form that a scraper wants, by its headers.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Wanted {
     pub(super) format: Format,
@@ -11,7 +11,7 @@ pub(super) struct Wanted {
 }
 
 impl Wanted {
-    /// The text format where OpenMetrics is not liked better, and plain where gzip is not asked for.
+    /// Returns the text format unless OpenMetrics is preferred, and no compression unless gzip is accepted.
     pub(super) fn by(headers: &HeaderMap) -> Self {
         let open = weight(headers, &header::ACCEPT, |name| {
             name == "application/openmetrics-text"
@@ -29,7 +29,7 @@ impl Wanted {
     }
 }
 
-/// The greatest weight that a header gives to a name, 0–1.
+/// Returns the greatest weight that a header gives to a name, 0–1.
 fn weight(headers: &HeaderMap, header: &HeaderName, is: impl Fn(&str) -> bool) -> Option<f64> {
     let values = headers.get_all(header).into_iter();
     let items = values.filter_map(|value| value.to_str().ok());

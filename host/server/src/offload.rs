@@ -1,9 +1,9 @@
-//! Work that takes longer than the server's own threads may be held up.
+//! Work that would block the server's own threads for too long.
 use std::{sync::Arc, time::Duration};
 
 use tokio::sync::Semaphore;
 
-/// Runs one piece of work at a time on a thread that may block; whoever comes meanwhile waits for its turn.
+/// Runs one piece of work at a time on a thread that may block; later ones wait for their turn.
 #[derive(Clone)]
 pub(super) struct Offload {
     turns: Arc<Semaphore>,
@@ -18,8 +18,8 @@ impl Offload {
         }
     }
 
-    /// Starts `work` when its turn has come; the turn ends with the work, not with the waiting for it.
-    /// None if the turn did not come in time.
+    /// Starts `work` when its turn has come; the turn ends with the work, even if the caller stops waiting.
+    /// Returns `None` if the turn did not come in time.
     pub(super) async fn start<T: Send + 'static>(
         &self,
         work: impl FnOnce() -> T + Send + 'static,

@@ -1,4 +1,4 @@
-//! The API described for programs: OpenAPI 3.1, whose schemas are made from the types that the answers are.
+//! The API's OpenAPI 3.1 description, with schemas generated from the response types.
 
 use std::sync::LazyLock;
 
@@ -20,7 +20,7 @@ pub(super) async fn serve() -> Response {
     (json, Bytes::clone(&TEXT)).into_response()
 }
 
-/// The description.
+/// Returns the description.
 fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let settings = settings.with(|s| s.definitions_path = "/components/schemas".into());
@@ -35,7 +35,7 @@ fn document() -> Value {
             _ => None,
         };
     }
-    // Told by events alone.
+    // Sent only in events.
     generator.subschema_for::<HostView>();
     json!({
         "openapi": "3.1.0",
@@ -51,20 +51,20 @@ fn document() -> Value {
 
 struct Operation {
     method: &'static str,
-    /// Without what all have in front.
+    /// Without the common prefix.
     path: &'static str,
     id: &'static str,
     summary: &'static str,
-    /// What is to be sent, where that is more than the path says.
+    /// The request body, if there is one.
     body: Option<fn(&mut SchemaGenerator) -> Schema>,
     answer: Answer,
-    /// Status codes other than that of the answer, each with its reason. All may also answer 503.
+    /// Status codes other than that of the response, each with its reason. All operations may also return 503.
     others: &'static [(&'static str, &'static str)],
 }
 
 enum Answer {
     Json(fn(&mut SchemaGenerator) -> Schema),
-    /// Of this type, with this status code.
+    /// A response of this type, with this status code.
     Other(&'static str, &'static str),
 }
 
@@ -103,7 +103,7 @@ impl Operation {
         described
     }
 
-    /// What the path leaves open.
+    /// Returns the variables of the path.
     fn parameters(&self) -> impl Iterator<Item = Value> {
         let segments = self.path.split('/');
         segments.filter_map(|segment| {

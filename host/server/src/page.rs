@@ -1,9 +1,9 @@
-//! The status page: what the host knows, for people with a browser, with or without JavaScript.
+//! The status page: the host's state, for people with a browser, with or without JavaScript.
 //!
-//! The templates, the style and the script lie in `host/page`. Whatever comes from a plugin or a config is text to them:
-//! they escape it, and the page's own policy lets a browser run and load nothing but the files served here. The script
-//! keeps an open page as it would be if it were loaded again: it hears which platforms have changed, and asks for the rows of
-//! those that can be seen.
+//! The templates, the style and the script are in `host/page`. Text from a plugin or a config is escaped by the
+//! templates, and the page's content security policy lets a browser run and load only the files served here. The script
+//! keeps an open page up to date: it gets the names of the platforms that have changed, and requests the rows of the
+//! visible ones.
 
 use std::sync::OnceLock;
 
@@ -56,7 +56,7 @@ async fn list(State(shown): State<Shown>, Query(query): Query<Vec<(String, Strin
     .await
 }
 
-/// The rows of those platforms named that belong on the page asked for.
+/// Returns the rows of the named platforms that belong on the requested page.
 async fn rows(State(shown): State<Shown>, Query(query): Query<Vec<(String, String)>>) -> Response {
     let wanted = Wanted::of(&query);
     let names = query.into_iter().filter(|(key, _)| key == "n");
@@ -91,7 +91,7 @@ async fn platform(
     message(StatusCode::NOT_FOUND, "/", &text)
 }
 
-/// The badge of a platform, to be shown on pages of others.
+/// Returns a platform's badge, to be embedded in other pages.
 pub(super) async fn badge(State(shown): State<Shown>, Path(name): Path<String>) -> Response {
     let asked = name.clone();
     let mut answer = api::show(&shown, &name, "image/svg+xml", move |source| {
@@ -106,7 +106,8 @@ pub(super) async fn badge(State(shown): State<Shown>, Path(name): Path<String>) 
     answer
 }
 
-/// The answer to a form on a platform's page: a browser is sent back to it; others, and failures, get the answer itself.
+/// Returns the response to a form on a platform's page: a redirect for a browser, the text for other clients and
+/// errors.
 pub(super) fn answered(headers: &HeaderMap, name: &str, done: Done, answer: Response) -> Response {
     if !is_browser(headers) || !answer.status().is_success() {
         return answer;
@@ -115,7 +116,7 @@ pub(super) fn answered(headers: &HeaderMap, name: &str, done: Done, answer: Resp
     (StatusCode::SEE_OTHER, [(header::LOCATION, address)]).into_response()
 }
 
-/// Shows a browser the text of a failed request as a page, with a way back; other clients get the text as it is.
+/// Wraps the text of a failed request in a page for browsers, with a link back; other clients get the text unchanged.
 pub(super) async fn framed(request: Request, next: Next) -> Response {
     if !is_browser(request.headers()) {
         return next.run(request).await;
@@ -125,7 +126,7 @@ pub(super) async fn framed(request: Request, next: Next) -> Response {
     let platform = platform.and_then(|rest| rest.split_once('/'));
     let back = platform.map_or_else(
         || "/".to_owned(),
-        // As it came: it is escaped already.
+        // Unchanged: it is escaped already.
         |(name, _)| format!("/platforms/{name}"),
     );
     let answer = next.run(request).await;
@@ -147,18 +148,18 @@ pub(super) async fn framed(request: Request, next: Next) -> Response {
     Response::from_parts(parts, body)
 }
 
-/// Whether a client wants pages.
+/// Returns `true` if a client wants HTML.
 fn is_browser(headers: &HeaderMap) -> bool {
     let accept = headers.get(header::ACCEPT);
     accept.is_some_and(|accept| accept.to_str().unwrap_or("").contains("text/html"))
 }
 
-/// What a form asked for.
+/// The action that a form requested.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Done {
     /// A check.
     Check,
-    /// Something of the breaker.
+    /// An order to the breaker.
     Breaker(BreakerOrder),
 }
 
@@ -189,7 +190,7 @@ impl Done {
     }
 }
 
-/// A page with nothing but a text.
+/// Returns a page with only a text.
 fn message(status: StatusCode, back: &str, text: &str) -> Response {
     let page = Message {
         frame: Frame::new(""),
@@ -218,11 +219,11 @@ struct Message<'a> {
     text: &'a str,
 }
 
-/// What all pages have around them.
+/// The parts that all pages share.
 struct Frame {
-    /// What stands in the field for searching.
+    /// The text in the search field.
     search: String,
-    /// Changes with the files, so that a browser may keep them.
+    /// Changes with the files, so that a browser may cache them.
     assets: &'static str,
 }
 
@@ -257,15 +258,14 @@ const HTML: &str = "text/html; charset=utf-8";
 const CSS: &str = include_str!("../page/page.css");
 const JS: &str = include_str!("../page/page.js");
 const ICON: &str = include_str!("../page/icon.svg");
-/// Their address changes when they do.
+/// Their URL changes with their contents.
 const KEPT: (header::HeaderName, &str) =
     (header::CACHE_CONTROL, "public, max-age=31536000, immutable");
 
-/// How many rows the script may ask for at once.
+/// The maximum number of rows that the script may request at once.
 const ROWS_AT_ONCE: usize = 100;
-/// The longest text that a form is answered with: that of a refused config.
+/// The maximum length of a response to a form: that of a refused config.
 const ANSWER_BYTES: usize = 64 << 10;
 
-/// What a browser may do with what this server sends: no page of another site can have it in a frame, and nothing is run
-/// or loaded but what is served here.
+/// The content security policy: no other site may frame a page, and a browser runs and loads only what is served here.
 pub(super) const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";

@@ -1,4 +1,4 @@
-//! What is served where.
+//! The routes of the server.
 use std::{sync::Arc, time::Duration};
 
 use axum::{
@@ -19,7 +19,7 @@ use super::{
     events::Events, flights::Flights, offload::Offload, page,
 };
 
-/// All routes over what they show.
+/// Returns all routes for a surface.
 pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router {
     let looks = Offload::new(limits.turn_time);
     let shown = Shown {
@@ -49,7 +49,7 @@ pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router
         .route(RELOAD, post(reload))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
-        // For bodies that do not say how long they are.
+        // For bodies without a content length.
         .layer(DefaultBodyLimit::max(
             usize::try_from(limits.body_bytes).unwrap_or(usize::MAX),
         ))
@@ -61,7 +61,8 @@ pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router
             refuse_plugins,
         ))
         .layer(middleware::from_fn(page::framed))
-        // Piece by piece as a client takes it; not streams of events, and not /metrics, which is compressed as it is made.
+        // Compressed as the client reads; not for event streams, nor for /metrics, which is compressed when it is
+        // rendered.
         .layer(CompressionLayer::new().quality(CompressionLevel::Fastest))
         .layer(middleware::map_response(guarded))
         .with_state(shown)
@@ -72,22 +73,21 @@ pub(super) struct Shown {
     pub(super) surface: Surface,
     #[cfg(feature = "prometheus")]
     scrapes: super::scrape::Scrapes,
-    /// At what costs more than a copy.
+    /// Turns for work that costs more than a copy.
     pub(super) looks: Offload,
     /// Requests that wait for the same text.
     pub(super) renderings: Flights<String, oneshot::Sender<Rendering>>,
     pub(super) budget: Budget,
-    /// At what changes something.
+    /// Turns for actions.
     pub(super) controls: Offload,
-    /// Reloads, which read files and ask plugins that may be slow to answer: no other order waits for one.
+    /// Turns for reloads, which read files and call plugins that may be slow: no other action waits for one.
     reloads: Offload,
-    /// At who asks for that: plugins that ask again and again hold up no order.
+    /// Turns for identifying callers: plugins that send many requests delay no action.
     callers: Offload,
     pub(super) events: Events,
 }
 
-/// Tells browsers what they may make of any response. Pages of other sites are not told where somebody comes from, but
-/// the host's own forms have to say it.
+/// Adds security headers to a response. Other sites get no referrer, but the host's own forms have to send one.
 async fn guarded(mut response: Response) -> Response {
     let headers = response.headers_mut();
     for (name, value) in [
@@ -167,7 +167,7 @@ async fn not_allowed(method: Method) -> (StatusCode, String) {
     (StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
-/// Plugins can reach this server like any other program, and may not change anything through it.
+/// Plugins can reach this server like any other program, but must not change anything through it.
 async fn refuse_plugins(State(shown): State<Shown>, request: Request, next: Next) -> Response {
     let origin = request.extensions().get::<Origin>().copied();
     let looks = matches!(
@@ -193,7 +193,7 @@ async fn refuse_plugins(State(shown): State<Shown>, request: Request, next: Next
     (StatusCode::FORBIDDEN, close, format!("{refusal}\n")).into_response()
 }
 
-/// Closes the connection too, since the body that nobody wants may be on its way already.
+/// Closes the connection too, since the unwanted body may be on its way already.
 async fn refuse_large_body(limit: u64, request: Request, next: Next) -> Response {
     let length = request.headers().get(header::CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
@@ -214,7 +214,7 @@ pub(super) fn busy() -> Response {
 }
 
 const RELOAD: &str = "/-/reload";
-/// The longest that a reload waits for the one before it, which asks the plugins and gives each its time.
+/// The longest time a reload waits for the one before it, which calls the plugins and gives each its time.
 const RELOAD_TURN: Duration = Duration::from_secs(120);
 
 const ROUTES: &str = "\

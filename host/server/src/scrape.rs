@@ -1,4 +1,4 @@
-//! One rendering of `/metrics` on its way from the thread that makes it to the clients that read it.
+//! A rendering of `/metrics`, from the thread that makes it to the clients that read it.
 use std::{
     io::{self, BufWriter, Write},
     pin::Pin,
@@ -24,7 +24,7 @@ use super::{
     Limits, Surface, budget::Budget, flights::Flights, negotiation::Wanted, offload::Offload,
 };
 
-/// Renders `/metrics`, one rendering at a time, for all clients that wait for it in the same form.
+/// Renders `/metrics`, one rendering at a time, for all clients that wait for the same form.
 #[derive(Clone)]
 pub(super) struct Scrapes {
     turns: Offload,
@@ -43,10 +43,10 @@ impl Scrapes {
         }
     }
 
-    /// A body that is rendered while it is read, so that no host ever holds the whole text.
-    /// None if other renderings took too long, or where clients that do not read fill the memory for responses.
+    /// Returns a body that is rendered while it is read, so that the whole text is never in memory.
+    /// Returns `None` if other renderings took too long, or if slow clients fill the response memory.
     ///
-    /// A rendering that fits into [`CHUNKS`] does not wait for its client, and so does not keep others waiting.
+    /// A rendering that fits into [`CHUNKS`] does not wait for its client, and so does not delay others.
     pub(super) async fn body(&self, surface: Surface, wanted: Wanted) -> Option<Body> {
         if !self.budget.room().await {
             return None;
@@ -58,7 +58,7 @@ impl Scrapes {
         let (stall_time, runtime) = (self.stall_time, Handle::current());
         self.waiting
             .join(wanted, client, &self.turns, move |clients| {
-                // Others may have taken the room while these waited for their turn.
+                // Other requests may have used up the budget while these waited for their turn.
                 if !budget.has_room() {
                     return;
                 }
@@ -88,19 +88,19 @@ struct Client {
     begun: oneshot::Sender<()>,
 }
 
-/// A piece of the text, the same for all clients. Without the explicit end, a rendering that broke off would look like a whole one.
+/// A piece of the text, the same for all clients. The explicit end tells a complete rendering from an aborted one.
 #[derive(Clone)]
 enum Chunk {
     Text(Bytes),
     End,
 }
 
-/// The clients as the thread sees them: cuts what is written into chunks, and waits for those that read slowly.
+/// The clients of a rendering: cuts the output into chunks, and waits for slow readers.
 struct Audience {
     clients: Vec<mpsc::Sender<Chunk>>,
     budget: Budget,
     runtime: Handle,
-    /// How long they are still waited for, all in all. What they take earns them more.
+    /// The remaining time to wait for them in total. It grows as they read.
     patience: Duration,
 }
 
@@ -108,20 +108,20 @@ impl Audience {
     fn render(self, metrics: &Metrics, wanted: Wanted) {
         let mut out = BufWriter::with_capacity(CHUNK_BYTES, self);
         let rendered = if wanted.gzip {
-            // What is sent most often is close by; a better compression would cost more than it saves.
+            // Repeated text is close together; better compression would cost more than it saves.
             let mut zipped = GzEncoder::new(&mut out, Compression::fast());
             prometheus::render(metrics, wanted.format, &mut zipped)
                 .and_then(|()| zipped.finish().map(|_| ()))
         } else {
             prometheus::render(metrics, wanted.format, &mut out)
         };
-        // The one way this fails is that the clients have gone or do not read, which concerns no other.
+        // This fails only if the clients have disconnected or do not read, which concerns no other client.
         if rendered.and_then(|()| out.flush()).is_ok() {
             let _ = out.get_mut().send(&Chunk::End);
         }
     }
 
-    /// Hands this to all, and gives up those that have not taken enough in time.
+    /// Sends a chunk to all clients, and drops those that have not read enough in time.
     fn send(&mut self, chunk: &Chunk) -> io::Result<()> {
         let began = Instant::now();
         let deadline = began + self.patience;
@@ -130,7 +130,7 @@ impl Audience {
             match client.try_send(chunk.clone()) {
                 Err(TrySendError::Full(chunk)) => {
                     let sending = client.send(chunk);
-                    // One deadline for all: many that do not read hold the others up no longer than one.
+                    // One deadline for all: many slow clients delay the others no longer than one.
                     let sent = async { tokio::time::timeout_at(deadline, sending).await };
                     runtime.block_on(sent).is_ok_and(|sent| sent.is_ok())
                 }
@@ -158,7 +158,7 @@ impl Write for Audience {
     }
 }
 
-/// The rendering as the client sees it.
+/// The client's end of a rendering.
 struct Rendering {
     chunks: mpsc::Receiver<Chunk>,
     scraped: Arc<dyn Fn() + Send + Sync>,
@@ -183,11 +183,11 @@ impl hyper::body::Body for Rendering {
     }
 }
 
-/// The size at which text is handed over.
+/// The size of a chunk.
 const CHUNK_BYTES: usize = 64 << 10;
 
-/// The time that a chunk may take on average: 1 MiB a second, so that a client that trickles does not hold the turn.
+/// The time that a chunk may take on average: 1 MiB a second, so that a slow client does not keep the turn.
 const EARNED: Duration = Duration::from_micros(62_500);
 
-/// How many chunks wait for a client at most: 4 MiB, the text of about a thousand platforms.
+/// The maximum number of chunks waiting for a client: 4 MiB, the text of about a thousand platforms.
 const CHUNKS: usize = 64;

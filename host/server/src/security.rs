@@ -1,9 +1,9 @@
-//! Who gets in: TLS, passwords and the rate of requests, as the web config of the moment has it.
+//! Access control: TLS, passwords and the request rate, from the current web config.
 //!
-//! The web config and the files it names are looked at for each connection and each request, off the server's thread, and
-//! never by two at a time. A look that finds nothing new costs reading them; one that takes too long, on a disk that does
-//! not answer, is not waited for. A file with a mistake in it changes nothing and is logged once. So is one that has lost
-//! the key of a protection that was in force, for example while it is being saved: only an explicit `{}` gives one up.
+//! The web config and the files it names are checked for each connection and each request, off the server's thread, and
+//! one check at a time. A check that finds no change costs reading them; one that takes too long, on a disk that does
+//! not respond, is not waited for. A file with a mistake changes nothing and is logged once. So does one that has lost
+//! the key of an active protection, for example while it is being saved: only an explicit `{}` disables one.
 
 use std::{
     net::SocketAddr,
@@ -33,7 +33,7 @@ mod exposure;
 mod passwords;
 mod rate;
 
-/// Who gets in. The default lets everybody in, over plain HTTP.
+/// The access rules. The default gives every client access, over plain HTTP.
 #[derive(Clone, Default)]
 pub struct Security {
     shared: Option<Arc<Shared>>,
@@ -41,24 +41,24 @@ pub struct Security {
 
 struct Shared {
     file: PathBuf,
-    /// What holds now.
+    /// The config in effect.
     current: Mutex<Arc<WebConfig>>,
-    /// Told when that becomes another one.
+    /// Signalled when the config changes.
     changes: watch::Sender<()>,
-    /// What it was made of, or what the newest attempt was made of that failed.
+    /// The inputs of the current config, or those of the newest attempt that failed.
     inputs: Mutex<Inputs>,
-    /// One look at a time.
+    /// Allows one check at a time.
     turns: Arc<Semaphore>,
-    /// How many looks have begun.
+    /// The number of checks started.
     looks: AtomicU64,
-    /// Where the server listens and whether clients may change something, once that is known.
+    /// The listening address and whether clients may change something, once known.
     place: OnceLock<(SocketAddr, bool)>,
     passwords: Passwords,
     bucket: Mutex<Bucket>,
 }
 
 impl Security {
-    /// As the web config at `path` says, now and whenever it changes.
+    /// Reads the web config at `path` and follows its changes.
     ///
     /// # Errors
     /// For every mistake in it, and in the files that it names.
@@ -82,7 +82,7 @@ impl Security {
         })
     }
 
-    /// How the server is reached: `http` or `https`.
+    /// Returns the URL scheme of the server: `http` or `https`.
     #[must_use]
     pub fn scheme(&self) -> &'static str {
         match self.now().tls {
@@ -91,32 +91,32 @@ impl Security {
         }
     }
 
-    /// What clients of the host itself depend on: its scheme, and whether it is open to all.
+    /// Returns the settings that the host's own clients depend on: its scheme, and whether it is open to all.
     pub fn access(&self) -> (&'static str, bool) {
         (self.scheme(), self.lets_everybody_in())
     }
 
-    /// Gets a message for each web config that takes effect after this call; none without a web config file.
+    /// Returns a receiver that is notified of each later web config; `None` without a web config file.
     pub fn changes(&self) -> Option<watch::Receiver<()>> {
         let shared = self.shared.as_ref()?;
         Some(shared.changes.subscribe())
     }
 
-    /// The files that a plugin must not read: the web config, and the key that it names.
+    /// Returns the files that a plugin must not read: the web config, and the key that it names.
     #[must_use]
     pub fn private_files(&self) -> Vec<PathBuf> {
         self.now().private_files.clone()
     }
 
-    /// Whether anybody can ask over plain HTTP without a password.
+    /// Returns `true` if every client has access over plain HTTP without a password.
     #[must_use]
     pub fn lets_everybody_in(&self) -> bool {
         let config = self.now();
         config.tls.is_none() && !config.asks_who()
     }
 
-    /// Says in the log what an operator should know who serves at `address`, now and whenever a changed web config makes
-    /// something else of it; `controls` says that clients may change something.
+    /// Logs a warning if the server at `address` is too open, now and whenever a changed web config has that effect;
+    /// `controls` means that clients may change something.
     pub fn warn_of_exposure(&self, address: SocketAddr, controls: bool) {
         if let Some(shared) = &self.shared {
             let _ = shared.place.set((address, controls));
@@ -126,7 +126,7 @@ impl Security {
         }
     }
 
-    /// What holds at this moment, after a look at the files.
+    /// Returns the config in effect, after a check of the files.
     pub(super) async fn current(&self) -> Arc<WebConfig> {
         if let Some(shared) = &self.shared {
             let _ = tokio::time::timeout(LONGEST_LOOK, look(shared)).await;
@@ -170,7 +170,7 @@ impl Security {
         }
     }
 
-    /// Resolves once the web config is another than the one by which a stream was let in: its user may be gone since.
+    /// Resolves once the web config differs from the one that admitted a stream: its user may have been removed.
     pub(super) async fn outdates(&self, admitted: &mut watch::Receiver<Option<Arc<WebConfig>>>) {
         if self.shared.is_none() || admitted.wait_for(Option::is_some).await.is_err() {
             std::future::pending().await
@@ -193,14 +193,14 @@ impl Security {
     }
 }
 
-/// Gives a response the headers that the operator wants on all, in place of the server's own.
+/// Adds the headers that the operator has configured for all responses, replacing the server's own.
 pub(super) fn add_headers(config: &WebConfig, response: &mut Response) {
     for (name, value) in &config.headers {
         response.headers_mut().insert(name, value.clone());
     }
 }
 
-/// Returns once a look at the files that began after this call has ended.
+/// Returns once a check of the files that began after this call has ended.
 async fn look(shared: &Arc<Shared>) {
     let begun = shared.looks.load(Ordering::SeqCst);
     let Ok(turn) = Arc::clone(&shared.turns).acquire_owned().await else {
@@ -211,7 +211,7 @@ async fn look(shared: &Arc<Shared>) {
     }
     let shared = Arc::clone(shared);
     let looking = tokio::task::spawn_blocking(move || {
-        // Held by the look, not by who waits for it: one that hangs keeps all others away.
+        // Owned by the check, not by its waiters: one that hangs keeps all others away.
         let _turn = turn;
         shared.looks.fetch_add(1, Ordering::SeqCst);
         shared.look();
@@ -240,7 +240,7 @@ impl Shared {
         }
     }
 
-    /// Follows a config, unless it has lost a protection that it does not give up explicitly.
+    /// Applies a config, unless it has lost a protection that it does not disable explicitly.
     fn consider(&self, config: WebConfig) {
         let lacking = config.lacks(&lock(&self.current));
         match lacking {
@@ -252,7 +252,7 @@ impl Shared {
         }
     }
 
-    /// Goes by this config from now on, and says what that opens.
+    /// Applies this config, and logs what it exposes.
     fn follow(&self, config: WebConfig) {
         let old = Arc::clone(&lock(&self.current));
         tracing::info!("the web config was read again");
@@ -281,7 +281,7 @@ fn remark(config: &WebConfig) {
     }
 }
 
-/// Name and password of a request.
+/// Returns the name and password of a request.
 fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
     let text = headers.get(header::AUTHORIZATION)?.to_str().ok()?;
     let (scheme, encoded) = text.split_once(' ')?;
@@ -309,7 +309,7 @@ fn refuse<T>(status: StatusCode, text: &'static str) -> Result<T, Box<Response>>
     Err(Box::new(response))
 }
 
-/// What a client gets that speaks HTTP where TLS is spoken; the connection ends with it.
+/// The response to a client that speaks HTTP on a TLS port; the connection is then closed.
 pub(super) const NOT_TLS: &[u8] = b"HTTP/1.0 400 Bad Request\r\ncontent-type: text/plain; charset=utf-8\r\n\r\nThis host speaks TLS: use https.\n";
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -319,10 +319,10 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 const CHALLENGE: HeaderValue =
     HeaderValue::from_static("Basic realm=\"Conductor\", charset=\"UTF-8\"");
 
-/// How often it is looked for streams whether those who let them in still would.
+/// The interval at which streams are checked against the current config.
 const LOOKS_FOR_STREAMS: Duration = Duration::from_secs(2);
 
-/// A disk that takes longer to answer is not waited for.
+/// The maximum time to wait for a disk.
 const LONGEST_LOOK: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! What the server shows and does, told by the rooms that know.
+//! The interface between the server and the crates whose state it shows.
 
 use std::sync::Arc;
 
@@ -15,72 +15,72 @@ use conductor_types::{
 
 use crate::caller::Connection;
 
-/// What the server shows, given by the rooms that know.
+/// The sources of everything the server shows.
 #[derive(Clone)]
 pub struct Surface {
-    /// Shown at `/metrics`.
+    /// The source of `/metrics`.
     pub metrics: Metrics,
-    /// Shown everywhere else.
+    /// The source of all other routes.
     pub source: Arc<dyn Source>,
-    /// Called each time `/metrics` was read to its end; must be quick.
+    /// Called each time `/metrics` has been read completely; must be quick.
     pub scraped: Arc<dyn Fn() + Send + Sync>,
-    /// What clients may ask the host to do. None where `--web.enable-lifecycle` was not given: they get a 403 then.
+    /// Operators' requests. `None` without `--web.enable-lifecycle`: clients then get a 403.
     pub control: Option<Arc<dyn Control>>,
 }
 
-/// Who knows how everything is doing.
+/// The source of the status of all platforms, plugins and the host.
 pub trait Source: Send + Sync {
-    /// Whether `/-/ready` answers 200; called on the server's own threads, so it must be quick.
+    /// Returns `true` if `/-/ready` should return 200; called on the server's own threads, so it must be quick.
     fn is_ready(&self) -> bool;
 
-    /// Everything; called on a thread that may block.
+    /// Returns the full status; called on a thread that may block.
     fn status(&self) -> StatusView;
 
-    /// Everything but the platforms; called on a thread that may block.
+    /// Returns the full status without the platforms; called on a thread that may block.
     fn overview(&self) -> StatusView;
 
-    /// Each plugin with the keys of its config; called on a thread that may block.
+    /// Returns each plugin with the keys of its config; called on a thread that may block.
     fn plugins(&self) -> Vec<PluginDetail>;
 
-    /// One platform with its last checks; called on a thread that may block.
+    /// Returns one platform with its last checks; called on a thread that may block.
     fn platform(&self, name: &str) -> Option<PlatformDetail>;
 
-    /// The maintenance windows; called on a thread that may block.
+    /// Returns the maintenance windows; called on a thread that may block.
     fn maintenance(&self) -> Vec<WindowView>;
 }
 
-/// What clients can ask the host to do; called on a thread that may block. Each action is logged with its actor.
+/// The actions that clients can request; called on a thread that may block. Each action is logged with its actor.
 pub trait Control: Send + Sync {
-    /// Returns why a client may not ask for anything, in text for people: plugins may not, who can reach the host's port
-    /// like other programs. `has_password` says that the client has given one.
+    /// Returns the reason why a client may not request actions, for people: plugins must not, but can reach the host's
+    /// port like other programs. `has_password` means that the client has given one.
     fn refusal(&self, connection: Connection, has_password: bool) -> Option<String> {
         let _ = (connection, has_password);
         None
     }
 
-    /// Reads the config again and applies it; one call at a time. Returns a line for each change that takes a restart.
+    /// Reloads the config; one call at a time. Returns a line for each change that requires a restart.
     ///
     /// # Errors
-    /// Why not, in text for people.
+    /// The reason, for people.
     fn reload(&self, by: &Actor) -> Result<Vec<String>, String>;
 
     /// Checks a platform now.
     fn check_now(&self, platform: &str, by: &Actor) -> CheckNow;
 
-    /// Does this to a platform's breaker; `false` when there is no such platform.
+    /// Applies an order to a platform's breaker; returns `false` if there is no such platform.
     fn order_breaker(&self, platform: &str, order: BreakerOrder, by: &Actor) -> bool;
 
-    /// Starts maintenance; answers what was done, in text for people.
+    /// Starts maintenance; returns what was done, for people.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why it did not start.
     fn start_maintenance(&self, order: &MaintenanceOrder, by: &Actor)
     -> Result<String, OrderError>;
 
-    /// Ends maintenance that was started so; answers what was done, in text for people.
+    /// Ends maintenance that was started this way; returns what was done, for people.
     ///
     /// # Errors
-    /// Why not.
+    /// The reason why it did not end.
     fn end_maintenance(&self, end: &MaintenanceEnd, by: &Actor) -> Result<String, OrderError>;
 }
 

@@ -63,7 +63,7 @@ fn pages_and_json_are_compressed_for_clients_that_accept_it() {
         flate2::read::GzDecoder::new(&*zipped)
             .read_to_end(&mut text)
             .unwrap();
-        // The others show the time.
+        // The others contain the time.
         if path.starts_with("/assets") {
             assert_eq!(text, plain, "{path}");
         }
@@ -74,7 +74,7 @@ fn pages_and_json_are_compressed_for_clients_that_accept_it() {
     assert_eq!(head.matches("content-encoding: gzip").count(), 1, "{head}");
 }
 
-/// A body that came in chunks.
+/// Decodes a chunked body.
 fn unchunked(mut body: &[u8]) -> Vec<u8> {
     let mut whole = Vec::new();
     loop {
@@ -241,7 +241,7 @@ fn a_scraper_that_does_not_read_is_dropped_and_the_next_one_served() {
     let mut deaf = server.connect();
     deaf.write_all(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
         .unwrap();
-    // Its first bytes show that the rendering is under way.
+    // The first bytes show that the rendering is in progress.
     deaf.read_exact(&mut [0; 100]).unwrap();
     let answer = server.get("/metrics");
     assert!(
@@ -431,7 +431,7 @@ fn a_shutdown_lets_a_running_request_end_and_takes_no_other() {
     let mut idle = server.connect();
     let mut half = server.connect();
     half.write_all(b"GET /-/hea").unwrap();
-    // By then the server has all but certainly read the half.
+    // By then the server has almost certainly read the half.
     for _ in 0..5 {
         server.get("/-/healthy");
     }
@@ -501,7 +501,7 @@ fn errors_of_accept_are_not_retried_in_a_tight_loop() {
 const STATUS: &[u8] =
     b"GET /api/v1/status HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n";
 
-/// What the server shows in these tests, and the levers on it.
+/// The server's sources in these tests, and controls for them.
 #[derive(Clone, Default)]
 struct Host {
     metrics: Metrics,
@@ -509,13 +509,13 @@ struct Host {
     panics: Arc<AtomicBool>,
     scrapes: Arc<AtomicUsize>,
     looks: Arc<AtomicUsize>,
-    /// Length of the message of a platform that the status has where this is not 0.
+    /// The message length of a platform that the status contains unless this is 0.
     message_bytes: Arc<AtomicUsize>,
     gate: Arc<Gate>,
     security: Security,
 }
 
-/// Holds back statuses while it is closed.
+/// Delays statuses while it is closed.
 #[derive(Default)]
 struct Gate {
     closed: Mutex<Option<mpsc::Sender<()>>>,
@@ -659,7 +659,7 @@ impl Host {
     }
 }
 
-/// A serving server; shut down when dropped.
+/// A running server; shut down when dropped.
 struct Running {
     address: SocketAddr,
     budget: Budget,
@@ -678,7 +678,7 @@ impl Running {
         stream
     }
 
-    /// The whole answer to a request that ends with its connection.
+    /// Returns the whole response to a request that ends with its connection.
     fn ask(&self, request: &str) -> String {
         let mut stream = self.connect();
         stream.write_all(request.as_bytes()).unwrap();
@@ -708,7 +708,7 @@ impl Drop for Running {
     }
 }
 
-/// What comes until the server closes the connection, which it may do with a reset.
+/// Reads until the server closes the connection, possibly with a reset.
 fn read_to_end(stream: &mut TcpStream) -> String {
     let mut answer = Vec::new();
     if let Err(error) = stream.read_to_end(&mut answer) {

@@ -1,4 +1,4 @@
-//! Sockets and their holders, as `/proc` lists them; see proc_pid_net(5) and proc_pid_fd(5).
+//! Sockets and the processes that hold them, from `/proc`; see proc_pid_net(5) and proc_pid_fd(5).
 
 use std::{
     collections::{HashMap, HashSet},
@@ -10,18 +10,18 @@ use std::{
 
 use super::{Connection, Holder, Socket};
 
-/// The client's socket of a connection; none where there is none on this machine.
+/// Returns the client's socket of a connection; `None` if it is not on this machine.
 pub(super) fn find_socket(connection: Connection) -> io::Result<Option<Socket>> {
     let (local, peer) = (canonical(connection.local), canonical(connection.peer));
     let wanted = |line: &str| parse(line).filter(|(own, other, _)| (*own, *other) == (peer, local));
     let tcp = fs::read_to_string("/proc/self/net/tcp")?;
-    // A machine without IPv6 has no such file.
+    // This file does not exist on a machine without IPv6.
     let tcp6 = fs::read_to_string("/proc/self/net/tcp6").unwrap_or_default();
     let found = tcp.lines().chain(tcp6.lines()).find_map(wanted);
     Ok(found.map(|(_, _, socket)| socket))
 }
 
-/// Looks for the process that holds a socket, among the host's own first.
+/// Finds the process that holds a socket, checking the host's own first.
 pub(super) fn holder(inode: u64) -> Holder {
     let host = process::id();
     let parents = parents();
@@ -32,7 +32,7 @@ pub(super) fn holder(inode: u64) -> Holder {
         .collect();
     let held = |folder: &Path| holds(folder, inode);
     for &pid in &own {
-        // A thread may have descriptors of its own.
+        // A thread can have its own file descriptors.
         let threads = fs::read_dir(format!("/proc/{pid}/task"));
         let threads = threads.into_iter().flatten().flatten();
         if threads.into_iter().any(|thread| held(&thread.path())) {
@@ -54,14 +54,14 @@ pub(super) fn holder(inode: u64) -> Holder {
     }
 }
 
-/// Why callers cannot be identified on this machine.
+/// Returns the reason why callers cannot be identified on this machine, if any.
 pub(super) fn limitation() -> Option<&'static str> {
     fs::File::open("/proc/self/net/tcp").err().map(|_| {
         "/proc/self/net/tcp cannot be read, so that the host cannot tell its plugins from other clients of this machine: requests from this machine that change something are refused unless passwords are asked for (--web.config.file)"
     })
 }
 
-/// One line of the table: its end, the other end, and the socket.
+/// Parses one line of the table: the local end, the remote end, and the socket.
 fn parse(line: &str) -> Option<(SocketAddr, SocketAddr, Socket)> {
     let mut fields = line.split_ascii_whitespace().skip(1);
     let own = address(fields.next()?)?;
@@ -71,7 +71,7 @@ fn parse(line: &str) -> Option<(SocketAddr, SocketAddr, Socket)> {
     Some((own, other, Socket { inode, user }))
 }
 
-/// Such as `0100007F:2616`: words in the machine's own order.
+/// Parses an address such as `0100007F:2616`: words in the machine's byte order.
 fn address(text: &str) -> Option<SocketAddr> {
     let (address, port) = text.split_once(':')?;
     let port = u16::from_str_radix(port, 16).ok()?;
@@ -93,12 +93,12 @@ fn address(text: &str) -> Option<SocketAddr> {
     Some(canonical(SocketAddr::new(address, port)))
 }
 
-/// Without what the table does not say: an IPv4 address stays one behind an IPv6 socket, and there are no zones.
+/// Drops what the table does not contain: an IPv4 address is the same behind an IPv6 socket, and there are no zones.
 fn canonical(address: SocketAddr) -> SocketAddr {
     SocketAddr::new(address.ip().to_canonical(), address.port())
 }
 
-/// Whether a process or a thread, by its folder, has this socket among its descriptors.
+/// Returns `true` if the process or thread with this folder has the socket among its file descriptors.
 fn holds(folder: &Path, inode: u64) -> bool {
     let wanted = format!("socket:[{inode}]");
     let Ok(descriptors) = fs::read_dir(folder.join("fd")) else {
@@ -110,7 +110,7 @@ fn holds(folder: &Path, inode: u64) -> bool {
     links.any(|link| link.as_os_str() == wanted.as_str())
 }
 
-/// The parent of each process.
+/// Returns the parent of each process.
 fn parents() -> HashMap<u32, u32> {
     let Ok(processes) = fs::read_dir("/proc") else {
         return HashMap::new();
@@ -123,21 +123,21 @@ fn parents() -> HashMap<u32, u32> {
     processes.collect()
 }
 
-/// The name before it may hold anything, such as spaces and brackets.
+/// The process name before it may contain any character, such as spaces and parentheses.
 fn parent(stat: &str) -> Option<u32> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(1)?.parse().ok()
 }
 
-/// Whether a process is `ancestor` or descends from it.
+/// Returns `true` if a process is `ancestor` or descends from it.
 fn descends(pid: u32, ancestor: u32, parents: &HashMap<u32, u32>) -> bool {
     pid == ancestor || child_above(pid, ancestor, parents).is_some()
 }
 
-/// The child of `ancestor` that a process is or descends from.
+/// Returns the child of `ancestor` that a process is or descends from.
 fn child_above(pid: u32, ancestor: u32, parents: &HashMap<u32, u32>) -> Option<u32> {
     let mut at = pid;
-    // Parents change while they are read, so that there might be a circle.
+    // Parents change while they are read, so a cycle is possible.
     for _ in 0..parents.len() {
         let parent = *parents.get(&at)?;
         if parent == ancestor {
@@ -148,7 +148,7 @@ fn child_above(pid: u32, ancestor: u32, parents: &HashMap<u32, u32>) -> Option<u
     None
 }
 
-/// How many seccomp filters a process is behind; 0 where that is not known.
+/// Returns the number of a process's seccomp filters; 0 if unknown.
 fn seccomp_filters(pid: &str) -> u32 {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = status

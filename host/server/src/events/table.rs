@@ -1,4 +1,4 @@
-//! What was seen at the last look, and when each part of it last changed.
+//! The result of the last poll, and the time each part of it last changed.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -16,31 +16,31 @@ use crate::{
     page::{HostNews, key},
 };
 
-/// What there is to tell, for clients that know different parts of it.
+/// The state to send, for clients that know different parts of it.
 #[derive(Default)]
 pub(super) struct Table {
-    /// Tells this table's ids from those of an earlier one; empty before the first look.
+    /// Distinguishes this table's ids from those of an earlier one; empty before the first poll.
     epoch: String,
-    /// How often it was looked.
+    /// The number of polls.
     looks: u64,
     status: Option<StatusView>,
     host: Seen,
     platforms: HashMap<String, Seen>,
-    /// Platforms that are no more, each with the look that did not find it.
+    /// Removed platforms, each with the poll that no longer found it.
     gone: VecDeque<(u64, String)>,
-    /// The look before which it is forgotten which have gone.
+    /// The poll before which removals are forgotten.
     remembers: u64,
     page: Seen,
-    /// What is told in this round, once it is put together.
+    /// The texts of this poll, once they are written.
     told: HashMap<Telling, Bytes>,
-    /// What the texts count against.
+    /// The budget that the texts count against.
     pub(super) budget: Option<Budget>,
 }
 
 #[derive(Default)]
 struct Seen {
     hash: u64,
-    /// The look that found it changed.
+    /// The poll that found it changed.
     at: u64,
 }
 
@@ -55,7 +55,7 @@ impl Seen {
 #[derive(Clone, Copy, Eq, Hash, PartialEq)]
 enum Telling {
     News,
-    /// To a program that comes back, and knows what this look has found.
+    /// For a program that reconnects and knows the results up to this poll.
     Since(u64),
     All,
     PageNews,
@@ -63,7 +63,7 @@ enum Telling {
 }
 
 impl Table {
-    /// Takes in what there is now.
+    /// Stores the current state.
     pub(super) fn look(&mut self, status: StatusView) {
         if self.epoch.is_empty() {
             self.epoch = format!("{:.0}", status.host.now * 1000.0);
@@ -100,7 +100,7 @@ impl Table {
         self.status = Some(status);
     }
 
-    /// For a program that knows what was told up to the event `last`: what it does not know.
+    /// Returns the events after `last`, for a program that has seen everything up to it.
     pub(super) fn since(&mut self, last: Option<&str>) -> Bytes {
         let known = last.and_then(|last| {
             let (epoch, look) = last.split_once('-')?;
@@ -117,19 +117,19 @@ impl Table {
         })
     }
 
-    /// The id of the last event before this look; none where this is the first.
+    /// Returns the id of the last event before this poll; `None` if this is the first.
     pub(super) fn id_before(&self) -> Option<String> {
         (self.looks > 1).then(|| format!("{}-{}", self.epoch, self.looks - 1))
     }
 
-    /// For a program that knows everything but what this look has found.
+    /// Returns the changes of this poll, for a program that knows everything else.
     pub(super) fn news(&mut self) -> Bytes {
         self.tell(Telling::News, |table, text| {
             table.write_since(text, table.looks - 1)
         })
     }
 
-    /// For a page that was just opened.
+    /// Returns the full state, for a page that was just opened.
     pub(super) fn all_for_page(&mut self) -> Bytes {
         self.tell(Telling::PageAll, |table, text| {
             write!(text, "retry: {RETRY_MS}\n\n")?;
@@ -139,7 +139,7 @@ impl Table {
         })
     }
 
-    /// For a page that knows everything but what this look has found.
+    /// Returns the changes of this poll, for a page that knows everything else.
     pub(super) fn news_for_page(&mut self) -> Bytes {
         self.tell(Telling::PageNews, |table, text| {
             let views = table.views().iter();
@@ -157,7 +157,7 @@ impl Table {
         })
     }
 
-    /// Puts a text together once for all that are to be told the same.
+    /// Writes a text once for all clients that get the same one.
     fn tell(
         &mut self,
         what: Telling,
@@ -180,13 +180,13 @@ impl Table {
         told
     }
 
-    /// The id comes with the last event: who loses the stream before it hears the others again.
+    /// The id comes with the last event: a client that loses the stream before it gets all events again.
     fn write_since(&self, text: &mut String, known: u64) -> fmt::Result {
         let start = text.len();
         if let Some(status) = self.status.as_ref().filter(|_| self.host.at > known) {
             event(text, "host", &status.host)?;
         }
-        // One that has gone and come back is told last.
+        // A platform that was removed and returned comes last.
         for (_, name) in self.gone.iter().filter(|(at, _)| known > 0 && *at > known) {
             event(text, "removed", &serde_json::json!({ "name": name }))?;
         }
@@ -211,19 +211,19 @@ impl Table {
         self.status.as_ref().map_or(&[], |status| &status.platforms)
     }
 
-    /// The look that found it changed.
+    /// Returns the poll that found it changed.
     fn at(&self, view: &PlatformView) -> u64 {
         self.platforms.get(&view.name).map_or(0, |seen| seen.at)
     }
 }
 
 fn event(text: &mut String, name: &str, data: &impl Serialize) -> fmt::Result {
-    // JSON has no line breaks of its own.
+    // JSON has no line breaks.
     let data = serde_json::to_string(data).map_err(|_| fmt::Error)?;
     write!(text, "event: {name}\ndata: {data}\n\n")
 }
 
-/// All that a host shows but the time.
+/// Hashes the host's state except for the time.
 fn host_hash(host: &HostView) -> u64 {
     hash_of(&HostView {
         now: 0.0,
@@ -231,7 +231,7 @@ fn host_hash(host: &HostView) -> u64 {
     })
 }
 
-/// All that a platform shows but how old it is, which changes with each look.
+/// Hashes a platform's state except for its age, which changes with each poll.
 fn platform_hash(view: &PlatformView) -> u64 {
     hash_of(&PlatformView {
         age: None,
@@ -252,12 +252,12 @@ fn hash_of(what: &impl Serialize) -> u64 {
         }
     }
     let mut hashing = Hashing(DefaultHasher::new());
-    // What cannot be written is not told either.
+    // A value that cannot be serialized is not sent either.
     let _ = serde_json::to_writer(&mut hashing, what);
     hashing.0.finish()
 }
 
-/// When a client whose stream has ended asks for the next.
+/// The delay after which a client reconnects.
 const RETRY_MS: u32 = 2000;
-/// How many platforms that are no more are remembered, for clients that were away.
+/// The number of removed platforms that are remembered, for clients that were disconnected.
 const REMEMBERED: usize = 1000;

@@ -1,4 +1,4 @@
-//! What clients are told that know different parts of what there is.
+//! The events for clients that know different parts of the state.
 
 use conductor_types::views::StatusView;
 
@@ -108,7 +108,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Each event with the name in its data.
+/// Returns each event with the name in its data.
 fn events(text: &str) -> Vec<String> {
     let events = text.split("event: ").skip(1).map(|event| {
         let (kind, rest) = event.split_once("\ndata: ").unwrap();

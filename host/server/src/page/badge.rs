@@ -1,11 +1,11 @@
-//! A picture of a platform's name and how it is doing, for pages of others.
+//! A picture of a platform's name and state, for other sites' pages.
 
 use askama::Template;
 use conductor_types::views::PlatformView;
 
 use super::row::{STALE, rank};
 
-/// Two boxes: the name, and the word on its colour.
+/// Two boxes: the name, and the state on its colour.
 #[derive(Template)]
 #[template(path = "badge.svg", escape = "html")]
 pub(super) struct Badge<'a> {
@@ -36,12 +36,12 @@ impl<'a> Badge<'a> {
     }
 }
 
-/// Of the text alone. The picture tells the browser to fit the text in, whatever font it finds.
+/// Returns the width of the text. The picture makes the browser fit the text in, whatever its font.
 fn width(text: &str) -> usize {
     text.chars().count() * 7
 }
 
-/// By rank; white can be read on each.
+/// By rank; white text is readable on each.
 const COLOURS: [&str; 6] = [
     "#b3261e", "#b3261e", "#8a5a00", "#6a5a8c", "#5b6470", "#1f6f43",
 ];

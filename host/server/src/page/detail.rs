@@ -10,7 +10,7 @@ use super::{
     times::{Moment, span, took},
 };
 
-/// A platform with its last checks, its log, and what an operator may do about it.
+/// A platform with its last checks, its log, and the operator's controls.
 #[derive(Template)]
 #[template(path = "detail.html")]
 pub(super) struct Detail {
@@ -18,16 +18,16 @@ pub(super) struct Detail {
     host: HostPart,
     now: f64,
     row: Row,
-    /// What a form has just done.
+    /// The result of a form that was just sent.
     done: Option<String>,
     may_ask: bool,
-    /// As things are.
+    /// The effective interval.
     interval: String,
-    /// As it is configured, where that differs.
+    /// The configured interval, if it differs.
     configured: Option<String>,
-    /// How the machine is doing.
+    /// The mode of the machine.
     mode: String,
-    /// When the report came that the measurements are of.
+    /// The time of the report that the measurements are from.
     reported: Option<Moment>,
     timeout: String,
     priority: String,
@@ -43,7 +43,7 @@ struct Check {
 }
 
 impl Detail {
-    /// Of a platform of this name; none where there is none.
+    /// Returns the page of the platform of this name; `None` if there is none.
     pub(super) fn of(
         source: &dyn Source,
         name: &str,
@@ -56,7 +56,7 @@ impl Detail {
         let view = &detail.platform;
         let done = query.iter().find(|(key, _)| key == "done");
         let done = done.and_then(|(_, word)| Done::parse(word));
-        // A host of an earlier version does not say.
+        // A host of an earlier version does not set this.
         let interval = view.effective_interval.max(view.interval);
         Some(Self {
             frame: Frame::new(""),
@@ -88,7 +88,7 @@ impl Check {
     }
 }
 
-/// A length of time that a config gives.
+/// Formats a duration from a config.
 fn length(seconds: f64) -> String {
     if seconds < 120.0 {
         took(seconds)

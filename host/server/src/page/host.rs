@@ -1,4 +1,4 @@
-//! What is to be said of the host itself, so that a sick host is not read as sick platforms.
+//! The state of the host itself, so that problems of the host are not mistaken for problems of platforms.
 
 use askama::Template;
 use conductor_types::views::{PlatformView, PluginView, StatusView};
@@ -10,7 +10,7 @@ use super::{
     wanted::Show,
 };
 
-/// The top of each page: the host's own troubles, and how it is doing.
+/// The top of each page: the host's problems and its state.
 #[derive(Template)]
 #[template(path = "host.html")]
 pub(super) struct HostPart {
@@ -21,7 +21,7 @@ pub(super) struct HostPart {
     plugins: Vec<PluginRow>,
 }
 
-/// Something that is wrong with the host.
+/// A problem of the host.
 struct Trouble {
     /// `bad` or `odd`.
     class: &'static str,
@@ -40,7 +40,7 @@ struct PluginRow {
 }
 
 impl HostPart {
-    /// Of everything but, perhaps, the platforms.
+    /// Builds it from a status, with or without the platforms.
     pub(super) fn of(status: &StatusView) -> Self {
         let host = &status.host;
         let percent = |value: Option<f64>| value.map(|value| format!("{value:.0} %"));
@@ -87,7 +87,7 @@ impl PluginRow {
     }
 }
 
-/// The host's troubles, in the order in which they explain others.
+/// Returns the host's problems, in the order in which they explain others.
 fn troubles(status: &StatusView) -> Vec<Trouble> {
     let (bad, odd) = ("bad", "odd");
     let host = &status.host;
@@ -162,7 +162,7 @@ fn lateness(seconds: f64) -> String {
     format!("99 % of starts {most} of their slot")
 }
 
-/// How many platforms are doing how.
+/// The number of platforms in each state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Counts {
     by_rank: [usize; 6],
@@ -177,14 +177,14 @@ impl Counts {
         counts
     }
 
-    /// How many a filter lets through.
+    /// Returns the number of platforms that a filter shows.
     pub(super) fn shown(&self, show: Show) -> usize {
         let ranks = (0_u8..).zip(self.by_rank);
         let shown = ranks.filter(|(rank, _)| *rank <= show.last_rank());
         shown.map(|(_, count)| count).sum()
     }
 
-    /// In words, worst first.
+    /// Returns the counts in words, worst first.
     pub(super) fn words(&self) -> String {
         let names = [
             "failing",
@@ -207,9 +207,9 @@ impl Counts {
     }
 }
 
-/// What the page's script is told when the host's part of the page has changed.
+/// An update for the page's script when the host's part of the page has changed.
 pub(crate) struct HostNews {
-    /// The time by the host's clock: the page goes on from there.
+    /// The time by the host's clock, from which the page continues.
     now: f64,
     html: String,
     counts: Counts,
@@ -219,13 +219,13 @@ impl HostNews {
     pub(crate) fn of(status: &StatusView) -> Self {
         Self {
             now: status.host.now,
-            // A template of strings has nothing to fail at; without it the page keeps what it had.
+            // A template of strings cannot fail; without it the page keeps its text.
             html: HostPart::of(status).render().unwrap_or_default(),
             counts: Counts::of(&status.platforms),
         }
     }
 
-    /// All of it but the time, which changes with each look.
+    /// Returns it without the time, which changes with each poll.
     pub(crate) fn undated(self) -> Self {
         Self { now: 0.0, ..self }
     }
@@ -243,5 +243,5 @@ impl Serialize for HostNews {
     }
 }
 
-/// From then on the host says that it is late, in seconds: what a machine that is not overloaded stays far below.
+/// The lateness in seconds from which the host reports it: a machine that is not overloaded stays far below.
 const LATE: f64 = 0.1;

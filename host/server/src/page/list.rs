@@ -24,14 +24,14 @@ pub(super) struct List {
     groupings: Vec<Grouping>,
     group: Option<String>,
     search: String,
-    /// The last rank that is shown.
+    /// The last rank shown.
     last_rank: u8,
     groups: Vec<Group>,
-    /// How many rows there would be, if there are too many.
+    /// The total number of rows, if there are too many.
     cut: Option<usize>,
 }
 
-/// A link that shows some of the platforms.
+/// A link that filters the platforms.
 struct Filter {
     name: &'static str,
     address: String,
@@ -39,22 +39,22 @@ struct Filter {
     count: usize,
 }
 
-/// A link that groups them.
+/// A link that groups the platforms.
 struct Grouping {
     name: String,
     address: String,
     current: bool,
 }
 
-/// Some of the platforms.
+/// A group of platforms.
 struct Group {
-    /// Empty where they are not grouped.
+    /// Empty if the list is not grouped.
     title: String,
     words: String,
     rows: Vec<Row>,
 }
 
-/// Just the rows of some platforms, in what the script knows an answer by.
+/// The rows of some platforms, in the element by which the script recognizes a response.
 #[derive(Template)]
 #[template(
     source = r#"<ul id="main">{% include "rows.html" %}</ul>"#,
@@ -97,7 +97,7 @@ impl List {
 }
 
 impl Rows {
-    /// Of those of these platforms that are wanted.
+    /// Returns the matching rows among these platforms.
     pub(super) fn of(source: &dyn Source, wanted: &Wanted, names: &[String]) -> Self {
         let now = source.overview().host.now;
         let found = names.iter().filter_map(|name| source.platform(name));
@@ -109,7 +109,7 @@ impl Rows {
     }
 }
 
-/// The platforms that are wanted, worst first.
+/// Returns the matching platforms, worst first.
 fn taken<'a>(status: &'a StatusView, wanted: &Wanted) -> Vec<&'a PlatformView> {
     let all = status.platforms.iter();
     let mut taken: Vec<_> = all.filter(|view| wanted.takes(view, rank(view))).collect();
@@ -117,7 +117,7 @@ fn taken<'a>(status: &'a StatusView, wanted: &Wanted) -> Vec<&'a PlatformView> {
     taken
 }
 
-/// They by their value of a label, the group with the worst first, those without one last.
+/// Groups platforms by their value of a label, the group with the worst first, those without one last.
 fn groups<'a>(
     taken: Vec<&'a PlatformView>,
     label: Option<&str>,
@@ -149,7 +149,7 @@ fn row(source: &dyn Source, view: &PlatformView, now: f64) -> Row {
     }
 }
 
-/// The log is shown of those only where something seems to be wrong: the others' would be most of the page.
+/// The log is shown only for platforms with problems: the others' would be most of the page.
 fn row_of(
     view: &PlatformView,
     history: &[conductor_types::views::PastView],
@@ -179,7 +179,7 @@ fn filters(wanted: &Wanted, counts: &Counts) -> Vec<Filter> {
     filters.collect()
 }
 
-/// By each label that a platform has; none where none has any.
+/// Returns a grouping for each label that a platform has.
 fn groupings(status: &StatusView, wanted: &Wanted) -> Vec<Grouping> {
     let labels = status.platforms.iter().flat_map(|view| view.labels.keys());
     let labels: BTreeSet<&String> = labels.collect();
@@ -200,8 +200,8 @@ fn groupings(status: &StatusView, wanted: &Wanted) -> Vec<Grouping> {
     std::iter::once(nothing).chain(by_label).collect()
 }
 
-/// More than these make a page too large for a browser; the rest is found by searching.
+/// More rows make a page too large for a browser; the rest is found by searching.
 const MOST_ROWS: usize = 5000;
 const MOST_GROUPINGS: usize = 20;
-/// How many lines of its log a row shows.
+/// The number of log lines in a row.
 const LINES: usize = 2;

@@ -1,4 +1,4 @@
-//! A platform as the list shows it.
+//! A platform's row in the list.
 
 use conductor_types::{
     Health,
@@ -10,16 +10,16 @@ use super::{
     times::{Moment, took},
 };
 
-/// What a row says of a platform.
+/// The contents of a row.
 pub(super) struct Row {
     pub(super) name: String,
     pub(super) key: String,
-    /// Its place among the shapes and colours.
+    /// Selects the shape and colour.
     pub(super) rank: u8,
-    /// How it is doing, in a word.
+    /// The state in a word.
     pub(super) word: String,
     pub(super) stale: bool,
-    /// Its checks are not made on purpose, and its status is that of the last one.
+    /// Checks are paused on purpose; the status is from the last one.
     pub(super) paused: bool,
     pub(super) message: String,
     pub(super) error_type: Option<String>,
@@ -42,11 +42,11 @@ pub(super) struct Row {
 pub(super) struct Breaker {
     pub(super) state: String,
     pub(super) forced: bool,
-    /// The next check, where it is the trial of an open breaker.
+    /// The next check, if it is the trial of an open breaker.
     pub(super) trial: Option<Moment>,
 }
 
-/// The maintenance window that is in force for it.
+/// The maintenance window in force.
 pub(super) struct Maintenance {
     pub(super) reason: String,
     pub(super) until: Moment,
@@ -115,7 +115,7 @@ impl Breaker {
         Self {
             state: state.clone(),
             forced: *forced,
-            // The slot in which the trial is made, and not the time from which on it may be.
+            // The slot of the trial, not the earliest time for it.
             trial: view
                 .next_check
                 .filter(|_| is_open)
@@ -124,7 +124,7 @@ impl Breaker {
     }
 }
 
-/// How urgent it is that an operator looks: 0 first. A result that is old is worth less than its word says.
+/// Returns the urgency for an operator, 0 first. An out-of-date result ranks below its state.
 pub(super) fn rank(view: &PlatformView) -> u8 {
     match health_rank(view.status) {
         STALE.. if view.stale => STALE,
@@ -142,7 +142,7 @@ pub(super) fn health_rank(health: Health) -> u8 {
     }
 }
 
-/// What rows are sorted by, and known to the page's script by: the rank's digit and the name.
+/// Returns the key by which rows are sorted and the page's script finds them: the rank's digit and the name.
 pub(crate) fn key(view: &PlatformView) -> String {
     format!("{}{}", rank(view), view.name)
 }

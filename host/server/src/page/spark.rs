@@ -1,4 +1,4 @@
-//! A platform's last checks as a picture of a line's height: how long each took, and which were bad.
+//! A sparkline of a platform's last checks: their durations, and which were bad.
 
 use std::fmt::Write as _;
 
@@ -6,20 +6,20 @@ use conductor_types::{Health, views::PastView};
 
 use super::times::took;
 
-/// The picture, 120 wide and 20 high, the latest check at the right.
+/// The picture, 120 wide and 20 high, the latest check on the right.
 pub(super) struct Spark {
-    /// The outline of all.
+    /// The outline of all checks.
     pub(super) all: String,
     /// The bars of failing and unhealthy ones.
     pub(super) bad: String,
     /// The bars of degraded ones.
     pub(super) degraded: String,
-    /// What it shows, in words.
+    /// A description in words.
     pub(super) words: String,
 }
 
 impl Spark {
-    /// Of checks, the latest first; none where there are none.
+    /// Draws checks, the latest first; `None` without checks.
     pub(super) fn of(history: &[PastView]) -> Option<Self> {
         let history = &history[..history.len().min(CHECKS)];
         let durations = || history.iter().map(|past| past.duration);
@@ -78,7 +78,7 @@ impl Spark {
     }
 }
 
-/// Goes on at the height so far, then to the next.
+/// Continues at the current height, then steps to the next.
 fn step(path: &mut String, run: usize, y: u8) {
     if run > 0 {
         let _ = write!(path, "h{run}");
@@ -86,7 +86,7 @@ fn step(path: &mut String, run: usize, y: u8) {
     let _ = write!(path, "V{y}");
 }
 
-/// Where the bar ends at the top: 2 for the longest, 18 for one of no time, so that all can be seen.
+/// Returns the top of a bar: 2 for the longest, 18 for a duration of zero, so that all are visible.
 fn top(duration: f64, most: f64) -> u8 {
     let share = if most > 0.0 { duration / most } else { 0.0 };
     let eighths = (0..16_u8).find(|&n| share * 16.0 <= f64::from(n));

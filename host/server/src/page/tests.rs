@@ -1,4 +1,4 @@
-//! The page as a browser gets it, and the pieces it is made of.
+//! The pages as a browser gets them, and their parts.
 
 use conductor_types::views::{PastView, PlatformDetail, PlatformView, PluginDetail, WindowView};
 
@@ -200,7 +200,7 @@ fn measurements_say_which_report_they_are_of() {
     );
 }
 
-/// The text of a page.
+/// Returns the text of a page.
 fn plain(html: &str) -> String {
     let pieces = html
         .split('<')
@@ -266,7 +266,7 @@ fn the_script_is_small() {
     assert!(JS.len() < 5000, "{} bytes", JS.len());
 }
 
-/// Five platforms, and a host with a few troubles.
+/// Five platforms, and a host with a few problems.
 struct Fake {
     status: StatusView,
     platforms: Vec<PlatformDetail>,
@@ -375,7 +375,7 @@ fn detail(host: &Fake, name: &str, may_ask: bool, done: &str) -> String {
     detail.render().unwrap()
 }
 
-/// The names of the platforms on a page.
+/// Returns the names of the platforms on a page.
 fn shown(query: &str) -> Vec<String> {
     ids(&list(&host(), query))
 }
@@ -386,7 +386,7 @@ fn ids(html: &str) -> Vec<String> {
         .collect()
 }
 
-/// Without what stands for other signs.
+/// Parses a query and decodes its escapes.
 fn parsed(query: &str) -> Vec<(String, String)> {
     let parts = query.split('&').filter_map(|part| part.split_once('='));
     parts

@@ -1,8 +1,8 @@
-//! Times and amounts as people read them. The script says the same as time goes on.
+//! Times and amounts in human-readable form. The script updates them in the same form.
 
 use std::time::{Duration, UNIX_EPOCH};
 
-/// A moment, and how far from now it is.
+/// A moment and its distance from now.
 pub(super) struct Moment {
     /// Seconds since 1970, with tenths.
     pub(super) unix: String,
@@ -34,7 +34,7 @@ fn apart(seconds: f64) -> String {
     }
 }
 
-/// A length of time, in its greatest unit.
+/// Formats a duration in its largest unit.
 pub(super) fn span(seconds: f64) -> String {
     let units = [(86400.0, "d"), (3600.0, "h"), (60.0, "min")];
     let unit = units
@@ -44,7 +44,7 @@ pub(super) fn span(seconds: f64) -> String {
     format!("{:.0} {unit}", (seconds / length).floor())
 }
 
-/// How long a check took.
+/// Formats the duration of a check.
 pub(super) fn took(seconds: f64) -> String {
     let ms = seconds * 1000.0;
     match seconds {
@@ -55,7 +55,7 @@ pub(super) fn took(seconds: f64) -> String {
     }
 }
 
-/// Date and time of day, UTC.
+/// Formats the date and time of day, UTC.
 pub(super) fn date(unix: f64) -> String {
     let since = Duration::try_from_secs_f64(unix).unwrap_or_default();
     match UNIX_EPOCH.checked_add(since) {

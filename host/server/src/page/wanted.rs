@@ -1,8 +1,8 @@
-//! Which platforms a page is asked to show: what stands behind the `?` of its address.
+//! The platforms that a page shows, by the query string of its URL.
 
 use conductor_types::views::PlatformView;
 
-/// Which platforms are wanted, and how.
+/// The selection of platforms and its display.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Wanted {
     pub(super) show: Show,
@@ -12,14 +12,14 @@ pub(super) struct Wanted {
     pub(super) group: Option<String>,
 }
 
-/// Which of them by how they are doing.
+/// A filter by state.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Show {
     #[default]
     All,
     /// Failing or unhealthy.
     Failing,
-    /// All that an operator should look at: degraded ones and those whose result is old, too.
+    /// Everything that needs an operator's attention: degraded platforms and out-of-date results, too.
     Troubled,
 }
 
@@ -34,7 +34,7 @@ impl Show {
         }
     }
 
-    /// The last rank that is shown.
+    /// Returns the last rank shown.
     pub(super) fn last_rank(self) -> u8 {
         match self {
             Self::Failing => 1,
@@ -59,7 +59,7 @@ impl Wanted {
         }
     }
 
-    /// Whether a platform of this rank is wanted.
+    /// Returns `true` if a platform of this rank is selected.
     pub(super) fn takes(&self, view: &PlatformView, rank: u8) -> bool {
         let has = |text: &str| text.to_lowercase().contains(&self.search);
         rank <= self.show.last_rank()
@@ -70,7 +70,7 @@ impl Wanted {
                 || view.labels.iter().any(|(k, v)| has(&format!("{k}={v}"))))
     }
 
-    /// Where the same is shown with this filter.
+    /// Returns the URL of the same selection with this filter.
     pub(super) fn showing(&self, show: Show) -> String {
         Self {
             show,
@@ -79,7 +79,7 @@ impl Wanted {
         .address()
     }
 
-    /// Where the same is shown in these groups.
+    /// Returns the URL of the same selection in these groups.
     pub(super) fn grouped(&self, group: Option<&str>) -> String {
         Self {
             group: group.map(str::to_owned),
@@ -88,7 +88,7 @@ impl Wanted {
         .address()
     }
 
-    /// Where this is shown.
+    /// Returns the URL of this selection.
     pub(super) fn address(&self) -> String {
         let parts = [
             ("show", self.show.word()),
@@ -107,7 +107,7 @@ impl Wanted {
     }
 }
 
-/// As it stands in an address.
+/// Escapes a text for a URL.
 pub(super) fn escaped(text: &str) -> String {
     let bytes = text.bytes().map(|byte| match byte {
         b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.' => {

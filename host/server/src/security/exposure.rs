@@ -1,5 +1,5 @@
-//! Warnings about a server that is open to more clients than it should be, each short enough for a line of the log. The
-//! book's chapter on access says what such clients can do.
+//! Warnings about a server that is open to more clients than it should be, each short enough for a log line. The book's
+//! chapter on access describes what such clients can do.
 
 use std::net::SocketAddr;
 

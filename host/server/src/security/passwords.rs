@@ -1,5 +1,5 @@
-//! Whether a password is right. To find out takes bcrypt a tenth of a second or more of CPU: on a thread of its own, one
-//! at a time, after everything else on this machine, and only for what was not asked before.
+//! Password checks. bcrypt takes a tenth of a second or more of CPU: it runs on a separate thread with the lowest
+//! priority, one check at a time, and only for passwords not checked before.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -15,16 +15,16 @@ use bcrypt::HashParts;
 use sha2::{Digest as _, Sha256};
 use tokio::sync::oneshot;
 
-/// Whether a name and a password go together.
+/// The result of a password check.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Verdict {
     Right,
     Wrong,
-    /// Too many ask.
+    /// Too many checks are waiting.
     Unknown,
 }
 
-/// Checks passwords, and remembers what came of it.
+/// Checks passwords and caches the results.
 #[derive(Default)]
 pub(super) struct Passwords {
     known: Mutex<Known>,
@@ -32,9 +32,9 @@ pub(super) struct Passwords {
 }
 
 impl Passwords {
-    /// Checks one against the hashes of `users`; waits `patience` for its turn.
+    /// Checks a password against the hashes of `users`; waits `patience` for its turn.
     ///
-    /// Somebody unknown takes as long as a user whose password is wrong.
+    /// An unknown name takes as long as a user with a wrong password.
     pub(super) async fn check(
         &self,
         users: &BTreeMap<String, String>,
@@ -81,14 +81,14 @@ fn verdict(right: bool) -> Verdict {
     }
 }
 
-/// A password to hold against a hash.
+/// A password to check against a hash.
 struct Job {
     password: String,
     hash: String,
     answer: oneshot::Sender<bool>,
 }
 
-/// Starts the thread. It ends with whoever sends it jobs; without it nobody can log in anew.
+/// Starts the thread. It ends when its senders do; without it only cached passwords are accepted.
 fn start() -> Option<SyncSender<Job>> {
     let (sender, jobs) = sync_channel(LONGEST_QUEUE);
     let thread = thread::Builder::new().name("passwords".to_owned());
@@ -102,11 +102,11 @@ fn start() -> Option<SyncSender<Job>> {
 }
 
 fn work(jobs: &Receiver<Job>) {
-    // On Linux this is the thread's alone. A flood of wrong passwords must not take CPU from the checks.
+    // On Linux this applies to the thread only. A flood of wrong passwords must not take CPU from the checks.
     #[cfg(target_os = "linux")]
     let _ = rustix::process::nice(LAST_IN_LINE);
     for job in jobs {
-        // The client may have left.
+        // The client may have disconnected.
         if job.answer.is_closed() {
             continue;
         }
@@ -115,24 +115,24 @@ fn work(jobs: &Receiver<Job>) {
     }
 }
 
-/// A hash of the costliest kind the users have, which fits no password that anybody is going to send.
+/// Returns a hash with the users' highest cost, which matches no password that is ever sent.
 fn nobodys_hash(users: &BTreeMap<String, String>) -> String {
     let costs = users.values().filter_map(|hash| hash.parse().ok());
     let most = costs.map(|parts: HashParts| parts.get_cost()).max();
     format!("$2b${:02}${NOBODY}", most.unwrap_or(10))
 }
 
-/// What was found, by digests that nobody can make who does not know the salt.
+/// The results, by digests that cannot be computed without the salt.
 struct Known {
     salt: [u8; 32],
-    /// Apart from each other, so that wrong passwords, of which there is no end, never push out a right one.
+    /// Separate, so that wrong passwords, of which there is no end, never evict a right one.
     right: Recent,
     wrong: Recent,
 }
 
 type Key = [u8; 32];
 
-/// The last few keys.
+/// The most recent keys.
 #[derive(Default)]
 struct Recent(VecDeque<Key>);
 
@@ -147,7 +147,7 @@ impl Default for Known {
 }
 
 impl Known {
-    /// The hash is part of it: a password that was changed is asked for anew.
+    /// The hash is part of the key: a changed password is checked again.
     fn key(&self, name: &str, hash: &str, password: &str) -> Key {
         let mut digest = Sha256::new_with_prefix(self.salt);
         for part in [name, hash, password] {
@@ -180,7 +180,7 @@ impl Known {
     }
 }
 
-/// Random, from the keys that the standard library draws for each of its hash maps.
+/// Returns a random salt, from the keys that the standard library draws for each of its hash maps.
 fn salt() -> [u8; 32] {
     use std::hash::{BuildHasher as _, RandomState};
     let mut digest = Sha256::new();
@@ -190,16 +190,16 @@ fn salt() -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// So many wait at most; those behind are told to come back.
+/// The maximum number of waiting checks; further requests are refused and must retry.
 const LONGEST_QUEUE: usize = 64;
 
-/// Of right ones, and of wrong ones.
+/// The capacity for right ones, and for wrong ones.
 const MOST_KNOWN: usize = 128;
 
 #[cfg(target_os = "linux")]
 const LAST_IN_LINE: i32 = 19;
 
-/// Salt and digest of a hash, as exporter-toolkit has them for the same purpose.
+/// Salt and digest of a hash, as in exporter-toolkit for the same purpose.
 const NOBODY: &str = "QOauhQNbBCuQDKes6eFzPeMqBSjb7Mr5DUmpZ/VcEd00UAV/LDeSi";
 
 #[cfg(test)]

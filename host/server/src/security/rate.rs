@@ -1,18 +1,18 @@
-//! How many requests are answered: a token bucket, as exporter-toolkit's `rate_limit`.
+//! Rate limiting: a token bucket, like exporter-toolkit's `rate_limit`.
 
 use std::time::Duration;
 
 use conductor_config::web::RateLimit;
 use tokio::time::Instant;
 
-/// What is left of a burst.
+/// The rest of a burst.
 #[derive(Default)]
 pub(super) struct Bucket {
     last: Option<(RateLimit, Instant, f64)>,
 }
 
 impl Bucket {
-    /// Whether there is a request left under this limit; takes it. A limit that has changed begins full.
+    /// Takes a request from the bucket and returns `true` if there was one. A changed limit begins full.
     pub(super) fn takes(&mut self, limit: Option<RateLimit>) -> bool {
         self.takes_at(limit, Instant::now())
     }

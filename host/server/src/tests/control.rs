@@ -1,4 +1,4 @@
-//! What clients may ask the host to do: who may, and what they are told.
+//! Operators' requests: who may send them, and the responses.
 
 use conductor_engine::state::maintenance_length;
 use conductor_types::SkipReason;
@@ -125,7 +125,7 @@ fn reloads_run_one_at_a_time_and_hold_up_nothing_else() {
     assert_eq!(most.load(Ordering::SeqCst), 1);
 }
 
-/// A request for a reload with further headers.
+/// Returns a reload request with further headers.
 fn post(host: &str, headers: &str) -> String {
     format!("POST /-/reload HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n{headers}\r\n")
 }
@@ -303,8 +303,8 @@ fn a_browser_is_sent_back_to_the_page_or_shown_why_not() {
     }
 }
 
-/// A host that reloads like this, and knows a platform `shop`, and `busy`, whose breaker is open; and
-/// that is stopping if `leaving` is asked for.
+/// A host that reloads with this function and has a platform `shop`, and `busy`, whose breaker is open; it is stopping
+/// if `leaving` is requested.
 pub(super) fn reloading(
     reload: impl Fn() -> Result<(), String> + Send + Sync + 'static,
 ) -> Arc<dyn Control> {

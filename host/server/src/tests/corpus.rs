@@ -1,4 +1,4 @@
-//! Whatever fuzzing came upon, over the same routes again.
+//! Inputs found by fuzzing, over the same routes.
 
 use std::path::Path;
 
@@ -17,7 +17,7 @@ fn whatever_fuzzing_came_upon_is_answered_or_cut_off() {
     let mut seen = 0;
     for file in std::fs::read_dir(corpus).unwrap() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
-        // The first byte says how the fuzz target cuts the others up.
+        // The first byte determines how the fuzz target splits the rest.
         let sent = bytes.get(1..).unwrap_or_default();
         let mut surface = host.surface();
         surface.control = Some(control::reloading(|| Ok(())));

@@ -1,4 +1,4 @@
-//! Clients that ask and do not read: what they cost, and what it costs the others.
+//! Clients that send requests and do not read: their cost, and their effect on other clients.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn requests_that_wait_for_the_same_text_share_one_rendering() {
     for client in &mut waiting {
         client.write_all(STATUS).unwrap();
     }
-    // By then the server has all but certainly read their requests.
+    // By then the server has almost certainly read their requests.
     for _ in 0..5 {
         server.get("/-/healthy");
     }
@@ -49,11 +49,11 @@ fn clients_that_read_nothing_neither_fill_the_memory_nor_lock_others_out() {
         let mut client = server.connect();
         let path = paths[round % paths.len()];
         write!(client, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-        // Its first byte shows that the rendering is under way to it, or refused.
+        // The first byte shows that the rendering is in progress or refused.
         let _ = client.read(&mut [0]);
         deaf.push(client);
         let used = server.budget().used();
-        // One rendering may be made while the budget is all but spent.
+        // One rendering may be made while the budget is nearly spent.
         let most = limits.response_bytes + 8 * MIB;
         assert!(used <= most, "{used} bytes in memory");
     }
@@ -110,7 +110,7 @@ fn streams_that_are_not_read_share_what_they_are_told() {
             .write_all(b"GET /api/v1/events HTTP/1.1\r\nhost: localhost\r\n\r\n")
             .unwrap();
         deaf.push(stream);
-        // Each comes to a look of its own.
+        // Each gets a separate poll.
         let looks = host.looks.load(Ordering::SeqCst);
         while host.looks.load(Ordering::SeqCst) == looks {
             std::thread::yield_now();

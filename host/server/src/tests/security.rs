@@ -1,4 +1,4 @@
-//! Who gets in: passwords, the rate of requests, and a web config that changes under the server's feet.
+//! Access control: passwords, the request rate, and a web config that changes while the server runs.
 
 use std::path::PathBuf;
 
@@ -110,7 +110,7 @@ fn a_change_of_state_takes_a_password_and_an_origin_of_ones_own() {
     assert_eq!(post("origin: https://host:9750\r\n"), 401);
     assert_eq!(post(&right), 200);
     assert_eq!(post(&format!("{right}origin: https://host:9750\r\n")), 200);
-    // A browser sends the password along with what a page of another site asks for.
+    // A browser sends the password along with requests from another site's page.
     assert_eq!(post(&format!("{right}origin: https://host:9751\r\n")), 403);
     assert_eq!(
         post(&format!("{right}origin: https://evil.example\r\n")),
@@ -179,7 +179,7 @@ fn a_stream_ends_when_the_web_config_changes() {
         stream
     };
     let mut stream = listen("alice:wonder");
-    // A mistake changes nothing about who is let in.
+    // A mistake does not change who has access.
     file.write("basic_auth_users: oops\n");
     for _ in 0..4 {
         streams::read_until(&mut stream, "event: host");
@@ -211,7 +211,7 @@ fn the_headers_asked_for_come_with_every_response() {
         let answer = server.ask(&request);
         assert!(answer.contains("x-frame-options: deny\r\n"), "{answer}");
         assert!(answer.contains("strict-transport-security: max-age=1\r\n"));
-        // The operator's word counts, and what they say nothing about stays the server's.
+        // The operator's headers win; the others remain the server's.
         assert!(answer.contains("content-security-policy: default-src 'self'\r\n"));
         assert_eq!(answer.matches("content-security-policy: ").count(), 1);
     }
@@ -247,7 +247,7 @@ fn half_a_handshake_is_cut_and_plain_http_is_told_to_use_https() {
         header_time: Duration::from_millis(200),
         ..Limits::default()
     });
-    // Nothing, and the beginning of a TLS record that never ends.
+    // Nothing, or the beginning of a TLS record that never ends.
     for start in [&b""[..], b"\x16\x03\x01\x02\x00\x01"] {
         let mut slow = server.connect();
         slow.write_all(start).unwrap();
@@ -261,7 +261,7 @@ fn half_a_handshake_is_cut_and_plain_http_is_told_to_use_https() {
 #[test]
 fn a_page_whose_name_was_made_to_lead_here_can_neither_read_nor_change_anything() {
     let ask = |server: &Running, request: &str, name: &str, headers: &str| {
-        // What a browser sends once it takes the page and this host for the same.
+        // The request of a browser for which this page and this host have one origin.
         server.ask(&format!(
             "{request} HTTP/1.1\r\nhost: {name}\r\norigin: http://{name}\r\nsec-fetch-site: same-origin\r\nconnection: close\r\n{headers}\r\n"
         ))
@@ -289,7 +289,7 @@ fn a_page_whose_name_was_made_to_lead_here_can_neither_read_nor_change_anything(
         let old = server.ask("GET /-/healthy HTTP/1.0\r\n\r\n");
         assert_eq!(status(&old), 200, "{old}");
     }
-    // Such a page has no password, and asking for one is how a host gets any name it likes.
+    // Such a page has no password, and a host with a password may have any name.
     let file = File::new(&user("alice", "wonder"));
     let server = file.host().serve_with(Limits::default(), allow);
     for route in routes {

@@ -1,4 +1,4 @@
-//! Streams of events over a real connection: they outlive the limits of other requests, and are in nobody's way.
+//! Event streams over a real connection: they outlive the limits of other requests, and block no other client.
 
 use super::*;
 
@@ -16,7 +16,7 @@ fn a_stream_goes_on_longer_than_a_request_may_take() {
     let mut heard = read_until(&mut stream, "event: host");
     assert!(heard.contains("content-type: text/event-stream"), "{heard}");
     assert!(heard.contains("retry: 2000"), "{heard}");
-    // Each look finds another number of checks under way; the third comes a second and more after the first.
+    // Each poll finds another number of running checks; the third comes a second and more after the first.
     for _ in 0..2 {
         heard = read_until(&mut stream, "event: host");
     }
@@ -51,7 +51,7 @@ fn a_stream_that_ends_leaves_its_place_to_another() {
         ..Limits::default()
     });
     for _ in 0..3 {
-        // What is left of the one before takes a moment to go.
+        // The previous stream takes a moment to end.
         let mut answer = String::new();
         for _ in 0..600 {
             let mut stream = server.connect();
@@ -77,7 +77,7 @@ fn a_client_that_takes_nothing_loses_its_connection() {
     let mut stream = server.connect();
     stream.write_all(LISTEN).unwrap();
     read_until(&mut stream, "event: host");
-    // The connection is gone once what the server had not sent no longer counts.
+    // The connection is gone once its unsent bytes no longer count.
     while server.budget().used() > 0 {
         std::thread::yield_now();
     }
@@ -102,7 +102,7 @@ fn a_shutdown_does_not_wait_for_streams() {
     read_to_end(&mut stream);
 }
 
-/// What comes until this text has come.
+/// Reads until this text arrives.
 pub(super) fn read_until(stream: &mut TcpStream, text: &str) -> String {
     let mut heard = Vec::new();
     let mut byte = [0];
@@ -110,7 +110,7 @@ pub(super) fn read_until(stream: &mut TcpStream, text: &str) -> String {
         stream.read_exact(&mut byte).unwrap();
         heard.push(byte[0]);
     }
-    // With the rest of the line.
+    // Includes the rest of the line.
     while byte[0] != b'\n' {
         stream.read_exact(&mut byte).unwrap();
         heard.push(byte[0]);
