@@ -5,7 +5,7 @@ use std::fmt;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// Declares the enums; the text beside each value is how it is written in a label.
+/// Declares the enums; the text after each value is its label.
 macro_rules! labels {
     ($($(#[$doc:meta])* $name:ident { $($(#[$value_doc:meta])* $value:ident = $text:literal,)+ })+) => {$(
         $(#[$doc])*
@@ -15,10 +15,10 @@ macro_rules! labels {
         }
 
         impl $name {
-            /// Every value, in the order they are shown.
+            /// All values, in display order.
             pub const ALL: &'static [Self] = &[$(Self::$value,)+];
 
-            /// How the value is written in a label.
+            /// Returns the value's label.
             #[must_use]
             pub const fn label(self) -> &'static str {
                 match self {
@@ -48,7 +48,7 @@ macro_rules! labels {
 }
 
 labels! {
-    /// What became of a check that ran.
+    /// The result of a check that ran.
     Status {
         /// The report says healthy.
         Healthy = "healthy",
@@ -56,63 +56,63 @@ labels! {
         Degraded = "degraded",
         /// The report says unhealthy.
         Unhealthy = "unhealthy",
-        /// The plugin could not report; an [`ErrorType`] says why.
+        /// The plugin could not report; the [`ErrorType`] gives the reason.
         Failed = "failed",
     }
 
-    /// Why a plugin could not report.
+    /// The reason why a plugin could not report.
     ErrorType {
         /// It returned an error.
         Error = "error",
-        /// It was not done by its deadline.
+        /// It did not return by its deadline.
         Timeout = "timeout",
         /// It panicked, and the panic barrier caught it.
         Panic = "panic",
         /// Its worker ended during the call.
         Crash = "crash",
-        /// Its library or its probe could not be brought to life.
+        /// Its library could not be loaded, or its probe could not be created.
         Load = "load",
-        /// Its library was built for another ABI.
+        /// Its library was built for an incompatible ABI.
         Abi = "abi",
-        /// It refused the platform's config.
+        /// It rejected the platform's config.
         Config = "config",
-        /// Its worker did not keep to the protocol.
+        /// Its worker violated the protocol.
         Protocol = "protocol",
     }
 
-    /// What the host keeps in memory for each platform or for what its config holds.
+    /// An in-memory object that the host counts, per platform or config entry.
     Tracked {
-        /// Platforms on the schedule, and removed ones whose last call is under way.
+        /// Scheduled platforms, and removed ones whose last call is still running.
         Platform = "platform",
-        /// Probes that are open in workers or inside the host.
+        /// Probes that exist in workers or in the host.
         Probe = "probe",
-        /// Plugins that platforms name, and others whose library or last calls are still there.
+        /// Plugins that platforms use, and others whose library or last calls still exist.
         Plugin = "plugin",
-        /// Platforms with series.
+        /// Platforms with metric series.
         Series = "series",
-        /// Removed platforms whose counters are kept in case they come back.
+        /// Removed platforms whose counters are kept in case they return.
         RetiredSeries = "retired_series",
-        /// Plugins with series.
+        /// Plugins with metric series.
         PluginSeries = "plugin_series",
-        /// Removed plugins whose counters are kept in case they come back.
+        /// Removed plugins whose counters are kept in case they return.
         RetiredPluginSeries = "retired_plugin_series",
-        /// Platforms with lines of the log.
+        /// Platforms with log lines.
         LogTail = "log_tail",
-        /// Texts that are taken out of what plugins say.
+        /// Secrets that are redacted from plugin output.
         Secret = "secret",
     }
 
-    /// Why a check that was due did not run.
+    /// The reason why a due check did not run.
     SkipReason {
         /// The breaker refused the call.
         BreakerOpen = "breaker_open",
-        /// The platform's last check was still running.
+        /// The platform's previous check was still running.
         Overlap = "overlap",
         /// Its slot had passed, after a stall or a suspend.
         Missed = "missed",
         /// No thread was free for it.
         Saturated = "saturated",
-        /// The host is in degraded mode and stretched or shed it.
+        /// The host is in degraded mode and skipped the check.
         Degraded = "degraded",
         /// The host was shutting down.
         Shutdown = "shutdown",
@@ -130,7 +130,7 @@ labels! {
         Disk = "disk",
     }
 
-    /// The state of a breaker; the gauge shows its place in this list, from 0.
+    /// The state of a breaker; the gauge's value is its index in this list, from 0.
     BreakerState {
         /// Calls pass.
         Closed = "closed",
@@ -140,7 +140,7 @@ labels! {
         HalfOpen = "half_open",
     }
 
-    /// How far the host is easing off; the gauge shows its place in this list, from 0.
+    /// The degree of degraded mode; the gauge's value is its index in this list, from 0.
     DegradedMode {
         /// Everything runs as configured.
         Normal = "normal",
@@ -150,15 +150,15 @@ labels! {
         Critical = "critical",
     }
 
-    /// Why a plugin's worker was replaced by a new one.
+    /// The reason why a plugin's worker was replaced.
     RestartReason {
-        /// It ended by itself or was killed by a signal.
+        /// It exited, or was killed by a signal.
         Crash = "crash",
-        /// It was ended because calls were stuck in it.
+        /// It was stopped because calls were stuck in it.
         Hang = "hang",
-        /// It used more than its limits allow.
+        /// It exceeded its limits.
         Limit = "limit",
-        /// A new library took its place.
+        /// A new library replaced its library.
         Replace = "replace",
     }
 
@@ -200,10 +200,10 @@ labels! {
 
 /// A label with a closed set of values.
 pub trait Label: Copy + 'static {
-    /// Every value, in the order in which they are shown.
+    /// All values, in display order.
     const ALL: &'static [Self];
-    /// The value's name.
+    /// Returns the value's name.
     fn label(self) -> &'static str;
-    /// The value's place in [`ALL`](Self::ALL).
+    /// Returns the value's index in [`ALL`](Self::ALL).
     fn index(self) -> usize;
 }

@@ -1,4 +1,4 @@
-//! Words that several crates share: closed sets of values, and the views and requests of the JSON API.
+//! Types that several crates share: closed sets of values, and the views and requests of the JSON API.
 
 mod health;
 mod labels;

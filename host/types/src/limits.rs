@@ -1,7 +1,7 @@
-//! Bounds on what a report may carry.
+//! Limits on the contents of a report.
 
-/// The greatest number of measurement names of one platform.
+/// The maximum number of measurement names of one platform.
 pub const MEASUREMENTS: usize = 64;
 
-/// The greatest length of a measurement's name, in bytes.
+/// The maximum length of a measurement's name, in bytes.
 pub const MEASUREMENT_NAME_BYTES: usize = 128;

@@ -1,4 +1,4 @@
-//! The orders of operators, as the JSON API takes them.
+//! Operators' requests to the JSON API.
 
 use std::collections::BTreeMap;
 
@@ -7,22 +7,22 @@ use serde::{Deserialize, Serialize};
 
 use crate::Checks;
 
-/// What an operator can want of a platform's breaker.
+/// An operator's order to a platform's breaker.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BreakerOrder {
-    /// Let no check through until it is released or reset.
+    /// Refuse all checks until the breaker is released or reset.
     Open,
-    /// Let every check through, whatever becomes of it, until it is released or reset.
+    /// Admit all checks, whatever their results, until the breaker is released or reset.
     Close,
-    /// Go by the checks again: one held open lets a trial through first.
+    /// Return to automatic control: a breaker held open first admits a trial.
     Release,
-    /// Be closed, and know of no past failure.
+    /// Close and clear the failure count.
     Reset,
 }
 
 impl BreakerOrder {
-    /// Each, with its name in the API and on the command line.
+    /// All orders, with their names in the API and on the command line.
     pub const ALL: [(&'static str, Self); 4] = [
         ("open", Self::Open),
         ("close", Self::Close),
@@ -30,7 +30,7 @@ impl BreakerOrder {
         ("reset", Self::Reset),
     ];
 
-    /// What was done, as in "an operator …".
+    /// Returns a description of what was done, as in "an operator …".
     #[must_use]
     pub fn told(self) -> &'static str {
         match self {

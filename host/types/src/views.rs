@@ -1,6 +1,6 @@
-//! The answers of the JSON API.
+//! Responses of the JSON API.
 //!
-//! They are a contract: a field may be added, and none changed. Times are seconds since 1970, durations are seconds.
+//! They are a contract: fields may be added but not changed. Times are seconds since 1970, durations are seconds.
 
 use std::collections::BTreeMap;
 
@@ -112,8 +112,8 @@ pub struct PlatformView {
 }
 
 impl PlatformView {
-    /// Whether its checks are paused on purpose, so that `waiting` is no cause for concern. A breaker that opened by
-    /// itself is none of it.
+    /// Returns `true` if its checks are paused on purpose, so that `waiting` is expected. A breaker that opened by
+    /// itself does not count.
     #[must_use]
     pub fn is_paused(&self) -> bool {
         let why = self.paused.as_deref();
