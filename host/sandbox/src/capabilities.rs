@@ -1,4 +1,4 @@
-//! What a plugin declared, and what the operator made of it.
+//! The capabilities that a plugin declared, as changed by the operator.
 
 use std::collections::BTreeSet;
 
@@ -6,14 +6,14 @@ use conductor_plugin_api::manifest::Need;
 
 use super::Capabilities;
 
-/// What a plugin may do: all that it declared, or exactly what `allow` says where the operator wrote it.
+/// Returns a plugin's capabilities: all that it declared, or exactly those of `allow` if the operator wrote it.
 ///
-/// The operator may leave out what was declared, and may add paths to read and to run, as those of a platform's config
-/// cannot be declared by the author. `network` and `unix-sockets` cannot be added: a plugin that does not ask for them
-/// would only be misread as one that uses them.
+/// The operator may leave out declared capabilities, and may add paths to read and to run, because the author cannot
+/// declare the paths in a platform's config. `network` and `unix-sockets` cannot be added: a plugin that does not
+/// declare them would only appear to use them.
 ///
 /// # Errors
-/// Names what of `allow` is no path and was not declared, and what was.
+/// Names the items of `allow` that are neither paths nor declared, and the declared ones.
 pub fn capabilities(declared: &[Need], allow: Option<&[Need]>) -> Result<Capabilities, String> {
     let Some(allow) = allow else {
         return Ok(of(declared));
@@ -32,7 +32,7 @@ pub fn capabilities(declared: &[Need], allow: Option<&[Need]>) -> Result<Capabil
 
 fn of(needs: &[Need]) -> Capabilities {
     let mut capabilities = Capabilities::default();
-    // Two spellings of one need are none: each once, in an order that does not depend on the file's.
+    // Duplicates collapse: each need once, in an order independent of the file's.
     for need in needs.iter().collect::<BTreeSet<_>>() {
         match need {
             Need::Network => capabilities.network = true,

@@ -1,10 +1,10 @@
-//! A control group for a worker and all that it starts: what they may use together, and one way to end them all.
+//! A control group for a worker and everything it starts: shared limits, and one way to kill them all.
 //!
-//! Groups are made under the host's own group in the version-2 hierarchy, also where that has no controllers because
-//! version 1 has them: then a group is still what ends everything in it, whatever left its process group. Limits need
-//! controllers, and those the kernel gives to children only when no process is in the parent itself. So where the
-//! host's group was handed to it (systemd's `Delegate=yes`, or a group that belongs to the host's user), the host moves
-//! into a child of its own, `conductor.host`. Anywhere else it leaves the machine's groups as they are.
+//! Groups are created under the host's own group in the version-2 hierarchy, even if version 1 holds its controllers: a
+//! group can still kill everything in it, including processes that left their process group. Limits need controllers,
+//! which the kernel gives to children only if the parent itself contains no process. So if the host's group was
+//! delegated to it (systemd's `Delegate=yes`, or a group owned by the host's user), the host moves into its own child
+//! group, `conductor.host`. Otherwise it leaves the machine's groups unchanged.
 
 mod tree;
 
@@ -25,18 +25,18 @@ use tree::Base;
 
 use super::Limits;
 
-/// A group of processes with limits; whatever is in it ends when it is dropped.
+/// A group of processes with limits; dropping it kills every process in it.
 #[derive(Debug)]
 pub struct Group {
     path: PathBuf,
 }
 
 impl Group {
-    /// Makes a group, named for people after `name`: letters, digits and `-`.
+    /// Creates a group whose readable name contains `name`: letters, digits and `-`.
     ///
-    /// `None` where the host may not; why is a debug line of the first try. The limits that the machine has no
-    /// controller for are left out, with a debug line too. The first one of a process removes what hosts that were
-    /// killed have left behind.
+    /// Returns `None` if the host may not create groups; the first attempt logs the reason at debug level. Limits
+    /// without a controller are skipped, also with a debug line. The first call in a process removes the groups of
+    /// killed hosts.
     #[must_use]
     pub fn new(name: &str, limits: &Limits) -> Option<Self> {
         let base = base()?;
@@ -51,7 +51,7 @@ impl Group {
         Some(Self { path })
     }
 
-    /// Moves a process with all its threads into the group; what it starts from then on is in it too.
+    /// Moves a process with all its threads into the group; processes it starts later are in it too.
     ///
     /// # Errors
     /// When the process is gone, or the kernel refuses.
@@ -67,15 +67,15 @@ impl Group {
         kill(&self.path)
     }
 
-    /// Its folder.
+    /// The group's folder.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 }
 
-/// Seconds of processor time that the worker's group has used, all that it started and that is over included; none where
-/// it has no group of this host's.
+/// Returns the seconds of CPU time used by the worker's group, including processes that have exited; `None` if it has
+/// no group of this host.
 pub fn cpu_seconds_of(worker: u32) -> Option<f64> {
     let base = base()?;
     let groups = fs::read_to_string(format!("/proc/{worker}/cgroup")).ok()?;
@@ -101,7 +101,7 @@ impl Drop for Group {
     }
 }
 
-/// The group that this process makes its groups in, found once.
+/// Returns the group in which this process creates its groups; found once.
 fn base() -> Option<&'static Base> {
     static BASE: OnceLock<Option<Base>> = OnceLock::new();
     let base = BASE.get_or_init(|| {
@@ -117,12 +117,12 @@ fn base() -> Option<&'static Base> {
     base.as_ref()
 }
 
-/// Sets what the group's controllers take.
+/// Sets the limits that the group's controllers accept.
 fn limit(group: &Path, limits: &Limits) {
     let cpu = u64::from(limits.cpu_percent) * CPU_PERIOD / 100;
     for (file, value) in [
         ("memory.max", limits.memory.to_string()),
-        // What does not fit is ended as a whole, and not moved to a disk.
+        // A worker over its limit is killed as a whole instead of being swapped out.
         ("memory.swap.max", "0".to_owned()),
         ("memory.oom.group", "1".to_owned()),
         ("pids.max", limits.processes.to_string()),
@@ -136,7 +136,7 @@ fn limit(group: &Path, limits: &Limits) {
 
 fn kill(group: &Path) -> io::Result<()> {
     match fs::write(group.join("cgroup.kill"), "1") {
-        // Before Linux 5.14 each one has to be met, until none has come after.
+        // Before Linux 5.14 each process has to be killed, until no new one appears.
         Err(error) if error.kind() == ErrorKind::NotFound && group.exists() => kill_each(group),
         result => result,
     }
@@ -150,7 +150,7 @@ fn kill_each(group: &Path) -> io::Result<()> {
             return Ok(());
         };
         for pid in std::iter::once(first).chain(pids).filter_map(Pid::from_raw) {
-            // One that is gone is what was wanted.
+            // A process that has already exited is fine.
             let _ = kill_process(pid, Signal::KILL);
         }
         thread::sleep(BETWEEN_TRIES);
@@ -158,7 +158,7 @@ fn kill_each(group: &Path) -> io::Result<()> {
     Err(io::Error::other("new processes came faster than they went"))
 }
 
-/// Ends what is in a group, and takes it away once it is empty.
+/// Kills everything in a group and removes it once it is empty.
 fn remove(group: &Path) -> io::Result<()> {
     let mut tries = 0;
     loop {
@@ -174,10 +174,10 @@ fn remove(group: &Path) -> io::Result<()> {
     }
 }
 
-/// In microseconds, as is usual.
+/// Microseconds; the usual period.
 const CPU_PERIOD: u64 = 100_000;
 
-/// A killed process leaves its group within a few of these, unless a disk holds it up.
+/// A killed process leaves its group within a few of these, unless blocked on a disk.
 const BETWEEN_TRIES: Duration = Duration::from_millis(2);
 const MOST_ROUNDS: u32 = 100;
 
@@ -187,7 +187,7 @@ mod tests {
 
     use super::*;
 
-    /// Only where the machine lets this process make groups.
+    /// Returns `None` unless the machine lets this process create groups.
     fn group(name: &str) -> Option<Group> {
         Group::new(name, &Limits::default())
     }
@@ -238,7 +238,7 @@ mod tests {
         assert!(!sleep.wait().unwrap().success());
     }
 
-    /// In a folder of plain files: few machines let a test have real controllers.
+    /// Uses a folder of plain files: few machines give a test real controllers.
     #[test]
     fn limits_are_written_as_the_kernel_reads_them() {
         let dir = tempfile::tempdir().unwrap();

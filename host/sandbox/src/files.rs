@@ -1,14 +1,14 @@
-//! Which files and folders are open to a worker.
+//! The files and folders that are open to a worker.
 //!
 //! # `/etc`
-//! It is opened file by file, as `readable` lists them: with all of `/etc` a worker of root's would read private keys and
-//! `/etc/shadow`, and any worker the host's own config. The price: a rule holds for the file that was there when the
-//! worker started. Where another takes its name later, as `resolv.conf` after a change of networks, the worker cannot
-//! read it, and needs to be started anew. [`Openings`](super::Openings) tells the host when.
+//! It is opened file by file, as listed in `readable`: with all of `/etc`, a worker running as root would read private
+//! keys and `/etc/shadow`, and any worker the host's own config. The cost: a rule applies to the file that existed when
+//! the worker started. If another file replaces it later, for example `resolv.conf` after a change of networks, the
+//! worker cannot read the new one and has to be restarted. [`Openings`](super::Openings) detects this for the host.
 //!
-//! # What is hidden
-//! Landlock can open but not close again below: where a hidden path lies in an open folder, that folder's other entries
-//! are opened one by one, as they are then, and the folder itself cannot be listed.
+//! # Hidden paths
+//! Landlock can open a folder but not close parts of it: if a hidden path is in an open folder, the folder's other
+//! entries are opened one by one, as they are at that time, and the folder itself cannot be listed.
 
 mod interpreter;
 mod readable;
@@ -25,16 +25,16 @@ use readable::READABLE;
 
 use super::Policy;
 
-/// All that is open.
+/// Everything that is open.
 #[derive(Debug, Default)]
 pub(super) struct Opened {
-    /// Real paths, each once.
+    /// Real paths, without duplicates.
     pub(super) files: Vec<Open>,
-    /// What the plugin was to have and cannot, a line each.
+    /// One line for each path that should be open and cannot be.
     pub(super) lines: Vec<String>,
 }
 
-/// A file, or a folder with all that is in it.
+/// A file, or a folder with everything in it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Open {
     pub(super) path: PathBuf,
@@ -45,13 +45,13 @@ pub(super) struct Open {
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) enum Rights {
     Read,
-    /// For devices alone.
+    /// Only for devices.
     ReadAndWrite,
-    /// Reading besides.
+    /// Includes reading.
     Run,
 }
 
-/// What the policy opens on this machine, as it is now.
+/// Resolves the policy to the paths that exist on this machine now.
 pub(super) fn open(policy: &Policy) -> Opened {
     let mut opening = Opening {
         hidden: policy.hidden.iter().map(|path| real(path)).collect(),
@@ -59,7 +59,7 @@ pub(super) fn open(policy: &Policy) -> Opened {
         lines: Vec::new(),
     };
     for path in READABLE {
-        // Each machine has some of them.
+        // No machine has all of them.
         let _ = opening.open(Path::new(path), Rights::Read);
     }
     let _ = opening.open(Path::new("/dev/null"), Rights::ReadAndWrite);
@@ -71,7 +71,7 @@ pub(super) fn open(policy: &Policy) -> Opened {
         let result = opening.open_program(path);
         opening.note("run", path, result);
     }
-    // Its folder is the host's own, but the library is what the worker is for.
+    // Its folder belongs to the host, but the worker exists to run this library.
     opening.hidden.clear();
     if let Some(library) = &policy.library {
         let result = opening.open(library, Rights::Read);
@@ -88,7 +88,7 @@ pub(super) fn open(policy: &Policy) -> Opened {
     }
 }
 
-/// The files and folders that every plugin may read, as Markdown for `SECURITY.md`.
+/// Returns the files and folders that every plugin may read, as Markdown for `SECURITY.md`.
 #[must_use]
 pub fn readable_files() -> String {
     let names: Vec<String> = READABLE.iter().map(|path| format!("`{path}`")).collect();
@@ -98,7 +98,7 @@ pub fn readable_files() -> String {
     )
 }
 
-/// The names that the policy opens files by; another file may take one of them.
+/// Returns the names by which the policy opens files; another file may take over one of them.
 pub(super) fn names(policy: &Policy) -> impl Iterator<Item = &Path> {
     let capabilities = &policy.capabilities;
     let declared = capabilities.read.iter().chain(&capabilities.run);
@@ -108,7 +108,7 @@ pub(super) fn names(policy: &Policy) -> impl Iterator<Item = &Path> {
         .chain(declared.map(PathBuf::as_path))
 }
 
-/// What a policy lets a worker reach, by name alone.
+/// The paths that a policy lets a worker reach, by name alone.
 pub(super) struct Sight {
     opened: Vec<PathBuf>,
     hidden: Vec<PathBuf>,
@@ -122,7 +122,7 @@ impl Sight {
         }
     }
 
-    /// Whether anything at or below the path can be read.
+    /// Returns `true` if anything at or below the path can be read.
     pub(super) fn reaches(&self, path: &Path) -> bool {
         let path = real(path);
         let is_open = |open: &PathBuf| path.starts_with(open) || open.starts_with(&path);
@@ -146,7 +146,7 @@ impl Opening {
         if self.hidden.iter().any(|hidden| hidden.starts_with(&path)) {
             for entry in fs::read_dir(&path)? {
                 let entry = entry?;
-                // What a link leads to is another place, with rules of its own.
+                // A link's target is a different path, with its own rules.
                 if !entry.file_type()?.is_symlink() {
                     let _ = self.open(&entry.path(), rights);
                 }
@@ -159,7 +159,7 @@ impl Opening {
         Ok(())
     }
 
-    /// The program, and what the kernel opens to run it: the loader of a binary, the interpreter of a script.
+    /// Opens the program and the files the kernel opens to run it: the loader of a binary, the interpreter of a script.
     fn open_program(&mut self, path: &Path) -> io::Result<()> {
         self.open(path, Rights::Run)?;
         if path.is_dir() {
@@ -181,7 +181,7 @@ impl Opening {
             let Some(next) = interpreter(&program) else {
                 return;
             };
-            // A program that cannot be run for want of it is the platform's own trouble.
+            // If the program cannot run without it, that is a problem of the platform.
             let _ = self.open(&next, Rights::Run);
             program = next;
         }
@@ -197,7 +197,7 @@ impl Opening {
     }
 }
 
-/// The path without links, also of what is not there yet.
+/// Resolves links in the path, including paths that do not exist yet.
 fn real(path: &Path) -> PathBuf {
     if let Ok(real) = fs::canonicalize(path) {
         return real;
@@ -228,7 +228,7 @@ mod tests {
         })
     }
 
-    /// Those under `dir`, relative to it.
+    /// Returns the open paths under `dir`, relative to it.
     fn under(dir: &Path, opened: &Opened) -> Vec<String> {
         let dir = fs::canonicalize(dir).unwrap();
         let below = |open: &Open| Some(open.path.strip_prefix(&dir).ok()?.display().to_string());

@@ -1,11 +1,11 @@
-//! What processes hold of memory and of the kernel's tables, as `/proc` tells.
+//! Memory and kernel resources in use by processes, as read from `/proc`.
 //!
-//! Memory is what the kernel cannot take back by itself: anonymous and shared pages, also swapped out, and page tables.
-//! Mapped files are not in it. Of a process that is gone, or closed to the host, the sum holds nothing.
+//! Memory counts what the kernel cannot reclaim by itself: anonymous and shared pages, including swapped-out ones, and
+//! page tables, but not mapped files. A process that has exited or is closed to the host counts as zero.
 
 use std::fs;
 
-/// What processes hold together.
+/// The resources that processes use together.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Held {
     /// Bytes.
@@ -14,16 +14,16 @@ pub struct Held {
     pub threads: u64,
 }
 
-/// Descriptors that processes have open together. Only a host with the privilege to look sees those of a worker.
+/// The descriptors that processes have open together. Only a privileged host can see those of a worker.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Descriptors {
     /// Number of sockets.
     pub sockets: u64,
-    /// Descriptors that their epoll instances wait for.
+    /// Descriptors registered with their epoll instances.
     pub watches: u64,
 }
 
-/// The process `leader` and all others of its process group.
+/// Returns the process `leader` and all others of its process group.
 pub fn group(leader: u32) -> Vec<u32> {
     let others = fs::read_dir("/proc").into_iter().flatten();
     let others = others
@@ -32,7 +32,7 @@ pub fn group(leader: u32) -> Vec<u32> {
     std::iter::once(leader).chain(others).collect()
 }
 
-/// What these processes hold, the leader of their group first.
+/// Returns the resources of these processes; the group leader comes first.
 pub fn of(members: &[u32]) -> Held {
     let each: Vec<Held> = members.iter().filter_map(|&pid| held(pid)).collect();
     let threads = each.iter().map(|held| held.threads).sum();
@@ -40,13 +40,14 @@ pub fn of(members: &[u32]) -> Held {
     Held { memory, threads }
 }
 
-/// Bytes of memory that the leader holds, and the others besides it: a forked child shares most of its parent's.
+/// Returns the bytes of memory of the leader, plus the other processes' own: a forked child shares most of its
+/// parent's.
 pub fn memory_without_sharing(members: &[u32]) -> u64 {
     let (leader, others) = members.split_at(1.min(members.len()));
     others.iter().map(|&pid| own_share(pid)).sum::<u64>() + of(leader).memory
 }
 
-/// Nothing where the process is closed to the host, as a copy of a worker is to an ordinary user's.
+/// Returns 0 if the process is closed to the host, as a fork of a worker is to an ordinary user's host.
 fn own_share(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
     let fields = rollup.lines().filter_map(|line| line.split_once(':'));
@@ -59,7 +60,7 @@ fn number(value: &str) -> u64 {
     digits.and_then(|digits| digits.parse().ok()).unwrap_or(0)
 }
 
-/// Their sockets and watches.
+/// Returns their sockets and watches.
 pub fn descriptors(members: &[u32]) -> Descriptors {
     let mut sum = Descriptors::default();
     for pid in members {
@@ -85,7 +86,7 @@ pub fn descriptors(members: &[u32]) -> Descriptors {
     sum
 }
 
-/// How many locks they have on ranges of files.
+/// Returns the number of locks they have on ranges of files.
 pub fn locks(members: &[u32]) -> u64 {
     let table = fs::read_to_string("/proc/locks").unwrap_or_default();
     let owners = table
@@ -113,7 +114,7 @@ fn parse(status: &str) -> Held {
 
 fn group_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name may hold spaces and brackets; after it come the state, the parent and the group.
+    // The name may contain spaces and parentheses; after it come the state, the parent and the group.
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_whitespace().nth(2)?.parse().ok()
 }

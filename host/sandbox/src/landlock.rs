@@ -1,4 +1,4 @@
-//! The landlock layer: which files and folders are open to a worker, by name, and what it may reach of others.
+//! The landlock layer: opens files and folders to a worker by name, and limits its access to other processes.
 
 use landlock::{
     ABI, Access as _, AccessFs, AccessNet, BitFlags, LandlockStatus, PathBeneath, PathFd, Ruleset,
@@ -10,15 +10,15 @@ use super::{
     files::{self, Rights},
 };
 
-/// What landlock came to.
+/// The outcome of applying landlock.
 pub(super) struct Held {
-    /// What it could not hold to, or not open.
+    /// Restrictions that could not be applied, and paths that could not be opened.
     pub(super) lines: Vec<String>,
-    /// Whether it keeps the worker from signalling processes other than itself and what it started.
+    /// `true` if the worker cannot signal processes other than itself and its children.
     pub(super) scopes_signals: bool,
 }
 
-/// Closes everything that landlock knows, but for what the policy and every probe need.
+/// Closes everything that landlock controls, except for what the policy and every probe need.
 pub(super) fn apply(policy: &Policy) -> Result<Held, String> {
     let open = files::open(policy);
     let status = restrict(policy, &open.files)
@@ -53,7 +53,7 @@ fn restrict(policy: &Policy, files: &[files::Open]) -> Result<LandlockStatus, Ru
     if can.unix_sockets {
         handled.remove(AccessFs::ResolveUnix);
     }
-    // Without rules, each of these closes what it names. What the kernel does not know is left out.
+    // Without rules, each of these closes the access it names. Access rights unknown to the kernel are left out.
     let mut ruleset = Ruleset::default()
         .handle_access(handled)?
         .scope(Scope::Signal)?;
@@ -65,7 +65,7 @@ fn restrict(policy: &Policy, files: &[files::Open]) -> Result<LandlockStatus, Ru
     }
     let mut ruleset = ruleset.create()?;
     for file in files {
-        // One that has gone since it was looked at is one that is not there.
+        // Skip a path that was removed after it was resolved.
         if let Ok(fd) = PathFd::new(&file.path) {
             ruleset = ruleset.add_rule(PathBeneath::new(fd, access(file)))?;
         }
@@ -85,5 +85,5 @@ fn access(file: &files::Open) -> BitFlags<AccessFs> {
     }
 }
 
-/// The youngest version whose rights are all to be closed; the crate leaves out what the kernel does not know.
+/// The newest version whose rights are all closed; the crate leaves out those unknown to the kernel.
 const NEWEST: ABI = ABI::V9;

@@ -1,24 +1,24 @@
-//! What a worker may do, and how that is held to: applied inside the worker, before its library is opened.
+//! Restricts a worker to its policy: applied inside the worker, before its library is opened.
 //!
-//! What every probe needs works undeclared: threads, name lookups, UDP, the fill of any filesystem, the addresses of
-//! this machine, the C library's files, CAs, time zones, `/proc` and `/sys`. What a plugin declares in its manifest and
-//! the operator leaves it is opened besides ([`capabilities`]). All else is refused with EACCES or EPERM: each layer
-//! covers what the others cannot, and the `seccomp` and `files` rooms say what and why.
+//! Every probe can use these without declaring them: threads, name lookups, UDP, the fill level of any filesystem, the
+//! addresses of this machine, the C library's files, CAs, time zones, `/proc` and `/sys`. A plugin also gets what its
+//! manifest declares and the operator allows ([`capabilities`]). Everything else is refused with EACCES or EPERM. Each
+//! layer covers what the others cannot; the `seccomp` and `files` modules list the rules and their reasons.
 //!
-//! | layer | holds |
+//! | layer | restricts |
 //! |---|---|
 //! | `rlimits` | memory, open files, core dumps |
-//! | `privileges` | capabilities of root, `no_new_privs`, who may look into the process |
+//! | `privileges` | root capabilities, `no_new_privs`, access of other processes to this one |
 //! | `landlock` | files, TCP, signals and abstract sockets, by name |
 //! | `seccomp` | system calls, by number and plain arguments |
-//! | [`cgroup`] | memory, processes and CPU of a worker together with its children, and their end |
+//! | [`cgroup`] | memory, processes and CPU of a worker together with its children, and kills them together |
 //!
-//! UDP is open to every plugin that the operator does not close it to, as name lookups need it; answers too long for it, which a resolver asks for again over
-//! TCP, only reach a plugin with `network`.
+//! UDP is open to every plugin unless the operator closes it, because name lookups need it. Replies too long for UDP,
+//! which a resolver requests again over TCP, only reach a plugin with `network`.
 //!
-//! What a worker can see of others is what any user of the machine can: command lines and states in `/proc`. Their
-//! memory, environment and open files are closed to it by landlock, by the missing capabilities, and, where it is
-//! called, by [`protect_host`].
+//! A worker can see as much of other processes as any user of the machine: command lines and states in `/proc`.
+//! Landlock, the missing capabilities and, where it is called, [`protect_host`] close their memory, environment and
+//! open files to it.
 
 mod capabilities;
 #[cfg(target_os = "linux")]
@@ -33,7 +33,7 @@ mod privileges;
 mod replaced;
 #[cfg(unix)]
 mod rlimits;
-// The architectures that the filter's compiler knows.
+// The architectures that the seccomp compiler supports.
 #[cfg(all(
     target_os = "linux",
     any(
@@ -57,52 +57,52 @@ pub use replaced::Openings;
 pub use seccomp::listing as system_calls;
 use serde::{Deserialize, Serialize};
 
-/// What a worker may do.
+/// The restrictions on a worker.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Policy {
-    /// What the plugin declared and the operator left it.
+    /// The capabilities that the plugin declared and the operator allows.
     pub capabilities: Capabilities,
-    /// How much it may use.
+    /// The resource limits.
     pub limits: Limits,
-    /// The library it will open, which whoever starts the worker fills in; readable even where `hidden` names a folder that it lies in.
+    /// The library to open, set by the code that starts the worker; readable even in a folder named in `hidden`.
     pub library: Option<PathBuf>,
-    /// Files and folders of the host's own, which no worker may read, whatever else it may.
+    /// The host's own files and folders, which no worker may read even if another rule opens them.
     pub hidden: Vec<PathBuf>,
-    /// Bytes that the stacks of its threads set aside, on top of `limits.memory`; set by the code that starts the worker.
+    /// Bytes reserved for the stacks of its threads, on top of `limits.memory`; set by the code that starts the worker.
     pub stacks: u64,
 }
 
-/// What a plugin may do beyond what every probe needs.
+/// The permissions of a plugin beyond what every probe needs.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Capabilities {
-    /// Connect to others over the network; asking for names works without it.
+    /// Connecting to other hosts over the network; name lookups work without it.
     pub network: bool,
-    /// Connect to Unix sockets of this machine.
+    /// Connecting to Unix sockets of this machine.
     pub unix_sockets: bool,
-    /// Files and folders it may read, absolute.
+    /// Absolute paths of files and folders it may read.
     pub read: Vec<PathBuf>,
-    /// Programs it may run, absolute; in a folder, all that lie in it.
+    /// Absolute paths of programs it may run; a folder stands for all programs in it.
     pub run: Vec<PathBuf>,
-    /// Closed to it by the operator: UDP, and with it name lookups, which are open to every other plugin.
+    /// UDP, and with it name lookups, closed by the operator; open to every other plugin.
     pub no_udp: bool,
 }
 
-/// How much a worker may use.
+/// The resource limits of a worker.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Limits {
-    /// Bytes of memory of a worker and the programs it runs. Held to by a cgroup with a memory controller where the host
-    /// has one; elsewhere a worker that goes far above is ended within a second.
+    /// Bytes of memory of a worker and the programs it runs. Enforced by a cgroup with a memory controller where the
+    /// host has one; elsewhere a worker far above the limit is killed within a second.
     pub memory: u64,
-    /// Files and sockets open at a time, in each process.
+    /// Maximum number of open files and sockets in each process.
     pub open_files: u32,
-    /// Threads and processes at a time. Held to by a cgroup with a pids controller where the host has one; elsewhere a
-    /// worker that goes far above is ended within a second.
+    /// Maximum number of threads and processes. Enforced by a cgroup with a pids controller where the host has one;
+    /// elsewhere a worker far above the limit is killed within a second.
     pub processes: u32,
-    /// Of one core, averaged over 100 ms; percent, above 100 for more cores. Held to where the host has a cgroup with a
-    /// cpu controller.
+    /// CPU as a percentage of one core, averaged over 100 ms; above 100 for several cores. Enforced where the host has
+    /// a cgroup with a cpu controller.
     pub cpu_percent: u32,
-    /// Whether a crash leaves a core file, as the system's settings have it; other processes of the same user can look
-    /// into the worker then.
+    /// `true` if a crash leaves a core file, subject to the system's settings; other processes of the same user can
+    /// then inspect the worker.
     pub core_dumps: bool,
 }
 
@@ -120,9 +120,9 @@ impl Default for Limits {
 
 #[cfg(target_os = "linux")]
 impl Policy {
-    /// A path that the worker may read and that `hidden` closes to it, or the other way round.
+    /// Returns a path that the worker may read and that `hidden` closes to it, or the other way round.
     ///
-    /// Both sets of hidden paths are compared as names: files that come and go below a folder change nothing.
+    /// Compares both sets of hidden paths as names: files created or removed below a folder make no difference.
     #[must_use]
     pub fn differs_on<'a>(&'a self, hidden: &'a [PathBuf]) -> Option<&'a Path> {
         let [before, now] = [self.hidden.as_slice(), hidden].map(BTreeSet::<&PathBuf>::from_iter);
@@ -141,21 +141,21 @@ impl Policy {
 
 #[cfg(not(target_os = "linux"))]
 impl Policy {
-    /// Nothing is hidden from a worker on this OS.
+    /// Returns `None`: this OS hides nothing from a worker.
     #[must_use]
     pub fn differs_on<'a>(&'a self, _: &'a [PathBuf]) -> Option<&'a Path> {
         None
     }
 }
 
-/// Holds this process to the policy, for good; answers what it could not be held to, or what of it could not be opened,
-/// a line each.
+/// Restricts this process to the policy permanently; returns one line for each restriction that could not be applied
+/// and each path that could not be opened.
 ///
-/// Called once, while the process has one thread: the layers hold the calling thread, and the threads and programs it
-/// starts from then on.
+/// Called once, while the process has one thread: the layers apply to the calling thread, and to the threads and
+/// programs it starts afterwards.
 ///
 /// # Errors
-/// When something that the kernel knows was refused; the worker must not go on then.
+/// When the kernel refuses a restriction it supports; the worker must not continue then.
 #[cfg(target_os = "linux")]
 pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
     let mut lines = Vec::from_iter(privileges::die_before_the_host());
@@ -181,7 +181,7 @@ pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
     Ok(lines)
 }
 
-/// Holds this process to the limits alone; for the validator, which compares.
+/// Applies only the resource limits to this process; the validator uses it for comparison.
 ///
 /// # Errors
 /// When the kernel refuses a limit.
@@ -190,10 +190,10 @@ pub fn apply_limits(policy: &Policy) -> Result<Vec<String>, String> {
     rlimits::apply(policy)
 }
 
-/// Holds this process to the policy, as far as this OS has the means; answers what it could not be held to.
+/// Applies the policy to this process as far as this OS supports it; returns what could not be applied.
 ///
 /// # Errors
-/// When something that the OS knows was refused; the worker must not go on then.
+/// When the OS refuses a restriction it supports; the worker must not continue then.
 #[cfg(not(target_os = "linux"))]
 pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
     #[cfg(unix)]
@@ -209,9 +209,10 @@ pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
     Ok(lines)
 }
 
-/// Closes this process to others of the same user: its memory, environment and open files. For the host, at its start.
+/// Closes this process to others of the same user: its memory, environment and open files. The host calls it at
+/// startup.
 ///
-/// It leaves no core file from then on, and its profilers and debuggers need root.
+/// From then on the process leaves no core file, and its profilers and debuggers need root.
 ///
 /// # Errors
 /// When the kernel refuses, which is not known to happen.
@@ -220,7 +221,7 @@ pub fn protect_host() -> Result<(), String> {
     privileges::close_to_others()
 }
 
-/// Closes this process to others of the same user, where the OS can; this one is not known to.
+/// Does nothing: this OS has no known way to close a process to others of the same user.
 ///
 /// # Errors
 /// Never.

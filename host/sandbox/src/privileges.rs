@@ -1,4 +1,4 @@
-//! What a process may do for being who it is, and who may look into it.
+//! The privileges of the process, and the access of other processes to it.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use rustix::{
     },
 };
 
-/// Makes the kernel take a worker before the host when memory runs out.
+/// Makes the OOM killer prefer a worker to the host.
 pub(super) fn die_before_the_host() -> Option<String> {
     let error = fs::write("/proc/self/oom_score_adj", OOM_SCORE).err()?;
     Some(format!(
@@ -19,13 +19,13 @@ pub(super) fn die_before_the_host() -> Option<String> {
     ))
 }
 
-/// Gives up every capability, and any way to gain some; closes the process to others unless cores are wanted.
+/// Drops every capability and every way to regain one; closes the process to others unless core dumps are wanted.
 ///
-/// A worker of root's stays user root, to whom root's files belong: landlock is what closes those.
+/// A worker of a root host remains user root, who owns root's files: landlock closes those.
 pub(super) fn drop_all(core_dumps: bool) -> Result<(), String> {
     for capability in CapabilitySet::all() {
         match remove_capability_from_bounding_set(capability) {
-            // One that a younger kernel will know; and without root there is nothing to give up.
+            // Either a capability unknown to this kernel, or not root and so nothing to drop.
             Ok(()) | Err(Errno::INVAL | Errno::PERM) => {}
             Err(error) => return Err(format!("cannot give up {capability:?}: {error}")),
         }
@@ -53,5 +53,5 @@ pub(super) fn close_to_others() -> Result<(), String> {
         .map_err(|error| format!("cannot close the process to others (PR_SET_DUMPABLE): {error}"))
 }
 
-/// From -1000 (never) to 1000 (first); what nobody sets has 0.
+/// From -1000 (never) to 1000 (first); the default is 0.
 const OOM_SCORE: &str = "500";

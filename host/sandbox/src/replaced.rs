@@ -1,13 +1,14 @@
-//! Which file lies behind each name that was opened to a worker, so that the host notices when that changes.
+//! Detects when a name opened to a worker leads to another file.
 
 use std::path::{Path, PathBuf};
 
 use super::Policy;
 
-/// The files that a policy opened by name, as they were.
+/// The files that a policy opened by name, as they were at that time.
 ///
-/// A worker keeps what it was given: when `/etc/resolv.conf` or a declared file is replaced by another, the new one is
-/// closed to it. The host holds one of these beside each worker, asks now and then, and starts a new generation.
+/// A worker keeps the files it was given: when `/etc/resolv.conf` or a declared file is replaced, the new one is closed
+/// to it. The host keeps an `Openings` for each worker, checks it periodically, and starts a new generation on a
+/// change.
 #[derive(Debug)]
 pub struct Openings(Vec<(PathBuf, Option<Identity>)>);
 
@@ -15,7 +16,7 @@ pub struct Openings(Vec<(PathBuf, Option<Identity>)>);
 type Identity = (u64, u64);
 
 impl Openings {
-    /// Those of a worker under `policy`, which is about to start.
+    /// Records the files of a worker under `policy` that is about to start.
     #[must_use]
     pub fn of(policy: &Policy) -> Self {
         #[cfg(target_os = "linux")]
@@ -33,9 +34,9 @@ impl Openings {
         )
     }
 
-    /// A name that leads to another file now, or to one where there was none.
+    /// Returns a name that leads to another file now, or to a file where none existed before.
     ///
-    /// One that has gone is no reason to start anew: it is often gone for a moment only, while it is replaced.
+    /// A missing file is no reason to restart: it is often missing only while it is being replaced.
     #[must_use]
     pub fn changed(&self) -> Option<&Path> {
         let changed = self.0.iter().find(|(path, before)| {
@@ -50,7 +51,7 @@ impl Openings {
 fn identity(path: &Path) -> Option<Identity> {
     use std::os::unix::fs::MetadataExt as _;
 
-    // One on a mount that is down must not keep the host from looking after its workers.
+    // A path on a mount that is down must not keep the host from supervising its workers.
     let metadata = conductor_library::file_reader::metadata(path).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }

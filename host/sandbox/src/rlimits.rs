@@ -1,19 +1,19 @@
-//! Limits of a process's own: memory, stack, open files, core dumps, and shares of the kernel's tables.
+//! Per-process limits: memory, stack, open files, core dumps, and shares of the kernel's tables.
 //!
-//! Memory is RLIMIT_DATA, which counts what is private and writable. Stacks of threads count in full, used or not, so the
-//! host adds room for them. It is a first line: memory that is written and then made read-only is counted no longer.
-//! What is really held is limited by the cgroup, and where there is none by the host, which looks at the worker.
-//! RLIMIT_AS bounds what is set aside, far above what runtimes reserve, because page tables grow with it.
+//! RLIMIT_DATA limits memory; it counts private writable pages. Thread stacks count in full, used or not, so the host
+//! adds room for them. It is only a first line: memory that is written and then made read-only no longer counts. The
+//! cgroup limits the memory actually used or, without one, the host, which watches the worker. RLIMIT_AS limits the
+//! address space, far above what runtimes reserve, because page tables grow with it.
 //!
-//! RLIMIT_NPROC is left alone. It counts all processes and threads of the *user*, and the host, its workers and whatever
-//! else the user runs are all of one: whichever starts a thread last would be refused for what the others did. For root
-//! it counts nothing at all. A cgroup's `pids.max` counts what is meant.
+//! RLIMIT_NPROC is not set. It counts all processes and threads of the *user*, and the host, its workers and the user's
+//! other processes share one: the last to start a thread would be refused because of the others. For root it counts
+//! nothing. A cgroup's `pids.max` counts the right processes.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::Policy;
 
-/// Sets the limits, hard and soft; returns a line for each that had to be lower than was asked for.
+/// Sets the hard and soft limits; returns a line for each that had to be lower than requested.
 pub(super) fn apply(policy: &Policy) -> Result<Vec<String>, String> {
     let limits = &policy.limits;
     let mut lines = Vec::new();
@@ -34,13 +34,13 @@ pub(super) fn apply(policy: &Policy) -> Result<Vec<String>, String> {
             set(name, *resource, *most)?;
         }
     }
-    // What it may make at all is its own.
+    // Files it creates are private to its user.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     Ok(lines)
 }
 
 fn set(name: &str, resource: Resource, wanted: u64) -> Result<Option<String>, String> {
-    // Only root can go above what the host itself was started with, and may have lost that right too.
+    // Only root can exceed the limits the host was started with, and may have lost that right too.
     let granted = |limit: u64| setrlimit(resource, both(limit)).map(|()| limit);
     let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let limit = granted(wanted)
@@ -58,18 +58,18 @@ fn both(limit: u64) -> Rlimit {
     }
 }
 
-/// Most that the first thread's stack may grow to, bytes: it is not counted as memory.
+/// Maximum size of the first thread's stack, bytes: it does not count as memory.
 #[cfg(target_os = "linux")]
 pub(super) const STACK: u64 = 8 << 20;
 
-/// Address space beyond memory, bytes. Heaps of threads and garbage collectors reserve some gigabytes; the page tables
-/// of this much come to 128 MiB.
+/// Address space beyond memory, bytes. Thread heaps and garbage collectors reserve several gigabytes; the page tables
+/// for this size take 128 MiB.
 #[cfg(all(target_os = "linux", target_pointer_width = "64"))]
 const RESERVED: u64 = 64 << 30;
 #[cfg(all(target_os = "linux", not(target_pointer_width = "64")))]
 const RESERVED: u64 = 4 << 30;
 
-/// Shares of what the user has one table for, or the machine one resource.
+/// Shares of tables that exist once per user or machine.
 #[cfg(target_os = "linux")]
 const SHARES: &[(&str, Resource, u64)] = &[
     ("stack", Resource::Stack, STACK),

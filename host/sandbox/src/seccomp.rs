@@ -1,15 +1,15 @@
-//! The seccomp layer: which system calls a worker, its threads and the programs it runs may make.
+//! The seccomp layer: the system calls that a worker, its threads and the programs it runs may make.
 //!
-//! An allow-list. `table` decides every call of the kernel, `allowed` and `rules` the arguments of those that do many
-//! things under one number. A call that is not in the table does not exist for a worker (ENOSYS), as on a kernel that is
-//! older than it, so that the C library falls back to another. A refused call returns EPERM.
+//! It is an allow-list. `table` decides on every system call of the kernel, `allowed` and `rules` on the arguments of
+//! multiplexed calls. A call that is not in the table does not exist for a worker (ENOSYS), as on an older kernel, so
+//! that the C library falls back to another. A refused call returns EPERM.
 //!
 //! The calls of the x32 ABI do not exist either: they are the same calls under other numbers. Calls of another
 //! architecture, such as 32-bit ones, end the process.
 //!
 //! # Process groups
-//! `setsid` and `setpgid` are closed, so that all that a worker starts stays in the group that it was started in: where
-//! there is no cgroup, killing the group is how the host ends them.
+//! `setsid` and `setpgid` are closed, so that everything a worker starts stays in its process group: without a cgroup,
+//! the host kills that group.
 
 mod allowed;
 mod listing;
@@ -24,16 +24,16 @@ use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_fi
 use self::table::Decision;
 use super::Capabilities;
 
-/// Facts about this process and kernel that the rules depend on.
+/// The facts about this process and kernel that the rules depend on.
 struct Surroundings {
     own_pid: u32,
-    /// Landlock keeps signals from reaching other processes.
+    /// `true` if landlock keeps signals from reaching other processes.
     scopes_signals: bool,
     /// Lowest address that the first thread's stack can grow to.
     stack_bottom: u64,
 }
 
-/// Installs the filter; returns a line where this machine has none.
+/// Installs the filter; returns a line if this machine has none.
 pub(super) fn apply(
     capabilities: &Capabilities,
     scopes_signals: bool,
@@ -52,7 +52,7 @@ pub(super) fn apply(
     };
     let refused = refused(capabilities, &surroundings, architecture).map_err(|e| failed(&e))?;
     let known = known(architecture).map_err(|e| failed(&e))?;
-    // The second one takes the call away that installs filters.
+    // The second program removes the call that installs filters.
     for program in [refused, known] {
         match apply_filter(&program) {
             Ok(()) => {}
@@ -74,7 +74,7 @@ pub(super) fn apply(
     }))
 }
 
-/// EPERM for the refused calls, and for the judged ones whose arguments say so.
+/// Returns EPERM for the refused calls, and for the judged ones with refused arguments.
 fn refused(
     capabilities: &Capabilities,
     surroundings: &Surroundings,
@@ -91,7 +91,7 @@ fn refused(
     SeccompFilter::new(by_number, SeccompAction::Allow, refusal, architecture)?.try_into()
 }
 
-/// ENOSYS for every call that is not in the table, or is there as absent.
+/// Returns ENOSYS for every call that is absent from the table or marked as absent.
 fn known(architecture: TargetArch) -> Result<BpfProgram, seccompiler::BackendError> {
     let there = table::groups().filter(|group| group.decision != Decision::Absent);
     let numbers = there.flat_map(|group| group.calls).map(|call| call.number);
@@ -100,7 +100,8 @@ fn known(architecture: TargetArch) -> Result<BpfProgram, seccompiler::BackendErr
     SeccompFilter::new(by_number, absent, SeccompAction::Allow, architecture)?.try_into()
 }
 
-/// Nothing else is mapped above it: the kernel keeps a gap below the stack that is larger than its limit.
+/// Returns the lowest possible address of the stack. Nothing else is mapped above it: the kernel keeps a gap below the
+/// stack larger than its limit.
 fn stack_bottom() -> u64 {
     let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
     let stack = maps.lines().find(|line| line.ends_with("[stack]"));
@@ -121,7 +122,7 @@ mod tests {
 
     use super::*;
 
-    /// So that a call that is said to be judged is, and no rule is forgotten in the list.
+    /// Checks that every call marked as judged has rules, and that every rule is for such a call.
     #[test]
     fn the_judged_calls_are_those_with_rules() {
         let judged: BTreeSet<i64> = table::groups()

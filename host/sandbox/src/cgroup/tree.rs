@@ -1,4 +1,4 @@
-//! Where the host's groups are made, whose they are, and what dead hosts left there.
+//! The location of the host's groups, their owners, and the cleanup after dead hosts.
 
 use std::{
     fs, io,
@@ -7,7 +7,7 @@ use std::{
     process,
 };
 
-/// The group that this process makes its groups in.
+/// The group in which this process creates its groups.
 #[derive(Debug)]
 pub(super) struct Base {
     pub(super) path: PathBuf,
@@ -15,18 +15,18 @@ pub(super) struct Base {
     pub(super) owner: Owner,
 }
 
-/// A process, also after its number was given to another.
+/// A process, identified even after its PID has been reused.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Owner {
     pid: u32,
-    /// In ticks since the machine's start.
+    /// In ticks since boot.
     started: u64,
-    /// The PID namespace in which it has this number: containers may share the tree of groups and each have a process 1.
+    /// The PID namespace in which it has this PID: containers may share the group tree, each with a process 1.
     namespace: u64,
 }
 
 impl Base {
-    /// This process's own group in the version-2 hierarchy.
+    /// Finds this process's own group in the version-2 hierarchy.
     pub(super) fn find() -> Result<Self, String> {
         let read = |file: &str| fs::read_to_string(file).map_err(|e| format!("{file}: {e}"));
         let (groups, mounts) = (read("/proc/self/cgroup")?, read("/proc/self/mountinfo")?);
@@ -35,8 +35,8 @@ impl Base {
         Ok(Self { path, owner })
     }
 
-    /// Ends and removes the groups of hosts that were killed. Whether a host in another PID namespace is alive cannot be told
-    /// from here: its groups are left to hosts of that namespace.
+    /// Kills and removes the groups of hosts that were killed. Hosts in other PID namespaces cannot be probed from
+    /// here, so their groups are left to hosts of those namespaces.
     pub(super) fn remove_dead(&self) {
         for entry in fs::read_dir(&self.path).into_iter().flatten().flatten() {
             let name = entry.file_name();
@@ -52,7 +52,7 @@ impl Base {
         }
     }
 
-    /// Lets children have limits, if that is the host's to say.
+    /// Enables limits for child groups, if the host may.
     pub(super) fn hand_down_controllers(&self) -> Result<(), String> {
         let words = |file: &str| fs::read_to_string(self.path.join(file)).unwrap_or_default();
         let (there, handed) = (words("cgroup.controllers"), words("cgroup.subtree_control"));
@@ -81,7 +81,7 @@ impl Base {
         Ok(())
     }
 
-    /// The group was handed to the host: it says so, or it belongs to the host's own user.
+    /// Returns `true` if the group was delegated to the host: marked so, or owned by the host's user.
     fn is_ours(&self) -> bool {
         let mut mark = [0; 1];
         if rustix::fs::getxattr(&self.path, DELEGATED, &mut mark).is_ok() && mark == *b"1" {
@@ -94,10 +94,10 @@ impl Base {
 }
 
 impl Owner {
-    /// The process with this number in the PID namespace of this process, if there is one.
+    /// Returns the process with this PID in this process's PID namespace, if it exists.
     fn of(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The program's name stands in parentheses and may hold anything; the start is the 20th word behind it.
+        // The program name is in parentheses and may contain anything; the start time is the 20th word after it.
         let started = stat.rsplit_once(')')?.1.split_whitespace().nth(19)?;
         Some(Self {
             pid,
@@ -116,7 +116,7 @@ pub(super) fn name_of_group(owner: &Owner, name: &str, nth: u64) -> String {
     format!("{PREFIX}.{pid}.{started}.{namespace}.{name}.{nth}")
 }
 
-/// Whether a group of this name is one that `owner` made for a worker.
+/// Returns `true` if a group of this name was created by `owner` for a worker.
 pub(super) fn is_of(owner: &Owner, name: &str) -> bool {
     owner_of_group(name).as_ref() == Some(owner)
 }
@@ -130,7 +130,7 @@ fn owner_of_group(name: &str) -> Option<Owner> {
     })
 }
 
-/// The folder of this process's group; a group in which a host made its place is that host's base.
+/// Returns the folder of this process's group, or of its parent if the group is `conductor.host`.
 fn own_group(groups: &str, mounts: &str) -> Option<PathBuf> {
     let group = groups.lines().find_map(|line| line.strip_prefix("0::"))?;
     let (root, point) = mounts.lines().find_map(|line| {
@@ -148,12 +148,12 @@ fn own_group(groups: &str, mounts: &str) -> Option<PathBuf> {
     Some(Path::new(&point).join(below))
 }
 
-/// What the host's own child group is called.
+/// The name of the host's own child group.
 const HOST: &str = "conductor.host";
-/// What the names of workers' groups begin with; the host's own cannot be taken for one.
+/// The prefix of worker groups' names; the host's own group does not match it.
 const PREFIX: &str = "conductor.worker";
 const CONTROLLERS: [&str; 3] = ["memory", "pids", "cpu"];
-/// systemd's mark on a group that it has given away.
+/// systemd's mark on a delegated group.
 const DELEGATED: &str = "user.delegate";
 
 #[cfg(test)]
@@ -223,7 +223,7 @@ mod tests {
         assert!(!dead.exists());
     }
 
-    /// In a folder of plain files: few machines let a test have real controllers.
+    /// Uses a folder of plain files: few machines give a test real controllers.
     #[test]
     fn the_host_makes_room_for_controllers_only_in_a_group_that_is_its_own() {
         let dir = tempfile::tempdir().unwrap();

@@ -1,4 +1,4 @@
-//! What the kernel opens besides a program to run it: the loader of a binary, the interpreter of a script.
+//! The file the kernel opens in addition to a program to run it: the loader of a binary, the interpreter of a script.
 
 use std::{
     io::Read as _,
@@ -12,10 +12,10 @@ use object::{
     read::elf::{FileHeader, ProgramHeader as _},
 };
 
-/// What the kernel starts in the program's place.
+/// Returns the file the kernel starts in place of the program.
 pub(super) fn interpreter(program: &Path) -> Option<PathBuf> {
     let mut head = Vec::new();
-    // Without a thread: a worker that closes itself has one alone.
+    // Opened without a helper thread: a worker that applies its sandbox has a single thread.
     let (file, _) = file_reader::open(program).ok()?;
     file.take(HEAD).read_to_end(&mut head).ok()?;
     let path = match head.as_slice() {
@@ -41,5 +41,5 @@ fn loader<Header: FileHeader>(bytes: &[u8]) -> Option<Vec<u8>> {
     Some(loaders.next()?.to_vec())
 }
 
-/// Headers and the loader's name stand within the first page.
+/// The headers and the loader's name are in the first page.
 const HEAD: u64 = 4096;

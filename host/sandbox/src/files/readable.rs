@@ -1,12 +1,12 @@
 //! The files and folders that are open to every worker.
 
-/// What every probe may read.
+/// The paths that every probe may read.
 ///
-/// Single entries of `/proc` and `/sys` would not last: the kernel forgets their identity when memory is short.
+/// Rules for single entries of `/proc` and `/sys` would not last: the kernel drops their inodes under memory pressure.
 pub(super) const READABLE: [&str; 53] = [
     "/proc",
     "/sys",
-    // Programs' and the C library's own files: libraries, locales, time zones, CAs.
+    // Files of programs and of the C library: libraries, locales, time zones, CAs.
     "/usr",
     "/lib",
     "/lib32",
@@ -14,11 +14,11 @@ pub(super) const READABLE: [&str; 53] = [
     "/libx32",
     "/nix/store",
     "/gnu/store",
-    // Devices without a state. Not /dev/zero: pages of a shared mapping of it are memory that no limit counts.
+    // Stateless devices. Not /dev/zero: a shared mapping of it is memory that no limit counts.
     "/dev/full",
     "/dev/random",
     "/dev/urandom",
-    // How names are looked up.
+    // Name lookup.
     "/etc/gai.conf",
     "/etc/host.conf",
     "/etc/hostname",
@@ -33,7 +33,7 @@ pub(super) const READABLE: [&str; 53] = [
     "/run/connman/resolv.conf",
     "/run/resolvconf",
     "/run/systemd/resolve",
-    // Whom TLS trusts.
+    // TLS trust anchors.
     "/etc/ca-certificates",
     "/etc/certs",
     "/etc/crypto-policies",
@@ -47,7 +47,7 @@ pub(super) const READABLE: [&str; 53] = [
     "/etc/ssl/openssl.cnf",
     "/etc/static/ssl",
     "/var/lib/ca-certificates",
-    // What the loader and the C library read.
+    // Files that the loader and the C library read.
     "/etc/alternatives",
     "/etc/group",
     "/etc/ld-musl-x86_64.path",
@@ -60,7 +60,7 @@ pub(super) const READABLE: [&str; 53] = [
     "/etc/locale.conf",
     "/etc/passwd",
     "/etc/timezone",
-    // What machine this is.
+    // Identification of the machine.
     "/etc/machine-id",
     "/etc/os-release",
 ];

@@ -1,8 +1,8 @@
-//! Allow-lists for the calls that do many things under one number, each value by its name.
+//! Allow-lists for multiplexed calls, each value by its name.
 
 use libc::c_int;
 
-/// Values of one argument that are allowed; every other one is refused.
+/// The allowed values of one argument; every other value is refused.
 pub(super) struct Allowed {
     /// Name of the call.
     pub(super) call: &'static str,
@@ -33,7 +33,7 @@ macro_rules! value {
 }
 
 const COMMON: &[Allowed] = &[
-    // No leases, which make others wait in open(); no notices, owners and signals; no bigger pipes; no seals.
+    // No leases, which make others wait in open(); no notifications, owners and signals; no bigger pipes; no seals.
     Allowed {
         call: "fcntl",
         number: libc::SYS_fcntl,
@@ -57,8 +57,8 @@ const COMMON: &[Allowed] = &[
             F_SETFL,
         ],
     },
-    // Terminals, pending bytes, flags of descriptors, and what the addresses of interfaces are read by. Nothing that
-    // changes a file or a device: landlock holds devices alone.
+    // Terminals, pending bytes, descriptor flags, and queries for interface addresses. Nothing that changes a file or a
+    // device: landlock only covers devices.
     Allowed {
         call: "ioctl",
         number: libc::SYS_ioctl,
@@ -95,8 +95,8 @@ const COMMON: &[Allowed] = &[
             TIOCOUTQ = 0x5411,
         ],
     },
-    // The worker dies with its host, stays closed to others, and has no scheduling cookie that idles the other
-    // hardware thread of its core.
+    // The worker dies with its host, stays closed to others, and gets no scheduling cookie, which would idle the
+    // sibling hardware thread.
     Allowed {
         call: "prctl",
         number: libc::SYS_prctl,
@@ -141,7 +141,7 @@ const COMMON: &[Allowed] = &[
             PR_SVE_SET_VL = 50,
         ],
     },
-    // Nothing that pages out, merges or poisons memory that other processes share.
+    // Nothing that pages out, merges or poisons memory shared with other processes.
     Allowed {
         call: "madvise",
         number: libc::SYS_madvise,
@@ -196,7 +196,7 @@ const COMMON: &[Allowed] = &[
     },
 ];
 
-/// Thread-local storage, shadow stacks, and state of the processor that programs ask for.
+/// Thread-local storage, shadow stacks, and CPU features that programs request.
 #[cfg(target_arch = "x86_64")]
 const OWN: &[Allowed] = &[Allowed {
     call: "arch_prctl",

@@ -1,4 +1,4 @@
-//! The filter in words, for `SECURITY.md`.
+//! The filter as text for `SECURITY.md`.
 
 use std::fmt::Write as _;
 
@@ -7,7 +7,8 @@ use super::{
     table::{self, Call, Decision},
 };
 
-/// The table of system calls as Markdown: what a plugin may call that declares nothing, and what none may.
+/// Returns the table of system calls as Markdown: those open to a plugin that declares nothing, and those closed to
+/// all.
 #[must_use]
 pub fn listing() -> String {
     let mut text = String::new();

@@ -1,4 +1,4 @@
-//! The judged calls: which of their arguments are refused, and for which plugins.
+//! The judged calls: the refused arguments, and the plugins each rule applies to.
 
 use libc::c_int;
 use seccompiler::{
@@ -8,10 +8,10 @@ use seccompiler::{
 use super::{Surroundings, allowed};
 use crate::Capabilities;
 
-/// A call's number, and when it is refused: when any of the rules holds; without rules, always.
+/// A call's number and its rules: it is refused when any of them matches; without rules, always.
 pub(super) type Refused = (i64, Vec<SeccompRule>);
 
-/// Rules for every judged call that a worker with these capabilities is not allowed to make freely.
+/// Returns rules for every judged call that a worker with these capabilities may not make freely.
 pub(super) fn refused(
     capabilities: &Capabilities,
     surroundings: &Surroundings,
@@ -26,7 +26,7 @@ pub(super) fn refused(
         calls.extend(signals(surroundings.own_pid)?);
     }
     calls.extend(memory(surroundings.stack_bottom)?);
-    // The list of fcntl's commands lets F_SETFL through, but not this flag: it sends signals.
+    // The list of fcntl commands lets F_SETFL through, but not this flag: it sends signals.
     let asynchronous = vec![
         is(1, libc::F_SETFL)?,
         with_bits(2, libc::O_ASYNC, libc::O_ASYNC)?,
@@ -35,7 +35,7 @@ pub(super) fn refused(
     Ok(calls)
 }
 
-/// Every value that is not on the list of its call.
+/// Refuses every value that is not on the list of its call.
 fn lists(capabilities: &Capabilities) -> Result<Vec<Refused>, BackendError> {
     allowed::lists()
         .map(|list| {
@@ -44,7 +44,7 @@ fn lists(capabilities: &Capabilities) -> Result<Vec<Refused>, BackendError> {
                 .iter()
                 .map(|(_, value)| value.cast_signed())
                 .collect();
-            // Databases are read under a lock. Without write access to the file it can only be one of a reader.
+            // Databases are read under a lock. Without write access to the file, it can only be a read lock.
             if list.number == libc::SYS_fcntl && !capabilities.read.is_empty() {
                 values.push(libc::F_SETLK);
             }
@@ -53,14 +53,14 @@ fn lists(capabilities: &Capabilities) -> Result<Vec<Refused>, BackendError> {
         .collect()
 }
 
-/// Names are looked up over UDP, and addresses of this machine over netlink, which calls its sockets raw.
+/// Restricts sockets. Names are looked up over UDP, and addresses of this machine over netlink, whose sockets are raw.
 fn sockets(capabilities: &Capabilities) -> Result<[Refused; 2], BackendError> {
     let mut families = vec![libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK];
     if capabilities.unix_sockets {
         families.push(libc::AF_UNIX);
     }
     let mut rules = vec![none_of(0, &families)?];
-    // MPTCP has no constant everywhere.
+    // Not every platform has a constant for MPTCP.
     let (stream, datagram): (&[c_int], &[c_int]) = if capabilities.network {
         let ping = [libc::IPPROTO_ICMP, libc::IPPROTO_ICMPV6];
         (
@@ -88,7 +88,7 @@ fn sockets(capabilities: &Capabilities) -> Result<[Refused; 2], BackendError> {
         vec![is(0, libc::AF_NETLINK)?],
         isnt(2, &[libc::NETLINK_ROUTE])?,
     ])?);
-    // A pair is a pipe within the process, as long as neither end can be connected again: a datagram's can.
+    // A pair is a pipe within the process unless an end can be reconnected, as a datagram socket's can.
     let mut pairs = vec![none_of(0, &[libc::AF_UNIX])?];
     if !capabilities.unix_sockets {
         for kind in 0..=KIND {
@@ -100,7 +100,7 @@ fn sockets(capabilities: &Capabilities) -> Result<[Refused; 2], BackendError> {
     Ok([(libc::SYS_socket, rules), (libc::SYS_socketpair, pairs)])
 }
 
-/// Options that attach programs or pin memory outside the worker's limits, or take from a table of the whole machine.
+/// Refuses options that attach programs, pin memory outside the worker's limits, or use up a machine-wide table.
 fn socket_options() -> Result<Refused, BackendError> {
     let refused = REFUSED_OPTIONS
         .iter()
@@ -108,7 +108,7 @@ fn socket_options() -> Result<Refused, BackendError> {
     Ok((libc::SYS_setsockopt, refused.collect::<Result<_, _>>()?))
 }
 
-/// Options of sockets that are refused, by name, level and number.
+/// The refused socket options, by name, level and number.
 pub(super) const REFUSED_OPTIONS: [(&str, c_int, c_int); 9] = [
     ("SO_ATTACH_FILTER", libc::SOL_SOCKET, libc::SO_ATTACH_FILTER),
     ("SO_ATTACH_BPF", libc::SOL_SOCKET, 50),
@@ -121,7 +121,7 @@ pub(super) const REFUSED_OPTIONS: [(&str, c_int, c_int); 9] = [
     ("UDP_ENCAP", libc::IPPROTO_UDP, 100),
 ];
 
-/// Threads may always be started; children and programs where the plugin may run some.
+/// Allows threads always; children and programs only if the plugin may run some.
 fn processes(runs: bool) -> Result<Vec<Refused>, BackendError> {
     let mut flags = vec![
         libc::CLONE_NEWCGROUP,
@@ -137,7 +137,7 @@ fn processes(runs: bool) -> Result<Vec<Refused>, BackendError> {
     .into_iter()
     .map(|flag| all([vec![with_bits(0, flag, flag)?]]))
     .collect::<Result<Vec<_>, _>>()?;
-    // A thread with descriptors of its own would have a limit of its own.
+    // A thread with its own descriptor table would have its own limit.
     for shared in [libc::CLONE_FILES, libc::CLONE_FS] {
         let thread = libc::CLONE_THREAD;
         flags.push(all([vec![with_bits(0, thread | shared, thread)?]])?);
@@ -156,7 +156,7 @@ fn processes(runs: bool) -> Result<Vec<Refused>, BackendError> {
     Ok(calls)
 }
 
-/// A worker may end itself, as `abort` does, and its process group, which holds only its own children.
+/// Restricts signals to the worker itself, as for `abort`, and its process group, which contains only its own children.
 fn signals(own: u32) -> Result<Vec<Refused>, BackendError> {
     let to_others = [
         libc::SYS_kill,
@@ -177,7 +177,7 @@ fn signals(own: u32) -> Result<Vec<Refused>, BackendError> {
     Ok(calls)
 }
 
-/// Limits, priorities and CPUs of processes of the same user.
+/// Refuses changing limits, priorities and CPUs of the user's other processes.
 fn scheduling_of_others(own: u32) -> Result<Vec<Refused>, BackendError> {
     let first = [
         libc::SYS_prlimit64,
@@ -191,7 +191,7 @@ fn scheduling_of_others(own: u32) -> Result<Vec<Refused>, BackendError> {
         let others = all([vec![other_than(0, own)?], isnt(0, &[0])?])?;
         calls.push((call, vec![others]));
     }
-    // What the number means stands before it: a process, a group, or a user.
+    // The argument before the number gives its kind: a process, a group, or a user.
     for (call, process) in [(libc::SYS_setpriority, 0), (libc::SYS_ioprio_set, 1)] {
         let many = all([isnt(0, &[process])?])?;
         let others = all([vec![other_than(1, own)?], isnt(1, &[0])?])?;
@@ -200,17 +200,17 @@ fn scheduling_of_others(own: u32) -> Result<Vec<Refused>, BackendError> {
     Ok(calls)
 }
 
-/// Memory that no limit of the process counts.
+/// Refuses memory that no limit of the process counts.
 fn memory(stack_bottom: u64) -> Result<[Refused; 2], BackendError> {
     let unlimited = [
         libc::MAP_SHARED | libc::MAP_ANONYMOUS,
         // Counted as a stack, and so not at all.
         libc::MAP_GROWSDOWN,
-        // From a pool of the whole machine, also where it is only read.
+        // From a machine-wide pool, even if only read.
         libc::MAP_HUGETLB,
     ];
     let maps = unlimited.map(|bits| all([vec![with_bits(3, bits, bits)?]]));
-    // A part of the stack is still counted as one wherever it is moved.
+    // A part of the stack still counts as stack wherever it is moved.
     let of_the_stack = SeccompCondition::new(0, Len::Qword, Op::Ge, stack_bottom)?;
     Ok([
         (libc::SYS_mmap, maps.into_iter().collect::<Result<_, _>>()?),

@@ -1,17 +1,17 @@
 //! The decision for each system call of the kernel, in groups with a reason.
 //!
-//! This table is the filter: [`super::apply`] compiles it, and the list in `SECURITY.md` is printed from it. A call that
-//! is not here does not exist for a worker. On x86-64 a test holds the table against every number the kernel has.
+//! This table is the filter: [`super::apply`] compiles it, and the list in `SECURITY.md` is printed from it. A call
+//! that is not in it does not exist for a worker. On x86-64 a test checks the table against every number of the kernel.
 
 /// Calls with one decision for one reason.
 pub(super) struct Group {
     pub(super) decision: Decision,
-    /// Reason, as `SECURITY.md` shows it.
+    /// The reason, as shown in `SECURITY.md`.
     pub(super) why: &'static str,
     pub(super) calls: &'static [Call],
 }
 
-/// Answer of the filter to a call.
+/// The filter's decision on a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Decision {
     /// Allowed with any arguments.
@@ -24,7 +24,7 @@ pub(super) enum Decision {
     Absent,
 }
 
-/// A system call by the name that libc gives its number.
+/// A system call, under the name of its number in libc.
 pub(super) struct Call {
     name: &'static str,
     pub(super) number: i64,
@@ -36,7 +36,7 @@ impl Call {
     }
 }
 
-/// Every group that this architecture has calls of.
+/// Returns every group with calls of this architecture.
 pub(super) fn groups() -> impl Iterator<Item = &'static Group> {
     COMMON.iter().chain(OLD)
 }
@@ -54,7 +54,7 @@ macro_rules! call {
             number: libc::$name,
         }
     };
-    // One that libc has no name for everywhere yet; the numbers from 424 on are the same on all architectures.
+    // A call that libc does not name everywhere yet; the numbers from 424 on are the same on all architectures.
     ($name:ident = $number:literal) => {
         Call {
             name: stringify!($name),
@@ -505,7 +505,7 @@ const COMMON: &[Group] = &[
     },
 ];
 
-/// Calls that younger architectures no longer have.
+/// Calls that newer architectures no longer have.
 #[cfg(target_arch = "x86_64")]
 const OLD: &[Group] = &[
     Group {
