@@ -4,34 +4,34 @@
 //! `R…` copies of `String`, `Vec`, `str` and `Result`.
 //!
 //! # Version policy
-//! This crate's version is the ABI's. Since 1.0 is final, all that a released version has stays for the life of its major
-//! version: names, types, order and meaning of fields, methods and parameters, and the values of constants. Every host of
-//! a major version works with every plugin of it, whichever is older. A new *minor* version is what appends, a new *patch*
-//! version leaves this room alone, and a new *major* version would lose every plugin there is.
+//! This crate's version is the ABI's. Since 1.0 is final, everything in a released version stays for the life of its
+//! major version: names, types, order and meaning of fields, methods and parameters, and the values of constants. Every
+//! host of a major version works with every plugin of it, whichever is older. A new *minor* version appends, a new
+//! *patch* version does not touch this module, and a new *major* version would break every existing plugin.
 //!
 //! # What may be appended, and how
 //! | what | how | who reads it |
 //! |---|---|---|
 //! | a field of [`AbiPlugin`] | at the end, after `last_prefix_field`, which stays where it is | the host gets an `Option`: `None` from an older plugin |
 //! | a function of [`AbiHost`] | the same | the plugin gets an `Option`: `None` from an older host |
-//! | a method of [`AbiProbe`] | at the end, with a body | of an older plugin, the host runs that body |
-//! | a word on a report or a failure | a key of [`AbiReport::extra`] or [`AbiFailure::extra`] | unknown keys are passed over |
+//! | a method of [`AbiProbe`] | at the end, with a body | for an older plugin, the host runs that body |
+//! | a property of a report or a failure | a key of [`AbiReport::extra`] or [`AbiFailure::extra`] | unknown keys are ignored |
 //! | a status, a kind, a level | one more constant of [`AbiStatus`], [`AbiFailureKind`], [`AbiLevel`] | an unknown value is legal to receive |
-//! | a field of the [manifest](crate::manifest) | behind the last one, and its size raised | a record that ends before it does without |
+//! | a field of the [manifest](crate::manifest) | after the last one, and its size raised | a shorter record lacks it |
 //!
-//! Structs passed by value can never grow ("host has 80 bytes, plugin has 112"). What is appended, the side that has it
-//! must be able to do without, as the other may be older. Then the minor version is raised, the changelog says under "ABI"
-//! what either side does without it, and `tests/golden/freeze` keeps the new version beside the earlier ones.
+//! Structs passed by value can never grow ("host has 80 bytes, plugin has 112"). The side that has an appended item
+//! must work without it, as the other side may be older. Raise the minor version, describe under "ABI" in the changelog
+//! what each side does without the item, and let `tests/golden/freeze` store the new version next to the earlier ones.
 //!
-//! # What guards it
+//! # Tests that guard it
 //! | what fails | what it means |
 //! |---|---|
 //! | `what_earlier_versions_froze_is_unchanged` | something frozen was changed: take it back and append |
 //! | `what_was_appended_is_part_of_a_new_minor_version` | something was appended: raise the minor version and freeze it |
-//! | a row of the matrix, of a frozen plugin | it is refused, or does not work, though its layout is unchanged: a meaning was |
-//! | a row of the matrix, of the next minor version | what is appended would not get along one way or the other |
-//! | the matrix's pinned refusals | a change that must be refused passes, or is refused in other words |
-//! | a host, with "this host expects" | a plugin in the field was built from an API that is none of the released ones |
+//! | a row of the matrix, of a frozen plugin | it is refused, or does not work, though its layout is unchanged: a meaning was changed |
+//! | a row of the matrix, of the next minor version | the addition breaks compatibility in one direction |
+//! | the matrix's pinned refusals | a change that must be refused passes, or the message changed |
+//! | a host, with "this host expects" | a plugin in the field was built against an unreleased API |
 #![expect(
     unsafe_code,
     reason = "the derives of abi_stable expand to unsafe impls"
@@ -50,7 +50,7 @@ use abi_stable::{
     std_types::{RBox, RResult, RSlice, RStr, RString, RVec},
 };
 
-/// The module a library exports: how the host gets at the plugin.
+/// The module a library exports: the host's access to the plugin.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = AbiPluginRef, prefix_fields = AbiPluginPrefix)))]
@@ -59,14 +59,15 @@ pub struct AbiPlugin {
     pub id: RStr<'static>,
     /// The plugin's version; the same as in the manifest.
     pub version: RStr<'static>,
-    /// Called once, before everything else: keeps the host's functions, takes panics and `tracing` events.
+    /// Called once, before everything else: stores the host's functions, installs the panic hook and the `tracing`
+    /// subscriber.
     pub init: extern "C" fn(AbiHostHandle),
     /// The JSON Schema of the config, as JSON text.
     pub config_schema: extern "C" fn() -> RString,
-    /// Makes a probe from its config as JSON text. Any thread.
+    /// Creates a probe from its config as JSON text. Any thread.
     #[sabi(last_prefix_field)]
     pub create: extern "C" fn(config: RStr<'_>, call: &AbiCall) -> RResult<AbiProbeBox, AbiFailure>,
-    /// Whether its probes are to be asked to [`begin`](AbiProbe::begin) a check rather than to make it.
+    /// `true` if the host must [`begin`](AbiProbe::begin) this plugin's checks instead of calling `check`.
     pub asynchronous: bool,
 }
 
@@ -80,17 +81,17 @@ impl RootModule for AbiPluginRef {
 /// A probe: one call at a time, from any thread.
 #[sabi_trait]
 pub trait AbiProbe: Send {
-    /// Looks at the platform once.
+    /// Checks the platform once.
     fn check(&mut self, call: &AbiCall) -> RResult<AbiReport, AbiFailure>;
 
-    /// Drops what the author wrote, and says if that failed; the last call before the drop.
+    /// Drops the author's probe and reports a failure of that drop; the last call before the drop.
     #[sabi(last_prefix_field)]
     fn close(&mut self, call: &AbiCall) -> RResult<(), AbiFailure>;
 
-    /// Begins a check that goes on by itself once this has returned, and ends with one
-    /// [`complete`](AbiHost::complete) of this call, from any thread; the call lives until then.
+    /// Starts a check that continues after this has returned, and ends with one [`complete`](AbiHost::complete) of this
+    /// call, from any thread; the call lives until then.
     ///
-    /// Where this fails, the check is over, and nothing is to be completed. It must not wait for anything.
+    /// If this fails, the check is over and must not be completed. It must not wait for anything.
     fn begin(&mut self, _call: &AbiCall) -> RResult<(), AbiFailure> {
         RResult::RErr(AbiFailure {
             kind: AbiFailureKind::ERROR,
@@ -99,34 +100,34 @@ pub trait AbiProbe: Send {
         })
     }
 
-    /// Asks for the early end of a check that was begun; it is still to be completed. One that is over is ignored.
+    /// Asks a check that was begun to end early; it must still be completed. Ignored if the check is over.
     fn cancel(&mut self, _call: &AbiCall) {}
 }
 
 /// A probe as the host owns it.
 pub type AbiProbeBox = AbiProbe_TO<'static, RBox<()>>;
 
-/// The functions the host lends to its plugins; all may be called from any thread.
+/// The functions the host provides to its plugins; all may be called from any thread.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = AbiHostRef, prefix_fields = AbiHostPrefix)))]
 pub struct AbiHost {
     /// The most detailed level the host's log keeps.
     pub max_level: extern "C" fn(plugin: usize) -> AbiLevel,
-    /// Writes a line to the host's log; `call` is that of the call under way on this thread, or 0.
+    /// Writes a line to the host's log; `call` is the current call on this thread, or 0.
     pub log: extern "C" fn(plugin: usize, call: usize, record: &AbiLogRecord<'_>),
     /// Nanoseconds until the call's deadline, 0 when it has passed.
     pub remaining_ns: extern "C" fn(call: usize) -> u64,
-    /// Whether the host has given up on the call.
+    /// Returns `true` once the host has given up on the call.
     pub is_cancelled: extern "C" fn(call: usize) -> bool,
     /// The name of the platform the call is for; lives as long as the call.
     #[sabi(last_prefix_field)]
     pub platform: extern "C" fn(call: usize) -> RStr<'static>,
-    /// Ends a check that was [begun](AbiProbe::begin); the call is dead from here on.
+    /// Ends a check that was [begun](AbiProbe::begin); the call is invalid from here on.
     pub complete: extern "C" fn(call: usize, result: RResult<AbiReport, AbiFailure>),
 }
 
-/// The host's functions with the value it knows the plugin by.
+/// The host's functions and the value by which the host identifies the plugin.
 #[repr(C)]
 #[derive(Clone, Copy, StableAbi)]
 pub struct AbiHostHandle {
@@ -136,39 +137,39 @@ pub struct AbiHostHandle {
     pub plugin: usize,
 }
 
-/// One call from the host, for as long as it lasts.
+/// One call from the host, for the duration of that call.
 #[repr(C)]
 #[derive(Clone, Copy, StableAbi)]
 pub struct AbiCall {
-    /// The host that makes it.
+    /// The host that makes the call.
     pub host: AbiHostHandle,
-    /// Opaque to the plugin; dead once the call has returned, or was completed if it was begun.
+    /// Opaque to the plugin; invalid once the call has returned, or was completed if it was begun.
     pub call: usize,
 }
 
-/// What a check found.
+/// The result of a check.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiReport {
-    /// How the platform is doing.
+    /// The health of the platform.
     pub status: AbiStatus,
     /// One line for people.
     pub message: RString,
     /// In the order they were added.
     pub measurements: RVec<AbiMeasurement>,
-    /// What later versions have to say.
+    /// Reserved for later versions.
     pub extra: RVec<AbiPair>,
 }
 
-/// Why a probe could not report.
+/// The reason why a probe could not report.
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiFailure {
-    /// What sort of failure.
+    /// The kind of failure.
     pub kind: AbiFailureKind,
-    /// What went wrong, for people.
+    /// The error, for people.
     pub message: RString,
-    /// What later versions have to say.
+    /// Reserved for later versions.
     pub extra: RVec<AbiPair>,
 }
 
@@ -176,7 +177,7 @@ pub struct AbiFailure {
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiMeasurement {
-    /// With the unit last, as Prometheus names them.
+    /// The name, unit last, as in Prometheus.
     pub name: RString,
     /// In that unit.
     pub value: f64,
@@ -186,7 +187,7 @@ pub struct AbiMeasurement {
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiPair {
-    /// Which extension.
+    /// The name of the extension.
     pub key: RString,
     /// Its content.
     pub value: RString,
@@ -196,7 +197,7 @@ pub struct AbiPair {
 #[repr(C)]
 #[derive(StableAbi)]
 pub struct AbiLogRecord<'a> {
-    /// How important.
+    /// The severity.
     pub level: AbiLevel,
     /// The module it comes from.
     pub target: RStr<'a>,
@@ -216,27 +217,27 @@ pub struct AbiField<'a> {
     pub value: RStr<'a>,
 }
 
-/// How a platform is doing; an open set.
+/// The health of a platform; an open set.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq, StableAbi)]
 pub struct AbiStatus(pub u8);
 
 impl AbiStatus {
-    /// It does what it should.
+    /// The platform works.
     pub const HEALTHY: Self = Self(0);
-    /// It works, but somebody should look at it.
+    /// The platform works, but needs attention.
     pub const DEGRADED: Self = Self(1);
-    /// It does not do what it is for.
+    /// The platform does not work.
     pub const UNHEALTHY: Self = Self(2);
 }
 
-/// What sort of failure; an open set, an unknown one counts as `ERROR`.
+/// The kind of a failure; an open set, an unknown one counts as `ERROR`.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq, StableAbi)]
 pub struct AbiFailureKind(pub u8);
 
 impl AbiFailureKind {
-    /// The probe said so.
+    /// The probe reported an error.
     pub const ERROR: Self = Self(0);
     /// The barrier caught a panic.
     pub const PANIC: Self = Self(1);
@@ -246,7 +247,7 @@ impl AbiFailureKind {
     pub const TIMEOUT: Self = Self(3);
 }
 
-/// How important a log line is; an open set, an unknown one counts as `ERROR`.
+/// The severity of a log line; an open set, an unknown one counts as `ERROR`.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Eq, PartialEq, StableAbi)]
 pub struct AbiLevel(pub u8);
@@ -258,7 +259,7 @@ impl AbiLevel {
     pub const WARN: Self = Self(2);
     /// Something changed.
     pub const INFO: Self = Self(3);
-    /// For whoever looks for a fault.
+    /// For debugging.
     pub const DEBUG: Self = Self(4);
     /// Everything.
     pub const TRACE: Self = Self(5);

@@ -1,8 +1,8 @@
-//! What crosses at the C door, as Rust sees it: the mirror of [`conductor_plugin.h`], where all of it is described.
+//! The Rust view of the C ABI: the mirror of [`conductor_plugin.h`], which documents all of it.
 //!
-//! For the host, and for whoever builds a plugin without the macro. Members are called as in the header, and that both
-//! sides lay them out alike is tested: [`LAYOUTS`] becomes assertions that a C compiler checks against the header.
-//! **Append only**: a struct grows at its end, and who reads a member that was appended looks at `size` first.
+//! For the host, and for plugins built without the macro. Members have the header's names, and a test proves that both
+//! sides have the same layout: [`LAYOUTS`] becomes assertions that a C compiler checks against the header. **Append
+//! only**: a struct grows at its end, and code that reads an appended member checks `size` first.
 //!
 //! [`conductor_plugin.h`]: https://github.com/conductor-host/conductor/blob/main/plugin-api/include/conductor_plugin.h
 
@@ -14,16 +14,16 @@ use std::{
 /// The data symbol a library exports, a [`Plugin`].
 pub const SYMBOL: &str = "conductor_plugin";
 
-/// A call's name, `conductor_call_t`; nothing lies behind a pointer to it.
+/// The handle of a call, `conductor_call_t`; a pointer to it must not be dereferenced.
 #[repr(C)]
 pub struct Call {
     nothing: [u8; 0],
 }
 
-/// How one struct is laid out.
+/// The layout of one struct.
 #[doc(hidden)]
 pub struct Layout {
-    /// What the header calls it.
+    /// The struct's name in the header.
     pub name: &'static str,
     pub size: usize,
     /// Name and offset of each member.
@@ -50,7 +50,7 @@ macro_rules! mirror {
 }
 
 mirror! {
-    /// What a library exports, `conductor_plugin_t`.
+    /// The library's export, `conductor_plugin_t`.
     Plugin = "conductor_plugin_t" {
         /// Bytes of the struct in the library.
         size: u32,
@@ -60,25 +60,25 @@ mirror! {
         id: *const c_char,
         /// The plugin's version, as in the manifest.
         version: *const c_char,
-        /// Where the host puts its address, before it calls anything.
+        /// Set to the host's address before the host calls any function.
         host: *mut *const Host,
         /// JSON Schema of the config.
         config_schema: *const c_char,
-        /// Makes a probe; null after a failure. Any thread.
+        /// Creates a probe; null after a failure. Any thread.
         create: Option<unsafe extern "C" fn(*const Call, config: *const c_char) -> *mut c_void>,
-        /// Makes a check. One call into a probe at a time, from any thread; so are those below.
+        /// Runs a check. One call into a probe at a time, from any thread; the same holds for the functions below.
         check: Option<unsafe extern "C" fn(probe: *mut c_void, *const Call)>,
         /// Frees a probe.
         destroy: Option<unsafe extern "C" fn(probe: *mut c_void, *const Call)>,
-        /// Begins a check that goes on by itself. Optional.
+        /// Starts a check that runs on the plugin's own thread. Optional.
         begin: Option<unsafe extern "C" fn(probe: *mut c_void, *const Call)>,
-        /// Asks for the early end of a check that was begun. Optional.
+        /// Asks a check that was begun to end early. Optional.
         cancel: Option<unsafe extern "C" fn(probe: *mut c_void, *const Call)>,
     }
 }
 
 mirror! {
-    /// What the host can do for a plugin, `conductor_host_t`; all from any thread.
+    /// The host's functions, `conductor_host_t`; all from any thread.
     Host = "conductor_host_t" {
         /// Bytes of the struct in the host.
         size: u32,
@@ -90,7 +90,7 @@ mirror! {
         platform: unsafe extern "C" fn(*const Call) -> *const c_char,
         /// Nanoseconds until the deadline.
         remaining_ns: unsafe extern "C" fn(*const Call) -> u64,
-        /// Whether the host has given up on the call.
+        /// Returns `true` once the host has given up on the call.
         is_cancelled: unsafe extern "C" fn(*const Call) -> bool,
         /// Writes a line to the host's log.
         log: unsafe extern "C" fn(*const Self, *const Call, level: i32, text: *const c_char),
@@ -102,11 +102,11 @@ mirror! {
         fail: unsafe extern "C" fn(*const Call, kind: i32, message: *const c_char),
         /// Ends a check that was begun.
         complete: unsafe extern "C" fn(*const Call),
-        /// A text of the config.
+        /// Returns a string from the config.
         config_string: unsafe extern "C" fn(*const Call, key: *const c_char, otherwise: *const c_char) -> *const c_char,
-        /// A number of the config.
+        /// Returns a number from the config.
         config_number: unsafe extern "C" fn(*const Call, key: *const c_char, otherwise: f64) -> f64,
-        /// A truth value of the config.
+        /// Returns a boolean from the config.
         config_bool: unsafe extern "C" fn(*const Call, key: *const c_char, otherwise: bool) -> bool,
     }
 }
@@ -115,7 +115,7 @@ mirror! {
 #[doc(hidden)]
 pub const LAYOUTS: &[Layout] = &[Plugin::LAYOUT, Host::LAYOUT];
 
-// API 1.0 is frozen: on 64 bits these may only grow, and nothing in them may move.
+// API 1.0 is frozen: on 64 bits these structs may only grow, and no member may move.
 #[cfg(target_pointer_width = "64")]
 const _: () = {
     assert!(size_of::<Plugin>() >= 80 && offset_of!(Plugin, cancel) == 72);

@@ -1,4 +1,4 @@
-//! What the host lends to a probe for the length of one call.
+//! The host's interface for a probe during one call.
 
 use std::{
     fmt,
@@ -9,9 +9,9 @@ use abi_stable::std_types::RStr;
 
 use crate::abi::{AbiCall, AbiLevel, AbiLogRecord};
 
-/// The call under way: whom it is for, how long it may take, and where its log goes.
+/// The current call: its platform, its deadline and its log.
 ///
-/// It lives as long as the call and cannot be kept. What outlives a call (a thread of the plugin's own) logs through
+/// It lives as long as the call and cannot be kept. Code that outlives a call (the plugin's own threads) logs through
 /// [`tracing`], which then carries the plugin's name without a platform.
 pub struct Context<'a> {
     call: &'a AbiCall,
@@ -23,21 +23,21 @@ impl<'a> Context<'a> {
         Self { call }
     }
 
-    /// The platform's name in the host's config.
+    /// Returns the platform's name in the host's config.
     pub fn platform(&self) -> &str {
         let name: RStr<'_> = self.call.host.functions.platform()(self.call.call);
         name.as_str()
     }
 
-    /// How long the call may still take; zero once the deadline has passed.
+    /// Returns the time left for the call; zero once the deadline has passed.
     pub fn remaining(&self) -> Duration {
         Duration::from_nanos(self.call.host.functions.remaining_ns()(self.call.call))
     }
 
-    /// When the call must be over.
+    /// Returns the instant by which the call must be over.
     ///
-    /// The host stops waiting at this instant and counts a timeout. A probe that gives up a little earlier can say what
-    /// it was waiting for.
+    /// The host stops waiting at this instant and counts a timeout. A probe that gives up a little earlier can report
+    /// what it was waiting for.
     pub fn deadline(&self) -> Instant {
         #[expect(
             clippy::disallowed_methods,
@@ -47,7 +47,7 @@ impl<'a> Context<'a> {
         now + self.remaining()
     }
 
-    /// Whether the host has given up on this call; long loops should look at it.
+    /// Returns `true` once the host has given up on this call; check it in long loops.
     pub fn is_cancelled(&self) -> bool {
         self.call.host.functions.is_cancelled()(self.call.call)
     }
@@ -80,7 +80,7 @@ impl fmt::Debug for Context<'_> {
     }
 }
 
-/// How important a log line is.
+/// The severity of a log line.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Level {
     /// Something failed.
@@ -89,7 +89,7 @@ pub enum Level {
     Warn,
     /// Something changed.
     Info,
-    /// For whoever looks for a fault.
+    /// For debugging.
     Debug,
     /// Everything.
     Trace,

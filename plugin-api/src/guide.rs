@@ -1,17 +1,17 @@
-//! The guide for authors, a chapter a page; the front page of this crate is the first.
+//! The guide for authors, one chapter per page; the front page of this crate is the first.
 //!
-//! | chapter | answers |
+//! | chapter | content |
 //! |---|---|
-//! | [`config`] | what operators write, what the host checks of it, and what is left to `create` |
+//! | [`config`] | what operators write, what the host validates, and what remains for `create` |
 //! | [`reports`] | unhealthy or failure; how measurements are named; what a message says |
 //! | [`calls`] | deadlines, cancellation, threads, who owns what, panics |
-//! | [`needs`] | what is closed to a plugin in its worker, and how it asks for more |
+//! | [`needs`] | what a worker forbids by default, and how a plugin asks for more |
 //! | [`trying`] | logging, unit tests, running and validating a library |
-//! | [`shipping`] | installing, versions, and which change asks for which step |
-//! | [`coming_from`] | collectd, Nagios and Telegraf: their notions in ours, and a probe that runs a Nagios plugin |
+//! | [`shipping`] | installing, versions, and which version to raise for which change |
+//! | [`coming_from`] | collectd, Nagios and Telegraf: their terms and ours, and a probe that runs a Nagios plugin |
 //!
-//! `conductor plugin new NAME` makes a crate to start from, with a test and a README; `--lang rust-async` and `--lang c` make
-//! one for many platforms and one in C, whose guide is the header `include/conductor_plugin.h`.
+//! `conductor plugin new NAME` creates a crate to start from, with a test and a README; `--lang rust-async` creates one
+//! for many platforms, and `--lang c` one in C, whose guide is the header `include/conductor_plugin.h`.
 
 #[doc = include_str!("guide/config.md")]
 pub mod config {}

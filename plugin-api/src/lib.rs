@@ -1,4 +1,4 @@
-//! Write a probe for the Conductor host: a trait, one macro, and a shared library comes out.
+//! Write a probe for the Conductor host: implement a trait, call one macro, and build a shared library.
 //!
 //! A *plugin* is a kind of probe with an id, such as `http`. The host creates one *probe* per *platform* of its config
 //! and calls it at fixed times. Fifteen lines make a plugin:
@@ -31,14 +31,14 @@
 //! config = { path = "/var/backups/latest.tar" }
 //! ```
 //!
-//! That is the first page of the [guide], whose chapters are about [configs](guide::config), [reports](guide::reports),
-//! [calls](guide::calls), [needs](guide::needs), [trying](guide::trying), [shipping](guide::shipping) and
-//! [what other monitors call all that](guide::coming_from).
+//! This is the first page of the [guide]. Its chapters cover [configs](guide::config), [reports](guide::reports),
+//! [calls](guide::calls), [needs](guide::needs), [trying](guide::trying), [shipping](guide::shipping) and [what other
+//! monitors call all that](guide::coming_from).
 //!
 //! # Many platforms: asynchronous probes
-//! A blocking check keeps a thread for as long as it waits. A plugin that waits for the network on behalf of thousands of
-//! platforms implements `AsyncProbe` instead, under the feature `tokio`, and exports it as `async_probe`: its checks all
-//! run on a few threads of one runtime that the library has to itself.
+//! A blocking check occupies a thread while it waits. A plugin that waits for the network on behalf of thousands of
+//! platforms implements `AsyncProbe` instead, with the feature `tokio`, and exports it as `async_probe`: its checks all
+//! run on a few threads of the library's own runtime.
 //!
 #![cfg_attr(feature = "tokio", doc = "```")]
 #![cfg_attr(not(feature = "tokio"), doc = "```ignore")]
@@ -61,25 +61,25 @@
 //! export_plugin! { id: "port", async_probe: Port, needs: ["network"] }
 //! ```
 //!
-//! Such a crate also depends on `tokio`, with the features that it uses itself, and on this one with
+//! Such a crate also depends on `tokio`, with the features it uses, and on this crate with
 //! `features = ["tokio"]`. A check that has not ended at its deadline is dropped where it waits, and counts as a timeout;
-//! so is one that the host no longer wants. What would block a thread belongs into `tokio::task::spawn_blocking`: a check
-//! that blocks holds up others, and cannot be stopped.
+//! a check that the host cancels is dropped too. Move blocking work into `tokio::task::spawn_blocking`: a check that
+//! blocks delays others, and cannot be stopped.
 //!
-//! # What the host promises
+//! # Guarantees
 //! - A *failure* (an `Err`, a panic, a timeout) feeds the platform's circuit breaker; a [`Report`], however bad, does not.
-//! - At most one call into a probe is under way at a time. Calls come from different threads.
+//! - A probe gets at most one call at a time. Calls come from different threads.
 //! - A panic in `create`, `check` or drop is caught on the plugin's side and becomes a failure with file and line.
 //!   For that, plugins must be built with `panic = "unwind"`; the macro refuses anything else.
-//! - `tracing` events come out in the host's log with the plugin's and the platform's name.
+//! - `tracing` events appear in the host's log with the plugin's and the platform's name.
 //!
 //! # Other languages
-//! C, C++, Zig and Go come in by a door of their own: `include/conductor_plugin.h` in this crate's folder is its guide, and
-//! [`c`] its mirror in Rust.
+//! C, C++, Zig and Go use the C ABI: `include/conductor_plugin.h` in this crate's folder is its guide, and [`c`] its
+//! mirror in Rust.
 //!
 //! # Versions
 //! This crate's version is that of the ABI. Within one major version every plugin works with every host: an older plugin
-//! on a newer host, and a newer plugin on an older one. What may be appended, and how, is written in [`abi`].
+//! on a newer host, and a newer plugin on an older one. The rules for additions are in [`abi`].
 
 pub mod abi;
 #[cfg(feature = "tokio")]
@@ -102,7 +102,7 @@ pub use probe::{Failure, FailureKind, Probe, Report, Status};
 pub use schemars;
 pub use tracing;
 
-/// For the macro's use only; changes without notice.
+/// Used by the macro only; changes without notice.
 #[doc(hidden)]
 pub mod __private {
     pub use abi_stable::library::LibHeader;

@@ -1,7 +1,7 @@
-//! `tracing` inside a plugin comes out in the host's log.
+//! Forwards a plugin's `tracing` events to the host's log.
 //!
-//! A plugin has its own copy of `tracing`, whose events would go nowhere; [`install`] makes a subscriber for that copy
-//! which hands each event to the host, with the platform of the call under way on the same thread.
+//! A plugin has its own copy of `tracing`, whose events would be lost; [`install`] installs a subscriber for that copy
+//! which sends each event to the host, with the platform of the current call on the same thread.
 
 use std::{cell::Cell, fmt, fmt::Write as _};
 
@@ -15,13 +15,13 @@ use tracing::{
 
 use crate::abi::{AbiCall, AbiField, AbiHostHandle, AbiLevel, AbiLogRecord};
 
-/// Sends this copy's `tracing` events to `host`, from now on.
+/// Sends this copy's `tracing` events to `host` from now on.
 pub(crate) fn install(host: AbiHostHandle) {
-    // A library that is initialised twice keeps its first subscriber; both lead to the same host.
+    // A library that is initialised twice keeps its first subscriber; both send to the same host.
     let _ = tracing::subscriber::set_global_default(subscriber(host));
 }
 
-/// Hands events to `host`.
+/// Returns a subscriber that sends events to `host`.
 pub(crate) fn subscriber(host: AbiHostHandle) -> impl Subscriber + Send + Sync {
     let max_level = match host.functions.max_level()(host.plugin).0 {
         0 | 1 => LevelFilter::ERROR,
@@ -33,7 +33,7 @@ pub(crate) fn subscriber(host: AbiHostHandle) -> impl Subscriber + Send + Sync {
     HostSubscriber { host, max_level }
 }
 
-/// Runs `f` as part of `call`, whose platform the events on this thread then carry.
+/// Runs `f` as part of `call`; events on this thread carry the call's platform.
 pub(crate) fn within<T>(call: &AbiCall, f: impl FnOnce() -> T) -> T {
     struct Restore(usize);
     impl Drop for Restore {
@@ -79,7 +79,7 @@ impl Subscriber for HostSubscriber {
         self.host.functions.log()(self.host.plugin, CALL.get(), &record);
     }
 
-    // Spans are not carried over: the host's log has the plugin and the platform, which is what they are mostly for.
+    // Spans are not forwarded: they mostly add context, and the host's log already has the plugin and the platform.
     fn new_span(&self, _: &span::Attributes<'_>) -> span::Id {
         span::Id::from_u64(1)
     }

@@ -1,6 +1,6 @@
-//! The record inside a library that says what it is, readable without running the library.
+//! The record inside a library that identifies it, readable without running the library.
 //!
-//! It is 800 bytes without pointers, little-endian on every architecture, and lies in a section of its own: an ELF note
+//! It is 800 bytes without pointers, little-endian on every architecture, and is in its own section: an ELF note
 //! (section `.note.conductor`, owner `Conductor`, type 1), `.cndctr` in PE files, `__DATA,__cndctr` in Mach-O files.
 //!
 //! | offset | bytes | content |
@@ -16,7 +16,7 @@
 //! | 32 | 64 | plugin id, zero-padded |
 //! | 96 | 64 | plugin version, zero-padded |
 //! | 160 | 128 | name for people, zero-padded |
-//! | 288 | 512 | what the plugin [needs](Need), a line each, zero-padded; a record that ends before it needs nothing |
+//! | 288 | 512 | what the plugin [needs](Need), one per line, zero-padded; a record that ends before this field has no needs |
 
 mod needs;
 
@@ -24,29 +24,29 @@ use std::fmt;
 
 pub use needs::{Need, NotANeed, is_valid_need};
 
-/// What a manifest says.
+/// The content of a manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Manifest {
     /// The API version the library was built for.
     pub api: ApiVersion,
-    /// How the host talks to the library.
+    /// The ABI through which the host calls the library.
     pub door: Door,
-    /// Whether a panic in the library unwinds, so that the barrier can catch it.
+    /// `true` if a panic in the library unwinds, so that the barrier can catch it.
     pub panics_unwind: bool,
-    /// What platforms call the plugin by: 1–63 lower-case letters, digits and `-`, the first a letter.
+    /// The plugin's name in the config: 1–63 lower-case letters, digits and `-`, the first a letter.
     pub id: String,
-    /// The plugin's own version, as semver wants it.
+    /// The plugin's own version, in semver form.
     pub version: String,
     /// The plugin's name for people.
     pub name: String,
-    /// What it needs beyond what every plugin may do.
+    /// The plugin's needs beyond the default permissions.
     pub needs: Vec<Need>,
 }
 
 /// A version of the plugin API.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct ApiVersion {
-    /// Differs where plugins and hosts cannot work together.
+    /// Differs if plugins and hosts cannot work together.
     pub major: u16,
     /// Rises with each appended field or method.
     pub minor: u16,
@@ -54,7 +54,7 @@ pub struct ApiVersion {
     pub patch: u16,
 }
 
-/// How the host talks to a library.
+/// The ABI through which the host calls a library.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Door {
     /// Through the layout-checked Rust module of [`abi`](crate::abi).
@@ -63,7 +63,7 @@ pub enum Door {
     C,
 }
 
-/// What is wrong with a manifest.
+/// An error in a manifest.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum ManifestError {
     /// Fewer bytes than the record needs.
@@ -71,25 +71,25 @@ pub enum ManifestError {
         /// Bytes found.
         found: usize,
     },
-    /// The magic is another one.
+    /// The magic is wrong.
     Magic,
-    /// The record says that it is longer than the section, or shorter than version 1.0's.
+    /// The size in the record is larger than the section, or smaller than version 1.0's record.
     Size {
-        /// What the record says, in bytes.
+        /// The size in the record, in bytes.
         says: u32,
-        /// How many bytes there are.
+        /// The bytes found.
         found: usize,
     },
-    /// No door of that number is known.
+    /// The door number is unknown.
     Door(u8),
     /// A text field is not UTF-8, has control characters, is empty, or (the id) has other characters than allowed.
     Text {
-        /// Which field.
+        /// The name of the field.
         field: &'static str,
-        /// What it holds, escaped.
+        /// Its content, escaped.
         found: String,
     },
-    /// A line of the needs is none.
+    /// A line of the needs is malformed.
     Need {
         /// The line, escaped.
         found: String,
@@ -101,16 +101,16 @@ impl Manifest {
     pub const SIZE: usize = 288;
     /// Bytes of the record as this version writes it.
     pub const FULL_SIZE: usize = 800;
-    /// The section it lies in, in ELF files.
+    /// The name of its section in ELF files.
     pub const ELF_SECTION: &'static str = ".note.conductor";
     /// The note's owner name in ELF files, without its closing zero.
     pub const ELF_OWNER: &'static str = "Conductor";
-    /// The section it lies in, in PE files.
+    /// The name of its section in PE files.
     pub const PE_SECTION: &'static str = ".cndctr";
-    /// The section it lies in, in Mach-O files (segment `__DATA`).
+    /// The name of its section in Mach-O files (segment `__DATA`).
     pub const MACHO_SECTION: &'static str = "__cndctr";
 
-    /// Reads a manifest out of the bytes of its section (of the note's description, in ELF files).
+    /// Reads a manifest from the bytes of its section (of the note's description, in ELF files).
     ///
     /// # Errors
     /// See [`ManifestError`]; any bytes at all are safe to pass.
@@ -207,14 +207,14 @@ impl fmt::Display for ManifestError {
 
 impl std::error::Error for ManifestError {}
 
-/// A manifest as it lies in the library; made by [`export_plugin!`](crate::export_plugin).
+/// A manifest in the library's byte form; made by [`export_plugin!`](crate::export_plugin).
 #[doc(hidden)]
 pub type Record = [u8; Manifest::FULL_SIZE];
 
-/// The record of a Rust plugin.
+/// Builds the record of a Rust plugin.
 ///
 /// # Panics
-/// At compile time, where it is used: when the id or a need is not legal or a text is too long for its field.
+/// At compile time, if the id or a need is not legal, or a text is too long for its field.
 #[doc(hidden)]
 pub const fn record(
     id: &str,
@@ -281,10 +281,10 @@ impl ElfNote {
     }
 }
 
-/// The id that a record was made with.
+/// Returns the id that a record was made with.
 ///
 /// # Panics
-/// At compile time, where it is used: when the record was not made by [`record`].
+/// At compile time, if the record was not made by [`record`].
 #[doc(hidden)]
 pub const fn id(record: &Record) -> &str {
     let (_, from) = record.split_at(ID);
@@ -298,9 +298,9 @@ pub const fn id(record: &Record) -> &str {
     }
 }
 
-/// Whether `id` may name a plugin: 1–63 lower-case letters, digits and `-`, the first a letter.
+/// Returns `true` if `id` may name a plugin: 1–63 lower-case letters, digits and `-`, the first a letter.
 ///
-/// A zero byte closes the field, so that C reads the id as a string.
+/// A zero byte ends the field, so that C reads the id as a string.
 pub const fn is_valid_id(id: &[u8]) -> bool {
     if id.is_empty() || id.len() >= VERSION - ID || !id[0].is_ascii_lowercase() {
         return false;

@@ -1,8 +1,8 @@
-//! Panics never cross: every call from the host runs inside [`catch`], on the plugin's side.
+//! Panics never cross the ABI: every call from the host runs inside [`catch`], on the plugin's side.
 //!
-//! It must be this side, because a host cannot catch the panic of another copy of the standard library: it would abort.
-//! The hook is this copy's own too; it keeps quiet inside the barrier, where the failure carries message, file and line,
-//! and logs what panics outside of it (a thread of the plugin's own).
+//! It must be on this side, because a host cannot catch the panic of another copy of the standard library: it would
+//! abort. The hook belongs to this copy too; it is silent inside the barrier, where the failure carries message, file
+//! and line, and logs panics outside it (in the plugin's own threads).
 
 use std::{
     any::Any,
@@ -13,7 +13,7 @@ use std::{
 
 use crate::probe::{Failure, FailureKind};
 
-/// Runs `f`, and turns a panic into a failure that names its message, file and line.
+/// Runs `f`, and converts a panic into a failure with its message, file and line.
 pub(crate) fn catch<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Failure> {
     DEPTH.set(DEPTH.get() + 1);
     let result = panic::catch_unwind(AssertUnwindSafe(f));
@@ -21,7 +21,7 @@ pub(crate) fn catch<T>(f: impl FnOnce() -> Result<T, Failure>) -> Result<T, Fail
     result.unwrap_or_else(|payload| Err(failure(payload)))
 }
 
-/// Takes over the panic hook of this copy of the standard library; `outside` gets what no barrier will catch.
+/// Replaces the panic hook of this copy of the standard library; `outside` gets panics outside the barrier.
 pub(crate) fn install_hook(outside: fn(&str)) {
     panic::set_hook(Box::new(move |info| {
         if DEPTH.get() > 0 {
@@ -36,7 +36,7 @@ pub(crate) fn install_hook(outside: fn(&str)) {
     }));
 }
 
-/// Keeps the hook that is there for what no barrier will catch, such as a test's own failure; any number of times.
+/// Installs the hook once, and keeps the previous one for panics outside the barrier, such as a test's own failure.
 pub(crate) fn install_hook_once_before_others() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -58,7 +58,8 @@ fn failure(payload: Box<dyn Any + Send>) -> Failure {
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| NOT_TEXT.to_owned());
     let place = PLACE.take();
-    // The payload is the author's, and its drop may panic in turn; what that one throws is leaked, or it never ends.
+    // The payload belongs to the author, and its drop may panic too; the payload of that second panic is leaked, to end
+    // the chain.
     DEPTH.set(DEPTH.get() + 1);
     if let Err(second) = panic::catch_unwind(AssertUnwindSafe(|| drop(payload))) {
         std::mem::forget(second);
@@ -87,7 +88,7 @@ impl Place {
     fn of(info: &PanicHookInfo<'_>) -> Self {
         let mut place = Self::NONE;
         if let Some(location) = info.location() {
-            // The end of a path says more than its beginning.
+            // The end of a path is more informative than its beginning.
             let path = location.file().as_bytes();
             let tail = &path[path.len().saturating_sub(place.file.len())..];
             place.file[..tail.len()].copy_from_slice(tail);

@@ -1,4 +1,4 @@
-//! What authors write: a [`Probe`] that turns a config into [`Report`]s.
+//! The author's interface: a [`Probe`] that turns a config into [`Report`]s.
 
 use std::{error::Error, fmt};
 
@@ -7,36 +7,36 @@ use serde::de::DeserializeOwned;
 
 use crate::Context;
 
-/// The object a plugin creates for one platform; each [`check`](Self::check) is one look at that platform.
+/// The object a plugin creates for one platform; each [`check`](Self::check) examines that platform once.
 ///
-/// The host calls `create` once per platform, then `check` at each of the platform's slots. At most one call into a
-/// probe is under way at a time, but not always from the same thread. A probe that panicked is dropped and created
-/// again before its next check.
+/// The host calls `create` once per platform, then `check` at each of the platform's slots. A probe gets at most one
+/// call at a time, but not always from the same thread. A probe that panicked is dropped and created again before its
+/// next check.
 pub trait Probe: Sized + Send + 'static {
-    /// What stands in the platform's `config = { … }` table.
+    /// The platform's `config = { … }` table.
     ///
-    /// The host validates the table against this type's JSON Schema before it calls the plugin, and refuses keys the
-    /// schema does not know. A probe that needs no state beyond its config can name itself here.
+    /// The host validates the table against this type's JSON Schema before it calls the plugin, and refuses unknown
+    /// keys. A probe that needs no state beyond its config can name itself here.
     type Config: DeserializeOwned + JsonSchema;
 
-    /// Makes the probe of one platform.
+    /// Creates the probe of one platform.
     ///
     /// # Errors
     /// A [`Failure`] counts against the platform's circuit breaker; the host tries again on the breaker's schedule.
     fn create(config: Self::Config, context: &Context<'_>) -> Result<Self, Failure>;
 
-    /// Looks at the platform once.
+    /// Checks the platform once.
     ///
     /// Blocking is fine; the call must be over by [`Context::deadline`], after which the host counts a timeout and no
     /// longer waits for it.
     ///
     /// # Errors
-    /// A [`Failure`] says that the probe *could not find out*. A platform that was found to be in a bad state is not a
-    /// failure but a [`Report::unhealthy`], however bad it is: only failures feed the circuit breaker.
+    /// A [`Failure`] means that the probe *could not tell*. A platform that is in a bad state is not a failure but a
+    /// [`Report::unhealthy`], however bad it is: only failures feed the circuit breaker.
     fn check(&mut self, context: &Context<'_>) -> Result<Report, Failure>;
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Report {
     pub(crate) status: Status,
@@ -44,34 +44,34 @@ pub struct Report {
     pub(crate) measurements: Vec<(String, f64)>,
 }
 
-/// How a platform is doing.
+/// The health of a platform.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Status {
-    /// It does what it should.
+    /// The platform works.
     Healthy,
-    /// It works, but somebody should look at it.
+    /// The platform works, but needs attention.
     Degraded,
-    /// It does not do what it is for.
+    /// The platform does not work.
     Unhealthy,
 }
 
 impl Report {
-    /// The platform does what it should; `message` is one line for people, such as `"200 OK in 12 ms"`.
+    /// Reports that the platform works; `message` is one line for people, such as `"200 OK in 12 ms"`.
     pub fn healthy(message: impl Into<String>) -> Self {
         Self::new(Status::Healthy, message)
     }
 
-    /// The platform works, but somebody should look at it.
+    /// Reports that the platform works, but needs attention.
     pub fn degraded(message: impl Into<String>) -> Self {
         Self::new(Status::Degraded, message)
     }
 
-    /// The platform does not do what it is for.
+    /// Reports that the platform does not work.
     pub fn unhealthy(message: impl Into<String>) -> Self {
         Self::new(Status::Unhealthy, message)
     }
 
-    /// A report with the status as a value.
+    /// Returns a report with the given status.
     pub fn new(status: Status, message: impl Into<String>) -> Self {
         Self {
             status,
@@ -80,9 +80,9 @@ impl Report {
         }
     }
 
-    /// Adds a measurement, which comes out as `conductor_measurement{name="…"}`.
+    /// Adds a measurement, exported as `conductor_measurement{name="…"}`.
     ///
-    /// Name it as Prometheus does, base unit last: `connect_seconds`, `free_bytes`. The host drops values that are not
+    /// Follow Prometheus's naming, base unit last: `connect_seconds`, `free_bytes`. The host drops values that are not
     /// finite, and names beyond its limit of series per platform.
     #[must_use]
     pub fn measure(mut self, name: impl Into<String>, value: f64) -> Self {
@@ -90,17 +90,17 @@ impl Report {
         self
     }
 
-    /// How the platform is doing.
+    /// Returns the health of the platform.
     pub fn status(&self) -> Status {
         self.status
     }
 
-    /// The line for people.
+    /// Returns the line for people.
     pub fn message(&self) -> &str {
         &self.message
     }
 
-    /// The value of the measurement with this name; the last one's, if there are several.
+    /// Returns the value of the measurement with this name, the last one if there are several.
     pub fn measurement(&self, name: &str) -> Option<f64> {
         let mut latest_first = self.measurements.iter().rev();
         latest_first
@@ -108,57 +108,57 @@ impl Report {
             .map(|(_, value)| *value)
     }
 
-    /// Name and value of each measurement, in the order they were added.
+    /// Returns name and value of each measurement, in the order they were added.
     pub fn measurements(&self) -> &[(String, f64)] {
         &self.measurements
     }
 }
 
-/// Why a probe could not report.
+/// The reason why a probe could not report.
 ///
-/// `?` makes one of any error, with the causes behind it in the message. It is deliberately no
-/// [`Error`] itself, which is what allows that.
+/// `?` converts any error into one, with its causes in the message. To allow that, it deliberately does not implement
+/// [`Error`].
 #[derive(Clone, PartialEq, Eq)]
 pub struct Failure {
     pub(crate) kind: FailureKind,
     pub(crate) message: String,
 }
 
-/// What sort of failure it was; the `error_type` of `plugin_failure_total`.
+/// The kind of a failure; the `error_type` of `plugin_failure_total`.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum FailureKind {
-    /// The probe said so.
+    /// The probe reported an error.
     Error,
-    /// It panicked; the barrier says so on its behalf.
+    /// The probe panicked; set by the panic barrier.
     Panic,
-    /// Its config cannot work.
+    /// The config cannot work.
     Config,
-    /// It gave up at its deadline.
+    /// The probe gave up at its deadline.
     Timeout,
 }
 
 impl Failure {
-    /// A failure with a message that says what was tried, on what, and why it did not work.
+    /// Returns a failure whose message says what was tried, on what, and why it did not work.
     pub fn new(message: impl Into<String>) -> Self {
         Self::of(FailureKind::Error, message)
     }
 
-    /// The config cannot work; say which key and why.
+    /// Returns a failure for a config that cannot work; name the key and the reason.
     pub fn config(message: impl Into<String>) -> Self {
         Self::of(FailureKind::Config, message)
     }
 
-    /// The probe gave up because its deadline came.
+    /// Returns a failure for a probe that gave up at its deadline.
     pub fn timeout(message: impl Into<String>) -> Self {
         Self::of(FailureKind::Timeout, message)
     }
 
-    /// What sort of failure it was.
+    /// Returns the kind of failure.
     pub fn kind(&self) -> FailureKind {
         self.kind
     }
 
-    /// What went wrong, for people.
+    /// Returns the error message, for people.
     pub fn message(&self) -> &str {
         &self.message
     }

@@ -1,4 +1,4 @@
-//! The JSON Schema of a probe's config: as schemars derives it, closed to unknown keys, and with serde's aliases.
+//! The JSON Schema of a probe's config: derived by schemars, closed to unknown keys, and with serde's aliases.
 
 mod aliases;
 mod closed;
@@ -20,7 +20,7 @@ pub(crate) fn of<C: DeserializeOwned + JsonSchema>() -> Value {
     schema
 }
 
-/// Lets an empty table stand for a config that may be left out, such as an `Option`: an operator cannot write null.
+/// Accepts an empty table for a config that may be omitted, such as an `Option`: an operator cannot write null.
 fn take_nothing(schema: &mut Value) {
     let forms = schema.get_mut("anyOf").and_then(Value::as_array_mut);
     let is_null = |form: &Value| form.get("type").is_some_and(|kind| kind == "null");
@@ -29,7 +29,7 @@ fn take_nothing(schema: &mut Value) {
     }
 }
 
-/// The forms that a schema combines: the entries of `allOf`, `anyOf` and `oneOf`, with their JSON pointers.
+/// Returns the entries of a schema's `allOf`, `anyOf` and `oneOf`, with their JSON pointers.
 fn forms<'a>(node: &'a Value, pointer: &'a str) -> impl Iterator<Item = (String, &'a Value)> {
     ["allOf", "anyOf", "oneOf"]
         .into_iter()
@@ -40,12 +40,12 @@ fn forms<'a>(node: &'a Value, pointer: &'a str) -> impl Iterator<Item = (String,
         })
 }
 
-/// The JSON pointer of what a schema refers to.
+/// Returns the JSON pointer of a schema's reference.
 fn target(node: &Value) -> Option<&str> {
     node.get("$ref")?.as_str()?.strip_prefix('#')
 }
 
-/// The key as a segment of a JSON pointer (RFC 6901).
+/// Returns the key as a segment of a JSON pointer (RFC 6901).
 fn segment(key: &str) -> String {
     key.replace('~', "~0").replace('/', "~1")
 }

@@ -1,7 +1,7 @@
 //! Run a probe in a unit test, without a host.
 //!
-//! A [`TestHost`] does to a probe what a host does, on the test's own thread: it holds the config against the schema,
-//! hands out contexts with a deadline, catches panics, and keeps what was logged.
+//! A [`TestHost`] treats a probe as a host does, on the test's own thread: it validates the config against the schema,
+//! provides contexts with a deadline, catches panics, and records the log.
 //!
 //! ```
 //! use conductor_plugin_api::{Context, Failure, Level, Probe, Report, schemars, testing::{self, TestHost}, tracing};
@@ -36,7 +36,7 @@
 //! assert_eq!(failure.message(), "config has no key `limits`; its keys are `limit`");
 //! ```
 //!
-//! An asynchronous probe is run the same way, in a plain `#[test]`: the library's own runtime is there for it.
+//! An asynchronous probe runs the same way, in a plain `#[test]`, on the library's own runtime.
 //!
 #![cfg_attr(feature = "tokio", doc = "```")]
 #![cfg_attr(not(feature = "tokio"), doc = "```ignore")]
@@ -61,8 +61,8 @@
 //! assert_eq!(failure.kind(), FailureKind::Timeout);
 //! ```
 //!
-//! What it does not do: it closes nothing to the probe, so a missing `needs` shows only in a worker, and it does not
-//! look at the `pattern` and `format` of a schema.
+//! Limits: it does not sandbox the probe, so a missing `needs` shows only in a worker, and it ignores the `pattern` and
+//! `format` of a schema.
 
 #[cfg(feature = "tokio")]
 mod asynchronous;
@@ -95,9 +95,9 @@ use crate::{
     logging, panic_barrier,
 };
 
-/// A stand-in for the host, with one platform.
+/// A test double of the host, with one platform.
 ///
-/// It may be shared with another thread, which [cancels](Self::cancel) a check that is under way.
+/// Another thread may share it, to [cancel](Self::cancel) a running check.
 #[derive(Debug)]
 pub struct TestHost {
     platform: String,
@@ -108,7 +108,7 @@ pub struct TestHost {
 }
 
 impl TestHost {
-    /// A host with one platform of this name and a timeout of four seconds.
+    /// Returns a host with one platform of this name and a timeout of four seconds.
     pub fn new(platform: &str) -> Self {
         Self {
             platform: platform.to_owned(),
@@ -119,14 +119,14 @@ impl TestHost {
         }
     }
 
-    /// The same host with another timeout for each call; with [`Duration::ZERO`] each deadline has passed already.
+    /// Sets the timeout of each call; with [`Duration::ZERO`] each deadline has already passed.
     #[must_use]
     pub fn timeout(mut self, timeout: Duration) -> Self {
         self.timeout = timeout;
         self
     }
 
-    /// The same host, which gives up on each call once it has lasted so long.
+    /// Makes the host give up on each call after `time`.
     #[must_use]
     pub fn cancel_after(mut self, time: Duration) -> Self {
         self.cancel_after = Some(time);
@@ -136,19 +136,19 @@ impl TestHost {
     /// Creates a probe from its config as JSON text, as the host would.
     ///
     /// # Errors
-    /// What is wrong with the config, what the probe's `create` says, or its panic.
+    /// An error in the config, a failure of the probe's `create`, or its panic.
     pub fn create<P: Probe>(&self, config: &str) -> Result<P, Failure> {
         schema::check::<P::Config>(&export::schema::<Blocking<P>>(), config)?;
         self.create_unchecked(config)
     }
 
-    /// Creates a probe from a config that was not held against its schema.
+    /// Creates a probe from a config that was not validated against its schema.
     ///
-    /// For a test that the type and `create` refuse by themselves what they cannot work with: other hosts, validators
-    /// among them, may hand over anything.
+    /// Tests that the type and `create` themselves refuse invalid input: other hosts, validators among them, may pass
+    /// anything.
     ///
     /// # Errors
-    /// As [`create`](Self::create), but for the schema.
+    /// As [`create`](Self::create), except for the schema.
     pub fn create_unchecked<P: Probe>(&self, config: &str) -> Result<P, Failure> {
         self.call(|context| P::create(export::read_config(config)?, context))
     }
@@ -156,7 +156,7 @@ impl TestHost {
     /// Runs one check.
     ///
     /// # Errors
-    /// What the probe's `check` says, or its panic; a host would now drop the probe and create it again.
+    /// A failure of the probe's `check`, or its panic; a host would now drop the probe and create it again.
     pub fn check<P: Probe>(&self, probe: &mut P) -> Result<Report, Failure> {
         self.call(|context| probe.check(context))
     }
@@ -164,7 +164,7 @@ impl TestHost {
     /// Drops the probe as a host does at the end.
     ///
     /// # Errors
-    /// When its drop panics.
+    /// If its drop panics.
     pub fn close<P: Probe>(&self, probe: P) -> Result<(), Failure> {
         self.call(|_| {
             drop(probe);
@@ -172,24 +172,25 @@ impl TestHost {
         })
     }
 
-    /// Gives up on the call under way and all that follow: `is_cancelled` answers yes. From any thread.
+    /// Gives up on the current call and all that follow: `is_cancelled` returns `true`. From any thread.
     pub fn cancel(&self) {
         self.shared.cancel();
     }
 
-    /// Whether the last call ended after its deadline; a host would have counted a timeout, whatever it came back with.
+    /// Returns `true` if the last call ended after its deadline; a host would have counted a timeout, whatever its
+    /// result.
     pub fn overran(&self) -> bool {
         self.overran.load(Ordering::Relaxed)
     }
 
-    /// What was logged during calls so far, through contexts and through [`tracing`].
+    /// Returns the log of all calls so far, written through contexts and through [`tracing`].
     ///
     /// Events of a probe's own threads go to the test's own subscriber, if it has one.
     pub fn log(&self) -> Vec<LogEntry> {
         self.shared.log()
     }
 
-    /// Calls into a probe as a library does when the host calls it.
+    /// Calls into a probe as the exported library does.
     fn call<T>(&self, f: impl FnOnce(&Context<'_>) -> Result<T, Failure>) -> Result<T, Failure> {
         let call = self.begin();
         let result = within(call.abi(), f);

@@ -1,4 +1,4 @@
-//! The C header, as C and C++ compilers see it: it compiles without a word, and says what the Rust side says.
+//! The C header, as C and C++ compilers see it: it compiles without warnings and matches the Rust side.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 use std::{
@@ -140,7 +140,7 @@ fn a_text_too_long_for_the_manifest_does_not_compile() {
     }
 }
 
-/// The header's own hello world, out of its comment.
+/// Returns the hello world from the header's comment.
 fn hello() -> String {
     let header = fs::read_to_string(folder().join("include/conductor_plugin.h")).unwrap();
     let lines: String = header
@@ -167,7 +167,7 @@ fn plugin(arguments: &str, members: &str) -> String {
     )
 }
 
-/// What the compiler makes of it.
+/// Compiles `source` and returns the output of the compiler.
 #[track_caller]
 fn compiles(compiler: &str, flags: &[&str], extension: &str, source: &str) -> Vec<u8> {
     let (output, made) = compile(compiler, flags, extension, source);
@@ -194,7 +194,7 @@ fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).to_owned()
 }
 
-/// The system's compiler; nothing, and a word on it, where there is none.
+/// Returns the system's compiler; `None`, with a note on the terminal, if there is none.
 fn compiler(name: &str) -> Option<String> {
     if Command::new(name).arg("--version").output().is_ok() {
         return Some(name.to_owned());

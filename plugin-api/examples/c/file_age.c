@@ -1,5 +1,5 @@
 /*
- * A probe that says whether a file, such as last night's backup, is young enough.
+ * A probe that checks the age of a file, for example last night's backup.
  *
  * cc -shared -fPIC -I ../../include -o libfile_age.so file_age.c
  *
@@ -45,7 +45,7 @@ static void check(void *data, const conductor_call_t *call)
     struct stat file;
     double age;
     if (stat(probe->path, &file) != 0) {
-        /* That it is not there was found out. Anything else says nothing about the file. */
+        /* A missing file is a result; any other error says nothing about the file. */
         if (errno == ENOENT)
             conductor_report(call, CONDUCTOR_STATUS_UNHEALTHY, "the file is not there");
         else

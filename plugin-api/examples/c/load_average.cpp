@@ -1,4 +1,4 @@
-// A probe of this machine's load, in C++: what it holds is freed by destructors, and no exception gets past the border.
+// A probe of this machine's load, in C++: destructors free all resources, and no exception crosses the C boundary.
 //
 // c++ -std=c++11 -shared -fPIC -Wl,--version-script=exports.map -I ../../include -o libload_average.so load_average.cpp
 //
@@ -40,7 +40,7 @@ private:
     double degraded_above_;
 };
 
-// The border: whatever is thrown behind it becomes a failure.
+// The C boundary: turns any exception thrown by `body` into a failure.
 template <typename Body>
 void guarded(const conductor_call_t *call, Body body) noexcept
 {

@@ -1,4 +1,5 @@
-// The C half of a plugin in Go: the host's functions call the exported Go functions, and the macro makes the library a plugin.
+// The C half of a Go plugin: the host's functions call the exported Go functions, and the macro makes the library a
+// plugin.
 #include "conductor_plugin.h"
 #include "_cgo_export.h"
 static void *create(const conductor_call_t *call, const char *config) { (void)call, (void)config; return goCreate(); }

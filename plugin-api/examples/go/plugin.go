@@ -1,7 +1,7 @@
 // A probe in Go: the number of goroutines. The host calls exported functions through plugin.c.
 //
-// Build it beside a copy of conductor_plugin.h; the version script hides what cgo exports besides:
-// go build -buildmode=c-shared -ldflags '-extldflags=-Wl,--version-script=exports.map' -o gopher.so .
+// Build it next to a copy of conductor_plugin.h; the version script hides cgo's other exports: go build
+// -buildmode=c-shared -ldflags '-extldflags=-Wl,--version-script=exports.map' -o gopher.so .
 package main
 
 // #include <stdlib.h>

@@ -1,5 +1,5 @@
-//! One check, from its first poll to its end: what the author wrote runs behind the barrier and as part of its call, each
-//! time it is polled and when it is dropped.
+//! One check, from first poll to end: the author's code runs behind the panic barrier and as part of its call each time
+//! it is polled, and when it is dropped.
 
 use std::{
     future::poll_fn,
@@ -12,7 +12,7 @@ use tokio::task::unconstrained;
 use super::AsyncProbe;
 use crate::{Context, Failure, Report, abi::AbiCall, export, logging, panic_barrier};
 
-/// Runs one check of `probe` until it ends, its deadline has come, or `cancelled` is.
+/// Runs one check of `probe` until it ends, its deadline passes, or `cancelled` resolves.
 pub(crate) async fn run<P: AsyncProbe>(
     probe: &mut P,
     call: &AbiCall,
@@ -21,20 +21,20 @@ pub(crate) async fn run<P: AsyncProbe>(
     let context = Context::new(call);
     let mut check = Guarded::begin(call, || Box::pin(probe.check(&context)))?;
     let waited = wait(&mut check, &context, cancelled).await;
-    // One that was stopped is still there, and what it held goes before the check is over.
+    // A stopped check still exists; its resources are released before the check is over.
     check.end()?;
     waited
 }
 
-/// Waits for the end of a check, its deadline, or the host's loss of interest in it, whichever comes first.
+/// Waits until a check ends, its deadline passes, or the host cancels it, whichever comes first.
 async fn wait(
     check: impl Future<Output = Result<Report, Failure>> + Send,
     context: &Context<'_>,
     cancelled: impl Future + Send,
 ) -> Result<Report, Failure> {
     let patience = context.remaining();
-    // A check whose input never runs dry is stopped by its runtime only to use up what may be polled in one turn: what ends
-    // it is not to draw on the same allowance, which would be spent whenever its own turn comes.
+    // The runtime stops a check with endless input only by its cooperative budget. The deadline and the cancellation
+    // must not draw on that budget, which would be used up at every turn of theirs.
     let mut check = pin!(check);
     let mut cancelled = pin!(unconstrained(cancelled));
     let mut late = pin!(unconstrained(tokio::time::sleep(patience)));
@@ -57,7 +57,7 @@ async fn wait(
     .await
 }
 
-/// An author's future, which the author's panics do not get out of.
+/// An author's future behind the panic barrier.
 struct Guarded<'a> {
     call: &'a AbiCall,
     future: Option<Check<'a>>,
@@ -74,7 +74,7 @@ impl<'a> Guarded<'a> {
         })
     }
 
-    /// Drops what is left of it.
+    /// Drops the rest of the future.
     fn end(&mut self) -> Result<(), Failure> {
         let future = self.future.take();
         logging::within(self.call, || {

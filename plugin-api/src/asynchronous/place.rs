@@ -1,4 +1,4 @@
-//! Where a probe is between its checks, and how it gets into a check and out of it again.
+//! The owner of a probe between its checks; lends it to a check and takes it back.
 
 use std::{
     mem,
@@ -18,7 +18,7 @@ use crate::{
     export, logging, panic_barrier,
 };
 
-/// An author's probe as the host gets it.
+/// Wraps an author's probe for the host.
 pub(super) fn probe_of<P: AsyncProbe>(probe: P) -> AbiProbeBox {
     let place = Arc::new(Place(Mutex::new(State::Idle(probe))));
     AbiProbe_TO::from_value(Placed(place), TD_Opaque)
@@ -30,12 +30,12 @@ struct Place<P>(Mutex<State<P>>);
 
 enum State<P> {
     Idle(P),
-    /// A check has it.
+    /// A check has the probe.
     Lent {
         call: usize,
-        /// Gone once it was used.
+        /// `None` once it was used.
         cancel: Option<oneshot::Sender<()>>,
-        /// The host wants it no more; whoever has it drops it.
+        /// The host has closed the probe; the check that has it drops it.
         closed: bool,
     },
     Closed,
@@ -82,7 +82,7 @@ impl<P: AsyncProbe> AbiProbe for Placed<P> {
             _ => None,
         };
         if let Some(cancel) = cancel {
-            // A check that has just ended does not listen any more.
+            // A check that has just ended no longer listens.
             let _ = cancel.send(());
         }
     }
@@ -124,7 +124,7 @@ impl<P: AsyncProbe> Place<P> {
         }
     }
 
-    /// Drops the probe, now or at the end of the check that has it, which is cancelled.
+    /// Drops the probe, now or at the end of the check that has it, after cancelling that check.
     fn close(&self) -> Result<(), Failure> {
         let mut state = self.lock();
         if let State::Lent { cancel, closed, .. } = &mut *state {
@@ -155,12 +155,12 @@ impl<P: AsyncProbe> Place<P> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<P>> {
-        // Nothing of the author's runs while it is held, so the state is whole either way.
+        // None of the author's code runs while the lock is held, so the state is consistent even if poisoned.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A probe that is out for a check, and goes back to its place whatever becomes of that.
+/// A probe lent to a check; returns to its place however the check ends.
 struct Lent<P: AsyncProbe> {
     place: Arc<Place<P>>,
     probe: Option<P>,
@@ -190,7 +190,7 @@ impl<P: AsyncProbe> Drop for Lent<P> {
     }
 }
 
-/// Completes a check that was begun: with its result, or as a failure where the task is gone without one.
+/// Completes a check that was begun: with its result, or with a failure if the task ended without one.
 pub(super) struct Completion {
     call: usize,
     complete: extern "C" fn(usize, RResult<AbiReport, AbiFailure>),
@@ -228,7 +228,7 @@ impl Drop for Completion {
 }
 
 fn drop_guarded<P>(probe: P) -> Result<(), Failure> {
-    // What the author drops there may want to spawn a task.
+    // The author's drop code may spawn a task.
     let _runtime = runtime::get().map(|runtime| runtime.enter());
     panic_barrier::catch(|| {
         drop(probe);

@@ -1,4 +1,4 @@
-//! The one runtime of a library, made when it is first needed and never given up: its tasks end with the process.
+//! The library's runtime, created on first use and never shut down: its tasks end with the process.
 
 use std::{
     sync::{Mutex, OnceLock, PoisonError},
@@ -9,20 +9,20 @@ use tokio::runtime::{Builder, Runtime};
 
 use crate::{Failure, panic_barrier};
 
-/// The runtime that all probes of this library share.
+/// Returns the runtime that all probes of this library share.
 ///
 /// # Errors
-/// When this machine has no threads or descriptors to spare for it; the next probe tries again.
+/// If no threads or file descriptors are available; the next probe tries again.
 pub(crate) fn get() -> Result<&'static Runtime, Failure> {
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
-    // Two of them would be one too many for the process's limits.
+    // Creating two at once could exceed the process's limits.
     let _making = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(runtime) = RUNTIME.get() {
         return Ok(runtime);
     }
-    // tokio panics where it is refused a thread.
+    // tokio panics if it cannot create a thread.
     let runtime = panic_barrier::catch(|| Ok(make()?)).map_err(|failure| {
         Failure::new(format!(
             "the runtime for asynchronous checks cannot be made: {failure}; allow the plugin more threads and open files"
@@ -44,9 +44,9 @@ fn make() -> std::io::Result<Runtime> {
 static RUNTIME: OnceLock<Runtime> = OnceLock::new();
 static MAKING: Mutex<()> = Mutex::new(());
 
-/// A check that blocks although it must not leaves one for the others.
+/// If one check blocks in breach of its contract, one thread remains for the others.
 const MIN_THREADS: usize = 2;
-/// Waiting takes none, and what is there to compute belongs to the machine rather than to its watchman.
+/// Waiting occupies no thread, and the monitor should leave most of the CPU to the machine.
 const MAX_THREADS: usize = 4;
-/// What blocks is mostly the lookup of names: more of them at once would get no answers sooner.
+/// Blocking work is mostly name lookup: more lookups at once would not finish sooner.
 const MAX_BLOCKING: usize = 64;

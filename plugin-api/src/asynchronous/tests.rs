@@ -1,4 +1,5 @@
-//! Asynchronous probes as a host sees them: begun, completed once, cancelled, closed meanwhile, and panicking anywhere.
+//! Asynchronous probes from the host's side: begun, completed once, cancelled, closed during a check, and panicking
+//! anywhere.
 
 use std::{
     collections::HashMap,
@@ -26,7 +27,7 @@ use crate::{
     testing::TestHost,
 };
 
-/// Does what its config says, and counts what of it is alive.
+/// Acts as its config says, and counts its live instances.
 struct Actor {
     play: String,
     checks: usize,
@@ -103,7 +104,7 @@ fn actor(play: &str) -> (AbiProbeBox, Arc<AtomicUsize>) {
     (place::probe_of(actor), alive)
 }
 
-/// As `init` does it in a library.
+/// Installs the panic hook as `init` does in a library.
 fn panic_hook() {
     crate::panic_barrier::install_hook(|text| eprintln!("{text}"));
 }
@@ -153,7 +154,7 @@ fn a_check_that_is_cancelled_ends_and_the_cancelling_of_another_leaves_it_alone(
     let (call, other) = (Begun::new(MINUTE), Begun::new(MINUTE));
     call.begin(&mut probe).unwrap();
     probe.cancel(&other.call);
-    // Had it been woken, it would have had its turn by now.
+    // If it had been woken, it would have run by now.
     let (mut fence, _alive) = actor("sleep");
     for _ in 0..20 {
         let call = Begun::new(MINUTE);
@@ -285,7 +286,7 @@ fn the_test_double_runs_checks_to_their_end_their_deadline_or_their_cancelling()
     });
 }
 
-/// A call that is begun, as a host keeps it.
+/// A call that was begun, as the host stores it.
 struct Begun {
     call: AbiCall,
     ended: Receiver<RResult<AbiReport, AbiFailure>>,
@@ -318,7 +319,7 @@ impl Begun {
         Ok(report.message.into())
     }
 
-    /// Nobody will complete it again: its sender is gone with the first time.
+    /// It cannot be completed again: the first completion takes its sender.
     #[track_caller]
     fn is_over(&self) {
         assert!(self.ended.recv_timeout(MINUTE).is_err());
@@ -388,7 +389,7 @@ extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
         .unwrap()
         .remove(&call)
         .expect("completed twice");
-    // A test that does not care may be over.
+    // A test that ignores the result may be over.
     let _ = end.send(result);
 }
 

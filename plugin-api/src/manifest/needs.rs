@@ -1,11 +1,11 @@
-//! What a plugin declares to need beyond what every probe may do, as it stands in the manifest.
+//! The needs that a plugin declares in its manifest, beyond the default permissions of a probe.
 
 use std::{fmt, str::FromStr};
 
-/// One thing a plugin needs that is closed to plugins otherwise.
+/// One permission a plugin needs beyond the defaults.
 ///
-/// Its text form is what authors and operators write: `network`, `unix-sockets`, `read /var/lib/x`,
-/// `run /usr/bin/psql`. Paths are absolute, plain, and without `.` and `..`.
+/// Authors and operators write its text form: `network`, `unix-sockets`, `read /var/lib/x`, `run /usr/bin/psql`. Paths
+/// are absolute, plain, and without `.` and `..`.
 ///
 /// ```
 /// use conductor_plugin_api::manifest::Need;
@@ -15,22 +15,22 @@ use std::{fmt, str::FromStr};
 /// ```
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Need {
-    /// TCP, ICMP and other traffic with machines; name lookups and plain UDP are open to every plugin.
+    /// TCP, ICMP and other network traffic; every plugin may look up names and send plain UDP.
     Network,
     /// Connections to Unix sockets of this machine, such as a database's or a container engine's.
     UnixSockets,
-    /// Reading a file, or a folder with all that is in it.
+    /// Reading a file, or a folder and all its content.
     Read(String),
-    /// Running a program, or any that lies in a folder; it may do what the plugin may, and no more.
+    /// Running a program, or any program in a folder; it gets the plugin's permissions and no more.
     Run(String),
 }
 
-/// A text that is no [`Need`].
+/// A text that is not a [`Need`].
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct NotANeed;
 
 impl Need {
-    /// Those without a path, in their text form.
+    /// The needs without a path, in their text form.
     pub const WORDS: [&'static str; 2] = [NETWORK, UNIX_SOCKETS];
 }
 
@@ -71,7 +71,7 @@ impl fmt::Display for NotANeed {
 
 impl std::error::Error for NotANeed {}
 
-/// Whether `text` is the text form of a [`Need`].
+/// Returns `true` if `text` is the text form of a [`Need`].
 pub const fn is_valid_need(text: &[u8]) -> bool {
     if is(text, NETWORK.as_bytes()) || is(text, UNIX_SOCKETS.as_bytes()) {
         return true;
@@ -83,10 +83,10 @@ pub const fn is_valid_need(text: &[u8]) -> bool {
     is_plain_path(path)
 }
 
-/// Writes the needs into the manifest's field, a line each.
+/// Writes the needs into the manifest's field, one per line.
 ///
 /// # Panics
-/// At compile time, where it is used: when one is malformed or they are too long for the field.
+/// At compile time, if one is malformed or they are too long for the field.
 pub(super) const fn lines<const N: usize>(needs: &[&str]) -> [u8; N] {
     let mut field = [0; N];
     let (mut need, mut end) = (0, 0);
@@ -112,7 +112,7 @@ pub(super) const fn lines<const N: usize>(needs: &[&str]) -> [u8; N] {
     field
 }
 
-/// Reads the manifest's field; what is no need is given back, escaped.
+/// Reads the manifest's field; returns the first malformed line, escaped, as the error.
 pub(super) fn parse(field: &[u8]) -> Result<Vec<Need>, String> {
     let end = field.iter().position(|&b| b == 0).unwrap_or(field.len());
     let lines = field[..end].split(|&b| b == b'\n');
@@ -139,7 +139,7 @@ const fn is(text: &[u8], word: &[u8]) -> bool {
     true
 }
 
-/// Absolute, printable, and the only spelling of itself: so that two needs can be compared as text.
+/// Returns `true` for an absolute, printable path in canonical spelling, so that two needs can be compared as text.
 const fn is_plain_path(path: &[u8]) -> bool {
     if path.is_empty() || path[0] != b'/' {
         return false;

@@ -1,4 +1,4 @@
-//! Adds the names that serde takes beside those that schemars knows: the aliases of fields and of variants.
+//! Adds the names that serde accepts in addition to those that schemars knows: the aliases of fields and of variants.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -12,8 +12,9 @@ use super::{
 
 /// Adds the aliases of `C`, and of the types in it, to its schema.
 ///
-/// serde names them where a struct or an externally tagged enum is read field by field. What is buffered first (untagged
-/// and internally tagged enums, flattened structs) has to list them in its schema, as `x-aliases` of the field.
+/// serde names them when it reads a struct or an externally tagged enum field by field. Types that are buffered first
+/// (untagged and internally tagged enums, flattened structs) must list them in their schema, as `x-aliases` of the
+/// field.
 pub(super) fn add<C: DeserializeOwned>(schema: &mut Value) {
     let mut search = Search::<C> {
         schema,
@@ -33,7 +34,7 @@ pub(super) fn add<C: DeserializeOwned>(schema: &mut Value) {
     }
 }
 
-/// What a schema lacks.
+/// An addition to a schema.
 enum Addition {
     /// Other names of keys.
     Keys(Vec<Alias>),
@@ -44,13 +45,13 @@ enum Addition {
 /// Another name of a key.
 struct Alias {
     name: String,
-    /// The keys that it may stand for: one, unless the type does not say.
+    /// The keys that it may mean: one, unless the type does not reveal it.
     keys: Vec<String>,
 }
 
 struct Search<'s, C> {
     schema: &'s Value,
-    /// Definitions that were visited, and tables whose aliases were found.
+    /// The definitions already visited, and the tables whose aliases were found.
     seen: BTreeSet<String>,
     found: Vec<(String, Addition)>,
     read: std::marker::PhantomData<C>,
@@ -110,7 +111,7 @@ impl<C: DeserializeOwned> Search<'_, C> {
         }
     }
 
-    /// Variants without content, as a list of texts.
+    /// Visits variants without content, given as a list of strings.
     fn visit_choices(&mut self, pointer: &str, node: &Value, path: &[Step]) {
         let Some(known) = choices(node) else {
             return;
@@ -118,7 +119,7 @@ impl<C: DeserializeOwned> Search<'_, C> {
         if let Some(Names::Variants(names)) = trace::names::<C>(path) {
             let unknown = names.iter().filter(|name| !known.contains(*name));
             let unknown: Vec<_> = unknown.copied().collect();
-            // A schema for some of the variants alone says nothing about the names of the others.
+            // The schema of a subset of the variants has no information about the names of the others.
             if !unknown.is_empty() && known.iter().all(|name| names.contains(name)) {
                 self.found
                     .push((pointer.to_owned(), Addition::Variants(unknown)));
@@ -127,7 +128,7 @@ impl<C: DeserializeOwned> Search<'_, C> {
     }
 }
 
-/// The aliases that an author lists in the schema.
+/// Returns the aliases that an author lists in the schema.
 fn listed(properties: &Map<String, Value>) -> Vec<Alias> {
     let mut aliases = Vec::new();
     for (key, property) in properties {
@@ -141,7 +142,7 @@ fn listed(properties: &Map<String, Value>) -> Vec<Alias> {
     aliases
 }
 
-/// The names among `keys` that are not properties, each with the properties next to it: those it may belong to.
+/// Returns the names among `keys` that are not properties, each with the adjacent properties: those it may belong to.
 fn aliases_among<C: DeserializeOwned>(
     keys: &[&'static str],
     properties: &Map<String, Value>,
@@ -193,7 +194,7 @@ fn add_keys(node: &mut Map<String, Value>, aliases: &[Alias]) {
         if let ([_, _, ..], Some(Value::Array(required))) =
             (alias.keys.as_slice(), node.get_mut("required"))
         {
-            // Which of them it stands for is left to the type.
+            // The type decides which of them the alias means.
             required.retain(|key| !alias.keys.iter().any(|name| key == name));
         }
     }
@@ -212,7 +213,7 @@ fn add_keys(node: &mut Map<String, Value>, aliases: &[Alias]) {
     }
 }
 
-/// The schema of a key under another name.
+/// Returns the schema of a key under another name.
 fn alias_schema(key: &str, property: Option<&Value>) -> Value {
     let mut schema = match property {
         Some(Value::Object(property)) => property.clone(),
@@ -227,7 +228,7 @@ fn alias_schema(key: &str, property: Option<&Value>) -> Value {
     Value::Object(schema)
 }
 
-/// The texts that a schema takes, if it takes nothing but a list of texts.
+/// Returns the strings that a schema accepts, if it accepts nothing but a list of strings.
 fn choices(node: &Value) -> Option<Vec<&str>> {
     if let Some(Value::Array(values)) = node.get("enum") {
         return values.iter().map(Value::as_str).collect();
@@ -251,5 +252,5 @@ fn add_variants(node: &mut Map<String, Value>, names: &[&str]) {
     }
 }
 
-/// Types nested more deeply are taken as schemars describes them.
+/// Deeper types keep the schema from schemars.
 const MAX_DEPTH: usize = 16;

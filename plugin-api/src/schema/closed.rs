@@ -1,8 +1,8 @@
 //! Closes tables to keys that their schema does not name.
 //!
-//! A table that a type describes by its fields is closed; a map is open, and so is what says so by
-//! `additionalProperties`. Where several schemas describe one table together, as in an internally tagged enum, none of
-//! them knows all its keys: then the outermost is closed by `unevaluatedProperties`, and the others are left open.
+//! A table that a type describes by its fields is closed; a map is open, and so is a table with `additionalProperties`.
+//! If several schemas describe one table together, as in an internally tagged enum, none of them knows all its keys:
+//! then the outermost is closed by `unevaluatedProperties`, and the others stay open.
 
 use std::collections::BTreeSet;
 
@@ -16,7 +16,7 @@ pub(super) fn close(schema: &mut Value) {
     close_node(schema, "", false, &shared);
 }
 
-/// The JSON pointers of the definitions that describe a table together with another schema.
+/// Returns the JSON pointers of the definitions that describe a table together with another schema.
 fn shared(schema: &Value) -> BTreeSet<String> {
     let mut shared = BTreeSet::new();
     let mut pending = vec![(schema, false)];
@@ -50,7 +50,7 @@ fn close_node(node: &mut Value, pointer: &str, partial: bool, shared: &BTreeSet<
     .iter()
     .all(|keyword| !table.contains_key(*keyword));
     if partial {
-        // Keys of the others would be refused.
+        // The keys of the other schemas would be refused.
         if table.get("additionalProperties") == Some(&Value::Bool(false)) {
             table.remove("additionalProperties");
         }
@@ -91,13 +91,13 @@ fn is_struct_without_fields(table: &Map<String, Value>) -> bool {
     is_table && !combines.iter().any(|keyword| table.contains_key(*keyword))
 }
 
-/// Returns true if the schema has keys of its own and refers to others for the same table.
+/// Returns true if the schema has its own keys and refers to others for the same table.
 fn describes_together(node: &Value) -> bool {
     let has = |keyword: &str| node.get(keyword).is_some();
     has("properties") && ["$ref", "allOf", "anyOf", "oneOf"].into_iter().any(has)
 }
 
-/// The schemas of the values in a table or list, and the definitions.
+/// Returns the schemas of the values in a table or list, and the definitions.
 fn inner(node: &Value) -> impl Iterator<Item = &Value> {
     let tables = ["properties", "patternProperties", "$defs"].into_iter();
     let tables = tables.filter_map(|keyword| node.get(keyword)?.as_object());

@@ -1,4 +1,4 @@
-//! Types as authors write them, and the configs that their schemas take and refuse.
+//! Types as authors write them, and the configs that their schemas accept and refuse.
 
 #![expect(dead_code, reason = "the types are read by serde and schemars alone")]
 
@@ -133,7 +133,7 @@ enum Untagged {
     },
 }
 
-/// Holds that the schema takes a config exactly where the type does, but for unknown keys, which it refuses.
+/// Asserts that the schema accepts a config exactly if the type does, except for unknown keys, which it refuses.
 #[track_caller]
 fn takes<C: DeserializeOwned + JsonSchema>(config: Value) {
     let schema = super::of::<C>();
@@ -259,7 +259,7 @@ fn a_config_that_may_be_left_out_takes_an_empty_table() {
     takes::<Option<Inner>>(json!({ "a": 1 }));
     let schema = super::of::<Option<Inner>>();
     assert_eq!(schema_fault(&schema, &json!({})), None, "{schema:#}");
-    // serde reads a table as the type where it can.
+    // serde reads a table as the type if it can.
     takes::<Option<NoFields>>(json!({}));
     takes::<Option<Nested>>(json!({}));
 }

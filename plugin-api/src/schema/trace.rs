@@ -1,4 +1,4 @@
-//! Asks a type which keys and variants it takes, aliases included, by what it asks of a deserializer.
+//! Finds the keys and variants that a type accepts, aliases included, by tracing its calls to a deserializer.
 //!
 //! serde's derive hands the names to [`Deserializer::deserialize_struct`] and `deserialize_enum`. schemars sees no
 //! aliases. A [`Step`] path leads to a nested type.
@@ -29,7 +29,7 @@ pub(super) enum Step {
     Entry,
 }
 
-/// The names that a type takes, aliases included.
+/// The names that a type accepts, aliases included.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Names {
     /// Keys of a struct; the aliases of a field are next to its name.
@@ -38,11 +38,11 @@ pub(super) enum Names {
     Variants(&'static [&'static str]),
 }
 
-/// Returns the names that the type at the end of `path` takes; `None` where it does not say.
+/// Returns the names that the type at the end of `path` accepts; `None` if it does not name them.
 pub(super) fn names<C: DeserializeOwned>(path: &[Step]) -> Option<Names> {
     let found = Cell::new(None);
     let goal = Goal::Names(&found);
-    // An author's own code may panic over what it is handed.
+    // The author's code may panic on unexpected input.
     let _ = panic_barrier::catch(|| {
         let _ = C::deserialize(Tracer { path, goal });
         Ok(())
@@ -50,8 +50,8 @@ pub(super) fn names<C: DeserializeOwned>(path: &[Step]) -> Option<Names> {
     found.get()
 }
 
-/// Returns the field that `alias` and `name` both mean, in the struct at the end of `path`; `None` where they are two
-/// fields, or the type does not say.
+/// Returns the field that `alias` and `name` both mean, in the struct at the end of `path`; `None` if they are two
+/// fields, or the type does not tell.
 pub(super) fn same_field<C: DeserializeOwned>(
     path: &[Step],
     alias: &str,
@@ -68,15 +68,15 @@ pub(super) fn same_field<C: DeserializeOwned>(
     found.get()
 }
 
-/// What is asked at the end of the path.
+/// The question at the end of the path.
 #[derive(Clone, Copy)]
 enum Goal<'a> {
     Names(&'a Cell<Option<Names>>),
-    /// Whether the struct takes both keys.
+    /// Does the struct accept both keys?
     Duplicate([&'a str; 2]),
 }
 
-/// How a trace ends; it never yields a value.
+/// The result of a trace; it never yields a value.
 #[derive(Debug)]
 enum TraceError {
     Duplicate(&'static str),
@@ -289,7 +289,7 @@ impl<'de> VariantAccess<'de> for Tracer<'_> {
     }
 }
 
-/// Some value of whatever simple type is asked for.
+/// A value of whatever simple type is requested.
 #[derive(Clone, Copy)]
 struct Anything;
 
@@ -301,7 +301,7 @@ impl<'de> IntoDeserializer<'de, TraceError> for Anything {
     }
 }
 
-/// The methods that answer with one value each.
+/// The methods that return one value each.
 macro_rules! answers {
     ($($method:ident => $visit:ident($($value:expr)?),)*) => {
         $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {

@@ -10,17 +10,17 @@ impl TestHost {
     /// Creates an asynchronous probe from its config as JSON text, as the host would.
     ///
     /// # Errors
-    /// What is wrong with the config, what the probe's `create` says, or its panic.
+    /// An error in the config, a failure of the probe's `create`, or its panic.
     pub fn create_async<P: AsyncProbe>(&self, config: &str) -> Result<P, Failure> {
         schema::check::<P::Config>(&export::schema::<asynchronous::Asynchronous<P>>(), config)?;
         self.create_async_unchecked(config)
     }
 
-    /// Creates an asynchronous probe from a config that was not held against its schema, as
+    /// Creates an asynchronous probe from a config that was not validated against its schema, as
     /// [`create_unchecked`](Self::create_unchecked) does.
     ///
     /// # Errors
-    /// As [`create_async`](Self::create_async), but for the schema.
+    /// As [`create_async`](Self::create_async), except for the schema.
     pub fn create_async_unchecked<P: AsyncProbe>(&self, config: &str) -> Result<P, Failure> {
         let _runtime = asynchronous::runtime()?.enter();
         self.call(|context| P::create(export::read_config(config)?, context))
@@ -30,15 +30,15 @@ impl TestHost {
     /// [cancelled](Self::cancel), from another thread or [after a time](Self::cancel_after).
     ///
     /// # Errors
-    /// What the probe's `check` says, or its panic; that the time was up, or that the check was cancelled.
+    /// A failure of the probe's `check`, its panic, the timeout, or the cancellation.
     ///
     /// # Panics
-    /// Within another runtime, such as in a `#[tokio::test]`: write a plain `#[test]`.
+    /// Inside another runtime, for example in a `#[tokio::test]`: write a plain `#[test]`.
     pub fn check_async<P: AsyncProbe>(&self, probe: &mut P) -> Result<Report, Failure> {
         let runtime = asynchronous::runtime()?;
         let cancelled = async {
             match self.cancel_after {
-                // Both ways of it come to the same.
+                // Both kinds of cancellation have the same effect.
                 Some(after) => drop(tokio::time::timeout(after, self.shared.cancelled()).await),
                 None => self.shared.cancelled().await,
             }

@@ -1,6 +1,6 @@
-//! The calls of all test hosts that are under way, and the functions that probes ask about them.
+//! The running calls of all test hosts, and the functions that probes call on them.
 //!
-//! Calls and hosts go by numbers, not by addresses, so that a probe which asks too late gets an answer and no more.
+//! Calls and hosts are numbers, not addresses, so that a probe which asks too late gets a harmless result.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -21,7 +21,7 @@ use crate::abi::{
     AbiCall, AbiFailure, AbiHost, AbiHostHandle, AbiHostRef, AbiLevel, AbiLogRecord, AbiReport,
 };
 
-/// What a test host shares with the calls it makes.
+/// The state a test host shares with its calls.
 #[derive(Debug)]
 pub(super) struct Shared {
     number: usize,
@@ -50,11 +50,11 @@ impl Shared {
         self.cancel.notify_waiters();
     }
 
-    /// Waits until somebody cancels.
+    /// Waits until the host is cancelled.
     #[cfg(feature = "tokio")]
     pub(super) async fn cancelled(&self) {
         let mut cancelled = std::pin::pin!(self.cancel.notified());
-        // Listening first: who cancels in between is heard.
+        // Listen first, so that a cancellation in between is not missed.
         cancelled.as_mut().enable();
         if !self.cancelled.load(Ordering::SeqCst) {
             cancelled.await;
@@ -72,13 +72,13 @@ impl Drop for Shared {
     }
 }
 
-/// A call under way; it is over when this is dropped.
+/// A running call; it is over when this is dropped.
 pub(super) struct Call {
     abi: AbiCall,
     terms: Arc<Terms>,
 }
 
-/// What a call is held to.
+/// The conditions of a call.
 struct Terms {
     host: Arc<Shared>,
     platform: &'static str,
@@ -160,7 +160,7 @@ extern "C" fn remaining_ns(call: usize) -> u64 {
 extern "C" fn is_cancelled(call: usize) -> bool {
     terms(call).is_none_or(|terms| {
         let now = now();
-        // At the deadline a host gives up too.
+        // The host gives up at the deadline too.
         terms.host.cancelled.load(Ordering::SeqCst)
             || now >= terms.deadline
             || terms.cancel_at.is_some_and(|at| now >= at)
@@ -172,14 +172,14 @@ extern "C" fn platform(call: usize) -> RStr<'static> {
 }
 
 extern "C" fn complete(_: usize, _: RResult<AbiReport, AbiFailure>) {
-    // Nothing is begun here: checks are awaited on the test's own thread.
+    // No check is begun here: checks are awaited on the test's own thread.
 }
 
 fn terms(call: usize) -> Option<Arc<Terms>> {
     lock(&CALLS).get(&call).cloned()
 }
 
-/// The ABI promises that a name lives as long as the call; each is leaked once, in a process that is soon over.
+/// The ABI promises that a name lives as long as the call; each name is leaked once, in a short-lived process.
 fn kept(name: &str) -> &'static str {
     static NAMES: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut names = lock(&NAMES);
@@ -192,7 +192,7 @@ fn kept(name: &str) -> &'static str {
 
 fn next_number() -> usize {
     static LAST: AtomicUsize = AtomicUsize::new(0);
-    // Never 0, which stands for no call at all.
+    // Never 0, which means no call.
     LAST.fetch_add(1, Ordering::Relaxed) + 1
 }
 

@@ -1,4 +1,4 @@
-//! What a probe logged, as a test looks at it.
+//! The log of a probe, for assertions in tests.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::{
 /// A line that the host's log would have, with the platform's and the plugin's name added.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct LogEntry {
-    /// How important.
+    /// The severity.
     pub level: Level,
     /// The module it comes from; `plugin` where it was logged through a context.
     pub target: String,
@@ -21,7 +21,7 @@ pub struct LogEntry {
 }
 
 impl LogEntry {
-    /// The value of a structured field.
+    /// Returns the value of a structured field.
     pub fn field(&self, name: &str) -> Option<&str> {
         let mut fields = self.fields.iter();
         fields

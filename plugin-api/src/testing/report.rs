@@ -1,13 +1,13 @@
-//! Whether a host would show a report as it is.
+//! Checks if a host would show a report unchanged.
 
 use std::collections::BTreeSet;
 
 use crate::Report;
 
-/// Panics unless a host would show every part of the report as it is.
+/// Panics unless a host would show every part of the report unchanged.
 ///
 /// # Panics
-/// When there are [`objections`]; with all of them.
+/// If there are [`objections`]; the message lists them all.
 #[track_caller]
 pub fn assert_legal(report: &Report) {
     let found = objections(report);
@@ -18,10 +18,10 @@ pub fn assert_legal(report: &Report) {
     );
 }
 
-/// What a host would change or drop of the report, a line each.
+/// Returns what a host would change in the report or drop from it, one per line.
 ///
 /// The message: not empty, one line of at most 2048 bytes without control characters. Measurements: at most 64, each
-/// once; a finite value; a name of at most 128 letters, digits and `_`, as Prometheus has them, the first no digit.
+/// once; a finite value; a name of at most 128 letters, digits and `_`, as in Prometheus, not starting with a digit.
 pub fn objections(report: &Report) -> Vec<String> {
     let mut found = Vec::new();
     let message = report.message();

@@ -1,7 +1,7 @@
-//! Holds a config against the schema, as the host does before it calls a plugin.
+//! Validates a config against the schema, as the host does before it calls a plugin.
 //!
-//! The host has a whole implementation of JSON Schema, which would be too much for every author to build. This one
-//! knows the words that schemars derives from a type; others, such as `pattern`, let everything pass.
+//! The host has a full implementation of JSON Schema, which would be too much for every author to build. This one knows
+//! the keywords that schemars derives from a type, and ignores others, such as `pattern`.
 
 use std::collections::BTreeSet;
 
@@ -10,10 +10,10 @@ use serde_json::{Map, Value};
 
 use crate::Failure;
 
-/// Holds the config against the schema of its type `C`; text that is not JSON passes, and fails when it is read.
+/// Validates the config against the schema of its type `C`; text that is not JSON passes, and fails when it is read.
 ///
 /// # Errors
-/// The first fault of the config.
+/// The first error in the config.
 pub(super) fn check<C: DeserializeOwned>(schema: &Value, config: &str) -> Result<(), Failure> {
     let Ok(config) = serde_json::from_str::<Value>(config) else {
         return Ok(());
@@ -29,7 +29,7 @@ pub(super) fn check<C: DeserializeOwned>(schema: &Value, config: &str) -> Result
     }))
 }
 
-/// Returns the key that the type needs and the schema does not know, if there is one.
+/// Returns the key that the type requires and the schema does not know, if there is one.
 fn unnamed_alias<'c, C: DeserializeOwned>(schema: &Value, config: &'c Value) -> Option<&'c String> {
     let takes = |config: &Value| serde_json::from_value::<C>(config.clone()).is_ok();
     let table = config.as_object().filter(|_| takes(config))?;
@@ -43,7 +43,7 @@ fn unnamed_alias<'c, C: DeserializeOwned>(schema: &Value, config: &'c Value) -> 
 
 const CURE: &str = "add #[schemars(extend(\"x-aliases\" = [\"…\"]))] to its field";
 
-/// The first way in which the config does not keep to the schema.
+/// Returns the first violation of the schema.
 pub(crate) fn fault(schema: &Value, config: &Value) -> Option<String> {
     let schema = Schema { root: schema };
     schema.fault(schema.root, config, "", 0)
@@ -114,7 +114,7 @@ impl<'a> Schema<'a> {
         )
     }
 
-    /// What is wrong with the keys of a table, or with the entries of a list.
+    /// Returns the first violation in the keys of a table, or in the entries of a list.
     fn fault_inside(
         &self,
         node: &Map<String, Value>,
@@ -162,7 +162,7 @@ impl<'a> Schema<'a> {
         None
     }
 
-    /// All the keys that some form of the table has.
+    /// Collects the keys of all forms of the table.
     fn keys<'n>(&self, node: &'n Map<String, Value>, all: &mut BTreeSet<&'n String>, depth: usize)
     where
         'a: 'n,
@@ -185,7 +185,7 @@ impl<'a> Schema<'a> {
     }
 }
 
-/// Returns the key that is missing, if the forms are nothing but its names: the key itself and its aliases.
+/// Returns the missing key, if the forms are only its names: the key itself and its aliases.
 fn first_name(forms: &[Value]) -> Option<&str> {
     let name = |form: &'_ Value| {
         let form = form.as_object().filter(|form| form.len() == 1)?;
@@ -231,7 +231,7 @@ fn words(wanted: &Value) -> String {
     }
 }
 
-/// The first limit on size that the value does not keep, as in "be at least 1".
+/// Returns the first violated size limit, as in "be at least 1".
 fn limits(node: &Map<String, Value>, value: &Value) -> Option<String> {
     let broken = |key: &str, size: f64, breaks: fn(f64, f64) -> bool, words: &str, unit: &str| {
         let limit = node.get(key)?.as_f64()?;
@@ -311,5 +311,5 @@ fn join(path: &str, key: &str) -> String {
     }
 }
 
-/// A schema that refers to itself without going into the value would never end.
+/// A schema that refers to itself without descending into the value would never end.
 const MAX_DEPTH: usize = 64;

@@ -1,4 +1,4 @@
-//! The test double does to a probe what a host does.
+//! The test double treats a probe as a host does.
 
 use std::{thread, time::Duration};
 
@@ -211,7 +211,7 @@ fn a_config_is_held_to_its_schema() {
     assert!(host.create::<Takes<Table>>(whole).is_ok());
 }
 
-/// A config that may be left out; the check says what was read.
+/// A config that may be omitted; the check reports what was read.
 struct Perhaps<C>(Option<C>);
 
 impl<C> Probe for Perhaps<C>
@@ -272,7 +272,7 @@ fn an_alias_that_serde_does_not_name_is_refused_with_the_cure() {
         failure.message().contains("x-aliases") && failure.message().contains("old"),
         "{failure}"
     );
-    // serde does not take this one, so that it is no alias.
+    // serde does not accept this name, so it is no alias.
     let failure = host
         .create::<Takes<Buffered>>(r#"{ "odl": 1 }"#)
         .err()

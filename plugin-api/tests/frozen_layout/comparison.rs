@@ -1,13 +1,13 @@
-//! Two descriptions of the ABI, held against each other: what changed, and what was only appended.
+//! Compares two descriptions of the ABI: what changed, and what was only appended.
 
 use std::{collections::BTreeMap, fmt};
 
-/// One thing that differs.
+/// One difference.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) enum Difference {
-    /// Something that was frozen is not as it was.
+    /// A frozen item has changed.
     Changed(String),
-    /// Something is new, where that is allowed.
+    /// An item is new, in a place where that is allowed.
     Appended(String),
 }
 
@@ -19,7 +19,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What differs between what was frozen `then` and what is there `today`.
+/// Returns the differences between the layout frozen `then` and that of `today`.
 pub(crate) fn differences(then: &str, today: &str) -> Vec<Difference> {
     let (then, today) = (blocks(then), blocks(today));
     let mut found = Vec::new();

@@ -1,7 +1,8 @@
-//! The ABI as text: every type that crosses, from the module's layout on, and the constants and places beside them.
+//! The ABI as text: every type that crosses, from the module's layout on, plus the constants and the manifest's
+//! offsets.
 //!
-//! All of it comes from the layouts that `abi_stable` compares, so it cannot say anything else than they do; only what
-//! no layout holds is read elsewhere: the constants out of the source, the manifest's places out of a record.
+//! The text comes from the layouts that `abi_stable` compares, so it cannot differ from them; only the parts that no
+//! layout contains are read elsewhere: the constants from the source, the manifest's offsets from a record.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +16,7 @@ use conductor_plugin_api::{
     manifest::{self, Manifest},
 };
 
-/// All of it: a block for each type, sorted, a line for each field, in order.
+/// Describes the whole ABI: a block for each type, sorted, a line for each field, in order.
 pub(crate) fn describe() -> String {
     let mut blocks = BTreeMap::new();
     collect(<AbiPluginRef as StableAbi>::LAYOUT, &mut blocks);
@@ -28,11 +29,11 @@ pub(crate) fn describe() -> String {
         .join("\n")
 }
 
-/// A type, and the types that it is made of.
+/// Collects a type and the types that it is made of.
 fn collect(layout: &'static TypeLayout, blocks: &mut BTreeMap<String, Vec<String>>) {
     let name = name(layout);
     if matches!(layout.data(), TLData::Primitive(_)) {
-        // Its name says it all, but for what it points to.
+        // Its name is a full description, except for its target.
         return parts(layout)
             .into_iter()
             .for_each(|part| collect(part, blocks));
@@ -49,7 +50,7 @@ fn collect(layout: &'static TypeLayout, blocks: &mut BTreeMap<String, Vec<String
 fn block(layout: &'static TypeLayout) -> Vec<String> {
     let (size, alignment) = (layout.size(), layout.alignment());
     let kind = match layout.data() {
-        // Grows at its end, so its size is not among what is frozen.
+        // It grows at its end, so its size is not frozen.
         TLData::PrefixType(prefix) => format!(
             "prefix type, the first {} fields fixed",
             prefix.first_suffix_field
@@ -91,7 +92,7 @@ fn block(layout: &'static TypeLayout) -> Vec<String> {
         };
         lines.push(format!("{place}{}", self::field(&field)));
     }
-    // The places above are where the compiler puts them, or the sum would be another.
+    // The offsets above match the compiler's, or the sum would differ.
     assert!(
         !placed || counted == 0 || counted.next_multiple_of(alignment) == size,
         "{}: its fields end at {counted}, it has {size} bytes",
@@ -140,7 +141,7 @@ fn function(function: TLFunction) -> String {
     )
 }
 
-/// Which lifetimes stand in a field or a function, in their order; nothing where there are none.
+/// Returns the lifetimes in a field or a function, in order; empty if there are none.
 fn lifetimes(pairs: &[impl std::fmt::Debug]) -> String {
     if pairs.is_empty() {
         return String::new();
@@ -175,7 +176,7 @@ fn fields(layout: &'static TypeLayout) -> Vec<TLField> {
     layout.get_fields().map(|f| f.to_vec()).unwrap_or_default()
 }
 
-/// The name with what it is of; `abi_stable` has the same one for all vectors.
+/// Returns the name with its parameters; `abi_stable` uses one name for all vectors.
 fn name(layout: &'static TypeLayout) -> String {
     let pointee = || {
         let mut all = fields(layout)
@@ -206,7 +207,7 @@ fn name(layout: &'static TypeLayout) -> String {
     }
 }
 
-/// The values of the open sets, as the source has them.
+/// Collects the values of the open sets from the source.
 fn constants(blocks: &mut BTreeMap<String, Vec<String>>) {
     let source = include_str!("../../src/abi.rs");
     for text in source.split("\nimpl Abi").skip(1) {
@@ -222,7 +223,7 @@ fn constants(blocks: &mut BTreeMap<String, Vec<String>>) {
     }
 }
 
-/// Where the host finds the manifest, and what in it.
+/// Returns the location of the manifest and of its fields.
 fn places() -> Vec<String> {
     let record = manifest::record("the-id", "7.7.7", "The name", true, &["network"]);
     let place = |text: &str| {

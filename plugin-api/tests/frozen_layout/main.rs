@@ -1,8 +1,8 @@
-//! What is frozen of the ABI stays as it is.
+//! The frozen part of the ABI stays unchanged.
 //!
-//! Every minor version that was released has a folder in `tests/golden`, and in it a `layout.txt`: all that crosses
-//! between host and plugin, as `abi_stable` itself describes it to the check that is made before a plugin is loaded.
-//! Today's ABI must hold each of them, and may add to their ends only what a host and a plugin can do without.
+//! Every released minor version has a folder in `tests/golden` with a `layout.txt`: everything that crosses between
+//! host and plugin, as `abi_stable` describes it to its check before a plugin is loaded. Today's ABI must contain each
+//! of them, and may append only items that a host and a plugin can work without.
 #![cfg(target_pointer_width = "64")] // The sizes are those of 64-bit machines.
 #![expect(
     clippy::unwrap_used,
@@ -52,7 +52,7 @@ fn what_was_appended_is_part_of_a_new_minor_version() {
     assert!(found.is_empty(), "{}", appended(&current, &found));
 }
 
-/// What to do about a change that no plugin in the field survives.
+/// Advice for a change that breaks released plugins.
 fn changed(version: &str, found: &[Difference]) -> String {
     format!(
         "the ABI that API {version} froze was changed:\n{}\n\
@@ -67,7 +67,7 @@ fn changed(version: &str, found: &[Difference]) -> String {
     )
 }
 
-/// What to do about a growth that is allowed.
+/// Advice for an allowed addition.
 fn appended(version: &str, found: &[Difference]) -> String {
     format!(
         "the ABI has grown since API {version} was frozen:\n{}\n\
@@ -89,7 +89,7 @@ fn lines(found: &[Difference]) -> String {
     lines.join("\n")
 }
 
-/// Today's ABI; the layout of the current version, where it is being frozen.
+/// Returns today's ABI; the layout of the current version while it is being frozen.
 fn today() -> &'static str {
     static TODAY: OnceLock<String> = OnceLock::new();
     TODAY.get_or_init(|| {
@@ -106,7 +106,7 @@ fn current() -> String {
     format!("{major}.{minor}")
 }
 
-/// The versions of this major that were frozen.
+/// Returns the frozen versions of this major version.
 fn frozen() -> Vec<String> {
     let major = format!("{}.", ApiVersion::CURRENT.major);
     let mut versions: Vec<_> = fs::read_dir(golden())
@@ -126,5 +126,5 @@ fn golden() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden")
 }
 
-/// The variable with which `tests/golden/freeze` has the layout written.
+/// The variable by which `tests/golden/freeze` requests the layout.
 const FREEZE: &str = "CONDUCTOR_FREEZE";

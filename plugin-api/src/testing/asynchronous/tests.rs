@@ -1,4 +1,4 @@
-//! The test double does to an asynchronous probe what a host does.
+//! The test double treats an asynchronous probe as a host does.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ fn a_config_is_held_to_its_schema() {
     assert_eq!(failure.message(), "config lacks the key `panics`");
 }
 
-/// Its input never runs dry, as that of a server which sends and sends: it waits only when its runtime makes it.
+/// Has endless input, like that of a server which never stops sending: it waits only if its runtime makes it.
 #[derive(serde::Deserialize, schemars::JsonSchema)]
 struct NeverDry {}
 
@@ -62,7 +62,7 @@ impl AsyncProbe for NeverDry {
         Ok(config)
     }
     async fn check(&mut self, _: &Context<'_>) -> Result<Report, Failure> {
-        // For some seconds.
+        // Takes some seconds.
         for _ in 0..50_000_000 {
             tokio::task::consume_budget().await;
         }
