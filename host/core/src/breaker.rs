@@ -1,5 +1,4 @@
-//! The circuit breaker: after some failures in a row it keeps calls away for a while, then lets one
-//! trial through.
+//! The circuit breaker: after several failures in a row it refuses calls for a while, then lets one trial through.
 //!
 //! A pure state machine: it reads no clock, takes no lock, writes no log and allocates nothing.
 //! `now` is handed in, as time since the host clock's origin, and every change of state is handed
@@ -13,11 +12,10 @@
 //!    └──────────────────────────────────────────────────────── the trial succeeds ────────────────┘
 //! ```
 //!
-//! What makes it safe to use from many calls at once is the *generation*. It moves on whenever the
-//! breaker starts anything anew (each change of state, each trial, each act of an operator), and a
-//! result counts only if its ticket is of the present one. So the late result of a call from before
-//! a trip can neither close nor re-open anything, and of the trials of one half-open spell only the
-//! last one decides.
+//! The *generation* makes it safe to use from many calls at once. It moves on whenever the breaker starts something new
+//! (each change of state, each trial, each operator action), and a result counts only if its ticket is of the current
+//! generation. So the late result of a call from before a trip can neither close nor re-open anything, and of the
+//! trials of one half-open period only the last one decides.
 
 use std::{mem, time::Duration};
 
@@ -27,21 +25,20 @@ mod settings;
 
 /// A breaker around one kind of call: a platform's checks, or a plugin's loading.
 ///
-/// Ask [`admit`](Self::admit) before each call and tell [`record`](Self::record) what became of it.
+/// Call [`admit`](Self::admit) before each call and [`record`](Self::record) with its outcome.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Breaker {
     settings: Settings,
     phase: Phase,
     generation: u64,
     jitter_seed: u64,
-    /// How often it opened since it was last quiet: the `n` of `reset_timeout` × 2ⁿ.
+    /// The number of trips since it was last quiet: the `n` of `reset_timeout` × 2ⁿ.
     trips: u32,
 }
 
-/// Leave to make one call; the breaker wants it back, with the outcome.
+/// Permission to make one call; it is returned to the breaker with the outcome.
 ///
-/// It may be lost: while closed a lost ticket changes nothing, and while half-open the lease covers
-/// it.
+/// It may be lost: while closed a lost ticket changes nothing, and while half-open the lease covers it.
 #[derive(Debug, PartialEq, Eq, Hash)]
 #[must_use = "a ticket is leave to make one call, whose outcome goes to `Breaker::record`"]
 pub struct Ticket {
@@ -49,47 +46,44 @@ pub struct Ticket {
     transition: Option<Transition>,
 }
 
-/// A call that must not be made now; being told so changes nothing in the breaker.
+/// The refusal of a call, which changes nothing in the breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Refused {
-    /// When to ask again: from then on a call is admitted. `None` when an operator holds the
-    /// breaker open.
+    /// The time from which a call is admitted. `None` when an operator holds the breaker open.
     pub retry_at: Option<Duration>,
 }
 
-/// What became of an admitted call.
+/// The outcome of an admitted call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Outcome {
-    /// The call came back with a report, be it an unhealthy one.
+    /// The call returned a report, even an unhealthy one.
     Success,
     /// The call could not report: error, timeout, panic, crash.
     Failure,
-    /// The call is over and says nothing about the plugin: the host was starved or shutting down,
-    /// or it never ran.
+    /// The call ended without saying anything about the plugin: the host was starved or shutting down, or it never ran.
     Ignored,
 }
 
-/// Where a breaker stands.
+/// The state of a breaker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum State {
     /// Calls pass.
     Closed,
     /// Calls are refused.
     Open {
-        /// When the next call is admitted, as a trial. `None` while an operator holds it open.
+        /// The time at which the next call is admitted as a trial. `None` while an operator holds it open.
         until: Option<Duration>,
     },
-    /// One trial is under way, or was and told us nothing: the next call is admitted when it is
-    /// over or its lease is.
+    /// A trial is under way, or ended without a result: the next call is admitted when it ends or its lease expires.
     HalfOpen,
 }
 
-/// A change of [`State`], for the caller to log and count once it has let go of the lock.
+/// A change of [`State`], for the caller to log and count after releasing the lock.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Transition {
-    /// The state left.
+    /// The previous state.
     pub from: State,
-    /// The state entered.
+    /// The new state.
     pub to: State,
 }
 
@@ -98,7 +92,7 @@ pub struct Transition {
 pub struct Stale;
 
 impl Breaker {
-    /// A closed breaker. Breakers with different seeds spread their open times differently.
+    /// Creates a closed breaker. Breakers with different seeds get different jitter.
     pub fn new(settings: Settings, jitter_seed: u64) -> Self {
         Self {
             settings,
@@ -112,15 +106,13 @@ impl Breaker {
         }
     }
 
-    /// Asks for one call that will be over `timeout` after `now` at the latest.
+    /// Requests one call that ends at most `timeout` after `now`.
     ///
-    /// An open breaker whose time is up becomes half-open here, and the ticket says so. The call is
-    /// then the trial, and no other is admitted before it is recorded or its lease (`timeout` and
-    /// one second) has run out.
+    /// An open breaker whose time is up becomes half-open here, and the ticket reports it. The call is then the trial,
+    /// and no other is admitted before it is recorded or its lease (`timeout` plus one second) expires.
     ///
     /// # Errors
-    /// [`Refused`] while open, and while a trial is under way. Nothing has changed then; above all
-    /// it is no failure.
+    /// [`Refused`] while open, and while a trial is under way. Nothing has changed then, and it is not a failure.
     pub fn admit(&mut self, now: Duration, timeout: Duration) -> Result<Ticket, Refused> {
         let transition = match self.phase {
             Phase::Closed { .. } | Phase::HeldClosed => None,
@@ -144,7 +136,7 @@ impl Breaker {
         })
     }
 
-    /// Asks for one call that an operator wants now: an open breaker admits it as its trial, before its time is up.
+    /// Requests one call on behalf of an operator: an open breaker admits it as its trial, before its time is up.
     ///
     /// # Errors
     /// [`Refused`] while an operator holds it open, and while a trial is under way.
@@ -157,16 +149,13 @@ impl Breaker {
         self.admit(now, timeout)
     }
 
-    /// Takes back a ticket with what became of its call, and returns the change of state this made,
-    /// if any.
+    /// Takes back a ticket with the outcome of its call, and returns the resulting change of state, if any.
     ///
-    /// [`Outcome::Ignored`] never moves the state. If it is the present trial's, that trial's lease
-    /// ends at once, so that the next call becomes the trial in its place; from anyone else it
-    /// frees nothing.
+    /// [`Outcome::Ignored`] never changes the state. If it is the current trial's, that trial's lease ends immediately,
+    /// so that the next call becomes the trial instead; from any other call it frees nothing.
     ///
     /// # Errors
-    /// [`Stale`] when the breaker has moved on since the ticket was issued. Nothing has changed
-    /// then.
+    /// [`Stale`] if the breaker has moved on since the ticket was issued. Nothing has changed then.
     pub fn record(
         &mut self,
         ticket: Ticket,
@@ -198,16 +187,15 @@ impl Breaker {
                 Ok(self.enter(Phase::HalfOpen { lease_end: now }))
             }
             (Phase::Closed { .. }, Outcome::Ignored) | (Phase::HeldClosed, _) => Ok(None),
-            // No ticket is issued while open, so one that fits is another breaker's.
+            // No ticket is issued while open, so a matching one belongs to another breaker.
             (Phase::Open { .. } | Phase::HeldOpen, _) => Err(Stale),
         }
     }
 
-    /// Where the breaker stands: the state it last entered.
+    /// Returns the state last entered.
     ///
-    /// It leaves `Open` when it admits the trial and not by the clock alone, so `until` may lie in
-    /// the past. That way the state moves only with a [`Transition`], and what is shown always
-    /// agrees with what was logged and counted.
+    /// It leaves `Open` only when it admits the trial, so `until` may be in the past. That way the state changes only
+    /// with a [`Transition`], and the displayed state always matches what was logged and counted.
     pub fn state(&self) -> State {
         match self.phase {
             Phase::Closed { .. } | Phase::HeldClosed => State::Closed,
@@ -217,7 +205,7 @@ impl Breaker {
         }
     }
 
-    /// Whether an operator holds it open or closed.
+    /// Returns `true` if an operator holds it open or closed.
     pub fn is_forced(&self) -> bool {
         matches!(self.phase, Phase::HeldOpen | Phase::HeldClosed)
     }
@@ -227,16 +215,14 @@ impl Breaker {
         self.enter(Phase::HeldOpen)
     }
 
-    /// Admits every call, whatever becomes of it, until [`unforce`](Self::unforce) or
-    /// [`reset`](Self::reset).
+    /// Admits every call, whatever its outcome, until [`unforce`](Self::unforce) or [`reset`](Self::reset).
     pub fn force_closed(&mut self) -> Option<Transition> {
         self.enter(Phase::HeldClosed)
     }
 
-    /// Hands a forced breaker back to its own judgement; changes nothing in one that is not forced.
+    /// Returns a forced breaker to automatic control; changes nothing if it is not forced.
     ///
-    /// One held open lets a trial through at the next call; one held closed stays closed and counts
-    /// from nought.
+    /// One held open lets a trial through at the next call; one held closed stays closed and counts from 0.
     pub fn unforce(&mut self, now: Duration) -> Option<Transition> {
         match self.phase {
             Phase::HeldOpen => self.enter(Phase::Open { until: now }),
@@ -248,8 +234,7 @@ impl Breaker {
         }
     }
 
-    /// Closes the breaker as if it were new: no failures, no past trips, not forced. Calls under
-    /// way no longer count.
+    /// Closes the breaker as if it were new: no failures, no past trips, not forced. Calls under way no longer count.
     pub fn reset(&mut self, now: Duration) -> Option<Transition> {
         self.trips = 0;
         self.enter(Phase::Closed {
@@ -258,14 +243,12 @@ impl Breaker {
         })
     }
 
-    /// Takes new settings, for a reload. The state stays as it is: they bear on the next failure
-    /// and the next trip.
+    /// Replaces the settings, for a reload. The state is kept: they apply from the next failure and the next trip on.
     pub fn set_settings(&mut self, settings: Settings) {
         self.settings = settings;
     }
 
-    /// Opens for `reset_timeout` × 2ⁿ, at most `max_reset_timeout`, and up to a tenth longer by
-    /// jitter.
+    /// Opens for `reset_timeout` × 2ⁿ, at most `max_reset_timeout`, plus up to a tenth of jitter.
     fn trip(&mut self, now: Duration) -> Option<Transition> {
         let factor = 1 << self.trips.min(31);
         let open_for = self
@@ -281,16 +264,15 @@ impl Breaker {
         })
     }
 
-    /// Between nothing and a tenth of `open_for`, so that what tripped together does not come back
-    /// together.
+    /// Returns between zero and a tenth of `open_for`, so that breakers that tripped together do not retry together.
     ///
-    /// Always upward, because a trial before `reset_timeout` would break the operator's word.
+    /// Always positive, because a trial before `reset_timeout` would violate the config.
     fn jitter(&self, open_for: Duration) -> Duration {
         let [a, b, ..] = mix(self.jitter_seed ^ self.generation).to_le_bytes();
         open_for / (10 << 16) * u32::from(u16::from_le_bytes([a, b]))
     }
 
-    /// The only way to another phase, so that none is ever entered without a new generation.
+    /// The only way to change the phase, so that each change starts a new generation.
     fn enter(&mut self, phase: Phase) -> Option<Transition> {
         let from = self.state();
         self.phase = phase;
@@ -301,14 +283,14 @@ impl Breaker {
 }
 
 impl Ticket {
-    /// The change of state its admission made: from open to half-open, or none.
+    /// Returns the change of state that the admission caused: from open to half-open, or none.
     pub fn transition(&self) -> Option<Transition> {
         self.transition
     }
 }
 
 impl State {
-    /// Its name in logs and labels: `closed`, `open` or `half-open`.
+    /// Returns its name in logs and labels: `closed`, `open` or `half-open`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Closed => "closed",
@@ -320,7 +302,7 @@ impl State {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Phase {
-    /// `failures` in a row so far; `since` when it has been closed.
+    /// `failures` in a row so far; `since` is when it closed.
     Closed {
         failures: u32,
         since: Duration,
@@ -328,7 +310,7 @@ enum Phase {
     Open {
         until: Duration,
     },
-    /// No second trial before `lease_end`. An ignored trial pulls it in to the instant it ended.
+    /// No second trial before `lease_end`. An ignored trial moves it to the instant the trial ended.
     HalfOpen {
         lease_end: Duration,
     },
@@ -346,7 +328,7 @@ fn mix(seed: u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// What a trial's lease is longer than its timeout by: time for its result to arrive.
+/// The margin of a trial's lease over its timeout: time for its result to arrive.
 const LEASE_MARGIN: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The state of one platform's calls: its breaker, and the one call that may be under way. The guard's lock protects it.
+//! The state of one platform's calls: its breaker, and the call under way. The guard's lock protects it.
 //!
-//! A stuck call keeps its platform from being checked by the same generation of the plugin only. A call that is stuck in
-//! an older generation is remembered until it returns or its process ends.
+//! A stuck call blocks checks of its platform only in the same generation of the plugin. A call that is stuck in an
+//! older generation is remembered until it returns or its process ends.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ pub struct Entry {
     /// The number of the last call begun.
     sequence: u64,
     call: Option<InFlight>,
-    /// Calls the host has given up on and that have not returned, at most one in each generation.
+    /// Abandoned calls that have not returned, at most one in each generation.
     stuck: Vec<Stuck>,
 }
 
@@ -34,7 +34,7 @@ struct InFlight {
 #[derive(Clone, Copy, Debug)]
 struct Started {
     at: Duration,
-    /// The plugin's generation that it was handed to.
+    /// The generation of the plugin it was handed to.
     generation: u64,
 }
 
@@ -48,11 +48,11 @@ struct Stuck {
 /// The reason why a due check is not made.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Skip {
-    /// The one before is still running.
+    /// The previous check is still running.
     Overlap,
-    /// The one before ran into its deadline at this time, and has not returned.
+    /// The previous check timed out at this time and has not returned.
     Stuck(Duration),
-    /// The one before still waits for a thread, since this time.
+    /// The previous check has been waiting for a thread since this time.
     Waiting(Duration),
     /// The plugin has too many stuck calls.
     Saturated,
@@ -73,24 +73,24 @@ impl From<Skip> for SkipReason {
 /// The effect of a call's end.
 #[derive(Clone, Copy, Debug)]
 pub enum Finished {
-    /// The call was under way, and is over.
+    /// The call was under way and has ended.
     Taken {
         /// The breaker's change of state, if any.
         transition: Option<Transition>,
         /// The time at which the call started.
         started: Duration,
     },
-    /// The call had passed its deadline, and was stuck until now.
+    /// The call had passed its deadline and was stuck until now.
     Late {
         /// The generation in which it was stuck.
         generation: u64,
     },
-    /// The call is not known: it was withdrawn.
+    /// The call is unknown: it was withdrawn.
     Unknown,
 }
 
 impl Entry {
-    /// An entry without calls. Its calls are numbered from `first` on.
+    /// Creates an entry without calls. Its calls are numbered from `first` on.
     #[must_use]
     pub fn new(breaker: Breaker, first: u64) -> Self {
         Self {
@@ -161,7 +161,7 @@ impl Entry {
 
     /// Marks the call as running in a generation, and returns the time at which it was due.
     ///
-    /// Returns `None` for a call that is no longer wanted or that another generation has started: a call that waits is
+    /// Returns `None` for a call that is no longer wanted or that another generation has started: a waiting call is
     /// handed to the next generation as well.
     pub fn start(&mut self, sequence: u64, now: Duration, generation: u64) -> Option<Duration> {
         let call = self.call.as_mut().filter(|_| self.sequence == sequence)?;
@@ -175,14 +175,14 @@ impl Entry {
         Some(call.slot_time)
     }
 
-    /// The start of a call that is under way: `Some(None)` while it waits for a thread, `None` once it is over.
+    /// Returns the start of a call under way: `Some(None)` while it waits for a thread, `None` once it has ended.
     #[must_use]
     pub fn started(&self, sequence: u64) -> Option<Option<Duration>> {
         let call = self.call.as_ref().filter(|_| self.sequence == sequence)?;
         Some(call.started.map(|started| started.at))
     }
 
-    /// Ends a call by its result.
+    /// Ends a call with its result.
     pub fn finish(&mut self, sequence: u64, outcome: Outcome, now: Duration) -> Finished {
         if let Some(at) = self.stuck.iter().position(|s| s.sequence == sequence) {
             let Stuck { generation, .. } = self.stuck.swap_remove(at);
@@ -197,9 +197,9 @@ impl Entry {
         }
     }
 
-    /// Ends a call by its deadline, with the outcome that `outcome` returns.
+    /// Ends a call at its deadline, with the outcome that `outcome` returns.
     ///
-    /// Returns the generation in which the call is stuck, or `None` if the call is over already.
+    /// Returns the generation in which the call is stuck, or `None` if the call has already ended.
     pub fn expire(
         &mut self,
         sequence: u64,
@@ -216,7 +216,7 @@ impl Entry {
         Some((generation, self.record(call.ticket, outcome(), now)))
     }
 
-    /// Takes a call back that has not started, and returns whether it did.
+    /// Withdraws a call that has not started; returns `true` on success.
     pub fn withdraw(&mut self, sequence: u64, now: Duration) -> bool {
         let waiting = |call: &mut InFlight| self.sequence == sequence && call.started.is_none();
         match self.call.take_if(waiting) {
@@ -228,18 +228,18 @@ impl Entry {
         }
     }
 
-    /// The breaker that admits the calls.
+    /// Returns the breaker that admits the calls.
     #[must_use]
     pub fn breaker(&self) -> &Breaker {
         &self.breaker
     }
 
-    /// The breaker, for an operator's order.
+    /// Returns the breaker, for an operator's order.
     pub fn breaker_mut(&mut self) -> &mut Breaker {
         &mut self.breaker
     }
 
-    /// A stale ticket changes nothing; an operator may have reset the breaker while the call ran.
+    /// A stale ticket changes nothing; an operator may have reset the breaker during the call.
     fn record(&mut self, ticket: Ticket, outcome: Outcome, now: Duration) -> Option<Transition> {
         self.breaker.record(ticket, outcome, now).unwrap_or(None)
     }

@@ -1,14 +1,14 @@
-//! The host's one clock. Every pure room takes `now` from here and reads no clock of its own.
+//! The host's only clock. Every pure module gets `now` from it and reads no clock itself.
 //!
-//! The clock counts a suspend as time gone by: a laptop that slept for an hour finds its schedule an hour later
-//! instead of standing where it was. On Linux that is `CLOCK_BOOTTIME`, read without a system call. Elsewhere it is the
-//! standard library's monotonic clock, which counts a suspend on Windows and does not on macOS.
+//! The clock includes time suspended: a laptop that slept for an hour finds its schedule an hour later. On Linux that
+//! is `CLOCK_BOOTTIME`, read without a system call. Elsewhere it is the standard library's monotonic clock, which
+//! includes suspends on Windows but not on macOS.
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// Time since the host started: monotonic, and running on through a suspend.
+/// The time since the host started: monotonic, including suspends.
 ///
 /// A copy has the same origin, so the times of all copies can be compared.
 #[derive(Clone, Copy, Debug)]
@@ -17,7 +17,7 @@ pub struct Clock {
 }
 
 impl Clock {
-    /// A clock whose origin is this moment.
+    /// Creates a clock whose origin is now.
     #[must_use]
     pub fn start() -> Self {
         Self {
@@ -25,21 +25,21 @@ impl Clock {
         }
     }
 
-    /// The time since the origin. Never goes back.
+    /// Returns the time since the origin. Never decreases.
     #[must_use]
     pub fn now(&self) -> Duration {
         source::since(self.origin)
     }
 
-    /// What another process on this machine needs to [`join`](Self::join) this clock.
+    /// Returns the value that another process on this machine needs to [`join`](Self::join) this clock.
     #[must_use]
     pub fn anchor(&self) -> Duration {
         source::anchor(self.origin)
     }
 
-    /// The clock of the process that has just sent its `anchor`: both read the same times.
+    /// Joins the clock of the process that has just sent its `anchor`: both read the same times.
     ///
-    /// Other than on Linux this clock is behind by the time it took to hand over the anchor.
+    /// Except on Linux this clock is behind by the time it took to send the anchor.
     #[must_use]
     pub fn join(anchor: Duration) -> Self {
         Self {
@@ -47,16 +47,16 @@ impl Clock {
         }
     }
 
-    /// The date and time of day that `at`, a time of this clock, was or will be.
+    /// Returns the date and time of day of `at`, a time of this clock.
     ///
-    /// Goes by what the wall clock says at this moment, so that a wall clock set right after the start
-    /// does not leave every later timestamp wrong.
+    /// Uses the current wall clock, so that setting the wall clock right after the start does not make every later
+    /// timestamp wrong.
     #[must_use]
     pub fn wall(&self, at: Duration) -> SystemTime {
         wall_of(at, self.now(), wall_now())
     }
 
-    /// [`Clock::wall`] as Prometheus writes timestamps: seconds since 1970, or 0 for a time before that.
+    /// Returns [`Clock::wall`] as a Prometheus timestamp: seconds since 1970, or 0 for an earlier time.
     #[must_use]
     pub fn unix_seconds(&self, at: Duration) -> f64 {
         self.wall(at)
@@ -66,10 +66,10 @@ impl Clock {
     }
 }
 
-/// Dates of moments of the host's clock, at the price of an addition each.
+/// Converts times of the host's clock to dates, each with one addition.
 ///
-/// Every moment is kept by the host's clock and dated when it is shown, by the wall clock at that time: setting the wall clock
-/// moves all dates together, and no duration.
+/// Times are stored by the host's clock and dated when they are displayed, by the wall clock at that time: setting the
+/// wall clock moves all dates together, and no duration.
 #[derive(Debug)]
 pub struct WallClock {
     clock: Clock,
@@ -78,7 +78,7 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// Dates moments of this clock.
+    /// Creates a converter for times of this clock.
     #[must_use]
     pub fn new(clock: Clock) -> Self {
         let origin = clock.unix_seconds(Duration::ZERO);
@@ -88,13 +88,13 @@ impl WallClock {
         }
     }
 
-    /// The clock whose moments are dated.
+    /// Returns the clock whose times are converted.
     #[must_use]
     pub fn clock(&self) -> Clock {
         self.clock
     }
 
-    /// Looks at the wall clock again; returns whether it was set since the last look.
+    /// Reads the wall clock again; returns `true` if it was set since the last call.
     pub fn follow(&self) -> bool {
         let measured = self.clock.unix_seconds(Duration::ZERO);
         let kept = self.origin();
@@ -103,27 +103,26 @@ impl WallClock {
         followed.to_bits() != kept.to_bits()
     }
 
-    /// Seconds from 1970 to the origin of the host's clock.
+    /// Returns the seconds from 1970 to the origin of the host's clock.
     #[must_use]
     pub fn origin(&self) -> f64 {
         f64::from_bits(self.origin.load(Ordering::Relaxed))
     }
 
-    /// Seconds since 1970 at `at`, a time of the host's clock.
+    /// Returns the seconds since 1970 at `at`, a time of the host's clock.
     #[must_use]
     pub fn unix_seconds(&self, at: Duration) -> f64 {
         self.origin() + at.as_secs_f64()
     }
 
-    /// The time of the host's clock at which the wall clock shows `unix_seconds`; zero before its origin.
+    /// Returns the host clock's time at which the wall clock shows `unix_seconds`; zero before its origin.
     #[must_use]
     pub fn host_time(&self, unix_seconds: f64) -> Duration {
         Duration::try_from_secs_f64(unix_seconds - self.origin()).unwrap_or_default()
     }
 }
 
-/// Small differences are those of the two readings and of a clock that is being slewed: dates that are shown again must
-/// not change by them.
+/// Small differences come from the two readings and from slewing: they must not change dates that are displayed again.
 fn followed(kept: f64, measured: f64) -> f64 {
     if (kept - measured).abs() < SET {
         kept
@@ -132,10 +131,10 @@ fn followed(kept: f64, measured: f64) -> f64 {
     }
 }
 
-/// A wall clock that differs by so many seconds was set.
+/// The difference in seconds from which the wall clock counts as set.
 const SET: f64 = 0.1;
 
-/// The wall time of `at`, when `now` is `wall`.
+/// Returns the wall time of `at`, when `now` is `wall`.
 fn wall_of(at: Duration, now: Duration, wall: SystemTime) -> SystemTime {
     let moved = match now.checked_sub(at) {
         Some(ago) => wall.checked_sub(ago),
@@ -216,7 +215,7 @@ mod tests {
         let clock = Clock::start();
         let first = clock.now();
         let mut last = first;
-        // A clock of a coarse OS ticks every 16 ms: many readings, and far fewer than these.
+        // A coarse OS clock ticks every 16 ms: many readings, but far fewer than these.
         for _ in 0..10_000_000 {
             let now = clock.now();
             assert!(now >= last);

@@ -1,7 +1,7 @@
-//! The rules by which a host decides, free of clocks, locks, logs and I/O: `now` is passed in.
+//! The host's decision rules, free of clocks, locks, logs and I/O: `now` is passed in.
 //!
-//! [`breaker`], [`call`], [`stagger`] and [`schedule`] use the standard library alone. [`maintenance`] knows calendars
-//! and time zones. [`clock`] is the one place that reads a clock, for everybody else, and [`locked`] the one lock.
+//! [`breaker`], [`call`], [`stagger`] and [`schedule`] use the standard library alone. [`maintenance`] handles
+//! calendars and time zones. [`clock`] is the only module that reads a clock, and [`locked`] the only lock.
 
 pub mod breaker;
 pub mod call;

@@ -1,6 +1,6 @@
-//! A mutex for short steps, which stays usable after a panic.
+//! A mutex for short critical sections, which stays usable after a panic.
 //!
-//! A step under it costs some tens of nanoseconds, so lock-free code would gain nothing. Logging and counting happen
+//! A critical section costs some tens of nanoseconds, so lock-free code would gain nothing. Logging and counting happen
 //! after the lock is released.
 
 use std::sync::PoisonError;
@@ -10,17 +10,17 @@ use std::sync::{Mutex, MutexGuard};
 #[cfg(all(test, conductor_loom))]
 use loom::sync::{Mutex, MutexGuard};
 
-/// A value that several threads use, in steps that leave it whole.
+/// A value that several threads use, in critical sections that leave it consistent.
 #[derive(Debug)]
 pub struct Locked<T>(Mutex<T>);
 
 impl<T> Locked<T> {
-    /// Puts a value behind a lock.
+    /// Creates a lock around a value.
     pub fn new(value: T) -> Self {
         Self(Mutex::new(value))
     }
 
-    /// Takes the lock. No step panics half-way through a change, so a value whose lock is poisoned is whole all the same.
+    /// Takes the lock. No critical section panics half-way through a change, so a poisoned value is still consistent.
     pub fn lock(&self) -> MutexGuard<'_, T> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }

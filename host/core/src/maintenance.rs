@@ -1,7 +1,7 @@
-//! Maintenance windows: times at which people work on platforms, so that nobody need be woken up for them.
+//! Maintenance windows: times of planned work on platforms, during which no alert is needed.
 //!
-//! This room judges and does nothing else: it reads no clock, and whoever asks hands the time in. What is in force is
-//! shown beside a platform's health and does not change it; a window may also have its checks paused.
+//! This module only judges: it reads no clock, the caller passes the time. A window in force is shown next to a
+//! platform's health and does not change it; it can also pause the platform's checks.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -22,31 +22,31 @@ mod zone;
 /// A maintenance window.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Window {
-    /// What it is called; unique among those of its origin.
+    /// The window's name; unique among those of its origin.
     pub name: Arc<str>,
-    /// Why, for whoever looks.
+    /// The reason, for people.
     pub reason: Arc<str>,
-    /// What becomes of checks.
+    /// The effect on checks.
     pub checks: Checks,
-    /// Which platforms.
+    /// The platforms it applies to.
     pub scope: Scope,
-    /// When.
+    /// The times at which it is in force.
     pub times: Times,
-    /// Who made it.
+    /// The origin of the window.
     pub origin: Origin,
 }
 
-/// Who made a window.
+/// The origin of a window.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Origin {
-    /// The config has it.
+    /// Defined in the config.
     Config,
-    /// An operator asked for it while the host ran.
+    /// Started by an operator while the host ran.
     Operator,
 }
 
 impl Origin {
-    /// Its name in the API.
+    /// Returns its name in the API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -56,17 +56,17 @@ impl Origin {
     }
 }
 
-/// Which platforms a window is for: those of one of the names that have all of the labels.
+/// The platforms that a window applies to: those that match a name and have all of the labels.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Scope {
-    /// Their names; any if there is none.
+    /// The names; any name if empty.
     pub platforms: Vec<Pattern>,
-    /// Labels they have, with these values.
+    /// Required labels and their values.
     pub labels: BTreeMap<String, String>,
 }
 
 impl Scope {
-    /// Whether a platform is among them.
+    /// Returns `true` if a platform is in the scope.
     #[must_use]
     pub fn has(&self, name: &str, labels: &BTreeMap<String, String>) -> bool {
         let named = self.platforms.is_empty() || self.platforms.iter().any(|p| p.matches(name));
@@ -74,27 +74,27 @@ impl Scope {
     }
 }
 
-/// What is in force for a platform.
+/// The window in force for a platform.
 #[derive(Clone, Debug, PartialEq)]
 pub struct InForce {
     /// The window's name.
     pub name: Arc<str>,
-    /// Why.
+    /// The reason.
     pub reason: Arc<str>,
-    /// What becomes of checks.
+    /// The effect on checks.
     pub checks: Checks,
-    /// When it ends, in seconds since 1970.
+    /// The end, in seconds since 1970.
     pub until: f64,
 }
 
-/// What all windows come to at one moment.
+/// The state of all windows at one moment.
 pub struct Judgement<'a> {
     in_force: Vec<(&'a Scope, Arc<InForce>)>,
-    /// When this may change.
+    /// The time at which this may change.
     pub next_change: Option<Timestamp>,
 }
 
-/// Judges all windows at once.
+/// Evaluates all windows at once.
 pub fn judge<'a>(windows: impl IntoIterator<Item = &'a Window>, now: Timestamp) -> Judgement<'a> {
     let mut in_force = Vec::new();
     let mut next_change: Option<Timestamp> = None;
@@ -111,7 +111,7 @@ pub fn judge<'a>(windows: impl IntoIterator<Item = &'a Window>, now: Timestamp) 
         }
         next_change = [next_change, found.next_change].into_iter().flatten().min();
     }
-    // What has the most to say comes first: a pause, then what lasts longest.
+    // The strongest window comes first: a pause, then the one that lasts longest.
     in_force.sort_by(|(_, a), (_, b)| {
         let weight = |found: &InForce| (found.checks, found.until);
         weight(b)
@@ -125,7 +125,7 @@ pub fn judge<'a>(windows: impl IntoIterator<Item = &'a Window>, now: Timestamp) 
 }
 
 impl Judgement<'_> {
-    /// What is in force for a platform: of several, one that pauses its checks, and else the one that lasts longest.
+    /// Returns the window in force for a platform: of several, one that pauses checks, else the one that lasts longest.
     #[must_use]
     pub fn of(&self, platform: &str, labels: &BTreeMap<String, String>) -> Option<Arc<InForce>> {
         let mut found = self.in_force.iter();
@@ -134,13 +134,13 @@ impl Judgement<'_> {
     }
 }
 
-/// Seconds since 1970.
+/// Returns the seconds since 1970.
 #[must_use]
 pub fn seconds(at: Timestamp) -> f64 {
     at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
 }
 
-/// A moment as this machine's clocks show it, for people.
+/// Formats a moment in this machine's time zone, for people.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,

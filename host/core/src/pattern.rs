@@ -1,36 +1,36 @@
-//! Names of platforms with wildcards: `*` stands for any letters or none, `?` for one.
+//! Names of platforms with wildcards: `*` matches any characters or none, `?` matches one.
 
-/// A name, or several by wildcards.
+/// A name, or a pattern with wildcards.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pattern(String);
 
 impl Pattern {
-    /// Every text is a pattern.
+    /// Creates a pattern; every text is valid.
     #[must_use]
     pub fn new(text: &str) -> Self {
         Self(text.to_owned())
     }
 
-    /// As it was written.
+    /// Returns the pattern as written.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.0
     }
 
-    /// Whether it stands for one name alone.
+    /// Returns `true` if it contains no wildcard.
     #[must_use]
     pub fn is_name(&self) -> bool {
         !self.0.contains(['*', '?'])
     }
 
-    /// Whether `name` is one that it stands for.
+    /// Returns `true` if it matches `name`.
     #[must_use]
     pub fn matches(&self, name: &str) -> bool {
         matches(self.0.as_bytes(), name.as_bytes())
     }
 }
 
-/// In time of at most the product of both lengths: only the last `*` is ever tried again.
+/// Takes at most the product of both lengths: only the last `*` is ever retried.
 fn matches(pattern: &[u8], name: &[u8]) -> bool {
     let (mut p, mut n) = (0, 0);
     let mut star: Option<(usize, usize)> = None;

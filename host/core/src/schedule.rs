@@ -1,11 +1,11 @@
-//! What starts now: a pure structure that is asked, and never sleeps or reads a clock.
+//! The check schedule: a pure structure that never sleeps or reads a clock.
 //!
-//! Every entry starts at `origin + phase + k x interval`, in whole nanoseconds. Nothing is ever
-//! computed from the time of a poll, so nothing drifts however late the polls are. The driver's
-//! loop is: sleep to [`Schedule::next_wakeup`], [`Schedule::poll`], then apply what changed.
+//! Every entry starts at `origin + phase + k x interval`, in whole nanoseconds. Nothing is computed from the time of a
+//! poll, so nothing drifts however late the polls are. The driver's loop is: sleep until [`Schedule::next_wakeup`],
+//! call [`Schedule::poll`], then apply changes.
 //!
-//! What is *not* here: whether a check may run (breaker, one call in flight, free threads) is the
-//! guard's business; every start is handed out, and the caller counts what becomes of it.
+//! The schedule does *not* decide if a check may run (breaker, one call in flight, free threads): that is the guard's
+//! job. Every start is returned, and the caller counts its outcome.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,23 +18,22 @@ mod plan;
 mod ring;
 mod stretch;
 
-// The room's face: callers see one module.
+// The module's interface: callers see one module.
 pub use plan::{Peak, Plan, Planned};
 use ring::{Ring, SlotNumber, Span};
 pub use stretch::{LONGEST_STRETCH, Mode, next_run, runs_at, stretch_factor};
 
 use crate::stagger::{Ladder, LadderError};
 
-/// Names a platform, or the resource monitor, inside the scheduling rooms.
+/// Identifies a platform, or the resource monitor, in the scheduling modules.
 ///
-/// Keys index tables: count them from 0 and use freed ones again.
+/// Keys index tables: count them from 0 and reuse freed ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key(pub u32);
 
-/// Who starts when.
+/// The start times of all entries.
 ///
-/// One ladder of slots per interval. All times taken and given are since the origin of the host's
-/// clock.
+/// One ladder of slots per interval. All times are since the origin of the host's clock.
 #[derive(Debug)]
 pub struct Schedule {
     origin: Duration,
@@ -49,31 +48,29 @@ pub struct Schedule {
     unpolled: u64,
 }
 
-/// What a poll found about one entry: starts that were missed, and the one that is due now.
+/// The result of a poll for one entry: starts that were missed, and the one that is due now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Due {
-    /// Whose starts these are.
+    /// The entry.
     pub key: Key,
-    /// Starts that are too late and will not be made up for: each counts as skipped with reason
-    /// `missed`.
+    /// Starts that are too late and are not made up for: each counts as skipped with reason `missed`.
     pub missed: u64,
-    /// The start that is due, unless that one was missed too.
+    /// The start that is due, unless it was missed too.
     pub start: Option<Start>,
 }
 
 /// One start on the lattice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Start {
-    /// The exact moment it was due, which lies at or before the poll; the difference is the check's
-    /// lateness.
+    /// The exact time it was due, at or before the poll; the difference is the check's lateness.
     pub at: Duration,
-    /// How many intervals lie between the origin and this one.
+    /// The number of intervals from the origin to this one.
     pub tick: u64,
-    /// Position on the ladder of its interval, from 0; [`runs_at`] wants it.
+    /// Position on the ladder of its interval, from 0; used by [`runs_at`].
     pub slot: u32,
 }
 
-/// Where an entry is: 8 bytes, and nothing more when there is none.
+/// The location of an entry: 8 bytes, also as an `Option`.
 #[derive(Debug, Clone, Copy)]
 struct Entry {
     ring: u32,
@@ -81,11 +78,10 @@ struct Entry {
 }
 
 impl Schedule {
-    /// An empty schedule.
+    /// Creates an empty schedule.
     ///
-    /// `origin` is where the lattice begins, `tick` how finely the driver wakes up (1 ms to 1 s),
-    /// `stagger` the gap between the first slots of every interval. Nothing is due before the
-    /// origin.
+    /// `origin` is the beginning of the lattice, `tick` the driver's wake-up resolution (1 ms to 1 s), `stagger` the
+    /// gap between the first slots of every interval. Nothing is due before the origin.
     ///
     /// # Errors
     /// When the tick or the stagger is out of range.
@@ -93,7 +89,7 @@ impl Schedule {
         if !(SHORTEST_TICK..=LONGEST_TICK).contains(&tick) {
             return Err(ScheduleError::Tick(tick));
         }
-        // Any interval in range does: what is tried here is the stagger.
+        // Any valid interval will do: this validates the stagger.
         Ladder::new(LONGEST_TICK, stagger)?;
         Ok(Self {
             origin,
@@ -108,16 +104,14 @@ impl Schedule {
         })
     }
 
-    /// Puts an entry on the schedule, or moves it to another interval; one that has this interval
-    /// keeps its slot.
+    /// Adds an entry, or moves it to another interval; an entry with this interval keeps its slot.
     ///
-    /// The first to come gets the lowest free slot of its interval: put the resource monitor on
-    /// before any platform. An entry takes part from the last poll on, so poll first: time that
-    /// passed before would count as missed.
+    /// The first entry gets the lowest free slot of its interval: add the resource monitor before any platform. An
+    /// entry takes part from the last poll on, so poll first: time that passed before would count as missed.
     ///
     /// # Errors
-    /// When the key is no small number, the interval is shorter than a tick or out of range, or its
-    /// ladder is full; then nothing has changed.
+    /// If the key is too large, the interval is shorter than a tick or out of range, or its ladder is full; then
+    /// nothing has changed.
     pub fn set(&mut self, key: Key, interval: Duration) -> Result<(), ScheduleError> {
         if key.0 > LARGEST_KEY {
             return Err(ScheduleError::Key(key));
@@ -146,7 +140,7 @@ impl Schedule {
         Ok(())
     }
 
-    /// Takes an entry off the schedule and frees its slot; says whether it was there.
+    /// Removes an entry and frees its slot; returns `true` if it existed.
     pub fn remove(&mut self, key: Key) -> bool {
         let Some(entry) = self.entries.get_mut(key.0 as usize).and_then(Option::take) else {
             return false;
@@ -160,14 +154,12 @@ impl Schedule {
         true
     }
 
-    /// Hands out everything that fell due since the last poll, up to and including `now`; each
-    /// entry at most once.
+    /// Passes every entry that fell due since the last poll, up to and including `now`, to `each`, at most once each.
     ///
-    /// A poll usually comes within a tick of the first start it hands out. When it comes later than
-    /// 100 ms (or two ticks, if that is longer), the host was stalled or suspended: then only what
-    /// fell due within the last tick starts, the rest is missed and waits for its own next slot, so
-    /// that no burst follows. Of several starts of one entry, all but the last are missed in any
-    /// case. However long the pause was, the cost is one look at each entry.
+    /// A poll usually comes within a tick of the first start it finds. If it comes later than 100 ms (or two ticks, if
+    /// that is longer), the host was stalled or suspended: then only starts of the last tick are due, and the others
+    /// are missed and wait for their next slot, so that no burst follows. Of several starts of one entry, all but the
+    /// last are missed in any case. The cost is one look at each entry, however long the pause.
     ///
     /// A `now` before the last poll's finds nothing.
     pub fn poll(&mut self, now: Duration, mut each: impl FnMut(Due)) {
@@ -197,11 +189,10 @@ impl Schedule {
         self.unpolled = to + 1;
     }
 
-    /// When to poll next: the end of the tick in which the next start falls due, so that what falls
-    /// due within one tick starts together; none for an empty schedule.
+    /// Returns the time of the next poll: the end of the tick in which the next start falls due, so that starts within
+    /// one tick start together; `None` for an empty schedule.
     ///
-    /// Ticks are counted from the origin. The answer is never before `now`, and always on the end
-    /// of a tick.
+    /// Ticks are counted from the origin. The result is never before `now`, and always on the end of a tick.
     pub fn next_wakeup(&self, now: Duration) -> Option<Duration> {
         let at = self
             .next_start()?
@@ -209,7 +200,7 @@ impl Schedule {
         Some(self.origin + Duration::from_nanos(at.next_multiple_of(self.tick)))
     }
 
-    /// Who starts when, for people.
+    /// Returns the start times, for people.
     pub fn plan(&self) -> Plan {
         Plan::new(self.rings.iter().flat_map(Ring::planned).collect())
     }
@@ -218,7 +209,7 @@ impl Schedule {
         self.queue.first().map(|&(next, _)| next)
     }
 
-    /// Changes a ring and keeps its place in the queue right.
+    /// Changes a ring and updates its place in the queue.
     fn change<T>(&mut self, index: u32, change: impl FnOnce(&mut Ring) -> T) -> T {
         let ring = &mut self.rings[index as usize];
         let before = ring.next();
@@ -237,7 +228,7 @@ impl Schedule {
         self.entries.get(key.0 as usize).copied().flatten()
     }
 
-    /// The index of the ring of an interval, made where there is none.
+    /// Returns the index of an interval's ring, creating it if needed.
     fn ring(&mut self, interval: Duration) -> Result<u32, ScheduleError> {
         if let Some(&index) = self.by_interval.get(&nanos(interval)) {
             return Ok(index);
@@ -255,14 +246,14 @@ impl Schedule {
     }
 }
 
-/// Why something cannot be scheduled.
+/// The reason why an entry cannot be scheduled.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ScheduleError {
     /// The tick is out of range.
     Tick(Duration),
-    /// The interval is shorter than what the driver can resolve.
+    /// The interval is shorter than the driver's resolution.
     IntervalBelowTick {
-        /// The interval asked for.
+        /// The requested interval.
         interval: Duration,
         /// The host's tick.
         tick: Duration,
@@ -305,20 +296,20 @@ impl From<LadderError> for ScheduleError {
     }
 }
 
-/// Whole nanoseconds; what is out of range (half a millennium) is kept at the largest time that
-/// still adds up.
+/// Returns whole nanoseconds; out-of-range values (half a millennium) are clamped to the largest time that can still be
+/// added to.
 fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).map_or(LAST, |nanos| nanos.min(LAST))
 }
 
-/// How late a poll may come, in nanoseconds, before what it finds counts as missed: a busy machine
-/// wakes a thread some tens of milliseconds late, and a check that late is still worth its while.
+/// The lateness of a poll, in nanoseconds, above which starts count as missed: a busy machine wakes a thread some tens
+/// of milliseconds late, and a check that late is still useful.
 const GRACE: u64 = 100_000_000;
 const SHORTEST_TICK: Duration = Duration::from_millis(1);
 const LONGEST_TICK: Duration = Duration::from_secs(1);
-/// Keeps the table of entries below 128 MiB, whatever a caller takes for a key.
+/// Limits the table of entries to 128 MiB, whatever keys a caller uses.
 const LARGEST_KEY: u32 = (1 << 24) - 1;
-/// Times beyond this are cut off, which leaves room to add an interval: 292 years.
+/// Later times are clamped to this, 292 years, which leaves room to add an interval.
 const LAST: u64 = u64::MAX / 2;
 
 #[cfg(test)]

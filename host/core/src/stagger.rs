@@ -1,18 +1,15 @@
-//! The ladder: which moment of an interval each platform's checks start at.
+//! The ladder: assigns each platform's checks a moment of the interval.
 //!
-//! Slots are numbered from 0. The first `interval / stagger` are exactly one stagger apart (5 s and
-//! 0.5 s: ten of them), and each further *level* halves the gaps between all slots before it. A
-//! slot's moment depends on its number alone, so handing out or giving back one slot moves no
-//! other.
+//! Slots are numbered from 0. The first `interval / stagger` are exactly one stagger apart (5 s and 0.5 s: ten of
+//! them), and each further *level* halves the gaps between all previous slots. A slot's moment depends only on its
+//! number, so taking or releasing one slot moves no other.
 //!
-//! The order in which a level is filled keeps starts from piling up while it is partly filled. The
-//! interval is cut into columns of one `WINDOW`; every round gives each column one more slot, *at
-//! the same depth in all of them*, so that a window, wherever it begins, sees each round about
-//! once. Rounds and columns are taken in golden-ratio strides, which spreads what is there at
-//! coarser and finer scales too. With intervals of a second and more and a stagger of a window and
-//! more, the busiest window then held at most two starts more than a perfectly even spread in all
-//! that was tried (there is no proof). A shorter stagger puts the first slots closer together than
-//! that by definition.
+//! The order in which a level is filled keeps starts from piling up while it is partly filled. The interval is cut into
+//! columns of one `WINDOW`; every round gives each column one more slot, *at the same depth in all of them*, so that a
+//! window, wherever it begins, sees each round about once. Rounds and columns are taken in golden-ratio strides, which
+//! spreads the slots at coarser and finer scales too. With intervals of at least a second and a stagger of at least a
+//! window, the busiest window had at most two starts more than a perfectly even spread in all experiments (there is no
+//! proof). A shorter stagger puts the first slots closer together by definition.
 
 use std::{collections::BTreeSet, error::Error, fmt, time::Duration};
 
@@ -31,16 +28,14 @@ pub struct Ladder {
 pub struct Slot {
     /// Position on the ladder, from 0.
     pub number: u32,
-    /// Nanoseconds after the beginning of each interval; below the interval, and different for
-    /// every slot.
+    /// Nanoseconds after the beginning of each interval; less than the interval, and different for every slot.
     pub phase: u64,
 }
 
 impl Ladder {
-    /// A ladder with all slots free.
+    /// Creates a ladder with all slots free.
     ///
-    /// A stagger longer than the interval counts as the interval itself: one slot, then two, then
-    /// four.
+    /// A stagger longer than the interval counts as the interval itself: one slot, then two, then four.
     ///
     /// # Errors
     /// When the interval or the stagger is outside 1 ms to 365 days.
@@ -63,7 +58,7 @@ impl Ladder {
     /// Takes the lowest free slot.
     ///
     /// # Errors
-    /// When there are none: a ladder has room for at least half a million.
+    /// If there are none: a ladder has room for at least half a million.
     pub fn take(&mut self) -> Result<Slot, LadderError> {
         let number = match self.free.pop_first() {
             Some(number) => number,
@@ -75,22 +70,22 @@ impl Ladder {
         })
     }
 
-    /// Gives a slot back; a number that is not taken changes nothing.
+    /// Releases a slot; a number that is not taken changes nothing.
     pub fn release(&mut self, number: u32) {
         if number < self.next {
             self.free.insert(number);
         }
     }
 
-    /// The interval, in nanoseconds.
+    /// Returns the interval, in nanoseconds.
     pub(crate) fn interval(&self) -> u64 {
         self.interval
     }
 
-    /// Where a slot that was once taken lies, in nanoseconds after the beginning of each interval.
+    /// Returns the moment of a slot that was once taken, in nanoseconds after the beginning of each interval.
     ///
     /// # Panics
-    /// May, for a slot that was never taken.
+    /// May panic for a slot that was never taken.
     pub(crate) fn phase(&self, number: u32) -> u64 {
         let number = u64::from(number);
         let level = self
@@ -102,7 +97,7 @@ impl Ladder {
         self.grid_of(level).phase(place)
     }
 
-    /// The grid on which all slots taken so far lie.
+    /// Returns the grid that contains all slots taken so far.
     pub(crate) fn grid(&self) -> Grid {
         self.grid_of(self.levels.len() - 1)
     }
@@ -111,7 +106,7 @@ impl Ladder {
         let number = self.next;
         if u64::from(number) == self.places(self.levels.len() - 1) {
             let level = self.levels.len();
-            // Beyond this two slots would fall on the same nanosecond, or on the same number.
+            // Beyond this, two slots would have the same nanosecond or the same number.
             if self.stagger >> level == 0 || self.places(level) > u64::from(u32::MAX) {
                 return Err(LadderError::Full);
             }
@@ -125,9 +120,8 @@ impl Ladder {
         Ok(number)
     }
 
-    /// How many slots there are up to and including a level: the grid points that have a whole gap
-    /// before the interval ends, so that the last slot keeps its distance from the first of the
-    /// next interval.
+    /// Returns the number of slots up to and including a level: the grid points that have a whole gap before the
+    /// interval ends, so that the last slot keeps its distance from the first of the next interval.
     fn places(&self, level: usize) -> u64 {
         let places = (u128::from(self.interval) << level) / u128::from(self.stagger);
         u64::try_from(places).expect(
@@ -143,7 +137,7 @@ impl Ladder {
     }
 }
 
-/// Why a ladder cannot be built, or has no slot left.
+/// The reason why a ladder cannot be built, or has no slot left.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LadderError {
     /// The interval is out of range.
@@ -183,7 +177,7 @@ pub(crate) struct Grid {
 }
 
 impl Grid {
-    /// The same stagger, halved once more: place `n` here is place `2n` there.
+    /// Returns the same stagger, halved once more: place `n` here is place `2n` there.
     pub(crate) fn halved(self) -> Self {
         Self {
             halvings: self.halvings + 1,
@@ -191,14 +185,13 @@ impl Grid {
         }
     }
 
-    /// The moment of a place, in whole nanoseconds.
+    /// Returns the moment of a place, in whole nanoseconds.
     pub(crate) fn phase(self, place: u64) -> u64 {
         let phase = (u128::from(place) * u128::from(self.stagger)) >> self.halvings;
         u64::try_from(phase).expect("a place lies inside the interval")
     }
 
-    /// How many places lie before a moment, which is also the number of the first place at or after
-    /// it.
+    /// Returns the number of places before a moment, which is also the number of the first place at or after it.
     pub(crate) fn places_before(self, phase: u64) -> u64 {
         let places = (u128::from(phase) << self.halvings).div_ceil(u128::from(self.stagger));
         u64::try_from(places)
@@ -206,12 +199,11 @@ impl Grid {
     }
 }
 
-/// One level of a ladder: the places between those of the levels before it, and the order they are
-/// filled in.
+/// One level of a ladder: the places between those of the previous levels, and the order in which they are filled.
 #[derive(Debug, Clone)]
 struct Level {
     before: u64,
-    /// The last place on the grid; none in the first level, which has nothing to lie between.
+    /// The last place on the grid; `None` in the first level, which has no previous places.
     last: Option<u64>,
     size: u64,
     columns: Strides,
@@ -221,7 +213,7 @@ struct Level {
 }
 
 impl Level {
-    /// The first level: in the order of time.
+    /// Creates the first level, in the order of time.
     fn first(size: u64) -> Self {
         let none = Strides::golden(0);
         let rounds = Strides { size, stride: 1 };
@@ -235,7 +227,7 @@ impl Level {
         }
     }
 
-    /// The level that brings a ladder from `before` places to `after`.
+    /// Creates the level that extends a ladder from `before` places to `after`.
     fn new(before: u64, after: u64, interval: u64) -> Self {
         let size = after - before;
         let columns = ((interval + WINDOW / 2) / WINDOW).max(1);
@@ -249,13 +241,13 @@ impl Level {
         }
     }
 
-    /// The place of a slot on the level's grid.
+    /// Returns the place of a slot on the level's grid.
     fn place(&self, number: u64) -> u64 {
         let nth = self.nth(number - self.before);
         match self.last {
             None => nth,
-            // Between the places before it, which are the even ones; where the interval has room
-            // for one more place at its end, that one is the last.
+            // Between the previous places, which are the even ones; if the interval has room for one more place at its
+            // end, that one is the last.
             Some(last) => (2 * nth + 1).min(last),
         }
     }
@@ -275,7 +267,7 @@ impl Level {
     }
 }
 
-/// The numbers below `size`, each once, such that any first few of them are spread evenly.
+/// The numbers below `size`, each once, such that any prefix is spread evenly.
 #[derive(Debug, Clone, Copy)]
 struct Strides {
     size: u64,
@@ -283,11 +275,10 @@ struct Strides {
 }
 
 impl Strides {
-    /// Strides near the golden section, the ratio that is hardest to approximate by fractions.
+    /// Returns strides near the golden section, the ratio that is hardest to approximate by fractions.
     ///
-    /// Rounded to whole numbers it loses that property, so of the neighbours that reach every
-    /// number the one whose continued fraction has the smallest quotients is taken: their sum
-    /// bounds how uneven a part of the sequence is.
+    /// Rounding loses that property, so of the nearby strides that reach every number, the one whose continued fraction
+    /// has the smallest quotients is chosen: their sum bounds the unevenness of any part of the sequence.
     fn golden(size: u64) -> Self {
         let middle = (size * GOLDEN) >> 32;
         let stride = (middle.saturating_sub(NEIGHBOURS)..=middle + NEIGHBOURS)
@@ -302,7 +293,7 @@ impl Strides {
     }
 }
 
-/// The sum of the continued fraction's quotients, where the two have no common divisor.
+/// Returns the sum of the continued fraction's quotients, if the two have no common divisor.
 fn quotient_sum(size: u64, stride: u64) -> Option<u64> {
     let (mut a, mut b, mut sum) = (size, stride, 0);
     while b > 0 {
@@ -319,14 +310,13 @@ fn within_limits(duration: Duration) -> Option<u64> {
 
 /// The window whose peak is kept low, in nanoseconds: what users notice as "all at once".
 const WINDOW: u64 = 100_000_000;
-/// The shortest interval or stagger in nanoseconds: with it a ladder still has half a million
-/// slots.
+/// The shortest interval or stagger in nanoseconds: with it a ladder still has half a million slots.
 const SHORTEST: u64 = 1_000_000;
 /// The longest interval or stagger in nanoseconds: 365 days.
 const LONGEST: u64 = 365 * 24 * 3600 * 1_000_000_000;
 /// 2^32 divided by the golden ratio.
 const GOLDEN: u64 = 2_654_435_769;
-/// How far from the golden section a stride may lie.
+/// The largest distance of a stride from the golden section.
 const NEIGHBOURS: u64 = 32;
 
 #[cfg(test)]

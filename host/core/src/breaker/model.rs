@@ -1,8 +1,8 @@
-//! Every order of events, within bounds, tried on the real breaker by the model checker.
+//! A model checker for the real breaker: tries every order of events, within bounds.
 //!
-//! The model keeps books of its own, knowing only what the design says and nothing of the breaker's
-//! fields: which call belongs to which stretch of the breaker's life (`epoch`), which is a trial
-//! and until when its lease runs. After each step it compares; what disagrees is a [`Fault`].
+//! The model's own records follow the design and use none of the breaker's fields: which call belongs to which period
+//! of the breaker's life (`epoch`), which is a trial and when its lease ends. Each step compares them; a difference is
+//! a [`Fault`].
 
 use std::time::Duration;
 
@@ -30,22 +30,21 @@ pub(super) struct Bounds {
 pub(super) struct World {
     now: Duration,
     breaker: Breaker,
-    /// Under way, sorted, since nothing tells calls apart but what is in them. One that never ends
-    /// just stays.
+    /// Calls under way, sorted, since only their contents distinguish them. One that never ends stays.
     calls: Vec<Call>,
     calls_left: u8,
     acts_left: u8,
-    /// Moves on whenever results of earlier calls must no longer count.
+    /// Increases whenever results of earlier calls must no longer count.
     epoch: u8,
-    /// Moves on whenever the breaker becomes half-open.
+    /// Increases whenever the breaker becomes half-open.
     spell: u8,
-    /// Trials of this spell whose result was accepted as a success or failure.
+    /// Trials of this half-open period whose result was accepted as a success or failure.
     decisions: u8,
-    /// An open breaker may not admit before this.
+    /// An open breaker must not admit before this.
     closed_to_calls_until: Duration,
-    /// From here on a call must be admitted; `None` while held open.
+    /// From this time on a call must be admitted; `None` while held open.
     must_admit_from: Option<Duration>,
-    /// What the last step broke.
+    /// The promises that the last step broke.
     faults: Vec<Fault>,
 }
 
@@ -73,7 +72,7 @@ pub(super) enum Action {
     Unforce,
 }
 
-/// A promise broken.
+/// A broken promise.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Fault {
     RefusalChangedSomething,
@@ -216,7 +215,7 @@ impl World {
         Some(())
     }
 
-    /// The trials of this spell that have not ended.
+    /// Returns the trials of this half-open period that have not ended.
     fn trials(&self) -> impl Iterator<Item = &Trial> {
         self.calls
             .iter()
@@ -331,6 +330,5 @@ impl World {
 pub(super) const TIMEOUT: Duration = Duration::from_secs(1);
 const RESET_TIMEOUT: Duration = Duration::from_secs(2);
 const MAX_RESET_TIMEOUT: Duration = Duration::from_secs(4);
-/// Long enough for a trip, trials whose leases run out, a second and longer trip, and the trial
-/// after it.
+/// Long enough for a trip, trials whose leases expire, a second and longer trip, and the trial after it.
 const LAST_SECOND: Duration = Duration::from_secs(9);

@@ -1,5 +1,4 @@
-//! Known faults of other breakers, put into ours around its real methods: the model checker must
-//! find each.
+//! Known faults of other breakers, injected around our breaker's real methods: the model checker must find each.
 
 use std::time::Duration;
 
@@ -10,17 +9,17 @@ use super::{
     model::{Bounds, TIMEOUT},
 };
 
-/// The breaker as it is, or with one fault.
+/// The real breaker, or one with an injected fault.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Rules {
     Real,
     /// Every result counts, however late.
     NoGeneration,
-    /// A trial that never ends is waited for.
+    /// A trial that never ends blocks the next.
     NoLease,
     /// Half-open lets every call through.
     UnlimitedTrials,
-    /// An ignored result makes room for a trial, whichever call it came from.
+    /// An ignored result frees the trial, whichever call it came from.
     IgnoredFreesPermit,
     /// Calls admitted before a reset still count after it.
     ResetKeepsGeneration,

@@ -1,5 +1,4 @@
-//! What holds for any settings and any sequence of events, times at the edge of what can be told
-//! included.
+//! Properties for any settings and any sequence of events, including times at the limits of `Duration`.
 
 use std::time::Duration;
 
@@ -33,7 +32,7 @@ proptest! {
                 prop_assert_ne!(transition.from.name(), transition.to.name());
                 told = transition.to;
             }
-            // A force or its end may move an open breaker's `until`; that is no change of state.
+            // Forcing an open breaker, or ending that, may change its `until`; that is no change of state.
             prop_assert_eq!(run.breaker.state().name(), told.name());
             told = run.breaker.state();
         }
@@ -193,7 +192,7 @@ fn settings() -> impl Strategy<Value = Settings> {
     })
 }
 
-/// Mostly times as they occur, now and then the extremes.
+/// Mostly realistic times, sometimes the extremes.
 fn time() -> impl Strategy<Value = Duration> {
     prop_oneof![
         20 => (0..1_200_000_u64).prop_map(Duration::from_millis),

@@ -1,8 +1,8 @@
-//! What a breaker goes by, checked once so that the breaker need not.
+//! A breaker's settings, validated once so that the breaker need not.
 
 use std::{error::Error, fmt, time::Duration};
 
-/// How many failures open a breaker, and for how long. One that makes no sense cannot be built.
+/// The number of failures that open a breaker, and the open time. Invalid settings cannot be built.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Settings {
     pub(super) failure_threshold: u32,
@@ -10,7 +10,7 @@ pub struct Settings {
     pub(super) max_reset_timeout: Duration,
 }
 
-/// Why a breaker cannot go by these settings; names the key, the rule and the cure.
+/// The reason why settings are invalid; names the key, the rule and the cure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum SettingsError {
     /// `failure_threshold` is 0.
@@ -27,12 +27,11 @@ pub enum SettingsError {
 }
 
 impl Settings {
-    /// Settings that open after `failure_threshold` failures in a row, first for `reset_timeout`,
-    /// then for twice as long each time, up to `max_reset_timeout`.
+    /// Creates settings that open after `failure_threshold` failures in a row, first for `reset_timeout`, then for
+    /// twice as long each time, up to `max_reset_timeout`.
     ///
-    /// A breaker that opened before and has since been closed for `max_reset_timeout` or more when
-    /// a call succeeds starts again from `reset_timeout`. Being closed alone does not count as
-    /// quiet: nothing may have been called.
+    /// A breaker that opened before and has since been closed for `max_reset_timeout` or more when a call succeeds
+    /// starts again from `reset_timeout`. Being closed alone does not count as quiet: there may have been no calls.
     ///
     /// # Errors
     /// When the threshold or the reset timeout is zero, or the maximum is below the reset timeout.
@@ -60,12 +59,12 @@ impl Settings {
         })
     }
 
-    /// How long it stays open the first time.
+    /// Returns the time it stays open after the first trip.
     pub fn reset_timeout(&self) -> Duration {
         self.reset_timeout
     }
 
-    /// The same, but for `times` as many failures.
+    /// Returns the same settings with `times` the failure threshold.
     #[must_use]
     pub fn more_patient(self, times: u32) -> Self {
         Self {
@@ -76,7 +75,7 @@ impl Settings {
 }
 
 impl Default for Settings {
-    /// The original's 3 failures and 30 s, and at most 10 min.
+    /// Returns the original's 3 failures and 30 s, and at most 10 min.
     fn default() -> Self {
         Self {
             failure_threshold: 3,

@@ -1,4 +1,4 @@
-//! The breaker's promises one by one, with the original's settings: 3 failures, 30 s, 10 min.
+//! The breaker's promises one by one, with the original's settings: 3 failures, 30 s, and at most 10 min.
 
 use std::time::Duration;
 
@@ -64,7 +64,7 @@ fn a_refused_call_changes_nothing_so_an_open_breaker_becomes_half_open() {
     assert_eq!(breaker.state(), State::HalfOpen);
 }
 
-/// In the original half-open let every call through, and forgot the failures first.
+/// In the original half-open let every call through, and reset the failure count first.
 #[test]
 fn half_open_lets_one_trial_through_and_its_failure_reopens_at_once() {
     let mut breaker = closed();
@@ -408,7 +408,7 @@ fn trip(breaker: &mut Breaker, second: u64) -> Duration {
     trip_at(breaker, secs(second))
 }
 
-/// Fails three times and returns when the breaker is to let a trial through.
+/// Fails three times and returns the time of the next trial.
 fn trip_at(breaker: &mut Breaker, now: Duration) -> Duration {
     assert_eq!(call_at(breaker, Outcome::Failure, now), None);
     assert_eq!(call_at(breaker, Outcome::Failure, now), None);
@@ -416,7 +416,7 @@ fn trip_at(breaker: &mut Breaker, now: Duration) -> Duration {
     open_until(breaker, transition)
 }
 
-/// Returns when it closed.
+/// Returns the time at which it closed.
 fn trip_and_close(breaker: &mut Breaker) -> Duration {
     let now = trip(breaker, 0);
     assert_eq!(
@@ -426,7 +426,7 @@ fn trip_and_close(breaker: &mut Breaker) -> Duration {
     now
 }
 
-/// The opening time a transition tells, which must be the breaker's own.
+/// Returns the opening time in a transition, which must match the breaker's own.
 fn open_until(breaker: &Breaker, transition: Option<Transition>) -> Duration {
     let to = transition.expect("it should have opened").to;
     assert_eq!(to, breaker.state());

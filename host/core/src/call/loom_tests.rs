@@ -13,7 +13,7 @@ use crate::{
 };
 
 const S: Duration = Duration::from_secs(1);
-/// When the open time is over.
+/// A time after the open time.
 const LATER: Duration = Duration::from_mins(1);
 
 fn entry() -> Entry {

@@ -1,10 +1,10 @@
-//! When a window is in force: once, or again and again.
+//! The times of a window: once or recurring.
 
 use jiff::{Timestamp, ToSpan as _};
 
 use super::{weekly::Span, zone::Zone};
 
-/// When a window is in force.
+/// The times at which a window is in force.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Times(Kind);
 
@@ -14,31 +14,31 @@ enum Kind {
     Again { spans: Vec<Span>, zone: Zone },
 }
 
-/// How a window stands at one moment.
+/// The state of a window at one moment.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Now {
-    /// When it ends, if it is in force.
+    /// The end, if it is in force.
     pub in_force_until: Option<Timestamp>,
-    /// The next moment at which this may be otherwise; none if it never will be.
+    /// The next moment at which this may change; `None` if it never will.
     pub next_change: Option<Timestamp>,
 }
 
 impl Times {
-    /// From one moment on, until just before another.
+    /// Creates a window that lasts from one moment until just before another.
     ///
-    /// Nothing if it would end before it begins.
+    /// Returns `None` if it would end before it begins.
     #[must_use]
     pub fn once(from: Timestamp, until: Timestamp) -> Option<Self> {
         (from < until).then_some(Self(Kind::Once { from, until }))
     }
 
-    /// At each of these times, as the clocks of a zone show them; together, where they meet.
+    /// Creates a window that recurs at these times in a zone; overlapping times are merged.
     #[must_use]
     pub fn again(spans: Vec<Span>, zone: Zone) -> Self {
         Self(Kind::Again { spans, zone })
     }
 
-    /// How it stands.
+    /// Returns the state at a moment.
     #[must_use]
     pub fn at(&self, now: Timestamp) -> Now {
         match &self.0 {
@@ -50,13 +50,13 @@ impl Times {
         }
     }
 
-    /// Whether it is over for good.
+    /// Returns `true` if it will not be in force again.
     #[must_use]
     pub fn is_over(&self, now: Timestamp) -> bool {
         matches!(self.0, Kind::Once { until, .. } if until <= now)
     }
 
-    /// When, for people.
+    /// Describes the times, for people.
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.0 {
@@ -79,7 +79,7 @@ fn again(spans: &[Span], zone: &Zone, now: Timestamp) -> Now {
             until = Some(*ends);
         }
     }
-    // One that lasts all week has no end in sight: it is looked at again before the stretches run out.
+    // One that lasts all week never ends: it is evaluated again before the known occurrences run out.
     let begins = stretches.iter().map(|(begins, _)| *begins);
     Now {
         in_force_until: until,
@@ -87,7 +87,7 @@ fn again(spans: &[Span], zone: &Zone, now: Timestamp) -> Now {
     }
 }
 
-/// All that begin from the day before yesterday on, for two weeks and a day.
+/// Returns all occurrences that begin from the day before yesterday on, for two weeks and a day.
 fn around(spans: &[Span], zone: &Zone, now: Timestamp) -> Vec<(Timestamp, Timestamp)> {
     let today = zone.clock(now).date();
     (-2..=AHEAD)
@@ -96,7 +96,7 @@ fn around(spans: &[Span], zone: &Zone, now: Timestamp) -> Vec<(Timestamp, Timest
         .collect()
 }
 
-/// In days. A week has them all once, and what the clocks skip in one is there in the next.
+/// In days. A week contains each occurrence once, and one that a clock change skips is in the next week.
 const AHEAD: i32 = 15;
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
         Times::again(spans, Zone::named(zone).unwrap())
     }
 
-    /// Until when it is in force, and when that changes next, as text.
+    /// Returns the end of the window in force and the next change, as text.
     fn look(times: &Times, now: &str) -> (Option<String>, Option<String>) {
         let found = times.at(at(now));
         let text = |at: Option<Timestamp>| at.map(|at| at.to_string());

@@ -6,10 +6,10 @@ use jiff::civil::{Date, DateTime, Time};
 
 use super::zone::Zone;
 
-/// A stretch of time on certain days. One whose end is not after its beginning goes on into the next day.
+/// A period on certain days. If its end is not after its beginning, it lasts into the next day.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Span {
-    /// For each weekday from Monday on, whether it begins on it.
+    /// For each weekday from Monday on: `true` if it begins on it.
     days: [bool; 7],
     /// In minutes since midnight.
     from: u16,
@@ -17,7 +17,7 @@ pub struct Span {
     until: u16,
 }
 
-/// What is wrong with a span.
+/// The error in a span.
 #[derive(Debug, Eq, PartialEq)]
 pub struct SpanError(String);
 
@@ -28,10 +28,10 @@ impl fmt::Display for SpanError {
 }
 
 impl Span {
-    /// Reads `02:00-04:00`, which is each day.
+    /// Parses `02:00-04:00`, which means every day.
     ///
     /// # Errors
-    /// When it is not of that form.
+    /// If it is not of that form.
     pub fn daily(text: &str) -> Result<Self, SpanError> {
         let (from, until) = times(text.trim())?;
         Ok(Self {
@@ -41,10 +41,10 @@ impl Span {
         })
     }
 
-    /// Reads `Sat 02:00-04:00` or `Mon-Fri 22:00-06:00`.
+    /// Parses `Sat 02:00-04:00` or `Mon-Fri 22:00-06:00`.
     ///
     /// # Errors
-    /// When it is not of that form.
+    /// If it is not of that form.
     pub fn weekly(text: &str) -> Result<Self, SpanError> {
         let (days, times_text) = text
             .trim()
@@ -69,7 +69,7 @@ impl Span {
         })
     }
 
-    /// Begin and end of the one that begins on this day, if there is one; none where the clocks skip all of it.
+    /// Returns the begin and end on this day, if any; `None` if a clock change skips all of it.
     pub(super) fn on(&self, date: Date, zone: &Zone) -> Option<(jiff::Timestamp, jiff::Timestamp)> {
         let weekday = usize::try_from(date.weekday().to_monday_zero_offset()).ok()?;
         if !self.days[weekday] {
@@ -103,7 +103,7 @@ impl fmt::Display for Span {
     }
 }
 
-/// What the clocks show so many minutes after midnight; 24:00 is the next midnight.
+/// Returns the local time this many minutes after midnight; 24:00 is the next midnight.
 fn shown(date: Date, minutes: u16) -> Option<DateTime> {
     if minutes == MINUTES_PER_DAY {
         return Some(date.tomorrow().ok()?.to_datetime(Time::midnight()));
@@ -147,7 +147,7 @@ fn clock(text: &str) -> Result<u16, SpanError> {
     Ok(minutes)
 }
 
-/// Which day of the week, from Monday on: by its first three letters or its whole name.
+/// Returns the day of the week, from Monday on, by its first three letters or its full name.
 fn day(text: &str) -> Result<usize, SpanError> {
     let written = text.to_ascii_lowercase();
     let found = NAMES

@@ -1,4 +1,4 @@
-//! A time zone of a window, and what its clocks show when they are moved.
+//! The time zone of a window, and its local times around clock changes.
 
 use jiff::{
     Timestamp,
@@ -14,10 +14,10 @@ pub struct Zone {
 }
 
 impl Zone {
-    /// The zone of this name, such as `Europe/Berlin`, `UTC`, or `local` for that of this machine.
+    /// Returns the zone of this name, such as `Europe/Berlin`, `UTC`, or `local` for this machine's zone.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is no such zone.
     pub fn named(name: &str) -> Result<Self, String> {
         let zone = if name == LOCAL {
             TimeZone::try_system().map_err(|e| format!("this machine's time zone: {e}"))?
@@ -30,7 +30,7 @@ impl Zone {
         })
     }
 
-    /// The zone of this machine, or UTC if it has none.
+    /// Returns this machine's zone, or UTC if it has none.
     #[must_use]
     pub fn local() -> Self {
         Self {
@@ -39,27 +39,27 @@ impl Zone {
         }
     }
 
-    /// Reads the machine's time zone and the database of zones from their files again, as far as they are asked for: they are
-    /// kept for minutes otherwise.
+    /// Drops the cached system zone and zone database, so that they are read again when needed: they are cached for
+    /// minutes otherwise.
     pub fn read_again() {
         tz::reset_system_time_zone_cache();
         tz::db().reset();
     }
 
-    /// As it was written.
+    /// Returns the name as written.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What the clocks show.
+    /// Returns the local time.
     #[must_use]
     pub fn clock(&self, at: Timestamp) -> DateTime {
         self.zone.to_datetime(at)
     }
 
-    /// When a window begins: at the first of two moments at which the clocks show it, and, where they skip it, at the
-    /// moment they are moved.
+    /// Returns the beginning of a window: the first of two moments with this local time or, if it is skipped, the
+    /// moment of the clock change.
     pub(super) fn begins(&self, shown: DateTime) -> Option<Timestamp> {
         let found = self.zone.to_ambiguous_timestamp(shown);
         let earlier = found.earlier().ok()?;
@@ -72,19 +72,19 @@ impl Zone {
         }
     }
 
-    /// When a window ends: at the second of two moments at which the clocks show it, and, where they skip it, when they
-    /// would have shown it if they had not been moved.
+    /// Returns the end of a window: the second of two moments with this local time or, if it is skipped, the moment at
+    /// which it would have occurred without the clock change.
     pub(super) fn ends(&self, shown: DateTime) -> Option<Timestamp> {
         self.zone.to_ambiguous_timestamp(shown).later().ok()
     }
 }
 
-/// Every zone that there is, for whoever mistyped one.
+/// Returns the names of all zones, for an error message.
 #[must_use]
 pub fn names() -> Vec<String> {
     let all = tz::db().available();
     all.map(|name| name.to_string()).collect()
 }
 
-/// The name of this machine's own.
+/// The name of this machine's own zone.
 const LOCAL: &str = "local";

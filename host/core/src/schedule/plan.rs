@@ -1,10 +1,10 @@
-//! What a schedule will do, for people: who starts when, and how loaded the machine will be.
+//! The schedule's plan, for people: start times, and the load they cause.
 
 use std::time::Duration;
 
 use super::Key;
 
-/// Everything that recurs, by interval and then by phase.
+/// All recurring entries, by interval and then by phase.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
     entries: Vec<Planned>,
@@ -19,7 +19,7 @@ pub struct Planned {
     pub phase: Duration,
     /// Position on the ladder of its interval, from 0.
     pub slot: u32,
-    /// Who starts.
+    /// The entry.
     pub key: Key,
 }
 
@@ -28,7 +28,7 @@ pub struct Planned {
 pub struct Peak {
     /// Starts in the busiest window.
     pub count: u64,
-    /// Starts in each window if all were spread perfectly, rounded up.
+    /// Starts in each window if all were perfectly spread, rounded up.
     pub ideal: u64,
 }
 
@@ -38,16 +38,16 @@ impl Plan {
         Self { entries }
     }
 
-    /// Who starts when, by interval and then by phase.
+    /// Returns the entries, by interval and then by phase.
     pub fn entries(&self) -> &[Planned] {
         &self.entries
     }
 
-    /// The busiest window of the given length, wherever it begins.
+    /// Returns the busiest window of the given length, wherever it begins.
     ///
-    /// With one interval this is exact. Several intervals drift past each other, and the peaks of
-    /// each are added up as if they met, which is an upper bound. For a window as long as a check
-    /// may take, it is the number of threads that never keep a check waiting.
+    /// With one interval this is exact. Several intervals drift past each other, and their peaks are added up as if
+    /// they coincided, which is an upper bound. For a window as long as the longest check, it is the number of threads
+    /// with which no check ever waits.
     pub fn peak(&self, window: Duration) -> Peak {
         let mut peak = Peak { count: 0, ideal: 0 };
         let mut even = 0_u128;
@@ -64,14 +64,14 @@ impl Plan {
         peak
     }
 
-    /// Starts in one second, on average.
+    /// Returns the average number of starts per second.
     pub fn starts_per_second(&self) -> f64 {
         self.busy(|_| Duration::from_secs(1))
     }
 
-    /// How many threads would be busy, on average, if every check took as long as `longest` says.
+    /// Returns the average number of busy threads if every check took as long as `longest` returns.
     ///
-    /// What is above the number of threads there are cannot fit.
+    /// More than the number of threads cannot work.
     pub fn busy(&self, longest: impl Fn(&Planned) -> Duration) -> f64 {
         self.entries
             .iter()
@@ -80,7 +80,7 @@ impl Plan {
     }
 }
 
-/// The most starts in a window shorter than the interval, over all windows that begin with a start.
+/// Returns the most starts in a window shorter than the interval, over all windows that begin with a start.
 fn busiest(ring: &[Planned], window: u128) -> u64 {
     let interval = ring[0].interval.as_nanos();
     let start = |n: usize| {

@@ -1,9 +1,8 @@
-//! All entries of one interval, in the order in which they recur.
+//! All entries of one interval, in the order of their starts.
 //!
-//! Within one interval the order of starts never changes, so there is nothing to sort and no heap
-//! to keep: a table has a cell for each place of the ladder's grid, in the order of time, and a
-//! poll walks the part that time has passed. The table is at most about twice as long as the most
-//! entries it ever held.
+//! Within one interval the order of starts never changes, so there is nothing to sort and no heap to maintain: a table
+//! has a cell for each place of the ladder's grid, in the order of time, and a poll walks the part that time has
+//! passed. The table is at most about twice as long as the largest number of entries it ever had.
 
 use std::{num::NonZeroU32, ops::Range, time::Duration};
 
@@ -21,7 +20,7 @@ pub(super) struct Ring {
     next: Option<u64>,
 }
 
-/// What a poll covers. Times are nanoseconds since the origin.
+/// The span of a poll. Times are nanoseconds since the origin.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Span {
     pub(super) origin: Duration,
@@ -29,7 +28,7 @@ pub(super) struct Span {
     pub(super) from: u64,
     /// The last instant, included.
     pub(super) to: u64,
-    /// What fell due before this is missed.
+    /// Starts before this are missed.
     pub(super) live_from: u64,
 }
 
@@ -71,12 +70,12 @@ impl Ring {
         self.cells.len()
     }
 
-    /// The first start that was not polled yet; none without entries.
+    /// Returns the first start that was not polled yet; `None` without entries.
     pub(super) fn next(&self) -> Option<u64> {
         self.next
     }
 
-    /// Adds an entry that takes part from an instant on, and returns its slot.
+    /// Adds an entry that takes part from `from` on, and returns its slot.
     pub(super) fn add(&mut self, key: Key, from: u64) -> Result<SlotNumber, LadderError> {
         let slot = self.ladder.take()?;
         let number = SlotNumber::new(slot.number);
@@ -94,7 +93,7 @@ impl Ring {
         Ok(number)
     }
 
-    /// Takes an entry out and frees its slot.
+    /// Removes an entry and frees its slot.
     pub(super) fn remove(&mut self, slot: SlotNumber) {
         let phase = self.ladder.phase(slot.get());
         let place = self.place(phase);
@@ -108,7 +107,7 @@ impl Ring {
         }
     }
 
-    /// Hands out what fell due in the span, each entry at most once, the longest waiting first.
+    /// Passes the entries that fell due in the span to `each`, at most once each, the longest waiting first.
     pub(super) fn poll(&mut self, span: Span, each: &mut impl FnMut(Due)) {
         let last_tick = span.to / self.interval;
         let (earlier, later) = self.passed(span);
@@ -135,8 +134,8 @@ impl Ring {
         })
     }
 
-    /// The cells whose last start in the span lies in the interval before the span's last one, and
-    /// those whose last start lies in that one.
+    /// Returns the cells whose last start in the span is in the interval before the span's last one, and those whose
+    /// last start is in that one.
     fn passed(&self, span: Span) -> (Range<usize>, Range<usize>) {
         let all = self.cells.len();
         let begin = self.place(span.from % self.interval).min(all);

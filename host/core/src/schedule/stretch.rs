@@ -1,10 +1,10 @@
-//! Which checks are left out while the host's machine is short of something.
+//! The checks that are skipped while the machine is short of resources.
 
 use std::time::Duration;
 
 use conductor_types::Priority;
 
-/// The state of the machine the host runs on, from good to bad.
+/// The state of the host's machine, from good to bad.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub enum Mode {
     /// Everything runs.
@@ -17,7 +17,7 @@ pub enum Mode {
 }
 
 impl Mode {
-    /// Its name in the log and in the JSON.
+    /// Returns its name in the log and in the JSON.
     pub fn name(self) -> &'static str {
         match self {
             Self::Normal => "normal",
@@ -27,24 +27,23 @@ impl Mode {
     }
 }
 
-/// Whether the check due at slot number `slot` in interval number `tick` runs, or is left out
+/// Returns `true` if the check due at slot number `slot` in interval number `tick` runs, and `false` if it is skipped
 /// (reason `degraded`).
 ///
-/// Stretching by a factor runs one in that many intervals. The slot number is added so that the
-/// platforms take turns: at a factor of two, half of them run in each interval, not all of them in
-/// every second one.
+/// Stretching by a factor runs the check in one of that many intervals. The slot number is added so that the platforms
+/// take turns: at a factor of two, half of them run in each interval, not all of them in every second one.
 pub fn runs_at(priority: Priority, mode: Mode, tick: u64, slot: u32, interval: Duration) -> bool {
     next_run(stretch_factor(priority, mode, interval), tick, slot) == 0
 }
 
-/// Number of intervals from slot number `slot` of interval number `tick` to the next check, 0 if it runs there, where one
-/// check runs in `factor` intervals.
+/// Returns the number of intervals from slot number `slot` of interval number `tick` to the next check, where one check
+/// runs in `factor` intervals; 0 if it runs there.
 pub fn next_run(factor: u64, tick: u64, slot: u32) -> u64 {
     let turn = tick.wrapping_add(u64::from(slot));
     (factor - turn % factor) % factor
 }
 
-/// One check runs in how many intervals; at least 1.
+/// Returns the number of intervals per check; at least 1.
 pub fn stretch_factor(priority: Priority, mode: Mode, interval: Duration) -> u64 {
     match (priority, mode) {
         (Priority::Critical, _) | (_, Mode::Normal) => 1,
@@ -62,10 +61,10 @@ fn intervals_per(time: Duration, interval: Duration) -> u64 {
     u64::try_from(count).unwrap_or(u64::MAX)
 }
 
-/// The largest stretch factor; where fewer checks run, the platform is paused but for a sign of life.
+/// The largest stretch factor; with fewer checks, the platform is paused except for a rare check.
 pub const LONGEST_STRETCH: u64 = 4;
 
-/// How often a paused platform is checked all the same.
+/// The interval at which a paused platform is still checked.
 const SIGN_OF_LIFE: Duration = Duration::from_mins(15);
 
 #[cfg(test)]

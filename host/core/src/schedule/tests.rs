@@ -1,4 +1,4 @@
-//! The schedule's promises, one by one; `model` tries them on whatever a driver may do.
+//! The schedule's promises, one by one; `model` checks them against arbitrary drivers.
 
 use std::{collections::BTreeMap, ops::RangeInclusive};
 
@@ -36,7 +36,7 @@ fn poll(schedule: &mut Schedule, since_origin: Duration) -> Vec<Due> {
     found
 }
 
-/// Sleeps and polls as the driver does, from the last poll to an instant, and hands out each batch.
+/// Sleeps and polls like the driver, from the last poll to an instant, and returns each batch.
 fn drive(
     schedule: &mut Schedule,
     since_origin: RangeInclusive<Duration>,
@@ -191,8 +191,8 @@ fn a_poll_that_is_a_little_late_starts_what_is_due() {
 
 #[test]
 fn nothing_is_replayed_after_a_stall() {
-    // 1000 checks every 500 ms: an even spread starts 100 in 50 ms. tokio's three ways of catching
-    // up start 1000 to 2500.
+    // 1000 checks every 500 ms: an even spread starts 100 in 50 ms. tokio's three ways of catching up start 1000 to
+    // 2500.
     let mut schedule = with(1000, ms(500));
     let mut usual = 0;
     drive(&mut schedule, Duration::ZERO..=secs(5), |now, batch| {

@@ -1,4 +1,4 @@
-//! The ladder's promises: exact first slots, halving levels, low peaks, and nobody moved.
+//! The ladder's promises: exact first slots, halving levels, low peaks, and no slot ever moved.
 
 use proptest::{collection::vec, prelude::*};
 
@@ -19,10 +19,10 @@ fn phases(interval_ms: u64, stagger_ms: u64, count: usize) -> Vec<u64> {
     (0..count).map(|_| ladder.take().unwrap().phase).collect()
 }
 
-/// How far the busiest circular window exceeds an even spread, after each slot that is taken.
+/// Returns how far the busiest circular window exceeds an even spread, after each slot that is taken.
 ///
-/// Only windows that begin where some slot will be are looked at: sliding any other window to the
-/// next slot loses nothing. Their counts only ever rise, so the highest so far is the highest now.
+/// Only windows that begin at a slot are considered: sliding any other window to the next slot loses nothing. Their
+/// counts only ever rise, so the highest so far is the highest now.
 fn excesses(interval_ms: u64, stagger_ms: u64, window: u64, count: usize) -> Vec<i64> {
     let phases = phases(interval_ms, stagger_ms, count);
     let interval = interval_ms * MS;
@@ -50,8 +50,7 @@ fn excesses(interval_ms: u64, stagger_ms: u64, window: u64, count: usize) -> Vec
 fn the_first_slots_are_exactly_one_stagger_apart() {
     let expected: Vec<u64> = (0..10).map(|n| n * 500 * MS).collect();
     assert_eq!(phases(5000, 500, 10), expected);
-    // Where the stagger does not divide the interval, what is left over stays in front of the next
-    // interval.
+    // If the stagger does not divide the interval, the remainder is before the next interval.
     assert_eq!(phases(1700, 500, 3), [0, 500 * MS, 1000 * MS]);
 }
 
@@ -129,7 +128,7 @@ fn intervals_below_a_second_pile_up_hardly_more() {
 
 #[test]
 fn starts_are_spread_within_a_window_too() {
-    // A wake-up serves what fell due in 10 ms.
+    // A wake-up serves the starts of 10 ms.
     for interval in [1000, 5000, 7300, 60_000] {
         let worst = excesses(interval, 500, 10 * MS, 12_000)
             .into_iter()

@@ -1,4 +1,4 @@
-//! Whatever a driver does, the schedule says what a model says that asks every entry at every poll.
+//! Checks the schedule, for any driver, against a model that looks at every entry at every poll.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use proptest::{collection::vec, prelude::*};
 
 use super::*;
 
-/// What the driver may do.
+/// The driver's actions.
 #[derive(Debug, Clone)]
 enum Op {
     Set(u32, u64),
@@ -43,7 +43,7 @@ fn ops() -> impl Strategy<Value = Vec<Op>> {
     )
 }
 
-/// The slowest schedule there is: asks every entry at every poll.
+/// The simplest possible schedule: looks at every entry at every poll.
 #[derive(Default)]
 struct Model {
     entries: BTreeMap<Key, (u64, u64, u32)>,
@@ -174,7 +174,7 @@ proptest! {
     }
 }
 
-/// Points of the lattice from one instant to another, both included.
+/// Returns the number of lattice points from one instant to another, both included.
 fn points(phase: u64, interval: u64, from: u64, to: u64) -> u64 {
     let up_to = |instant: u64| {
         if instant < phase {
