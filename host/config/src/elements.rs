@@ -1,4 +1,4 @@
-//! What the tables of the file mean: defaults resolved, and keys checked against each other.
+//! The meaning of the file's tables: fills in defaults and checks keys against each other.
 
 pub(super) mod breaker;
 mod check;
@@ -74,7 +74,7 @@ pub(super) struct Written {
     maintenance: BTreeMap<String, maintenance::Written>,
 }
 
-/// The settings that a file comes to.
+/// The settings read from a file.
 pub(super) struct Parts {
     pub(super) host: HostConfig,
     pub(super) breaker: BreakerConfig,
@@ -86,8 +86,8 @@ pub(super) struct Parts {
     pub(super) maintenance: Vec<Window>,
 }
 
-/// Reads the settings from a file, and says all that is wrong with it. Where something is, the settings are those of what is
-/// right, for the rest to be judged; `None` where that cannot be told.
+/// Reads the settings from a file and collects all mistakes. If there are any, the settings cover the valid parts, so
+/// that these can be validated further; `None` if that is impossible.
 pub(super) fn read(
     source: &Source,
     base_dir: &Path,
@@ -116,7 +116,7 @@ pub(super) fn read(
     faults.extend(lookup.faults);
     let written = match serde_json::from_value::<Written>(values) {
         Ok(written) => written,
-        // What was taken out is missing.
+        // The missing values are those that were removed.
         Err(_) if !misshapen.is_empty() => return (None, faults),
         Err(error) => {
             faults.push(Fault::new(format!("it does not fit its schema: {error}")).at(0..0));
@@ -192,7 +192,7 @@ impl Written {
     }
 }
 
-/// Returns a warning where the file names no folders and has one called `plugins` next to it.
+/// Returns a warning if the file names no folders and a folder called `plugins` is next to it.
 fn unsearched_folder(source: &Source, base_dir: &Path, host: &HostConfig) -> Option<String> {
     let folder = base_dir.join("plugins");
     let searched = host.plugin_dirs.clone();
@@ -210,7 +210,7 @@ fn unsearched_folder(source: &Source, base_dir: &Path, host: &HostConfig) -> Opt
     })
 }
 
-/// Puts secrets where platforms' configs ask for them; returns which there are, by platform.
+/// Fills secrets into platforms' configs; returns them by platform.
 fn look_up_secrets<'a>(
     values: &mut Value,
     base_dir: &'a Path,

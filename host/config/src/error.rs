@@ -1,4 +1,4 @@
-//! What is wrong with a configuration, told so that it can be put right: every mistake with its place and cure.
+//! Mistakes in a configuration, each with its place and the fix.
 
 use std::{error::Error, fmt, io, ops::Range, sync::Arc};
 
@@ -6,9 +6,9 @@ use miette::{Diagnostic, LabeledSpan, SourceCode};
 
 use super::source::Source;
 
-/// All that is wrong with one configuration file; never without a mistake.
+/// All mistakes in one configuration file; never empty.
 ///
-/// Through [`miette`] it shows the lines concerned; [`ConfigError::to_plain`] is for logs.
+/// [`miette`] renders it with the lines concerned; [`ConfigError::to_plain`] is for logs.
 #[derive(Debug)]
 pub struct ConfigError {
     name: Arc<str>,
@@ -17,17 +17,17 @@ pub struct ConfigError {
     cause: Option<io::Error>,
 }
 
-/// One mistake, for programs.
+/// One mistake, in machine-readable form.
 #[derive(Debug, serde::Serialize)]
 pub struct Mistake {
     /// The file, as the operator named it.
     file: String,
-    /// The line, from 1; none of a mistake without a place in the file.
+    /// The line, from 1; `None` if the mistake has no place in the file.
     line: Option<usize>,
     /// The character in the line, from 1.
     column: Option<usize>,
     message: String,
-    /// What to do about it.
+    /// The fix.
     help: Option<String>,
 }
 
@@ -58,7 +58,7 @@ impl ConfigError {
         }
     }
 
-    /// All the mistakes of the errors, which are about one file; `None` of none.
+    /// Joins errors about the same file; returns `None` if there are none.
     pub fn joined(errors: impl IntoIterator<Item = Self>) -> Option<Self> {
         let mut errors = errors.into_iter();
         let mut joined = errors.next()?;
@@ -78,7 +78,7 @@ impl ConfigError {
         }
     }
 
-    /// A mistake that no place in the file is to blame for.
+    /// Returns a mistake without a place in the file.
     pub(super) fn of_file(name: &str, fault: Fault, cause: Option<io::Error>) -> Self {
         Self {
             name: name.into(),
@@ -96,8 +96,8 @@ impl ConfigError {
         }
     }
 
-    /// The mistakes as lines of plain text, without colours: `file:line:column: what is wrong`, in the order of
-    /// the file, each followed by an indented line `help: …` where there is a cure to tell.
+    /// Returns the mistakes as lines of plain text, without colours: `file:line:column: what is wrong`, in file order,
+    /// each followed by an indented line `help: …` if it has a fix.
     #[must_use]
     pub fn to_plain(&self) -> String {
         let mut lines: Vec<String> = Vec::new();
@@ -124,7 +124,7 @@ impl ConfigError {
 }
 
 impl ConfigError {
-    /// The mistakes as [`to_plain`](Self::to_plain) has them, each on a line of its own.
+    /// Returns the mistakes in the form of [`to_plain`](Self::to_plain), one line each.
     pub fn to_lines(&self) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         for line in self.to_plain().lines() {
@@ -139,7 +139,7 @@ impl ConfigError {
         lines
     }
 
-    /// The mistakes in the order of the file, as [`to_plain`](Self::to_plain) has them.
+    /// Returns the mistakes in file order, the order of [`to_plain`](Self::to_plain).
     pub fn mistakes(&self) -> Vec<Mistake> {
         let mistake = |place: Option<super::Location>, message: String, help: Option<&String>| {
             let (line, column) = place.map(|place| (place.line, place.column)).unzip();
@@ -226,7 +226,7 @@ impl Fault {
         }
     }
 
-    /// What to do about it.
+    /// Sets the fix.
     pub(super) fn help(self, help: impl Into<String>) -> Self {
         Self {
             help: Some(help.into()),
@@ -234,7 +234,7 @@ impl Fault {
         }
     }
 
-    /// Without a place.
+    /// Finishes a mistake without a place.
     pub(super) fn nowhere(self) -> Self {
         Self {
             place: None,
@@ -243,7 +243,7 @@ impl Fault {
         }
     }
 
-    /// Where it is.
+    /// Sets its place.
     pub(super) fn at(self, place: Range<usize>) -> Self {
         Self {
             place: Some(place),
@@ -251,7 +251,7 @@ impl Fault {
         }
     }
 
-    /// Where the same thing was said before.
+    /// Sets the place of the first occurrence.
     pub(super) fn first(self, first: Option<Range<usize>>) -> Self {
         Self { first, ..self }
     }

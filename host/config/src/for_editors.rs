@@ -1,11 +1,11 @@
-//! The JSON Schema of the config with the keys of plugins in it, for editors: `conductor config schema`.
+//! The JSON Schema of the config including the keys of plugins, for editors: `conductor config schema`.
 //!
-//! `platform.NAME.config` is held to the schema of the plugin that the platform names. The host itself checks that in
-//! workers, and does not use this schema.
+//! `platform.NAME.config` must match the schema of the platform's plugin. The host itself validates that in workers and
+//! does not use this schema.
 
 use serde_json::{Map, Value, json};
 
-/// Adds the config schemas of plugins, by id, to the schema of the config.
+/// Adds the config schemas of plugins, by id, to the config's schema.
 pub fn add_plugins(schema: &mut Value, plugins: Vec<(String, Value)>) {
     let mut rules = Vec::new();
     let mut definitions = Map::new();
@@ -26,7 +26,7 @@ pub fn add_plugins(schema: &mut Value, plugins: Vec<(String, Value)>) {
     }
 }
 
-/// Fits a plugin's schema into the config's: references lead to its place there, and a text may also be a secret.
+/// Adapts a plugin's schema to the config's: references point to its new place, and a string may also be a secret.
 fn adapt(node: &mut Value, root: &str, depth: usize) {
     let Value::Object(table) = node else {
         return;
@@ -35,7 +35,7 @@ fn adapt(node: &mut Value, root: &str, depth: usize) {
         *node = Value::Bool(true);
         return;
     }
-    // These would change how references are read.
+    // These would change the resolution of references.
     for keyword in ["$schema", "$id", "$anchor", "$dynamicAnchor"] {
         table.remove(keyword);
     }
@@ -95,12 +95,12 @@ fn is_text(table: &Map<String, Value>) -> bool {
     }
 }
 
-/// A text with a variable of the environment in it.
+/// Returns the schema of a string with an environment variable in it.
 fn variable() -> Value {
     json!({ "type": "string", "pattern": r"\$\{" })
 }
 
-/// The table that names a file with a secret.
+/// Returns the schema of a table that names a secret file.
 fn secret_file() -> Value {
     json!({
         "type": "object",
@@ -110,7 +110,7 @@ fn secret_file() -> Value {
     })
 }
 
-/// Schemas nested more deeply take anything.
+/// Schemas nested more deeply accept anything.
 const MAX_DEPTH: usize = 100;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! A platform's `config` table by itself, as somebody wrote it on a command line.
+//! A single platform's `config` table, given on a command line.
 
 use std::{fmt, path::Path, sync::Arc};
 
@@ -18,7 +18,7 @@ use super::{
     spans, syntax,
 };
 
-/// A config, as JSON or as operators write it behind `config =`.
+/// A config, as JSON or in the TOML form that follows `config =`.
 pub struct InlineConfig {
     value: Value,
     secrets: Secrets,
@@ -27,17 +27,17 @@ pub struct InlineConfig {
 }
 
 impl InlineConfig {
-    /// Reads the text, and looks its secrets up as the host does; files are relative to the working directory.
+    /// Parses the text and looks up its secrets as the host does; file paths are relative to the working directory.
     ///
-    /// The secrets are [kept out](redaction) of what plugins say from now on.
+    /// From now on, the secrets are [redacted](redaction) from plugin output.
     ///
     /// # Errors
-    /// When it is neither JSON nor an inline table, or no table.
+    /// When it is neither JSON nor an inline table, or not a table.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
         let json = serde_json::from_str::<Value>(text).ok();
         let is_json = json.is_some();
         let table = json.map_or_else(|| text.trim().to_owned(), |json| toml(&json));
-        // Columns are those of the text as it was given; TOML that JSON was turned into has none.
+        // Columns refer to the given text; TOML converted from JSON has none.
         let start = text[..text.len() - text.trim_start().len()].chars().count();
         let source = Source::behind(PREFIX, start, "--config", &table)?;
         let source = Arc::new(source);
@@ -67,7 +67,7 @@ impl InlineConfig {
         })
     }
 
-    /// Returns the place of the config in what was written, and the secrets inside it.
+    /// Returns the place of the config in the given text, and the secrets inside it.
     #[must_use]
     pub fn subject(&self) -> Subject {
         Subject {
@@ -76,7 +76,7 @@ impl InlineConfig {
         }
     }
 
-    /// The violations as mistakes in what was written.
+    /// Converts the violations to mistakes in the given text.
     ///
     /// # Errors
     /// When there is a violation.
@@ -85,20 +85,20 @@ impl InlineConfig {
         ConfigError::unless_empty(&self.source, shown(faults, self.is_json))
     }
 
-    /// What was written, with its secrets: it is not to be shown.
+    /// Returns the config including its secrets: do not show it.
     #[must_use]
     pub fn value(&self) -> &Value {
         &self.value
     }
 
-    /// What was written, with its secrets: it is not to be shown.
+    /// Returns the config including its secrets: do not show it.
     #[must_use]
     pub fn into_value(self) -> Value {
         self.value
     }
 }
 
-/// Leaves out the values and the text they were written as, which may hold secrets.
+/// Leaves out the values and the source text, which may contain secrets.
 impl fmt::Debug for InlineConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("InlineConfig")
@@ -107,7 +107,7 @@ impl fmt::Debug for InlineConfig {
     }
 }
 
-/// The faults, without their places where the text is not as it was written.
+/// Returns the faults, without places if the text was converted from JSON.
 fn shown(faults: Vec<Fault>, is_json: bool) -> Vec<Fault> {
     match is_json {
         true => faults.into_iter().map(Fault::nowhere).collect(),
@@ -115,7 +115,7 @@ fn shown(faults: Vec<Fault>, is_json: bool) -> Vec<Fault> {
     }
 }
 
-/// JSON as TOML, on one line. What TOML has no word for is left as it is, for its parser to refuse.
+/// Converts JSON to TOML, on one line. Values that TOML lacks are left unchanged, for its parser to refuse.
 fn toml(json: &Value) -> String {
     match json {
         Value::Object(table) => {
@@ -133,7 +133,7 @@ fn toml(json: &Value) -> String {
     }
 }
 
-/// Makes a file of a table.
+/// Turns a table into a file.
 const PREFIX: &str = "config = ";
 
 const EXAMPLE: &str = "write it as in conductor.toml, '{ url = \"https://shop.example\" }', or as JSON, '{\"url\": \"https://shop.example\"}'";

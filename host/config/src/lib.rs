@@ -1,8 +1,8 @@
 //! The configuration: one TOML file, `conductor.toml`, read into settings that need no further checks.
 //!
-//! A file is read in three steps, and each reports all the mistakes it can find: `syntax` turns text into
-//! tables, `schema` holds them against the file's own JSON Schema, and `elements` resolves defaults and
-//! checks what one key means for another. A default never contradicts what the operator wrote: it gives way.
+//! A file is read in three steps, each of which reports all the mistakes it can find: `syntax` parses text into tables,
+//! `schema` validates them against the file's own JSON Schema, and `elements` fills in defaults and checks keys against
+//! each other. A default never contradicts what the operator wrote: it is adjusted.
 
 mod elements;
 mod error;
@@ -51,40 +51,40 @@ pub use source::{Location, MAX_BYTES, Source};
 /// The commented default configuration, as `conductor config default` prints it.
 pub const DEFAULT_TEXT: &str = include_str!("../conductor.toml");
 
-/// A configuration that was read, checked and given its defaults.
+/// A validated configuration with defaults filled in.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How the host itself behaves.
+    /// The settings of the host itself.
     pub host: HostConfig,
-    /// The breaker's settings for platforms that give none of their own.
+    /// The breaker settings of platforms without their own.
     pub breaker: BreakerConfig,
-    /// When the machine counts as short of resources.
+    /// The thresholds at which the machine counts as short of resources.
     pub resources: ResourcesConfig,
-    /// Whose signature a library must have to be loaded.
+    /// The signatures that a library needs to be loaded.
     pub trust: TrustConfig,
-    /// The plugins that have a `[plugin.<id>]` table, by id; [`Config::plugin`] answers for all others too.
+    /// The plugins with a `[plugin.<id>]` table, by id; [`Config::plugin`] covers all others too.
     pub plugins: BTreeMap<String, PluginConfig>,
-    /// What to watch, in the order of the file; never empty.
+    /// The platforms to watch, in file order; never empty.
     pub platforms: Vec<PlatformConfig>,
-    /// When people work on platforms.
+    /// The maintenance windows.
     pub maintenance: Vec<Window>,
-    /// Whether this is the compiled-in default, whose plugins lie among the libraries of the program's own folder.
+    /// `true` for the compiled-in default, whose plugins are among the libraries in the program's own folder.
     pub is_builtin: bool,
-    /// Where libraries are pinned, if they are: `plugins.lock` beside the file; none for the compiled-in default.
+    /// The file that pins libraries: `plugins.lock` next to the config file; `None` for the compiled-in default.
     pub lock_file: Option<PathBuf>,
     /// The folder that the paths in the file are relative to.
     pub base_dir: PathBuf,
-    /// What does not keep it from being used and should be put right, as `file:line:column: …`.
+    /// Problems that do not prevent its use, as `file:line:column: …`.
     pub warnings: Vec<String>,
-    /// The file this came from, for messages that point into it.
+    /// The file it was read from, for messages that point into it.
     pub source: Arc<Source>,
 }
 
 impl Config {
-    /// The loader of the plugins in the config's folders.
+    /// Returns the loader for the plugins in the config's folders.
     ///
     /// # Errors
-    /// When there is no place for private copies of libraries.
+    /// When there is no usable folder for private copies of libraries.
     pub fn loader(&self, clock: Clock) -> Result<Loader, Refusal> {
         let catalog = Catalog::open(
             &self.host.plugin_dirs,
@@ -95,7 +95,7 @@ impl Config {
         Ok(Loader::new(Arc::new(catalog), clock))
     }
 
-    /// The way in which a plugin's generations run.
+    /// Returns the way in which a plugin's generations run.
     #[must_use]
     pub fn how(&self, id: &str) -> How {
         let plugin = self.plugin(id);
@@ -109,7 +109,7 @@ impl Config {
         }
     }
 
-    /// The host's own files and folders, which no plugin may read.
+    /// Returns the host's own files and folders, which no plugin may read.
     #[must_use]
     pub fn hidden(&self) -> Vec<PathBuf> {
         let state = self.host.state_dir.clone();
@@ -123,7 +123,7 @@ impl Config {
             .collect()
     }
 
-    /// Reads the configuration file at `path`; the folders in it are relative to its own.
+    /// Reads the configuration file at `path`; relative folders in it start at the file's own.
     ///
     /// # Errors
     /// When the file cannot be read, and for every mistake in it.
@@ -131,7 +131,7 @@ impl Config {
         Self::read_for(path, &OwnAddress::default())
     }
 
-    /// As [`Self::read`], for a host that serves at `own`.
+    /// Like [`Self::read`], for a host that serves at `own`.
     ///
     /// # Errors
     /// As [`Self::read`].
@@ -139,7 +139,7 @@ impl Config {
         Reading::of(path, own).into_result()
     }
 
-    /// Reads a configuration from `text`, which messages call `name`; the folders in it are relative to `base_dir`.
+    /// Parses a configuration from `text`, named `name` in messages; relative folders in it start at `base_dir`.
     ///
     /// # Errors
     /// For every mistake in the text.
@@ -156,16 +156,16 @@ impl Config {
         Self::from_source(Source::new(name, text)?, base_dir, own)
     }
 
-    /// The compiled-in default, which finds its plugins in `exe_dir`, the folder of the running binary.
+    /// Returns the compiled-in default, which finds its plugins in `exe_dir`, the folder of the running binary.
     ///
     /// # Panics
-    /// If the default text were wrong, which a test rules out.
+    /// If the default text is invalid, which a test rules out.
     #[must_use]
     pub fn builtin(exe_dir: &Path) -> Self {
         Self::builtin_for(exe_dir, &OwnAddress::default())
     }
 
-    /// As [`Self::builtin`], for a host that serves at `own`.
+    /// Like [`Self::builtin`], for a host that serves at `own`.
     ///
     /// # Panics
     /// As [`Self::builtin`].
@@ -184,7 +184,7 @@ impl Config {
         Reading::of_source(source, base_dir, own).into_result()
     }
 
-    /// What a library must be to be loaded, beyond the rules that hold on every host.
+    /// Returns the rules for loading a library, in addition to those of every host.
     #[must_use]
     pub fn policy(&self) -> Policy {
         Policy {
@@ -194,7 +194,7 @@ impl Config {
         }
     }
 
-    /// The ids of the plugins that platforms name, sorted.
+    /// Returns the sorted ids of the plugins that platforms use.
     #[must_use]
     pub fn plugins_in_use(&self) -> BTreeSet<&str> {
         self.platforms
@@ -203,7 +203,7 @@ impl Config {
             .collect()
     }
 
-    /// The settings of plugin `id`: its own table's where it has one, and the host's.
+    /// Returns the settings of plugin `id`: those of its own table, completed by the host's.
     #[must_use]
     pub fn plugin(&self, id: &str) -> PluginConfig {
         self.plugins
@@ -212,8 +212,8 @@ impl Config {
             .unwrap_or_else(|| PluginConfig::of_host(&self.host))
     }
 
-    /// Checks that every plugin the file names is one of `known`, the ids of the plugins at hand; `refused` returns why a
-    /// plugin's library was refused, if one was found.
+    /// Checks that every plugin named in the file is one of `known`, the ids of the available plugins; `refused`
+    /// returns the reason why a plugin's library was refused, if one was found.
     ///
     /// # Errors
     /// Names each platform and each `[plugin.<id>]` table whose plugin is unknown.
@@ -258,14 +258,14 @@ impl Config {
         }
     }
 
-    /// The violations as mistakes in this file.
+    /// Converts violations to mistakes in this file.
     #[must_use]
     pub fn mistakes(&self, violations: Vec<Violation>) -> ConfigError {
         let faults = schema::placed(violations, self.source.places()).collect();
         ConfigError::new(Arc::clone(&self.source), faults)
     }
 
-    /// A mistake for which all of a platform's table is to blame.
+    /// Returns a mistake that concerns a platform's whole table.
     #[must_use]
     pub fn mistake_of_platform(
         &self,
@@ -282,7 +282,7 @@ impl Config {
         ConfigError::new(Arc::clone(&self.source), vec![fault])
     }
 
-    /// A mistake in what is found in the plugin folders.
+    /// Returns a mistake about the contents of the plugin folders.
     #[must_use]
     pub fn mistake_of_plugin_dirs(&self, message: &str, help: &str) -> ConfigError {
         let places = self.source.places();
@@ -291,8 +291,8 @@ impl Config {
         ConfigError::new(Arc::clone(&self.source), vec![fault.help(help).at(place)])
     }
 
-    /// Where in the file the value at `json_pointer` inside a platform's `config` table stands, or else its
-    /// nearest parent that the file has.
+    /// Returns the location in the file of the value at `json_pointer` inside a platform's `config` table, or of its
+    /// nearest parent in the file.
     #[must_use]
     pub fn locate(&self, platform: &str, json_pointer: &str) -> Location {
         let mut path = spans::path(&["platform", platform, "config"]);
@@ -302,17 +302,18 @@ impl Config {
     }
 }
 
-/// A configuration file as far as it makes sense, and what is wrong with it.
+/// The valid parts of a configuration file, and its mistakes.
 #[derive(Debug)]
 pub struct Reading {
-    /// The settings where the file is right; only for further judging if there is an `error`.
+    /// The settings from the valid parts; only for further validation if there is an `error`.
     pub config: Option<Config>,
-    /// All that is wrong with its text and its shape.
+    /// All mistakes in its syntax and structure.
     pub error: Option<ConfigError>,
 }
 
 impl Reading {
-    /// Reads the configuration file at `path`, for a host that serves at `own`; the folders in it are relative to its own.
+    /// Reads the configuration file at `path` for a host that serves at `own`; relative folders start at the file's
+    /// own.
     #[must_use]
     pub fn of(path: &Path, own: &OwnAddress) -> Self {
         match Source::read(path) {
@@ -324,7 +325,7 @@ impl Reading {
         }
     }
 
-    /// Reads the text of a config again, for a host that serves at `own` now.
+    /// Parses a config's text again, for a host that now serves at `own`.
     #[must_use]
     pub fn again(config: &Config, own: &OwnAddress) -> Self {
         Self::of_source(config.source.copy(), &config.base_dir, own)
@@ -353,7 +354,7 @@ impl Reading {
         }
     }
 
-    /// The config of a file without mistakes.
+    /// Returns the config of a file without mistakes.
     ///
     /// # Errors
     /// For every mistake in the file.

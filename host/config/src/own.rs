@@ -10,13 +10,13 @@ pub struct OwnAddress {
 }
 
 impl OwnAddress {
-    /// Of a server that listens on `address`, by the scheme `http` or `https`.
+    /// Returns the address of a server that listens on `address`, with the scheme `http` or `https`.
     ///
-    /// One that listens on all addresses is reached on the loopback one.
+    /// A server that listens on all addresses is reached on the loopback address.
     #[must_use]
     pub fn of(address: SocketAddr, scheme: &str) -> Self {
         let ip = match address.ip() {
-            // `[::]` takes IPv4 connections as well.
+            // `[::]` accepts IPv4 connections as well.
             ip if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
             ip => ip,
         };
@@ -27,7 +27,7 @@ impl OwnAddress {
         }
     }
 
-    /// Returns the text that replaces `${name}`, for the two names there are.
+    /// Returns the text that replaces `${name}`, for either of the two names.
     pub(super) fn get(&self, name: &str) -> Option<&str> {
         match name {
             "self.url" => Some(&self.url),
@@ -37,7 +37,7 @@ impl OwnAddress {
     }
 }
 
-/// The address that a host serves on by default.
+/// The default address of a host.
 impl Default for OwnAddress {
     fn default() -> Self {
         Self::of(SocketAddr::from((Ipv4Addr::LOCALHOST, 9750)), "http")

@@ -1,4 +1,4 @@
-//! Holds a file against the host's own JSON Schema, and puts violations in their places in the file.
+//! Validates a file against the host's own JSON Schema, and maps violations to their places in the file.
 
 use std::sync::LazyLock;
 
@@ -17,14 +17,14 @@ use super::{
 
 /// The JSON Schema of `conductor.toml`, for `conductor config schema` and for editors.
 ///
-/// The host checks files by this very schema.
+/// The host validates files against this same schema.
 #[must_use]
 pub fn json_schema() -> Value {
     OWN.schema().clone()
 }
 
-/// Returns the mistakes in the whole file's shape, and the keys and values concerned; those in `refused`, which were
-/// refused before, are among the latter alone.
+/// Returns the mistakes in the whole file's structure, and the keys and values concerned. Those in `refused`, which
+/// already have an error, appear only among the latter.
 pub(super) fn own_faults(
     values: &Value,
     places: &Place,
@@ -33,7 +33,7 @@ pub(super) fn own_faults(
     let mut faults = Vec::new();
     let mut misshapen = refused;
     let before = misshapen.len();
-    // Secrets were not looked up yet, so there are none to hide.
+    // Secrets have not been looked up yet, so there are none to hide.
     let subject = Subject::default();
     for mut violations in OWN.errors(values, &subject) {
         let is_refused = |path: &[String]| {
@@ -51,7 +51,7 @@ pub(super) fn own_faults(
     (faults, misshapen)
 }
 
-/// The violations as mistakes in the file.
+/// Converts the violations to mistakes in the file.
 pub(super) fn placed(
     violations: impl IntoIterator<Item = Violation>,
     places: &Place,

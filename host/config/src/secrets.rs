@@ -1,7 +1,7 @@
-//! Secrets in platforms' configs: `${NAME}` for a variable of the environment, `{ file = "path" }` for what a file holds.
+//! Secrets in platforms' configs: `${NAME}` for an environment variable, `{ file = "path" }` for a file's content.
 //!
-//! They are looked up whenever the config is read, and go to the plugin and nowhere else: a message about a value with a
-//! secret in it says so in place of the value.
+//! They are looked up on every read of the config, and go only to the plugin: a message about a value that contains a
+//! secret replaces the value with a note.
 
 use std::{
     env::{self, VarError},
@@ -18,17 +18,18 @@ use serde_json::Value;
 
 use super::{error::Fault, own::OwnAddress, spans::Place};
 
-/// Which values of one platform's config hold secrets, and where those came from. Its Debug shows none.
+/// The values of one platform's config that are secrets, and their sources. Its Debug output shows no secret.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Secrets {
     /// Paths of values inside `config`.
     paths: Vec<Vec<String>>,
-    /// Paths of values inside `config` that could not be looked up; each is an empty text. Such a config is never used.
+    /// Paths of values inside `config` that could not be looked up; each is an empty string. Such a config is never
+    /// used.
     pub unresolved: Vec<Vec<String>>,
     /// The files they were read from.
     pub files: Vec<PathBuf>,
     texts: Vec<String>,
-    /// The config names the host's own address, by `${self.url}` or `${self.address}`.
+    /// `true` if the config uses the host's own address, by `${self.url}` or `${self.address}`.
     pub name_own_address: bool,
 }
 
@@ -38,18 +39,18 @@ pub(super) struct Lookup<'a> {
     own: &'a OwnAddress,
     pub(super) places: &'a Place,
     pub(super) faults: Vec<Fault>,
-    /// What does not keep the config from being used: place and text.
+    /// Warnings that do not prevent the config's use: place and text.
     pub(super) warnings: Vec<(Range<usize>, String)>,
     found: Secrets,
 }
 
 impl Secrets {
-    /// The paths of the secrets inside `config`.
+    /// Returns the paths of the secrets inside `config`.
     pub fn paths(&self) -> &[Vec<String>] {
         &self.paths
     }
 
-    /// The secrets themselves, to be taken out of what plugins say.
+    /// Returns the secrets themselves, to be redacted from plugin output.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.texts.iter().map(String::as_str)
     }
@@ -76,11 +77,11 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// Puts secrets in the place of what stands for them in the `config` table that stands at `base` in the file.
+    /// Replaces the references to secrets in the `config` table at `base` in the file.
     pub(super) fn resolve(&mut self, config: &mut Value, base: &[String]) -> Secrets {
         self.found = Secrets::default();
         let mut path = base.to_vec();
-        // The table itself is never a secret: a plugin may well have a key that is called `file`.
+        // The table itself is never a secret: a plugin may have a key called `file`.
         self.inside(config, &mut path, base.len());
         std::mem::take(&mut self.found)
     }
@@ -121,7 +122,7 @@ impl<'a> Lookup<'a> {
                     self.found.paths.push(path[depth..].to_vec());
                 }
             }
-            // The mistake was noted, so that the config is not used; the rest of it is judged.
+            // The mistake is recorded, so the config is not used; the rest of it is validated.
             None => {
                 *value = Value::String(String::new());
                 self.found.unresolved.push(path[depth..].to_vec());
@@ -129,7 +130,7 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// The text with its variables replaced, and whether there was one.
+    /// Returns the text with its variables replaced, and `true` if it had one.
     fn expand(&mut self, text: &str, path: &[String]) -> Option<(String, bool)> {
         let (mut expanded, mut rest, mut is_secret) = (String::new(), text, false);
         while let Some(at) = rest.find("${") {
@@ -225,8 +226,8 @@ fn set_it(name: &str) -> String {
     )
 }
 
-/// Text of a secret file without a byte order mark and line ends at its end, and whether every user can read it; or what
-/// is wrong with the file and what to do.
+/// Returns the content of a secret file without a byte order mark and trailing newlines, and `true` if every user can
+/// read it; or the error and its fix.
 fn read_secret(file: &Path) -> Result<(String, bool), (String, String)> {
     let cannot = |error: ReadError| {
         let cure = match &error {
@@ -262,5 +263,5 @@ fn is_name(name: &str) -> bool {
         && letters.all(|letter| letter.is_ascii_alphanumeric() || letter == b'_')
 }
 
-/// In bytes; a chain of certificates fits.
+/// In bytes; a certificate chain fits.
 const LARGEST_SECRET: u64 = 64 << 10;

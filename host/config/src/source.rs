@@ -1,4 +1,4 @@
-//! The file as it was written: its name and text, and where in it a byte stands.
+//! The source file: its name and text, and the line and column of a byte.
 
 use std::{
     fmt, io, iter,
@@ -15,7 +15,7 @@ use super::{
     syntax,
 };
 
-/// The largest file that is read, in bytes: a hundred thousand platforms fit into it.
+/// Maximum file size, in bytes: a hundred thousand platforms fit.
 pub const MAX_BYTES: usize = 8_000_000;
 
 /// A configuration file's name and text.
@@ -23,13 +23,14 @@ pub struct Source {
     name: Arc<str>,
     text: String,
     line_starts: Vec<usize>,
-    /// Characters that are in front of what was written: in the text, and in what was written but left out of the text.
+    /// Numbers of characters before the original text: those added in the text, and those of the original left out of
+    /// it.
     added: (usize, usize),
     places: OnceLock<Place>,
     printable: OnceLock<String>,
 }
 
-/// A place in a file, for people: displayed as `file:line:column`.
+/// A place in a file, for display as `file:line:column`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Location {
     /// The file, as the operator named it.
@@ -48,8 +49,8 @@ impl Source {
         Ok(Self::unchecked(name, text))
     }
 
-    /// A text that was written elsewhere, put behind `prefix`; `left_out` is how many characters it began with are not in
-    /// `text`. Columns are those of the text as it was written.
+    /// Returns a text from another source, placed after `prefix`; `left_out` is the number of its leading characters
+    /// missing from `text`. Columns are those of the original text.
     pub(super) fn behind(
         prefix: &str,
         left_out: usize,
@@ -97,18 +98,18 @@ impl Source {
         }
     }
 
-    /// The same text, to be read again.
+    /// Returns the same text, to be read again.
     pub(super) fn copy(&self) -> Self {
         Self::unchecked(&self.name, self.text.clone())
     }
 
-    /// The file's name, as the operator gave it.
+    /// Returns the file's name, as the operator gave it.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The file's text.
+    /// Returns the file's text.
     #[must_use]
     pub fn text(&self) -> &str {
         &self.text
@@ -130,12 +131,12 @@ impl Source {
         }
     }
 
-    /// Where everything stands, worked out again when somebody first asks: only messages do.
+    /// Returns the places of all keys and values, computed on first use: only messages need them.
     pub(super) fn places(&self) -> &Place {
         self.places.get_or_init(|| syntax::places(&self.text))
     }
 
-    /// The text with every control character replaced, byte by byte: terminals obey them.
+    /// Returns the text with every control character replaced byte by byte, because terminals interpret them.
     fn printable(&self) -> &str {
         let replaced = |c: char| c.is_control() && !matches!(c, '\n' | '\r' | '\t');
         if !self.text.contains(replaced) {

@@ -1,10 +1,10 @@
-//! Where each key and value of a file stands: a tree of places beside the tree of values.
+//! The places of all keys and values of a file: a tree parallel to the tree of values.
 
 use std::{collections::BTreeMap, ops::Range};
 
 use conductor_runtime::wording::bare_or_quoted;
 
-/// Where a value and its key stand, as byte ranges, and what stands inside the value.
+/// The places of a value and its key, as byte ranges, and of everything inside the value.
 #[derive(Debug, Default)]
 pub(super) struct Place {
     pub(super) key: Range<usize>,
@@ -12,7 +12,7 @@ pub(super) struct Place {
     pub(super) inside: Inside,
 }
 
-/// What a value holds.
+/// The contents of a value.
 #[derive(Debug, Default)]
 pub(super) enum Inside {
     #[default]
@@ -22,23 +22,23 @@ pub(super) enum Inside {
 }
 
 impl Place {
-    /// Where the value at `path` stands, or else its nearest parent.
+    /// Returns the place of the value at `path`, or of its nearest parent.
     pub(super) fn value_at(&self, path: &[String]) -> Range<usize> {
         self.deepest(path).0.value.clone()
     }
 
-    /// Where the key at the end of `path` stands, or else the value of its nearest parent.
+    /// Returns the place of the key at the end of `path`, or of its nearest parent's value.
     pub(super) fn key_at(&self, path: &[String]) -> Range<usize> {
         self.exact_key(path).unwrap_or_else(|| self.value_at(path))
     }
 
-    /// Where the key at the end of `path` stands, if the file has it.
+    /// Returns the place of the key at the end of `path`, if the file has it.
     pub(super) fn exact_key(&self, path: &[String]) -> Option<Range<usize>> {
         let (place, depth) = self.deepest(path);
         (depth == path.len() && !place.key.is_empty()).then(|| place.key.clone())
     }
 
-    /// The last key of that name in the file, with its path.
+    /// Returns the last key of that name in the file, with its path.
     pub(super) fn last_named(&self, name: &str) -> Option<(Vec<String>, Range<usize>)> {
         let children: Vec<(String, &Self)> = match &self.inside {
             Inside::Nothing => return None,
@@ -64,7 +64,7 @@ impl Place {
         own.chain(deeper).max_by_key(|(_, place)| place.start)
     }
 
-    /// The path as an operator would write it: `platform."api.eu".config.headers[2]`.
+    /// Formats the path as an operator would write it: `platform."api.eu".config.headers[2]`.
     pub(super) fn name(&self, path: &[String]) -> String {
         let mut name = String::new();
         for (depth, segment) in path.iter().enumerate() {
@@ -101,7 +101,7 @@ impl Place {
     }
 }
 
-/// A path from its segments.
+/// Builds a path from its segments.
 pub(super) fn path(segments: &[&str]) -> Vec<String> {
     segments
         .iter()

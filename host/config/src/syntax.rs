@@ -1,4 +1,4 @@
-//! Turns the text into JSON values and the places they stand at, or says where it is not TOML.
+//! Parses the text into JSON values and their places, or reports where it is not TOML.
 
 use std::ops::Range;
 
@@ -15,20 +15,20 @@ use super::{
     spans::{Inside, Place},
 };
 
-/// A text that can be read as a whole.
+/// A text that parses as a whole.
 pub(super) struct Parsed {
-    /// Its values; null where one was refused.
+    /// Its values; null in place of refused ones.
     pub(super) values: Value,
     pub(super) places: Place,
-    /// Keys that are given twice, of which the first counts, and values that no plugin can be given.
+    /// Duplicate keys, of which the first counts, and values that cannot be passed to a plugin.
     pub(super) faults: Vec<Fault>,
-    /// The values that were refused.
+    /// The refused values.
     pub(super) refused: Vec<Misshapen>,
 }
 
-/// The text's values, and where they are.
+/// Returns the text's values and their places.
 ///
-/// Dates become strings. A float without a fraction becomes an integer, as JSON Schema counts it.
+/// Dates become strings. A float without a fraction becomes an integer, as in JSON Schema.
 ///
 /// # Errors
 /// When it is not TOML.
@@ -53,7 +53,7 @@ pub(super) fn parse(text: &str) -> Result<Parsed, Vec<Fault>> {
     })
 }
 
-/// Finds the values that were refused; TOML has no null of its own.
+/// Finds the refused values; TOML itself has no null.
 fn nulls(value: &Value, path: &mut Vec<String>, found: &mut Vec<Misshapen>) {
     let mut inner = |key: String, value: &Value| {
         path.push(key);
@@ -76,7 +76,7 @@ fn nulls(value: &Value, path: &mut Vec<String>, found: &mut Vec<Misshapen>) {
     }
 }
 
-/// Where everything stands in a text that may have mistakes.
+/// Returns the places of everything in a text that may have mistakes.
 pub(super) fn places(text: &str) -> Place {
     let tree = DeTable::parse_recoverable(text).0.into_inner();
     convert(
@@ -159,7 +159,7 @@ fn float(number: &DeFloat<'_>) -> Option<Value> {
     Number::from_f64(value).map(Value::Number)
 }
 
-/// Every key that is given twice, and the first other mistake: those after it are mostly its consequences.
+/// Returns every duplicate key and the first other mistake: the later ones are mostly its consequences.
 fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<Fault> {
     let mut faults = Vec::new();
     let mut broken = false;
@@ -176,7 +176,7 @@ fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<Fault> {
             }
             continue;
         }
-        // A repeated table's keys are those of the first one over again.
+        // A repeated table's keys repeat those of the first one.
         if repeated_table
             .as_ref()
             .is_some_and(|table| table.contains(&place.start))
@@ -192,7 +192,7 @@ fn syntax_faults(text: &str, errors: &[toml::de::Error]) -> Vec<Fault> {
     faults
 }
 
-/// Names the key at `place` in full, and where it stands first.
+/// Names the duplicate key at `place` in full, with the place of the first one.
 fn duplicate(text: &str, place: Range<usize>) -> Fault {
     let line = line_start(text, place.start);
     let header = text[line..].lines().next().unwrap_or_default();
@@ -222,7 +222,7 @@ fn duplicate(text: &str, place: Range<usize>) -> Fault {
     }
 }
 
-/// The path that a table's header spells.
+/// Returns the path in a table's header.
 fn only_path(place: &Place) -> Vec<String> {
     let mut path = Vec::new();
     let mut inside = &place.inside;
@@ -253,11 +253,11 @@ fn clamp(text: &str, span: Range<usize>) -> Range<usize> {
     start..text.ceil_char_boundary(span.end.max(start))
 }
 
-/// How the toml crate calls a key that is given twice; a snapshot test notices when it changes.
+/// The toml crate's message for a duplicate key; a snapshot test detects a change.
 const DUPLICATE_KEY: &str = "duplicate key";
 
-/// Up to here a float holds every integer, 2^53.
+/// A float represents every integer up to 2^53.
 const EXACT_INTEGERS: f64 = 9_007_199_254_740_992.0;
 
-/// Finding the first place of a repeated key costs another parse, so only so many are looked up.
+/// Finding the first place of a repeated key costs another parse, so this many are looked up at most.
 const MOST_LOOKED_UP: usize = 20;

@@ -1,4 +1,4 @@
-//! What reading a configuration promises, beyond its messages.
+//! Tests of reading a configuration, except for its messages.
 
 mod files;
 mod maintenance;
@@ -17,7 +17,7 @@ use serde_json::Value;
 
 use super::*;
 
-/// The smallest file that is complete: `more` and one platform.
+/// Returns the smallest complete file: `more` and one platform.
 fn with_platform(more: &str) -> String {
     format!("{more}\n[platform.disk]\nplugin = \"disk\"\n")
 }
@@ -34,7 +34,7 @@ fn read(text: &str) -> Config {
     parse(text).unwrap_or_else(|error| panic!("{}", error.to_plain()))
 }
 
-/// Holds a platform's config against a plugin's schema, as a worker does it for the host.
+/// Validates a platform's config against a plugin's schema, as a worker does for the host.
 fn judged(config: &Config, platform: &PlatformConfig, schema: Value) -> Result<(), ConfigError> {
     let schema = CompiledSchema::new(schema).unwrap();
     let violations = schema.violations(&platform.config, &config.subject(platform));

@@ -1,9 +1,9 @@
-//! The web config: TLS and passwords of the HTTP server, in the file format that Prometheus's own servers share
-//! (exporter-toolkit's), so that one file serves them all.
+//! The web config: TLS and passwords of the HTTP server, in the file format of exporter-toolkit, which Prometheus's own
+//! servers share, so that one file serves them all.
 //!
-//! Like `conductor.toml` it is read in three steps: `yaml` turns text into values and their places, `schema` says which
-//! keys there are, and `build` and `tls` make of them what the server goes by. What the toolkit takes and this host does
-//! not know is either refused, or taken and remarked on where it changes nothing about who gets in.
+//! Like `conductor.toml` it is read in three steps: `yaml` parses text into values and their places, `schema` defines
+//! the keys, and `build` and `tls` turn them into the server's settings. Features of the toolkit that this host lacks
+//! are refused, or accepted with a remark if they do not affect access.
 
 mod build;
 mod clients;
@@ -30,30 +30,30 @@ use tokio_rustls::rustls::ServerConfig;
 
 use super::{error::ConfigError, source::Source};
 
-/// Who may reach the HTTP server, and how. The default lets everybody, over plain HTTP.
+/// Access rules of the HTTP server. The default admits everyone, over plain HTTP.
 #[derive(Clone, Default)]
 pub struct WebConfig {
-    /// What TLS is spoken with; none means plain HTTP.
+    /// The TLS settings; `None` means plain HTTP.
     pub tls: Option<Arc<ServerConfig>>,
-    /// Whether TLS lets nobody in without a certificate that one of the operator's CAs has signed.
+    /// `true` if TLS requires a client certificate signed by one of the operator's CAs.
     pub verifies_clients: bool,
-    /// Names and bcrypt hashes of those who get in; empty means that nobody is asked.
+    /// Names and bcrypt hashes of the users; empty means no authentication.
     pub users: BTreeMap<String, String>,
     /// Headers that each response carries.
     pub headers: Vec<(HeaderName, HeaderValue)>,
-    /// How many requests are answered.
+    /// Limit on requests.
     pub rate_limit: Option<RateLimit>,
-    /// The files with something in them that only the host may know: passwords and keys.
+    /// The files with secrets that only the host may read: passwords and keys.
     pub private_files: Vec<PathBuf>,
-    /// The file has no key at all, for example while it is being saved.
+    /// `true` if the file has no key at all, for example while it is being saved.
     pub says_nothing: bool,
-    /// The protections that the file gives up in so many words, rather than by leaving a key out.
+    /// The protections that the file disables explicitly, rather than by leaving a key out.
     pub given_up: GivenUp,
-    /// What was taken and does not do what its author may think, as `file:line:column: …`.
+    /// Accepted settings whose effect may surprise, as `file:line:column: …`.
     pub remarks: Vec<String>,
 }
 
-/// Protections that a file gives up explicitly: `{}` all of them, an empty table its own.
+/// Protections that a file disables explicitly: `{}` all of them, an empty table its own.
 ///
 /// A file without the key may be half-written, and opens nothing that was closed before.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -62,29 +62,29 @@ pub struct GivenUp {
     pub passwords: bool,
     /// `tls_server_config: {}`: plain HTTP.
     pub tls: bool,
-    /// `client_auth_type` is written: what it says about clients' certificates is meant.
+    /// `client_auth_type` is given: its setting for client certificates is intended.
     pub clients: bool,
 }
 
 /// A token bucket.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct RateLimit {
-    /// The time in which one request is allowed; more than zero.
+    /// Time per allowed request; more than zero.
     pub interval: Duration,
-    /// How many may come at once after a quiet time.
+    /// Maximum burst after a quiet period.
     pub burst: u32,
 }
 
-/// What came of reading a web config.
+/// The result of reading a web config.
 pub struct Reading {
-    /// The files that were read, to notice when they change.
+    /// The files that were read, for change detection.
     pub inputs: Inputs,
-    /// The config, or all that is wrong with it.
+    /// The config, or all its mistakes.
     pub outcome: Result<WebConfig, ConfigError>,
 }
 
 impl WebConfig {
-    /// Reads the file at `path` and those it names, whose paths are relative to its own folder.
+    /// Reads the file at `path` and the files it names, whose paths are relative to its own folder.
     #[must_use]
     pub fn read(path: &Path) -> Reading {
         let mut files = Files::default();
@@ -95,8 +95,8 @@ impl WebConfig {
         }
     }
 
-    /// The key of a protection that `old` has and this config lacks without giving it up explicitly, and the line that
-    /// would give it up.
+    /// Returns the key of a protection that `old` has and this config lacks without disabling it explicitly, and the
+    /// line that would disable it.
     #[must_use]
     pub fn lacks(&self, old: &Self) -> Option<(&'static str, &'static str)> {
         if !old.users.is_empty() && self.users.is_empty() && !self.given_up.passwords {
@@ -109,14 +109,14 @@ impl WebConfig {
         lost.then_some(("client_auth_type", "client_auth_type: NoClientCert"))
     }
 
-    /// Whether strangers are kept out.
+    /// Returns `true` if clients must authenticate.
     #[must_use]
     pub fn asks_who(&self) -> bool {
         !self.users.is_empty() || self.verifies_clients
     }
 }
 
-/// Says which doors are closed, and keeps keys and hashes to itself.
+/// Shows which protections are on, and leaves out keys and hashes.
 impl fmt::Debug for WebConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebConfig")

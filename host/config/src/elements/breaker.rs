@@ -1,4 +1,4 @@
-//! `[breaker]`: when a platform that keeps failing is left alone, for all platforms or for one.
+//! `[breaker]`: suspends checks of a platform that keeps failing, for all platforms or for one.
 
 use std::time::Duration;
 
@@ -10,14 +10,14 @@ use super::{
     duration::{self, LONGEST, SHORTEST, given},
 };
 
-/// When a platform that keeps failing is left alone, and for how long.
+/// The conditions and durations of suspending checks of a failing platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerConfig {
-    /// The failures in a row that open the breaker, at least 1.
+    /// Number of consecutive failures that open the breaker, at least 1.
     pub failure_threshold: u32,
-    /// How long it stays open the first time, 1 ms to a year.
+    /// Duration of the first open period, 1 ms to a year.
     pub reset_timeout: Duration,
-    /// How long it stays open at most, at least `reset_timeout`.
+    /// Longest open period, at least `reset_timeout`.
     pub max_reset_timeout: Duration,
 }
 
@@ -54,7 +54,7 @@ impl Default for BreakerConfig {
 }
 
 impl Written {
-    /// Fills in what is missing from `default`, which gives way to what was written.
+    /// Fills in missing values from `default`, adjusted to the given ones.
     pub(super) fn resolve(self, default: &BreakerConfig, check: &mut Check<'_>) -> BreakerConfig {
         let longest = given(self.max_reset_timeout);
         let first = given(self.reset_timeout)

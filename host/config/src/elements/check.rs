@@ -1,4 +1,4 @@
-//! Collects what is wrong with the keys of one table.
+//! Collects mistakes in the keys of one table.
 
 use std::{ops::Range, time::Duration};
 
@@ -21,7 +21,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The table at `segments` inside this one.
+    /// Returns the table at `segments` inside this one.
     pub(super) fn table(&mut self, segments: &[&str]) -> Check<'_> {
         Check {
             places: self.places,
@@ -30,28 +30,28 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// Where the table's name stands.
+    /// Returns the place of the table's name.
     pub(super) fn place(&self) -> Range<usize> {
         self.places.key_at(&self.path)
     }
 
-    /// The key's full name, as in `host.timeout`.
+    /// Returns the key's full name, for example `host.timeout`.
     pub(super) fn name(&self, key: &str) -> String {
         self.places.name(&self.path_to(&[key]))
     }
 
-    /// The table's own full name, as in `platform.shop`.
+    /// Returns the table's own full name, for example `platform.shop`.
     pub(super) fn own_name(&self) -> String {
         self.places.name(&self.path)
     }
 
-    /// Whether the file has the key at this path from its root.
+    /// Returns `true` if the file has the key at this path from its root.
     pub(super) fn file_has(&self, path: &[&str]) -> bool {
         let path: Vec<_> = path.iter().map(|key| (*key).to_owned()).collect();
         self.places.exact_key(&path).is_some()
     }
 
-    /// Refuses the whole table.
+    /// Rejects the whole table.
     pub(super) fn refuse_table(&mut self, message: impl Into<String>, help: impl Into<String>) {
         let place = self.place();
         self.faults.push(Fault::new(message).help(help).at(place));
@@ -67,7 +67,7 @@ impl<'a> Check<'a> {
         self.faults.push(Fault::new(message).help(help).at(place));
     }
 
-    /// Refuses the key's `value` unless it lies between the two limits, which are allowed; true if it does.
+    /// Rejects the key's `value` unless it is within the two limits, inclusive; returns `true` if it is.
     pub(super) fn duration(
         &mut self,
         key: &str,
@@ -76,7 +76,7 @@ impl<'a> Check<'a> {
         most: Duration,
     ) -> bool {
         let allowed = least <= value && value <= most;
-        // What was not given came from another key, which has the blame.
+        // A missing value was derived from another key, which gets the error instead.
         let given = self.places.exact_key(&self.path_to(&[key])).is_some();
         if given && !allowed {
             let (least, most) = (show(least), show(most));
@@ -86,7 +86,7 @@ impl<'a> Check<'a> {
         allowed
     }
 
-    /// The rule that a check is over before the next one starts.
+    /// Requires a check to end before the next one starts.
     pub(super) fn timeout(&mut self, timeout: Duration, interval: Duration) {
         if timeout > interval {
             let name = self.name("timeout");
@@ -103,7 +103,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The rule that nothing is finer than a tick.
+    /// Requires a duration of at least one tick.
     pub(super) fn at_least_a_tick(&mut self, key: &str, value: Duration, tick: Duration) {
         if value < tick {
             let name = self.name(key);
@@ -116,7 +116,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The rule that `key` is at most `limit`, another key of the table.
+    /// Requires `key` to be at most `limit`, another key of the table.
     pub(super) fn at_most(&mut self, key: &str, value: Duration, limit: &str, most: Duration) {
         if value > most {
             let name = self.name(key);
@@ -129,7 +129,7 @@ impl<'a> Check<'a> {
         }
     }
 
-    /// The rule that the limit of stuck calls can be reached.
+    /// Requires the limit of stuck calls to be reachable.
     pub(super) fn stuck_limit(&mut self, stuck_limit: u32, call_threads: u32) {
         if stuck_limit > call_threads {
             let name = self.name("stuck_limit");

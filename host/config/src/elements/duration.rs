@@ -10,9 +10,9 @@ use serde::{Deserialize, Deserializer, de};
 #[derive(Clone, Copy)]
 pub(crate) struct Written(Duration);
 
-/// Reads a duration, or says what is wrong with it.
+/// Parses a duration, or returns what is wrong with it.
 pub fn parse(text: &str) -> Result<Duration, String> {
-    // The bounds also keep humantime's sum far from an overflow, on which it panics.
+    // The limits also keep humantime's sum far from an overflow, on which it panics.
     let too_long = |run: &str| run.len() > MOST_DIGITS;
     if text.len() > MOST_BYTES || text.split(|c: char| !c.is_ascii_digit()).any(too_long) {
         return Err(format!(
@@ -22,21 +22,21 @@ pub fn parse(text: &str) -> Result<Duration, String> {
     humantime::parse_duration(text).map_err(|error| error.to_string())
 }
 
-/// The name under which the file's schema has durations checked, beyond their pattern.
+/// The format name in the file's schema that validates durations beyond their pattern.
 const FORMAT: &str = formats::DURATION;
 
-/// The longest duration that any key takes, a year: what is longer is a slip.
+/// The longest duration of any key, a year: anything longer is a typo.
 pub const LONGEST: Duration = Duration::from_secs(31_557_600);
 
-/// The shortest that a check's times may be: the shortest tick.
+/// The shortest interval or timeout of a check: the shortest tick.
 pub(super) const SHORTEST: Duration = Duration::from_millis(1);
 
-/// The duration that was written, if one was.
+/// Returns the given duration, if any.
 pub(super) fn given(written: Option<Written>) -> Option<Duration> {
     written.map(|written| written.0)
 }
 
-/// The duration as an operator would write it.
+/// Formats the duration as an operator would write it.
 pub(super) fn show(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
@@ -64,7 +64,7 @@ impl JsonSchema for Written {
     }
 }
 
-/// The units are humantime's.
+/// The units are those of humantime.
 const PATTERN: &str = concat!(
     r"^\s*([0-9]{1,9}(\.[0-9]{1,9})?\s*",
     "(nanos|nsec|ns|usec|us|µs|millis|msec|ms|seconds|second|secs|sec|s|minutes|minute|min|mins|m|",

@@ -1,4 +1,4 @@
-//! `[host]`: how the host itself behaves.
+//! `[host]`: the settings of the host itself.
 
 use std::{
     path::{Path, PathBuf},
@@ -17,35 +17,35 @@ use super::{
     limits,
 };
 
-/// How the host itself behaves.
+/// The settings of the host itself.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HostConfig {
-    /// Folders that are searched for plugin libraries, in this order; those of the file are joined to its own folder.
+    /// Folders searched for plugin libraries, in this order; relative ones are resolved against the file's own folder.
     pub plugin_dirs: Vec<PathBuf>,
-    /// The file names no folders, and these are the ones around the program and of the system.
+    /// `true` if the file names no folders and these are the defaults: around the program and of the system.
     pub plugin_dirs_are_default: bool,
-    /// The period between two starts of a platform's check, from one tick to a year.
+    /// Period between two starts of a platform's check, from one tick to a year.
     pub interval: Duration,
-    /// The gap between the starts of neighbouring platforms, from one tick to the interval.
+    /// Gap between the starts of neighbouring platforms, from one tick to the interval.
     pub stagger: Duration,
-    /// The longest time one check may take, at most the interval.
+    /// Longest time one check may take, at most the interval.
     pub timeout: Duration,
-    /// What falls due within this time starts together, 1 ms to 1 s.
+    /// Checks due within this time start together, 1 ms to 1 s.
     pub tick: Duration,
-    /// Where plugins run that say nothing of their own.
+    /// Isolation of plugins without their own setting.
     pub isolation: Isolation,
-    /// The most threads one plugin may keep busy at a time, 1–4096.
+    /// Maximum number of threads one plugin may keep busy, 1–4096.
     pub call_threads: u32,
-    /// How many calls of one plugin may be stuck at a time before it is quarantined, from 1 to `call_threads`.
+    /// Maximum number of stuck calls of one plugin before it is quarantined, from 1 to `call_threads`.
     pub stuck_limit: u32,
-    /// How much a plugin in a process of its own may use.
+    /// Resource limits of a plugin in its own process.
     pub limits: Limits,
-    /// How long running checks may go on once the host was told to stop; may be zero.
+    /// Time that running checks get to finish when the host stops; may be zero.
     pub shutdown_grace: Duration,
-    /// Samples also go to the log once nobody has scraped for so long; zero means always.
+    /// Samples also go to the log if there was no scrape for this long; zero means always.
     pub metrics_log_after: Duration,
-    /// Where private copies of plugin libraries are kept, joined to the file's own folder; without it, where
-    /// the store's own default lies.
+    /// Folder for private copies of plugin libraries, resolved against the file's own folder; `None` for the store's
+    /// default.
     pub state_dir: Option<PathBuf>,
 }
 

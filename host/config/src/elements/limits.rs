@@ -1,4 +1,4 @@
-//! `limits = { … }` in `[host]` and `[plugin.<id>]`: how much a plugin in a process of its own may use.
+//! `limits = { … }` in `[host]` and `[plugin.<id>]`: resource limits of a plugin in its own process.
 
 use conductor_sandbox::Limits;
 use schemars::JsonSchema;
@@ -41,8 +41,8 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    /// Fills in what is missing from `default`, which gives way to `call_threads`: each of them has a stack, is a process
-    /// to the kernel, and opens something.
+    /// Fills in missing values from `default`, raised to fit `call_threads`: each thread has a stack, counts as a
+    /// process in the kernel, and opens files.
     pub(super) fn resolve(
         self,
         default: &Limits,
@@ -64,7 +64,7 @@ impl Written {
     }
 }
 
-/// The limits, raised where so many threads would not fit into them.
+/// Returns the limits, raised to fit this number of threads.
 fn with_room(limits: &Limits, threads: u32) -> Limits {
     let stacks = u64::from(threads) * STACK;
     Limits {
@@ -88,12 +88,12 @@ fn check_memory(memory: u64, check: &mut Check<'_>) {
 const LEAST_MEMORY: u64 = 32 << 20;
 const MOST_MEMORY: u64 = 1 << 40;
 
-/// Of a Rust thread that does not say otherwise, and what a worker needs without any.
+/// The default stack of a Rust thread, and the memory a worker needs without threads.
 const STACK: u64 = 2 << 20;
 const BESIDE_STACKS: u64 = 256 << 20;
 
-/// A connection, a name lookup's socket, and some to spare.
+/// A connection, a socket for name lookups, and some to spare.
 const FILES: u32 = 4;
 
-/// A worker's own threads, a plugin's own, and what it runs.
+/// The worker's own threads, the plugin's own, and the programs it runs.
 const BESIDE_CALLS: u32 = 64;

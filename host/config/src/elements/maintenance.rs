@@ -1,4 +1,4 @@
-//! `[maintenance.<name>]`: when people work on platforms.
+//! `[maintenance.<name>]`: maintenance windows.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ pub(crate) struct Written {
 }
 
 impl Written {
-    /// The window, unless its times are wrong, which is told.
+    /// Returns the window, or reports mistakes in its times.
     pub(super) fn resolve(
         self,
         name: &str,
@@ -85,7 +85,7 @@ impl Written {
         })
     }
 
-    /// A slip in a name would otherwise be noticed when people are woken up.
+    /// A typo in a name would otherwise only be noticed when the alarms go off.
     fn check_scope(&self, platforms: &[PlatformConfig], check: &mut Check<'_>) {
         if self.platforms.is_empty() && self.labels.is_empty() {
             let message = format!("{} is for no platform", check.own_name());
@@ -188,7 +188,7 @@ impl Written {
     }
 }
 
-/// A moment as RFC 3339 writes it.
+/// Parses an RFC 3339 timestamp.
 fn moment(key: &str, text: &str, check: &mut Check<'_>) -> Option<Timestamp> {
     match text.parse() {
         Ok(moment) => Some(moment),

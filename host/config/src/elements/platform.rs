@@ -1,4 +1,4 @@
-//! `[platform.<name>]`: one watched thing.
+//! `[platform.<name>]`: one monitored thing.
 
 use std::{collections::BTreeMap, fmt, time::Duration};
 
@@ -15,32 +15,33 @@ use super::{
 };
 use crate::{secrets::Secrets, source::Location};
 
-/// One watched thing, with the defaults filled in.
+/// One monitored thing, with defaults filled in.
 #[derive(Clone, PartialEq)]
 pub struct PlatformConfig {
     /// 1–64 ASCII letters, digits, `_`, `-` and `.`; unique in the file.
     pub name: String,
-    /// The id of the plugin that checks it; whether there is such a plugin is not known here.
+    /// The id of the plugin that checks it; the plugin may not exist.
     pub plugin: String,
-    /// The period between two starts of its check, from one tick to a year.
+    /// Period between two starts of its check, from one tick to a year.
     pub interval: Duration,
-    /// The longest time one check may take, at most the interval.
+    /// Longest time one check may take, at most the interval.
     pub timeout: Duration,
-    /// How important its checks are when the machine is short of resources.
+    /// Importance of its checks when the machine is short of resources.
     pub priority: Priority,
-    /// When it is left alone.
+    /// The breaker settings.
     pub breaker: BreakerConfig,
-    /// Names and values of the operator's own; the names are letters, digits and `_`.
+    /// Names and values chosen by the operator; the names are letters, digits and `_`.
     pub labels: BTreeMap<String, String>,
-    /// What its plugin reads: always an object, empty if the file has none. Secrets stand in it, so it is not to be shown.
+    /// The input of its plugin: always an object, empty if the file has none. It contains secrets and must not be
+    /// shown.
     pub config: Value,
-    /// Which values of `config` are secrets.
+    /// The values of `config` that are secrets.
     pub secrets: Secrets,
-    /// Where the platform's name stands in the file.
+    /// The place of the platform's name in the file.
     pub location: Location,
 }
 
-/// Leaves out `config`, which may hold secrets.
+/// Leaves out `config`, which may contain secrets.
 impl fmt::Debug for PlatformConfig {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("PlatformConfig")
@@ -118,7 +119,7 @@ impl Written {
     }
 }
 
-/// The schema of a platform's name.
+/// Returns the schema of a platform's name.
 pub(super) fn name_rule() -> Value {
     json!({
         "pattern": "^[A-Za-z0-9_.-]{1,64}$",
@@ -127,19 +128,19 @@ pub(super) fn name_rule() -> Value {
     })
 }
 
-/// Returns whether a platform may have this name, as `name_rule` says.
+/// Returns `true` if a platform may have this name, according to [`name_rule`].
 pub fn is_name(name: &str) -> bool {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     (1..=64).contains(&name.len()) && name.chars().all(is_legal) && !PARTS_OF_PATHS.contains(&name)
 }
 
-/// Names that no client can ask for, as every URL library resolves them.
+/// Names that no client can request, because URL libraries resolve them.
 const PARTS_OF_PATHS: [&str; 2] = [".", ".."];
 
-/// What a plugin may be called by, as in its manifest.
+/// The pattern of a plugin's id, as in its manifest.
 pub(super) const PLUGIN_ID: &str = "^[a-z][a-z0-9-]*$";
 
-/// The schema of a label's name, a subset of Prometheus's that leaves out the names it keeps for itself.
+/// Returns the schema of a label's name, a subset of Prometheus's without its reserved names.
 pub(super) fn label_rule() -> Value {
     json!({
         "pattern": "^_?[A-Za-z][A-Za-z0-9_]*$",
@@ -148,5 +149,5 @@ pub(super) fn label_rule() -> Value {
     })
 }
 
-/// Our metrics carry these already.
+/// Our metrics already use these.
 const RESERVED_LABELS: [&str; 2] = ["platform", "plugin"];

@@ -9,20 +9,20 @@ use serde::Deserialize;
 
 use super::{check::Check, host::HostConfig, limits};
 
-/// Settings for one plugin, with the host's where it has none of its own.
+/// Settings for one plugin, completed by the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginConfig {
     /// Where the plugin runs.
     pub isolation: Isolation,
-    /// The most threads it may keep busy at a time, 1–4096.
+    /// Maximum number of threads it may keep busy, 1–4096.
     pub call_threads: u32,
-    /// How many of its calls may be stuck at a time before it is quarantined, from 1 to `call_threads`.
+    /// Maximum number of its stuck calls before it is quarantined, from 1 to `call_threads`.
     pub stuck_limit: u32,
-    /// How much it may use in a process of its own.
+    /// Resource limits in its own process.
     pub limits: Limits,
-    /// All that it may do there, instead of what it declares; none where the operator leaves it what it declares.
+    /// All its permissions there, instead of those it declares; `None` to grant what it declares.
     pub allow: Option<Vec<Need>>,
-    /// `allow` closes UDP and name lookups to it, which are open to every other plugin.
+    /// `true` if `allow` closes UDP and name lookups, which are open to every other plugin.
     pub no_udp: bool,
 }
 
@@ -55,7 +55,7 @@ pub(crate) struct Written {
 }
 
 impl PluginConfig {
-    /// What holds for a plugin without a table of its own.
+    /// Returns the settings of a plugin without its own table.
     pub(crate) fn of_host(host: &HostConfig) -> Self {
         Self {
             isolation: host.isolation,
@@ -67,7 +67,7 @@ impl PluginConfig {
         }
     }
 
-    /// Whether its generations can stay as they are when `other` takes this config's place.
+    /// Returns `true` if its generations can stay unchanged when `other` replaces this config.
     #[must_use]
     pub fn runs_like(&self, other: &Self) -> bool {
         let same_limit = Self {
@@ -77,7 +77,7 @@ impl PluginConfig {
         same_limit == *other
     }
 
-    /// Whether generations under `other` may do other things than under this config, or run elsewhere.
+    /// Returns `true` if generations under `other` have the same permissions and isolation as under this config.
     #[must_use]
     pub fn permits_like(&self, other: &Self) -> bool {
         (self.isolation, self.no_udp, &self.allow) == (other.isolation, other.no_udp, &other.allow)
@@ -135,5 +135,5 @@ fn allowed(written: &[String], check: &mut Check<'_>) -> Vec<Need> {
     needs
 }
 
-/// The one word of `allow` that closes something.
+/// The one word of `allow` that removes a permission.
 const NO_UDP: &str = "no-udp";

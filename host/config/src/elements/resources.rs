@@ -1,4 +1,4 @@
-//! `[resources]`: when the machine counts as short of CPU, memory or disk.
+//! `[resources]`: the thresholds at which the machine counts as short of CPU, memory or disk.
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use super::{
     host::HostConfig,
 };
 
-/// When the machine counts as short of resources. Shares are in percent.
+/// The thresholds at which the machine counts as short of resources, in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ResourcesConfig {
-    /// In use above this share: degraded, 2–100.
+    /// Degraded above this usage, 2–100.
     pub degraded_above: f64,
-    /// In use below this share: normal again; at least 1 and below `degraded_above`.
+    /// Back to normal below this usage; at least 1 and below `degraded_above`.
     pub recover_below: f64,
-    /// Memory in use above this share: critical, from `degraded_above` to 100.
+    /// Critical above this memory usage, from `degraded_above` to 100.
     pub critical_above: f64,
-    /// The period between two measurements, 200 ms to a year.
+    /// Period between two measurements, 200 ms to a year.
     pub interval: Duration,
 }
 
@@ -69,7 +69,7 @@ impl Written {
         resources
     }
 
-    /// Defaults give way to what was written: the gap between the levels shrinks before it turns round.
+    /// Adjusts defaults to the given values: the gap between the levels shrinks before they swap order.
     fn filled(self, default: &ResourcesConfig, host: &HostConfig) -> ResourcesConfig {
         let gap = default.degraded_above - default.recover_below;
         let degraded_above = self.degraded_above.unwrap_or_else(|| {
@@ -122,5 +122,5 @@ impl ResourcesConfig {
     }
 }
 
-/// Two readings of the CPU less than 200 ms apart return the same value.
+/// Two CPU readings less than 200 ms apart return the same value.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(200);

@@ -1,22 +1,22 @@
-//! Takes misshapen parts out of a file, so that the rest of it can be judged.
+//! Removes malformed parts from a file, so that the rest of it can be validated.
 
 use conductor_runtime::wording::nearest;
 use serde_json::Value;
 
-/// A key or value with a mistake of shape.
+/// A malformed key or value.
 #[derive(Clone, Debug)]
 pub(crate) struct Misshapen {
     /// Its place.
     pub(crate) path: Vec<String>,
-    /// The key is wrong, rather than its value.
+    /// `true` if the key is wrong rather than its value.
     pub(crate) at_key: bool,
 }
 
-/// Takes the values out that have a mistake of shape, so that the others can be checked further. Returns false if it is
-/// not known which libraries the file means, so that no plugin can be asked.
+/// Removes malformed values, so that the others can be validated further. Returns `false` if the file's libraries are
+/// unknown, so that no plugin can be asked.
 ///
-/// Of a platform with a mistake in its own keys, the plugin and its config stay. A platform goes as a whole where one of
-/// these two is wrong or missing, or where the config of its plugin is.
+/// Of a platform with a mistake in its own keys, the plugin and its config remain. The whole platform is removed if one
+/// of these two is wrong or missing, or if its plugin's settings are wrong.
 pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[Misshapen]) -> bool {
     let mut are_libraries_known = true;
     let mut plugins = Vec::new();
@@ -26,7 +26,7 @@ pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[Misshapen]) -> boo
             [] => return false,
             ["host", key, ..] => {
                 remove(values, &path);
-                // The key that is meant may be written in another way.
+                // The key may be a misspelling of this one.
                 are_libraries_known &= nearest(key, ["plugin_dirs"]).is_none();
                 if is_meant(key, &["interval"], &OF_HOST) {
                     drop_bound_by_interval(values);
@@ -61,7 +61,7 @@ pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[Misshapen]) -> boo
     are_libraries_known
 }
 
-/// Takes the keys out that must not be above the host's interval, which is not known.
+/// Removes the keys that must not exceed the host's interval, which is unknown.
 fn drop_bound_by_interval(values: &mut Value) {
     remove(values, &["host", "timeout"]);
     remove(values, &["host", "stagger"]);
@@ -76,24 +76,24 @@ fn drop_bound_by_interval(values: &mut Value) {
     }
 }
 
-/// Returns whether a key, which may be misspelt, is one of `these` rather than of the `others`.
+/// Returns `true` if a possibly misspelt key is one of `these` rather than of the `others`.
 fn is_meant(key: &str, these: &[&str], others: &[&str]) -> bool {
     let known = these.iter().chain(others).copied();
     nearest(key, known).is_some_and(|near| these.contains(&near))
 }
 
-/// Keys of `[host]` that could be taken for its interval.
+/// Keys of `[host]` that could be mistaken for its interval.
 const OF_HOST: [&str; 2] = ["timeout", "isolation"];
 /// Keys of a platform that its plugin does not see.
 const OF_SCHEDULE: [&str; 5] = ["interval", "timeout", "priority", "breaker", "labels"];
-/// Keys of a platform that its plugin is asked about.
+/// Keys of a platform that its plugin validates.
 const OF_PLUGIN: [&str; 2] = ["plugin", "config"];
-/// Keys of `[plugin.<id>]` that say nothing about what its configs may hold.
+/// Keys of `[plugin.<id>]` that do not affect which configs are valid.
 const OF_CALLS: [&str; 3] = ["isolation", "call_threads", "stuck_limit"];
-/// Keys of `[plugin.<id>]` that decide what its probes may do.
+/// Keys of `[plugin.<id>]` that affect the permissions of its probes.
 const OF_SANDBOX: [&str; 2] = ["allow", "limits"];
 
-/// Takes the value at `path` out of its table; a list goes as a whole.
+/// Removes the value at `path` from its table; a list is removed as a whole.
 pub(crate) fn remove(values: &mut Value, path: &[&str]) -> Option<Value> {
     let (first, rest) = path.split_first()?;
     let table = values.as_object_mut()?;
@@ -109,7 +109,7 @@ mod tests {
 
     use super::*;
 
-    /// Returns whether the libraries are known, and the values that are left; keys with a `!` are wrong themselves.
+    /// Returns `true` if the libraries are known, and the remaining values; keys with a `!` are wrong themselves.
     fn left(mut values: Value, misshapen: &[&[&str]]) -> (bool, Value) {
         let misshapen: Vec<_> = misshapen
             .iter()

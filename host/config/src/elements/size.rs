@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, de};
 #[derive(Clone, Copy)]
 pub(crate) struct Written(u64);
 
-/// Reads a size in bytes; `None` when it is none.
+/// Parses a size in bytes; `None` if it is invalid.
 pub(crate) fn parse(text: &str) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
@@ -22,15 +22,15 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
     Some(number.parse::<u64>().ok()? * bytes)
 }
 
-/// The name under which the file's schema has sizes checked.
+/// The format name in the file's schema that validates sizes.
 const FORMAT: &str = formats::SIZE;
 
-/// The size that was written, in bytes, if one was.
+/// Returns the given size in bytes, if any.
 pub(super) fn given(written: Option<Written>) -> Option<u64> {
     written.map(|written| written.0)
 }
 
-/// The size as an operator would write it.
+/// Formats the size as an operator would write it.
 pub(super) fn show(bytes: u64) -> String {
     let exact = |(_, unit): &&(&str, u64)| bytes.is_multiple_of(*unit);
     match UNITS.iter().rev().find(exact) {

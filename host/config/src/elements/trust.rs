@@ -1,4 +1,4 @@
-//! `[trust]`: whose signature a library must have to be loaded.
+//! `[trust]`: the signatures that a library needs to be loaded.
 
 use std::path::Path;
 
@@ -8,12 +8,12 @@ use serde::Deserialize;
 
 use super::check::Check;
 
-/// Whose signature a library must have to be loaded; by default nobody's.
+/// The signatures that a library needs to be loaded; none by default.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct TrustConfig {
-    /// The keys whose signatures count.
+    /// The trusted keys.
     pub minisign_keys: Vec<Signer>,
-    /// A library without a signature is refused; only with keys.
+    /// `true` if a library without a signature is refused; requires keys.
     pub require_signature: bool,
 }
 
@@ -79,5 +79,5 @@ fn signer(written: &str, base_dir: &Path) -> Result<Signer, String> {
 }
 
 const HELP: &str = "write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys";
-/// minisign writes some hundred bytes.
+/// A minisign key file has a few hundred bytes.
 const MAX_KEY_FILE: u64 = 64 << 10;

@@ -6,7 +6,7 @@ use insta::assert_snapshot;
 
 use super::*;
 
-/// The message about a file `conductor.toml` with these bytes, without the folder it is in.
+/// Returns the message about a file `conductor.toml` with these bytes, without its folder.
 fn message(bytes: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("conductor.toml");
@@ -80,7 +80,7 @@ fn a_device_is_refused_before_it_is_opened() {
 
 #[test]
 fn a_file_without_permission() {
-    // Root may read everything, so the system's answer is made up here.
+    // Root can read everything, so the system's error is simulated here.
     let denied = io::Error::from(io::ErrorKind::PermissionDenied);
     let error = source::unreadable("conductor.toml", denied);
     assert_snapshot!(error.to_plain(), @r"

@@ -1,11 +1,11 @@
-//! `[maintenance.<name>]`: what it is read to, and mistakes in it.
+//! `[maintenance.<name>]`: its parsed form, and mistakes in it.
 
 use conductor_types::Checks;
 use insta::assert_snapshot;
 
 use super::*;
 
-/// A file with two platforms and a window of these lines.
+/// Returns a file with two platforms and a window with these lines.
 fn file(lines: &str) -> String {
     format!(
         "[platform.db-1]\nplugin = \"tcp\"\n[platform.shop]\nplugin = \"http\"\n[maintenance.night]\n{lines}\n"

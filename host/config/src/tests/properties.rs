@@ -1,4 +1,4 @@
-//! Properties that hold for any text, and for large files.
+//! Properties of any text, and of large files.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 
-/// Reads the text, and asks everything of the outcome that could go wrong.
+/// Reads the text, and calls everything on the result that could panic.
 fn survives(text: &str) {
     match parse(text) {
         Ok(config) => {

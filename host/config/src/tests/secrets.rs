@@ -7,14 +7,14 @@ use serde_json::json;
 
 use super::*;
 
-/// A variable that every test run has, as setting one would not be safe.
+/// A variable that every test run has, because setting one would be unsafe.
 const VARIABLE: &str = "CARGO_MANIFEST_DIR";
 
 fn secret() -> String {
     std::env::var(VARIABLE).unwrap()
 }
 
-/// Reads a config that lies in `folder`, with one platform that has this `config`.
+/// Reads a config in `folder`, with one platform that has this `config`.
 fn read_in(folder: &Path, config: &str) -> Result<Config, ConfigError> {
     let text = format!("[platform.web]\nplugin = \"http\"\nconfig = {config}\n");
     Config::parse(text, "conductor.toml", folder)
@@ -28,7 +28,7 @@ fn refused(config: &str) -> String {
     read_in(Path::new(""), config).unwrap_err().to_plain()
 }
 
-/// A file that only its owner can read.
+/// Writes a file that only its owner can read.
 fn put(folder: &Path, name: &str, bytes: &[u8]) {
     let file = folder.join(name);
     fs::write(&file, bytes).unwrap();
@@ -166,7 +166,7 @@ fn a_secret_is_held_against_the_schema_and_never_shown() {
     let platform = &config.platforms[0];
     let error = judged(&config, platform, schema).unwrap_err();
     let shown = error.to_plain();
-    // A part of it would be too much.
+    // Even a part of it must not appear.
     assert!(!shown.contains(&secret()[..6]), "{shown}");
     assert_snapshot!(shown, @r#"
     conductor.toml:3:22: platform.web.config.pattern: (a secret) does not match "^https?://"
@@ -185,7 +185,7 @@ fn a_secret_is_held_against_the_schema_and_never_shown() {
     "#);
     let debug = format!("{platform:?} {:?} {error:?}", platform.secrets);
     assert!(!debug.contains(&secret()[..6]), "{debug}");
-    // These are around the running test, and so is the folder that is the secret.
+    // These paths contain the running test, and so does the folder that is the secret.
     let mut config = config;
     config.host.plugin_dirs.clear();
     let debug = format!("{config:?}");

@@ -1,4 +1,4 @@
-//! From what is written to what the server goes by: each key checked for what it means, with the place of each mistake.
+//! Converts the parsed file to the server's settings: validates each key, with the place of each mistake.
 
 use std::{
     collections::BTreeMap,
@@ -27,9 +27,9 @@ use crate::{
     spans::{self, Inside, Place},
 };
 
-/// The config and what is to be remarked on, or all that is wrong, `faults` included.
+/// Returns the config and its remarks, or all mistakes, `faults` included.
 ///
-/// Values with a mistake of shape are left out, so that the others are checked further.
+/// Malformed values are left out, so that the others are validated further.
 pub(super) fn build(
     values: Value,
     places: &Place,
@@ -105,15 +105,15 @@ pub(super) fn build(
     }
 }
 
-/// Places, and what there is to say about them.
+/// Places and the remarks about them.
 pub(super) type Remarks = Vec<(Range<usize>, String)>;
 
-/// Collects what is wrong, and reads the files that are named.
+/// Collects mistakes, and reads the files that the config names.
 pub(super) struct Check<'a> {
     places: &'a Place,
     folder: &'a Path,
     files: &'a mut Files,
-    /// Keys and values that were left out; a mistake that may only follow from that is none.
+    /// Keys and values that were left out; a mistake that may only be their consequence is not reported.
     misshapen: Vec<Vec<String>>,
     faults: Vec<Fault>,
     private_files: Vec<PathBuf>,
@@ -131,7 +131,7 @@ impl Check<'_> {
         self.faults.push(Fault::new(message).help(help).at(place));
     }
 
-    /// As [`Self::refuse`], for a key whose value is missing.
+    /// Like [`Self::refuse`], for a key without a value.
     fn refuse_key(&mut self, path: &[&str], message: impl Into<String>, help: impl Into<String>) {
         let place = self.places.key_at(&spans::path(path));
         self.faults.push(Fault::new(message).help(help).at(place));
@@ -146,7 +146,7 @@ impl Check<'_> {
         self.faults.len()
     }
 
-    /// Returns whether a value at `path` or inside it was left out.
+    /// Returns `true` if a value at `path` or inside it was left out.
     pub(super) fn is_misshapen(&self, path: &[&str]) -> bool {
         let is_in = |inner: &Vec<String>| {
             inner.iter().zip(path).all(|(a, b)| a == b) && inner.len() >= path.len()
@@ -154,12 +154,12 @@ impl Check<'_> {
         self.misshapen.iter().any(is_in)
     }
 
-    /// Whether the file has the key at `path`.
+    /// Returns `true` if the file has the key at `path`.
     pub(super) fn has(&self, path: &[&str]) -> bool {
         self.places.exact_key(&spans::path(path)).is_some()
     }
 
-    /// The content of a file that the value at `path` names; a mistake if it cannot be read.
+    /// Returns the content of the file named by the value at `path`; records a mistake if it cannot be read.
     pub(super) fn file(&mut self, path: &[&str], name: &str) -> Option<Vec<u8>> {
         let file = self.folder.join(name);
         match self.files.read(&file) {
@@ -177,7 +177,7 @@ impl Check<'_> {
         }
     }
 
-    /// Notes a file with a secret in it, and remarks on one that everybody on this machine can read.
+    /// Records a secret file, with a remark if every user of this machine can read it.
     pub(super) fn private_file(&mut self, path: &[&str], name: &str) {
         let file = self.folder.join(name);
         self.private_files.push(absolute(&file));
@@ -191,7 +191,7 @@ impl Check<'_> {
     }
 }
 
-/// Returns whether the file has `{}` at `path`.
+/// Returns `true` if the file has `{}` at `path`.
 fn is_empty_table(places: &Place, path: &[&str]) -> bool {
     let mut place = places;
     for key in path {
@@ -210,7 +210,7 @@ fn headers(http: &Http, check: &mut Check<'_>) -> Vec<(HeaderName, HeaderValue)>
     }
     let mut headers = Vec::new();
     for (name, value) in &http.headers {
-        // The toolkit leaves out what is blank.
+        // The toolkit ignores blank values.
         if value.is_empty() {
             continue;
         }
@@ -226,7 +226,8 @@ fn headers(http: &Http, check: &mut Check<'_>) -> Vec<(HeaderName, HeaderValue)>
     headers
 }
 
-/// The users by name. A name without a hash is refused, and so is a key without a value, which may be half-written.
+/// Returns the users by name. A name without a hash is refused, and so is a key without a value, which may be
+/// half-written.
 fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<String, String> {
     let named = match &check.places.inside {
         Inside::Table(keys) => keys.get(USERS).map(|place| &place.inside),
@@ -246,7 +247,7 @@ fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<Str
                 );
             }
         }
-        // In so many words.
+        // Explicitly disabled.
         Some(Inside::Table(_)) => check.remark(
             &[USERS],
             "basic_auth_users is empty: no password is needed",
@@ -265,7 +266,7 @@ fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<Str
             let message = format!("{name:?} can never log in: a client ends the name at the colon");
             check.refuse(&path, message, "choose a name without a colon");
         }
-        // The hash itself is not shown: weak ones can be guessed from.
+        // The hash itself is not shown: weak passwords can be guessed from it.
         match hash.parse::<HashParts>() {
             Err(_) => check.refuse(
                 &path,
@@ -335,5 +336,5 @@ fn rate_limit(rate: &Rate, check: &mut Check<'_>) -> Option<RateLimit> {
 
 const USERS: &str = "basic_auth_users";
 
-/// bcrypt's own least, and what still takes seconds, not minutes.
+/// bcrypt's minimum, and the highest that takes seconds, not minutes.
 const COSTS: std::ops::RangeInclusive<u32> = 4..=16;

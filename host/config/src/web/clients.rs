@@ -1,6 +1,6 @@
-//! Clients' certificates: who has to show one, and whose counts.
+//! Client certificates: the policies that require one, and the accepted issuers.
 //!
-//! The five policies are Go's. Two of them take any certificate at all: the client then proves only that it has the key.
+//! The five policies are Go's. Two of them accept any certificate: the client then only proves that it has the key.
 
 use std::{collections::BTreeSet, net::IpAddr, sync::Arc};
 
@@ -26,14 +26,14 @@ use super::{
     tls::{TABLE, given_as, pem},
 };
 
-/// How clients' certificates are looked at.
+/// The verification of client certificates.
 pub(super) struct Clients {
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
-    /// Whether nobody gets in without one that the operator's CA has signed.
+    /// `true` if every client needs a certificate signed by the operator's CA.
     pub(super) are_verified: bool,
 }
 
-/// None where something is wrong.
+/// Returns `None` on a mistake.
 pub(super) fn verifier(
     tls: &Tls,
     provider: &Arc<CryptoProvider>,
@@ -42,7 +42,7 @@ pub(super) fn verifier(
     let policy = tls.client_auth_type.as_deref().unwrap_or("NoClientCert");
     let has_ca = tls.client_ca.is_some() || tls.client_ca_file.is_some();
     if policy == "NoClientCert" {
-        // Which policy is meant is not known.
+        // The intended policy is unknown.
         let is_open = check.is_misshapen(&[TABLE]);
         let idle = if is_open {
             return None;
@@ -92,7 +92,7 @@ pub(super) fn verifier(
     })
 }
 
-/// Takes what the operator's CAs have signed.
+/// Accepts certificates signed by the operator's CAs.
 fn signed(
     tls: &Tls,
     provider: &Arc<CryptoProvider>,
@@ -125,7 +125,7 @@ fn signed(
     built.ok().map(|verifier| verifier as _)
 }
 
-/// Takes every certificate whose key the client has.
+/// Accepts every certificate whose key the client has.
 #[derive(Debug)]
 struct AnyCertificate {
     mandatory: bool,
@@ -176,7 +176,7 @@ impl ClientCertVerifier for AnyCertificate {
     }
 }
 
-/// Takes those of another verifier that carry one of the names.
+/// Accepts those of another verifier's certificates that carry one of the names.
 #[derive(Debug)]
 struct Named {
     names: BTreeSet<String>,
@@ -237,7 +237,8 @@ impl ClientCertVerifier for Named {
     }
 }
 
-/// Subject of a certificate as RFC 4514 writes it, `CN=ops,O=Example`; its first alternative name if the subject is empty.
+/// Returns the subject of a certificate as in RFC 4514, `CN=ops,O=Example`; its first alternative name if the subject
+/// is empty.
 pub fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     let parsed = x509_cert::Certificate::from_der(certificate).ok()?;
     let subject = parsed.tbs_certificate().subject().to_string();
@@ -247,7 +248,7 @@ pub fn subject(certificate: &CertificateDer<'_>) -> Option<String> {
     }
 }
 
-/// The DNS names, addresses, e-mail addresses and URIs that a certificate is for.
+/// Returns the DNS names, addresses, e-mail addresses and URIs of a certificate.
 fn names(certificate: &CertificateDer<'_>) -> BTreeSet<String> {
     let certificate = x509_cert::Certificate::from_der(certificate);
     let names = certificate.ok().and_then(|certificate| {

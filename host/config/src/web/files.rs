@@ -1,4 +1,4 @@
-//! The files that a web config consists of, and whether they are still what they were.
+//! The files that a web config consists of, and change detection for them.
 
 use std::{
     io,
@@ -13,16 +13,16 @@ use crate::{
     source::{MAX_BYTES, unreadable as unreadable_config},
 };
 
-/// Reads files, and remembers what it found.
+/// Reads files, and records their content.
 #[derive(Default)]
 pub(super) struct Files {
     seen: Vec<PathBuf>,
     content: Sha256,
 }
 
-/// The files that something was made of, and a digest of all they held.
+/// The input files of a config, and a digest of their content.
 ///
-/// Content is compared, not times: a file that was replaced twice within one tick of the clock is noticed too.
+/// Compares content, not times: a file replaced twice within one clock tick is detected too.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Inputs {
     files: Vec<PathBuf>,
@@ -52,24 +52,24 @@ impl Files {
 }
 
 impl Inputs {
-    /// Whether reading the same files again would find the same; reads them.
+    /// Reads the files again and returns `true` if their content is the same.
     #[must_use]
     pub fn are_unchanged(&self) -> bool {
         let mut files = Files::default();
         for file in &self.files {
-            // What could not be read is part of what was found.
+            // A read error is part of the digest.
             let _ = files.read(file);
         }
         files.into_inputs() == *self
     }
 }
 
-/// The path wherever the working directory is.
+/// Returns the path as an absolute one, independent of the working directory.
 pub(super) fn absolute(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// Why the web config itself cannot be read.
+/// Returns the error for an unreadable web config.
 pub(super) fn unreadable(name: &str, error: io::Error) -> ConfigError {
     if error.kind() != io::ErrorKind::NotFound {
         return unreadable_config(name, error);

@@ -1,4 +1,4 @@
-//! The keys of a web config: exporter-toolkit's, with the values it takes.
+//! The keys of a web config: those of exporter-toolkit, with the values it accepts.
 
 use std::{collections::BTreeMap, sync::LazyLock};
 
@@ -51,11 +51,11 @@ pub(super) struct Rate {
     pub(super) burst: Option<String>,
 }
 
-/// What a web config is held against.
+/// The schema that web configs are validated against.
 pub(super) static SCHEMA: LazyLock<CompiledSchema> =
     LazyLock::new(|| CompiledSchema::new(schema()).expect("a test compiles our own schema"));
 
-/// Whether a scalar that the schema has let through says yes.
+/// Returns `true` if a scalar accepted by the schema means yes.
 pub(super) fn says_yes(text: &str) -> bool {
     YES.contains(&text)
 }
@@ -110,7 +110,7 @@ fn schema() -> Value {
     })
 }
 
-/// As the toolkit's YAML reader understands them.
+/// As the toolkit's YAML reader interprets them.
 const YES: [&str; 4] = ["true", "yes", "on", "True"];
 const NO: [&str; 4] = ["false", "no", "off", "False"];
 
@@ -124,7 +124,7 @@ const CLIENT_AUTH: [&str; 6] = [
     "RequireAndVerifyClientCert",
 ];
 
-/// What Go calls secure, in the order of its documentation; those this host cannot speak are remarked on.
+/// The ciphers that Go considers secure, in the order of its documentation; a remark names those this host lacks.
 const CIPHERS: [&str; 13] = [
     "TLS_AES_128_GCM_SHA256",
     "TLS_AES_256_GCM_SHA384",

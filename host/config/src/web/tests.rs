@@ -1,4 +1,4 @@
-//! What a web config promises: the toolkit's own files are taken, and each mistake has its line, key and cure.
+//! Tests of web configs: the toolkit's own files are accepted, and each mistake has its line, key and fix.
 
 use std::{fs, path::PathBuf};
 
@@ -7,11 +7,11 @@ use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 
 use super::*;
 
-/// A folder with a web config in the making.
+/// A folder with a web config under construction.
 struct Folder(tempfile::TempDir);
 
 impl Folder {
-    /// With a server's certificate and key, and a CA, in PEM.
+    /// Creates a folder with a server certificate and key, and a CA, in PEM.
     fn new() -> Self {
         let folder = Self(tempfile::tempdir().unwrap());
         let ca_key = KeyPair::generate().unwrap();
@@ -50,7 +50,7 @@ impl Folder {
         outcome.unwrap_or_else(|error| panic!("{}", error.to_plain()))
     }
 
-    /// What is wrong, without the name of the folder.
+    /// Returns the mistakes, without the name of the folder.
     fn refused(&self, text: &str) -> String {
         let error = self.read(text).outcome.unwrap_err();
         self.shown(&error.to_plain())
@@ -83,7 +83,7 @@ fn an_empty_file_asks_for_nothing() {
     ] {
         let config = folder.taken(empty);
         assert!(config.tls.is_none() && !config.asks_who(), "{empty:?}");
-        // Somebody wrote the last two on purpose.
+        // The last two are intentional.
         let written = empty.contains('{') || empty.contains("tls");
         assert_eq!(config.says_nothing, !written, "{empty:?}");
         assert_eq!(config.remarks, [""; 0]);
@@ -185,7 +185,7 @@ fn mistakes_of_all_kinds_are_reported_in_one_round() {
     ] {
         assert!(said.contains(part), "{part}: {said}");
     }
-    // A key or value that is left out is not blamed on others.
+    // A key or value that is left out causes no other mistakes.
     for (text, mistakes) in [
         ("basic_auth_users: [a]\n", 1),
         ("basic_auth_users:\n  alice: [a]\n", 1),
@@ -446,7 +446,7 @@ fn any_change_to_any_of_the_files_is_noticed_and_nothing_else() {
     let folder = Folder::new();
     let inputs = folder.read(TLS).inputs;
     assert!(inputs.are_unchanged());
-    // The same size, within the same tick of the file system's clock.
+    // The same size, within the same tick of the filesystem's clock.
     let key = fs::read_to_string(folder.path("server.key")).unwrap();
     folder.put("server.key", &key.replace('A', "B"));
     assert!(!inputs.are_unchanged());

@@ -1,4 +1,4 @@
-//! `tls_server_config`: what TLS is spoken with.
+//! `tls_server_config`: the TLS settings.
 
 use std::sync::Arc;
 
@@ -14,13 +14,13 @@ use super::{
     schema::{Tls, says_yes},
 };
 
-/// What TLS is spoken with.
+/// The TLS settings.
 pub(super) struct Built {
     pub(super) config: Arc<ServerConfig>,
     pub(super) verifies_clients: bool,
 }
 
-/// None where TLS is not asked for, and where something is wrong.
+/// Returns `None` if TLS is off, and on a mistake.
 pub(super) fn build(tls: &Tls, check: &mut Check<'_>) -> Option<Built> {
     if !is_enabled(tls) {
         return None;
@@ -70,7 +70,7 @@ pub(super) fn build(tls: &Tls, check: &mut Check<'_>) -> Option<Built> {
     })
 }
 
-/// As the toolkit has it: one of these keys asks for TLS, and all that it needs.
+/// Like the toolkit: any of these keys enables TLS, which then needs the rest.
 fn is_enabled(tls: &Tls) -> bool {
     let keys = [
         &tls.cert,
@@ -84,7 +84,7 @@ fn is_enabled(tls: &Tls) -> bool {
     keys.into_iter().any(Option::is_some)
 }
 
-/// PEM text from `key` or from the file that `key_file` names.
+/// Returns the PEM text of `key` or of the file named by `key_file`.
 pub(super) fn pem(
     check: &mut Check<'_>,
     key: &str,
@@ -100,7 +100,7 @@ pub(super) fn pem(
         }
         (Some(text), None) => Some(text.as_bytes().to_vec()),
         (None, Some(name)) => check.file(&[TABLE, &file_key], name),
-        // The key that is lacking may be the one that is misspelt.
+        // The missing key may be the misspelt one.
         (None, None) if check.is_misshapen(&[TABLE]) => None,
         (None, None) => {
             let message = format!("{TABLE} lacks the key `{file_key}`");
@@ -114,7 +114,7 @@ pub(super) fn pem(
     }
 }
 
-/// The key that the PEM of a part stands under, for messages.
+/// Returns the key that contains the PEM of a part, for messages.
 pub(super) fn given_as(check: &Check<'_>, key: &str) -> String {
     let file_key = format!("{key}_file");
     if check.has(&[TABLE, &file_key]) {
@@ -180,7 +180,7 @@ fn versions(tls: &Tls, check: &mut Check<'_>) -> Vec<&'static SupportedProtocolV
     twelve.into_iter().chain(thirteen).collect()
 }
 
-/// What there is of ciphers and curves, in the order asked for.
+/// Returns the available ciphers and curves, in the requested order.
 fn provider(tls: &Tls, check: &mut Check<'_>) -> CryptoProvider {
     let mut provider = ring::default_provider();
     if !tls.cipher_suites.is_empty() {

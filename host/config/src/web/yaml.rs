@@ -1,8 +1,8 @@
-//! Turns the web config's text into JSON values and the places they stand at, or says where it is not what is understood.
+//! Parses the web config's text into JSON values and their places, or reports where it is not supported YAML.
 //!
-//! Every scalar becomes a string, as it is written: the schema knows which are meant to be numbers or yes and no, and a
-//! header whose value is `0` or a user called `123` need no quotes then. A key without a value counts as not given; its place is kept,
-//! for those that must not be left out so.
+//! Every scalar becomes a string, as written: the schema knows which ones are numbers or booleans, and a header whose
+//! value is `0` or a user called `123` needs no quotes. A key without a value counts as missing; its place is kept for
+//! keys that must not be left empty.
 
 use std::{collections::BTreeMap, ops::Range};
 
@@ -15,11 +15,10 @@ use crate::{
     spans::{Inside, Place},
 };
 
-/// The text's values, where they are, and the keys that are given twice, of which the first counts; nothing at all is
-/// null.
+/// Returns the text's values, their places, and the duplicate keys, of which the first counts; an empty text is null.
 ///
 /// # Errors
-/// When it is not YAML, or of a kind that is not understood.
+/// When it is not YAML, or of an unsupported kind.
 pub(super) fn parse(text: &str) -> Result<(Value, Place, Vec<Fault>), Vec<Fault>> {
     let start = if text.starts_with(BYTE_ORDER_MARK) {
         BYTE_ORDER_MARK.len_utf8()
@@ -43,9 +42,9 @@ pub(super) fn parse(text: &str) -> Result<(Value, Place, Vec<Fault>), Vec<Fault>
 
 struct Reading<'a> {
     parser: Parser<'a, StrInput<'a>>,
-    /// Where each character begins, in bytes; and the end.
+    /// The byte offset of each character, and of the end.
     offsets: Vec<usize>,
-    /// What is wrong and does not keep the rest from being read.
+    /// Mistakes that do not prevent reading the rest.
     faults: Vec<Fault>,
 }
 
@@ -176,7 +175,7 @@ fn at(value: Range<usize>, inside: Inside) -> Place {
 
 const BYTE_ORDER_MARK: char = '\u{feff}';
 
-/// How YAML spells that there is no value.
+/// YAML's spellings of a missing value.
 const NOTHING: [&str; 5] = ["", "~", "null", "Null", "NULL"];
 
 /// The format needs three levels.
