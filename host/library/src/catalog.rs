@@ -1,4 +1,4 @@
-//! What lies in the plugin folders, vetted: by plugin id, and what was refused.
+//! The vetted libraries of the plugin folders, by plugin id, and the refused ones.
 
 use std::{
     collections::BTreeMap,
@@ -22,31 +22,31 @@ use crate::file_reader::{self, ReadError};
 
 /// The vetted libraries of the plugin folders.
 ///
-/// A library that was found once goes on being answered while its file is being replaced, is refused, or cannot be
-/// reached; its private copy is there for as long as anybody holds it.
+/// A library remains available while its file is being replaced, is refused, or cannot be reached; its private copy
+/// exists as long as it is in use.
 #[derive(Debug)]
 pub struct Catalog {
     store: Store,
     clock: Clock,
-    /// Settings of the next look, where they changed since the last one.
+    /// Settings of the next scan, if they changed since the last one.
     wanted: Mutex<Option<Settings>>,
-    /// Locked for as long as a look lasts.
+    /// Locked during a scan.
     looks: Mutex<Looks>,
-    /// What the last look found. Vetting reads whole files, and whoever looks at the catalog does not wait for that.
+    /// The result of the last scan. Vetting reads whole files, and readers of the catalog do not wait for that.
     found: Mutex<Libraries>,
 }
 
-/// What one look needs of those before.
+/// The state that a scan needs from earlier ones.
 #[derive(Clone, Debug)]
 struct Looks {
     settings: Settings,
-    /// Everything that was never seen before is vetted at the next look, as it is.
+    /// `true` if the next scan vets all new files immediately.
     at_once: bool,
     sightings: Sightings,
     mounts: Mounts,
     pins: Pins,
     refused: Vec<Refused>,
-    /// No later look settles what may still be being written.
+    /// `true` if no later scan will settle files that may still be being written.
     is_last: bool,
     told: Told,
 }
@@ -58,29 +58,29 @@ struct Settings {
     policy: Policy,
 }
 
-/// Libraries that a look through the plugin folders found.
+/// The libraries found by a scan of the plugin folders.
 #[derive(Clone, Debug, Default)]
 pub struct Libraries {
     /// The folders that were searched.
     pub dirs: Vec<PathBuf>,
-    /// Those of them that do not exist.
+    /// Those of `dirs` that do not exist.
     pub missing: Vec<PathBuf>,
-    /// The config names no folders.
+    /// `true` if the config names no folders.
     pub are_default: bool,
     /// The library of each plugin, by id.
     pub by_id: BTreeMap<String, Arc<Vetted>>,
-    /// What was refused, with the reason.
+    /// The refused files, with reasons.
     pub refused: Vec<Refusal>,
 }
 
 impl Libraries {
-    /// The reason why there is no library of plugin `id`, where one was found and refused.
+    /// Returns the refusal of plugin `id`'s library, if one was found and refused.
     #[must_use]
     pub fn refused(&self, id: &str) -> Option<&Refusal> {
         self.refused.iter().find(|refusal| refusal.is_about(id))
     }
 
-    /// Tells where a plugin was searched for and what each folder holds, for a message that it was not found.
+    /// Lists the searched folders and their contents, for the message that a plugin was not found.
     #[must_use]
     pub fn searched(&self) -> String {
         let found = self;
@@ -126,13 +126,15 @@ impl Libraries {
 }
 
 impl Catalog {
-    /// Vets everything in `dirs`, and keeps private copies under `state_dir`, or in the default [`StateFolder`](super::StateFolder).
+    /// Vets everything in `dirs`, and keeps private copies under `state_dir`, or in the default
+    /// [`StateFolder`](super::StateFolder).
     ///
-    /// `are_default`: the operator names no folders, and `dirs` are those where plugins may be. One that is missing is no
-    /// fault then, and a library without a manifest is none of ours rather than a plugin that lacks one. `policy`: what is asked of libraries beyond that.
+    /// `are_default`: the operator names no folders, and `dirs` are the default ones. A missing folder is no error
+    /// then, and a library without a manifest is ignored as foreign instead of refused. `policy`: the additional
+    /// requirements on libraries.
     ///
     /// # Errors
-    /// When there is no place for private copies. What is wrong with single files is in [`Self::refused`].
+    /// When there is no usable folder for private copies. Problems of single files are in [`Self::refused`].
     pub fn open(
         dirs: &[PathBuf],
         are_default: bool,
@@ -159,12 +161,12 @@ impl Catalog {
             }),
             found: Mutex::default(),
         };
-        // Whoever opens a catalog looks at all there is in it.
+        // A newly opened catalog contains everything that exists.
         catalog.changes();
         Ok(catalog)
     }
 
-    /// Warns of refused files that may still be being written; for a catalog that no later look settles.
+    /// Warns of refused files that may still be being written; for a catalog without later scans.
     pub fn settle_now(&self) {
         let mut looks = lock(&self.looks);
         looks.is_last = true;
@@ -173,16 +175,16 @@ impl Catalog {
         }
     }
 
-    /// Looks through the folders again. What is new or changed is vetted once it has stood still for a second, what is
-    /// gone is forgotten once it is gone for as long: one look alone settles neither.
+    /// Scans the folders again. New or changed files are vetted once they have been unchanged for a second; missing
+    /// ones are dropped once they have been missing as long: a single scan settles neither.
     pub fn scan(&self) {
         self.look(&mut lock(&self.looks));
     }
 
-    /// Changes what is asked of libraries and where they are searched for, and looks through the folders at once.
+    /// Changes the policy and the folders, and scans immediately.
     ///
     /// # Errors
-    /// When the folders do not answer within 30 s. The next look that ends goes by the new settings.
+    /// When the folders do not respond within 30 s. The next scan that completes uses the new settings.
     pub fn reconfigure(
         self: &Arc<Self>,
         dirs: &[PathBuf],
@@ -203,7 +205,7 @@ impl Catalog {
         file_reader::within(self.store.base(), patience, move || catalog.scan())
     }
 
-    /// Returns what [`reconfigure`](Self::reconfigure) would find, and changes nothing.
+    /// Returns what [`reconfigure`](Self::reconfigure) would find, without changing anything.
     pub fn preview(&self, dirs: &[PathBuf], are_default: bool, policy: Policy) -> Libraries {
         let mut looks = lock(&self.looks).clone();
         looks.reconfigure(Settings {
@@ -214,14 +216,14 @@ impl Catalog {
         self.find_in(&mut looks).libraries
     }
 
-    /// Returns what the last look found.
+    /// Returns the result of the last scan.
     pub fn found(&self) -> Libraries {
         lock(&self.found).clone()
     }
 
-    /// Looks through the folders again; answers what is different from what it answered before.
+    /// Scans the folders again; returns the changes since the previous call.
     ///
-    /// What came up in other looks is told as well, so that it may be known already: compare hashes.
+    /// Includes changes found by other scans, which the caller may know already: compare hashes.
     pub(super) fn changes(&self) -> Changes {
         let mut looks = lock(&self.looks);
         self.look(&mut looks);
@@ -241,38 +243,38 @@ impl Catalog {
         changes
     }
 
-    /// How long until a look may settle something that is open now; `None` when nothing is.
+    /// Returns the time until a scan may settle an open decision; `None` if there is none.
     pub(super) fn until_next_decision(&self) -> Option<Duration> {
         let next = lock(&self.looks).sightings.next_decision()?;
         Some(next.saturating_sub(self.clock.now()))
     }
 
-    /// The library of a plugin.
+    /// Returns the library of a plugin.
     pub fn find(&self, id: &str) -> Option<Arc<Vetted>> {
         lock(&self.found).by_id.get(id).cloned()
     }
 
-    /// Every plugin's library, by id.
+    /// Returns every plugin's library, by id.
     pub fn libraries(&self) -> Vec<Arc<Vetted>> {
         lock(&self.found).by_id.values().cloned().collect()
     }
 
-    /// What was refused, with the reason.
+    /// Returns the refused files, with reasons.
     pub fn refused(&self) -> Vec<Refusal> {
         lock(&self.found).refused.clone()
     }
 
-    /// Where the private copies lie.
+    /// Returns the store of the private copies.
     pub fn store(&self) -> &Store {
         &self.store
     }
 
-    /// The folders that are searched.
+    /// Returns the searched folders.
     pub fn dirs(&self) -> Vec<PathBuf> {
         lock(&self.found).dirs.clone()
     }
 
-    /// Tells where a plugin was searched for and what each folder holds, for a message that it was not found.
+    /// Lists the searched folders and their contents, for the message that a plugin was not found.
     #[must_use]
     pub fn searched(&self) -> String {
         lock(&self.found).searched()
@@ -334,7 +336,7 @@ impl Catalog {
         }
     }
 
-    /// What is there, without reading any of it.
+    /// Lists the files, without reading any of them.
     fn see(&self, now: Duration, dirs: &[PathBuf], mounts: &mut Mounts, at_once: bool) -> Look {
         let mut candidates = candidates(dirs);
         let lost = mounts.lost(dirs, &candidates.files);
@@ -369,14 +371,14 @@ impl Looks {
     }
 }
 
-/// Result of one look, and what is to be logged of it.
+/// The result of one scan, and its log messages.
 struct Found {
     libraries: Libraries,
     refused: Vec<Refused>,
     unavailable: Vec<Refusal>,
 }
 
-/// Says what is refused once, and which folders are back; `all` includes files that may still be being written.
+/// Logs each refusal once, and folders that are available again; `all` includes files that may still be being written.
 fn log(before: &[Refused], now: &[Refused], unavailable: &[Refusal], all: bool) {
     let is_known = |new: &Refused| match all {
         true => before.iter().any(|old| old.refusal == new.refusal),
@@ -397,7 +399,7 @@ fn log(before: &[Refused], now: &[Refused], unavailable: &[Refusal], all: bool) 
     }
 }
 
-/// The longest time that a reload waits for a look: one file may take as long to be vetted.
+/// The longest time that a reload waits for a scan: vetting one file may take as long.
 const LOOK_TIME: Duration = Duration::from_secs(30);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -422,7 +424,7 @@ mod tests {
             are_default: false,
             policy: Policy::none(),
         };
-        // As a look that waits for a mount.
+        // Simulates a scan that waits for a mount.
         let stuck = lock(&catalog.looks);
         let soon = Duration::from_millis(10);
         let first = catalog.follow(settings("first"), soon);

@@ -1,40 +1,40 @@
-//! What changed in the plugin folders, for whoever loads libraries.
+//! Changes in the plugin folders, for the code that loads libraries.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{Hash, Refusal, Vetted};
 
-/// What is different from what was told before.
+/// The changes since the last report.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Changes {
     /// By plugin id.
     pub plugins: BTreeMap<String, PluginChange>,
-    /// What is refused now and was not, or for another reason.
+    /// Newly refused files, and those refused for a different reason.
     pub refused: Vec<Refusal>,
 }
 
-/// How a plugin's library changed.
+/// A change of a plugin's library.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum PluginChange {
-    /// There was none before.
+    /// The plugin is new.
     Added(Arc<Vetted>),
-    /// It has another content.
+    /// The content changed.
     Changed(Arc<Vetted>),
-    /// There is none any more.
+    /// The library is gone.
     Removed {
-        /// Why; printable.
+        /// The reason; printable.
         reason: String,
     },
 }
 
 impl Changes {
-    /// Whether there is nothing to tell.
+    /// Returns `true` if nothing changed.
     pub fn is_empty(&self) -> bool {
         self.plugins.is_empty() && self.refused.is_empty()
     }
 }
 
-/// What was told last.
+/// The last reported state.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Told {
     plugins: BTreeMap<String, Hash>,
@@ -42,7 +42,7 @@ pub(super) struct Told {
 }
 
 impl Told {
-    /// What is to be told now; counts as told.
+    /// Returns the changes, and records them as reported.
     pub(super) fn tell(
         &mut self,
         taken: &BTreeMap<String, Arc<Vetted>>,

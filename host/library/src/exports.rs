@@ -6,10 +6,10 @@ use object::{NameOrOrdinal, Object as _};
 
 use super::refusal::printable;
 
-/// The names that the library at `path` exports, in order and printable.
+/// Returns the names that the library at `path` exports, sorted and printable.
 ///
 /// # Errors
-/// When it cannot be read, or is no object file.
+/// When it cannot be read, or is not an object file.
 pub fn exports(path: &Path) -> io::Result<Vec<String>> {
     let bytes = fs::read(path)?;
     let other = |error: object::Error| io::Error::new(io::ErrorKind::InvalidData, error);

@@ -1,9 +1,9 @@
-//! Reads files that the operator names, without ever waiting for them.
+//! Reads files named by the operator, without ever blocking on them.
 //!
-//! A name in a config may lead to a pipe, a device, a file without end or a mount that no longer answers, at the start or
-//! after a swap between two reloads. So each file is opened non-blocking, has to be a regular file, is read up to a limit,
-//! and all of that happens on a thread of its own with a deadline: the caller gets an error in time, and the thread that
-//! the kernel holds is left behind.
+//! A name in a config may lead to a pipe, a device, an endless file or a mount that no longer responds, at startup or
+//! after a swap between two reloads. So each file is opened non-blocking, must be a regular file, and is read up to a
+//! limit, all on a separate thread with a deadline: the caller gets an error in time, and the thread blocked in the
+//! kernel is left behind.
 
 use std::{
     collections::BTreeMap,
@@ -21,7 +21,7 @@ use std::{
 
 use thiserror::Error;
 
-/// Content of a file, with what the opened file said of itself.
+/// Content of a file, with the metadata of the opened file.
 #[derive(Debug)]
 pub struct Content {
     /// All bytes of the file.
@@ -29,21 +29,21 @@ pub struct Content {
     metadata: Metadata,
 }
 
-/// Reason that a file was not read.
+/// The reason why a file was not read.
 #[derive(Debug, Error)]
 pub enum ReadError {
-    /// The name leads to something else than a file.
+    /// The name leads to something other than a file.
     #[error("it is {0}, not a file")]
     NotAFile(&'static str),
     /// The file has more bytes than the limit.
     #[error("it is larger than {0} bytes")]
     TooLarge(u64),
-    /// The file system did not answer in time.
+    /// The filesystem did not respond in time.
     #[error(
         "no answer within {:.0} s: is it on a network mount that is down?", .0.as_secs_f64().max(1.0)
     )]
     TimedOut(Duration),
-    /// An earlier read of the same file still waits for the file system.
+    /// An earlier read of the same file still waits for the filesystem.
     #[error(
         "an earlier read of it still waits for an answer: is it on a network mount that is down?"
     )]
@@ -51,21 +51,21 @@ pub enum ReadError {
     /// The text is in another encoding.
     #[error("{0}: save it as UTF-8")]
     NotUtf8(&'static str),
-    /// The operating system refused.
+    /// The operating system returned an error.
     #[error(transparent)]
     Io(#[from] io::Error),
 }
 
-/// Reads a regular file of at most `limit` bytes, also through links, within [`PATIENCE`].
+/// Reads a regular file of at most `limit` bytes, following links, within [`PATIENCE`].
 ///
 /// # Errors
-/// When the file is missing, closed to this user, of another kind or larger, or does not answer in time.
+/// When the file is missing, not readable by this user, of another kind or larger, or does not respond in time.
 pub fn read(path: &Path, limit: u64) -> Result<Content, ReadError> {
     let file = path.to_owned();
     within(path, PATIENCE, move || read_here(&file, limit))?
 }
 
-/// Reads a text as [`read`] does; a byte order mark at its start is left out.
+/// Reads a text like [`read`], without its byte order mark.
 ///
 /// # Errors
 /// As [`read`], and when the file is not UTF-8.
@@ -73,19 +73,19 @@ pub fn read_text(path: &Path, limit: u64) -> Result<String, ReadError> {
     read(path, limit)?.into_text()
 }
 
-/// Metadata of what a name leads to, through links.
+/// Returns the metadata of the target of a name, following links.
 ///
 /// # Errors
-/// When it is missing, or does not answer within [`PATIENCE`].
+/// When it is missing, or does not respond within [`PATIENCE`].
 pub fn metadata(path: &Path) -> Result<Metadata, ReadError> {
     let file = path.to_owned();
     Ok(within(path, PATIENCE, move || fs::metadata(file))??)
 }
 
-/// Calls `look`, which asks the file system about `path`, on a thread of its own, and waits for at most `patience`.
+/// Calls `look`, which queries the filesystem about `path`, on a separate thread, and waits for at most `patience`.
 ///
-/// While a call about the same path is still held by the kernel, further ones fail at once. While others are held, the
-/// patience is less: a config that names a hundred files on a mount that is down is not waited for a hundred times.
+/// While a call about the same path is blocked in the kernel, further ones fail immediately. While others are blocked,
+/// the patience is shorter: a config with a hundred files on a dead mount does not wait a hundred times.
 ///
 /// # Errors
 /// [`ReadError::TimedOut`] or [`ReadError::StillWaiting`]; [`ReadError::Io`] when no thread can be started.
@@ -109,7 +109,7 @@ pub fn within<T: Send + 'static>(
         path: path.to_owned(),
     };
     submit(Box::new(move || {
-        // Dropped last, and also where `look` panics.
+        // Dropped last, also if `look` panics.
         let _end = end;
         let _ = tell.send(look());
     }))?;
@@ -120,7 +120,7 @@ pub fn within<T: Send + 'static>(
         }
         Err(RecvTimeoutError::Timeout) => {}
     }
-    // Noted first: a call that ends from now on takes the note away.
+    // Recorded first: a call that ends from now on removes the record.
     held().hold(path);
     if state.swap(LEFT, Ordering::AcqRel) == ENDED {
         held().release(path);
@@ -129,7 +129,7 @@ pub fn within<T: Send + 'static>(
     Err(ReadError::TimedOut(patience))
 }
 
-/// The end of a call: takes the note away that it is held, where the caller did not wait for it.
+/// The end of a call: removes its record as blocked, if the caller stopped waiting.
 struct End {
     state: Arc<AtomicU8>,
     path: PathBuf,
@@ -148,7 +148,7 @@ const LEFT: u8 = 1;
 const ENDED: u8 = 2;
 
 impl Content {
-    /// The text of the file, without a byte order mark.
+    /// Returns the text of the file, without a byte order mark.
     pub fn into_text(self) -> Result<String, ReadError> {
         let bytes = self.bytes;
         if bytes.starts_with(b"\xff\xfe") || bytes.starts_with(b"\xfe\xff") {
@@ -161,13 +161,13 @@ impl Content {
         })
     }
 
-    /// As [`is_world_readable`], of the file that was read.
+    /// Like [`is_world_readable`], for the file that was read.
     pub fn is_world_readable(&self) -> bool {
         is_world_readable(&self.metadata)
     }
 }
 
-/// Returns whether a file's mode lets users other than owner and group read it.
+/// Returns `true` if a file's mode lets users other than owner and group read it.
 pub fn is_world_readable(file: &Metadata) -> bool {
     #[cfg(unix)]
     {
@@ -182,7 +182,7 @@ pub fn is_world_readable(file: &Metadata) -> bool {
 }
 
 impl ReadError {
-    /// The kind of the operating system's error; [`io::ErrorKind::Other`] for all else.
+    /// Returns the kind of the operating system's error; [`io::ErrorKind::Other`] for other errors.
     pub fn kind(&self) -> io::ErrorKind {
         match self {
             Self::Io(error) => error.kind(),
@@ -201,17 +201,17 @@ impl From<ReadError> for io::Error {
     }
 }
 
-/// Opens a regular file for reading, also through links, and never waits for the other end of a pipe.
+/// Opens a regular file for reading, following links; never waits for the other end of a pipe.
 ///
 /// # Errors
-/// As [`read`], but for the size.
+/// Like [`read`], except for the size.
 pub fn open(path: &Path) -> Result<(File, Metadata), ReadError> {
-    // A pipe's writer would see it being opened, and some devices act on it.
+    // Opening a pipe would be visible to its writer, and triggers some devices.
     regular(&fs::metadata(path)?)?;
     let mut waited = Duration::ZERO;
     let file = loop {
         match open_without_waiting(path) {
-            // Another process holds a lease on the file, and is being told to give it up.
+            // Another process holds a lease on the file, and is being asked to release it.
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 if waited >= LEASE_PATIENCE {
                     return Err(ReadError::TimedOut(LEASE_PATIENCE));
@@ -275,7 +275,7 @@ fn regular(metadata: &Metadata) -> Result<(), ReadError> {
     }))
 }
 
-/// Paths about which calls are held by the kernel, with the number of those calls.
+/// Paths of calls blocked in the kernel, with the number of those calls.
 struct Held(BTreeMap<PathBuf, usize>);
 
 impl Held {
@@ -323,7 +323,7 @@ fn submit(mut job: Job) -> io::Result<()> {
     while let Some(reader) = take_idle() {
         match reader.send(job) {
             Ok(()) => return Ok(()),
-            // It ended meanwhile.
+            // It exited in the meantime.
             Err(mpsc::SendError(back)) => job = back,
         }
     }
@@ -357,7 +357,7 @@ const LEASE_POLL: Duration = Duration::from_millis(10);
 /// Each costs a thread.
 const MOST_HELD: usize = 256;
 const MOST_IDLE: usize = 2;
-/// A reload reads many files one after the other; between two of them no thread is needed.
+/// A reload reads many files in a row; between two reloads no thread is needed.
 const IDLE_TIME: Duration = Duration::from_secs(2);
 const FOLDER: &str = "a folder";
 

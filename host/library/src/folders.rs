@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-/// Folders around the program in `program_dir`, and those of the system, in the order in which they are searched:
-/// its own, `plugins` in it, `../lib/conductor/plugins`, and the same in `/usr/local/lib` and `/usr/lib`.
+/// Returns the folders around the program in `program_dir` and those of the system, in search order: its own, `plugins`
+/// in it, `../lib/conductor/plugins`, and the same in `/usr/local/lib` and `/usr/lib`.
 pub fn default_folders(program_dir: &Path) -> Vec<PathBuf> {
     let mut folders = vec![program_dir.to_owned(), program_dir.join("plugins")];
     folders.extend(program_dir.parent().map(|prefix| prefix.join(INSTALLED)));
@@ -18,10 +18,10 @@ pub fn default_folders(program_dir: &Path) -> Vec<PathBuf> {
     folders
 }
 
-/// The folder of the running program, through links.
+/// Returns the folder of the running program, following links.
 ///
 /// # Errors
-/// When the operating system does not say where that is.
+/// When the operating system does not report it.
 pub fn program_folder() -> std::io::Result<PathBuf> {
     let program = std::env::current_exe()?;
     Ok(program.parent().map_or_else(PathBuf::new, PathBuf::from))

@@ -1,6 +1,6 @@
-//! What the headers of an object file say, for ELF, PE and Mach-O alike.
+//! The headers of an object file, for ELF, PE and Mach-O alike.
 //!
-//! Works on bytes in memory; any bytes at all are safe to pass.
+//! Works on bytes in memory; accepts any bytes.
 
 use std::fmt;
 
@@ -18,16 +18,16 @@ use super::refusal::{Problem, printable};
 
 mod elf;
 
-/// What was read from an object file.
+/// The contents of an object file's headers.
 #[derive(Debug)]
 pub(super) struct Image<'data> {
     pub(super) format: Format,
     pub(super) machine: Machine,
     pub(super) kind: Kind,
-    /// What the headers speak of that is not in the file.
+    /// A part that the headers describe beyond the end of the file.
     pub(super) outside: Option<String>,
     pub(super) record: Record<'data>,
-    /// The libraries it cannot be loaded without; printable.
+    /// The libraries it needs to be loaded; printable.
     pub(super) needs: Vec<String>,
 }
 
@@ -70,7 +70,7 @@ impl<'data> Image<'data> {
         })
     }
 
-    /// It is an object file of the kind this OS loads.
+    /// Requires the object file format of this OS.
     pub(super) fn is_of_this_format(&self) -> Result<(), Problem> {
         let (found, wanted) = (self.format, Format::of_this_host());
         if found == wanted {
@@ -82,7 +82,7 @@ impl<'data> Image<'data> {
         ))
     }
 
-    /// It is built for this processor and OS.
+    /// Requires a build for this processor and OS.
     pub(super) fn is_for_this_machine(&self) -> Result<(), Problem> {
         let host = Machine::of_this_host();
         let same_os = self.machine.os.is_none() || self.machine.os == host.os;
@@ -95,7 +95,7 @@ impl<'data> Image<'data> {
         ))
     }
 
-    /// All its parts lie inside the file.
+    /// Requires all parts to be inside the file.
     pub(super) fn is_whole(&self) -> Result<(), Problem> {
         match &self.outside {
             None => Ok(()),
@@ -106,7 +106,7 @@ impl<'data> Image<'data> {
         }
     }
 
-    /// It is a shared library.
+    /// Requires a shared library.
     pub(super) fn is_a_shared_library(&self) -> Result<(), Problem> {
         if self.kind == Kind::SharedLibrary {
             return Ok(());
@@ -153,16 +153,16 @@ impl fmt::Display for Format {
     }
 }
 
-/// What a library is built for.
+/// The target a library is built for.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Machine {
-    /// The processor by Rust's name for it, such as `x86_64`.
+    /// The processor under Rust's name, for example `x86_64`.
     pub processor: String,
-    /// How wide its pointers are.
+    /// The width of its pointers.
     pub bits: u32,
-    /// Whether numbers begin with their lowest byte.
+    /// `true` for little-endian targets.
     pub little_endian: bool,
-    /// The OS where the file names one; many ELF files do not.
+    /// The OS, if the file names one; many ELF files do not.
     pub os: Option<&'static str>,
 }
 
@@ -192,17 +192,17 @@ impl fmt::Display for Machine {
     }
 }
 
-/// What an object file is for.
+/// The purpose of an object file.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Kind {
-    /// To be loaded into a process.
+    /// Loaded into a process.
     SharedLibrary,
-    /// To be started as a process.
+    /// Started as a process.
     Executable,
-    /// To be linked.
+    /// Input of a linker.
     Object,
-    /// A dead process.
+    /// A core dump.
     Core,
     /// Anything else.
     Other,
@@ -232,16 +232,16 @@ impl fmt::Display for Kind {
     }
 }
 
-/// The section a manifest lies in.
+/// The manifest's section.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Record<'data> {
     None,
     One(&'data [u8]),
-    /// What is wrong with it.
+    /// The damage.
     Damaged(String),
 }
 
-/// PE and Mach-O, where the `object` crate's common face shows all that is asked.
+/// Reads PE and Mach-O, for which the `object` crate's generic interface suffices.
 fn read_other(bytes: &[u8]) -> object::Result<Image<'_>> {
     let file = object::File::parse(bytes)?;
     let (format, os, section) = match file.format() {
@@ -301,7 +301,7 @@ fn kind(file: &object::File<'_>) -> Kind {
 }
 
 fn outside(file: &object::File<'_>) -> Option<String> {
-    // The common face passes over load commands that cannot be read.
+    // The generic interface skips load commands that cannot be read.
     let commands = match file {
         object::File::MachO32(file) => file.macho_load_commands().and_then(all_commands),
         object::File::MachO64(file) => file.macho_load_commands().and_then(all_commands),
@@ -324,10 +324,10 @@ fn all_commands<E: object::Endian>(mut commands: LoadCommandIterator<'_, E>) -> 
     Ok(())
 }
 
-/// Whether a library lets others see a symbol; `None` where that cannot be read.
+/// Returns `true` if a library exports a symbol; `None` if that cannot be read.
 pub(super) fn exports(bytes: &[u8], symbol: &str) -> Option<bool> {
     let file = object::File::parse(bytes).ok()?;
-    // Mach-O puts an underscore before what C programs call it.
+    // Mach-O prefixes C names with an underscore.
     let before: &[u8] = match file.format() {
         BinaryFormat::MachO => b"_",
         _ => b"",
@@ -358,6 +358,6 @@ fn take_the_build_for_this_host() -> String {
     format!("put there the plugin's build for {OS} on {ARCH}")
 }
 
-/// More is damage, or an attempt to flood the terminal.
+/// More means damage, or an attempt to flood the terminal.
 const MAX_NEEDS: usize = 200;
 const MAX_NAME: usize = 200;

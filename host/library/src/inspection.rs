@@ -1,4 +1,4 @@
-//! All that is known of a library without running it, for people and programs.
+//! Everything known about a library without running it, for people and programs.
 
 use std::{
     fmt,
@@ -13,63 +13,63 @@ use super::{
     refusal::{Problem, printable_path},
 };
 
-/// What a file holds, and what each rule says to it.
+/// The facts about a file, and the verdict of each rule.
 ///
 /// Facts that could not be read are absent. Its `Display` is a table of several lines of printable text.
 #[derive(Clone, Debug, Serialize)]
 pub struct Inspection {
-    /// The file, as it was named.
+    /// The file, as given.
     #[serde(serialize_with = "path_as_text")]
     pub file: PathBuf,
     /// Its size in bytes.
     pub size: Option<usize>,
     /// The hash of its content.
     pub sha256: Option<Hash>,
-    /// The family of object files it belongs to.
+    /// The object file format.
     pub format: Option<Format>,
-    /// What it is built for.
+    /// The target it is built for.
     pub machine: Option<Machine>,
-    /// What it is for.
+    /// Its purpose.
     pub kind: Option<Kind>,
-    /// What it says of itself.
+    /// Its manifest.
     #[serde(serialize_with = "manifest_as_map")]
     pub manifest: Option<Manifest>,
-    /// The libraries it cannot be loaded without; printable.
+    /// The libraries it needs to be loaded; printable.
     pub libraries: Vec<String>,
-    /// Every rule but the store's, in order; a library is taken when none refuses it.
+    /// Every rule but the store's, in order; a library is accepted if none refuses it.
     pub verdicts: Vec<Verdict>,
-    /// It is whole, and makes no claim to be a plugin.
+    /// `true` if it is intact, and does not claim to be a plugin.
     #[serde(skip)]
     pub(super) no_manifest: bool,
 }
 
-/// What one rule says to a file.
+/// The verdict of one rule on a file.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Verdict {
     /// The rule.
     pub rule: Rule,
-    /// What it says.
+    /// The outcome.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// What a rule that did not refuse the file went by, or why it was not applied; printable.
+    /// The basis for not refusing the file, or why the rule was not applied; printable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub note: Option<String>,
 }
 
-/// What a rule can say.
+/// The possible outcomes of a rule.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 #[serde(tag = "outcome", rename_all = "lowercase")]
 pub enum Outcome {
-    /// The file keeps it.
+    /// The file complies.
     Passed,
-    /// The file breaks it.
+    /// The file violates it.
     Refused {
-        /// What was found; printable.
+        /// The finding; printable.
         found: String,
-        /// What to do about it; printable.
+        /// The fix; printable.
         cure: String,
     },
-    /// It has nothing to go by: the file could not be read so far, or this OS knows no such rule.
+    /// Not applicable: the file could not be read that far, or this OS has no such rule.
     Open,
 }
 
@@ -89,7 +89,7 @@ impl Inspection {
         }
     }
 
-    /// The first rule the file breaks, if any.
+    /// Returns the first rule the file violates, if any.
     pub fn refusal(&self) -> Option<Refusal> {
         self.verdicts
             .iter()
@@ -106,7 +106,7 @@ impl Inspection {
             })
     }
 
-    /// Notes what a rule says, and hands back what it let through.
+    /// Records a rule's verdict, and returns its value if it passed.
     pub(super) fn judge<T>(&mut self, rule: Rule, result: Result<T, Problem>) -> Option<T> {
         let (outcome, passed) = match result {
             Ok(passed) => (Outcome::Passed, Some(passed)),
@@ -120,7 +120,7 @@ impl Inspection {
         passed
     }
 
-    /// Records a rule that does not refuse the file, with what it went by.
+    /// Records a rule that does not refuse the file, with the basis for that.
     pub(super) fn note(&mut self, rule: Rule, outcome: Outcome, note: String) {
         self.verdicts.push(Verdict {
             rule,
@@ -129,7 +129,7 @@ impl Inspection {
         });
     }
 
-    /// Fills in the rules that were not asked.
+    /// Fills in the rules that were not applied.
     pub(super) fn leave_the_rest_open(&mut self) {
         for rule in Rule::ON_FILES {
             if !self.verdicts.iter().any(|verdict| verdict.rule == rule) {

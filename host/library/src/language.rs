@@ -1,5 +1,5 @@
-//! The language that a library was written in, as far as its file tells: its build advice differs, and so does the runtime
-//! that it brings along.
+//! The language that a library was written in, as far as its file shows: build advice and embedded runtimes depend on
+//! it.
 
 use std::sync::LazyLock;
 
@@ -10,9 +10,9 @@ use serde::{Deserialize, Serialize};
 /// A language of plugins.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub enum Language {
-    /// Rust, through the Rust door.
+    /// Rust, through the Rust ABI.
     Rust,
-    /// C, or another language without a runtime of its own, through the C door.
+    /// C, or another language without its own runtime, through the C ABI.
     C,
     /// C++.
     Cpp,
@@ -21,7 +21,7 @@ pub enum Language {
 }
 
 impl Language {
-    /// The language of a library with this door and content.
+    /// Returns the language of a library with this ABI and content.
     pub fn of(door: Door, library: &[u8]) -> Self {
         if door == Door::Rust {
             return Self::Rust;
@@ -29,7 +29,7 @@ impl Language {
         let mut found = Self::C;
         for mark in MARKS.find_iter(library) {
             match mark.pattern().as_usize() {
-                // A Go library may well have C++ linked into it.
+                // A Go library may have C++ linked into it.
                 0 => return Self::Go,
                 _ => found = Self::Cpp,
             }
@@ -37,7 +37,8 @@ impl Language {
         found
     }
 
-    /// The runtime that starts with the library, and takes over signal handlers and threads of the whole process.
+    /// Returns the runtime that starts with the library, and takes over signal handlers and threads of the whole
+    /// process.
     pub fn runtime(self) -> Option<&'static str> {
         match self {
             Self::Go => Some("the Go runtime"),
@@ -46,7 +47,7 @@ impl Language {
     }
 }
 
-/// What Go's linker writes before the build information, which `strip` leaves; and what C++ calls to unwind.
+/// Go's marker of its build information, which `strip` keeps; and the symbol C++ calls to unwind.
 static MARKS: LazyLock<AhoCorasick> = LazyLock::new(|| {
     AhoCorasick::new([&b"\xff Go buildinf:"[..], b"__gxx_personality_v0"])
         .expect("a test builds it")

@@ -1,10 +1,10 @@
-//! From a path to a vetted private copy of a library, without running a byte of it.
+//! Turns a path into a vetted private copy of a library, without running any of its code.
 //!
-//! [`candidates`] lists what might be a plugin, [`vet`] takes or refuses one file, [`inspect`] tells all that is known
-//! of it. What is loaded later is always [`Vetted::path`], the copy in the host's [`Store`], never the operator's file.
+//! [`candidates`] lists files that may be plugins, [`vet`] accepts or refuses one file, [`inspect`] returns everything
+//! known about it. The host only ever loads [`Vetted::path`], the copy in its [`Store`], never the operator's file.
 //!
-//! Vetting keeps out what would kill the loader and what others could have put there. It cannot tell whether the code
-//! of a library behaves, nor find all damage: the first load belongs into a process that may die.
+//! Vetting keeps out files that would crash the loader and files that other users could have planted. It cannot tell
+//! whether a library's code behaves, nor find all damage: the first load belongs in a process that may crash.
 
 use std::{
     fmt,
@@ -60,31 +60,31 @@ pub use state_lock::{StateLock, StateLockError};
 pub use store::{CALLS, FolderLock, StateFolder, Store};
 pub use watch::Watch;
 
-/// A library that keeps every rule, and the host's private copy of it.
+/// A library that passed every rule, and the host's private copy of it.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Vetted {
-    /// The private copy: the one path that may be loaded.
+    /// The private copy: the only path that may be loaded.
     pub path: PathBuf,
-    /// Where the operator put it; for people.
+    /// The operator's file; for messages.
     pub origin: PathBuf,
     /// The hash of its content.
     pub sha256: Hash,
-    /// What it says of itself.
+    /// Its manifest.
     pub manifest: Manifest,
     /// Its size in bytes.
     pub size: usize,
-    /// Whose signature it has, where the host knows signers.
+    /// The key that signed it, if the host has trusted keys.
     pub signed_by: Option<KeyId>,
-    /// The private copy is there for as long as anybody holds this library.
+    /// Keeps the private copy in place while this library is in use.
     copy: Arc<store::Holder>,
 }
 
 impl Vetted {
-    /// Verifies that the private copy is what was vetted, and writes it again if a cleaner of temporary files or another
-    /// process took it away. To be called before each load.
+    /// Verifies that the private copy has the vetted content, and writes it again if a cleaner of temporary files or
+    /// another process removed it. Call it before each load.
     ///
     /// # Errors
-    /// When it cannot be written, or the file it came from has changed as well.
+    /// When it cannot be written, or the original file has changed as well.
     pub fn restore_copy(&self) -> Result<(), Refusal> {
         match self.copy.verify_or_restore(&self.origin) {
             Ok(false) => {}
@@ -101,7 +101,7 @@ impl Vetted {
 
 #[cfg(any(test, feature = "testing"))]
 impl Vetted {
-    /// A library that does not exist, with a hash of 32 times this byte.
+    /// Returns a library that does not exist, whose hash is this byte 32 times.
     #[must_use]
     pub fn made_up(id: &str, hash: u8) -> Self {
         let holder = store::Holder::made_up();
@@ -125,7 +125,7 @@ impl Vetted {
     }
 }
 
-/// Looks at the library at `path`, rule by rule, and makes a private copy of it.
+/// Applies every rule to the library at `path`, and makes a private copy of it.
 ///
 /// # Errors
 /// The first rule it breaks.
@@ -163,14 +163,14 @@ fn vet_under(path: &Path, terms: &Terms<'_>, store: &Store) -> Result<Vetted, Re
     })
 }
 
-/// Tells all that is known of the file at `path`, also of one that is refused.
+/// Returns everything known about the file at `path`, even if it is refused.
 pub fn inspect(path: &Path) -> Inspection {
     examine(path).0
 }
 
-/// As [`inspect`], with the rules of a policy; pins know the file by this `path`.
+/// Like [`inspect`], with the rules of a policy; pins identify the file by this `path`.
 ///
-/// A rule that the policy does not ask for is reported as not checked, never as passed.
+/// A rule that the policy does not require is reported as not checked, never as passed.
 pub fn inspect_under(path: &Path, policy: &Policy) -> Inspection {
     let terms = policy.terms();
     let (mut inspection, bytes) = examine(path);
@@ -194,7 +194,7 @@ pub fn inspect_under(path: &Path, policy: &Policy) -> Inspection {
     inspection
 }
 
-/// What the rules on content say to `bytes`, whatever they are; for the fuzz targets.
+/// Applies the rules on content to any `bytes`; for the fuzz targets.
 #[doc(hidden)]
 pub fn inspect_bytes(bytes: &[u8]) -> Inspection {
     let mut inspection = Inspection::new(Path::new("bytes"));
@@ -204,7 +204,7 @@ pub fn inspect_bytes(bytes: &[u8]) -> Inspection {
     inspection
 }
 
-/// The SHA-256 of a library; its `Display` is 64 hexadecimal digits, or as many as the precision asks for.
+/// The SHA-256 of a library; its `Display` is 64 hexadecimal digits, or as many as the precision requests.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Hash(pub [u8; 32]);
 
@@ -233,7 +233,7 @@ impl Serialize for Hash {
     }
 }
 
-/// All rules but the store's, and the bytes they were asked about.
+/// Applies all rules but the store's; also returns the bytes that were read.
 fn examine(path: &Path) -> (Inspection, Vec<u8>) {
     let file = path.to_owned();
     let found = file_reader::within(path, VETTING_TIME, move || {
@@ -251,7 +251,7 @@ fn examine(path: &Path) -> (Inspection, Vec<u8>) {
     (inspection, bytes)
 }
 
-/// The rules on the file.
+/// Applies the rules on the file.
 fn read(path: &Path, inspection: &mut Inspection) -> Option<Vec<u8>> {
     let opened = inspection.judge(Rule::RegularFile, trust::Opened::new(path))?;
     #[cfg(unix)]
@@ -267,7 +267,7 @@ fn read(path: &Path, inspection: &mut Inspection) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The rules on the content; any bytes at all are safe to pass.
+/// Applies the rules on the content; accepts any bytes.
 fn judge_content(bytes: &[u8], inspection: &mut Inspection) -> Option<()> {
     inspection.size?;
     let image = match image::Image::read(bytes) {
@@ -297,5 +297,5 @@ fn judge_content(bytes: &[u8], inspection: &mut Inspection) -> Option<()> {
     Some(())
 }
 
-/// The longest time that reading one library may take; one with all its debug information has hundreds of MB.
+/// The longest time that reading one library may take; with full debug information it can have hundreds of MB.
 const VETTING_TIME: Duration = Duration::from_secs(30);

@@ -1,8 +1,8 @@
-//! What an ELF library gives to others and wants from them, and whether this machine has that; read from files, and
-//! nothing runs.
+//! The exports and imports of an ELF library, and whether this machine has the latter; read from files, without running
+//! code.
 //!
-//! Libraries are searched for as the loader does: in the library's own RUNPATH or RPATH, in its cache, in its default
-//! folders. `LD_LIBRARY_PATH` is left out: a host started by systemd has none.
+//! Libraries are searched as by the loader: in the library's own RUNPATH or RPATH, in the loader's cache, in its
+//! default folders. `LD_LIBRARY_PATH` is left out: a host started by systemd has none.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,43 +22,43 @@ use crate::file_reader;
 
 mod cache;
 
-/// What stands in a library for whoever loads and links it; names are printable.
+/// The linker information of a library; names are printable.
 #[derive(Debug, Default)]
 pub struct Linkage {
-    /// The symbols it offers, each with the versions it offers it in.
+    /// The exported symbols, each with its versions.
     pub exports: BTreeMap<String, BTreeSet<String>>,
-    /// The symbols it cannot be loaded without.
+    /// The symbols it needs to be loaded.
     pub imports: BTreeSet<Import>,
-    /// The libraries it cannot be loaded without.
+    /// The libraries it needs to be loaded.
     pub needed: Vec<String>,
     /// The folders it has searched first.
     pub search: Vec<String>,
-    /// It asks for a stack whose content can be run.
+    /// `true` if it requests an executable stack.
     pub executable_stack: bool,
-    /// What the compilers and linkers that made it left in it.
+    /// The comments of the compilers and linkers that built it.
     pub made_by: Vec<String>,
 }
 
-/// A symbol somebody else must have.
+/// A symbol that another library must export.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub struct Import {
     /// Its name.
     pub name: String,
-    /// Its version, empty where it has none.
+    /// Its version, empty if it has none.
     pub version: String,
 }
 
-/// What of a library's wants this machine does not have.
+/// The dependencies of a library that this machine lacks.
 #[derive(Debug, Default)]
 pub struct Missing {
-    /// Each library that was not found, and who needs it.
+    /// Each missing library, with the library that needs it.
     pub libraries: Vec<(String, String)>,
-    /// Symbols that no library has. Only known where all libraries were found.
+    /// Symbols that no library has. Only known if all libraries were found.
     pub symbols: Vec<Import>,
 }
 
 impl Linkage {
-    /// Reads the library at `path`; `None` where it is no ELF file, or a damaged one.
+    /// Reads the library at `path`; `None` if it is not an ELF file or damaged.
     pub fn read(path: &Path) -> Option<Self> {
         Self::of(&file_reader::read(path, LARGEST).ok()?.bytes)
     }
@@ -72,7 +72,7 @@ impl Linkage {
         .ok()
     }
 
-    /// The folders of the search that are relative to the library at `path`.
+    /// Returns the search folders that are relative to the library at `path`.
     fn folders_beside(&self, path: &Path) -> Vec<PathBuf> {
         let folder = path.parent().unwrap_or(Path::new(""));
         let rest = self.search.iter().filter_map(|entry| {
@@ -84,7 +84,7 @@ impl Linkage {
             .collect()
     }
 
-    /// Looks for all it needs, and for what that needs.
+    /// Finds missing dependencies, including indirect ones.
     pub fn missing(&self, own_name: &str) -> Missing {
         let cache = cache::Cache::read();
         let mut missing = Missing::default();
@@ -116,7 +116,7 @@ impl Linkage {
         self.needed.iter().map(want).collect()
     }
 
-    /// The compiler of Rust that made it, if one did.
+    /// Returns the Rust compiler that built it, if any.
     pub fn rustc(&self) -> Option<&str> {
         let made_by = self.made_by.iter();
         made_by
@@ -125,8 +125,8 @@ impl Linkage {
     }
 }
 
-/// Refuses a library that finds another one relative to its own place (`$ORIGIN`): the host loads a private copy, beside
-/// which there is none, or the system's one of that name, which is another.
+/// Refuses a library that finds another one relative to its own path (`$ORIGIN`): the host loads a private copy, which
+/// has no neighbours, or the loader would find the system's library of that name, which is a different one.
 pub(super) fn without_neighbours(path: &Path, bytes: &[u8]) -> Result<(), Problem> {
     let Some(linkage) = Linkage::of(bytes) else {
         return Ok(());
@@ -168,7 +168,7 @@ fn parse<H: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> object::Result<Lin
             linkage.executable_stack = segment.p_flags(endian).0 & elf::PF_X.0 != 0;
         }
     }
-    // Without the header the loader takes the ABI's default, which is an executable one on most processors.
+    // Without the header the loader uses the ABI's default, which is an executable stack on most processors.
     linkage.executable_stack |= !has_stack;
     let symbols = sections.symbols(endian, bytes, elf::SHT_DYNSYM)?;
     let versions = sections.versions(endian, bytes)?;
@@ -225,7 +225,7 @@ impl Linkage {
     }
 }
 
-/// More is damage, or an attempt to flood the terminal.
+/// More means damage, or an attempt to flood the terminal.
 const MAX_COMMENTS: usize = 20;
-/// Of a file that is read, in bytes.
+/// Maximum size of a file that is read, in bytes.
 const LARGEST: u64 = 256 << 20;

@@ -1,4 +1,4 @@
-//! What a library says of itself, and whether this host can work with it.
+//! The manifest of a library, and its compatibility with this host.
 
 use conductor_plugin_api::{
     c,
@@ -11,7 +11,7 @@ use super::{
     refusal::{Problem, printable},
 };
 
-/// The one well-formed manifest of a library.
+/// Returns the one well-formed manifest of a library.
 pub(super) fn read(record: &Record<'_>) -> Result<Manifest, Problem> {
     let bytes = match record {
         Record::One(bytes) => bytes,
@@ -55,7 +55,7 @@ pub(super) fn read(record: &Record<'_>) -> Result<Manifest, Problem> {
     Ok(manifest)
 }
 
-/// The plugin was built for the major version of the API that the host speaks; minor versions get along both ways.
+/// Requires the host's major version of the API; minor versions are compatible both ways.
 pub(super) fn api_version(door: Door, plugin: ApiVersion, host: ApiVersion) -> Result<(), Problem> {
     let spoken = VersionReq {
         comparators: vec![Comparator {
@@ -87,7 +87,7 @@ pub(super) fn api_version(door: Door, plugin: ApiVersion, host: ApiVersion) -> R
     ))
 }
 
-/// A panic in a Rust library unwinds, so that it can be caught before it ends the process.
+/// Requires panics of a Rust library to unwind, so that they can be caught before they end the process.
 pub(super) fn panic_strategy(manifest: &Manifest) -> Result<(), Problem> {
     if manifest.door == Door::Rust && !manifest.panics_unwind {
         return Err(Problem::new(
@@ -98,7 +98,7 @@ pub(super) fn panic_strategy(manifest: &Manifest) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The library exports what the host talks to it through, where that can be told from its headers.
+/// Requires the library to export its entry point, if its headers can be read.
 pub(super) fn door(manifest: &Manifest, library: &[u8]) -> Result<(), Problem> {
     if manifest.door == Door::C && image::exports(library, c::SYMBOL) == Some(false) {
         return Err(Problem::new(
@@ -109,7 +109,7 @@ pub(super) fn door(manifest: &Manifest, library: &[u8]) -> Result<(), Problem> {
     Ok(())
 }
 
-/// The door of a record that may be damaged elsewhere.
+/// Returns the ABI of a record that may be damaged elsewhere.
 fn door_of(record: &[u8]) -> Door {
     match record.get(18) {
         Some(2) => Door::C,

@@ -1,6 +1,6 @@
-//! Notices when what was mounted on a plugin folder is gone.
+//! Detects when a filesystem mounted on a plugin folder is gone.
 //!
-//! The folder below a mount is there and empty: what lay on the mount would look removed, and was not.
+//! The folder below a mount exists and is empty: files on the mount would appear removed, but are not.
 
 use std::{
     collections::HashMap,
@@ -11,12 +11,12 @@ use super::{Refusal, Rule, refusal::Problem};
 #[cfg(unix)]
 use crate::file_reader;
 
-/// The file systems that the plugin folders were on when they were last listed.
+/// The filesystems of the plugin folders when they were last listed.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Mounts(HashMap<PathBuf, u64>);
 
 impl Mounts {
-    /// Which of `folders` have lost what was mounted there, where `files` were found.
+    /// Returns those of `folders` that have lost their mount, given the `files` that were found.
     pub(super) fn lost(&mut self, folders: &[PathBuf], files: &[PathBuf]) -> Vec<Refusal> {
         self.0.retain(|folder, _| folders.contains(folder));
         let lost = folders.iter().filter(|folder| {
@@ -51,7 +51,7 @@ fn device(folder: &Path) -> Option<u64> {
     metadata.is_dir().then(|| metadata.dev())
 }
 
-/// Elsewhere a drive that is gone takes its folders with it.
+/// Elsewhere a missing drive takes its folders with it.
 #[cfg(not(unix))]
 fn device(_: &Path) -> Option<u64> {
     None

@@ -1,8 +1,8 @@
-//! `plugins.lock`: which libraries may be loaded, by path and hash, where the operator has pinned them.
+//! `plugins.lock`: the libraries that may be loaded, by path and hash, if the operator pins them.
 //!
-//! The file is TOML: a table `[libraries]` of SHA-256 (64 hexadecimal digits) by path, relative to the file's own folder.
-//! Where there is none, everything that keeps the other rules is taken. Where there is one that cannot be read, nothing
-//! is: a damaged lock must not open the door.
+//! The file is TOML: a table `[libraries]` of SHA-256 (64 hexadecimal digits) by path, relative to the file's folder.
+//! Without the file, every library that passes the other rules is accepted. If it exists and cannot be read, none is: a
+//! damaged lock file must not disable the check.
 
 use std::{
     collections::BTreeMap,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::file_reader;
 
-/// What `plugins.lock` said when it was read.
+/// The content of `plugins.lock` when it was read.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Pins {
     file: PathBuf,
@@ -28,7 +28,7 @@ pub struct Pins {
 
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum State {
-    /// There is no such file: nothing is pinned.
+    /// The file does not exist: nothing is pinned.
     Absent,
     Read(Lock),
     Unreadable(String),
@@ -42,21 +42,21 @@ struct Lock {
     libraries: BTreeMap<String, String>,
 }
 
-/// How a library's pin changed.
+/// The change of a library's pin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Change {
-    /// It was not pinned before.
+    /// Newly pinned.
     Added,
-    /// It was pinned with another hash.
+    /// Pinned with another hash before.
     Changed,
-    /// It was pinned as it is.
+    /// Already pinned with this hash.
     Unchanged,
-    /// It is no longer there, and so is its pin.
+    /// The library is gone, and its pin was removed.
     Removed,
 }
 
 impl Pins {
-    /// Nothing is pinned.
+    /// Returns an empty set of pins.
     pub fn none() -> Self {
         Self {
             file: PathBuf::new(),
@@ -80,12 +80,12 @@ impl Pins {
         }
     }
 
-    /// Whether there is a lock file at all.
+    /// Returns `true` if the lock file exists.
     pub(super) fn are_present(&self) -> bool {
         self.state != State::Absent
     }
 
-    /// Whether the library at `path`, with this hash, may be loaded.
+    /// Requires the library at `path`, with this hash, to be pinned.
     pub(super) fn check(&self, path: &Path, sha256: &Hash) -> Result<(), Problem> {
         let lock = quoted(&self.file);
         let pinned = match &self.state {
@@ -117,10 +117,10 @@ impl Pins {
         }
     }
 
-    /// Replaces the file by one that pins exactly `libraries`; answers what that changes, by path.
+    /// Replaces the file by one that pins exactly `libraries`; returns the changes, by path.
     ///
     /// # Errors
-    /// When the file cannot be written; the old one then stands as it was.
+    /// When the file cannot be written; the old one remains unchanged.
     pub fn replace(&self, libraries: &[Arc<Vetted>]) -> io::Result<BTreeMap<String, Change>> {
         let libraries: BTreeMap<_, _> = libraries
             .iter()
@@ -145,7 +145,7 @@ impl Pins {
             .map(|path| (path.clone(), Change::Removed));
         let changes = libraries.iter().map(change).chain(gone).collect();
         let text = toml::to_string(&Lock { libraries }).map_err(io::Error::other)?;
-        // Under another name first, so that a host that reads it meanwhile finds the old file or the new one.
+        // Written under another name first, so that a host reading at the same time finds the old file or the new one.
         let folder = match self.file.parent() {
             Some(folder) if folder != Path::new("") => folder,
             _ => Path::new("."),
@@ -161,17 +161,17 @@ impl Pins {
         Ok(changes)
     }
 
-    /// Whether it is known what is pinned, also where nothing is.
+    /// Returns `true` if the pins are known, also if there are none.
     pub(super) fn are_readable(&self) -> bool {
         !matches!(self.state, State::Unreadable(_))
     }
 
-    /// The file.
+    /// Returns the lock file's path.
     pub fn file(&self) -> &Path {
         &self.file
     }
 
-    /// What a library is called in the file.
+    /// Returns the library's key in the file.
     fn key(&self, path: &Path) -> String {
         let folder = self.file.parent().unwrap_or(Path::new(""));
         let path = path.strip_prefix(folder).unwrap_or(path);
@@ -180,7 +180,7 @@ impl Pins {
 }
 
 impl Change {
-    /// Its name for people.
+    /// Returns its name for messages.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Added => "added",
@@ -191,7 +191,7 @@ impl Change {
     }
 }
 
-/// In bytes: thousands of libraries fit.
+/// In bytes; enough for thousands of libraries.
 const MAX_SIZE: u64 = 4 << 20;
 const HEADER: &str =
     "# The libraries this host may load, each with its SHA-256; written by `conductor plugin pin`.

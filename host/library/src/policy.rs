@@ -1,4 +1,4 @@
-//! What may be loaded beyond the rules that hold on every host: pins and signatures, where the operator asks for them.
+//! The operator's requirements in addition to the rules of every host: pins and signatures.
 
 use std::path::{Path, PathBuf};
 
@@ -8,25 +8,25 @@ use super::{
     signatures::{self, KeyId, Signer},
 };
 
-/// Where libraries are pinned, and who has to have signed them.
+/// The lock file and the trusted signers.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Policy {
-    /// Where [`Pins`] are read from at each look; the file need not exist.
+    /// The file that [`Pins`] are read from at each scan; it need not exist.
     pub lock_file: Option<PathBuf>,
-    /// Whose signatures count; with none, no signature is looked at.
+    /// The trusted signers; without any, signatures are not checked.
     pub signers: Vec<Signer>,
-    /// A library without a signature is refused. With signers and without this, only a wrong signature is.
+    /// `true` if a library without a signature is refused. With signers and without this, only a wrong signature is.
     pub require_signature: bool,
 }
 
 impl Policy {
-    /// Nothing is asked beyond the rules that hold on every host.
+    /// Returns a policy without additional requirements.
     #[must_use]
     pub fn none() -> Self {
         Self::default()
     }
 
-    /// What it comes to now.
+    /// Reads the pins.
     pub(super) fn terms(&self) -> Terms<'_> {
         let pins = self.lock_file.as_deref();
         Terms {
@@ -36,7 +36,7 @@ impl Policy {
     }
 }
 
-/// A policy together with the pins as they were read.
+/// A policy together with its pins.
 #[derive(Debug)]
 pub(super) struct Terms<'a> {
     policy: &'a Policy,
@@ -44,12 +44,12 @@ pub(super) struct Terms<'a> {
 }
 
 impl Terms<'_> {
-    /// Whether the pins let `bytes`, the content of the file at `path`, be loaded.
+    /// Requires the pins to allow the file at `path` with this hash.
     pub(super) fn pin(&self, path: &Path, sha256: &Hash) -> Result<(), Problem> {
         self.pins.check(path, sha256)
     }
 
-    /// Who signed `bytes`, the content of the file at `path`, if that is good enough.
+    /// Returns the signer of `bytes`, the content of the file at `path`, if the signature is sufficient.
     pub(super) fn signature(&self, path: &Path, bytes: &[u8]) -> Result<Option<KeyId>, Problem> {
         let Policy {
             signers,
@@ -59,7 +59,7 @@ impl Terms<'_> {
         signatures::check(path, bytes, signers, *require_signature)
     }
 
-    /// What a pin that did not refuse the library went by.
+    /// Describes why the pins did not refuse the library.
     pub(super) fn describe_pin(&self) -> (Outcome, String) {
         match &self.policy.lock_file {
             Some(lock) if self.pins.are_present() => (
@@ -77,7 +77,7 @@ impl Terms<'_> {
         }
     }
 
-    /// What a signature rule that did not refuse the library at `path` went by.
+    /// Describes why the signature rule did not refuse the library at `path`.
     pub(super) fn describe_signature(
         &self,
         path: &Path,
@@ -102,9 +102,9 @@ impl Terms<'_> {
         (Outcome::Open, note)
     }
 
-    /// Why a library that was taken before must not be loaded any more, if so.
+    /// Returns the reason why a previously accepted library must no longer be loaded, if any.
     ///
-    /// A lock file that cannot be read lets nothing new in, but takes nothing away: it may be half-written.
+    /// An unreadable lock file admits nothing new, but withdraws nothing: it may be half-written.
     pub(super) fn withdraws(&self, library: &Vetted) -> Option<(Rule, Problem)> {
         if self.pins.are_readable()
             && let Err(problem) = self.pins.check(&library.origin, &library.sha256)

@@ -1,21 +1,20 @@
-//! Text of foreign origin made safe to show: file names, what libraries say of themselves, what a host at some address
-//! answers.
+//! Makes untrusted text safe to print: file names, manifests, responses of remote hosts.
 //!
-//! Whatever steers a terminal, breaks a line or turns the direction of text is escaped. The command line prints through
-//! this, and messages with a path in them are built with [`path`], so that the log is safe as well.
+//! Escapes everything that controls a terminal, breaks a line or changes the text direction. The command line prints
+//! through this, and messages that contain a path are built with [`path`], so that the log is safe as well.
 
 use std::{borrow::Cow, fmt::Write as _, path::Path};
 
 use serde_json::Value;
 
-/// Whether a character could do more to a log or a terminal than be seen: control characters, line separators, and those
-/// that turn the direction of text.
+/// Returns `true` for characters that could control a log or a terminal: control characters, line separators, and those
+/// that change the text direction.
 pub fn steers(c: char) -> bool {
     c.is_control()
         || matches!(c, '\u{061c}' | '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// The character as it is shown: escaped where it could do harm.
+/// Returns the character, escaped if it could do harm.
 pub fn escaped(c: char) -> String {
     if steers(c) {
         c.escape_default().collect()
@@ -24,7 +23,7 @@ pub fn escaped(c: char) -> String {
     }
 }
 
-/// A name on one line: what cannot be seen is escaped too, so that two names that differ look different.
+/// Returns a name on one line; invisible characters are escaped too, so that different names look different.
 pub fn name(bytes: &[u8]) -> String {
     let mut text = String::with_capacity(bytes.len());
     for chunk in bytes.utf8_chunks() {
@@ -45,12 +44,12 @@ pub fn name(bytes: &[u8]) -> String {
     text
 }
 
-/// A path on one line.
+/// Returns a path on one line.
 pub fn path(path: &Path) -> String {
     name(path.as_os_str().as_encoded_bytes())
 }
 
-/// Text of many lines: the lines and tabs stay.
+/// Returns multi-line text; newlines and tabs are kept.
 pub fn lines(text: &str) -> Cow<'_, str> {
     let is_layout = |c: char| c == '\n' || c == '\t';
     if !text.contains(|c: char| steers(c) && !is_layout(c)) {
@@ -63,14 +62,14 @@ pub fn lines(text: &str) -> Cow<'_, str> {
     Cow::Owned(text.chars().map(shown).collect())
 }
 
-/// JSON text that means the same: JSON escapes control characters only where it must.
+/// Returns equivalent JSON text: JSON itself escapes control characters only where it must.
 pub fn json(text: &str) -> Cow<'_, str> {
     if !text.contains(|c: char| steers(c) && !c.is_ascii_control()) && !text.contains('\u{7f}') {
         return Cow::Borrowed(text);
     }
     let mut shown = String::with_capacity(text.len());
     for c in text.chars() {
-        // All of these have one UTF-16 unit. Line breaks stand between the tokens.
+        // All of these have one UTF-16 unit. Line breaks occur between tokens.
         match steers(c) && !matches!(c, '\n' | '\t' | '\r') {
             true => drop(write!(shown, "\\u{:04x}", u32::from(c))),
             false => shown.push(c),
@@ -79,7 +78,7 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Makes every text in a value safe to show, keys included.
+/// Makes every string in a value safe to print, including keys.
 pub fn value(value: &mut Value) {
     match value {
         Value::String(text) => {

@@ -1,4 +1,4 @@
-//! Why a library was not taken: one rule, what was found, and what to do about it.
+//! The refusal of a library: one rule, the finding, and the fix.
 
 use std::{
     ffi::OsStr,
@@ -10,20 +10,20 @@ use serde::{Serialize, Serializer};
 
 pub(super) use crate::printable::{name as printable, path as printable_path};
 
-/// Why a file or folder was refused; its `Display` is one line of printable text.
+/// The refusal of a file or folder; its `Display` is one line of printable text.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Refusal {
     /// The file or folder, as the operator named it.
     pub file: PathBuf,
-    /// The first rule it breaks.
+    /// The first rule it violates.
     pub rule: Rule,
-    /// The id of the plugin in it, where its manifest could be read.
+    /// The id of the plugin in it, if its manifest could be read.
     pub id: Option<Box<str>>,
-    /// What was found; printable.
+    /// The finding; printable.
     pub found: String,
-    /// What to do about it; printable.
+    /// The fix; printable.
     pub cure: String,
-    /// What goes on being used all the same; printable.
+    /// The library that remains in use; printable.
     pub stays: Option<String>,
     pub(super) no_manifest: bool,
 }
@@ -41,7 +41,7 @@ impl Refusal {
         }
     }
 
-    /// The same, of a library that has plugin `id` in it.
+    /// Adds the id of the plugin in the library.
     pub(super) fn of_plugin(self, id: &str) -> Self {
         Self {
             id: Some(id.into()),
@@ -49,7 +49,8 @@ impl Refusal {
         }
     }
 
-    /// Returns whether this is about the library of plugin `id`: by its manifest, or by its name where that was not read.
+    /// Returns `true` if this concerns the library of plugin `id`: by its manifest, or by its name if that was not
+    /// read.
     pub(super) fn is_about(&self, id: &str) -> bool {
         let named = |stem: &str| {
             let bare = stem.strip_prefix("lib").unwrap_or(stem);
@@ -66,10 +67,10 @@ impl Refusal {
         }
     }
 
-    /// Whether the file is a whole library that simply has no manifest.
+    /// Returns `true` if the file is an intact library without a manifest.
     ///
-    /// In a folder that also holds libraries of other kinds, such as the one the host's own binary lies in, nobody
-    /// claimed that such a file is a plugin, and it may be passed over in silence.
+    /// In a folder that also contains other libraries, for example the one of the host's own binary, such a file does
+    /// not claim to be a plugin, and may be ignored silently.
     pub fn is_not_a_plugin(&self) -> bool {
         self.no_manifest
     }
@@ -89,16 +90,16 @@ impl fmt::Display for Refusal {
 
 impl std::error::Error for Refusal {}
 
-/// The rules a library must keep, in the order they are looked at.
+/// The rules for libraries, in the order of checking.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub enum Rule {
-    /// It is there, is a regular file, and can be read.
+    /// It exists, is a regular file, and is readable.
     RegularFile,
-    /// It belongs to root or to the user the host runs as.
+    /// It belongs to root or to the host's user.
     Owner,
-    /// Nobody else can write to it.
+    /// No other user can write to it.
     Permissions,
-    /// Nobody else can put another file or link in its place.
+    /// No other user can replace it by another file or link.
     Folder,
     /// It is small enough to be read into memory.
     Size,
@@ -106,23 +107,23 @@ pub enum Rule {
     Format,
     /// It is built for this processor and OS.
     Architecture,
-    /// All that its headers speak of lies inside the file.
+    /// All parts in its headers are inside the file.
     Segments,
     /// It is a shared library.
     Kind,
-    /// It needs no library that lies beside it.
+    /// It needs no library from its own folder.
     Dependencies,
-    /// It has one manifest, and that is well formed.
+    /// It has exactly one manifest, which is well-formed.
     Manifest,
-    /// It was built for an API this host speaks.
+    /// It was built for an API version that this host supports.
     ApiVersion,
     /// Its panics unwind, so that they can be caught.
     PanicStrategy,
-    /// It is of a sort this host can talk to.
+    /// It has an ABI that this host supports.
     Door,
-    /// Where libraries are pinned, it is one of them, and unchanged.
+    /// If libraries are pinned, it is one of them, and unchanged.
     Pin,
-    /// Where signatures are asked for, somebody trusted signed it as it is.
+    /// If signatures are checked, it has a valid one by a trusted key.
     Signature,
     /// The host can keep a private copy.
     Store,
@@ -131,7 +132,7 @@ pub enum Rule {
 }
 
 impl Rule {
-    /// The rules a file is asked by itself: all that need neither a config nor other files.
+    /// The rules on a single file: those that need neither a config nor other files.
     pub(super) const ON_FILES: [Self; 14] = [
         Self::RegularFile,
         Self::Owner,
@@ -186,7 +187,7 @@ impl Serialize for Rule {
     }
 }
 
-/// What breaks a rule, before it is known for which file.
+/// A violation of a rule, not yet tied to a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Problem {
     pub(super) found: String,
@@ -202,7 +203,7 @@ impl Problem {
     }
 }
 
-/// A path as a command line wants it.
+/// Quotes a path for use on a command line.
 pub(super) fn quoted(path: &Path) -> String {
     let plain = |c: char| c.is_alphanumeric() || "/._-+=:@%,".contains(c);
     let text = printable_path(path);

@@ -1,4 +1,4 @@
-//! Which files of the plugin folders might be plugins, by name alone.
+//! Finds files in the plugin folders that may be plugins, by name alone.
 
 use std::{
     collections::HashSet,
@@ -13,22 +13,22 @@ use super::{
 };
 use crate::file_reader;
 
-/// What the plugin folders hold.
+/// The contents of the plugin folders.
 #[derive(Debug, Default)]
 pub struct Candidates {
     /// Files named like a shared library, in the order of the folders, then by file name.
     pub files: Vec<PathBuf>,
     /// The folders that could not be listed; the others were.
     pub refused: Vec<Refusal>,
-    /// Those of them that do not exist.
+    /// Those of the folders that do not exist.
     pub missing: Vec<PathBuf>,
 }
 
-/// Lists everything in `dirs` that is called like a shared library of any OS.
+/// Lists everything in `dirs` named like a shared library of any OS.
 ///
-/// Those of other OSes are listed too, so that they are refused with a reason rather than overlooked; and so is a
-/// folder called `x.so`, which is what a container engine makes of a mounted file that is not there. Other folders,
-/// hidden files and editors' back-ups are passed over. A folder given twice is listed once.
+/// Libraries of other OSes are listed too, so that they are refused with a reason rather than overlooked; and so is a
+/// folder called `x.so`, which a container engine creates for a mounted file that does not exist. Other folders, hidden
+/// files and editor backups are skipped. A folder given twice is listed once.
 pub fn candidates(dirs: &[PathBuf]) -> Candidates {
     let mut found = Candidates::default();
     let mut seen = HashSet::new();
@@ -55,7 +55,7 @@ fn list(dir: &Path) -> io::Result<Vec<PathBuf>> {
     in_folder(dir, list_here)
 }
 
-/// Looks at a folder for a limited time, as it may be on a mount that does not answer.
+/// Accesses a folder for a limited time, because it may be on a mount that does not respond.
 fn in_folder<T: Send + 'static>(
     dir: &Path,
     look: impl FnOnce(&Path) -> io::Result<T> + Send + 'static,

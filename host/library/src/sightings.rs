@@ -1,12 +1,13 @@
-//! What the looks through the plugin folders come to: which file is vetted when, which library is taken, which is gone.
+//! Decides after each scan of the plugin folders which files to vet, which libraries to use, and which are gone.
 //!
-//! Nothing here reads a file or a clock: what was seen and when is handed in. Files are told apart by [`Stamp`]s seen
-//! at two looks, never by comparing their times with a clock, so that no jump of a clock matters.
+//! Reads no files and no clock: the caller passes observations and times. Files are compared by [`Stamp`]s from two
+//! scans, never by comparing their times with a clock, so clock jumps do not matter.
 //!
-//! - While the host runs, a file is vetted once it has stood still for [`SETTLE`].
-//! - What was taken stays taken while its file is changed, damaged or refused, and while its folder cannot be listed.
-//! - It is gone once its folder is there and its file is not, or once the operator's policy speaks against it, in two
-//!   looks in a row that lie [`SETTLE`] apart. Another file with its id then takes its place.
+//! - While the host runs, a file is vetted once it has been unchanged for [`SETTLE`].
+//! - An accepted library remains in use while its file is changed, damaged or refused, and while its folder cannot be
+//! listed.
+//! - It is removed once its folder exists without its file, or once the operator's policy withdraws it, in two
+//! consecutive scans at least [`SETTLE`] apart. Then another file with its id can replace it.
 
 use std::{
     collections::{BTreeMap, HashSet},
@@ -30,36 +31,36 @@ mod sighting;
 #[cfg(test)]
 mod tests;
 
-/// All files that were seen, and the libraries that were taken.
+/// All files seen, and the libraries in use.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Sightings {
     files: BTreeMap<PathBuf, Sighting>,
     taken: BTreeMap<String, Taken>,
-    /// Why what was taken once is so no longer.
+    /// The reasons why libraries are no longer in use.
     gone: BTreeMap<String, String>,
 }
 
-/// What one look through the folders shows.
+/// The result of one scan of the folders.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Look {
-    /// The folders that are searched.
+    /// The searched folders.
     pub(super) folders: Vec<PathBuf>,
     /// Those of them that cannot be listed.
     pub(super) unavailable: Vec<Refusal>,
     /// Those of them that do not exist.
     pub(super) missing: Vec<PathBuf>,
-    /// What is called like a library, in the order in which ids are given away.
+    /// Files named like a library, in the order of precedence for ids.
     pub(super) files: Vec<Seen>,
-    /// There is no time to wait: what was never seen before is vetted as it is.
+    /// `true` to vet new files immediately.
     pub(super) at_once: bool,
 }
 
-/// A file as one look shows it.
+/// A file in the result of one scan.
 #[derive(Clone, Debug)]
 pub(super) struct Seen {
     pub(super) path: PathBuf,
     pub(super) stamp: Stamp,
-    /// It was written a moment ago, as far as the clocks can be believed.
+    /// `true` if it was written recently, as far as the clocks can be trusted.
     pub(super) is_fresh: bool,
 }
 
@@ -67,9 +68,9 @@ pub(super) struct Seen {
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Refused {
     pub(super) refusal: Refusal,
-    /// It may still be being written, and is looked at again soon.
+    /// `true` if it may still be being written; it is checked again soon.
     pub(super) is_provisional: bool,
-    /// It is one of the plugin folders itself.
+    /// `true` for a plugin folder itself.
     pub(super) is_folder: bool,
 }
 
@@ -80,7 +81,7 @@ struct Taken {
 }
 
 impl Sightings {
-    /// Notes what a look at the time `now` shows; answers which files to vet.
+    /// Records a scan at time `now`; returns the files to vet.
     pub(super) fn observe(&mut self, now: Duration, look: &Look) -> Vec<PathBuf> {
         let there: HashSet<_> = look.files.iter().map(|seen| &seen.path).collect();
         self.files
@@ -97,7 +98,7 @@ impl Sightings {
         due
     }
 
-    /// Notes what vetting the file found at `now`; `after` is its stamp when that was done.
+    /// Records the result of vetting the file at `now`; `after` is its stamp afterwards.
     pub(super) fn judged(
         &mut self,
         now: Duration,
@@ -110,17 +111,17 @@ impl Sightings {
         }
     }
 
-    /// What the policy said is to be asked again, or all rules are.
+    /// Invalidates the policy's verdicts, or all.
     pub(super) fn ask_again(&mut self, all: bool) {
         for sighting in self.files.values_mut() {
             sighting.ask_again(all);
         }
     }
 
-    /// Settles which libraries are taken after a look at the time `now`; answers what is refused.
+    /// Decides which libraries are in use after a scan at time `now`; returns the refusals.
     ///
-    /// `withdraws`: why the policy no longer allows a library, if so. `passes_over_others`: a library without a manifest
-    /// is none of ours.
+    /// `withdraws`: why the policy no longer allows a library, if so. `passes_over_others`: ignores libraries without a
+    /// manifest.
     pub(super) fn conclude(
         &mut self,
         now: Duration,
@@ -172,7 +173,7 @@ impl Sightings {
         refused
     }
 
-    /// The libraries that are taken, by plugin id.
+    /// Returns the libraries in use, by plugin id.
     pub(super) fn taken(&self) -> BTreeMap<String, Arc<Vetted>> {
         self.taken
             .iter()
@@ -180,7 +181,7 @@ impl Sightings {
             .collect()
     }
 
-    /// Why a library that was taken once is so no longer.
+    /// Returns the reason why a library is no longer in use.
     pub(super) fn why_gone(&self, id: &str) -> String {
         self.gone.get(id).cloned().unwrap_or_default()
     }
@@ -190,7 +191,7 @@ impl Sightings {
         self.gone.clear();
     }
 
-    /// When something is to be decided next, as far as that can be told: a time that is compared with `now`s.
+    /// Returns the time of the next decision, if known, on the same clock as `now`.
     pub(super) fn next_decision(&self) -> Option<Duration> {
         let unsettled = self.files.values().filter(|file| file.is_pending());
         let unsettled = unsettled.map(Sighting::since);
@@ -198,7 +199,7 @@ impl Sightings {
         unsettled.chain(going).min().map(|since| since + SETTLE)
     }
 
-    /// Lets go of what is gone for long enough.
+    /// Drops libraries that have been missing long enough.
     fn let_go(
         &mut self,
         now: Duration,
@@ -228,7 +229,7 @@ impl Sightings {
                 return true;
             };
             let since = *taken.gone_since.get_or_insert(now);
-            // Nobody can put it back into a folder that is not searched: there is nothing to wait for.
+            // A file cannot return to a folder that is not searched: there is nothing to wait for.
             if is_searched && now.saturating_sub(since) < SETTLE {
                 return true;
             }
@@ -237,7 +238,7 @@ impl Sightings {
         });
     }
 
-    /// Takes a library for its plugin id, unless another has it.
+    /// Accepts a library for its plugin id, unless another has it.
     fn take(&mut self, vetted: &Arc<Vetted>) -> Result<(), Problem> {
         let id = &vetted.manifest.id;
         match self.taken.get(id).map(|taken| &taken.vetted.origin) {
@@ -283,7 +284,7 @@ impl Sightings {
     }
 }
 
-/// Why a library that was taken should be so no longer, if it should not.
+/// Returns the reason for dropping a library in use, if there is one.
 fn why_gone(
     id: &str,
     vetted: &Vetted,
@@ -302,7 +303,7 @@ fn why_gone(
             "its library {path} was replaced by one of plugin {other}"
         ));
     }
-    // A new library whose pin is there already must not cost the old one before it is vetted.
+    // A new library whose pin already exists must not displace the old one before it is vetted.
     if file.is_pending() {
         return None;
     }
@@ -317,7 +318,7 @@ impl Look {
             .any(|known| Some(known.as_path()) == folder)
     }
 
-    /// Nobody can tell whether the file is there.
+    /// Returns `true` if the file's existence cannot be determined.
     fn lost_sight_of(&self, path: &Path) -> bool {
         let folder = path.parent();
         self.unavailable
@@ -326,5 +327,5 @@ impl Look {
     }
 }
 
-/// How long a file has to stand still before it is vetted, and to be away before it counts as removed.
+/// Time a file has to be unchanged before it is vetted, and missing before it counts as removed.
 pub(super) const SETTLE: Duration = Duration::from_secs(1);

@@ -1,7 +1,7 @@
-//! minisign signatures: `FILE.minisig` beside a library says who vouches for exactly these bytes.
+//! minisign signatures: `FILE.minisig` next to a library names the signer of exactly these bytes.
 //!
-//! Only public keys are known here. A signature covers content, not names: an older library that the same key signed
-//! passes as well, which is what pins are against.
+//! Only public keys are known here. A signature covers content, not names: an older library signed by the same key is
+//! valid as well; pins prevent that.
 
 use std::{
     ffi::OsString,
@@ -15,19 +15,19 @@ use minisign_verify::{PublicKey, Signature};
 use super::refusal::{Problem, printable_path, quoted};
 use crate::file_reader;
 
-/// Somebody whose signature is trusted.
+/// A trusted signer.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Signer {
     id: KeyId,
     key: PublicKey,
 }
 
-/// How minisign calls a key; its `Display` is 16 hexadecimal digits, as minisign prints them.
+/// A minisign key id; its `Display` is 16 hexadecimal digits, as minisign prints them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct KeyId([u8; 8]);
 
 impl Signer {
-    /// Reads a public key: the line that begins with `RW`, or the whole text of the file minisign writes.
+    /// Parses a public key: the line that begins with `RW`, or the whole text of the file minisign writes.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -39,14 +39,14 @@ impl Signer {
         })
     }
 
-    /// The key's id.
+    /// Returns the key's id.
     pub fn id(&self) -> KeyId {
         self.id
     }
 }
 
 impl KeyId {
-    /// From the line of a key or a signature, whose bytes 2 to 9 it is.
+    /// Reads it from bytes 2 to 9 of the line of a key or a signature.
     fn of(line: &str) -> Option<Self> {
         let mut bytes = Vec::with_capacity(12);
         for group in line.as_bytes().get(..16)?.chunks(4) {
@@ -67,7 +67,8 @@ impl fmt::Display for KeyId {
     }
 }
 
-/// Which of `signers` signed `bytes`, the content of `library`; `None` where nobody did and nobody has to.
+/// Returns the one of `signers` that signed `bytes`, the content of `library`; `None` if it has no signature and needs
+/// none.
 pub(super) fn check(
     library: &Path,
     bytes: &[u8],
@@ -111,7 +112,7 @@ pub(super) fn check(
             ids(signers)
         )));
     }
-    // minisign before 0.10 signed the bytes themselves instead of their hash, and those are at hand.
+    // minisign before 0.10 signed the bytes themselves instead of their hash, and the bytes are available.
     let legacy = true;
     if of_this_id.any(|signer| signer.key.verify(bytes, &signature, legacy).is_ok()) {
         return Ok(Some(by));
@@ -128,14 +129,14 @@ pub(super) fn check(
     ))
 }
 
-/// Where the signature of a library lies.
+/// Returns the path of a library's signature.
 pub(super) fn signature_file(library: &Path) -> PathBuf {
     let mut name = OsString::from(library);
     name.push(".minisig");
     name.into()
 }
 
-/// The ids of keys, for messages.
+/// Lists the ids of keys, for messages.
 pub(super) fn ids(signers: &[Signer]) -> String {
     let ids: Vec<_> = signers.iter().map(|signer| signer.id.to_string()).collect();
     match ids.as_slice() {
@@ -144,7 +145,7 @@ pub(super) fn ids(signers: &[Signer]) -> String {
     }
 }
 
-/// How to satisfy the rule.
+/// Returns the fix for a missing signature.
 pub(super) fn cure(library: &Path) -> String {
     format!(
         "sign it (minisign -Sm {}), or add its signer's key to [trust].minisign_keys",
@@ -154,18 +155,18 @@ pub(super) fn cure(library: &Path) -> String {
 
 const COMMENT: &str = "untrusted comment:";
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-/// A signature has some 300 bytes; comments are free.
+/// A signature has about 300 bytes; comments can be longer.
 const MAX_SIZE: u64 = 64 << 10;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Made with minisign 0.11: a key of its own, and what it says of the four bytes `test`.
+    /// Made with minisign 0.11: a new key, and its signature of the four bytes `test`.
     const KEY: &str = "RWQWLKdVEKgw2yGKCi0iQMHQ+U2wjoCMzquuYJaRmcnXTo1WRkk9yNc4";
     const ID: &str = "DB30A81055A72C16";
     const SIGNATURE: &str = "untrusted comment: signature of a test\nRUQWLKdVEKgw2z80V5rgyfyxDJfo6zkr+nqrhvmi8FMpq4YYnfIT8puPF/1ox9vYqmj0W/rgbwJ9vm9d8a1/ARXxBX5NEoehLgk=\ntrusted comment: a test\npPrHqHvr/AKve6Vc6idZhwR/H2cu2dW9YC5ojUbvQCqMC2sIWy0WeSHiC0AExosT+/H3CkFEEgNwSt/HRWyICg==\n";
-    /// Another key, of the readme of minisign.
+    /// Another key, from minisign's readme.
     const OTHER: &str = "RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3";
 
     fn said(signature: Option<&str>, bytes: &[u8], keys: &[&str], required: bool) -> String {

@@ -1,4 +1,4 @@
-//! What tells a file from the one that was at its place before, without reading it.
+//! Distinguishes a file from its predecessor at the same path, without reading it.
 
 use std::{
     fs::Metadata,
@@ -9,24 +9,24 @@ use std::{
 use super::signatures::signature_file;
 use crate::file_reader;
 
-/// A library's file and its signature's, as the file system describes them.
+/// A library's file and its signature's, as described by the filesystem.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Stamp {
     library: FileStamp,
     signature: FileStamp,
 }
 
-/// Empty where there is no such file, or nobody may look at it.
+/// Empty if the file does not exist or is not accessible.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 struct FileStamp {
     size: u64,
     modified: Option<SystemTime>,
-    /// Time of change, device and inode, where there are such.
+    /// Time of change, device and inode, if available.
     identity: (i64, i64, u64, u64),
 }
 
 impl Stamp {
-    /// Of what `library` leads to now.
+    /// Reads the stamp of the current target of `library`.
     pub(super) fn of(library: &Path) -> Self {
         Self {
             library: FileStamp::of(library),
@@ -34,7 +34,8 @@ impl Stamp {
         }
     }
 
-    /// Whether it was written shortly before the wall clock showed `now`, so that somebody may still be writing.
+    /// Returns `true` if it was written shortly before the wall clock showed `now`, so that it may still be being
+    /// written.
     pub(super) fn is_fresh(&self, now: SystemTime) -> bool {
         [self.library, self.signature].iter().any(|file| {
             let age = file.modified.map(|modified| now.duration_since(modified));
@@ -80,7 +81,7 @@ fn identity(_: &Metadata) -> (i64, i64, u64, u64) {
     (0, 0, 0, 0)
 }
 
-/// Longer than the coarsest time stamp of a file system, FAT's two seconds.
+/// Longer than the coarsest timestamp of a filesystem, FAT's two seconds.
 const FRESH: Duration = Duration::from_secs(3);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! One host per state folder: two on the same would check every platform twice and count it twice.
+//! Allows one host per state folder: two on the same would check and count every platform twice.
 //!
 //! The lock is on the folder itself rather than on a file in it: cleaners of temporary folders remove old files, and
-//! systemd-tmpfiles leaves a locked folder alone. Commands that read the folder of a live host take no lock.
+//! systemd-tmpfiles skips a locked folder. Commands that read the folder of a running host take no lock.
 
 use std::{
     fs, io,
@@ -12,16 +12,16 @@ use thiserror::Error;
 
 use super::{FolderLock, refusal::printable_path};
 
-/// The right of this process to its state folder, for as long as this lives.
+/// The lock of this process on its state folder; released when dropped.
 #[derive(Debug)]
 pub struct StateLock {
     _lock: Option<FolderLock>,
 }
 
-/// Reason that a host cannot have its state folder.
+/// The reason why a host cannot use its state folder.
 #[derive(Debug, Error)]
 pub enum StateLockError {
-    /// Another host has it.
+    /// Another host uses it.
     #[error(
         "another host{} already uses the state folder {}: stop it, or give this one a folder of its own with host.state_dir in its config",
         .pid.map_or_else(String::new, |pid| format!(" (process {pid})")),
@@ -30,26 +30,26 @@ pub enum StateLockError {
     Taken {
         /// The folder.
         folder: PathBuf,
-        /// The other host, where it runs on this machine and this process can see it.
+        /// The other host, if it runs on this machine and is visible to this process.
         pid: Option<u32>,
     },
-    /// The folder cannot be made or opened.
+    /// The folder cannot be created or opened.
     #[error("the state folder {} cannot be used: {source}; set host.state_dir to a folder that the host's user may write to", printable_path(.folder))]
     Unusable {
         /// The folder.
         folder: PathBuf,
-        /// Error of the operating system.
+        /// The operating system's error.
         source: io::Error,
     },
 }
 
 impl StateLock {
-    /// Locks the state folder `base`, which is made if there is none.
+    /// Locks the state folder `base`, creating it if necessary.
     ///
-    /// On file systems without locks the folder is taken as it is.
+    /// On filesystems without locks the folder is used without one.
     ///
     /// # Errors
-    /// When another process has the lock, or the folder cannot be made or opened.
+    /// When another process has the lock, or the folder cannot be created or opened.
     pub fn acquire(base: &Path) -> Result<Self, StateLockError> {
         let unusable = |source| StateLockError::Unusable {
             folder: base.to_owned(),
@@ -87,7 +87,7 @@ fn lock(base: &Path) -> Result<StateLock, StateLockError> {
     }
 }
 
-/// The process that has locked the folder, by the kernel's list of locks.
+/// Returns the process that has locked the folder, according to the kernel's list of locks.
 #[cfg(unix)]
 fn holder(folder: &Path) -> Option<u32> {
     use std::os::unix::fs::MetadataExt as _;
@@ -101,7 +101,7 @@ fn holder(_: &Path) -> Option<u32> {
     None
 }
 
-/// `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`: the holder is 1234, the inode 5678.
+/// Parses `1: FLOCK  ADVISORY  WRITE 1234 fd:01:5678 0 EOF`: the holder is 1234, the inode 5678.
 #[cfg(unix)]
 fn holder_in(locks: &str, inode: u64) -> Option<u32> {
     locks.lines().find_map(|line| {
@@ -110,7 +110,7 @@ fn holder_in(locks: &str, inode: u64) -> Option<u32> {
             return None;
         };
         let is_it = file.rsplit(':').next()?.parse() == Ok(inode);
-        // Those of other PID namespaces are 0 or negative.
+        // Processes in other PID namespaces are 0 or negative.
         is_it.then(|| pid.parse().ok().filter(|pid| *pid > 0))?
     })
 }

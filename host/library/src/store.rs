@@ -1,9 +1,9 @@
-//! The host's private folder: each library it may load lies here once, named by its hash.
+//! The host's private folder: one copy of each library it may load, named by its hash.
 //!
-//! The operator's path is never loaded: copying over a loaded library kills the process, and after a rename the loader
-//! still returns the old one. A run has a folder of its own, locked while it lasts, and removes it when it ends; what a
-//! killed run left behind is removed by the next, except its record of calls, which is kept until a host has read it.
-//! Copies and folders that vanish while the host runs, as cleaners of temporary files make them, are made again.
+//! The operator's file is never loaded: copying over a loaded library kills the process, and after a rename the loader
+//! still returns the old one. Each run has its own folder, locked while it lasts, and removes it when it ends. The next
+//! run removes the folder of a killed one, except its record of calls, which is kept until a host has read it. Copies
+//! and folders that vanish while the host runs, for example through a cleaner of temporary files, are created again.
 
 use std::{
     env, io,
@@ -30,7 +30,7 @@ pub(super) use copy::Holder;
 pub use location::StateFolder;
 pub use lock::FolderLock;
 
-/// The private copies of one run of the host; they are removed when it and all its copies are dropped.
+/// The private copies of one run of the host; removed when the store and all its copies are dropped.
 #[derive(Debug)]
 pub struct Store {
     run: Arc<RunFolder>,
@@ -39,10 +39,10 @@ pub struct Store {
 }
 
 impl Store {
-    /// Makes a folder for this run under `base`, and removes those of dead runs.
+    /// Creates a folder for this run under `base`, and removes those of dead runs.
     ///
     /// # Errors
-    /// When others can write to `base`, when libraries cannot be loaded from there (`noexec`), or when it cannot be
+    /// When others can write to `base`, when libraries cannot be loaded from it (`noexec`), or when it cannot be
     /// written to. The refusal's file is `base`.
     pub fn open(base: &Path) -> Result<Self, Refusal> {
         let make = || {
@@ -57,10 +57,10 @@ impl Store {
         make().map_err(|problem| Refusal::new(base, Rule::Store, problem))
     }
 
-    /// As [`open`](Self::open); without `base` in the default state folder.
+    /// Like [`open`](Self::open); without `base` in the default state folder.
     ///
     /// # Errors
-    /// As [`open`](Self::open); the refusal also tells which folders were passed over.
+    /// Like [`open`](Self::open); the refusal also lists the folders that were skipped.
     pub fn open_or_default(base: Option<&Path>) -> Result<Self, Refusal> {
         if let Some(base) = base {
             return Self::open(base);
@@ -78,33 +78,32 @@ impl Store {
         })
     }
 
-    /// The state folder where the config names none, see [`StateFolder`].
+    /// Returns the state folder for a config that names none, see [`StateFolder`].
     pub fn default_base() -> PathBuf {
         StateFolder::default_for_user().path.clone()
     }
 
-    /// The folder that all runs share, for what outlives them.
+    /// Returns the folder shared by all runs, for data that outlives them.
     pub fn base(&self) -> &Path {
         &self.base
     }
 
-    /// Where the records of calls that dead runs left are kept, each in a file.
+    /// Returns the folder with the call records of dead runs, one file each.
     pub fn records(&self) -> PathBuf {
         self.base.join(RECORDS)
     }
 
-    /// The folder of this run.
+    /// Returns the folder of this run.
     pub fn folder(&self) -> &Path {
         self.run.path()
     }
 
-    /// Removes the folder of this run now, with all copies, also while a stuck thread still holds some of them; nothing
-    /// is copied any more from now on.
+    /// Removes this run's folder and all copies now, even if a stuck thread still uses some of them; later copies fail.
     pub fn clear(&self) {
         self.run.close();
     }
 
-    /// Keeps a private copy of `bytes` while the result is held; the same bytes have the same copy.
+    /// Keeps a private copy of `bytes` while the result is alive; equal bytes share a copy.
     pub(super) fn keep(&self, bytes: &[u8], hash: &Hash) -> Result<Holder, Problem> {
         let extension = env::consts::DLL_EXTENSION;
         let path = self.folder().join(format!("{hash}.{extension}"));
@@ -137,7 +136,7 @@ fn cannot(doing: &str, base: &Path, error: &io::Error) -> Problem {
     }
 }
 
-/// The file in a run's folder in which the host notes its calls into in-process plugins.
+/// The file in a run's folder in which the host records its calls into in-process plugins.
 pub const CALLS: &str = "calls";
-/// Beside the folder of the runs.
+/// Next to the folder of the runs.
 const RECORDS: &str = "died";

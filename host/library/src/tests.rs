@@ -1,4 +1,4 @@
-//! Whole files of every sort, through the whole room.
+//! Tests of whole files of every kind, through the whole crate.
 
 use std::fs;
 
@@ -21,7 +21,7 @@ mod objects;
 #[cfg(target_os = "linux")]
 mod watch;
 
-/// A folder of the test's own with a store in it.
+/// A test folder with a store in it.
 #[cfg(target_os = "linux")]
 struct Place {
     dir: tempfile::TempDir,
@@ -40,7 +40,7 @@ impl Place {
         use std::os::unix::fs::PermissionsExt as _;
         let path = self.dir.path().join("x.so");
         fs::write(&path, bytes).unwrap();
-        // Whatever the umask of whoever runs the tests.
+        // Regardless of the umask of the test run.
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         path
     }
@@ -277,7 +277,7 @@ mod elf {
     fn executables_of_every_sort_are_known() {
         let main = format!("{} int main(void) {{ return 0; }}", objects::NOTE);
         let pie = objects::compile(&["-pie", "-fPIE"], &main);
-        // What linkers of before 2016 made: DT_FLAGS_1 does not tell.
+        // Built by linkers before 2016: without DT_FLAGS_1.
         let mut old_pie = pie.clone();
         let flags_1 = 0x6fff_fffb_u64.to_ne_bytes();
         let at = pie.windows(8).position(|tag| tag == flags_1).unwrap();
@@ -296,7 +296,7 @@ mod elf {
 
     #[test]
     fn a_library_that_can_also_be_started_is_a_library() {
-        // As the C library itself, which prints its version.
+        // Like the C library itself, which prints its version.
         let interpreter =
             r#"const char path[] __attribute__((section(".interp"))) = "/lib/ld.so";"#;
         let source = format!("{}{interpreter}", objects::NOTE);
@@ -330,7 +330,7 @@ mod elf {
                 _ => objects::dylib(0x0100_0007, 6),
             };
             for (index, near, value) in flips {
-                // Two in three hit the headers, where it hurts.
+                // Two in three hit the headers, which are the most sensitive.
                 let range = if near == 0 { bytes.len() } else { 512 };
                 bytes[index.index(range)] = value;
             }

@@ -1,6 +1,6 @@
-//! Whether anybody but the operator may have written a file, and the one reading of it.
+//! Checks that only the operator can have written a file, and reads it once.
 //!
-//! Everything is asked of the opened file, never again of its path: what was looked at is what is read.
+//! All checks use the opened file, never its path again: the checked file is the one that is read.
 
 use std::{
     fs::{self, File, Metadata},
@@ -22,7 +22,7 @@ pub(super) struct Opened {
 }
 
 impl Opened {
-    /// Opens a regular file, also through links; anything else is not even opened.
+    /// Opens a regular file, following links; anything else is not even opened.
     pub(super) fn new(path: &Path) -> Result<Self, Problem> {
         let opened = file_reader::open(path);
         let (file, metadata) = opened.map_err(|error| unopened(path, error))?;
@@ -58,7 +58,7 @@ fn unopened(path: &Path, error: ReadError) -> Problem {
     }
 }
 
-/// A problem of a library whose folder does not answer.
+/// Returns the problem of a library whose folder does not respond.
 pub(super) fn unread(error: &ReadError) -> Problem {
     Problem::new(
         format!("it cannot be read: {error}"),
@@ -93,7 +93,7 @@ fn unreadable(error: &io::Error) -> Problem {
     )
 }
 
-/// A library with all its debug information stays well below this.
+/// Libraries with full debug information are well below this.
 const MAX_SIZE: u64 = 256 << 20;
 
 #[cfg(unix)]
@@ -108,11 +108,11 @@ mod unix {
 
     use super::super::refusal::{Problem, printable_path, quoted};
 
-    /// Whom the host trusts beside root: the user it runs as.
+    /// The user that the host trusts in addition to root: its own.
     #[derive(Clone, Copy, Debug)]
     pub(in super::super) struct Who {
         pub(in super::super) uid: u32,
-        /// The primary group. Where the umask is 002, as on many desktops, what the user makes is writable by it.
+        /// The primary group. With umask 002, as on many desktops, the user's files are writable by it.
         pub(in super::super) gid: u32,
     }
 
@@ -124,7 +124,7 @@ mod unix {
             }
         }
 
-        /// How `chown` calls the user.
+        /// Returns the user's name for `chown`.
         fn name(self) -> String {
             match self.uid {
                 0 => "root".into(),
@@ -136,7 +136,7 @@ mod unix {
             owner == 0 || owner == self.uid
         }
 
-        /// Who else can write, and the letter `chmod` knows them by.
+        /// Returns the other users who can write, and their letter for `chmod`.
         fn other_writers(self, file: &Metadata) -> Option<(String, char)> {
             let mode = file.mode() & 0o7777;
             if mode & 0o002 != 0 {
@@ -159,7 +159,7 @@ mod unix {
         }
     }
 
-    /// The file belongs to root or the host's user.
+    /// Requires the file to belong to root or the host's user.
     pub(in super::super) fn owner(path: &Path, file: &Metadata, who: Who) -> Result<(), Problem> {
         let Some(found) = who.foreign_owner(file) else {
             return Ok(());
@@ -168,7 +168,7 @@ mod unix {
         Err(Problem::new(found, cure))
     }
 
-    /// Nobody but its owner can write to the file.
+    /// Requires that only its owner can write to the file.
     pub(in super::super) fn permissions(
         path: &Path,
         file: &Metadata,
@@ -184,8 +184,8 @@ mod unix {
         Err(Problem::new(found, cure))
     }
 
-    /// Nobody else can replace a folder or link on the way to `path`, and the way leads to the `opened` file if there
-    /// is one; where `path` is a folder, it is looked at too.
+    /// Requires that no other user can replace a folder or link on the path, and that the path leads to the `opened`
+    /// file if there is one; if `path` is a folder, it is checked too.
     pub(in super::super) fn folders(
         path: &Path,
         opened: Option<&Metadata>,

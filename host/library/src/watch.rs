@@ -1,7 +1,7 @@
-//! Watches the plugin folders while the host runs, and says what changed in them.
+//! Watches the plugin folders while the host runs, and reports changes in them.
 //!
-//! The OS's notifications only make it quick. What counts is a look through the folders every two seconds, which also
-//! works where there are no notifications: on network mounts, behind links, and when the OS has no watches left.
+//! The OS's notifications only speed it up. A scan of the folders every two seconds finds the changes, and also works
+//! where notifications are missing: on network mounts, behind links, and when the OS has no watches left.
 
 use std::{
     collections::HashMap,
@@ -24,10 +24,10 @@ use notify::{
 
 use super::{Catalog, Changes, refusal::printable_path};
 
-/// The plugin folders under watch, until it is dropped.
+/// The watch on the plugin folders; ends when dropped.
 ///
-/// Dropping it waits for a look that is under way, for at most a second: a folder on a dead network mount may never
-/// answer. Nothing is said any more once it is dropped.
+/// Dropping it waits for a running scan, for at most a second: a folder on a dead network mount may never respond. No
+/// changes are reported once it is dropped.
 #[derive(Debug)]
 pub struct Watch {
     stopped: Arc<AtomicBool>,
@@ -38,12 +38,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Looks through the folders of `catalog` on a thread of its own, and calls `changed` there with what is different.
+    /// Scans the folders of `catalog` on a separate thread, and calls `changed` there with the changes.
     ///
-    /// A library that `changed` is told of may be in use already, where somebody else has had the catalog look.
+    /// A library passed to `changed` may be in use already, if other code made the catalog scan.
     pub fn start(catalog: Arc<Catalog>, changed: impl Fn(Changes) + Send + 'static) -> Self {
         let stopped = Arc::new(AtomicBool::new(false));
-        // One place: however much happens, there is one reason to look again.
+        // Capacity one: any number of events is one reason to scan again.
         let (wake, wakes) = mpsc::sync_channel(1);
         let (alive, done) = mpsc::channel();
         let watching = Watching {
@@ -82,14 +82,14 @@ impl Drop for Watch {
         self.stopped.store(true, Ordering::Release);
         // A full channel wakes it as well.
         let _ = self.wake.try_send(());
-        // Dropped by what it called, it would wait for itself.
+        // If dropped from its own callback, it would wait for itself.
         if self.thread != Some(thread::current().id()) {
             let _ = self.done.recv_timeout(PATIENCE);
         }
     }
 }
 
-/// What the thread works with.
+/// The state of the thread.
 struct Watching {
     notifier: Notifier,
     stopped: Arc<AtomicBool>,
@@ -107,7 +107,7 @@ impl Watching {
                 return;
             }
             if woken.is_ok() {
-                // Where one thing happens, more does: a copy comes in many writes.
+                // Events come in bursts: a copy consists of many writes.
                 thread::sleep(GAP);
             }
             self.look(catalog, &changed);
@@ -116,7 +116,7 @@ impl Watching {
 
     fn look(&mut self, catalog: &Catalog, changed: &impl Fn(Changes)) {
         let result = catch_unwind(AssertUnwindSafe(|| {
-            // First of all, so that nothing happens between the look and the watch.
+            // First of all, so that no event is lost between the scan and the watch.
             self.notifier.follow(&catalog.dirs());
             let changes = catalog.changes();
             if !changes.is_empty() && !self.is_stopped() {
@@ -135,7 +135,7 @@ impl Watching {
     }
 }
 
-/// The OS's notifications, as far as there are any.
+/// The OS's notifications, if available.
 struct Notifier {
     watcher: Option<RecommendedWatcher>,
     followed: HashMap<PathBuf, Identity>,
@@ -146,7 +146,7 @@ impl Notifier {
     fn new(wake: SyncSender<()>) -> Self {
         let happened = move |event: notify::Result<Event>| {
             if event.is_ok_and(|event| may_change_something(&event)) {
-                // When the place is taken, there will be a look anyway.
+                // If the slot is taken, a scan follows anyway.
                 let _ = wake.try_send(());
             }
         };
@@ -162,7 +162,7 @@ impl Notifier {
         notifier
     }
 
-    /// Has the OS tell of what happens in `folders` and nowhere else, also in those that were made anew.
+    /// Subscribes to events in `folders` and nowhere else, also in folders that were created again.
     fn follow(&mut self, folders: &[PathBuf]) {
         let Some(mut watcher) = self.watcher.take() else {
             return;
@@ -170,7 +170,7 @@ impl Notifier {
         self.followed.retain(|folder, followed| {
             let stays = folders.contains(folder) && identity(folder).as_ref() == Some(followed);
             if !stays {
-                // It fails where the folder is gone, and the OS's watch with it.
+                // It fails if the folder is gone, and the OS's watch with it.
                 let _ = watcher.unwatch(folder);
             }
             stays
@@ -205,7 +205,7 @@ impl Notifier {
     }
 }
 
-/// What tells a folder from one that was made anew under its name.
+/// Distinguishes a folder from one created again under its name.
 type Identity = (Option<std::time::SystemTime>, u64, u64);
 
 #[cfg(unix)]
@@ -220,7 +220,7 @@ fn identity(folder: &Path) -> Option<Identity> {
     Some((fs::metadata(folder).ok()?.created().ok(), 0, 0))
 }
 
-/// Looking through a folder is an event as well, and must not be a reason to do it again.
+/// Ignores read events: a scan causes them as well, and must not trigger another.
 fn may_change_something(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
@@ -228,11 +228,11 @@ fn may_change_something(event: &Event) -> bool {
     }
 }
 
-/// The time between two looks when nothing is heard.
+/// Interval of scans without events.
 const POLL: Duration = Duration::from_secs(2);
-/// The least time between two looks.
+/// Minimum time between two scans.
 const GAP: Duration = Duration::from_millis(100);
-/// How long dropping a watch waits for its thread.
+/// Time that dropping a watch waits for its thread.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 #[cfg(test)]
@@ -252,7 +252,7 @@ mod tests {
             if notifier.followed.is_empty() {
                 return; // This machine has no watches left.
             }
-            // What is told of the folder before this one may come late.
+            // Notifications about the previous folder may arrive late.
             while wakes.recv_timeout(Duration::from_millis(200)).is_ok() {}
             fs::write(folder.join("x.so"), "x").unwrap();
             let told = wakes.recv_timeout(Duration::from_secs(60));

@@ -1,4 +1,4 @@
-//! Files that a careless or hostile hand puts in the place of a config's.
+//! Files that could replace those of a config, by accident or by attack.
 
 #![expect(
     clippy::disallowed_methods,
@@ -39,7 +39,7 @@ fn what_is_no_file_is_refused_at_once() {
     for path in [&pipe, &link] {
         assert_eq!(error(path, 9), "it is a named pipe (FIFO), not a file");
     }
-    // Also where it took the file's place after it was looked at.
+    // Also if it replaced the file after the check.
     let file = open_without_waiting(&pipe).unwrap();
     assert!(regular(&file.metadata().unwrap()).is_err());
     assert_eq!(error(folder.path(), 9), "it is a folder, not a file");
@@ -81,6 +81,6 @@ fn threads_are_used_again() {
         let id = within(Path::new("/x"), PATIENCE, name).unwrap();
         seen.insert(format!("{id:?}"));
     }
-    // Other tests run beside this one and may take an idle thread away.
+    // Other tests run at the same time and may take an idle thread.
     assert!(seen.len() < 100, "{}", seen.len());
 }

@@ -1,4 +1,4 @@
-//! ELF, closer than the common face goes: each header on its own, so that a damaged file still shows what it is.
+//! ELF, in more detail than the generic interface: each header separately, so that a damaged file still shows its kind.
 
 use conductor_plugin_api::manifest::Manifest;
 use object::{
@@ -24,7 +24,7 @@ pub(super) fn read<H: FileHeader<Endian = Endianness>>(bytes: &[u8]) -> object::
     })
 }
 
-/// The tables of the file, as far as they can be read.
+/// The readable tables of the file.
 struct Parts<'data, H: FileHeader> {
     bytes: &'data [u8],
     endian: H::Endian,
@@ -46,7 +46,7 @@ impl<'data, H: FileHeader<Endian = Endianness>> Parts<'data, H> {
         self.segments.as_ref().copied().unwrap_or_default()
     }
 
-    /// What does not lie inside the file. The loader checks none of it and dies of a bus error.
+    /// Returns a part that is not inside the file. The loader checks none of this and dies of a bus error.
     fn outside(&self) -> Option<String> {
         let size = self.bytes.len();
         if self.segments.is_err() {
@@ -89,7 +89,7 @@ impl<'data, H: FileHeader<Endian = Endianness>> Parts<'data, H> {
         };
         match said {
             elf::ET_DYN if self.starts_as_a_process() => Kind::Executable,
-            // With its table cut off nothing more can be known.
+            // Without the table nothing more can be known.
             elf::ET_DYN if self.segments.is_err() => Kind::SharedLibrary,
             elf::ET_DYN if has(elf::PT_LOAD) && has(elf::PT_DYNAMIC) => Kind::SharedLibrary,
             elf::ET_EXEC => Kind::Executable,
@@ -99,8 +99,9 @@ impl<'data, H: FileHeader<Endian = Endianness>> Parts<'data, H> {
         }
     }
 
-    /// A position-independent executable calls itself a shared object. Linkers mark it; old ones did not, but gave it,
-    /// and no library, a place for the debugger (some libraries do name an interpreter).
+    /// Returns `true` for a position-independent executable, which has the type of a shared object. Linkers mark it;
+    /// old ones did not, but reserved a place for the debugger, which no library has (some libraries do name an
+    /// interpreter).
     fn starts_as_a_process(&self) -> bool {
         let mut interpreter = false;
         let mut debugger = false;
@@ -123,7 +124,7 @@ impl<'data, H: FileHeader<Endian = Endianness>> Parts<'data, H> {
         interpreter && debugger
     }
 
-    /// The manifest's note, by its section or, where there are no sections, from the segments with notes.
+    /// Returns the manifest's note: from its section or, without sections, from the note segments.
     fn record(&self) -> Record<'data> {
         let sections = self.sections.as_ref().ok();
         let section = sections
@@ -200,7 +201,7 @@ fn machine<H: FileHeader>(header: &H, endian: H::Endian) -> Machine {
         bits: if wide { 64 } else { 32 },
         little_endian: header.is_little_endian(),
         os: match header.e_ident().os_abi {
-            // GNU's marks the use of extensions that other systems' loaders do not know.
+            // GNU's marks the use of extensions unknown to other systems' loaders.
             elf::ELFOSABI_GNU => Some("linux"),
             elf::ELFOSABI_FREEBSD => Some("freebsd"),
             elf::ELFOSABI_NETBSD => Some("netbsd"),

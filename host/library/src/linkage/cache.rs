@@ -1,10 +1,10 @@
-//! Where the loader finds libraries by name: its cache, and its default folders.
+//! The loader's search by name: its cache, and its default folders.
 
 use std::path::{Path, PathBuf};
 
 use crate::file_reader;
 
-/// The loader's cache, as far as it can be read.
+/// The readable entries of the loader's cache.
 #[derive(Debug, Default)]
 pub(super) struct Cache {
     entries: Vec<(String, PathBuf)>,
@@ -20,12 +20,12 @@ impl Cache {
         }
     }
 
-    /// The first file of this name that the loader would take; a name with a folder in it is a path.
+    /// Returns the first file of this name that the loader would load; a name with a folder in it is a path.
     pub(super) fn find(&self, name: &str, search: &[String]) -> Option<PathBuf> {
         if name.contains('/') {
             return Some(PathBuf::from(name)).filter(|path| path.is_file());
         }
-        // What is loaded is the host's private copy, beside which nothing else lies: $ORIGIN finds nothing.
+        // The host loads its private copy, which has no neighbours: $ORIGIN finds nothing.
         let own = search.iter().filter(|folder| folder.starts_with('/'));
         let own = own.map(|folder| Path::new(folder).join(name));
         let cached = self.entries.iter().filter(|(known, _)| known == name);
@@ -37,7 +37,7 @@ impl Cache {
     }
 }
 
-/// Machines with libraries of several processors have them all in one cache.
+/// Returns `true` for this processor: a machine with libraries for several processors has one cache for all.
 fn is_for_this_machine(path: &Path) -> bool {
     let Ok(content) = file_reader::read(path, super::LARGEST) else {
         return false;
@@ -46,7 +46,7 @@ fn is_for_this_machine(path: &Path) -> bool {
         .is_ok_and(|image| image.is_for_this_machine().is_ok())
 }
 
-/// The entries of glibc's cache, in its format since 2.2 (`struct cache_file_new`).
+/// Parses the entries of glibc's cache, in its format since 2.2 (`struct cache_file_new`).
 fn entries(bytes: &[u8]) -> Option<Vec<(String, PathBuf)>> {
     let start = bytes.windows(MAGIC.len()).position(|w| w == MAGIC)?;
     let cache = &bytes[start..];
@@ -74,10 +74,10 @@ const MAGIC: &[u8] = b"glibc-ld.so.cache1.1";
 /// Bytes before the first entry, and of each.
 const HEADER: usize = 48;
 const ENTRY: usize = 24;
-/// More is damage.
+/// More means damage.
 const MAX_ENTRIES: usize = 100_000;
 
-/// Where glibc and musl look last, and distributions with a folder per processor.
+/// The last folders that glibc and musl search, also on distributions with a folder per processor.
 const FOLDERS: [&str; 8] = [
     "/lib/x86_64-linux-gnu",
     "/usr/lib/x86_64-linux-gnu",

@@ -1,10 +1,10 @@
-//! What holds for one file whatever becomes of it and whenever somebody looks.
+//! Properties of a single file under any sequence of changes and scans.
 
 use proptest::prelude::*;
 
 use super::{SETTLE, tests::World};
 
-/// What a look shows: the folder cannot be listed, the file is not there, or it is, with this size. Odd ones are refused.
+/// The result of a scan: an unlistable folder, a missing file, or a file of this size. Odd sizes are refused.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Shows {
     NoFolder,
@@ -22,7 +22,8 @@ impl Shows {
     }
 }
 
-/// Whether it was so at a look at least [`SETTLE`] ago and at every one since; some looks may not count.
+/// Returns `true` if this was the case at a scan at least [`SETTLE`] ago and ever since; scans that do not count are
+/// skipped.
 fn has_been(history: &[(f64, Shows)], is: Shows, counts: impl Fn(Shows) -> bool) -> bool {
     let last = history.last().map_or(0.0, |(at, _)| *at);
     let looks = history.iter().rev().filter(|(_, shows)| counts(*shows));

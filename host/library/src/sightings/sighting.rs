@@ -1,4 +1,4 @@
-//! One file of the plugin folders: since when it has been as it is, and what vetting it found.
+//! One file of the plugin folders: the time of its last change, and the result of vetting it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,13 +7,13 @@ use super::{
     SETTLE, Seen, Stamp,
 };
 
-/// One file, over all the looks that showed it.
+/// One file, over all scans that found it.
 #[derive(Clone, Debug)]
 pub(super) struct Sighting {
     stamp: Stamp,
-    /// Since when it has had this stamp.
+    /// The time it got this stamp.
     since: Duration,
-    /// It is vetted without waiting for it to stand still.
+    /// `true` to vet it without waiting for it to settle.
     at_once: bool,
     is_fresh: bool,
     verdict: Option<Verdict>,
@@ -21,16 +21,16 @@ pub(super) struct Sighting {
 
 #[derive(Clone, Debug)]
 struct Verdict {
-    /// What was vetted.
+    /// The vetted version.
     of: Stamp,
     at: Duration,
     result: Result<Arc<Vetted>, Refusal>,
-    /// It has to be asked for again, although nothing has changed.
+    /// `true` if it has to be vetted again, although nothing has changed.
     is_provisional: bool,
 }
 
 impl Sighting {
-    /// A file that was not there at the look before.
+    /// Returns a file that did not exist in the previous scan.
     pub(super) fn new(now: Duration, seen: &Seen, at_once: bool) -> Self {
         Self {
             stamp: seen.stamp,
@@ -41,7 +41,7 @@ impl Sighting {
         }
     }
 
-    /// It is there with this stamp.
+    /// Records that it exists with this stamp.
     pub(super) fn seen(&mut self, now: Duration, stamp: Stamp) {
         if self.stamp != stamp {
             self.stamp = stamp;
@@ -49,7 +49,7 @@ impl Sighting {
         }
     }
 
-    /// Whether to vet it now.
+    /// Returns `true` if it should be vetted now.
     pub(super) fn is_due(&self, now: Duration) -> bool {
         let again = |verdict: &Verdict| {
             let long_ago = now.saturating_sub(verdict.at) >= RETRY;
@@ -59,12 +59,12 @@ impl Sighting {
         self.at_once || (self.is_settled(now) && is_open)
     }
 
-    /// What vetting it found; `after` is its stamp when that was done.
+    /// Records the result of vetting it; `after` is its stamp afterwards.
     pub(super) fn judged(&mut self, now: Duration, after: Stamp, result: Result<Vetted, Refusal>) {
         let changed = after != self.stamp;
         let at_once = std::mem::take(&mut self.at_once);
         if changed && !at_once {
-            // What was read is half of this and half of that; the next look sees the change.
+            // A mix of old and new content was read; the next scan sees the change.
             return;
         }
         self.verdict = Some(Verdict {
@@ -75,7 +75,7 @@ impl Sighting {
         });
     }
 
-    /// Its verdict holds no longer, if the policy spoke it or `all` do not.
+    /// Invalidates its verdict, if the policy gave it or for `all`.
     pub(super) fn ask_again(&mut self, all: bool) {
         let by_policy = |refusal: &Refusal| matches!(refusal.rule, Rule::Pin | Rule::Signature);
         if let Some(verdict) = &mut self.verdict {
@@ -83,19 +83,19 @@ impl Sighting {
         }
     }
 
-    /// Whether its verdict is missing, of something else, or not final.
+    /// Returns `true` if its verdict is missing, outdated, or not final.
     pub(super) fn is_pending(&self) -> bool {
         self.verdict
             .as_ref()
             .is_none_or(|verdict| verdict.of != self.stamp || verdict.is_provisional)
     }
 
-    /// Since when it has been as it is.
+    /// Returns the time of its last change.
     pub(super) fn since(&self) -> Duration {
         self.since
     }
 
-    /// What vetting found last, if it was vetted; it may have changed since.
+    /// Returns the result of the last vetting, if any; the file may have changed since.
     pub(super) fn result(&self) -> Option<&Result<Arc<Vetted>, Refusal>> {
         self.verdict.as_ref().map(|verdict| &verdict.result)
     }
@@ -105,10 +105,10 @@ impl Sighting {
     }
 }
 
-/// Refusals that have to do with more than the file: its folders, and the room for a private copy.
+/// Returns `true` for refusals that depend on more than the file: its folders, and the space for a private copy.
 fn may_pass_unchanged(refusal: &Refusal) -> bool {
     refusal.rule < Rule::Format || refusal.rule == Rule::Store
 }
 
-/// When a file that did not change is looked at again, if it was refused for something around it.
+/// Time until an unchanged file is vetted again, if it was refused because of its environment.
 const RETRY: Duration = Duration::from_secs(10);

@@ -1,14 +1,14 @@
-//! Looks of every sort, with a time of the test's own and no files at all.
+//! All kinds of scans, with simulated time and no files.
 
 use conductor_plugin_api::manifest::{Manifest, record};
 
 use super::*;
 use crate::{Hash, store::Holder};
 
-/// Files by path, with a size that stands for their stamp and the id that vetting them finds; `None`: they are refused.
+/// Files by path, with a size in place of their stamp and the id found by vetting; `None`: refused.
 pub(super) type Files<'a> = [(&'a str, u64, Option<&'a str>)];
 
-/// A host that looks.
+/// A simulated host that scans.
 #[derive(Default)]
 pub(super) struct World {
     sightings: Sightings,
@@ -16,16 +16,16 @@ pub(super) struct World {
     pub(super) unavailable: Vec<&'static str>,
     at_once: bool,
     is_fresh: bool,
-    /// The sizes of those whose content the policy speaks against.
+    /// The sizes of files withdrawn by the policy.
     withdrawn: Vec<u64>,
-    /// The rule that refused files break.
+    /// The rule that refused files violate.
     rule: Option<Rule>,
     pub(super) vetted: Vec<String>,
     refused: Vec<Refused>,
 }
 
 impl World {
-    /// At its first look, which takes all there is.
+    /// Creates a host with its first scan, which accepts everything.
     pub(super) fn new(files: &Files<'_>) -> Self {
         let mut world = Self {
             folders: vec!["/p".into()],
@@ -37,7 +37,7 @@ impl World {
         world
     }
 
-    /// Looks at a time in seconds; answers the plugins that are taken with the size of their files.
+    /// Scans at a time in seconds; returns the accepted plugins with the size of their files.
     pub(super) fn look(&mut self, seconds: f64, files: &Files<'_>) -> String {
         let now = Duration::from_secs_f64(seconds);
         let refusal = |path: &Path, rule| Refusal::new(path, rule, Problem::new("found", "cure"));
@@ -242,7 +242,7 @@ fn of_two_files_with_one_id_the_one_that_was_there_first_counts_and_the_other_in
     assert_eq!(world.look(7.0, &[A]), "a=2", "it may be back in a moment");
     assert_eq!(world.look(8.0, &[A]), "a=1");
     assert!(world.refused().is_empty());
-    // At the start, the name decides.
+    // At startup, the name decides.
     assert_eq!(World::new(&both).look(1.0, &both), "a=1");
 }
 
@@ -283,7 +283,7 @@ fn a_library_that_the_policy_speaks_against_goes_and_comes_back_with_it() {
 #[test]
 fn a_library_and_its_pin_may_be_replaced_together() {
     let mut world = World::new(&[A]);
-    // The new file and its pin are there, but nobody has vetted the file yet.
+    // The new file and its pin exist, but the file has not been vetted yet.
     world.withdrawn = vec![1];
     for (second, size) in [(5.0, 2), (5.9, 3), (6.8, 4), (7.7, 5)] {
         let new = [("/p/a.so", size, Some("a"))];

@@ -1,4 +1,4 @@
-//! A private copy's life: it exists as long as anything holds it, and is written again if it vanishes before that.
+//! The lifecycle of a private copy: it exists while it has holders, and is written again if it vanishes earlier.
 
 use std::{
     collections::HashMap,
@@ -14,19 +14,18 @@ use super::{
     run::RunFolder,
 };
 
-/// Keeps a private copy where it is; the copy is removed with the last of its holders.
+/// Keeps a private copy in place; the copy is removed with its last holder.
 ///
-/// A library that is loaded already may lose its file on unix. Where an OS refuses to remove it, it goes with the
-/// folder of the run.
+/// On Unix, the file of a loaded library may be removed. If an OS refuses that, it is removed with the run's folder.
 pub(crate) struct Holder {
     holders: Holders,
     hash: Hash,
     path: PathBuf,
-    /// The copy as it was last written or verified. Open, so that its content outlives its name.
+    /// The copy as last written or verified. Open, so that its content outlives its name.
     verified: Mutex<Option<VerifiedCopy>>,
 }
 
-/// How many hold each copy of a store.
+/// The number of holders of each copy of a store.
 #[derive(Clone, Debug)]
 pub(super) struct Holders {
     run: Arc<RunFolder>,
@@ -41,7 +40,7 @@ impl Holders {
         }
     }
 
-    /// Writes the copy at `path`, if it is not there already, and holds it: from now on it is not removed.
+    /// Writes the copy at `path`, unless it exists, and keeps it from being removed.
     pub(super) fn hold(&self, hash: Hash, path: &Path, bytes: &[u8]) -> Result<Holder, Problem> {
         *self.lock().entry(hash).or_default() += 1;
         let holder = Holder {
@@ -64,13 +63,13 @@ impl Holders {
 }
 
 impl Holder {
-    /// The copy.
+    /// Returns the copy's path.
     pub(crate) fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Verifies that the copy is there, is the host's own and has the content that was vetted; writes it again if not,
-    /// from what the open descriptor still has or from the file at `origin`. Returns whether that was necessary.
+    /// Verifies that the copy exists, belongs to the host and has the vetted content; otherwise writes it again, from
+    /// the open descriptor or from the file at `origin`. Returns `true` if that was necessary.
     pub(crate) fn verify_or_restore(&self, origin: &Path) -> Result<bool, Problem> {
         if self.is_untouched() {
             return Ok(false);
@@ -123,7 +122,7 @@ impl Holder {
 
 impl Drop for Holder {
     fn drop(&mut self) {
-        // Closed first: some OSes remove no file that is open.
+        // Closed first: some OSes cannot remove an open file.
         *self.verified() = None;
         let mut counts = self.holders.lock();
         let left = counts.get_mut(&self.hash).map_or(0, |count| {
@@ -134,7 +133,7 @@ impl Drop for Holder {
             return;
         }
         counts.remove(&self.hash);
-        // Under the lock, so that it is not the new copy of another holder.
+        // Under the lock, so that it is not another holder's new copy.
         match fs::remove_file(&self.path) {
             Err(error) if error.kind() != ErrorKind::NotFound => {
                 tracing::debug!(file = %self.path.display(), %error, "cannot remove a private copy yet");
@@ -160,7 +159,7 @@ impl Eq for Holder {}
 
 #[cfg(any(test, feature = "testing"))]
 impl Holder {
-    /// Of a copy that is nowhere.
+    /// Returns the holder of a copy that does not exist.
     pub(crate) fn made_up() -> Self {
         Self {
             holders: Holders::new(Arc::new(RunFolder::over())),
@@ -179,8 +178,8 @@ struct VerifiedCopy {
 }
 
 impl VerifiedCopy {
-    /// Opens the copy at `path`, if it is a regular file of the host's user, which only that user can read and nobody can
-    /// write, and has the right content.
+    /// Opens the copy at `path`, if it is a regular file of the host's user, readable only by that user and writable by
+    /// none, and has the right content.
     fn open(path: &Path, hash: &Hash) -> Option<Self> {
         let file = open(path).ok()?;
         let metadata = file.metadata().ok()?;
@@ -194,7 +193,8 @@ impl VerifiedCopy {
         (Hash::of(&copy.read().ok()?) == *hash).then_some(copy)
     }
 
-    /// Whether the file at `path` is this one, unchanged: every change of content, owner or mode changes the stamp.
+    /// Returns `true` if the file at `path` is this one, unchanged: every change of content, owner or mode changes the
+    /// stamp.
     fn is_at(&self, path: &Path) -> bool {
         let there = fs::symlink_metadata(path);
         there.is_ok_and(|there| is_private(&there) && stamp(&there) == self.stamp)
@@ -256,7 +256,7 @@ fn stamp(file: &Metadata) -> Stamp {
     (file.len(), file.modified().ok())
 }
 
-/// Under another name first, so that half a library is never seen.
+/// Written under another name first, so that a partial library is never visible.
 fn write_copy(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut copy = tempfile::Builder::new()
         .prefix("new-")
@@ -270,7 +270,7 @@ fn write_copy(folder: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// Readable and executable by the host's user alone.
+/// Readable and executable only by the host's user.
 #[cfg(unix)]
 const MODE: u32 = 0o500;
 

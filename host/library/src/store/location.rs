@@ -1,5 +1,5 @@
-//! The default state folder: the first of a fixed list that exists or can be made, is the user's own, and from which
-//! libraries can be loaded. The temporary folder comes last, as cleaners remove what lies there.
+//! The default state folder: the first of a fixed list that exists or can be created, belongs to the user, and is not
+//! mounted noexec. The temporary folder comes last, because cleaners remove its files.
 
 use std::{
     env,
@@ -11,19 +11,19 @@ use std::{
 
 use super::super::refusal::{Problem, printable_path, quoted};
 
-/// The default state folder, and the ones before it in the list that cannot be used.
+/// The default state folder, and the unusable ones before it in the list.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct StateFolder {
-    /// The folder; the last of the list where none can be used.
+    /// The folder; the last of the list if none is usable.
     pub path: PathBuf,
-    /// Each folder that was passed over, with the reason.
+    /// Each skipped folder, with the reason.
     pub passed_over: Vec<(PathBuf, String)>,
-    /// Whether it lies in the temporary folder.
+    /// `true` if it is in the temporary folder.
     pub is_temporary: bool,
 }
 
 impl StateFolder {
-    /// Returns the default state folder of this process; it is looked for once.
+    /// Returns the default state folder of this process; searched for once.
     pub fn default_for_user() -> &'static Self {
         static FOUND: OnceLock<StateFolder> = OnceLock::new();
         FOUND.get_or_init(|| Self::find(|name| env::var_os(name), &env::temp_dir(), unusable))
@@ -54,7 +54,7 @@ impl StateFolder {
         }
     }
 
-    /// The folders that were passed over, for a message; empty where there are none.
+    /// Lists the skipped folders for a message; empty if there are none.
     pub fn explain(&self) -> String {
         let reasons: Vec<_> = self
             .passed_over
@@ -65,10 +65,10 @@ impl StateFolder {
     }
 }
 
-/// In order: the folders that systemd gives the service, the one that the user chose, the system's, the user's own.
+/// Lists the folders in order: those systemd gives the service, the user's choice, the system's, the user's own.
 fn candidates(var: impl Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
     let absolute = |name: &str| Some(PathBuf::from(var(name)?)).filter(|path| path.is_absolute());
-    // systemd lists several folders with colons between them.
+    // systemd separates several folders with colons.
     let of_the_service = |name: &str| {
         let first = env::split_paths(&var(name)?).next()?;
         first.is_absolute().then_some(first)
@@ -105,7 +105,7 @@ fn own_name() -> String {
     return "conductor".into();
 }
 
-/// Returns why this user cannot keep libraries in `folder`; nothing is made or changed to find out.
+/// Returns why this user cannot keep libraries in `folder`; checks without creating or changing anything.
 fn unusable(folder: &Path) -> Option<String> {
     let there = folder.ancestors().find(|level| level.exists())?;
     if !there.is_dir() {
@@ -131,7 +131,7 @@ fn unusable(folder: &Path) -> Option<String> {
     noexec_mount(there).map(|mount| cannot_execute(&mount).found)
 }
 
-/// The refusal of a folder on a mount without execution.
+/// Returns the refusal of a folder on a noexec mount.
 pub(super) fn cannot_execute(mount: &Path) -> Problem {
     Problem::new(
         format!(
@@ -145,7 +145,7 @@ pub(super) fn cannot_execute(mount: &Path) -> Problem {
     )
 }
 
-/// The topmost folder around `path` on the mount it lies on, if nothing on it may be executed.
+/// Returns the topmost folder around `path` on its mount, if that is mounted noexec.
 #[cfg(target_os = "linux")]
 pub(super) fn noexec_mount(path: &Path) -> Option<PathBuf> {
     use std::os::unix::fs::MetadataExt as _;
@@ -156,7 +156,7 @@ pub(super) fn noexec_mount(path: &Path) -> Option<PathBuf> {
     };
     let path = fs::canonicalize(path).ok()?;
     let own = device(&path);
-    // Parts of one file system can be mounted with flags of their own.
+    // Parts of one filesystem can be mounted with different flags.
     let same = |folder: &&Path| noexec(folder) && device(folder) == own;
     path.ancestors().take_while(same).last().map(Path::to_owned)
 }

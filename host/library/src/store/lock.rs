@@ -1,8 +1,8 @@
-//! An exclusive lock on a folder, by which other processes know that its owner is alive.
+//! An exclusive lock on a folder, which shows other processes that its owner is alive.
 //!
-//! On Unix the lock is `flock` on the folder's own descriptor: it needs no file, so that a cleaner of temporary folders
-//! cannot remove it, and systemd-tmpfiles leaves a locked folder and all below it alone. The kernel releases it with the
-//! process, however that ends.
+//! On Unix the lock is `flock` on the folder's own descriptor: it needs no file, so a cleaner of temporary folders
+//! cannot remove it, and systemd-tmpfiles skips a locked folder and everything below it. The kernel releases it when
+//! the process ends, in any way.
 
 use std::{
     fs::{File, TryLockError},
@@ -18,10 +18,10 @@ pub struct FolderLock {
 }
 
 impl FolderLock {
-    /// Locks an existing folder; `None` where another process, or another lock of this one, holds it.
+    /// Locks an existing folder; `None` if another process, or another lock of this one, holds it.
     ///
     /// # Errors
-    /// When the folder cannot be opened, or its file system has no locks.
+    /// When the folder cannot be opened, or its filesystem has no locks.
     pub fn try_acquire(folder: &Path) -> io::Result<Option<Self>> {
         loop {
             let lock = Self::open(folder)?;
@@ -35,10 +35,10 @@ impl FolderLock {
         }
     }
 
-    /// Locks an existing folder, waiting for whichever process holds it.
+    /// Locks an existing folder, waiting for its current holder.
     ///
     /// # Errors
-    /// When the folder cannot be opened, or its file system has no locks.
+    /// When the folder cannot be opened, or its filesystem has no locks.
     pub fn acquire(folder: &Path) -> io::Result<Self> {
         loop {
             let lock = Self::open(folder)?;
@@ -49,7 +49,7 @@ impl FolderLock {
         }
     }
 
-    /// Returns whether the folder that was locked is still the one at its path: false once it was removed or replaced.
+    /// Returns `true` if the locked folder is still the one at its path; `false` once it was removed or replaced.
     pub fn is_in_place(&self) -> bool {
         is_same(&self.file, &self.folder)
     }
@@ -78,7 +78,8 @@ fn is_same(locked: &File, folder: &Path) -> bool {
     }
 }
 
-/// Folders cannot be locked here: a file in it is, which its holder keeps open and which therefore cannot be removed.
+/// Opens a file to lock in place of the folder, which cannot be locked here; its holder keeps it open, so it cannot be
+/// removed.
 #[cfg(not(unix))]
 fn open(folder: &Path) -> io::Result<File> {
     File::options()

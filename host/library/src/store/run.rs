@@ -1,4 +1,4 @@
-//! The folder of one run: made and locked at start, made again if it vanishes, removed at the end.
+//! The folder of one run: created and locked at startup, created again if it vanishes, removed at the end.
 
 use std::{
     fs, io,
@@ -12,7 +12,7 @@ use super::{
     location::noexec_mount,
 };
 
-/// The folder of this run, locked for as long as the run lasts; removed when dropped.
+/// The folder of this run, locked while the run lasts; removed when dropped.
 #[derive(Debug)]
 pub(super) struct RunFolder {
     base: PathBuf,
@@ -22,11 +22,11 @@ pub(super) struct RunFolder {
 }
 
 impl RunFolder {
-    /// Makes a folder for this run under `base`, and removes those of dead runs; their records of calls go to `records`.
+    /// Creates a folder for this run under `base`, and removes those of dead runs; their call records go to `records`.
     pub(super) fn create(base: &Path, records: &Path) -> Result<Self, Problem> {
         let libraries = private_libraries(base)?;
         let failed = |doing: &str, error: &io::Error| cannot(doing, base, error);
-        // Held while folders appear and go, so that no run takes a new folder for a dead one.
+        // Held while folders are created and removed, so that no run mistakes a new folder for a dead one.
         let _guard = FolderLock::acquire(&libraries).map_err(|error| failed("lock", &error))?;
         remove_dead_runs(&libraries, records);
         let (path, lock) = new_run(&libraries).map_err(|error| failed("write to", &error))?;
@@ -37,7 +37,7 @@ impl RunFolder {
         })
     }
 
-    /// A run that is over.
+    /// Returns a run that is over.
     #[cfg(any(test, feature = "testing"))]
     pub(super) fn over() -> Self {
         Self {
@@ -51,12 +51,12 @@ impl RunFolder {
         &self.path
     }
 
-    /// The refusal of a copy that cannot be written.
+    /// Returns the refusal of a copy that cannot be written.
     pub(super) fn cannot_write(&self, error: &io::Error) -> Problem {
         cannot("write to", &self.base, error)
     }
 
-    /// Makes the folder again, and locks it again, where it was removed or replaced.
+    /// Creates and locks the folder again if it was removed or replaced.
     pub(super) fn restore(&self) -> Result<(), Problem> {
         let mut lock = self.lock();
         match &*lock {
@@ -86,9 +86,9 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Ends the run: removes the folder with all that is in it.
+    /// Ends the run: removes the folder with its contents.
     pub(super) fn close(&self) {
-        // Released first: some OSes remove no file that is open.
+        // Released first: some OSes cannot remove an open file.
         let Some(lock) = self.lock().take() else {
             return;
         };
@@ -121,7 +121,7 @@ pub(super) fn make_private_folder(path: &Path) -> io::Result<()> {
     builder.create(path)
 }
 
-/// Makes the folder that holds those of all runs, and checks that libraries in it are safe and can be loaded.
+/// Creates the common folder of all runs, and checks that libraries in it are safe and can be loaded.
 fn private_libraries(base: &Path) -> Result<PathBuf, Problem> {
     let libraries = base.join("libraries");
     make_private_folder(&libraries).map_err(|error| cannot("make", base, &error))?;
@@ -154,7 +154,7 @@ fn new_run(libraries: &Path) -> io::Result<(PathBuf, FolderLock)> {
     Ok((run.keep(), lock))
 }
 
-/// Best effort: what cannot be removed now is tried again by the next run.
+/// Best effort: the next run tries again to remove what remains.
 fn remove_dead_runs(libraries: &Path, records: &Path) {
     let Ok(entries) = fs::read_dir(libraries) else {
         return;
@@ -177,8 +177,8 @@ fn remove_dead_runs(libraries: &Path, records: &Path) {
     }
 }
 
-/// Moves a dead run's record of calls, if it has one, to where the next host looks: the command that opens the store
-/// next need not be a host.
+/// Moves a dead run's call record, if any, to where the next host reads it: the next command that opens the store need
+/// not be a host.
 fn keep_record(run: &Path, records: &Path) -> io::Result<()> {
     let record = run.join(CALLS);
     let Some(name) = run.file_name().filter(|_| record.exists()) else {
@@ -193,7 +193,7 @@ fn is_run(name: &str) -> bool {
         .is_some_and(|(pid, _)| pid.parse::<u32>().is_ok())
 }
 
-/// Whether a run's folder is locked by its host; true in doubt.
+/// Returns `true` if a run's folder is locked by its host, or if unsure.
 fn lives(run: &Path) -> bool {
     match FolderLock::try_acquire(run) {
         Ok(None) => true,

@@ -82,7 +82,7 @@ fn the_record_of_a_dead_run_outlives_its_folder_and_that_of_a_live_one_stays() {
     let dead = base.path().join("libraries/12-dead");
     fs::create_dir(&dead).unwrap();
     fs::write(dead.join(CALLS), "dead").unwrap();
-    // Also one that reads no records, such as `conductor plugin list`, may be the first to come.
+    // The first to come may be one that reads no records, for example `conductor plugin list`.
     drop(Store::open(base.path()).unwrap());
     let next = Store::open(base.path()).unwrap();
     assert!(!dead.exists());

@@ -1,4 +1,4 @@
-//! What the catalog answers while files, pins and policies change.
+//! The catalog's contents while files, pins and policies change.
 
 use std::{fs, sync::Arc};
 
@@ -34,7 +34,7 @@ fn without_room_for_a_new_copy_the_old_library_stays() {
     let folder = Folder::new(|plugins| cp(&version(b'A'), &plugins.join("x.so")));
     let run = folder.copies()[0].parent().unwrap().to_owned();
     let new = Hash::of(&version(b'B'));
-    // No disk is full here; a folder in the copy's place keeps it from being written just as well.
+    // Simulates a full disk: a folder in the copy's place also keeps it from being written.
     fs::create_dir(run.join(format!("{new}.so"))).unwrap();
     cp(&version(b'B'), &folder.plugin("x.so"));
     folder.look_until("the refusal", || !folder.catalog.refused().is_empty());
@@ -75,7 +75,7 @@ fn a_new_library_that_is_not_pinned_leaves_the_pinned_one_in_use_until_it_is() {
     fs::write(&lock, "[libraries").unwrap();
     folder.catalog.scan();
     cp(&other_plugin(), &folder.plugin("y.so"));
-    // By then it has been damaged for so long that what it does not name would be gone.
+    // By then it has been damaged for so long that missing libraries would be dropped.
     folder.look_until("the refusal", || {
         let refused = folder.catalog.refused();
         refused
@@ -139,7 +139,7 @@ fn new_folders_are_searched_at_once_and_old_ones_left_at_once() {
 fn a_folder_that_lost_its_mount_keeps_its_libraries() {
     use std::os::unix::fs::{MetadataExt as _, symlink};
     let folder = Folder::new(|_| {});
-    // A link to another file system and back is as good as a mount, which only root could make.
+    // A link to another filesystem and back replaces a mount, which only root could create.
     let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else {
         return;
     };

@@ -1,4 +1,4 @@
-//! A plugin folder whose libraries come and go, and the catalog that looks at it.
+//! A plugin folder whose libraries change, and the catalog that scans it.
 
 use std::{
     fs::{self, File},
@@ -20,7 +20,7 @@ pub(super) struct Folder {
 }
 
 impl Folder {
-    /// With what `prepare` puts there before the first look.
+    /// Creates a folder that `prepare` fills before the first scan.
     pub(super) fn new(prepare: impl Fn(&Path)) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let plugins = dir.path().join("plugins");
@@ -47,12 +47,12 @@ impl Folder {
         self.path("plugins").join(name)
     }
 
-    /// The name in the manifest of the library that is answered for the plugin.
+    /// Returns the name in the manifest of the plugin's current library.
     pub(super) fn found(&self, id: &str) -> Option<String> {
         Some(self.catalog.find(id)?.manifest.name.clone())
     }
 
-    /// The private copies.
+    /// Returns the private copies.
     pub(super) fn copies(&self) -> Vec<PathBuf> {
         let list = |path: &Path| -> Vec<PathBuf> {
             let entries = fs::read_dir(path).unwrap();
@@ -66,7 +66,7 @@ impl Folder {
             .collect()
     }
 
-    /// Looks until something is as it should be; it has to come true some time.
+    /// Scans until a condition is met, which must happen eventually.
     pub(super) fn look_until(&self, what: &str, is: impl Fn() -> bool) {
         self.until(what, || {
             self.catalog.scan();
@@ -87,17 +87,17 @@ impl Folder {
     }
 }
 
-/// A library of plugin `specimen`, named by this letter.
+/// Returns a library of plugin `specimen`, named by this letter.
 pub(super) fn version(letter: u8) -> Vec<u8> {
     objects::library_with(&[(objects::NAME, letter)])
 }
 
-/// The same of another plugin.
+/// Returns a library of another plugin.
 pub(super) fn other_plugin() -> Vec<u8> {
     objects::library_with(&[(objects::ID, b'x')])
 }
 
-/// Writes over what is there, as `cp` does.
+/// Overwrites a file in place, like `cp`.
 pub(super) fn cp(bytes: &[u8], to: &Path) {
     let mut file = File::create(to).unwrap();
     file.write_all(bytes).unwrap();
@@ -105,7 +105,7 @@ pub(super) fn cp(bytes: &[u8], to: &Path) {
         .unwrap();
 }
 
-/// Puts another file in its place, as `mv` does.
+/// Replaces a file by another, like `mv`.
 pub(super) fn mv(bytes: &[u8], to: &Path) {
     let aside = to.with_extension("new");
     cp(bytes, &aside);
@@ -152,7 +152,7 @@ fn a_library_that_needs_its_neighbour_is_refused_by_name() {
         "{found}"
     );
     assert!(cure.contains("statically"), "{cure}");
-    // Where the system has it instead, the private copy finds the same one.
+    // If the system has it instead, the private copy finds the same one.
     fs::rename(at("libdep.so"), at("elsewhere.so")).unwrap();
     assert_eq!(verdict(inspect(&at("own.so"))), Outcome::Passed);
 }

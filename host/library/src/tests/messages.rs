@@ -1,4 +1,4 @@
-//! What an operator reads, word for word.
+//! The exact messages to operators.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ use super::{
 };
 
 impl Place {
-    /// What `vet` says to a file, without what differs from run to run and from host to host.
+    /// Returns `vet`'s message about a file, without the parts that differ between runs and hosts.
     fn refusal(&self, path: &Path) -> String {
         let said = vet(path, &Policy::none(), &self.store)
             .unwrap_err()
@@ -37,7 +37,7 @@ impl Place {
     }
 }
 
-/// Which segment is cut off, and at which length, is up to the linker.
+/// The linker decides which segment is cut off, and at which length.
 fn without_numbers(said: &str) -> String {
     said.replace(|c: char| c.is_ascii_digit(), "")
 }
@@ -111,7 +111,7 @@ fn of_files_that_others_can_replace() {
     vet(&file, &Policy::none(), &place.store).unwrap();
     with_mode(&folder, 0o775);
     vet(&file, &Policy::none(), &place.store).unwrap();
-    // A link in such a folder to a good file outside could be turned as well.
+    // A link in such a folder to a good file outside could be changed as well.
     with_mode(&folder, 0o777);
     symlink("../x.so", folder.join("y.so")).unwrap();
     insta::assert_snapshot!(place.refusal(&folder.join("y.so")), @"DIR/open it/y.so: refused by rule folder: somebody else can replace it through the folder DIR/open it: everybody can write to it (mode 0777); move it elsewhere, or chmod o-w 'DIR/open it'");
@@ -183,7 +183,7 @@ fn of_libraries_whose_manifest_is_wrong() {
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(0, b'X')])), @"DIR/x.so: refused by rule manifest: its manifest does not begin with the manifest's magic; rebuild it with conductor-plugin-api 1.x");
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(ID, 0x1b)])), @r#"DIR/x.so: refused by rule manifest: its manifest has the id "\x1bpecimen", an id is 1–63 lower-case letters, digits and "-", the first a letter; rebuild it with conductor-plugin-api 1.x"#);
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(VERSION + 1, b'x')])), @r#"DIR/x.so: refused by rule manifest: its manifest has the version "1x2.3", which is no semantic version (unexpected character 'x' after major version number); give the plugin a version like 1.0.0 and build it again"#);
-    // U+202E turns the reading direction.
+    // U+202E reverses the reading direction.
     let turned = [(NAME, 0xe2), (NAME + 1, 0x80), (NAME + 2, 0xae)];
     insta::assert_snapshot!(place.refusal_of(&library_with(&turned)), @r#"DIR/x.so: refused by rule manifest: its manifest has the name "\u{202e}pecimen", which has invisible characters; rebuild it with conductor-plugin-api 1.x"#);
     let need = |text: &str| -> Vec<_> { (NEEDS..).zip(text.bytes()).collect() };

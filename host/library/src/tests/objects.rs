@@ -1,10 +1,10 @@
-//! Small object files to vet: an ELF library from the C compiler, PE and Mach-O ones made by hand.
+//! Small object files to vet: an ELF library from the C compiler, handmade PE and Mach-O ones.
 
 use std::{fs, path::Path, process::Command, sync::OnceLock};
 
 use conductor_plugin_api::manifest::{Manifest, record};
 
-/// Where in the record what lies; see the table in `conductor_plugin_api::manifest`.
+/// Offsets in the record; see the table in `conductor_plugin_api::manifest`.
 pub(super) const API_MAJOR: usize = 12;
 pub(super) const API_MINOR: usize = 14;
 pub(super) const DOOR: usize = 18;
@@ -14,7 +14,7 @@ pub(super) const VERSION: usize = 96;
 pub(super) const NAME: usize = 160;
 pub(super) const NEEDS: usize = 288;
 
-/// A shared library with a manifest that needs the C library, longer than 200 000 bytes.
+/// Returns a shared library with a manifest that needs the C library, longer than 200 000 bytes.
 pub(super) fn library() -> Vec<u8> {
     static LIBRARY: OnceLock<Vec<u8>> = OnceLock::new();
     let big =
@@ -24,7 +24,7 @@ pub(super) fn library() -> Vec<u8> {
         .clone()
 }
 
-/// The same, of some 15 000 bytes.
+/// Returns the same, with about 15 000 bytes.
 pub(super) fn small_library() -> Vec<u8> {
     static LIBRARY: OnceLock<Vec<u8>> = OnceLock::new();
     LIBRARY
@@ -32,7 +32,7 @@ pub(super) fn small_library() -> Vec<u8> {
         .clone()
 }
 
-/// A shared library with a changed manifest.
+/// Returns a shared library with a changed manifest.
 pub(super) fn library_with(changes: &[(usize, u8)]) -> Vec<u8> {
     let mut bytes = library();
     let magic = bytes
@@ -45,7 +45,7 @@ pub(super) fn library_with(changes: &[(usize, u8)]) -> Vec<u8> {
     bytes
 }
 
-/// An ELF library's bytes, with the processor it says it is for changed to another than this host's.
+/// Returns an ELF library whose header names another processor than this host's.
 pub(super) fn library_for_another_processor() -> Vec<u8> {
     let (aarch64, x86_64) = (183, 62);
     let mut bytes = library();
@@ -57,7 +57,7 @@ pub(super) fn library_for_another_processor() -> Vec<u8> {
     bytes
 }
 
-/// Compiles `source`, in which `NOTE` stands for the bytes of a manifest's note.
+/// Compiles `source`, in which `NOTE` is replaced by the bytes of a manifest's note.
 pub(super) fn compile(flags: &[&str], source: &str) -> Vec<u8> {
     let dir = tempfile::tempdir().unwrap();
     let (from, to) = (dir.path().join("x.c"), dir.path().join("x.so"));
@@ -91,7 +91,7 @@ fn cc(flags: &[&str], from: &Path, to: &Path) {
 
 pub(super) const NOTE: &str = r#"__attribute__((section(".note.conductor"), used, aligned(4))) static const unsigned char note[] = {NOTE};"#;
 
-/// A DLL with a manifest and nothing else.
+/// Returns a DLL with nothing but a manifest.
 pub(super) fn dll(machine: u16) -> Vec<u8> {
     let mut file = Bytes::default();
     file.text("MZ", 60).u32(64).text("PE", 4);
@@ -123,7 +123,7 @@ pub(super) fn dll(machine: u16) -> Vec<u8> {
     file.0
 }
 
-/// A dylib with a manifest that needs one library.
+/// Returns a dylib with a manifest that needs one library.
 pub(super) fn dylib(processor: u32, kind: u32) -> Vec<u8> {
     let mut file = Bytes::default();
     let (data, size) = (0x200, u32::try_from(Manifest::FULL_SIZE).unwrap());
@@ -162,7 +162,7 @@ pub(super) fn dylib(processor: u32, kind: u32) -> Vec<u8> {
 
 const OPTIONAL_HEADER: u16 = 240;
 
-/// Little-endian fields, one after the other.
+/// Little-endian fields in sequence.
 #[derive(Default)]
 struct Bytes(Vec<u8>);
 

@@ -1,4 +1,4 @@
-//! Real folders under watch: what an operator does there, and what comes of it.
+//! Real folders under watch: an operator's changes, and the resulting reports.
 
 use std::{
     fs::{self, File, OpenOptions},
@@ -26,7 +26,7 @@ impl Folder {
     }
 }
 
-/// What is told next, in short.
+/// Returns the next report, in short form.
 fn next(told: &Receiver<Changes>) -> Vec<String> {
     let changes = told.recv_timeout(PATIENCE).unwrap();
     let plugins = changes
@@ -67,7 +67,7 @@ fn a_slow_copy_over_a_library_is_told_of_when_it_is_whole() {
     let (_watch, told) = folder.watch();
     let new = version(b'B');
     let mut file = File::create(folder.plugin("x.so")).unwrap();
-    // Written in steps that are shorter than what counts as standing still.
+    // Written in steps shorter than the settling time.
     for part in new.chunks(new.len() / 10) {
         file.write_all(part).unwrap();
         std::thread::sleep(Duration::from_millis(150));
@@ -75,7 +75,7 @@ fn a_slow_copy_over_a_library_is_told_of_when_it_is_whole() {
     }
     drop(file);
     let mut last = next(&told);
-    // On a machine that is busy enough, a step lasted longer.
+    // On a busy machine, a step may take longer.
     while last == ["segments refused"] {
         last = next(&told);
     }
@@ -103,7 +103,7 @@ fn a_touched_library_is_no_change() {
         let file = OpenOptions::new().append(true).open(folder.plugin("x.so"));
         file.unwrap().set_modified(time).unwrap();
         cp(&version(b'A'), &folder.plugin("x.so"));
-        // What comes later is told of: what came before would have been.
+        // Later changes are reported, so earlier ones would have been.
         cp(&other_plugin(), &folder.plugin("y.so"));
         assert_eq!(next(&told), ["xpecimen added: A specimen"]);
         fs::remove_file(folder.plugin("y.so")).unwrap();
@@ -128,7 +128,7 @@ fn a_folder_that_vanishes_takes_nothing_with_it_and_is_watched_again_when_it_is_
 #[test]
 fn what_the_os_does_not_tell_of_is_found_all_the_same() {
     let folder = Folder::new(|_| {});
-    // A link's target lies in a folder that nobody is told about.
+    // A link's target is in a folder without notifications.
     let (old, new) = (folder.path("old.so"), folder.path("new.so"));
     cp(&version(b'A'), &old);
     cp(&version(b'B'), &new);
