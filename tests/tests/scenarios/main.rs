@@ -20,6 +20,7 @@ mod command_line;
 mod drill;
 #[cfg(target_os = "linux")]
 mod escaping;
+mod example_configs;
 mod faults_of_the_original;
 #[cfg(target_os = "linux")]
 mod files_that_block;
