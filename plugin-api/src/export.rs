@@ -31,9 +31,9 @@ use crate::{
 /// plugin's version is the crate's. `name`, for people, defaults to the id. Use it once per library, in a crate of type
 /// `cdylib`.
 ///
-/// `needs`, the last argument, lists what the plugin requires beyond the default permissions of a worker:
-/// `needs: ["network", "read /etc/x.conf", "run /usr/bin/psql"]`; see [`Need`](crate::manifest::Need) for the choices.
-/// Without it a plugin may look up names, send UDP, start threads, query how full filesystems are, and read `/proc`, `/sys`,
+/// `needs`, the last argument, lists what the plugin requires beyond the default permissions of a worker, as in `needs:
+/// ["network", "read /etc/x.conf", "run /usr/bin/psql"]`; see [`Need`](crate::manifest::Need) for the choices. Without
+/// it a plugin may look up names, send UDP, start threads, query how full filesystems are, and read `/proc`, `/sys`,
 /// `/usr`, the CAs and the time zones. The operator sees the needs, and can grant less or more.
 ///
 /// ```

@@ -1,6 +1,6 @@
-//! Asks a running host over its HTTP API, here or on another machine.
+//! HTTP client for a running host, local or remote.
 //!
-//! What went wrong is told with the address that was tried and the cure.
+//! Errors name the address that was tried and the cure.
 
 use std::{ffi::OsStr, path::PathBuf, sync::Arc, time::Duration};
 
@@ -49,7 +49,7 @@ pub struct Remote {
 }
 
 impl Remote {
-    /// The host that the environment names, for the shell's completion, which does not read the command line.
+    /// Returns the host named in the environment, for shell completion, which does not parse the command line.
     pub fn from_environment(address: Option<&OsStr>) -> Self {
         let variable = |name: &str| std::env::var(name).ok();
         Self {
@@ -61,7 +61,7 @@ impl Remote {
     }
 }
 
-/// A host that can be asked.
+/// Client of one host.
 pub struct Client {
     timeout: Duration,
     address: Address,
@@ -70,19 +70,19 @@ pub struct Client {
     runtime: tokio::runtime::Runtime,
 }
 
-/// Answer of a host.
+/// Response of a host.
 pub struct Answer {
     /// HTTP status.
     pub status: StatusCode,
-    /// Content.
+    /// Body.
     pub body: Vec<u8>,
 }
 
 impl Client {
-    /// A client of this host, which is not asked anything yet.
+    /// Returns a client of this host; connects on the first request only.
     pub fn open(remote: &Remote) -> Result<Self, CliError> {
         let written = remote.address.clone();
-        // A host that was told its address by the environment is found where it listens.
+        // The variable that sets a host's listen address also helps clients find it.
         let written = written.or_else(|| std::env::var("CONDUCTOR_WEB_LISTEN_ADDRESS").ok());
         let written = written.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
         let address = Address::parse(&written).map_err(CliError::Other)?;
@@ -102,21 +102,21 @@ impl Client {
         })
     }
 
-    /// The same client, which waits this long for each answer.
+    /// Sets the timeout of each request.
     pub fn with_timeout(self, timeout: Duration) -> Self {
         Self { timeout, ..self }
     }
 
-    /// The host's address as an URL.
+    /// Returns the host's URL.
     pub fn address(&self) -> String {
         self.address.to_string()
     }
 
-    /// What there is at a path: as the host sent it, and as this program understands it.
+    /// Gets a path and returns the body, as bytes and parsed.
     pub fn look<T: DeserializeOwned>(&self, path: &str) -> Result<(Vec<u8>, T), CliError> {
         let answer = self.ask(Method::GET, path, String::new())?;
         let body = self.accepted(answer)?;
-        // Whoever answers at the address may be no host, or one that somebody else runs.
+        // The server at the address may not be a host, or may belong to an untrusted user.
         let value = serde_json::from_slice(&body).and_then(|mut value| {
             printable::value(&mut value);
             serde_json::from_value(value)
@@ -130,14 +130,14 @@ impl Client {
         Ok((body, value))
     }
 
-    /// Has the host do something; answers what it says it did.
+    /// Posts an order and returns the host's message.
     pub fn order(&self, path: &str, body: &str) -> Result<String, CliError> {
         let answer = self.ask(Method::POST, path, body.to_owned())?;
         let body = self.accepted(answer)?;
         Ok(String::from_utf8_lossy(&body).into_owned())
     }
 
-    /// Asks, and answers whatever the host says.
+    /// Sends a request and returns the response, whatever its status.
     pub fn ask(&self, method: Method, path: &str, body: String) -> Result<Answer, CliError> {
         let asked = self.runtime.block_on(async {
             tokio::time::timeout(self.timeout, self.exchange(method, path, body))
@@ -149,7 +149,7 @@ impl Client {
         })
     }
 
-    /// The body of an answer that is a success; else what the host says is wrong.
+    /// Returns the body of a successful response, or the host's error message.
     pub fn accepted(&self, answer: Answer) -> Result<Vec<u8>, CliError> {
         let Answer { status, body } = answer;
         if status.is_success() {
@@ -170,7 +170,7 @@ impl Client {
                 "{} requires authentication: give --user and --password-file, or set CONDUCTOR_USER and CONDUCTOR_PASSWORD",
                 self.address
             )),
-            // With the cure: the host's own message names the flag, the platform or the rule.
+            // The host's own message includes the cure: it names the flag, the platform or the rule.
             _ if !said.is_empty() && !said.starts_with('<') => CliError::Other(said),
             _ => CliError::Unreachable(format!(
                 "{} answered {status}; is it a Conductor host?",
@@ -245,7 +245,7 @@ impl Client {
     }
 }
 
-/// A platform's path in the API, whatever it is called.
+/// Returns a platform's path in the API, escaping the name.
 pub fn platform_path(name: &str) -> String {
     let mut path = "/api/v1/platforms/".to_owned();
     for byte in name.bytes() {
@@ -257,7 +257,7 @@ pub fn platform_path(name: &str) -> String {
     path
 }
 
-/// The header that says who asks.
+/// Returns the Authorization header.
 fn authorization(remote: &Remote) -> Result<Option<String>, String> {
     let Some(user) = &remote.user else {
         return Ok(None);
@@ -275,10 +275,10 @@ fn authorization(remote: &Remote) -> Result<Option<String>, String> {
     Ok(Some(format!("Basic {pair}")))
 }
 
-/// Of a password file, in bytes.
+/// Limit of a password file, in bytes.
 const LONGEST_PASSWORD: u64 = 64 << 10;
 const TIMEOUT: Duration = Duration::from_secs(10);
-/// A host of 100 000 platforms answers with some 50 MB.
+/// A host of 100 000 platforms responds with some 50 MB.
 const BODY_LIMIT: usize = 512 << 20;
-/// Of what a stranger may say, in characters.
+/// Limit of an error message from an unknown server, in characters.
 const LONGEST_SAID: usize = 1000;

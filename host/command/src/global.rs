@@ -76,18 +76,18 @@ pub enum LogFormat {
 }
 
 impl Global {
-    /// The config that was asked for, or the built-in one.
+    /// Returns the config named on the command line, or the built-in one.
     ///
     /// # Errors
-    /// When it cannot be read or has mistakes.
+    /// If it cannot be read or has errors.
     pub fn config(&self) -> Result<Arc<Config>, CliError> {
         self.config_for(&OwnAddress::default())
     }
 
-    /// The same, for a host that serves at `own`.
+    /// Returns the same, for a host that serves at `own`.
     ///
     /// # Errors
-    /// When it cannot be read or has mistakes.
+    /// If it cannot be read or has errors.
     pub fn config_for(&self, own: &OwnAddress) -> Result<Arc<Config>, CliError> {
         Ok(Arc::new(match &self.config_file {
             Some(file) => Config::read_for(file, own)?,
@@ -95,10 +95,11 @@ impl Global {
         }))
     }
 
-    /// The config that was asked for, or the built-in one, as far as it makes sense; for a host that serves at `own`.
+    /// Reads the config named on the command line, or the built-in one, as far as it is valid; for a host that serves
+    /// at `own`.
     ///
     /// # Errors
-    /// When the built-in config cannot be made.
+    /// If the built-in config cannot be built.
     pub fn reading_for(&self, own: &OwnAddress) -> Result<Reading, CliError> {
         Ok(match &self.config_file {
             Some(file) => Reading::of(file, own),
@@ -106,12 +107,12 @@ impl Global {
         })
     }
 
-    /// Sends the log to standard error, for as long as what is returned lives.
+    /// Sends the log to standard error until the returned guard is dropped.
     ///
-    /// A thread writes it, and lines that it cannot take are lost: a terminal that was stopped, or a reader that is gone,
-    /// must not hold up the checks.
+    /// A thread writes it, and drops lines if it falls behind: a stopped terminal or a reader that has gone must not
+    /// delay the checks.
     ///
-    /// `tail` is told the lines about each platform as well.
+    /// `tail` also gets the lines about each platform.
     pub fn start_log(&self, tail: Tail) -> WorkerGuard {
         let level = match self.log_level {
             LogLevel::Error => LevelFilter::ERROR,
@@ -160,7 +161,7 @@ impl Global {
     }
 }
 
-/// Logs how many lines the log's reader was too slow for, once it reads again.
+/// Logs the number of lines that were dropped because the log's reader was too slow, once it reads again.
 fn say_losses(counter: ErrorCounter) {
     let watch = move || {
         let mut said = 0;
@@ -174,11 +175,11 @@ fn say_losses(counter: ErrorCounter) {
             }
         }
     };
-    // Losses are not logged without the thread.
+    // Without the thread, lost lines are not logged.
     let _ = thread::Builder::new()
         .name("log losses".to_owned())
         .spawn(watch);
 }
 
-/// Time between two looks for lost lines.
+/// Period of the check for lost lines.
 const LOSSES_PERIOD: Duration = Duration::from_secs(5);

@@ -1,7 +1,7 @@
-//! The log in the journal's own form: a datagram per line, with plugin and platform as fields to search by.
+//! The log in the journal's native format: one datagram per line, with plugin and platform as searchable fields.
 //!
-//! `journalctl PLATFORM=shop` and `journalctl PLUGIN=http PRIORITY=3` find what is about them. The lines go through a writer
-//! thread, like those of the other forms: a journal that does not read must not hold up the checks, and loses lines instead.
+//! `journalctl PLATFORM=shop` and `journalctl PLUGIN=http PRIORITY=3` find the lines about them. A writer thread sends
+//! the lines, as in the other formats: a journal that does not read loses lines instead of delaying the checks.
 
 use std::{
     fmt::{self, Write as _},
@@ -19,14 +19,14 @@ use tracing_subscriber::{Layer, fmt::MakeWriter, layer::Context};
 /// Sends each event to the journal, through `W`.
 pub(crate) struct Journal<W>(pub(crate) W);
 
-/// A socket to the journal, which takes one entry a write.
+/// A socket to the journal, which accepts one entry per write.
 pub(crate) struct Socket(UnixDatagram);
 
 impl Socket {
     /// Opens a socket to this machine's journal.
     ///
     /// # Errors
-    /// When there is none.
+    /// If there is none.
     pub(crate) fn open() -> io::Result<Self> {
         Self::at(Path::new("/run/systemd/journal/socket"))
     }
@@ -40,7 +40,7 @@ impl Socket {
 
 impl Write for Socket {
     fn write(&mut self, entry: &[u8]) -> io::Result<usize> {
-        // A journal that was started anew has another socket at the same place, and one entry may be lost over it.
+        // A restarted journal has a new socket at the same path; one entry may be lost over it.
         if self.0.send(entry).is_err() {
             *self = Self::open()?;
             self.0.send(entry)?;
@@ -60,12 +60,12 @@ impl<S: Subscriber, W: for<'a> MakeWriter<'a> + 'static> Layer<S> for Journal<W>
         entry.field("SYSLOG_IDENTIFIER", "conductor");
         entry.field("TARGET", event.metadata().target());
         event.record(&mut entry);
-        // Whom should it be told, if not the log?
+        // There is no other place to report a failure of the log.
         let _ = self.0.make_writer().write_all(&entry.0);
     }
 }
 
-/// An entry in the making: fields by name, see systemd's "Native Journal Protocol".
+/// An entry being built: named fields, see systemd's "Native Journal Protocol".
 #[derive(Default)]
 struct Entry(Vec<u8>);
 
@@ -86,18 +86,18 @@ impl Entry {
 impl Visit for Entry {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         let mut text = String::new();
-        // Writing to a string cannot fail; what a Debug of the host's own leaves unsaid is not missed.
+        // Writing to a string cannot fail; if one of the host's Debug impls does, the loss is acceptable.
         let _ = write!(text, "{value:?}");
         self.record_str(field, &text);
     }
 
     fn record_str(&mut self, field: &Field, value: &str) {
-        // Names of fields in code are legal ones of the journal, once they are in capitals.
+        // Field names in code are legal in the journal once they are in capitals.
         self.field(&field.name().to_ascii_uppercase().replace('.', "_"), value);
     }
 }
 
-/// As syslog numbers them.
+/// Returns the syslog number of the level.
 fn priority(level: &Level) -> &'static str {
     match *level {
         Level::ERROR => "3",

@@ -1,4 +1,4 @@
-//! What all commands share: exit codes, errors, options, output, and the client of a running host.
+//! Code shared by all commands: exit codes, errors, options, output, and the client of a running host.
 //!
 //! | code | meaning |
 //! |---|---|
@@ -7,7 +7,7 @@
 //! | 2 | the command line is wrong |
 //! | 3 | the config is wrong |
 //! | 4 | a plugin was refused |
-//! | 5 | the host did not answer, or not as a host does |
+//! | 5 | the host did not respond, or responded with something unexpected |
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -35,7 +35,7 @@ pub enum Exit {
     Config = 3,
     /// A plugin was refused.
     Refused = 4,
-    /// The host did not answer, or not as a host does.
+    /// The host did not respond, or responded with something unexpected.
     Unreachable = 5,
 }
 
@@ -50,14 +50,14 @@ impl From<Exit> for ExitCode {
 pub enum CliError {
     /// The config is wrong.
     Config(ConfigError),
-    /// The host did not answer, or not as a host does.
+    /// The host did not respond, or responded with something unexpected.
     Unreachable(String),
     /// Any other failure.
     Other(String),
 }
 
 impl CliError {
-    /// The exit code for it.
+    /// Returns the exit code for it.
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
@@ -85,14 +85,14 @@ impl From<ConfigError> for CliError {
     }
 }
 
-/// The folder of this program, where `cargo build` puts the bundled plugins as well.
+/// Returns the folder of this program, where `cargo build` also puts the bundled plugins.
 ///
 /// # Errors
-/// When the operating system does not tell the program's path.
+/// If the operating system does not provide the program's path.
 pub fn program_folder() -> Result<PathBuf, CliError> {
     library::program_folder()
         .map_err(|e| CliError::Other(format!("cannot tell where this program lies: {e}")))
 }
 
-/// Loopback only, and the port Prometheus users find next to their other exporters.
+/// Loopback only, on a port next to those of other Prometheus exporters.
 pub const DEFAULT_ADDRESS: &str = "127.0.0.1:9750";

@@ -1,4 +1,4 @@
-//! Output of commands: tables, JSON, and text that cannot steer a terminal.
+//! Output of commands: tables, JSON, and text with terminal escapes removed.
 
 use clap::ValueEnum;
 use comfy_table::{Table, presets::NOTHING};
@@ -23,7 +23,7 @@ pub fn warn(text: &str) {
     let _ = writeln!(std::io::stderr(), "warning: {}", printable::lines(text));
 }
 
-/// A table without lines, as wide as its content.
+/// Returns a table without borders, as wide as its content.
 #[must_use]
 pub fn table<const N: usize>(
     header: [&str; N],
@@ -37,37 +37,37 @@ pub fn table<const N: usize>(
     format!("{}\n", table.trim_fmt())
 }
 
-/// A value as JSON for programs.
+/// Returns a value as JSON for programs.
 ///
 /// # Errors
-/// When the value has no form in JSON.
+/// If the value has no JSON form.
 pub fn json(value: &impl Serialize) -> Result<String, CliError> {
     serde_json::to_string_pretty(value)
         .map(|json| format!("{}\n", printable::json(&json)))
         .map_err(|e| CliError::Other(format!("cannot print as JSON: {e}")))
 }
 
-/// Prints a command's output, escaped where it could steer a terminal; one that is cut short by its reader (`| head`) is
-/// no error.
+/// Prints a command's output, escaped where it could control a terminal; a reader that closes the pipe early (`| head`)
+/// is no error.
 ///
 /// # Errors
-/// When standard output cannot be written.
+/// If standard output cannot be written.
 pub fn print(text: &str) -> Result<(), CliError> {
     print_styled(&printable::lines(text))
 }
 
-/// Prints JSON text of foreign origin, such as a host's answer.
+/// Prints JSON text from elsewhere, such as a host's response.
 ///
 /// # Errors
-/// When standard output cannot be written.
+/// If standard output cannot be written.
 pub fn print_json(text: &str) -> Result<(), CliError> {
     print(&format!("{}\n", printable::json(text.trim_end())))
 }
 
-/// Prints output that has escape sequences of this program's own in it; all else in it was made safe before.
+/// Prints output that contains this program's own escape sequences; everything else in it was escaped before.
 ///
 /// # Errors
-/// When standard output cannot be written.
+/// If standard output cannot be written.
 pub fn print_styled(text: &str) -> Result<(), CliError> {
     use std::io::Write as _;
     match std::io::stdout().write_all(text.as_bytes()) {

@@ -27,14 +27,14 @@ pub fn main() -> ExitCode {
     inherited::reset_signals();
     inherited::enlarge_stacks();
     allocator::share_arenas();
-    // For the host alone. Workers start often, and building the command line of all others costs each memory and time.
+    // Only the host needs this. Workers start often, and building the command line costs each of them memory and time.
     if std::env::args_os()
         .nth(1)
         .is_some_and(|name| name == "worker")
     {
         return worker::child_main();
     }
-    // For the validator alone.
+    // Only the validator needs this.
     if std::env::args_os()
         .nth(1)
         .is_some_and(|name| name == "plugin-test")

@@ -1,7 +1,7 @@
-//! From a config to a running host, and back to nothing.
+//! The life of a host, from its config to its shutdown.
 //!
-//! config → vetted libraries → guards → scheduler → server and log. Everything a host consists of is built here and
-//! handed to the parts; none of them reaches for another.
+//! config → vetted libraries → guards → scheduler → server and log. All parts of a host are built here and passed to
+//! each other; none of them looks up another.
 
 use std::{
     path::{Path, PathBuf},
@@ -49,10 +49,10 @@ mod serving;
 mod systemd;
 mod workers;
 
-/// A host that checks platforms, with nobody looking at it yet.
+/// A host that checks platforms, without its server.
 pub struct Host {
     scheduler: Arc<Handle>,
-    /// Look after plugin folders and workers until the host stops.
+    /// Watch plugin folders and workers until the host stops.
     watch: Mutex<Option<(Watch, WorkerWatch)>>,
     assembly: Assembly,
     calendar: Arc<Calendar>,
@@ -61,26 +61,25 @@ pub struct Host {
     record: Option<Arc<Record>>,
     /// The config in force.
     running: Mutex<Arc<Config>>,
-    /// Held from the reading of a config to the end of its reload, so that no two overtake each other.
+    /// Held from reading a config to the end of its reload, so that reloads do not overtake each other.
     reading: Mutex<()>,
-    /// Held while a config that was read takes effect.
+    /// Held while a new config takes effect.
     reload: Mutex<()>,
-    /// Keeps other hosts from the state folder.
+    /// Locks the state folder against other hosts.
     _state: StateLock,
-    /// As the config had it when this host was started.
+    /// The folder from the config at start.
     state_dir: Option<PathBuf>,
-    /// Samples go to the log once nothing has scraped for so long.
+    /// Samples go to the log if nothing has scraped for this time.
     log_after: Arc<Mutex<Duration>>,
 }
 
 impl Host {
-    /// Builds and starts everything the config asks for; `tail` is what the log's lines are kept in, and `security` what
-    /// the files come from that no plugin may read.
+    /// Builds and starts everything in the config; `tail` stores the log's lines, and `security` names the files that
+    /// no plugin may read.
     ///
     /// # Errors
-    /// When the host cannot work at all: another host uses its state folder, it has no place for private copies, or gets
-    /// no thread. A plugin or a platform
-    /// that cannot work stops nobody; it is shown as failing.
+    /// If the host cannot work at all: another host uses its state folder, it has no place for private copies, or it
+    /// cannot start a thread. A plugin or a platform that cannot work does not stop the others; it is shown as failing.
     pub fn start(config: &Arc<Config>, tail: Tail, security: Security) -> Result<Self, String> {
         let state = config.host.state_dir.clone();
         let state = StateLock::acquire(&state.unwrap_or_else(Store::default_base))
@@ -133,36 +132,36 @@ impl Host {
         })
     }
 
-    /// What there is to see.
+    /// Returns the read model.
     pub fn board(&self) -> &Arc<Board> {
         &self.board
     }
 
-    /// What was counted.
+    /// Returns the metrics.
     pub fn metrics(&self) -> &Metrics {
         &self.shared.metrics
     }
 
-    /// How many checks have ended with a status, of all platforms.
+    /// Returns the number of checks, of all platforms, that have ended with a status.
     pub fn checks_ended(&self) -> u64 {
         self.shared.ended()
     }
 
-    /// Resolves if the scheduler ends without having been asked to.
+    /// Resolves if the scheduler ends without a request.
     async fn scheduler_ended(&self) {
         while !self.scheduler.is_finished() {
             tokio::time::sleep(LOOK_PERIOD).await;
         }
     }
 
-    /// From now on, no plugin is blamed for the end of this process.
+    /// Marks the end of this process as intended, so that no plugin is blamed for it.
     fn leaving(&self) {
         if let Some(record) = &self.record {
             record.leaving();
         }
     }
 
-    /// Stops checking; returns when what was under way has ended, or its time of grace has.
+    /// Stops checking; returns once running calls have ended, or the grace period has.
     pub fn stop(&self) {
         self.leaving();
         drop(
@@ -176,26 +175,26 @@ impl Host {
     }
 }
 
-/// How the outside gets at a host.
+/// The host's external interface.
 pub struct Doors {
     /// The open port to serve on.
     pub listener: std::net::TcpListener,
-    /// Where browsers reach what is served, if at another address.
+    /// The address at which browsers reach the server, if it differs.
     pub external_url: Option<ExternalUrl>,
-    /// Whether `POST /-/reload` is allowed.
+    /// `true` if `POST /-/reload` is allowed.
     pub enable_lifecycle: bool,
-    /// Who is served.
+    /// The web config: TLS and authentication.
     pub security: Security,
     /// Reads the config again.
     pub read_config: ReadConfig,
     /// Each message asks for a reload.
     pub reloads: mpsc::Receiver<()>,
-    /// The last lines of the log about each platform, as whoever set the log up keeps them.
+    /// The last log lines about each platform, as recorded by the log.
     pub tail: Tail,
 }
 
-/// Reads the config file as far as it makes sense, or the text of a config that was read before, with the host's own
-/// address as it is now. Returns the reason if there is nothing to read.
+/// Reads the config file as far as it is valid, or the text of a config that was read before, with the host's current
+/// own address. Returns the reason if there is nothing to read.
 pub type ReadConfig = Arc<dyn Fn(Option<&Config>) -> Result<Reading, String> + Send + Sync>;
 
 /// Runs a host with its server until `shutdown` resolves.
@@ -209,7 +208,7 @@ pub async fn run(
 ) -> Result<(), String> {
     let mut shutdown = std::pin::pin!(shutdown);
     let config = Arc::clone(config);
-    // Reads whole folders, which may lie on a disk that does not answer.
+    // Reads whole folders, which may be on a disk that does not respond.
     let security = doors.security.clone();
     let (access, web_changes) = (security.access(), security.changes());
     let start = tokio::task::spawn_blocking(move || Host::start(&config, doors.tail, security));
@@ -263,7 +262,7 @@ pub async fn run(
     #[cfg(target_os = "linux")]
     let informing = tokio::spawn(systemd::keep_informed(Arc::clone(&host)));
     tokio::select! {
-        // Before anything that may wait: whoever asked may lose patience.
+        // Before anything that may wait, as the service manager may lose patience.
         () = &mut shutdown => host.leaving(),
         () = host.scheduler_ended() => {
             host.leaving();
@@ -280,7 +279,7 @@ pub async fn run(
     if let Some(following) = following {
         following.abort();
     }
-    // Waits for calls; the runtime goes on serving meanwhile, so that whoever looks can see it.
+    // Waits for calls; the runtime keeps serving meanwhile, so that clients see the shutdown.
     let _ = tokio::task::spawn_blocking(move || host.stop()).await;
     logging.abort();
     drop(stop_serving);
@@ -288,7 +287,7 @@ pub async fn run(
     Ok(())
 }
 
-/// Checks every platform once, and answers what was found.
+/// Checks every platform once and returns the results.
 ///
 /// # Errors
 /// As [`Host::start`].
@@ -313,10 +312,10 @@ pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
     Ok(parts.board.status())
 }
 
-/// Judges a config as a host does before it goes by it.
+/// Judges a config as a host does before applying it.
 ///
 /// # Errors
-/// All that is wrong with it, or that there is no place for private copies.
+/// All errors in it, or that there is no place for private copies.
 pub(crate) fn judge(reading: Reading) -> Result<Arc<Config>, Rejection> {
     let judge = Judge::new(Clock::start());
     judge.reading(reading, Vec::new(), |config| {
@@ -334,7 +333,7 @@ pub(crate) fn judge(reading: Reading) -> Result<Arc<Config>, Rejection> {
     })
 }
 
-/// What lives as long as the host.
+/// The parts that live as long as the host.
 struct Parts {
     assembly: Assembly,
     shared: Arc<Shared>,
@@ -374,7 +373,7 @@ impl Parts {
     }
 }
 
-/// Warns where the state folder is one that cleaners of temporary files and other users' programs reach.
+/// Warns if the state folder is within reach of cleaners of temporary files or other users' programs.
 fn warn_of_a_temporary_state_folder() {
     let folder = StateFolder::default_for_user();
     if folder.is_temporary {
@@ -387,7 +386,7 @@ fn warn_of_a_temporary_state_folder() {
     }
 }
 
-/// Says what in a config should be put right, and keeps its secrets out of what plugins say from now on.
+/// Logs the config's warnings, and redacts its secrets from the output of plugins from now on.
 fn take_in(config: &Config) {
     redaction::learn_config(config.platforms.iter().flat_map(|p| p.secrets.texts()));
     for warning in &config.warnings {
@@ -395,7 +394,7 @@ fn take_in(config: &Config) {
     }
 }
 
-/// Tells the scheduler what changed in the plugin folders.
+/// Informs the scheduler about changes in the plugin folders.
 fn tell(scheduler: &Handle, changes: Changes) {
     for (id, change) in changes.plugins {
         let change = match change {
@@ -408,11 +407,11 @@ fn tell(scheduler: &Handle, changes: Changes) {
     }
 }
 
-/// The filesystems to watch: the root, and the one the host writes to.
+/// Returns the filesystems to watch: the root, and the one the host writes to.
 fn disk_paths(state_dir: Option<&Path>) -> Vec<PathBuf> {
     let state = state_dir.map_or_else(Store::default_base, Path::to_owned);
     vec![PathBuf::from("/"), state]
 }
 
-/// How often it is looked whether the scheduler is alive.
+/// Period of the check that the scheduler is alive.
 const LOOK_PERIOD: Duration = Duration::from_secs(1);

@@ -1,14 +1,15 @@
-//! Undoes what the process that started this one left behind, and sets what plugins in this process rely on.
+//! Undoes settings inherited from the parent process, and makes those that plugins in this process rely on.
 //!
 //! A signal mask and ignored signals survive `exec`. A supervisor that blocks all signals while it starts its children
-//! would otherwise make a host that no SIGTERM can stop, and one that ignores SIGCHLD a host that never learns how its
-//! workers ended. Workers, and what plugins start in them, inherit from the host.
+//! would otherwise make a host that no SIGTERM can stop, and one that ignores SIGCHLD a host that never gets its
+//! workers' exit statuses. Workers, and the programs that plugins start in them, inherit from the host.
 #![expect(
     unsafe_code,
     reason = "signal masks are set through the C library, and the environment belongs to all threads"
 )]
 
-/// Unblocks all signals and restores the default action of SIGCHLD; for the start of a process, before it has threads.
+/// Unblocks all signals and restores the default action of SIGCHLD; call it at the start of a process, before it has
+/// threads.
 pub(crate) fn reset_signals() {
     #[cfg(target_os = "linux")]
     // SAFETY: both functions only read and write the set on this stack, which `sigemptyset` initialises, and settings of
@@ -21,7 +22,8 @@ pub(crate) fn reset_signals() {
     }
 }
 
-/// Gives threads that Rust plugins start in this process the stacks they have in a worker; before the process has threads.
+/// Gives threads that Rust plugins start in this process the same stacks as in a worker; call it before the process has
+/// threads.
 ///
 /// Each plugin has a copy of Rust's standard library, which reads the variable when it starts its first thread.
 pub(crate) fn enlarge_stacks() {

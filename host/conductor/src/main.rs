@@ -1,4 +1,4 @@
-//! The `conductor` program; its life is told by [`conductor::cli`].
+//! The `conductor` program; [`conductor::cli`] implements it.
 
 use std::process::ExitCode;
 

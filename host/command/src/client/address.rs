@@ -1,17 +1,17 @@
-//! Where a host is, as an operator writes it: `http://host:port/base`, `https://…` or `host:port`.
+//! The address of a host as an operator writes it: `http://host:port/base`, `https://…` or `host:port`.
 
 use std::fmt;
 
 use hyper::Uri;
 
-/// Where a host is.
+/// The address of a host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Address {
     pub(super) https: bool,
     /// A name or an address, without brackets.
     pub(super) host: String,
     pub(super) port: u16,
-    /// What stands before the API's own paths, behind a proxy: empty, or beginning with `/`.
+    /// The prefix of the API's own paths, behind a proxy: empty, or beginning with `/`.
     pub(super) base: String,
 }
 
@@ -51,7 +51,7 @@ impl Address {
         if host.is_empty() {
             return Err(wrong("it has no host"));
         }
-        // A host that listens on all addresses is reached on the loopback one.
+        // Use the loopback address for a host that listens on all addresses.
         let host = match host {
             "0.0.0.0" => LOOPBACK,
             "::" => "::1",
@@ -82,7 +82,7 @@ impl Address {
         })
     }
 
-    /// Host and port, as the header has them.
+    /// Returns host and port, as in the Host header.
     pub(super) fn authority(&self) -> String {
         if self.host.contains(':') {
             format!("[{}]:{}", self.host, self.port)
@@ -100,7 +100,7 @@ impl fmt::Display for Address {
 }
 
 const LOOPBACK: &str = "127.0.0.1";
-/// The one a host listens on unless it is told otherwise.
+/// The default port of a host.
 const OUR_PORT: u16 = 9750;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! The client against servers of the test's, each of which answers once.
+//! The client against test servers, each of which responds once.
 
 use std::{
     io::{Read, Write},
@@ -146,7 +146,7 @@ fn error<T>(result: Result<T, CliError>) -> String {
     }
 }
 
-/// Answers once; the thread answers what was asked.
+/// Responds once; the thread returns the request.
 fn serve(status: &str, body: &str) -> (u16, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port();
@@ -158,7 +158,7 @@ fn serve(status: &str, body: &str) -> (u16, JoinHandle<String>) {
     (port, thread)
 }
 
-/// Answers once over TLS, as `localhost`; beside the thread the file of its CA.
+/// Responds once over TLS, as `localhost`; also returns the file of its CA.
 fn serve_https(folder: &Path, status: &str, body: &str) -> (u16, JoinHandle<String>, PathBuf) {
     std::fs::create_dir_all(folder).unwrap();
     let CertifiedKey { cert, signing_key } =
@@ -189,11 +189,11 @@ fn answer(status: &str, body: &str) -> String {
     format!("HTTP/1.1 {status}\r\ncontent-length: {length}\r\nconnection: close\r\n\r\n{body}")
 }
 
-/// Reads a request to the end of its head, and answers it; nothing where there is none.
+/// Reads a request up to the end of its head, and responds; returns an empty text if there is none.
 fn exchange(mut stream: impl Read + Write, answer: &str) -> String {
     let mut asked = Vec::new();
     let mut byte = [0];
-    // What is no text, such as the first record of TLS, has no such end.
+    // Other data, such as the first record of TLS, has no such end.
     let is_text = |asked: &[u8]| asked.first().is_none_or(u8::is_ascii_alphabetic);
     while is_text(&asked) && !asked.ends_with(b"\r\n\r\n") {
         match stream.read(&mut byte) {

@@ -1,4 +1,4 @@
-//! Whom to trust of the hosts that speak HTTPS.
+//! Trust in the certificates of hosts that use HTTPS.
 
 use std::{io, path::Path, sync::Arc};
 
@@ -9,7 +9,7 @@ use tokio_rustls::rustls::{
     pki_types::{CertificateDer, ServerName, pem::PemObject as _},
 };
 
-/// Trust in the CAs of a file, or in those of this system.
+/// Returns a TLS config that trusts the CAs of a file, or those of this system.
 pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String> {
     let (certificates, from) = match ca_file {
         Some(file) => (read(file)?, file.display().to_string()),
@@ -39,19 +39,19 @@ pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String
     ))
 }
 
-/// The name that the host's certificate must be for.
+/// Returns the name that the host's certificate must be for.
 pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(host.to_owned())
         .map_err(|_| format!("{host} is not a name that a certificate can be for"))
 }
 
-/// Why the handshake failed, with the cure where there is one.
+/// Returns the reason why the handshake failed, with the cure if there is one.
 pub(super) fn explain(error: &io::Error) -> String {
     let inner = error
         .get_ref()
         .and_then(|inner| inner.downcast_ref::<Error>());
     match inner {
-        // A CA of the same name with another key is no less of a stranger.
+        // A CA of the same name with another key is just as untrusted.
         Some(Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
         )) => {
@@ -71,5 +71,5 @@ fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
         .map_err(|e| refuse(format!("not sound PEM: {e}")))
 }
 
-/// In bytes; the CAs of a whole system take some 200 kB.
+/// In bytes; all CAs of a system take some 200 kB.
 const LARGEST_BUNDLE: u64 = 16 << 20;

@@ -43,7 +43,7 @@ enum Order {
 struct Ordered {
     platform: String,
     order: &'static str,
-    /// The host's answer.
+    /// The host's message.
     message: String,
 }
 
@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         error.print();
     }
     let mut done = Vec::new();
-    // Every platform gets its order, also after one that was refused.
+    // Every platform gets its order, even after one was refused.
     for platform in selected.names {
         let path = format!("{}/breaker/{}", platform_path(&platform), order);
         match client.order(&path, "") {
@@ -84,7 +84,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
 }
 
 impl Order {
-    /// Its name in the API's paths.
+    /// Returns its name in the API's paths.
     fn name(self) -> &'static str {
         match self {
             Self::Open => "open",

@@ -37,7 +37,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
         error.print();
     }
     let mut begun = Vec::new();
-    // All at once: they take as long as the slowest.
+    // Start all at once: together they take as long as the slowest.
     for platform in &selected.names {
         let asked = clock.now();
         match begin(&client, platform) {
@@ -72,7 +72,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     Ok(exit)
 }
 
-/// Has a check begin; one that is under way serves as well.
+/// Starts a check, unless one is running, which serves as well.
 fn begin(client: &Client, platform: &str) -> Result<(), CliError> {
     let path = format!("{}/check", platform_path(platform));
     let answer = client.ask(Method::POST, &path, String::new())?;
@@ -84,7 +84,7 @@ fn begin(client: &Client, platform: &str) -> Result<(), CliError> {
     client.accepted(answer).map(|_| ())
 }
 
-/// What the first check to end after `asked` has found.
+/// Returns the result of the first check that ends after `asked`.
 fn result(
     client: &Client,
     platform: &str,
@@ -94,7 +94,7 @@ fn result(
     loop {
         let (_, detail) = client.look::<PlatformDetail>(&platform_path(platform))?;
         let waited = clock.now().saturating_sub(asked);
-        // By how long ago it ended, as the clocks of two machines differ.
+        // Compare by age, as the clocks of two machines differ.
         let age = detail.platform.age;
         if age.is_some_and(|age| age <= waited.as_secs_f64()) {
             return Ok(detail);
@@ -109,6 +109,6 @@ fn result(
     }
 }
 
-/// How much longer than its timeout a check may take to show: it may wait for a thread, or for its plugin.
+/// Time beyond its timeout that a check may take to appear: it may wait for a thread, or for its plugin.
 const PATIENCE: Duration = Duration::from_secs(10);
 const PERIOD: Duration = Duration::from_millis(50);

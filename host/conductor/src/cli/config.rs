@@ -73,7 +73,7 @@ fn check(global: &Global, args: &CheckArgs) -> Result<Exit, CliError> {
         .look_up()
         .map_err(|error| CliError::Other(error.to_string()))?;
     if address.port() == 0 {
-        // Any free port: which one is not known yet, and each is as good as this one.
+        // Port 0: the real port is not known yet, and any other does as well.
         address.set_port(DEFAULT_PORT);
     }
     let reading = global.reading_for(&OwnAddress::of(address, scheme))?;
@@ -124,7 +124,7 @@ fn schema(global: &Global) -> Result<(), CliError> {
     print(&format!("{schema:#}\n"))
 }
 
-/// The config schema of each plugin that is found, by id.
+/// Returns the config schema of each available plugin, by id.
 fn plugin_schemas(global: &Global) -> Result<Vec<(String, Value)>, CliError> {
     let config = global.config()?;
     let loader = config
@@ -153,8 +153,8 @@ fn plugin_schemas(global: &Global) -> Result<Vec<(String, Value)>, CliError> {
     Ok(schemas)
 }
 
-/// Longest schema of a plugin that is part of the config's, in bytes.
+/// Longest schema of a plugin that is included in the config's, in bytes.
 const MAX_SCHEMA: usize = 256 << 10;
 
-/// The port that stands for any free one.
+/// The port used in place of port 0.
 const DEFAULT_PORT: u16 = 9750;

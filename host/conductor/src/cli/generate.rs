@@ -1,4 +1,5 @@
-//! `conductor completions SHELL` and `conductor man-pages FOLDER`: what packages are made with, out of the commands themselves.
+//! `conductor completions SHELL` and `conductor man-pages FOLDER`: generate files for packages from the commands
+//! themselves.
 
 use std::path::{Path, PathBuf};
 
@@ -20,7 +21,7 @@ pub(super) struct ManPages {
     folder: PathBuf,
 }
 
-/// Answers a shell that completes a command line, and exits; returns if this process was not started by one.
+/// Responds to a shell that completes a command line, and exits; returns if no shell has started this process for that.
 pub(super) fn complete(command: fn() -> clap::Command) {
     CompleteEnv::with_factory(command)
         .var(COMPLETE_VARIABLE)

@@ -98,7 +98,7 @@ pub(super) fn run(command: &Command) -> Result<Exit, CliError> {
     }
 }
 
-/// Prints the host's answer to an order; as JSON, the windows that there are now.
+/// Prints the host's response to an order; as JSON, the current windows.
 fn changed(client: &Client, answer: &str, output: Output) -> Result<Exit, CliError> {
     match output {
         Output::Json => list(client, output),
@@ -119,7 +119,7 @@ fn list(client: &Client, output: Output) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// Windows for people, those in force first.
+/// Formats windows for people, those in force first.
 pub(super) fn text(windows: &[WindowView]) -> String {
     let mut windows: Vec<_> = windows.iter().collect();
     windows.sort_by_key(|window| window.in_force_until.is_none());
@@ -155,7 +155,7 @@ pub(super) fn text(windows: &[WindowView]) -> String {
     )
 }
 
-/// Holds the duration to the host's own rule, before it is asked.
+/// Validates the duration by the host's own rule before the request.
 fn length(text: &str) -> Result<String, String> {
     maintenance_length(text).map(|_| text.to_owned())
 }

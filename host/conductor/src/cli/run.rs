@@ -66,8 +66,8 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     #[cfg(target_os = "linux")]
     drop(reaper);
     drop(log);
-    // Everything of the host's is dropped by now. What may be left are calls stuck in plugins and the plugins' own exit
-    // handlers, and neither may keep the process from leaving.
+    // The host has been dropped by now. Only calls stuck in plugins and the plugins' own exit handlers may remain, and
+    // neither may delay the exit.
     signal_hook::low_level::exit(exit as i32)
 }
 
@@ -91,7 +91,7 @@ fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
         Some(file) => Security::read(file)?,
         None => Security::default(),
     };
-    // First of all: the config may name the port that is got.
+    // First, because the config may refer to the port that was assigned.
     let listener = match handed_over().map_err(CliError::Other)? {
         Some(listener) => listener,
         None => args
@@ -107,7 +107,7 @@ fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
         move |text: Option<&Config>| read_config(&global, address, &security, text)
     };
     let config = &Arc::new(accepted(read_config(None)?)?);
-    // One thread serves HTTP, so that a flood of requests cannot take the other cores from the checks.
+    // One thread serves HTTP, so that a flood of requests cannot take CPU on other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -135,7 +135,7 @@ fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// The port that systemd has opened for this process (socket activation), if it has.
+/// Returns the port that systemd has opened for this process (socket activation), if any.
 #[cfg(unix)]
 fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
     let mut passed = listenfd::ListenFd::from_env();
@@ -158,8 +158,8 @@ fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
     Ok(None)
 }
 
-/// Returns the config of a file without mistakes in its text and shape; else the error has those that the plugins find, too.
-/// Mistakes that only plugins find do not keep other platforms from being watched.
+/// Returns the config if the file has no errors in syntax and shape; otherwise the error includes those that the
+/// plugins find. Errors that only plugins find do not stop the monitoring of other platforms.
 fn accepted(reading: Reading) -> Result<Config, CliError> {
     if reading.error.is_none() {
         return Ok(reading.into_result()?);
@@ -170,8 +170,8 @@ fn accepted(reading: Reading) -> Result<Config, CliError> {
     }
 }
 
-/// Reads the config for a host that serves at `address`, from the same file each time, or from the `text` of one that was
-/// read before.
+/// Reads the config for a host that serves at `address`, from the same file each time, or from the `text` of a config
+/// read earlier.
 fn read_config(
     global: &Global,
     address: SocketAddr,
@@ -196,17 +196,17 @@ fn read_config(
     Ok(Reading { config, ..reading })
 }
 
-/// Returns whether a platform watches the host's own page without a CA, a password or another expected status, as that of
+/// Returns whether a platform monitors the host's own page without a CA, a password or another expected status, as in
 /// the built-in config.
 ///
-/// Such a host would call itself unhealthy although its door is closed on purpose.
+/// Such a host would report itself unhealthy although access is restricted on purpose.
 fn asks_own_page(platform: &PlatformConfig) -> bool {
     let config = platform.config.as_object();
     platform.secrets.name_own_address
         && config.is_some_and(|config| config.len() == 1 && config.contains_key("url"))
 }
 
-/// The config without the platforms that there is a reason to leave out, which is logged.
+/// Returns the config without the platforms to be left out, and logs the reason for each.
 fn without_platforms(
     mut config: Config,
     reason: impl Fn(&PlatformConfig) -> Option<&'static str>,
@@ -227,7 +227,7 @@ fn without_platforms(
     config
 }
 
-/// Gets a message for each SIGHUP.
+/// Returns a channel with a message for each SIGHUP.
 #[cfg(unix)]
 fn asked_to_reload() -> std::io::Result<mpsc::Receiver<()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -235,7 +235,7 @@ fn asked_to_reload() -> std::io::Result<mpsc::Receiver<()>> {
     let (ask, asked) = mpsc::channel(1);
     tokio::spawn(async move {
         while hangup.recv().await.is_some() {
-            // One that waits already reads whatever this one was sent for.
+            // If one is queued already, its reload covers this signal too.
             let _ = ask.try_send(());
         }
     });
@@ -247,7 +247,7 @@ fn asked_to_reload() -> std::io::Result<mpsc::Receiver<()>> {
     Ok(mpsc::channel(1).1)
 }
 
-/// Resolves at the first signal to stop; the second one ends the process there and then.
+/// Resolves at the first signal to stop; the second one ends the process immediately.
 #[cfg(unix)]
 fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
     use tokio::signal::unix::{SignalKind, signal};
@@ -265,7 +265,7 @@ fn asked_to_stop() -> std::io::Result<impl Future<Output = ()>> {
             };
             match first.take() {
                 Some(first) => {
-                    // The host may have failed and gone by itself.
+                    // The host may have failed and exited already.
                     let _ = first.send(());
                 }
                 None => signal_hook::low_level::exit(128 + number),

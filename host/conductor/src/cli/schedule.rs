@@ -1,4 +1,4 @@
-//! `conductor schedule`: who starts when, the peak, and what cannot fit.
+//! `conductor schedule`: the start times, the peak, and the checks that cannot fit.
 
 use std::time::Duration;
 
@@ -36,29 +36,29 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// What the schedule comes to.
+/// Summary of the schedule.
 #[derive(Serialize)]
 struct Summary {
-    /// Who starts when, by interval and then by offset.
+    /// The starts, by interval and then by offset.
     starts: Vec<Line>,
     checks_per_second: f64,
-    /// The most starts within any 100 ms, and what an even spread would have.
+    /// The most starts within any 100 ms, and the number for an even spread.
     peak_per_100ms: u64,
     ideal_per_100ms: u64,
-    /// When people work on platforms.
+    /// The maintenance windows.
     maintenance: Vec<WindowView>,
-    /// What cannot fit.
+    /// Warnings about checks that cannot fit.
     warnings: Vec<String>,
 }
 
-/// One place on the schedule.
+/// One entry of the schedule.
 #[derive(Serialize)]
 struct Line {
     /// None for the resource monitor.
     platform: Option<String>,
     plugin: Option<String>,
     interval_seconds: f64,
-    /// From the beginning of each interval to the start.
+    /// The time from the beginning of each interval to the start.
     offset_seconds: f64,
 }
 

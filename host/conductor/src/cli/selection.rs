@@ -104,12 +104,13 @@ impl Selection {
         ))
     }
 
-    /// Resolves to platform names, in the host's order, and prints an error for each pattern that matches nothing.
+    /// Resolves the selection to platform names, in the host's order, and prints an error for each pattern that matches
+    /// nothing.
     ///
-    /// Plain names are passed on as they are: the host answers for each of them.
+    /// Plain names are passed on unchanged: the host responds for each of them.
     ///
     /// # Errors
-    /// When the host cannot be asked for its platforms.
+    /// If the host does not list its platforms.
     pub(super) fn resolve(&self, client: &Client) -> Result<Resolved, CliError> {
         let plain = self.labels.is_empty()
             && self
@@ -135,7 +136,7 @@ impl Selection {
     }
 }
 
-/// Platforms that a selection came to.
+/// The platforms that a selection resolves to.
 pub(super) struct Resolved {
     pub(super) names: Vec<String>,
     /// An error for each pattern that matched nothing.
@@ -148,7 +149,7 @@ fn label(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
-/// Names of the platforms of the host that the environment names, for the shell's completion; none if it does not answer.
+/// Returns the platform names of the host in the environment, for shell completion; none if it does not respond.
 fn platform_names() -> Vec<CompletionCandidate> {
     let names = running_platforms().into_iter().map(|p| p.name);
     names.map(CompletionCandidate::new).collect()
@@ -170,5 +171,5 @@ fn running_platforms() -> Vec<PlatformView> {
     found.map(|(_, platforms)| platforms).unwrap_or_default()
 }
 
-/// Time that a shell waits for its completions.
+/// Longest time that a shell waits for completions.
 const COMPLETION_TIMEOUT: Duration = Duration::from_millis(500);

@@ -64,7 +64,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     }
 }
 
-/// Asks once; returns the output, and the exit code of the selected platforms.
+/// Requests the status once; returns the output, and the exit code of the selected platforms.
 fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exit), CliError> {
     let (body, mut status) = client.look::<StatusView>("/api/v1/status")?;
     let unmatched = args.selection.unmatched(&status.platforms);
@@ -83,7 +83,7 @@ fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exi
         status.platforms.retain(is_failing);
     }
     let text = match args.output {
-        // The host's own text: a field that this program does not know is kept.
+        // Print the host's own text, to keep fields that this program does not know.
         Output::Json if args.selection.is_everything() && !args.failing => {
             let body = String::from_utf8_lossy(&body);
             format!("{}\n", printable::json(body.trim_end()))
@@ -102,7 +102,7 @@ fn watch_interval(text: &str) -> Result<Duration, String> {
     Ok(interval)
 }
 
-/// Whether a command's output is coloured: on a terminal, unless `NO_COLOR` is set.
+/// Colour of a command's output: on if it is a terminal, unless `NO_COLOR` is set.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Coloring {
     On,
@@ -139,7 +139,7 @@ fn health_color(health: Health) -> Option<AnsiColor> {
     }
 }
 
-/// What the exit code says of these platforms.
+/// Returns the exit code for these platforms.
 pub(super) fn exit(status: &StatusView) -> Exit {
     if status.platforms.iter().any(is_bad) {
         Exit::Unhealthy
@@ -148,7 +148,7 @@ pub(super) fn exit(status: &StatusView) -> Exit {
     }
 }
 
-/// Whether somebody should do something about it, which while people work on it they do.
+/// Returns `true` if the platform needs attention; during maintenance it already has it.
 pub(super) fn is_bad(platform: &PlatformView) -> bool {
     is_failing(platform) && platform.maintenance.is_none()
 }
@@ -157,7 +157,7 @@ fn is_failing(platform: &PlatformView) -> bool {
     matches!(platform.status, Health::Failing | Health::Unhealthy)
 }
 
-/// The host's own JSON with the platforms that are left.
+/// Returns the host's own JSON, reduced to the remaining platforms.
 fn narrowed(body: &[u8], left: &StatusView) -> Result<String, CliError> {
     let unreadable = |e: serde_json::Error| CliError::Other(format!("cannot print as JSON: {e}"));
     let mut all: Value = serde_json::from_slice(body).map_err(unreadable)?;
@@ -167,10 +167,10 @@ fn narrowed(body: &[u8], left: &StatusView) -> Result<String, CliError> {
     serde_json::to_string(&all).map_err(unreadable)
 }
 
-/// The status for people, worst first.
+/// Formats the status for people, worst first.
 pub(super) fn text(status: &StatusView, coloring: Coloring) -> String {
     let mut platforms = status.platforms.clone();
-    // What people work on is no news.
+    // Platforms under maintenance go last.
     platforms.sort_by_key(|p| (is_failing(p) && !is_bad(p), p.status, p.name.clone()));
     let mut text = table(HEADER, rows(&platforms, coloring));
     for plugin in &status.plugins {
@@ -185,7 +185,7 @@ pub(super) fn text(status: &StatusView, coloring: Coloring) -> String {
     text
 }
 
-/// A row for each platform.
+/// Returns a row for each platform.
 pub(super) fn rows(
     platforms: &[PlatformView],
     coloring: Coloring,
@@ -223,7 +223,7 @@ pub(super) fn rows(
     })
 }
 
-/// What the last check said, behind the maintenance in force.
+/// Returns the last check's message, after the maintenance in force.
 fn message(platform: &PlatformView) -> String {
     let Some(window) = &platform.maintenance else {
         return platform.message.clone();
@@ -248,5 +248,5 @@ pub(super) const HEADER: [&str; 6] = ["PLATFORM", "STATUS", "BREAKER", "TOOK", "
 
 const CLEAR_SCREEN: &str = "\x1b[H\x1b[2J\x1b[3J";
 
-/// A terminal shows no more, and each round costs the host a rendering of all platforms.
+/// A terminal shows no more, and each round makes the host render all platforms.
 const SHORTEST_WATCH: Duration = Duration::from_millis(100);

@@ -1,7 +1,7 @@
 //! `conductor top`: a running host in a terminal, here or on another machine.
 //!
-//! Three threads: one reads keys, one [asks the host](link), and this one takes in what both tell and draws.
-//! [`state`] is what is known and how events change it, [`view`] how it looks; neither knows a terminal or a clock.
+//! Three threads: one reads keys, one [polls the host](link), and this one handles the events of both and draws.
+//! [`state`] has the data and handles events, [`view`] renders it; neither uses a terminal or a clock.
 
 use std::{
     io::{self, IsTerminal as _},
@@ -60,7 +60,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     let (tell, events) = mpsc::channel();
     let link =
         Link::start(client, clock, tell.clone()).map_err(|e| failed("cannot start a thread", e))?;
-    // From here on a panic of any thread gives the terminal back first.
+    // From here on a panic in any thread restores the terminal first.
     let mut terminal = ratatui::try_init().map_err(|e| failed("cannot use this terminal", e))?;
     let _restored = Restored;
     read_keys(tell).map_err(|e| failed("cannot start a thread", e))?;
@@ -76,7 +76,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// Takes events in and draws, until there is a reason to leave.
+/// Handles events and draws until the user or a signal ends it.
 fn show(
     terminal: &mut DefaultTerminal,
     state: &mut State,
@@ -93,7 +93,7 @@ fn show(
             Err(RecvTimeoutError::Disconnected) => return Ok(()),
         };
         state.now = clock.now();
-        // Whatever waits is taken in before the next picture: keys are never behind.
+        // Handle all waiting events before the next frame, so that keys never lag.
         for event in first.into_iter().chain(events.try_iter()) {
             match state.update(event) {
                 Some(Command::Quit) => return Ok(()),
@@ -105,7 +105,7 @@ fn show(
     Ok(())
 }
 
-/// Tells of each key and each change of the terminal's size.
+/// Sends each key and each change of the terminal's size.
 fn read_keys(tell: Sender<Event>) -> io::Result<()> {
     let read = move || {
         loop {
@@ -130,7 +130,7 @@ fn read_keys(tell: Sender<Event>) -> io::Result<()> {
     thread.spawn(read).map(drop)
 }
 
-/// Gives the terminal back, however this ends.
+/// Restores the terminal on drop.
 struct Restored;
 
 impl Drop for Restored {
@@ -139,7 +139,7 @@ impl Drop for Restored {
     }
 }
 
-/// Set by any of the signals that would end the process with the terminal as it is.
+/// Returns a flag set by any signal that would otherwise end the process without restoring the terminal.
 #[cfg(unix)]
 fn asked_to_stop() -> io::Result<Arc<AtomicBool>> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM};
@@ -155,5 +155,5 @@ fn asked_to_stop() -> io::Result<Arc<AtomicBool>> {
     Ok(Arc::default())
 }
 
-/// How often the times shown move on, and signals are looked for.
+/// Period at which displayed times are updated and signals are checked.
 const TICK: Duration = Duration::from_millis(250);

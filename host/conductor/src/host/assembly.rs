@@ -1,7 +1,7 @@
-//! From a config to what the scheduler looks after: a guard for each plugin and platform, and a way to load each plugin.
+//! Turns a config into the scheduler's plan: a guard for each plugin and platform, and a load job for each plugin.
 //!
-//! It remembers what it made from the last config, so that a reload gives what did not change the same guard: slot,
-//! breaker and counters go with the guard.
+//! It remembers the guards of the last config, so that a reload keeps the guard of each unchanged item, and with it
+//! slot, breaker and counters.
 
 use std::{
     collections::BTreeMap,
@@ -31,27 +31,27 @@ use conductor_types::Isolation;
 
 use super::judging::{Judge, log_failed_creates, reason};
 
-/// Makes plans for the scheduler.
+/// Builds plans for the scheduler.
 pub(super) struct Assembly {
     shared: Arc<Shared>,
     board: Arc<Board>,
     loader: Loader,
     judge: Judge,
-    /// Whose key and passwords no plugin may read.
+    /// The web config, whose key and passwords no plugin may read.
     security: Security,
     made: Mutex<Made>,
-    /// Files of the host's own that the config names.
+    /// The host's own files that the config names.
     hidden: Arc<Mutex<Vec<PathBuf>>>,
-    /// Threads that try out the probes of a plugin that was loaded.
+    /// Threads that try to create the probes of a loaded plugin.
     trials: Trials,
 }
 
 type Trials = Arc<Mutex<Vec<thread::JoinHandle<()>>>>;
 
-/// Why platforms' configs are not taken, by the platform's name.
+/// The reasons why platforms' configs are refused, by the platform's name.
 pub(super) type Reasons = BTreeMap<String, Arc<str>>;
 
-/// What there is a guard for.
+/// The existing guards.
 #[derive(Default)]
 struct Made {
     plugins: BTreeMap<String, Plugin>,
@@ -89,21 +89,21 @@ impl Assembly {
         }
     }
 
-    /// Waits until the probes of all plugins that were loaded have been tried out.
+    /// Waits until the probes of all loaded plugins have been tried.
     pub(super) fn finish_trials(&self) {
         let trials = std::mem::take(&mut *lock(&self.trials));
         for trial in trials {
-            // A panic in it was logged.
+            // A panic in the thread was logged.
             let _ = trial.join();
         }
     }
 
-    /// Where the libraries come from.
+    /// Returns the source of the libraries.
     pub(super) fn catalog(&self) -> &Arc<Catalog> {
         self.loader.catalog()
     }
 
-    /// Returns the files that no worker may read, as the configs name them when it is called.
+    /// Returns a function that lists the files that no worker may read, as the configs name them when it is called.
     pub(super) fn hidden(&self) -> impl Fn() -> Vec<PathBuf> + Send + 'static {
         let (hidden, security) = (Arc::clone(&self.hidden), self.security.clone());
         move || {
@@ -116,7 +116,7 @@ impl Assembly {
         }
     }
 
-    /// Looks for libraries where this config says, and under its rules.
+    /// Searches for libraries in the config's folders, under its rules.
     pub(super) fn look_for_libraries(&self, config: &Config) {
         let host = &config.host;
         let (dirs, are_default) = (&host.plugin_dirs, host.plugin_dirs_are_default);
@@ -130,7 +130,7 @@ impl Assembly {
         }
     }
 
-    /// Logs each platform and `[plugin.ID]` table without a library, with its place in the file.
+    /// Logs each platform and `[plugin.ID]` table without a library, with its position in the file.
     pub(super) fn log_missing_libraries(&self, config: &Config) {
         let found = self.catalog().found();
         let known: Vec<_> = found.by_id.keys().map(String::as_str).collect();
@@ -141,10 +141,10 @@ impl Assembly {
         }
     }
 
-    /// Judges a config with the libraries that it would be run with, and changes nothing.
+    /// Judges a config with the libraries it would run with, without changing anything.
     ///
     /// # Errors
-    /// All that is wrong with it.
+    /// All errors in it.
     pub(super) fn judge(&self, reading: Reading) -> Result<Arc<Config>, ConfigError> {
         let catalog = Arc::clone(self.catalog());
         let libraries = move |config: &Config| {
@@ -157,18 +157,18 @@ impl Assembly {
         judged.map_err(|rejection| rejection.error)
     }
 
-    /// Forgets the verdicts on configs that the config of this reload does not name.
+    /// Forgets the verdicts on configs that are not in the config of this reload.
     pub(super) fn forget_other_verdicts(&self) {
         self.judge.follow();
     }
 
-    /// What the scheduler is to look after under this config; `refused` are platforms whose config is not taken.
+    /// Returns the scheduler's plan for this config; `refused` are platforms whose config is not accepted.
     pub(super) fn plan(&self, config: &Arc<Config>, refused: &Reasons) -> Plan {
         *self.hidden.lock().unwrap_or_else(PoisonError::into_inner) = config.hidden();
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let old = std::mem::take(&mut *made);
-        // A plugin that no platform names for now keeps its guard, by which the scheduler knows it, while its library is
-        // there or calls into it are stuck.
+        // A plugin that no platform names at present keeps its guard, by which the scheduler identifies it, while its
+        // library exists or it has stuck calls.
         let in_use = config.plugins_in_use();
         for (id, plugin) in &old.plugins {
             if in_use.contains(id.as_str())
@@ -207,7 +207,7 @@ impl Assembly {
         }
     }
 
-    /// The platforms whose config the plugin that runs does not take, and why.
+    /// Returns the platforms whose config is not accepted by the running plugin, with the reasons.
     pub(super) fn refused(&self, config: &Config) -> Reasons {
         let running = |id: &str| {
             let made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
@@ -216,7 +216,7 @@ impl Assembly {
         let mut refused = BTreeMap::new();
         for id in config.plugins_in_use() {
             if let Some(running) = running(id)
-                // One that does not load any more is replaced, and says why itself.
+                // A plugin that no longer loads is replaced, and reports the reason itself.
                 && let Ok(wrong) =
                     self.judge
                         .platforms(config, &running.vetted, &config.how(id), false)
@@ -309,7 +309,8 @@ impl Assembly {
         Arc::new(guard)
     }
 
-    /// Takes what the new config no longer names out of the metrics; returns the plugins that go for good.
+    /// Removes from the metrics all items that the new config no longer names; returns the plugins that are removed for
+    /// good.
     fn forget(&self, old: &Made, made: &Made) -> Vec<Arc<PluginGuard>> {
         for (name, platform) in &old.platforms {
             let plugin = &platform.config.plugin;
@@ -330,19 +331,19 @@ impl Assembly {
         .collect()
     }
 
-    /// Loads a plugin, and holds its platforms' configs against its schema.
+    /// Returns the job that loads a plugin and validates its platforms' configs against its schema.
     fn load_job(&self, config: &Arc<Config>, id: &str) -> LoadJob {
         let (config, id, loader) = (Arc::clone(config), id.to_owned(), self.loader.clone());
         let (how, security) = (config.how(&id), self.security.clone());
         let (judge, trials) = (self.judge.clone(), Arc::clone(&self.trials));
-        // What goes into the host's own process must not bring that down with its first probe.
+        // The first probe of an in-process plugin must not crash the host.
         let creates = how.isolation == Isolation::InProcess;
         let is_tried = AtomicBool::new(creates);
         Arc::new(move |order| {
             // The web config may name another key by now.
             let mut how = how.clone();
             how.hidden.extend(security.private_files());
-            // A reload may have named another, which takes a restart.
+            // A reload may have named another folder, which takes effect at a restart.
             how.hidden.push(loader.catalog().store().base().to_owned());
             let judged = |vetted: &Vetted| judge.platforms(&config, vetted, &how, creates);
             let (loaded, wrong) = loader.load(
@@ -359,7 +360,7 @@ impl Assembly {
             log_failed_creates(&config, of_create);
             let refused = wrong
                 .into_iter()
-                // A failed `create` is tried again at each check, and a config that was not tried may be right.
+                // A failed `create` is retried at each check, and an untried config may be right.
                 .filter(|(_, finding)| !matches!(finding, Finding::NoTime(_)))
                 .map(|(platform, finding)| {
                     let (name, reason) = reason(&config, platform, finding);
@@ -388,9 +389,9 @@ impl Assembly {
     }
 }
 
-/// Tries out the probes of a plugin's platforms on a thread of its own, and logs those that cannot be created.
+/// Tries to create the probes of a plugin's platforms on a separate thread, and logs those that cannot be created.
 ///
-/// Their checks do not wait for it, and say the same without a place in the file.
+/// The checks do not wait for it, and report the same error without a position in the file.
 fn try_creates(
     trials: &Trials,
     judge: &Judge,
@@ -403,7 +404,7 @@ fn try_creates(
     let trying = thread::Builder::new()
         .name("judge".to_owned())
         .spawn(move || {
-            // A library that does not load again is replaced, and reported where it is loaded.
+            // A library that no longer loads is replaced, and the error is reported at its load.
             if let Ok(wrong) = judge.platforms(&config, &vetted, &how, true) {
                 log_failed_creates(&config, wrong);
             }
@@ -422,7 +423,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Whether two configs say the same of a platform, wherever in the file it stands.
+/// Returns `true` if two configs define a platform identically, wherever in the file.
 fn is_same(a: &PlatformConfig, b: &PlatformConfig) -> bool {
     let moved = PlatformConfig {
         location: b.location.clone(),

@@ -1,12 +1,12 @@
-//! The maintenance windows of a running host: those of its config and those that operators start, applied to the
-//! platforms as the time comes.
+//! The maintenance windows of a running host: those of its config and those started by operators, applied to the
+//! platforms in time.
 //!
-//! Windows are judged when one begins or ends, when the config changes, when an operator has one started or ended, and when
-//! the wall clock was set, by a thread of its own or by the caller who brings the change. A check that starts reads one flag
-//! of its guard.
+//! Windows are evaluated when one begins or ends, when the config changes, when an operator starts or ends one, and
+//! when the wall clock is set, by a dedicated thread or by the caller that makes the change. A check that starts reads
+//! one flag of its guard.
 //!
-//! Dates and times of day in a config are those of the wall clock. A window that an operator starts lasts for a length of time of
-//! the host's own clock: setting the wall clock neither ends nor extends it.
+//! Dates and times of day in a config follow the wall clock. The duration of an operator's window follows the host's
+//! own clock: setting the wall clock neither ends nor extends it.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -40,28 +40,28 @@ pub(super) struct Calendar {
     shared: Arc<Shared>,
     board: Arc<Board>,
     inner: Mutex<Inner>,
-    /// Wakes up the thread that waits for the next change.
+    /// Wakes the thread that waits for the next change.
     changed: SyncSender<()>,
 }
 
 #[derive(Default)]
 struct Inner {
-    /// Those of the config.
+    /// The windows of the config.
     windows: Vec<Window>,
-    /// Those that operators have started.
+    /// The windows started by operators.
     started: Vec<Started>,
-    /// Those in force when they were last judged.
+    /// The windows in force at the last evaluation.
     in_force: BTreeSet<(&'static str, Arc<str>)>,
-    /// When they were last judged.
+    /// The time of the last evaluation.
     judged: Option<Now>,
-    /// When they are to be judged again, by the host's clock.
+    /// The time of the next evaluation, by the host's clock.
     due: Option<Duration>,
 }
 
-/// A window that lasts for a length of time; its dates are those of the wall clock as it was last seen.
+/// A window with a fixed duration; its dates follow the wall clock as last seen.
 struct Started {
     window: Window,
-    /// From when to when it lasts, by the host's clock.
+    /// Its start and end, by the host's clock.
     since: Duration,
     ends: Duration,
 }
@@ -69,18 +69,18 @@ struct Started {
 /// A moment by both clocks.
 #[derive(Clone, Copy, Debug)]
 struct Now {
-    /// By the host's clock.
+    /// The time by the host's clock.
     host: Duration,
-    /// Seconds from 1970 to the origin of the host's clock: the wall clock was set if it has changed.
+    /// Seconds from 1970 to the origin of the host's clock; a change means that the wall clock was set.
     origin: f64,
 }
 
 impl Now {
-    /// The date of a time of the host's clock.
+    /// Returns the date of a time of the host's clock.
     fn date(self, at: Duration) -> Timestamp {
         let offset = SignedDuration::try_from_secs_f64(self.origin).unwrap_or_default();
         let since = SignedDuration::try_from(at).unwrap_or(SignedDuration::MAX);
-        // A clock that shows the year 10000 is no reason to fall.
+        // A clock that shows the year 10000 must not cause a panic.
         Timestamp::from_duration(offset.saturating_add(since)).unwrap_or(Timestamp::MAX)
     }
 
@@ -90,7 +90,7 @@ impl Now {
 }
 
 impl Calendar {
-    /// Without a window; what is returned beside it wakes up whoever [waits](Self::watch) for changes.
+    /// Returns a calendar without windows, and the receiver of wake-ups for [`watch`](Self::watch).
     pub(super) fn new(shared: Arc<Shared>, board: Arc<Board>) -> (Self, Receiver<()>) {
         let (changed, wake) = mpsc::sync_channel(1);
         let calendar = Self {
@@ -102,16 +102,16 @@ impl Calendar {
         (calendar, wake)
     }
 
-    /// Goes by the windows of another config from now on; those of operators stay.
+    /// Replaces the config's windows; those of operators stay.
     ///
-    /// To be called once the platforms of that config hang on the board, and before their checks start.
+    /// Call it once the platforms of that config are on the board, and before their checks start.
     pub(super) fn follow(&self, config: &[Window]) {
         let mut inner = self.inner();
         inner.windows = config.to_vec();
         self.apply(&mut inner, self.now());
     }
 
-    /// Starts a window for each platform or pattern of the order, in the place of one of the same name.
+    /// Starts a window for each platform or pattern of the order, replacing any window of the same name.
     pub(super) fn start(&self, order: &MaintenanceOrder, by: &Actor) -> Result<String, OrderError> {
         self.start_at(order, by, self.now())
     }
@@ -123,13 +123,13 @@ impl Calendar {
         now: Now,
     ) -> Result<String, OrderError> {
         let length = maintenance_length(&order.length).map_err(OrderError::Invalid)?;
-        // It is shown in terminals.
+        // The reason is shown in terminals.
         if order.reason.chars().any(char::is_control) || order.reason.len() > LONGEST_REASON {
             let why = format!("the reason is one line of at most {LONGEST_REASON} bytes");
             return Err(OrderError::Invalid(why));
         }
         let scopes = scopes(&order.platforms, &order.labels)?;
-        // Before anything is done for each of them.
+        // Check the limit before any work per window.
         let windows = |inner: &Inner| inner.windows.len() + inner.started.len();
         let has_room = |inner: &Inner| match windows(inner) + scopes.len() {
             ..=MOST_WINDOWS => Ok(()),
@@ -183,7 +183,7 @@ impl Calendar {
         Ok(format!("Maintenance of {names} for {length}."))
     }
 
-    /// Ends windows that operators have started; none of them if one of the patterns matches no window.
+    /// Ends windows that operators have started; ends none if one of the patterns matches no window.
     pub(super) fn end(&self, end: &MaintenanceEnd, by: &Actor) -> Result<String, OrderError> {
         let mut inner = self.inner();
         let mut ended = BTreeSet::new();
@@ -212,7 +212,7 @@ impl Calendar {
         Ok(format!("Maintenance of {ended} has ended."))
     }
 
-    /// Judges the windows as their time comes, on a thread of its own, until the calendar is gone.
+    /// Evaluates the windows in time, on a dedicated thread, until the calendar is dropped.
     pub(super) fn watch(self: &Arc<Self>, wake: Receiver<()>) {
         let calendar = Arc::downgrade(self);
         let spawned = thread::Builder::new()
@@ -225,7 +225,7 @@ impl Calendar {
         }
     }
 
-    /// Judges the windows if their time has come; answers how long to wait, if there is anything to wait for.
+    /// Evaluates the windows if they are due; returns the time to wait, if there is anything to wait for.
     fn turn(&self) -> Option<Duration> {
         self.turn_at(self.now())
     }
@@ -245,7 +245,7 @@ impl Calendar {
         Some(left.min(LONGEST_SLEEP))
     }
 
-    /// Sets what holds for each platform now.
+    /// Applies the current windows to each platform.
     fn apply(&self, inner: &mut Inner, now: Now) {
         inner.started.retain(|started| started.ends > now.host);
         for started in &mut inner.started {
@@ -268,7 +268,7 @@ impl Calendar {
         self.board
             .set_windows(inner.all().map(|w| view(w, wall)).collect());
         log_changes(inner, wall);
-        // One that wakes up already needs no second word.
+        // A pending wake-up is enough.
         let _ = self.changed.try_send(());
     }
 
@@ -301,7 +301,7 @@ fn watch(calendar: &Weak<Calendar>, wake: &Receiver<()>) {
     }
 }
 
-/// The scopes that an order names, one for each pattern, with the name of its window: the pattern and the labels.
+/// Returns the scopes of an order, one for each pattern, with the name of its window: the pattern and the labels.
 fn scopes(
     patterns: &[String],
     labels: &BTreeMap<String, String>,
@@ -326,7 +326,7 @@ fn scopes(
     Ok(patterns.iter().map(|text| named(Some(text))).collect())
 }
 
-/// Whether a window was started with names that `wanted` matches, and with its labels.
+/// Returns `true` if a window was started with names that `wanted` matches, and with its labels.
 fn is_in(wanted: &Scope, window: &Window) -> bool {
     let has_labels = wanted
         .labels
@@ -339,16 +339,16 @@ fn is_in(wanted: &Scope, window: &Window) -> bool {
     has_labels && (wanted.platforms.is_empty() || named)
 }
 
-/// The dates of a length of time, in whole seconds.
+/// Returns the dates of a period, in whole seconds.
 fn dates(now: Now, since: Duration, ends: Duration) -> Option<Times> {
     let from = Timestamp::from_second(now.date(since).as_second()).ok()?;
-    // The host's clock ends it, and not a date that is rounded.
+    // The host's clock ends the window, not a rounded date.
     let until = Timestamp::from_second(now.date(ends).as_second().checked_add(1)?).ok()?;
     Times::once(from, until)
 }
 
 impl Inner {
-    /// All windows, those of the config first.
+    /// Returns all windows, those of the config first.
     fn all(&self) -> impl Iterator<Item = &Window> {
         let started = self.started.iter().map(|started| &started.window);
         self.windows.iter().chain(started)
@@ -362,7 +362,7 @@ fn log_changes(inner: &mut Inner, now: Timestamp) {
             continue;
         };
         let key = (window.origin.name(), Arc::clone(&window.name));
-        // The one who started a window was logged then.
+        // An operator's window was logged when it was started.
         if window.origin == Origin::Config && !inner.in_force.contains(&key) {
             let paused = match window.checks {
                 Checks::GoOn => "",
@@ -378,7 +378,7 @@ fn log_changes(inner: &mut Inner, now: Timestamp) {
     inner.in_force = in_force;
 }
 
-/// A window as the API shows it.
+/// Returns a window as the API shows it.
 pub(crate) fn view(window: &Window, now: Timestamp) -> WindowView {
     let found = window.times.at(now);
     let platforms = window.scope.platforms.iter();
@@ -395,13 +395,13 @@ pub(crate) fn view(window: &Window, now: Timestamp) -> WindowView {
     }
 }
 
-/// The sleep does not see a suspend pass, nor the wall clock being set.
+/// A sleep notices neither a suspend nor a change of the wall clock.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 
 /// In bytes.
 const LONGEST_REASON: usize = 500;
 
-/// Each costs a look at every platform whenever one begins or ends.
+/// For each, every platform is examined whenever one begins or ends.
 const MOST_WINDOWS: usize = 1000;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The judge of configs: `config check`, `run`, a reload and every load of a library go by what it says.
+//! The judge of configs, used by `config check`, `run`, a reload and every load of a library.
 //!
-//! Plugins' parts are tried out in throw-away workers, those that were accepted are remembered, and whatever is wrong is put
-//! in its place in the file.
+//! Plugins' parts are tried in throw-away workers, accepted ones are remembered, and errors are mapped to positions in
+//! the file.
 
 use std::{
     collections::HashSet,
@@ -32,9 +32,9 @@ pub(crate) struct Judge {
     accepted: Arc<Mutex<Accepted>>,
 }
 
-/// Configs that were accepted: those of the running config, and those that were tried since.
+/// Accepted configs: those of the running config, and those tried since.
 ///
-/// A reload forgets what neither it nor the running config names, so that there are never more than three configs' worth.
+/// A reload forgets those that are neither in it nor in the running config, so there are at most three configs' worth.
 #[derive(Default)]
 struct Accepted {
     running: HashSet<Key>,
@@ -54,19 +54,19 @@ impl Accepted {
         found
     }
 
-    /// A reload begins.
+    /// Starts a reload.
     fn begin(&mut self) {
         self.before = std::mem::take(&mut self.now);
     }
 
-    /// The config of this reload is the running one from now on.
+    /// Makes the config of this reload the running one.
     fn follow(&mut self) {
         self.running = std::mem::take(&mut self.now);
         self.before = HashSet::new();
     }
 }
 
-/// Stands for a library, how it runs, and a platform's config: the first half of a hash.
+/// Identifies a library, how it runs, and a platform's config: the first half of a hash.
 type Key = [u8; 16];
 
 impl Judge {
@@ -77,11 +77,11 @@ impl Judge {
         }
     }
 
-    /// Tries out the configs of all platforms of a plugin, those that were accepted before aside; `creates` says whether
-    /// probes are created. Returns what is wrong, by platform.
+    /// Tries the configs of all platforms of a plugin, except those accepted before; `creates` enables the creation of
+    /// probes. Returns the errors, by platform.
     ///
     /// # Errors
-    /// When the library does not load at all.
+    /// If the library does not load at all.
     pub(crate) fn platforms<'a>(
         &self,
         config: &'a Config,
@@ -98,7 +98,7 @@ impl Judge {
             let open = whole.into_iter().filter_map(|platform| {
                 let candidate = candidate(config, platform);
                 let key = |creates| key(vetted, how, &candidate, creates);
-                // A config that a probe was created with keeps to the schema.
+                // A config that a probe was created with conforms to the schema.
                 let keys = match creates {
                     true => vec![key(true), key(false)],
                     false => vec![key(false)],
@@ -122,7 +122,7 @@ impl Judge {
             }
         }
         if !unresolved.is_empty() {
-            // No probe can be created without the secrets, and none of them can be said to be wrong.
+            // Without the secrets no probe can be created, nor can any of them be found wrong.
             let candidates: Vec<_> = unresolved.iter().map(|p| candidate(config, p)).collect();
             let verdict = judge::judge(start, &candidates, Terms::new(false), self.clock)?;
             for (platform, findings) in unresolved.into_iter().zip(verdict.findings) {
@@ -137,7 +137,7 @@ impl Judge {
         Ok(wrong)
     }
 
-    /// Forgets the configs that the config of this reload, which is followed now, does not name.
+    /// Forgets the configs that are not in the config of this reload, which is now in force.
     pub(super) fn follow(&self) {
         self.accepted().follow();
     }
@@ -148,7 +148,7 @@ impl Judge {
 }
 
 fn candidate(config: &Config, platform: &PlatformConfig) -> Candidate {
-    // A name that is refused by the host is not passed to a plugin.
+    // A name that the host refuses is not passed to a plugin.
     let name = match config::is_platform_name(&platform.name) {
         true => &platform.name,
         false => "platform",
@@ -160,7 +160,7 @@ fn candidate(config: &Config, platform: &PlatformConfig) -> Candidate {
     }
 }
 
-/// The violations that are not about secrets that could not be looked up.
+/// Returns the violations that do not involve unresolved secrets.
 fn without_unresolved(
     mut violations: Vec<Violation>,
     platform: &PlatformConfig,
@@ -183,7 +183,7 @@ fn key(vetted: &Vetted, how: &How, candidate: &Candidate, creates: bool) -> Key 
         limits,
         allow,
         no_udp,
-        // Which files of the host's are closed to it says nothing about a config.
+        // The host's files that are hidden from the plugin do not affect the verdict.
         hidden: _,
     } = how;
     hash.update(format!(
@@ -199,12 +199,12 @@ fn key(vetted: &Vetted, how: &How, candidate: &Candidate, creates: bool) -> Key 
     half.try_into().unwrap_or_default()
 }
 
-/// Why a config was not accepted.
+/// The rejection of a config.
 #[derive(Debug)]
 pub(crate) struct Rejection {
-    /// All that is wrong with it.
+    /// All errors in it.
     pub(crate) error: ConfigError,
-    /// The file is right, only libraries do not load.
+    /// `true` if the file is right and only libraries do not load.
     pub(crate) only_loading: bool,
 }
 
@@ -218,11 +218,12 @@ impl From<ConfigError> for Rejection {
 }
 
 impl Judge {
-    /// Judges a config with these libraries, and all that is right in a file with mistakes; its secrets are kept out of what
-    /// plugins say from now on. `hidden` are further files that no plugin may read, and what comes with the libraries is kept until they were asked.
+    /// Judges a config with these libraries, and all valid parts of a file with errors; its secrets are redacted from
+    /// the output of plugins from now on. `hidden` are further files that no plugin may read; the second value of
+    /// `libraries` is kept until the plugins were asked.
     ///
     /// # Errors
-    /// All that is wrong, in the text, in its shape, and by what the plugins say.
+    /// All errors: in the text, in its shape, and found by the plugins.
     pub(crate) fn reading<K>(
         &self,
         reading: Reading,
@@ -241,7 +242,7 @@ impl Judge {
         let judging = thread::Builder::new()
             .name("judge".to_owned())
             .spawn(move || {
-                // The receiver may be gone: a plugin folder may be on a disk that does not answer.
+                // The receiver may be gone: a plugin folder may be on a disk that does not respond.
                 let (libraries, _keeps_copies) = libraries(&judged);
                 let _ = tell.send(judge.plugins(&judged, &hidden, &libraries));
             });
@@ -272,7 +273,7 @@ impl Judge {
         }
     }
 
-    /// Asks all plugins at the same time what they say to their platforms' configs.
+    /// Asks all plugins in parallel to judge their platforms' configs.
     fn plugins(&self, config: &Config, hidden: &[PathBuf], libraries: &Libraries) -> Verdict {
         let known: Vec<_> = libraries.by_id.keys().map(String::as_str).collect();
         let refused = |id: &str| libraries.refused(id);
@@ -332,13 +333,13 @@ impl Judge {
     }
 }
 
-/// Mistakes that the plugins find.
+/// Errors found by the plugins.
 struct Verdict {
     mistakes: Vec<ConfigError>,
     only_loading: bool,
 }
 
-/// A library that does not load, as a mistake of the first platform that needs it.
+/// Reports a library that does not load as an error of the first platform that needs it.
 fn does_not_load(config: &Config, id: &str, error: &LoadError) -> Option<ConfigError> {
     let mut platforms = config.platforms.iter().filter(|p| p.plugin == id);
     let first = platforms.next()?;
@@ -351,7 +352,7 @@ fn does_not_load(config: &Config, id: &str, error: &LoadError) -> Option<ConfigE
     Some(config.mistake_of_platform(first, &message, "correct or replace its library"))
 }
 
-/// A finding as mistakes in the file.
+/// Converts a finding to errors in the file.
 pub(crate) fn mistakes(
     config: &Config,
     platform: &PlatformConfig,
@@ -398,7 +399,8 @@ pub(crate) fn mistakes(
     config.mistake_of_platform(platform, &message, help)
 }
 
-/// Logs which platforms a plugin creates no probe for, each with its place in the file, as `config check` reports it.
+/// Logs the platforms that a plugin creates no probe for, each with its position in the file, as `config check` reports
+/// it.
 pub(super) fn log_failed_creates(config: &Config, wrong: Vec<(&PlatformConfig, Finding)>) {
     let of_create = |finding: &Finding| {
         matches!(
@@ -412,7 +414,7 @@ pub(super) fn log_failed_creates(config: &Config, wrong: Vec<(&PlatformConfig, F
     }
 }
 
-/// A platform's name, and what is wrong with its config, in one line.
+/// Formats a platform's name and the error in its config in one line.
 pub(super) fn reason(
     config: &Config,
     platform: &PlatformConfig,
@@ -423,7 +425,7 @@ pub(super) fn reason(
     (platform.name.clone(), line.join("; ").into())
 }
 
-/// The longest a whole config may take to be judged: more than its plugins may take, which are asked at the same time.
+/// The time limit for judging a whole config: more than that of its plugins, which are asked in parallel.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[cfg(test)]
@@ -443,7 +445,7 @@ mod tests {
         accepted.now.extend((0..100).map(|n| key(0, n)));
         for reload in 1..=2000 {
             accepted.begin();
-            // One in four changes everything, and every third config is rejected.
+            // One reload in four changes everything, and every third config is rejected.
             let config = reload - reload % 4;
             for n in 0..100 {
                 let key = key(config, n);

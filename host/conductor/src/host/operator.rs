@@ -1,4 +1,4 @@
-//! What an operator can ask a running host to do, over HTTP and by signal.
+//! Orders that an operator can give a running host, over HTTP and by signal.
 
 use std::{
     collections::HashMap,
@@ -19,11 +19,11 @@ use conductor_types::requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder};
 
 use super::{Host, ReadConfig};
 
-/// A running host, as an operator deals with it.
+/// The operator's interface to a running host.
 pub(super) struct Operator {
     pub(super) host: Arc<Host>,
     pub(super) read_config: ReadConfig,
-    /// Callers that were refused, and when the log last said so.
+    /// Refused callers, and the time when each was last logged.
     pub(super) refused: Mutex<HashMap<String, Duration>>,
 }
 
@@ -72,7 +72,7 @@ impl Control for Operator {
     }
 
     fn order_breaker(&self, platform: &str, order: BreakerOrder, by: &Actor) -> bool {
-        // A reload puts new guards in the place of old ones, and what only an old one was told would be lost.
+        // A reload replaces guards, and an order given only to an old one would be lost.
         let reload = self.host.reload.lock();
         let _not_meanwhile = reload.unwrap_or_else(PoisonError::into_inner);
         let guard = self.host.board.guard(platform);
@@ -96,7 +96,7 @@ impl Control for Operator {
 }
 
 impl Operator {
-    /// The plugin whose worker a process is.
+    /// Returns the plugin of the worker with this process ID.
     fn plugin_of(&self, worker: u32) -> Option<String> {
         let plugins = self.host.board.plugins();
         let of = |plugin: &Arc<PluginGuard>| plugin.running().and_then(|running| running.pid);
@@ -104,7 +104,7 @@ impl Operator {
         Some(plugin.id().to_owned())
     }
 
-    /// Logs who was refused, each only now and then: a plugin may ask again and again.
+    /// Logs refused callers, each at a limited rate: a plugin may ask again and again.
     fn note_refused(&self, caller: &str) {
         let now = self.host.shared.clock.now();
         let mut refused = self.refused.lock().unwrap_or_else(PoisonError::into_inner);
@@ -116,9 +116,9 @@ impl Operator {
     }
 }
 
-/// The same caller is logged this often at most.
+/// Shortest time between two log lines about the same caller.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
-/// So many callers are logged in that time.
+/// Largest number of callers logged in that time.
 const MOST_CALLERS: usize = 20;
 
 #[cfg(test)]

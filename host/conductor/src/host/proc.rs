@@ -1,11 +1,11 @@
-//! The file system `/proc`, which the host cannot work without: it starts workers through it and measures the machine.
+//! The filesystem `/proc`, which the host requires: it starts workers through it and measures the machine.
 
 use std::path::Path;
 
-/// Why `/proc` cannot be used.
+/// The reason why `/proc` cannot be used.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum ProcError {
-    /// Nothing is mounted there.
+    /// `/proc` is not mounted.
     #[error(
         "/proc is not mounted, and the host starts workers and measures the machine through it: mount it with \
          \"mount -t proc proc /proc\" (bubblewrap: --proc /proc; systemd-nspawn and containers mount it by default)"
@@ -17,7 +17,7 @@ pub(crate) enum ProcError {
          \"mount -t proc proc /proc\" (unshare: --mount-proc)"
     )]
     OfAnotherNamespace,
-    /// It shows processes alone.
+    /// It shows processes only.
     #[error(
         "/proc has no {0}, which the host measures the machine by: mount it without the option subset=pid"
     )]

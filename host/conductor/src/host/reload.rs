@@ -1,4 +1,4 @@
-//! A config that is read again: judged as a whole, then put in force, or refused without any change.
+//! The reload of a config: judged as a whole, then put in force, or refused without any change.
 
 use std::{
     path::PathBuf,
@@ -17,11 +17,11 @@ use super::{Host, ReadConfig, operator::Operator, take_in};
 use crate::allocator;
 
 impl Host {
-    /// Reads the config again and goes by it from now on: what did not change keeps slot, breaker and counters. Returns a
-    /// line for each change that takes a restart.
+    /// Reads the config again and puts it in force: everything unchanged keeps slot, breaker and counters. Returns a
+    /// line for each change that takes effect at a restart.
     ///
     /// # Errors
-    /// What is wrong with the config; nothing has changed then.
+    /// The errors in the config; nothing has changed then.
     pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, String> {
         let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         #[cfg(target_os = "linux")]
@@ -60,19 +60,19 @@ impl Host {
         }
     }
 
-    /// Reads and judges the config file, or the text of a config again.
+    /// Reads and judges the config file, or the text of a config read earlier.
     fn judged(&self, read: &ReadConfig, text: Option<&Config>) -> Result<Arc<Config>, String> {
         let judged = self.assembly.judge(read(text)?);
         judged.map_err(|error| error.to_plain())
     }
 
-    /// Puts a config that was accepted in force.
+    /// Puts an accepted config in force.
     fn take_effect(&self, config: &Arc<Config>) {
         take_in(config);
         self.assembly.look_for_libraries(config);
-        // A library that came just now, or one that runs although its file was replaced, was not asked yet.
+        // A library that has just been added, or one that runs although its file was replaced, has not been asked yet.
         let refused = self.assembly.refused(config);
-        // Files, folders and plugins were waited for above; from here on, nothing is.
+        // Nothing below waits for files, folders or plugins.
         let _takes_effect = self.reload.lock().unwrap_or_else(PoisonError::into_inner);
         let plan = self.assembly.plan(config, &refused);
         self.calendar.follow(&config.maintenance);
@@ -83,7 +83,7 @@ impl Host {
         allocator::give_back();
     }
 
-    /// Follows a web config by which the host itself is reached in another way: `${self.url}` has another scheme, or a
+    /// Applies a web config that changes how the host itself is reached: `${self.url}` has another scheme, or a
     /// platform without a password is left out. The config file is not read again.
     pub(super) fn follow_web_config(&self, read: &ReadConfig) {
         let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
@@ -102,7 +102,7 @@ impl Host {
         }
     }
 
-    /// A line for each key that cannot change while the host runs, and differs from the one it was started with.
+    /// Returns a line for each key that cannot change while the host runs, and differs from its value at start.
     fn left_for_a_restart(&self, config: &Config) -> Vec<String> {
         let shown = |folder: &Option<PathBuf>| match folder {
             Some(folder) => folder.display().to_string(),
@@ -128,16 +128,16 @@ impl Host {
     }
 }
 
-/// Reloads once for each time it is asked.
+/// Reloads once per request.
 pub(super) async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: Arc<Operator>) {
     while asked.recv().await.is_some() {
         let operator = Arc::clone(&operator);
-        // What came of it is logged and counted where it happens.
+        // The outcome is logged and counted by the reload itself.
         let _ = tokio::task::spawn_blocking(move || operator.reload(&Actor::Signal)).await;
     }
 }
 
-/// Has the platforms that watch the host itself follow each web config that changes how the host is reached.
+/// Updates the platforms that monitor the host itself after each web config that changes how the host is reached.
 pub(super) async fn follow_web_config(
     security: Security,
     mut access: (&'static str, bool),
@@ -149,7 +149,7 @@ pub(super) async fn follow_web_config(
         if access != before {
             let operator = Arc::clone(&operator);
             let follow = move || operator.host.follow_web_config(&operator.read_config);
-            // What came of it is logged where it happens.
+            // The outcome is logged by the reload itself.
             let _ = tokio::task::spawn_blocking(follow).await;
         }
     }

@@ -1,4 +1,4 @@
-//! Showing the host: the server, and the log while nothing scrapes.
+//! The host's output: the server, and the log while nothing scrapes.
 
 use std::{
     sync::{
@@ -12,12 +12,12 @@ use conductor_core::clock::Clock;
 use conductor_engine::metrics::{Metrics, log::LogFallback};
 use conductor_server::{Security, Server, Surface, caller};
 
-/// Whether and when somebody scraped.
+/// The state of scraping.
 pub(super) struct Served {
     clock: Clock,
     /// Nanoseconds since the clock's origin; 0 before the first scrape.
     last_scrape: AtomicU64,
-    /// Whether there is a port to scrape.
+    /// `true` if there is a port to scrape.
     bound: AtomicBool,
 }
 
@@ -72,16 +72,16 @@ pub(super) async fn serve(
     server.with_security(security).serve(surface, end).await;
 }
 
-/// Writes samples to the log while nobody can or does scrape them.
+/// Writes samples to the log while no client can or does scrape them.
 ///
-/// `after`: how long nothing has to have scraped, as the config of the moment has it.
+/// `after`: the time without a scrape before that begins, from the current config.
 pub(super) async fn log_samples(
     after: Arc<Mutex<Duration>>,
     metrics: Metrics,
     served: Arc<Served>,
 ) {
     let mut fallback = LogFallback::new(Duration::ZERO);
-    // Serving begins first.
+    // Serving starts first.
     tokio::time::sleep(LOG_PERIOD).await;
     loop {
         let (metrics, served) = (metrics.clone(), Arc::clone(&served));
@@ -99,5 +99,5 @@ pub(super) async fn log_samples(
     }
 }
 
-/// How often it is looked whether samples have to go to the log.
+/// Period of the check for scrapes.
 const LOG_PERIOD: Duration = Duration::from_secs(2);

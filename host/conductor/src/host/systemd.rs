@@ -1,7 +1,7 @@
-//! Telling systemd how the host is doing: ready, a line of status, and a sign of life for its watchdog.
+//! Notifies systemd of the host's state: ready, a status line, and the watchdog's keep-alive.
 //!
-//! The sign is given only where the scheduler's own loop has just gone round: a host whose checks stand still is started anew,
-//! however well its other threads do. Without systemd nobody is told, and nothing is done for it.
+//! The keep-alive is sent only if the scheduler's own loop has just made a turn: a host whose checks hang is restarted,
+//! even if its other threads work. Without systemd this does nothing.
 
 use std::{
     env,
@@ -26,19 +26,19 @@ use sd_notify::NotifyState;
 
 use super::Host;
 
-/// Tells systemd how the host is doing, for as long as this is polled.
+/// Notifies systemd of the host's state while this is polled.
 pub(super) async fn keep_informed(host: Arc<Host>) {
     if env::var_os("NOTIFY_SOCKET").is_none() {
         return;
     }
     let watchdog = sd_notify::watchdog_enabled();
-    // Twice in the time that systemd waits, and often enough for the line of status to be worth reading.
+    // Often enough for the watchdog, and for the status line to be up to date.
     let period = watchdog.map_or(PERIOD, |patience| PERIOD.min(patience / 3));
     let mut is_ready = false;
     let mut said = String::new();
     loop {
         let asked = Arc::clone(&host);
-        // A scheduler that does not answer is waited for by a thread that nobody else needs.
+        // A separate thread waits for a scheduler that does not respond.
         let looked = tokio::task::spawn_blocking(move || {
             let goes_round = asked.scheduler.goes_round_within(period);
             let guards = asked.board.platform_guards();
@@ -50,7 +50,7 @@ pub(super) async fn keep_informed(host: Arc<Host>) {
         let (goes_round, status) = match looked.await {
             Ok(looked) => looked,
             Err(error) => {
-                // Nobody but this gives a sign of life, and the host may be as well as ever.
+                // Only this sends keep-alives, and the host itself may be fine.
                 tracing::error!(
                     "systemd is told nothing this time, as looking at the host broke off: {error}"
                 );
@@ -77,7 +77,7 @@ pub(super) async fn keep_informed(host: Arc<Host>) {
     }
 }
 
-/// A reload begins: `systemctl status` shows it until [`reloaded`].
+/// Reports the start of a reload: `systemctl status` shows it until [`reloaded`].
 pub(super) fn reloading() {
     let Ok(now) = NotifyState::monotonic_usec_now() else {
         return;
@@ -85,12 +85,12 @@ pub(super) fn reloading() {
     tell(&[NotifyState::Reloading, now]);
 }
 
-/// A reload has ended. The next line of status says if the config was refused.
+/// Reports the end of a reload. The next status line shows if the config was refused.
 pub(super) fn reloaded() {
     tell(&[NotifyState::Ready]);
 }
 
-/// The host is about to leave.
+/// Reports that the host is about to exit.
 pub(super) fn leaving() {
     tell(&[NotifyState::Stopping]);
 }
@@ -111,20 +111,20 @@ fn tell(news: &[NotifyState<'_>]) {
     }
 }
 
-/// Sends a message to a socket by path, or by name in the abstract namespace where it begins with `@`.
+/// Sends a message to a socket by path, or by name in the abstract namespace if it begins with `@`.
 fn send(address: &OsStr, message: &str) -> io::Result<()> {
     let socket = UnixDatagram::unbound()?;
     match address.as_bytes() {
         [b'@', name @ ..] => socket.connect_addr(&SocketAddr::from_abstract_name(name)?)?,
         _ => socket.connect(address)?,
     }
-    // A manager that reads nothing must not hold the host up.
+    // A service manager that does not read must not block the host.
     socket.set_nonblocking(true)?;
     socket.send(message.as_bytes())?;
     Ok(())
 }
 
-/// The line that `systemctl status` shows.
+/// Returns the line that `systemctl status` shows.
 fn status(platforms: &[Health], mode: &str, is_refused: bool) -> String {
     let mut text = format!("{} platforms", platforms.len());
     let mut join = ": ";
@@ -150,7 +150,7 @@ fn status(platforms: &[Health], mode: &str, is_refused: bool) -> String {
     text
 }
 
-/// How often systemd is told.
+/// Period of the notifications.
 const PERIOD: Duration = Duration::from_secs(5);
 /// The same until the host is ready.
 const STARTING: Duration = Duration::from_millis(50);

@@ -1,4 +1,4 @@
-//! Watches over the workers while they run: what they use is shown, and a worker gets a successor that exceeds a limit,
+//! Monitors the running workers: publishes their usage, and requests a successor for a worker that exceeds a limit,
 //! cannot see a file that was replaced under its name, or was started under a policy that the configs have changed.
 
 use std::{
@@ -24,14 +24,14 @@ use conductor_engine::{
 };
 use conductor_types::RestartReason;
 
-/// Watches over the workers, until it is dropped.
+/// Monitors the workers until it is dropped.
 pub(super) struct WorkerWatch {
-    /// Closed when it is to end.
+    /// Closed to end the thread.
     _stop: Sender<()>,
 }
 
 impl WorkerWatch {
-    /// Starts on a thread of its own: `/proc` of a process that is just dying can be slow to answer.
+    /// Starts on a separate thread: `/proc` of a dying process can be slow to read.
     ///
     /// `hidden` returns the files that no worker may read, as the configs name them now.
     pub(super) fn start(
@@ -72,12 +72,13 @@ impl WorkerWatch {
 
 struct Watching {
     meter: Meter,
-    /// By process.
+    /// By process ID.
     ledgers: HashMap<u32, Ledger>,
     loads: HashMap<u32, CpuLoad>,
-    /// Workers for which a successor was asked for, and why: if it does not prove itself, asking again would not help.
+    /// Workers for which a successor was requested, with the reason: if it does not prove itself, another request would
+    /// not help.
     asked: HashSet<(u32, Reason)>,
-    /// The hidden files at the last look.
+    /// The hidden files at the last turn.
     hidden: Vec<PathBuf>,
     clock: Clock,
     scheduler: Arc<Handle>,
@@ -143,7 +144,7 @@ impl Watching {
                 });
             }
         };
-        // Only once for each change, so before all else.
+        // This counts only once per change, so it goes first.
         if (rehidden || is_new)
             && let Some(path) = confinement.policy.differs_on(&self.hidden)
         {
@@ -172,16 +173,16 @@ impl Watching {
     }
 }
 
-/// Why a successor was asked for.
+/// The reason for requesting a successor.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 enum Reason {
     Limit,
     File,
-    /// A file that it can read was closed to plugins.
+    /// A file that it can read was hidden from plugins.
     Closed,
     /// A file that it cannot read was opened to it.
     Opened,
 }
 
-/// How often it is looked.
+/// Monitoring period.
 const PERIOD: Duration = Duration::from_secs(1);

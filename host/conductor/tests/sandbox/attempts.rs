@@ -1,4 +1,4 @@
-//! Attempts by name whose outcome depends on what is declared, or is to be exact.
+//! Named attempts whose outcome depends on the declared needs, or must be exact.
 #![expect(
     unsafe_code,
     reason = "most of what is refused has no safe wrapper, as no program needs it"
@@ -21,7 +21,7 @@ use std::{
 
 use super::child::variable;
 
-/// A name, and what tells its outcome: "ok", an errno's name, or a finding.
+/// A name, and a function that returns the outcome: "ok", an errno's name, or a finding.
 pub(crate) type Attempt = (&'static str, Box<dyn Fn() -> String>);
 
 pub(crate) fn all(dir: &Path) -> Vec<Attempt> {
@@ -58,7 +58,7 @@ fn ordinary() -> Vec<Attempt> {
         }),
         attempt("list the interfaces", || {
             let mut list = std::ptr::null_mut();
-            // SAFETY: the list is only made, and given back as it was made.
+            // SAFETY: the list is only allocated, and freed unchanged.
             unsafe {
                 if libc::getifaddrs(&mut list) < 0 {
                     return Err(io::Error::last_os_error());
@@ -261,7 +261,7 @@ fn limits() -> Vec<Attempt> {
                 let mut pieces = Vec::new();
                 while pieces.len() < 64 {
                     let mut piece = Vec::<u8>::new();
-                    // Untouched: the limit counts what is set aside for writing.
+                    // Untouched: the limit counts memory reserved for writing.
                     if piece.try_reserve_exact(16 << 20).is_err() {
                         break;
                     }
@@ -311,10 +311,10 @@ fn name_of(error: &io::Error) -> String {
     }
 }
 
-/// A system call with arguments that are numbers, or addresses that outlive it.
+/// Makes a system call with arguments that are numbers, or addresses that outlive it.
 fn call(number: c_long, arguments: &[c_long]) -> io::Result<c_long> {
     let argument = |at: usize| arguments.get(at).copied().unwrap_or(0);
-    // SAFETY: what is called here is either refused, or given no memory to write to.
+    // SAFETY: the calls made here are either refused, or given no memory to write to.
     let result = unsafe {
         libc::syscall(
             number,

@@ -1,4 +1,4 @@
-//! This test binary started again: it holds itself to a policy, tries everything, and tells what came of it.
+//! This test binary, started again: it applies a policy to itself, tries everything, and prints the outcomes.
 
 use std::{
     collections::BTreeMap,
@@ -13,12 +13,12 @@ use conductor_sandbox::Policy;
 
 use super::attempts;
 
-/// A process that is about to be started.
+/// A process about to be started.
 pub(crate) struct Child(Command);
 
-/// What came of each attempt.
+/// The outcome of each attempt.
 pub(crate) struct Outcomes {
-    /// What `apply` had to say.
+    /// The messages of `apply`.
     pub(crate) lines: Vec<String>,
     by_name: BTreeMap<String, String>,
 }
@@ -26,7 +26,7 @@ pub(crate) struct Outcomes {
 impl Child {
     pub(crate) fn new(policy: &Policy) -> Self {
         let mut command = Command::new(env::current_exe().unwrap());
-        // One thread, as a worker has.
+        // One thread, as in a worker.
         command.args(["--exact", "child::entry", "--nocapture", "--test-threads=1"]);
         let policy = serde_json::to_string(policy).unwrap();
         Self(command).with("POLICY", policy).with("DIR", "/")
@@ -37,7 +37,7 @@ impl Child {
         self
     }
 
-    /// Held to what the host holds itself to, and to nothing else.
+    /// Applies only the host's own policy.
     pub(crate) fn protected_only(self) -> Self {
         self.with("PROTECTED", "").with("ONLY", "dumpable")
     }
@@ -63,7 +63,7 @@ impl Child {
         outcomes
     }
 
-    /// Makes one attempt, which does not come back.
+    /// Makes one attempt that ends the process.
     pub(crate) fn status_of(self, name: &str) -> ExitStatus {
         let mut child = self.with("ONLY", name);
         child.0.output().unwrap().status
@@ -82,7 +82,7 @@ impl Outcomes {
     }
 }
 
-/// Where the child begins; as a test of its own it has nothing to do.
+/// The child's entry point; does nothing when run as a test.
 #[test]
 fn entry() {
     let Ok(policy) = env::var(variable("POLICY")) else {

@@ -1,4 +1,4 @@
-//! `SECURITY.md` says what the sandbox does.
+//! `SECURITY.md` describes the sandbox.
 
 use std::{env, fs, path::Path};
 
@@ -20,7 +20,7 @@ fn security_md_lists_what_the_sandbox_lets_through() {
     );
 }
 
-/// The text with another content between the marks of a generated part.
+/// Returns the text with new content between the marks of a generated part.
 fn fill(text: &str, part: &str, content: &str) -> String {
     let begin = format!("<!-- generated: {part} -->\n");
     let (before, rest) = text.split_once(&begin).unwrap();

@@ -1,7 +1,7 @@
-//! What a worker can and cannot do once a policy holds it: each case tries it in a process of its own.
+//! The permissions of a worker under a policy: each case runs in its own process.
 //!
-//! The tests here are about what each declaration opens, and about exact outcomes. What is refused whatever is declared, as root
-//! and as an ordinary user, is in `table` alone.
+//! The tests here cover the permissions that each declaration grants, and exact outcomes. Attempts that are always
+//! refused, as root and as an ordinary user, are only in `table`.
 #![cfg(target_os = "linux")]
 #![expect(clippy::unwrap_used, reason = "a test is to end where it went wrong")]
 
@@ -26,7 +26,7 @@ use std::{
 use child::{Child, Outcomes};
 use conductor_sandbox::{Capabilities, Limits, Policy};
 
-/// Files of the host's and of others, and doors to knock at.
+/// Files of the host and of others, and endpoints to try.
 struct World {
     dir: tempfile::TempDir,
     tcp: TcpListener,
@@ -85,7 +85,7 @@ impl World {
     }
 }
 
-/// One of the system's that this process has loaded, so one that can be.
+/// Returns a system library that this process has loaded, so one that can be loaded.
 fn a_library() -> PathBuf {
     let maps = fs::read_to_string("/proc/self/maps").unwrap();
     let mut files = maps
@@ -252,7 +252,7 @@ fn nothing_can_be_written_or_changed() {
     assert_eq!(fs::read(world.at("elsewhere")).unwrap(), b"content");
 }
 
-/// The C library tries other calls where one does not exist, and gives up where it is refused.
+/// If a call does not exist, the C library tries others; if it is refused, it gives up.
 #[test]
 fn calls_that_the_c_library_can_do_without_do_not_exist() {
     let world = World::new();
@@ -396,7 +396,7 @@ fn what_is_declared_and_not_there_is_said() {
 
 #[test]
 fn a_host_that_protects_itself_is_closed_to_its_user() {
-    // As root nothing of the kind can be seen: its processes may look into all others.
+    // As root this cannot be observed: root's processes may inspect all others.
     let policy = Policy::default();
     let outcomes = Child::new(&policy).protected_only().outcomes();
     assert_eq!(outcomes.of("dumpable"), "no");

@@ -1,8 +1,8 @@
-//! The attempts program: every escape and every grab that is known, as root and as an ordinary user, under each policy.
+//! The attempts program: every known escape and resource grab, as root and as an ordinary user, under each policy.
 //!
-//! An attempt is one line or a small function with its kind and what is expected of it. All that must be refused run one
-//! after the other in a child that holds itself to the policy; each that takes resources runs in a child of its own,
-//! which the worker's watch ends. A bystander under a policy of its own works all the while and must lose nothing.
+//! An attempt is one line or a small function with its kind and the expected outcome. All that must be refused run one
+//! after the other in a child that applies the policy to itself; each resource grab runs in its own child, which the
+//! worker monitor ends. A bystander under its own policy works all the while and must lose nothing.
 //!
 //! `cargo test` runs a short form. The whole table, printed by kind:
 //! `CONDUCTOR_ATTEMPTS=all cargo test -p conductor --test sandbox attempts -- --nocapture`
@@ -35,30 +35,30 @@ use victims::Victims;
 
 use crate::child::variable;
 
-/// One thing that a plugin may try.
+/// One action that a plugin may try.
 pub(crate) struct Attempt {
     kind: &'static str,
     name: String,
     expected: Expected,
-    /// Some machines do not have what it is aimed at.
+    /// `true` if some machines lack its target.
     may_be_missing: bool,
     act: Box<dyn Fn() -> io::Result<String>>,
 }
 
-/// What must come of an attempt.
+/// The expected outcome of an attempt.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Expected {
-    /// An error, whatever is declared.
+    /// An error, whatever the declared needs.
     Refused,
-    /// An error, unless one of these is declared.
+    /// An error, unless one of these needs is declared.
     RefusedWithout(&'static [Need]),
-    /// No more of something than this.
+    /// At most this number of a resource.
     AtMost(u64),
-    /// The process is ended by the kernel.
+    /// The kernel ends the process.
     Killed,
 }
 
-/// A capability by name, with what it is given for.
+/// A capability by name, with its purpose.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Need {
     Network,
@@ -111,7 +111,7 @@ impl Attempt {
         }
     }
 
-    /// How the outcome falls short of what is expected.
+    /// Returns an error if the outcome is not the expected one.
     fn verdict(&self, persona: Persona, outcome: &str) -> Result<(), String> {
         let is_error = ERRORS.iter().any(|(_, name)| outcome.starts_with(name))
             || (self.may_be_missing && outcome == MISSING);
@@ -138,7 +138,7 @@ impl Attempt {
     }
 }
 
-/// Every attempt that is made in one process, one after the other.
+/// Returns the attempts that run in one process, one after the other.
 fn quick() -> Vec<Attempt> {
     [
         files::attempts(),
@@ -198,14 +198,14 @@ fn personas(all: bool) -> Vec<Persona> {
             }
         }
     }
-    // Without root's rights there is only the user that runs the tests.
+    // Without root's rights, only the user that runs the tests is available.
     if !rustix::process::geteuid().is_root() {
         personas.retain(|persona| persona.user == 0);
     }
     personas
 }
 
-/// Where a child begins; as a test of its own it has nothing to do.
+/// The child's entry point; does nothing when run as a test.
 #[test]
 fn attempts_entry() {
     let Ok(policy) = env::var(variable("POLICY")) else {
@@ -249,7 +249,7 @@ fn is_child() -> bool {
     env::var(variable("ROLE")).is_ok()
 }
 
-/// This test binary again, in a role of its own.
+/// Starts this test binary again in a given role.
 fn child(role: &str, policy: &Policy, user: u32) -> Command {
     let mut command = Command::new(env::current_exe().unwrap());
     command
@@ -266,7 +266,8 @@ fn child(role: &str, policy: &Policy, user: u32) -> Command {
 }
 
 impl Victims {
-    /// The outcome of each attempt under the persona's policy; one that ends the process is followed by a new process.
+    /// Returns the outcome of each attempt under the persona's policy; a new process follows one that an attempt has
+    /// ended.
     fn try_all(&self, persona: Persona) -> Vec<(Attempt, String)> {
         let attempts = quick();
         let mut outcomes = vec![String::from("not tried"); attempts.len()];
@@ -307,7 +308,7 @@ impl Victims {
     }
 }
 
-/// Reads the outcomes; returns the attempt that was last begun.
+/// Reads the outcomes; returns the attempt that was started last.
 fn note(output: &Output, outcomes: &mut [String]) -> Option<usize> {
     let text = String::from_utf8_lossy(&output.stdout);
     let mut last = None;
@@ -325,7 +326,7 @@ fn note(output: &Output, outcomes: &mut [String]) -> Option<usize> {
     last
 }
 
-/// The name of an error that says "refused", else its text.
+/// Returns the name of an error that means "refused", otherwise its text.
 fn show(error: &io::Error) -> String {
     if error.kind() == io::ErrorKind::NotFound {
         return MISSING.to_owned();
@@ -339,7 +340,7 @@ fn show(error: &io::Error) -> String {
     )
 }
 
-/// Errors that a layer of the sandbox answers with.
+/// Errors that a layer of the sandbox returns.
 const ERRORS: &[(i32, &str)] = &[
     (libc::EPERM, "EPERM"),
     (libc::EACCES, "EACCES"),
@@ -352,7 +353,7 @@ const ERRORS: &[(i32, &str)] = &[
 
 const MISSING: &str = "not there";
 
-/// Root, and one that no machine has.
+/// Root, and a user that no machine has.
 const USERS: &[u32] = &[0, 54321];
 
 /// The table.
@@ -372,7 +373,7 @@ struct Row {
 }
 
 impl Rows {
-    /// Each grab is a kind of its own.
+    /// Each grab is a separate kind.
     fn kinds(&self) -> usize {
         let grabs = self.names.iter().filter(|name| name.starts_with("grab: "));
         self.by_kind.len() + grabs.count()
@@ -381,7 +382,7 @@ impl Rows {
     fn add(&mut self, attempt: &Attempt, persona: Persona, outcome: &str) {
         let row = self.by_kind.entry(attempt.kind).or_default();
         row.attempts += 1;
-        // What a call returned is of no interest.
+        // The return value of a call does not matter.
         let shown = outcome.split_once(':').map_or(outcome, |(shown, _)| shown);
         *row.outcomes.entry(shown.to_owned()).or_default() += 1;
         self.names

@@ -1,4 +1,4 @@
-//! What the keys do.
+//! Handling of keys.
 
 use conductor_types::requests::BreakerOrder;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -8,9 +8,9 @@ use super::{
     state::{Ask, Command, Order, Prompt, State, What},
 };
 
-/// A key was pressed.
+/// Handles a key press.
 pub(super) fn pressed(state: &mut State, key: KeyEvent) -> Option<Command> {
-    // The terminal passes ctrl-c on as a key, which has to end this whatever is shown.
+    // The terminal passes ctrl-c on as a key; it must quit in every view.
     if key.modifiers.contains(KeyModifiers::CONTROL) && key.code == KeyCode::Char('c') {
         return Some(Command::Quit);
     }
@@ -113,14 +113,14 @@ fn sort(state: &mut State, by: Sort) {
     state.list();
 }
 
-/// Shows the selected platform alone.
+/// Shows only the selected platform.
 fn open(state: &mut State) -> Option<Command> {
     let name = state.selected()?.name.clone();
     state.in_detail = true;
     Some(Command::Ask(Ask::LookAt(Some(name))))
 }
 
-/// One step back: to the list, and there to all of it.
+/// Goes one step back: to the list, then to the unfiltered list.
 fn back(state: &mut State) -> Option<Command> {
     if state.in_detail {
         return leave_detail(state);
@@ -139,5 +139,5 @@ fn leave_detail(state: &mut State) -> Option<Command> {
     Some(Command::Ask(Ask::LookAt(None)))
 }
 
-/// In rows: about what a small terminal shows.
+/// In rows: about the height of a small terminal.
 const PAGE: isize = 15;

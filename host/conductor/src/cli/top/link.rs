@@ -1,4 +1,4 @@
-//! Asks the host, on a thread of its own: once a second how everything is, and whatever the operator wants of it.
+//! The host's link, on its own thread: polls the status once a second and sends the operator's orders.
 
 use std::{
     io,
@@ -16,7 +16,7 @@ use conductor_types::views::{PlatformDetail, StatusView};
 
 use super::state::{Ask, Event, Order};
 
-/// The thread that asks the host.
+/// The thread that polls the host.
 pub(super) struct Link {
     asks: Sender<Ask>,
     thread: thread::JoinHandle<()>,
@@ -37,12 +37,12 @@ impl Link {
         Ok(Self { asks, thread })
     }
 
-    /// Has the host asked, before its turn would come.
+    /// Sends a request to the host ahead of the next poll.
     pub(super) fn ask(&self, ask: Ask) {
         let _ = self.asks.send(ask);
     }
 
-    /// Whether the thread has ended, which it never does by itself.
+    /// Returns `true` if the thread has ended, which it does only after a panic.
     pub(super) fn is_over(&self) -> bool {
         self.thread.is_finished()
     }
@@ -63,7 +63,7 @@ impl Asking {
             if self.look().is_err() {
                 return;
             }
-            // A host that takes long to answer is not asked all the time.
+            // Poll a slow host less often.
             let took = self.clock.now().saturating_sub(begun);
             let mut ask = match asked.recv_timeout(PERIOD.max(took * 4)) {
                 Ok(ask) => Some(ask),
@@ -82,7 +82,7 @@ impl Asking {
         }
     }
 
-    /// Tells how everything is; an error when nobody listens any more.
+    /// Sends the current status as an event; returns an error if the receiver is gone.
     fn look(&self) -> Result<(), mpsc::SendError<Event>> {
         let (body, status) = match self.client.look::<StatusView>("/api/v1/status") {
             Ok(found) => found,
@@ -96,7 +96,7 @@ impl Asking {
         let detail = self.client.look::<PlatformDetail>(&platform_path(name));
         match detail {
             Ok((_, detail)) => self.tell.send(Event::Detail(Box::new(detail))),
-            // A reload may have taken it away, which the list shows.
+            // A reload may have removed the platform, which the list shows.
             Err(_) => Ok(()),
         }
     }
@@ -117,5 +117,5 @@ fn message(error: CliError) -> String {
     }
 }
 
-/// How often the host is asked.
+/// Polling period.
 const PERIOD: Duration = Duration::from_secs(1);

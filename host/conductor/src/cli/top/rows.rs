@@ -1,4 +1,4 @@
-//! Which platforms are listed, and in what order.
+//! Selection and order of the listed platforms.
 
 use std::cmp::Ordering;
 
@@ -7,14 +7,14 @@ use conductor_types::{Health, views::PlatformView};
 /// The order of the list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) enum Sort {
-    /// The worst first.
+    /// Worst first.
     #[default]
     Status,
     /// By name.
     Name,
-    /// What took longest first.
+    /// Slowest check first.
     Duration,
-    /// What changed last first.
+    /// Latest change first.
     Since,
 }
 
@@ -26,7 +26,7 @@ impl Sort {
         ('4', Self::Since),
     ];
 
-    /// The one after it, and the first after the last.
+    /// Returns the next order, wrapping around.
     pub(super) fn next(self) -> Self {
         let at = Self::ALL.iter().position(|(_, sort)| *sort == self);
         Self::ALL[(at.unwrap_or(0) + 1) % Self::ALL.len()].1
@@ -38,7 +38,7 @@ impl Sort {
             value(b).total_cmp(&value(a))
         };
         let first = match self {
-            // What people work on is no news.
+            // Platforms under maintenance go last.
             Self::Status => (a.maintenance.is_some() && !is_well(a), a.status)
                 .cmp(&(b.maintenance.is_some() && !is_well(b), b.status)),
             Self::Name => Ordering::Equal,
@@ -49,12 +49,12 @@ impl Sort {
     }
 }
 
-/// What the list is narrowed to.
+/// The filter of the list.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub(super) struct Filter {
-    /// What a platform's name, plugin, message or label has to contain, in any case.
+    /// Text that a platform's name, plugin, message or label must contain, ignoring case.
     pub(super) text: String,
-    /// Only what is unhealthy or failing.
+    /// Only unhealthy or failing platforms.
     pub(super) only_failing: bool,
 }
 
@@ -75,7 +75,7 @@ impl Filter {
     }
 }
 
-/// The places of the platforms to list, in order.
+/// Returns the indices of the platforms to list, in order.
 pub(super) fn listed(platforms: &[PlatformView], filter: &Filter, sort: Sort) -> Vec<usize> {
     let text = filter.text.to_lowercase();
     let mut rows: Vec<_> = (0..platforms.len())

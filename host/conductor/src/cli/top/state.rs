@@ -1,4 +1,4 @@
-//! What `conductor top` knows and shows, and how events change it. Pure: the time is set from outside.
+//! The data that `conductor top` shows, and how events change it. Pure: the time is set from outside.
 
 use std::time::Duration;
 
@@ -14,94 +14,94 @@ use super::{
     rows::{Filter, Sort, listed},
 };
 
-/// What is known and shown.
+/// The displayed data.
 pub(super) struct State {
     /// The host's address.
     pub(super) address: String,
     /// The time by this program's clock, set before each event.
     pub(super) now: Duration,
-    /// Where times of day are those of.
+    /// The time zone of displayed times.
     pub(super) zone: TimeZone,
     pub(super) colour: bool,
-    /// What the host said last.
+    /// The host's last response.
     pub(super) seen: Option<Seen>,
-    /// That it does not answer.
+    /// Set if the host does not respond.
     pub(super) gone: Option<Gone>,
     pub(super) filter: Filter,
     pub(super) sort: Sort,
-    /// The places of the platforms listed, in order.
+    /// The indices of the listed platforms, in order.
     pub(super) rows: Vec<usize>,
-    /// By name, so that it stays selected wherever it moves to.
+    /// By name, so that it stays selected if it moves.
     pub(super) selected: Option<String>,
-    /// The row it was in, for whoever takes its place.
+    /// Its last row, to select its successor there if it disappears.
     last_place: usize,
-    /// Whether the selected platform alone is shown.
+    /// `true` if only the selected platform is shown.
     pub(super) in_detail: bool,
     pub(super) detail: Option<Box<PlatformDetail>>,
     pub(super) prompt: Prompt,
-    /// What came of the last order, and until when it is shown.
+    /// The result of the last order, and the time until which it is shown.
     pub(super) notice: Option<(String, Duration)>,
 }
 
-/// What the host said.
+/// The host's response.
 pub(super) struct Seen {
     pub(super) status: Box<StatusView>,
-    /// When, by this program's clock.
+    /// The time of the response, by this program's clock.
     pub(super) at: Duration,
-    /// What time it was for the host, in seconds since 1970; its clock need not be ours.
+    /// The host's time in seconds since 1970; its clock may differ from ours.
     pub(super) host_time: Option<f64>,
 }
 
-/// That the host does not answer.
+/// The host's failure to respond.
 pub(super) struct Gone {
     pub(super) since: Duration,
     pub(super) why: String,
 }
 
-/// What the keys mean at the moment.
+/// The current meaning of the keys.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Prompt {
-    /// What the line at the bottom says.
+    /// The keys in the bottom line.
     None,
-    /// The text of the filter; what it was before comes back with Esc.
+    /// Editing the filter; Esc restores the previous text.
     Filter { before: String },
-    /// Which order to the breaker.
+    /// Choosing an order to the breaker.
     Breaker { platform: String },
-    /// Whether to do it.
+    /// Confirming an order.
     Confirm(Order),
     /// The help is shown.
     Help,
 }
 
-/// What happened.
+/// Events of the keyboard and the host.
 pub(super) enum Event {
     Key(KeyEvent),
     Resized,
     NoMoreKeys,
     Status(Box<StatusView>),
     Detail(Box<PlatformDetail>),
-    /// The host does not answer, for this reason.
+    /// The host does not respond, for this reason.
     Gone(String),
-    /// What came of an order.
+    /// The result of an order.
     Told(String),
 }
 
-/// What is to be done about it.
+/// Commands that follow from an event.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Command {
     Quit,
     Ask(Ask),
 }
 
-/// What to ask the host.
+/// A request to the host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Ask {
-    /// The details of a platform, or of none, from now on.
+    /// The platform whose details to poll from now on, if any.
     LookAt(Option<String>),
     Do(Order),
 }
 
-/// What an operator wants done.
+/// An order of the operator.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Order {
     pub(super) platform: String,
@@ -135,7 +135,7 @@ impl State {
         }
     }
 
-    /// Takes an event in.
+    /// Handles an event.
     pub(super) fn update(&mut self, event: Event) -> Option<Command> {
         match event {
             Event::Key(key) => return keys::pressed(self, key),
@@ -153,7 +153,7 @@ impl State {
                 self.list();
             }
             Event::Detail(detail) => {
-                // One that was asked for before another was selected comes too late.
+                // Ignore the details of a platform that is no longer selected.
                 if self.selected.as_ref() == Some(&detail.platform.name) {
                     self.detail = Some(detail);
                 }
@@ -167,11 +167,11 @@ impl State {
         None
     }
 
-    /// Lists anew, after what is listed or how has changed.
+    /// Rebuilds the list after a change of the platforms, the filter or the order.
     pub(super) fn list(&mut self) {
         self.rows = listed(self.platforms(), &self.filter, self.sort);
         if self.place().is_none() && !self.in_detail {
-            // What was selected is gone: whoever takes its place is.
+            // The selected platform is gone: select the one now in its row.
             let at = self.last_place.min(self.rows.len().saturating_sub(1));
             self.selected = self.row(at).map(|platform| platform.name.clone());
         }
@@ -184,12 +184,12 @@ impl State {
             .map_or(&[], |seen| &seen.status.platforms)
     }
 
-    /// The platform in this row.
+    /// Returns the platform in this row.
     pub(super) fn row(&self, at: usize) -> Option<&PlatformView> {
         self.platforms().get(*self.rows.get(at)?)
     }
 
-    /// The row of the selected platform.
+    /// Returns the row of the selected platform.
     pub(super) fn place(&self) -> Option<usize> {
         let selected = self.selected.as_deref()?;
         let mut rows = self.rows.iter();
@@ -200,13 +200,13 @@ impl State {
         })
     }
 
-    /// The selected platform, also where the filter hides it.
+    /// Returns the selected platform, even if the filter hides it.
     pub(super) fn selected(&self) -> Option<&PlatformView> {
         let selected = self.selected.as_deref()?;
         self.platforms().iter().find(|p| p.name == selected)
     }
 
-    /// Selects the row that lies so far from the selected one, or the last in that direction.
+    /// Moves the selection by this many rows, at most to the end of the list.
     pub(super) fn step(&mut self, by: isize) -> Option<Command> {
         let last = self.rows.len().checked_sub(1)?;
         let at = self
@@ -225,13 +225,13 @@ impl State {
             .then_some(Command::Ask(Ask::LookAt(Some(name))))
     }
 
-    /// What the host's clock shows by now.
+    /// Returns the current time of the host's clock.
     pub(super) fn host_time(&self) -> Option<f64> {
         let seen = self.seen.as_ref()?;
         Some(seen.host_time? + self.now.saturating_sub(seen.at).as_secs_f64())
     }
 
-    /// The notice, while it is to be shown.
+    /// Returns the notice while it is to be shown.
     pub(super) fn notice(&self) -> Option<&str> {
         let (text, until) = self.notice.as_ref()?;
         (self.now < *until).then_some(text)
@@ -239,7 +239,7 @@ impl State {
 }
 
 impl What {
-    /// Its path in the API, behind the platform's.
+    /// Returns its path in the API, after the platform's.
     pub(super) fn path(self) -> String {
         match self {
             Self::Check => "check".to_owned(),
@@ -255,7 +255,7 @@ impl What {
 }
 
 impl Order {
-    /// The question whether to do it.
+    /// Returns the confirmation question.
     pub(super) fn question(&self) -> String {
         let platform = &self.platform;
         match self.what {
@@ -272,5 +272,5 @@ impl Order {
     }
 }
 
-/// How long a notice is shown.
+/// Time that a notice is shown.
 const NOTICE: Duration = Duration::from_secs(8);

@@ -1,4 +1,4 @@
-//! What events do to the state, and how it looks.
+//! Effects of events on the state, and the rendered frames.
 
 use std::{fmt::Write as _, time::Duration};
 
@@ -18,7 +18,7 @@ use super::{
     view,
 };
 
-/// A host with these platforms, of which a test says what matters to it: name, status and more.
+/// Returns the status of a host with these platforms, given by name, status and other relevant fields.
 fn host(platforms: &[(&str, &str, Value)]) -> Event {
     let platforms: Vec<_> = platforms
         .iter()
@@ -48,7 +48,7 @@ fn platform(name: &str, status: &str, more: &Value) -> Value {
     view
 }
 
-/// A host of each sort.
+/// A host with one platform of each kind.
 fn mixed() -> Event {
     host(&[
         (
@@ -104,7 +104,7 @@ fn state() -> State {
     State::new("http://127.0.0.1:9750".to_owned(), TimeZone::UTC, true)
 }
 
-/// With these events taken in, a second after one another.
+/// Returns the state after these events, one second apart.
 fn after(events: impl IntoIterator<Item = Event>) -> State {
     let mut state = state();
     for event in events {
@@ -118,7 +118,7 @@ fn key(code: KeyCode) -> Event {
     Event::Key(KeyEvent::new(code, KeyModifiers::NONE))
 }
 
-/// Presses the keys of a text; answers what is to be done about the last.
+/// Presses the keys of a text; returns the command of the last one.
 fn typed(state: &mut State, text: &str) -> Option<Command> {
     let keys = text.chars().map(|letter| match letter {
         '⏎' => KeyCode::Enter,
@@ -135,7 +135,7 @@ fn listed(state: &State) -> Vec<&str> {
     rows.map(|platform| platform.name.as_str()).collect()
 }
 
-/// How it looks in a terminal of this size.
+/// Renders the state in a terminal of this size.
 fn drawn(state: &State, width: u16, height: u16) -> String {
     let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
     terminal.draw(|frame| view::draw(frame, state)).unwrap();
@@ -324,7 +324,7 @@ fn nothing_is_done_without_a_yes() {
 fn a_question_is_about_the_platform_it_was_asked_of() {
     let mut state = after([mixed()]);
     typed(&mut state, "bt");
-    // The selected one goes away meanwhile, and another takes its place.
+    // The selected platform disappears meanwhile, and another takes its row.
     state.update(host(&[("shop", "healthy", json!({}))]));
     let Some(Command::Ask(Ask::Do(order))) = typed(&mut state, "y") else {
         panic!("no order")

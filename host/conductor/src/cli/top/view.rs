@@ -1,4 +1,4 @@
-//! How it looks: a head that says how the host is, the list or one platform, and a line of what can be done.
+//! The screen: a head with the host's state, the list or one platform, and a line of available keys.
 
 use conductor_types::Health;
 use ratatui::{
@@ -19,7 +19,7 @@ mod words;
 /// Draws everything.
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State) {
     let area = frame.area();
-    // In a tiny terminal the platforms come first.
+    // In a tiny terminal the platforms have priority.
     let head_rows = if area.height >= 8 {
         2
     } else {
@@ -62,7 +62,7 @@ fn head(frame: &mut Frame<'_>, state: &State, area: Rect) {
     frame.render_widget(Paragraph::new(lines), area);
 }
 
-/// How many platforms are how.
+/// Counts the platforms by state.
 fn counts(state: &State) -> Line<'static> {
     let platforms = state.platforms();
     let mut spans = vec![Span::styled(
@@ -146,7 +146,7 @@ fn plain(state: &State, colour: Color) -> Style {
     }
 }
 
-/// Each, the worst first.
+/// All states, worst first.
 const ALL: [Health; 5] = [
     Health::Failing,
     Health::Unhealthy,

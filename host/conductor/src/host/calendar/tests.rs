@@ -1,4 +1,4 @@
-//! Maintenance by both clocks, which the tests set.
+//! Maintenance by both clocks, set by the tests.
 
 use std::collections::BTreeMap;
 
@@ -59,7 +59,7 @@ impl Scene {
             .unwrap();
     }
 
-    /// Takes a turn at `now`; returns whether checks are paused, and the date at which the window in force ends.
+    /// Evaluates at `now`; returns `true` if checks are paused, and the date at which the window in force ends.
     fn turn(&self, now: Now) -> (bool, Option<f64>) {
         self.calendar.turn_at(now);
         let windows = self.calendar.board.windows();
@@ -78,7 +78,7 @@ fn order(many: usize, length: &str) -> MaintenanceOrder {
     }
 }
 
-/// So many seconds after the start of a host whose clock began at this wall time.
+/// Returns the moment this many seconds after the start of a host whose clock began at this wall time.
 fn at(seconds: f64, origin: f64) -> Now {
     Now {
         host: Duration::from_secs_f64(seconds),

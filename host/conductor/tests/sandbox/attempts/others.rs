@@ -49,7 +49,7 @@ pub(super) fn programs(dir: &Path) -> Vec<Attempt> {
             Box::new(|| {
                 let mut sleep = match Command::new("/bin/sleep")
                     .arg("30")
-                    // One that cannot be ended must not hold the attempts' own output open.
+                    // A program that cannot be ended must not keep the attempts' own output open.
                     .stdout(Stdio::null())
                     .stderr(Stdio::null())
                     .spawn()
@@ -66,11 +66,11 @@ pub(super) fn programs(dir: &Path) -> Vec<Attempt> {
     ]
 }
 
-/// A call that is a second process where it is not refused.
+/// Makes a call that creates a second process unless it is refused.
 fn forked(number: c_long, arguments: &[c_long]) -> io::Result<()> {
     let pid = call(number, arguments)?;
     if pid == 0 {
-        // SAFETY: it only ends the copy, which must not go on with the attempts.
+        // SAFETY: it only ends the copy, which must not continue with the attempts.
         unsafe { libc::_exit(0) };
     }
     Ok(())

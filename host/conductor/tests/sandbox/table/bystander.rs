@@ -1,4 +1,4 @@
-//! One that does what every probe does while others misbehave, and must lose nothing.
+//! A process that does the work of every probe while others misbehave, and must lose nothing.
 
 use std::{
     fs::File,
@@ -29,7 +29,7 @@ impl Bystander {
         Self(command.spawn().unwrap())
     }
 
-    /// Lets it end; returns what it did, after it was held against what it must not lose.
+    /// Ends it; returns a summary of its work, after asserting that nothing was lost.
     pub(super) fn finish(mut self) -> String {
         drop(self.0.stdin.take());
         let mut text = String::new();
@@ -53,13 +53,13 @@ impl Bystander {
         };
         assert_eq!(failures, 0, "{text}");
         assert!(rounds > 20, "{line}");
-        // A lease on a file holds others up for 45 s.
+        // A lease on a file delays others for 45 s.
         assert!(slowest < 10_000, "{line}");
         line.to_owned()
     }
 }
 
-/// What the child does until its input ends.
+/// The child's work until its input ends.
 pub(super) fn live() {
     static OVER: AtomicBool = AtomicBool::new(false);
     thread::spawn(|| {
@@ -85,7 +85,7 @@ pub(super) fn live() {
     let _ = writeln!(io::stdout(), "\n{told}");
 }
 
-/// What is done in a round, by name.
+/// The work of a round, by name.
 type Work = (&'static str, fn() -> io::Result<()>);
 
 const WORK: &[Work] = &[

@@ -1,4 +1,4 @@
-//! Attempts on files: to read what is closed, to change anything at all, to block others at what both may read.
+//! Attempts on files: reading hidden ones, changing any, blocking others at shared ones.
 
 use std::{
     ffi::CString,
@@ -379,7 +379,7 @@ fn changing() -> Vec<Attempt> {
     all
 }
 
-/// Files that every plugin can read, and other programs too.
+/// Files that every plugin and other programs can read.
 fn blocking() -> Vec<Attempt> {
     let mut all = Vec::new();
     for (name, how) in [
@@ -411,7 +411,7 @@ fn blocking() -> Vec<Attempt> {
                 &[fd, command.into(), address(lock.as_ptr())],
             )
         });
-        // A database is read under a lock of a reader.
+        // Databases are read under a reader's lock.
         all.push(if command == libc::F_SETLK {
             attempt.unless(&[Need::Read])
         } else {
@@ -454,7 +454,7 @@ fn blocking() -> Vec<Attempt> {
     all
 }
 
-/// Commands on a descriptor that is only read.
+/// Commands on a file descriptor that is only read.
 fn commands() -> Vec<Attempt> {
     let mut all = Vec::new();
     for (name, command) in [
@@ -522,7 +522,7 @@ fn read(
 ) -> Attempt {
     Attempt::refused(kind, name, move || {
         let path = path();
-        // What is a link that leads nowhere, or is there no longer, proves nothing.
+        // A dangling link, or one that is already gone, proves nothing.
         let mut file = File::open(&path)?;
         let mut byte = [0];
         match file.metadata()?.is_dir() {

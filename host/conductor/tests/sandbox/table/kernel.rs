@@ -1,4 +1,4 @@
-//! Attempts on the kernel: every call that is closed, and every command of the calls that do many things.
+//! Attempts on the kernel: every forbidden call, and every command of multi-purpose calls.
 
 use std::{
     ffi::{CString, c_long},
@@ -11,7 +11,7 @@ pub(super) fn attempts() -> Vec<Attempt> {
     let mut all = Vec::new();
     for (kind, calls) in CALLS {
         for (name, number) in *calls {
-            // Without arguments: what is not refused fails in another way, and is told apart by that.
+            // Without arguments: a call that is not refused fails with another error.
             all.push(Attempt::refused(kind, *name, move || call(*number, &[])));
         }
     }
@@ -102,10 +102,10 @@ pub(super) fn attempts() -> Vec<Attempt> {
     all
 }
 
-/// A system call with arguments that are numbers, or addresses that outlive it.
+/// Makes a system call with arguments that are numbers, or addresses that outlive it.
 pub(super) fn call(number: c_long, arguments: &[c_long]) -> io::Result<String> {
     let argument = |at: usize| arguments.get(at).copied().unwrap_or(0);
-    // SAFETY: what is called here is either refused, or given no memory to write to.
+    // SAFETY: the calls made here are either refused, or given no memory to write to.
     let result = unsafe {
         libc::syscall(
             number,
@@ -123,11 +123,11 @@ pub(super) fn call(number: c_long, arguments: &[c_long]) -> io::Result<String> {
     Ok(format!("went through: {result}"))
 }
 
-/// A clone that is a second process where it is not refused, which ends at once.
+/// Clones a second process, unless refused, which ends at once.
 pub(super) fn forked(arguments: &[c_long]) -> io::Result<String> {
     let told = call(libc::SYS_clone, arguments)?;
     if told == "went through: 0" {
-        // SAFETY: it only ends the copy, which must not go on with the attempts.
+        // SAFETY: it only ends the copy, which must not continue with the attempts.
         unsafe { libc::_exit(0) };
     }
     Ok(told)

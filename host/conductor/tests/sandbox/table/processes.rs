@@ -1,4 +1,5 @@
-//! Attempts on processes: to trace, signal, slow down or start some, to gain rights, to leave the host's hold.
+//! Attempts on processes: tracing, signalling, slowing down or starting them, gaining rights, escaping the host's
+//! control.
 
 use std::{ffi::c_long, fs, io, process::Command};
 
@@ -24,7 +25,7 @@ pub(super) fn attempts() -> Vec<Attempt> {
     all
 }
 
-/// What one process may try on another of the same user.
+/// Attempts of a process on another one of the same user.
 fn on(who: &'static str, pid: fn() -> i64) -> Vec<Attempt> {
     let to = |kind: &'static str, name: &str, act: fn(i64) -> io::Result<String>| {
         Attempt::refused(kind, format!("{who}: {name}"), move || act(pid()))
@@ -115,7 +116,7 @@ fn on_everyone() -> Vec<Attempt> {
         Attempt::refused(kind, name, move || call(number, arguments))
     };
     vec![
-        // With programs to end, it reaches those of its own domain.
+        // If it may run programs, the signal reaches the processes of its own domain.
         one("signal", "every process", libc::SYS_kill, &[-1, 0]).unless(&[Need::Run]),
         one(
             "scheduling of others",
@@ -247,7 +248,7 @@ fn threads() -> Vec<Attempt> {
         ("with a namespace", THREAD | 0x600 | 0x0400_0000),
         ("as a child of the host", 0x8000 | 17),
     ] {
-        // Without CLONE_VM, which a thread must have: where the filter lets it through, the kernel finds it invalid.
+        // Without CLONE_VM, which a thread must have: if the filter lets it through, the kernel rejects it as invalid.
         all.push(Attempt::refused("threads apart", name, move || {
             forked(&[flags & !0x100, 0, 0, 0, 0])
         }));
@@ -346,7 +347,7 @@ fn pidfd(pid: i64) -> io::Result<c_long> {
     number.ok_or_else(|| io::Error::other("no number"))
 }
 
-/// A queued signal's data, of signal 0.
+/// The data of a queued signal, of signal 0.
 const SIGNAL_INFO: [i32; 32] = {
     let mut info = [0; 32];
     info[2] = -1;

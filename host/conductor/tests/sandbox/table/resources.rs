@@ -1,4 +1,4 @@
-//! Attempts on what all share: descriptors, memory, threads, and the kernel's tables.
+//! Attempts on shared resources: descriptors, memory, threads, and the kernel's tables.
 
 use std::{
     fs::File,
@@ -20,7 +20,7 @@ use super::{
     victims::{Victims, at},
 };
 
-/// Those that the kernel bounds at once.
+/// Returns the attempts that the kernel limits at once.
 pub(super) fn quick() -> Vec<Attempt> {
     let mut all = vec![
         until_refused("descriptors", "files", || {
@@ -135,7 +135,7 @@ pub(super) fn quick() -> Vec<Attempt> {
     all
 }
 
-/// How many of something can be held at once.
+/// Counts how many of something can be held at once.
 fn until_refused(
     kind: &'static str,
     name: &'static str,
@@ -175,7 +175,7 @@ fn numbers(kind: &'static str, name: &'static str, number: i64, arguments: Vec<i
     Attempt::refused(kind, name, act).at_most(1024)
 }
 
-/// How many signals wait for this process at once.
+/// Counts the signals that can be queued for this process.
 fn queue_signals() -> io::Result<String> {
     const SIGNAL: i32 = 40;
     let mask = [1_u64 << (SIGNAL - 1)];
@@ -194,7 +194,7 @@ fn queue_signals() -> io::Result<String> {
     Ok(queued.count().to_string())
 }
 
-/// Where the first thread's stack begins.
+/// Returns the start of the first thread's stack.
 fn stack() -> io::Result<i64> {
     let maps = std::fs::read_to_string("/proc/self/maps")?;
     let stack = maps.lines().find(|line| line.ends_with("[stack]"));
@@ -202,13 +202,13 @@ fn stack() -> io::Result<i64> {
     start.ok_or_else(|| io::Error::other("there is no stack"))
 }
 
-/// Takes something without end; its process is ended for that, or is refused more below a bound.
+/// Takes a resource without end; the process is ended for that, or is refused more below a limit.
 pub(super) struct Grab {
     pub(super) name: &'static str,
-    /// A part of the short form.
+    /// `true` if it is in the short form.
     pub(super) short: bool,
     need: Option<Need>,
-    /// The word that the watch's reason holds; without one the grab is refused more, and ends by itself.
+    /// A word in the watch's reason; without one the grab is refused more, and ends by itself.
     ended_for: Option<&'static str>,
     act: fn(),
 }
@@ -264,7 +264,7 @@ pub(super) fn grabs() -> Vec<Grab> {
     ]
 }
 
-/// Runs a grab under small limits; returns why it ended, and after how long.
+/// Runs a grab under small limits; returns the reason and the time of its end.
 pub(super) fn watched(
     grab: &Grab,
     victims: &Victims,
@@ -318,13 +318,13 @@ pub(super) fn watched(
     }
 }
 
-/// What the child does: takes all it can, and keeps it.
+/// The child's work: takes as much as possible, and keeps it.
 pub(super) fn grab(name: &str) {
     let grabs = grabs();
     let grab = grabs.iter().find(|grab| grab.name == name).unwrap();
     (grab.act)();
     match grab.ended_for {
-        // Without exit handlers, which may need what is all taken.
+        // Without exit handlers, which may need the exhausted resource.
         None => exit(REFUSED),
         Some(_) => thread::sleep(PATIENCE * 2),
     }
@@ -367,7 +367,8 @@ fn page_tables() {
     }
 }
 
-/// Far more threads than the limit, and few enough for the memory: a thread that starts without any aborts the process.
+/// Far more threads than the limit, but few enough for the memory: a thread that starts without memory aborts the
+/// process.
 fn threads() {
     for _ in 0..300 {
         let thread = thread::Builder::new().stack_size(64 << 10);
@@ -437,7 +438,7 @@ fn locks() {
     std::mem::forget(file);
 }
 
-/// A child that does something and waits to be ended.
+/// Forks a child that does something and waits to be ended.
 fn fork_and(does: fn()) {
     // SAFETY: this process has one thread that matters, and the child only makes system calls.
     if unsafe { libc::fork() } == 0 {
@@ -467,7 +468,7 @@ fn write(memory: i64, size: usize) {
 }
 
 fn exit(code: i32) -> ! {
-    // SAFETY: it ends the process, and nothing that others need is left undone.
+    // SAFETY: it ends the process, and leaves nothing undone that others need.
     unsafe { libc::_exit(code) }
 }
 

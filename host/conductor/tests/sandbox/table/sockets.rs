@@ -1,4 +1,4 @@
-//! Attempts on the network, on programs behind sockets, and on the kernel behind families of sockets.
+//! Attempts on the network, on programs behind sockets, and on the kernel behind socket families.
 
 use std::{
     ffi::c_long,
@@ -76,7 +76,7 @@ pub(super) fn attempts() -> Vec<Attempt> {
         "route changes",
         "a link, by netlink",
         || {
-            // RTM_NEWLINK for a bridge; without the privilege it is refused in the answer.
+            // RTM_NEWLINK for a bridge; without the privilege the response is an error.
             let made = netlink(16)?;
             Err(io::Error::from_raw_os_error(made))
         },
@@ -181,9 +181,9 @@ fn socket(
     })
 }
 
-/// Sends a request without a body to the kernel's routing; returns the errno of the answer.
+/// Sends a request without a body to the kernel's routing; returns the errno of the response.
 fn netlink(request: u16) -> io::Result<i32> {
-    // SAFETY: a socket is made, and bytes are sent and received within arrays of their size.
+    // SAFETY: a socket is created, and bytes are sent and received within arrays of their size.
     unsafe {
         let socket = libc::socket(16, 3, 0);
         if socket < 0 {

@@ -1,4 +1,4 @@
-//! What the attempts are aimed at: files, sockets and processes of the host's.
+//! Targets of the attempts: files, sockets and processes of the host.
 
 use std::{
     env, fs,
@@ -30,7 +30,7 @@ impl Victims {
         for file in ["state/lock", "open/secret", "open/file", "closed/file"] {
             fs::write(at(file), "content").unwrap();
         }
-        // So that landlock alone closes them to the ordinary user.
+        // So that only landlock hides them from the ordinary user.
         for path in ["", "state", "open", "closed"] {
             fs::set_permissions(at(path), fs::Permissions::from_mode(0o777)).unwrap();
         }
@@ -57,7 +57,7 @@ impl Victims {
         self.dir.path().join(name)
     }
 
-    /// Tells a child where they are.
+    /// Passes their location to a child.
     pub(super) fn told<'a>(&self, command: &'a mut Command) -> &'a mut Command {
         command
             .env(variable("DIR"), self.dir.path())
@@ -74,7 +74,7 @@ impl Drop for Victims {
     }
 }
 
-/// A path below the victims' folder, in the child.
+/// Returns a path below the victims' folder, in the child.
 pub(super) fn at(name: &str) -> PathBuf {
     Path::new(&told("DIR")).join(name)
 }
@@ -83,12 +83,12 @@ pub(super) fn told(name: &str) -> String {
     env::var(variable(name)).unwrap_or_default()
 }
 
-/// The process of the host.
+/// Returns the process of the host.
 pub(super) fn host() -> i64 {
     told("HOST").parse().unwrap_or(1)
 }
 
-/// A process of the same user.
+/// Returns a process of the same user.
 pub(super) fn neighbour() -> i64 {
     told("NEIGHBOUR").parse().unwrap_or(1)
 }

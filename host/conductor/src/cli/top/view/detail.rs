@@ -1,4 +1,4 @@
-//! One platform: all that is known of it, its last checks as bars, and its last lines of the log.
+//! One platform: all its data, its last checks as bars, and its last log lines.
 
 use std::time::Duration;
 
@@ -67,7 +67,7 @@ fn facts(state: &State, platform: &PlatformView) -> Vec<Line<'static>> {
         let text = format!("{} until {until}: {}", window.name, window.reason);
         fact("maintenance", text);
     }
-    // When it is made, and not from when on it may be.
+    // The time of the trial itself, not the earliest time at which it is allowed.
     let trial = platform.breaker.retry_at.and(platform.next_check);
     let trial = trial.zip(state.host_time());
     let trial = trial.map_or_else(String::new, |(at, now)| {
@@ -113,7 +113,7 @@ fn facts(state: &State, platform: &PlatformView) -> Vec<Line<'static>> {
     lines
 }
 
-/// A bar for each check, the latest on the right: how long it took, and in its colour how it went.
+/// Draws a bar for each check, the latest on the right: the height is its duration, the colour its result.
 fn draw_checks(frame: &mut Frame<'_>, state: &State, history: &[PastView], area: Rect) {
     let [title, bars, marks] = Layout::vertical([
         Constraint::Length(1),
@@ -121,7 +121,7 @@ fn draw_checks(frame: &mut Frame<'_>, state: &State, history: &[PastView], area:
         Constraint::Length(1),
     ])
     .areas(area);
-    // As many as there is room for.
+    // As many as fit.
     let shown: Vec<_> = history.iter().take(area.width.into()).rev().collect();
     let longest = shown.iter().map(|past| past.duration).fold(0.0, f64::max);
     let text = format!(
@@ -142,7 +142,7 @@ fn draw_checks(frame: &mut Frame<'_>, state: &State, history: &[PastView], area:
     frame.render_widget(Paragraph::new(Line::from_iter(marks_line)), marks);
 }
 
-/// The last lines that there is room for.
+/// Draws the last log lines that fit.
 fn draw_log(frame: &mut Frame<'_>, state: &State, detail: &PlatformDetail, area: Rect) {
     let room = usize::from(area.height);
     let hidden = detail.log.len().saturating_sub(room);
@@ -158,7 +158,7 @@ fn draw_log(frame: &mut Frame<'_>, state: &State, detail: &PlatformDetail, area:
     frame.render_widget(log, area);
 }
 
-/// A length of time as the config has it.
+/// Formats a duration as in the config.
 fn length(seconds: f64) -> String {
     let length = Duration::try_from_secs_f64(seconds).unwrap_or_default();
     humantime::format_duration(length).to_string()

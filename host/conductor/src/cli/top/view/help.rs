@@ -1,4 +1,4 @@
-//! What the keys do, for whoever asks.
+//! The help screen for the keys.
 
 use ratatui::{Frame, layout::Rect, widgets::Paragraph};
 

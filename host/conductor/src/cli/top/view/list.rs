@@ -1,4 +1,4 @@
-//! The list of platforms. Only the rows in sight are made, so that thousands cost no more than a screenful.
+//! The list of platforms. Only visible rows are built, so thousands of platforms cost no more than a screenful.
 
 use conductor_types::views::PlatformView;
 use ratatui::{
@@ -43,7 +43,7 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
     frame.render_widget(table, area);
 }
 
-/// Why the list is empty.
+/// Returns the reason why the list is empty.
 fn nothing(state: &State) -> Line<'static> {
     if state.seen.is_none() {
         return Line::raw("");
@@ -60,7 +60,7 @@ fn nothing(state: &State) -> Line<'static> {
     Line::raw(format!("{text}; Esc shows all"))
 }
 
-/// Which columns there is room for.
+/// The columns that fit.
 struct Columns {
     name: u16,
     breaker: bool,

@@ -1,4 +1,4 @@
-//! Times, amounts and states in words that fit a column.
+//! Times, amounts and states as text that fits a column.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::cli::top::state::{Gone, State};
 
-/// A status by its shape, for whoever sees no colours.
+/// Returns the symbol of a status, for users who do not see colours.
 pub(super) fn mark(health: Health) -> char {
     match health {
         Health::Failing => '✗',
@@ -21,7 +21,7 @@ pub(super) fn mark(health: Health) -> char {
     }
 }
 
-/// How the machine is that the host runs on.
+/// Describes the state of the host's machine.
 pub(super) fn machine(state: &State) -> String {
     let Some(seen) = &state.seen else {
         return format!("waiting for the first answer of {}", state.address);
@@ -56,11 +56,11 @@ pub(super) fn machine(state: &State) -> String {
     text
 }
 
-/// For how long, and since what time of day the host has not answered.
+/// Returns how long, and since what time of day, the host has not responded.
 pub(super) fn gone(state: &State, gone: &Gone) -> (String, String) {
     let ago = state.now.saturating_sub(gone.since);
     let seen = state.seen.as_ref();
-    // By the host's clock, which is the one its times are shown in.
+    // By the host's clock, in which its times are shown.
     let since = seen
         .and_then(|seen| {
             let after = gone.since.saturating_sub(seen.at);
@@ -70,7 +70,7 @@ pub(super) fn gone(state: &State, gone: &Gone) -> (String, String) {
     (span(ago.as_secs_f64()), since)
 }
 
-/// A moment as the clocks of this machine show it.
+/// Formats a moment in this machine's time zone.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "a moment that no calendar has is none at all"
@@ -81,7 +81,7 @@ pub(super) fn clock(state: &State, unix_seconds: f64) -> String {
     shown.strftime("%H:%M:%S").to_string()
 }
 
-/// A stretch of time in its largest unit, or its largest two.
+/// Formats a duration in its largest unit, or its largest two.
 pub(super) fn span(seconds: f64) -> String {
     let whole = Duration::try_from_secs_f64(seconds)
         .unwrap_or_default()
@@ -94,7 +94,7 @@ pub(super) fn span(seconds: f64) -> String {
     }
 }
 
-/// How long a check took.
+/// Formats the duration of a check.
 pub(super) fn took(seconds: Option<f64>) -> String {
     match seconds {
         None => String::new(),
@@ -104,19 +104,19 @@ pub(super) fn took(seconds: Option<f64>) -> String {
     }
 }
 
-/// For how long a platform has been as it is.
+/// Returns how long a platform has been in its state.
 pub(super) fn since(state: &State, platform: &PlatformView) -> String {
     let ago = state.host_time().zip(platform.since);
     ago.map_or_else(String::new, |(now, since)| span(now - since))
 }
 
-/// The breaker's state, and whether an operator holds it.
+/// Returns the breaker's state, and `held` if an operator holds it.
 pub(super) fn breaker(breaker: &BreakerView) -> String {
     let held = if breaker.forced { " held" } else { "" };
     format!("{}{held}", breaker.state)
 }
 
-/// What the last check said, behind what to know before going by it.
+/// Returns the last check's message, after any caveats.
 pub(super) fn message(state: &State, platform: &PlatformView) -> String {
     let mut text = String::new();
     if let Some(window) = &platform.maintenance {
