@@ -1,0 +1,67 @@
+# The commands of CONTRIBUTING.md; `just` lists them.
+
+# List the recipes
+default:
+    @just --list
+
+# Build the host and the bundled plugins
+build:
+    cargo build --release
+
+# Run everything that needs no other tools
+test:
+    cargo test
+
+# Everything a change has to pass; installs what it needs (Debian)
+ci:
+    bash .ci/run
+
+# Check formatting and lints, with and without the prometheus feature
+lint:
+    cargo fmt --all --check
+    cargo clippy --workspace --all-targets -- -D warnings
+    cargo clippy -p conductor --no-default-features --all-targets -- -D warnings
+
+# Build the API documentation without warnings
+doc:
+    RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
+
+# Test one crate of the host: `just crate engine guard::`
+crate NAME *FILTER:
+    cargo test -p conductor-{{ NAME }} {{ FILTER }}
+
+# Test a real host, seen from outside: `just scenario reload::`
+scenario *FILTER:
+    cargo test -p conductor-tests --test scenarios -- {{ FILTER }}
+
+# Try to escape from the sandbox
+sandbox:
+    cargo test -p conductor --test sandbox
+
+# Test plugins of other compilers and API versions
+matrix:
+    cargo test -p conductor-tests --features matrix --test matrix
+
+# Test the lock around a platform's calls under every interleaving
+loom:
+    RUSTFLAGS="--cfg conductor_loom" cargo test -p conductor-core --target-dir target/loom loom_tests
+
+# Measure the cost per check; compare figures of one run only
+bench:
+    cargo bench -p conductor-tests
+
+# Run the fault-injection drill
+drill *ARGS: build
+    target/release/conductor drill {{ ARGS }}
+
+# Fuzz a target for three minutes; see fuzz/README.md
+fuzz TARGET:
+    cargo +nightly fuzz run {{ TARGET }} -- -max_total_time=180 -max_len=8192
+
+# Make the Debian package and the tarball
+package:
+    packaging/build
+
+# Serve the documentation as a book
+book:
+    mdbook serve docs
