@@ -5,12 +5,12 @@ use std::{fmt, sync::Arc};
 /// The origin of an operator's action: a reload, a check, an order to a breaker, maintenance.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub enum Actor {
-    /// A request that was not authenticated, because the host asks for no password or certificate.
+    /// A request that was not authenticated, because the host requires no password or certificate.
     #[default]
     Unauthenticated,
     /// A request with this user's password.
     User(Arc<str>),
-    /// A request over a connection with a client certificate that the host verified, by its subject.
+    /// A request over a connection with a verified client certificate, by its subject.
     Certificate(Arc<str>),
     /// SIGHUP, from the operating system.
     Signal,

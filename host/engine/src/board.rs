@@ -1,4 +1,4 @@
-//! Where everything that can be looked at hangs: the source of `/api/v1/status`.
+//! The read model behind the status API: the source of `/api/v1/status`.
 
 use std::{
     collections::HashMap,
@@ -24,7 +24,7 @@ use crate::{
     tail::Tail,
 };
 
-/// What is shown to whoever looks.
+/// The state that clients can see.
 pub struct Board {
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
@@ -53,7 +53,7 @@ struct Resources {
 }
 
 impl Board {
-    /// An empty board.
+    /// Creates an empty board.
     pub fn new(
         shared: Arc<Shared>,
         catalog: Arc<Catalog>,
@@ -75,7 +75,7 @@ impl Board {
         }
     }
 
-    /// Hangs up what there is to look after, platforms in the config's order and plugins by id.
+    /// Sets the platforms, in the config's order, and the plugins, by id.
     pub fn hang_up(&self, platforms: Vec<Arc<PlatformGuard>>, plugins: Vec<Arc<PluginGuard>>) {
         let names = platforms.iter().enumerate();
         let by_name: HashMap<_, _> = names
@@ -89,24 +89,24 @@ impl Board {
         };
     }
 
-    /// Number of platforms with lines of the log.
+    /// Returns the number of platforms with log lines.
     pub fn platforms_with_lines(&self) -> usize {
         self.tail.platforms()
     }
 
-    /// The filesystems whose fill the resource monitor watches.
+    /// Returns paths on the filesystems that the resource monitor watches.
     pub fn disk_paths(&self) -> Vec<PathBuf> {
         self.disk_paths.clone()
     }
 
-    /// The first checks are about to start.
+    /// Marks the host as ready: the first checks are about to start.
     pub fn set_ready(&self) {
         self.ready.store(true, Ordering::Release);
     }
 
-    /// Shows the latest sample and what was made of it.
+    /// Stores the latest sample and its judgement.
     ///
-    /// `culprits` names the plugins that a shortage of CPU comes from.
+    /// `culprits` names the plugins that cause a shortage of CPU.
     pub fn judged(&self, sample: &Sample, judgement: &Judgement, culprits: Option<String>) {
         let mut resources = self
             .resources
@@ -124,25 +124,25 @@ impl Board {
         resources.culprits = culprits;
     }
 
-    /// How the machine is doing: `normal`, `degraded` or `critical`.
+    /// Returns the mode of the machine: `normal`, `degraded` or `critical`.
     pub fn mode(&self) -> &'static str {
         let resources = self.resources.lock();
         resources.unwrap_or_else(PoisonError::into_inner).mode
     }
 
-    /// Each platform.
+    /// Returns each platform.
     pub fn platforms(&self) -> Vec<PlatformView> {
         self.shared.follow_wall_clock();
         let platforms = self.platform_guards();
         platforms.iter().map(|guard| guard.view()).collect()
     }
 
-    /// The guard of each platform.
+    /// Returns the guard of each platform.
     pub fn platform_guards(&self) -> Vec<Arc<PlatformGuard>> {
         self.guards().platforms.clone()
     }
 
-    /// The name of each platform.
+    /// Returns the name of each platform.
     pub fn names(&self) -> Vec<Arc<str>> {
         let guards = self.guards();
         let guards = guards.platforms.iter();
@@ -151,35 +151,35 @@ impl Board {
             .collect()
     }
 
-    /// Shows the maintenance windows as they stand.
+    /// Sets the maintenance windows.
     pub fn set_windows(&self, windows: Vec<WindowView>) {
         *self.windows.lock().unwrap_or_else(PoisonError::into_inner) = windows;
     }
 
-    /// The maintenance windows.
+    /// Returns the maintenance windows.
     pub fn windows(&self) -> Vec<WindowView> {
         let windows = self.windows.lock();
         windows.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The guard of a platform.
+    /// Returns the guard of a platform.
     pub fn guard(&self, name: &str) -> Option<Arc<PlatformGuard>> {
         let guards = self.guards();
         let place = guards.by_name.get(name)?;
         guards.platforms.get(*place).cloned()
     }
 
-    /// The guard of each plugin.
+    /// Returns the guard of each plugin.
     pub fn plugins(&self) -> Vec<Arc<PluginGuard>> {
         self.guards().plugins.clone()
     }
 
-    /// Whether checks are being made.
+    /// Returns `true` once checks are being made.
     pub fn is_ready(&self) -> bool {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Everything.
+    /// Returns the full status.
     pub fn status(&self) -> StatusView {
         StatusView {
             platforms: self.platforms(),
@@ -187,7 +187,7 @@ impl Board {
         }
     }
 
-    /// Everything but the platforms.
+    /// Returns the full status without the platforms.
     pub fn overview(&self) -> StatusView {
         StatusView {
             host: self.host(),
@@ -205,7 +205,7 @@ impl Board {
         }
     }
 
-    /// Each plugin, with the keys of its config.
+    /// Returns each plugin, with the keys of its config.
     pub fn plugin_details(&self) -> Vec<PluginDetail> {
         let detail = |guard: &Arc<PluginGuard>| PluginDetail {
             plugin: guard.view(),
@@ -214,7 +214,7 @@ impl Board {
         self.plugins().iter().map(detail).collect()
     }
 
-    /// A platform with what has become of its last checks.
+    /// Returns a platform with its last checks.
     pub fn platform(&self, name: &str) -> Option<PlatformDetail> {
         let guard = self.guard(name)?;
         self.shared.follow_wall_clock();

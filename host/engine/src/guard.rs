@@ -1,9 +1,9 @@
-//! The only door to a plugin call: admit → call with a deadline → record.
+//! The only way to call a plugin: admit → call with a deadline → record.
 //!
-//! A [`PlatformGuard`] stands before the checks of one platform, a [`PluginGuard`] before the loading of one plugin.
-//! The scheduler [begins](PlatformGuard::begin) a call where the breaker admits one; it then ends exactly once, by its
-//! result or by its deadline, whichever comes first, and is counted exactly once. The lock protects the
-//! [`Entry`]; logging and counting happen after its release.
+//! A [`PlatformGuard`] protects the checks of one platform, a [`PluginGuard`] the loading of one plugin. The scheduler
+//! [begins](PlatformGuard::begin) a call if the breaker admits one; it then ends exactly once, by its result or by its
+//! deadline, whichever comes first, and is counted exactly once. The lock protects the [`Entry`]; logging and counting
+//! happen after its release.
 
 use std::{
     collections::BTreeMap,
@@ -44,37 +44,37 @@ mod shared;
 mod starvation;
 mod view;
 
-/// What the config says of a platform, as far as its guard needs it.
+/// The part of a platform's config that its guard needs.
 #[derive(Clone, Debug)]
 pub struct PlatformSettings {
     /// Its name.
     pub name: Arc<str>,
-    /// Time between two starts.
+    /// The time between two starts.
     pub interval: Duration,
-    /// Longest a call may take.
+    /// The longest time a call may take.
     pub timeout: Duration,
-    /// How it fares when the machine is short of resources.
+    /// Its priority when the machine is short of resources.
     pub priority: Priority,
     /// Its breaker's settings.
     pub breaker: Settings,
-    /// For grouping.
+    /// Labels for grouping.
     pub labels: BTreeMap<String, String>,
 }
 
-/// Stands before the checks of one platform.
+/// Guards the checks of one platform.
 pub struct PlatformGuard {
     settings: PlatformSettings,
     plugin: Arc<PluginGuard>,
     metrics: Arc<PlatformMetrics>,
     shared: Arc<Shared>,
-    /// The maintenance window in force; whether it pauses checks stands beside it, for each start.
+    /// The maintenance window in force; `paused` is `true` if it pauses checks, and is read at each start.
     maintenance: RwLock<Option<Arc<InForce>>>,
     paused: AtomicBool,
-    /// When the last pause ended or the last trial began, in nanoseconds: what age is counted from.
+    /// The end of the last pause or the beginning of the last trial, in nanoseconds: age is counted from here.
     resumed: AtomicU64,
-    /// When the schedule's next check is due, in nanoseconds, whatever the breaker and maintenance say.
+    /// The time of the schedule's next check, in nanoseconds, regardless of the breaker and maintenance.
     next: AtomicU64,
-    /// One check runs in so many intervals: as of the last slot in the lower half, as of the one before in the upper.
+    /// The number of intervals per check: at the last slot in the lower half, at the previous slot in the upper half.
     stretch: AtomicU64,
     inner: Locked<Inner>,
 }
@@ -86,7 +86,7 @@ struct Inner {
 }
 
 impl Inner {
-    /// Takes in what came of a check; answers how the platform was doing before, if that changed.
+    /// Records the end of a check; returns the platform's previous health if it changed.
     fn ended(
         &mut self,
         result: Result<&Report, &Failure>,
@@ -106,22 +106,22 @@ impl Inner {
     }
 }
 
-/// How a call that is under way stands, as the scheduler's watch sees it.
+/// The progress of a call, as the scheduler's watch sees it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Progress {
-    /// It is over.
+    /// It has ended.
     Over,
     /// It waits for a thread.
     Waiting,
-    /// It runs, and must be over at this time.
+    /// It is running, with this deadline.
     Running(Duration),
 }
 
 impl PlatformGuard {
-    /// A guard with a closed breaker, before the first check.
+    /// Creates a guard with a closed breaker, before the first check.
     pub fn new(settings: PlatformSettings, plugin: Arc<PluginGuard>, shared: Arc<Shared>) -> Self {
         let metrics = shared.metrics.platform(&settings.name, plugin.id());
-        // The series may be those of a guard that a reload has put this one in the place of.
+        // The series may come from a guard that a reload has replaced by this one.
         metrics.breaker(BreakerState::Closed);
         metrics.set_info(PlatformInfo::new(
             settings.priority.label(),
@@ -154,20 +154,20 @@ impl PlatformGuard {
         guard
     }
 
-    /// The platform's settings.
+    /// Returns the platform's settings.
     pub fn settings(&self) -> &PlatformSettings {
         &self.settings
     }
 
-    /// The plugin it is checked by.
+    /// Returns the plugin that checks it.
     pub fn plugin(&self) -> &Arc<PluginGuard> {
         &self.plugin
     }
 
-    /// Begins the check that was due at `slot_time`; answers the call's sequence number.
+    /// Begins the check that was due at `slot_time`; returns the call's sequence number.
     ///
     /// # Errors
-    /// The reason when there is to be no call, which is already counted.
+    /// The reason why there is no call, which is already counted.
     pub fn begin(&self, slot_time: Duration, now: Duration) -> Result<u64, Skip> {
         let timeout = self.settings.timeout;
         self.begin_by(now, |calls, generation| {
@@ -175,10 +175,10 @@ impl PlatformGuard {
         })
     }
 
-    /// Begins a check that an operator asks for; where the breaker is open, it is the breaker's trial.
+    /// Begins a check that an operator requests; if the breaker is open, it is the breaker's trial.
     ///
     /// # Errors
-    /// As [`begin`](Self::begin).
+    /// Like [`begin`](Self::begin).
     pub fn begin_asked(&self, now: Duration) -> Result<u64, Skip> {
         let timeout = self.settings.timeout;
         self.begin_by(now, |calls, generation| {
@@ -214,18 +214,18 @@ impl PlatformGuard {
         }
     }
 
-    /// Counts checks that were due and are not made.
+    /// Counts checks that were due but skipped.
     pub fn skip(&self, reason: SkipReason, checks: u64) {
         self.metrics.skipped(reason, checks);
     }
 
-    /// Ends a call that was begun, without the plugin having been called: a failure that is counted and shown, and that
-    /// the breaker does not feed on.
+    /// Ends a call that was begun, without having called the plugin: the failure is counted and shown, but does not
+    /// feed the breaker.
     pub fn refuse(&self, sequence: u64, now: Duration, failure: &Failure) {
         self.end(sequence, now, Outcome::Ignored, Err(failure));
     }
 
-    /// How the call stands.
+    /// Returns the progress of a call.
     pub fn progress(&self, sequence: u64) -> Progress {
         match self.inner.lock().calls.started(sequence) {
             None => Progress::Over,
@@ -234,10 +234,10 @@ impl PlatformGuard {
         }
     }
 
-    /// Gives up on a call whose deadline has passed: a `timeout` failure at once, and a stuck call until it returns.
+    /// Abandons a call whose deadline has passed: a `timeout` failure now, and a stuck call until it returns.
     ///
-    /// Does nothing when the call is over by now. Else `stuck` runs under the guard's lock, so that whatever it counts is
-    /// counted before the call can return.
+    /// Does nothing if the call has already ended. Otherwise `stuck` runs under the guard's lock, so that whatever it
+    /// counts is counted before the call can return.
     pub fn expire(&self, sequence: u64, now: Duration, stuck: impl FnOnce()) {
         let timeout = self.settings.timeout;
         let failure = Failure::new(ErrorType::Timeout, no_answer_within(timeout));
@@ -265,14 +265,14 @@ impl PlatformGuard {
         }
     }
 
-    /// Takes back a call that has not started; counts it as skipped.
+    /// Withdraws a call that has not started; counts it as skipped.
     pub fn withdraw(&self, sequence: u64, now: Duration, reason: SkipReason) {
         if self.inner.lock().calls.withdraw(sequence, now) {
             self.forget(reason);
         }
     }
 
-    /// Gives up on a call because the host is leaving; counts it as skipped.
+    /// Abandons a call because the host is stopping; counts it as skipped.
     pub fn abandon(&self, sequence: u64, now: Duration) {
         let mut inner = self.inner.lock();
         let left = inner.calls.expire(sequence, now, || Outcome::Ignored);
@@ -283,13 +283,13 @@ impl PlatformGuard {
         }
     }
 
-    /// Whether the last check could report.
+    /// Returns `true` if the last check returned a report.
     pub fn has_reported(&self) -> bool {
         let health = self.inner.lock().view.health;
         !matches!(health, Health::Failing | Health::Waiting)
     }
 
-    /// Ends a call by its result.
+    /// Ends a call with its result.
     fn end(
         &self,
         sequence: u64,
@@ -312,14 +312,14 @@ impl PlatformGuard {
         };
         let change = inner.ended(result, now, took);
         drop(inner);
-        // The breaker's state first: who sees the count sees what it did.
+        // The breaker's state first: a reader that sees the count sees its effect.
         self.count_transition(transition);
         self.count(result, took, now);
         self.log_end(change, result, transition, now);
         Waiting::Yes
     }
 
-    /// Counts a call that was begun and came to nothing.
+    /// Counts a call that was begun but not made.
     fn forget(&self, reason: SkipReason) {
         self.skip(reason, 1);
         self.shared.call_forgotten();
@@ -345,7 +345,7 @@ impl PlatformGuard {
 impl Caller for PlatformGuard {
     fn started(&self, sequence: u64, now: Duration) -> Option<Duration> {
         if self.plugin.is_quarantined() {
-            // It was queued before the others got stuck, and would only join them.
+            // It was queued before the others got stuck, and would get stuck too.
             self.withdraw(sequence, now, SkipReason::Saturated);
             return None;
         }

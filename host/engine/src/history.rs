@@ -1,7 +1,7 @@
-//! The last checks of a platform, for whoever wants to see how it has been doing.
+//! The last checks of a platform, as the status page shows them.
 //!
-//! There may be 100 000 platforms, so a check takes four bytes: how long it took is kept to within 0.4 %, and when it ended
-//! to within 0.1 % of the time since the one before (what is lost by one is made up for by the next).
+//! There may be 100 000 platforms, so a check takes four bytes: its duration is accurate to 0.4 %, and its end to 0.1 %
+//! of the time since the previous one (rounding errors do not accumulate).
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -11,31 +11,31 @@ use conductor_types::Health;
 #[derive(Debug, Default)]
 pub struct History {
     checks: VecDeque<Entry>,
-    /// When the last one ended, as the entries have it.
+    /// The end of the last one, as encoded in the entries.
     last: Duration,
 }
 
-/// One check that is over.
+/// A completed check.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Past {
-    /// When it ended.
+    /// The time it ended.
     pub ended: Duration,
-    /// How long it took.
+    /// Its duration.
     pub took: Duration,
-    /// What came of it: never `Waiting`.
+    /// The resulting health: never `Waiting`.
     pub health: Health,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
-    /// Milliseconds from the end of the check before.
+    /// Milliseconds from the end of the previous check.
     gap: Gap,
     /// Microseconds, with the health in the highest two bits.
     took_and_health: u16,
 }
 
 impl History {
-    /// Notes a check, and forgets the oldest where there are more than are kept.
+    /// Adds a check, and drops the oldest if there are too many.
     pub fn note(&mut self, past: Past) {
         if self.checks.len() == CHECKS {
             self.checks.pop_front();
@@ -49,7 +49,7 @@ impl History {
         });
     }
 
-    /// The checks, the latest first.
+    /// Returns the checks, the latest first.
     pub fn latest_first(&self) -> impl Iterator<Item = Past> {
         let mut ended = self.last;
         self.checks.iter().rev().map(move |entry| {
@@ -75,7 +75,7 @@ type Took = Rough<8, HEALTH_SHIFT>;
 impl<const BITS: u32, const WIDTH: u32> Rough<BITS, WIDTH> {
     const GREATEST: u16 = u16::MAX >> (16 - WIDTH);
 
-    /// The nearest below `value`, or the greatest there is.
+    /// Returns the largest encodable number up to `value`.
     fn new(value: u128) -> Self {
         let exponent = (128 - value.leading_zeros()).saturating_sub(BITS + 1);
         let code = (u128::from(exponent) << BITS) + (value >> exponent);
@@ -91,7 +91,7 @@ impl<const BITS: u32, const WIDTH: u32> Rough<BITS, WIDTH> {
 
 fn bits(health: Health) -> u16 {
     let place = HEALTHS.iter().position(|known| *known == health);
-    // A check that is over leaves nobody waiting.
+    // A completed check is never `Waiting`.
     u16::try_from(place.unwrap_or(0)).unwrap_or(0)
 }
 
@@ -102,9 +102,9 @@ const HEALTHS: [Health; 4] = [
     Health::Healthy,
 ];
 
-/// How many checks of a platform are kept.
+/// The number of checks kept for a platform.
 pub const CHECKS: usize = 60;
-/// Below the two bits of the health.
+/// The shift of the two health bits.
 const HEALTH_SHIFT: u32 = 14;
 
 #[cfg(test)]

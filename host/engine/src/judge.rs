@@ -1,9 +1,9 @@
-//! Tries configs out before anything goes by them: each is held against its plugin's schema, and a probe may be created
-//! with it and dropped, in a throw-away worker.
+//! Tries configs before they are used: each is checked against its plugin's schema, and a probe can be created with it
+//! and dropped, in a throw-away worker.
 //!
-//! A schema and a `create` may hang, use up all memory and kill their process. So each trial has a deadline and all
-//! together have one, a worker that dies is replaced, and what was under way in it is tried again one by one, so that
-//! the config that killed it is known by name.
+//! A schema and a `create` can hang, use up all memory and kill their process. So each trial and all trials together
+//! have a deadline, a worker that dies is replaced, and the trials under way in it are repeated one by one, to identify
+//! the config that killed it.
 
 use std::{collections::VecDeque, sync::Arc, time::Duration};
 
@@ -17,45 +17,45 @@ use serde_json::Value;
 
 mod batch;
 
-/// A platform's config to try out.
+/// A platform's config to try.
 #[derive(Clone, Debug)]
 pub struct Candidate {
     /// The platform's name.
     pub platform: Arc<str>,
     /// Its config as JSON text, with secrets in it.
     pub config: Arc<str>,
-    /// Where the config is, and what in it must not be shown.
+    /// The location of the config, and the secrets in it that must not be shown.
     pub subject: Subject,
 }
 
-/// A reason not to accept a config.
+/// A reason to reject a config.
 #[derive(Clone, Debug)]
 pub enum Finding {
-    /// It does not keep to the plugin's schema.
+    /// It violates the plugin's schema.
     Violations(Vec<Violation>),
     /// No probe can be created with it.
     Create(Failure),
     /// The trial did not end within this time.
     Stuck(Duration),
-    /// The worker died of it; the text goes on after "its worker".
+    /// It killed the worker; the text continues "its worker".
     Killed(String),
-    /// It was not tried, because the plugin failed with too many others.
+    /// It was not tried, because too many others failed.
     NotTried,
-    /// It was not tried, because the trials of the others took this time, which is the longest that all may take.
+    /// It was not tried, because the other trials used up this time, the limit for all.
     NoTime(Duration),
 }
 
-/// Result of the trials of one plugin's configs.
+/// The result of the trials of one plugin's configs.
 #[derive(Debug)]
 pub struct Verdict {
     /// The plugin's description of itself.
     pub description: Description,
-    /// For each candidate, what is wrong with it; empty if nothing is.
+    /// For each candidate, its problems; empty if there are none.
     pub findings: Vec<Vec<Finding>>,
 }
 
 impl Candidate {
-    /// The same config without the keys that the violations are about, if all of them are about keys.
+    /// Returns the config without the keys that the violations are about, if all of them are about keys.
     fn without(&self, violations: &[Violation]) -> Option<Self> {
         let mut config: Value = serde_json::from_str(&self.config).ok()?;
         for violation in violations {
@@ -79,19 +79,19 @@ impl Candidate {
     }
 }
 
-/// Terms of the trials.
+/// The terms of the trials.
 #[derive(Clone, Copy, Debug)]
 pub struct Terms {
     /// Create probes, and drop them.
     pub creates: bool,
-    /// The longest that one may take.
+    /// The longest time for one trial.
     pub each: Duration,
-    /// The longest that all may take.
+    /// The longest time for all trials.
     pub all: Duration,
 }
 
 impl Terms {
-    /// Those of a host.
+    /// Returns the terms of a host.
     #[must_use]
     pub fn new(creates: bool) -> Self {
         Self {
@@ -102,14 +102,14 @@ impl Terms {
     }
 }
 
-/// Tries out the configs of one plugin. `start` starts a worker that [tries configs](conductor_runtime::worker::Settings),
-/// and has its argument called when that dies.
+/// Tries the configs of one plugin. `start` starts a worker that [tries configs](conductor_runtime::worker::Settings),
+/// and calls its argument when the worker dies.
 ///
-/// A config whose only mistakes are keys that the schema does not know is tried again without them, so that the rules of
-/// the probe's own `create` are reported in the same round.
+/// A config whose only mistakes are keys unknown to the schema is tried again without them, so that errors of the
+/// probe's `create` are reported in the same round.
 ///
 /// # Errors
-/// When the plugin does not load at all.
+/// If the plugin does not load.
 pub fn judge<P: LoadedPlugin>(
     start: impl Fn(Box<dyn FnOnce(Ended) + Send>) -> Result<P, LoadError>,
     candidates: &[Candidate],
@@ -150,7 +150,7 @@ pub fn judge<P: LoadedPlugin>(
     })
 }
 
-/// One finding at most for each candidate.
+/// Returns at most one finding for each candidate.
 fn try_out<P: LoadedPlugin>(
     start: &impl Fn(Box<dyn FnOnce(Ended) + Send>) -> Result<P, LoadError>,
     candidates: &[Candidate],
@@ -162,7 +162,7 @@ fn try_out<P: LoadedPlugin>(
     let description = session.plugin.description().clone();
     let mut findings = vec![None; candidates.len()];
     let mut open: VecDeque<usize> = (0..candidates.len()).collect();
-    // Were under way together when a worker died.
+    // Trials that were under way together when a worker died.
     let mut suspects = VecDeque::new();
     let mut trouble = 0;
     while let Some(tried) = next(&mut open, &mut suspects, candidates) {
@@ -199,7 +199,7 @@ fn try_out<P: LoadedPlugin>(
             }
         }
         trouble += usize::from(outcome.ended.is_some() && outcome.died() <= 1);
-        // Calls that hang go on using their worker's CPU.
+        // Hanging calls keep using their worker's CPU.
         let is_worn = outcome.ended.is_some() || outcome.ends.contains(&batch::End::Stuck);
         if is_worn && !(open.is_empty() && suspects.is_empty()) && trouble < MOST_TROUBLE {
             session = match Session::start(start) {
@@ -214,7 +214,7 @@ fn try_out<P: LoadedPlugin>(
     Ok((description, findings))
 }
 
-/// The candidates to try next: one suspect, or as many of the others as are tried together.
+/// Returns the next candidates to try: one suspect, or a batch of the others.
 fn next(
     open: &mut VecDeque<usize>,
     suspects: &mut VecDeque<usize>,
@@ -235,7 +235,7 @@ fn next(
     (!tried.is_empty()).then_some(tried)
 }
 
-/// A worker, and the trials in it.
+/// A worker and its trials.
 struct Session<P> {
     plugin: P,
     batch: Arc<Batch>,
@@ -289,10 +289,10 @@ impl<P> Drop for Session<P> {
     }
 }
 
-/// Largest number of configs that are tried together, and of bytes in all of them but the last.
+/// The maximum number of configs tried together, and of bytes in all of them but the last.
 const BATCH: usize = 1000;
 const BATCH_BYTES: usize = 4 << 20;
-/// So many configs of a plugin that hang or kill its worker are each named; the rest are not tried.
+/// The number of configs of a plugin that may hang or kill its worker; after that, the rest are not tried.
 const MOST_TROUBLE: usize = 10;
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The running host: which check runs when, behind which guard, and what is known of every platform.
+//! The running host: schedules checks, guards every call, and keeps the state of every platform.
 //!
-//! [`scheduler`] starts checks, [`guard`] lets each through or not and records its end, [`metrics`] counts, [`board`]
-//! shows. [`resources`] measures the machine and judges it. [`judge`] tries configs out in workers.
+//! [`scheduler`] starts checks, [`guard`] admits them and records their end, [`metrics`] counts, [`board`] provides the
+//! status. [`resources`] measures the machine and judges it. [`judge`] tries configs in workers.
 
 pub mod actor;
 pub mod board;

@@ -1,4 +1,4 @@
-//! The log as text for people: a line per event that fits a terminal of 80 columns, its subject first.
+//! The log as text for people: one line per event that fits a terminal of 80 columns, its subject first.
 //!
 //! ```text
 //! 2026-11-29T18:44:03Z INFO  shop: healthy: 200 OK in 12 ms
@@ -7,10 +7,10 @@
 //! 2026-11-29T18:44:05Z WARN  shop: plugin http says: retrying attempt=2
 //! ```
 //!
-//! JSON and the journal have the same events, with `platform` and `plugin` as fields of their own.
+//! JSON and the journal have the same events, with `platform` and `plugin` as separate fields.
 //!
-//! The text of an event may come from a plugin or a file name. Control characters are escaped here, for every event, and
-//! further lines of a message are indented, so that no text can pass for an event of its own.
+//! The text of an event can come from a plugin or a file name. Control characters are escaped here, for every event,
+//! and further lines of a message are indented, so that no text can pass for a separate event.
 
 use std::fmt::{self, Write as _};
 
@@ -60,7 +60,7 @@ where
     }
 }
 
-/// Writes an event as JSON in which every character that steers a terminal is escaped.
+/// Writes an event as JSON in which every terminal control character is escaped.
 pub struct LogJson<F>(pub F);
 
 impl<S, N, F> FormatEvent<S, N> for LogJson<F>
@@ -92,7 +92,7 @@ fn level(level: Level) -> (&'static str, &'static str) {
     }
 }
 
-/// Fields of an event.
+/// The fields of an event.
 #[derive(Default)]
 struct Said {
     platform: Option<String>,
@@ -102,8 +102,8 @@ struct Said {
 }
 
 impl Said {
-    /// The subject and the text; `by_plugin` marks lines that the plugin itself has logged, and `is_problem` warnings and
-    /// errors, which name the plugin next to the platform.
+    /// Returns the subject and the text; `by_plugin` marks lines logged by the plugin itself, and `is_problem` warnings
+    /// and errors, which name the plugin next to the platform.
     fn line(&self, by_plugin: bool, is_problem: bool) -> String {
         let subject = match (&self.platform, &self.plugin) {
             (Some(platform), Some(plugin)) if by_plugin => {
@@ -131,7 +131,7 @@ impl Visit for Said {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
             name => write!(self.fields, " {name}={value:?}"),
@@ -139,7 +139,7 @@ impl Visit for Said {
     }
 }
 
-/// Length of a time without the fraction of its seconds.
+/// The length of a time without fractional seconds.
 const SECONDS: usize = "2026-11-29T18:44:03".len();
 
 #[cfg(test)]

@@ -1,27 +1,27 @@
-//! How late checks have begun of late: the histogram counts from the host's start, which says nothing of the last minute.
+//! The recent lateness of checks: the histogram counts from the host's start, which hides the last minute.
 
 use std::{collections::VecDeque, time::Duration};
 
-/// The starts of about the last minute, by how late they were.
+/// The starts of about the last minute, by their lateness.
 #[derive(Debug, Default)]
 pub(super) struct Lateness {
-    /// The oldest first; the counts are of all starts until then.
+    /// The oldest first; the counts include all starts up to then.
     notes: VecDeque<Note>,
 }
 
 #[derive(Debug)]
 struct Note {
     at: Duration,
-    /// By bucket, each with its bound in seconds and the count at or below it.
+    /// The buckets, each with its bound in seconds and the count at or below it.
     buckets: Vec<(f64, u64)>,
     all: u64,
 }
 
 impl Lateness {
-    /// Takes in what the histogram counts at `now`.
+    /// Records the histogram's counts at `now`.
     pub(super) fn note(&mut self, now: Duration, buckets: &[(f64, u64)], all: u64) {
         let old = now.saturating_sub(WINDOW);
-        // One that is older than the window stays as what the others are held against.
+        // One note older than the window is kept as the baseline.
         while self.notes.get(1).is_some_and(|second| second.at <= old) {
             self.notes.pop_front();
         }
@@ -39,7 +39,7 @@ impl Lateness {
         });
     }
 
-    /// The bound in seconds that 99 of 100 starts kept, or the greatest there is; none where nothing was started.
+    /// Returns the bucket bound in seconds that 99 of 100 starts met, or the greatest; `None` without starts.
     pub(super) fn p99(&self) -> Option<f64> {
         let (first, last) = (self.notes.front()?, self.notes.back()?);
         let starts = last.all - first.all;
@@ -56,7 +56,7 @@ impl Lateness {
 }
 
 const WINDOW: Duration = Duration::from_secs(60);
-/// However often the machine is measured, a minute is at most so many notes.
+/// The shortest time between notes, however often the machine is measured.
 const SHORTEST_STEP: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

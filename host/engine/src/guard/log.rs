@@ -1,4 +1,4 @@
-//! The lines of the log about a platform.
+//! The log lines about a platform.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use conductor_types::{BreakerState, ErrorType, Health};
 use super::PlatformGuard;
 
 impl PlatformGuard {
-    /// Logs what the end of a check has changed: one line, also where it has moved the breaker.
+    /// Logs the change caused by the end of a check: one line, even if it also moved the breaker.
     pub(super) fn log_end(
         &self,
         change: Option<Health>,
@@ -59,7 +59,7 @@ impl PlatformGuard {
             }) => {
                 tracing::warn!(platform, plugin, "unhealthy{was}: {message}{breaker}");
             }
-            // Why it crashed is in the plugin's own line, and may concern many platforms.
+            // The cause of the crash is in the plugin's own line, and can affect many platforms.
             Err(failure) if failure.kind == ErrorType::Crash => {
                 tracing::error!(platform, plugin, "failing: crash of its worker{breaker}");
             }
@@ -102,12 +102,12 @@ impl PlatformGuard {
     }
 }
 
-/// The message of a check that ran into its deadline.
+/// Returns the message of a check that timed out.
 pub(super) fn no_answer_within(timeout: Duration) -> String {
     format!("no answer within {}", humantime::format_duration(timeout))
 }
 
-/// The time from `now` until then, as people write it.
+/// Formats the time from `now` until `until`, for people.
 pub(super) fn whole_seconds(now: Duration, until: Duration) -> humantime::FormattedDuration {
     let wait = until.saturating_sub(now).as_secs().max(1);
     humantime::format_duration(Duration::from_secs(wait))

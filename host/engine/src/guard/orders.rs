@@ -1,4 +1,4 @@
-//! Orders of operators, and what a reload takes over of them.
+//! Operators' orders, and the ones that a reload keeps.
 
 use std::{sync::PoisonError, time::Duration};
 
@@ -20,12 +20,12 @@ impl PlatformGuard {
         }
         self.follow_pauses(now);
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
-        // One line: the order says what becomes of the breaker.
+        // One line: the order includes the breaker's change.
         tracing::info!(platform, plugin, "{by} {}", order.told());
         self.count_transition(transition);
     }
 
-    /// Takes over maintenance, and what an operator wants of the breaker, of the guard in whose place a reload puts this one.
+    /// Takes over maintenance and the operator's order from the guard that a reload replaces by this one.
     pub fn succeed(&self, before: &Self) {
         let maintenance = before.maintenance.read();
         let maintenance = maintenance.unwrap_or_else(PoisonError::into_inner).clone();
@@ -33,7 +33,7 @@ impl PlatformGuard {
         let held = held(before.inner.lock().calls.breaker());
         if let Some(order) = held {
             let now = self.shared.clock.now();
-            // It is held on, which is nothing new to log.
+            // Still held, so there is nothing to log.
             let transition = obey(self.inner.lock().calls.breaker_mut(), order, now);
             self.count_transition(transition);
             self.follow_pauses(now);
@@ -41,7 +41,7 @@ impl PlatformGuard {
     }
 }
 
-/// The order of an operator that is in force for a breaker.
+/// Returns the operator's order in force for a breaker.
 pub(super) fn held(breaker: &Breaker) -> Option<BreakerOrder> {
     breaker.is_forced().then(|| match breaker.state() {
         State::Closed => BreakerOrder::Close,
@@ -49,7 +49,7 @@ pub(super) fn held(breaker: &Breaker) -> Option<BreakerOrder> {
     })
 }
 
-/// Carries out an operator's order.
+/// Executes an operator's order.
 pub(super) fn obey(
     breaker: &mut Breaker,
     order: BreakerOrder,

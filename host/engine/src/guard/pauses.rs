@@ -1,4 +1,4 @@
-//! Intervals that are stretched, pauses of checks, and how long a report is current.
+//! Stretched intervals, paused checks, and the time for which a report is current.
 
 use std::{
     sync::{Arc, PoisonError, atomic::Ordering},
@@ -11,7 +11,7 @@ use conductor_types::{Checks, requests::BreakerOrder};
 use super::{PlatformGuard, orders::held};
 
 impl PlatformGuard {
-    /// Notes that one check runs in so many intervals, at each slot.
+    /// Sets the number of intervals per check, at each slot.
     pub fn set_stretch(&self, factor: u64, at: Duration) {
         let now = u32::try_from(factor).unwrap_or(u32::MAX);
         let before = self.stretch.load(Ordering::Relaxed) & u64::from(u32::MAX);
@@ -22,19 +22,19 @@ impl PlatformGuard {
         }
     }
 
-    /// Whether critical mode leaves out its checks, but for a rare sign of life.
+    /// Returns `true` if critical mode sheds its checks, except for rare ones.
     pub(super) fn is_shed(&self) -> bool {
         let [_, now] = self.stretches();
         u64::from(now) > LONGEST_STRETCH
     }
 
-    /// Time between two checks of the schedule as things are now.
+    /// Returns the current time between two scheduled checks.
     pub(super) fn effective_interval(&self) -> Duration {
         let [_, now] = self.stretches();
         self.settings.interval.saturating_mul(now)
     }
 
-    /// Greatest age of a current report: a check may be late, or miss its slot once.
+    /// Returns the greatest age of a current report: a check may be late, or miss its slot once.
     ///
     /// The slot that ends a stretch still counts the longer interval, as its check has only just begun.
     pub(super) fn patience(&self) -> Duration {
@@ -45,20 +45,20 @@ impl PlatformGuard {
         interval.saturating_mul(2) + self.settings.timeout
     }
 
-    /// One check runs in so many intervals: as of the slot before the last, and of the last.
+    /// Returns the number of intervals per check: at the slot before the last, and at the last.
     pub(super) fn stretches(&self) -> [u32; 2] {
         let both = self.stretch.load(Ordering::Relaxed);
         let half = |bits: u64| u32::try_from(bits & u64::from(u32::MAX)).unwrap_or(u32::MAX);
         [half(both >> 32), half(both)]
     }
 
-    /// Notes when the schedule's next check is due, but for breaker and maintenance.
+    /// Sets the time of the schedule's next check, regardless of breaker and maintenance.
     pub fn set_next(&self, at: Duration) {
         let nanos = u64::try_from(at.as_nanos()).unwrap_or(u64::MAX);
         self.next.store(nanos, Ordering::Relaxed);
     }
 
-    /// Takes in which maintenance window is in force; what changed is logged.
+    /// Sets the maintenance window in force; logs a change.
     pub fn set_maintenance(&self, window: Option<Arc<InForce>>, now: Duration) {
         let paused = window.as_ref().is_some_and(|w| w.checks == Checks::Pause);
         if self.paused.swap(paused, Ordering::Relaxed) && !paused {
@@ -76,7 +76,7 @@ impl PlatformGuard {
         if name(&before) == name(&window) {
             return;
         }
-        // For many platforms at once: the windows themselves are logged where they are judged.
+        // Debug level, as many platforms change at once: the windows themselves are logged where they are judged.
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
         match window {
             Some(window) => tracing::debug!(platform, plugin, "maintenance {}", window.name),
@@ -84,12 +84,12 @@ impl PlatformGuard {
         }
     }
 
-    /// Whether maintenance keeps the schedule from starting checks.
+    /// Returns `true` if maintenance pauses scheduled checks.
     pub fn is_paused(&self) -> bool {
         self.paused.load(Ordering::Relaxed)
     }
 
-    /// Counts the age of the last check from now on.
+    /// Restarts the age of the last check at `now`.
     pub(super) fn resume(&self, now: Duration) {
         let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         self.resumed.store(nanos, Ordering::Relaxed);
@@ -99,14 +99,14 @@ impl PlatformGuard {
         self.metrics.is_outdated_by_pause(now)
     }
 
-    /// Tells the metrics whether checks are paused on purpose.
+    /// Updates the metrics if checks are paused on purpose.
     pub(super) fn follow_pauses(&self, now: Duration) {
         let held = held(self.inner.lock().calls.breaker()) == Some(BreakerOrder::Open);
         let paused = held || self.is_paused() || self.is_shed();
         self.metrics.set_paused(paused, now);
     }
 
-    /// Whether a check may be made that is not on the schedule and that nobody asked for: not while maintenance pauses
+    /// Returns `true` if an unscheduled check that no operator requested is allowed: not while maintenance pauses
     /// checks, nor while an operator holds the breaker open.
     pub fn may_be_tried(&self) -> bool {
         !self.is_paused() && held(self.inner.lock().calls.breaker()) != Some(BreakerOrder::Open)

@@ -1,8 +1,8 @@
-//! Stands before the generations of one plugin: when one may be started, how the last one fared, which calls are stuck.
+//! Guards the generations of one plugin: permission to start one, the result of the last one, stuck calls.
 //!
-//! Two breakers, so that nothing is given up for good and nothing is tried in a tight loop: one for *loading*, which a
-//! library that does not load opens after a few tries, and one for *lives*, which generations open that load and then end
-//! soon. The second is more patient: a single platform whose checks crash is stopped by its own breaker before that.
+//! Two breakers, so that nothing is abandoned for good and nothing is retried in a tight loop: one for *loading*, which
+//! opens after several failed loads, and one for *lives*, which opens after generations that load but then end early.
+//! The second is more patient: a single platform whose checks crash is stopped by its own breaker first.
 
 use std::{
     sync::{
@@ -26,19 +26,19 @@ use crate::{
     state::LoadState,
 };
 
-/// Stands before the generations of one plugin.
+/// Guards the generations of one plugin.
 pub struct PluginGuard {
     id: Arc<str>,
     metrics: Arc<PluginMetrics>,
-    /// From so many stuck calls of one generation on it gets no further ones.
+    /// The number of stuck calls from which a generation gets no further calls.
     stuck_limit: AtomicU64,
-    /// Whether its generation's calls take no thread while they wait.
+    /// `true` if its generation's calls use no thread while they wait.
     asynchronous: AtomicBool,
-    /// The number of the generation that is called; 0 before the first.
+    /// The number of the current generation; 0 before the first.
     generation: AtomicU64,
     /// Its stuck calls; changed under the lock.
     stuck: AtomicU64,
-    /// When a call into it last started, in nanoseconds; at the latest when it took over.
+    /// The last start of a call into it, in nanoseconds; at least the time it took over.
     last_start: AtomicU64,
     inner: Locked<Inner>,
 }
@@ -49,15 +49,15 @@ struct Inner {
     state: LoadState,
     running: Option<Life>,
     last_taken: Option<Arc<Vetted>>,
-    /// The number of the last generation that was started.
+    /// The number of the last generation started.
     last: u64,
-    /// What the operator should know, while the plugin runs.
+    /// A note for the operator, while the plugin runs.
     note: Option<String>,
-    /// Percent of the machine's CPU for which its checks are stretched.
+    /// Its percent of the machine's CPU, if its checks are stretched for it.
     stretched: Option<f64>,
 }
 
-/// Leave to start one generation.
+/// Permission to start one generation.
 pub struct Birth {
     /// Its number, from 1.
     pub number: u64,
@@ -65,20 +65,20 @@ pub struct Birth {
     life: Ticket,
 }
 
-/// What is known of a generation that can be called.
+/// A generation that can be called.
 #[derive(Clone, Debug)]
 pub struct Running {
-    /// What the plugin says of itself.
+    /// The plugin's description of itself.
     pub description: Description,
     /// The library.
     pub vetted: Arc<Vetted>,
-    /// Where it runs.
+    /// Its isolation.
     pub isolation: Isolation,
-    /// Why that is a worker although the config wants it in the host's process.
+    /// The reason why it runs in a worker although the config says in-process.
     pub held: Option<String>,
-    /// Its process, where it has one of its own.
+    /// Its process, if it has a separate one.
     pub pid: Option<u32>,
-    /// What that is still to be held to.
+    /// Confinement that is still to be enforced.
     pub confinement: Option<Arc<Confinement>>,
 }
 
@@ -86,14 +86,14 @@ struct Life {
     running: Running,
     ticket: Ticket,
     since: Duration,
-    /// What its process was last seen to use.
+    /// The last measured usage of its process.
     usage: Option<Usage>,
-    /// Cores that it keeps busy.
+    /// The number of cores it keeps busy.
     cores: Option<f64>,
 }
 
 impl PluginGuard {
-    /// A guard for a plugin of which nothing runs yet.
+    /// Creates a guard for a plugin without generations.
     pub fn new(
         id: &str,
         settings: Settings,
@@ -121,33 +121,33 @@ impl PluginGuard {
         }
     }
 
-    /// What platforms call the plugin by.
+    /// Returns the id by which platforms refer to the plugin.
     pub fn id(&self) -> &str {
         &self.id
     }
 
-    /// The number of the generation that is called; 0 before the first.
+    /// Returns the number of the current generation; 0 before the first.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::Relaxed)
     }
 
-    /// What is known of the generation that is called.
+    /// Returns the current generation.
     pub fn running(&self) -> Option<Running> {
         let inner = self.inner.lock();
         inner.running.as_ref().map(|life| life.running.clone())
     }
 
-    /// Whether calls past their deadline have not returned, in any generation.
+    /// Returns `true` if calls past their deadline have not returned, in any generation.
     pub fn has_stuck_calls(&self) -> bool {
         self.metrics.stuck_calls() > 0
     }
 
-    /// The library of the last generation that took over.
+    /// Returns the library of the last generation that took over.
     pub fn last_taken(&self) -> Option<Arc<Vetted>> {
         self.inner.lock().last_taken.clone()
     }
 
-    /// Goes by other settings from now on, as a reload brings them.
+    /// Replaces the settings, for a reload.
     pub fn reconfigure(&self, settings: Settings, stuck_limit: u64) {
         let mut inner = self.inner.lock();
         inner.loading.set_settings(settings);
@@ -155,17 +155,17 @@ impl PluginGuard {
         self.stuck_limit.store(stuck_limit, Ordering::Relaxed);
     }
 
-    /// Asks to start a generation now; the leave goes to [`took_over`](Self::took_over) or one of its siblings. `None`
-    /// while a breaker is open.
+    /// Requests permission to start a generation now, to be returned to [`took_over`](Self::took_over) or one of its
+    /// siblings. `None` while a breaker is open.
     pub fn begin(&self, now: Duration) -> Option<Birth> {
         let mut inner = self.inner.lock();
         let loading = inner.loading.admit(now, LOAD_LEASE).ok()?;
         let Ok(life) = inner.lives.admit(now, LOAD_LEASE + PROBATION) else {
-            // Nothing was tried: a trial that this was is free again. It cannot be stale, as the lock is held.
+            // Nothing was tried, so a trial is freed. It cannot be stale, as the lock is held.
             let _ = inner.loading.record(loading, Outcome::Ignored, now);
             return None;
         };
-        // What was wrong the last time is shown until it is known what is wrong this time.
+        // The last error is shown until there is a new result.
         if matches!(inner.state, LoadState::Waiting) {
             inner.state = LoadState::Loading;
         }
@@ -177,14 +177,14 @@ impl PluginGuard {
         })
     }
 
-    /// Something changed that the breakers have not seen, such as a new library: the next start is not held back.
+    /// Clears the failures after a change such as a new library, so that the next start is not delayed.
     pub fn forget_failures(&self, now: Duration) {
         let mut inner = self.inner.lock();
-        // Who looks sees what came of it, not that a breaker was reset.
+        // Not reported: only the result of the start matters, not that a breaker was reset.
         let _ = (inner.loading.reset(now), inner.lives.reset(now));
     }
 
-    /// Records that a generation was started, and is the one to call from now on.
+    /// Records that a generation has started and is now the current one.
     pub fn took_over(
         &self,
         birth: Birth,
@@ -209,7 +209,7 @@ impl PluginGuard {
         let sick = matches!(restart, Some(RestartReason::Hang | RestartReason::Limit));
         inner.bury(now, sick);
         self.metrics.worker_gone();
-        // A ticket from before a reset is stale, and what it says no longer counts.
+        // A ticket from before a reset is stale, and its result no longer counts.
         let _ = inner.loading.record(birth.loading, Outcome::Success, now);
         inner.state = LoadState::Loaded;
         inner.note = None;
@@ -228,7 +228,7 @@ impl PluginGuard {
         self.generation.store(birth.number, Ordering::Relaxed);
     }
 
-    /// Records that a generation could not be started; one that runs goes on.
+    /// Records that a generation could not be started; the current one stays.
     pub fn not_started(&self, birth: Birth, now: Duration, error: LoadError) {
         let mut inner = self.inner.lock();
         let _ = inner.loading.record(birth.loading, Outcome::Failure, now);
@@ -236,7 +236,7 @@ impl PluginGuard {
         inner.refused(&self.id, error);
     }
 
-    /// Records that a start did not even begin, for a reason of the host's.
+    /// Records that a start did not begin because of the host.
     pub fn not_begun(&self, birth: Birth, now: Duration, error: LoadError) {
         let mut inner = self.inner.lock();
         let _ = inner.loading.record(birth.loading, Outcome::Ignored, now);
@@ -244,14 +244,14 @@ impl PluginGuard {
         inner.refused(&self.id, error);
     }
 
-    /// Records that a generation is not wanted any more that was on its way.
+    /// Records that a generation being started is no longer wanted.
     pub fn called_off(&self, birth: Birth, now: Duration) {
         let mut inner = self.inner.lock();
         let _ = inner.loading.record(birth.loading, Outcome::Ignored, now);
         let _ = inner.lives.record(birth.life, Outcome::Ignored, now);
     }
 
-    /// Records that a generation was started and did not prove itself; the one that runs goes on.
+    /// Records that a generation failed verification; the current one stays.
     pub fn rejected(&self, birth: Birth, now: Duration, reason: &str) {
         tracing::error!(plugin = &*self.id, "new library not taken: {reason}");
         let mut inner = self.inner.lock();
@@ -260,7 +260,7 @@ impl PluginGuard {
         inner.note = Some(format!("its new library was not taken: {reason}"));
     }
 
-    /// Records that the generation that is called ended without having been asked to.
+    /// Records that the current generation ended unexpectedly.
     pub fn ended(&self, now: Duration, ended: &Ended) {
         tracing::error!(plugin = &*self.id, "its worker {}", ended.message);
         let mut inner = self.inner.lock();
@@ -276,7 +276,7 @@ impl PluginGuard {
         });
     }
 
-    /// Records that the plugin is no longer to run, such as when its library was taken away.
+    /// Records that the plugin must no longer run, for example because its library was removed.
     pub fn stopped(&self, now: Duration, error: LoadError) {
         tracing::warn!(plugin = &*self.id, "stopped: {error}");
         self.metrics.clear_info();
@@ -287,7 +287,7 @@ impl PluginGuard {
         inner.state = LoadState::Failed(error);
     }
 
-    /// Notes what the process of a generation was seen to use.
+    /// Records the measured usage of a generation's process.
     pub fn uses(&self, generation: u64, usage: Usage) {
         let mut inner = self.inner.lock();
         if generation == self.generation()
@@ -298,7 +298,7 @@ impl PluginGuard {
         }
     }
 
-    /// Notes how many cores the process of a generation keeps busy.
+    /// Records the number of cores that a generation's process keeps busy.
     pub fn keeps_busy(&self, generation: u64, cores: Option<f64>) {
         let mut inner = self.inner.lock();
         if generation == self.generation()
@@ -308,13 +308,12 @@ impl PluginGuard {
         }
     }
 
-    /// Cores that its process keeps busy; none where that is not known.
+    /// Returns the number of cores that its process keeps busy; `None` if unknown.
     pub fn cores(&self) -> Option<f64> {
         self.inner.lock().running.as_ref()?.cores
     }
 
-    /// Says that its checks are stretched because it uses this much of the machine's CPU, in percent, which is short; or
-    /// that they no longer are.
+    /// Sets the percent of the machine's scarce CPU for which its checks are stretched; `None` if they no longer are.
     pub fn set_stretched(&self, percent: Option<f64>) {
         let was = std::mem::replace(&mut self.inner.lock().stretched, percent);
         self.metrics.stretched(percent.is_some());
@@ -331,7 +330,7 @@ impl PluginGuard {
         }
     }
 
-    /// What a check of this plugin's platforms comes to while nothing of it runs.
+    /// Returns the failure of this plugin's checks while no generation runs.
     pub fn failure(&self) -> Failure {
         match &self.inner.lock().state {
             LoadState::Failed(error) => {
@@ -344,16 +343,16 @@ impl PluginGuard {
         }
     }
 
-    /// Whether its generation has so many stuck calls that it gets no further ones.
+    /// Returns `true` if its generation has too many stuck calls and gets no further ones.
     pub fn is_quarantined(&self) -> bool {
         self.stuck.load(Ordering::Relaxed) >= self.limit()
     }
 
-    /// From so many stuck calls on it gets no further ones.
+    /// Returns the number of stuck calls from which it gets no further ones.
     ///
-    /// Those of an asynchronous plugin keep no thread, and all that wait for the same dead network run into their deadlines
-    /// together: any number of them says no more than one. One that *stays* stuck says that the plugin does not heed its
-    /// cancelling, for which the driver has a new generation take over.
+    /// Those of an asynchronous plugin use no thread, and all that wait for the same dead network time out together:
+    /// their number says nothing. One that *stays* stuck shows that the plugin ignores cancellation, for which the
+    /// driver starts a new generation.
     fn limit(&self) -> u64 {
         match self.asynchronous.load(Ordering::Relaxed) {
             true => u64::MAX,
@@ -361,7 +360,7 @@ impl PluginGuard {
         }
     }
 
-    /// What the status page and the API show.
+    /// Returns the view for the status page and the API.
     pub fn view(&self) -> PluginView {
         let inner = self.inner.lock();
         let life = inner.running.as_ref();
@@ -390,7 +389,7 @@ impl PluginGuard {
         }
     }
 
-    /// Returns the JSON Schema of its config, once it is loaded; `None` for one too long to be shown.
+    /// Returns the JSON Schema of its config, once loaded; `None` if it is too long to show.
     pub fn config_schema(&self) -> Option<serde_json::Value> {
         let schema = {
             let inner = self.inner.lock();
@@ -400,18 +399,18 @@ impl PluginGuard {
         (schema.as_str().len() <= MAX_SHOWN_SCHEMA).then(|| schema.value())
     }
 
-    /// When a call into its generation last started, or that took over.
+    /// Returns the last start of a call into its generation, or the time it took over.
     pub fn last_start(&self) -> Duration {
         Duration::from_nanos(self.last_start.load(Ordering::Relaxed))
     }
 
-    /// A call starts.
+    /// Records the start of a call.
     pub(super) fn call_started(&self, now: Duration) {
         let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
         self.last_start.store(nanos, Ordering::Relaxed);
     }
 
-    /// A call into a generation got stuck; says whether that was one too many.
+    /// Records a stuck call; returns `true` if it was one too many.
     pub(super) fn call_stuck(&self, generation: u64) -> bool {
         self.metrics.call_stuck();
         let _changing = self.inner.lock();
@@ -419,7 +418,7 @@ impl PluginGuard {
             && self.stuck.fetch_add(1, Ordering::Relaxed) + 1 == self.limit()
     }
 
-    /// Says that there are too many stuck calls.
+    /// Logs that there are too many stuck calls.
     pub(super) fn log_quarantine(&self) {
         tracing::error!(
             plugin = &*self.id,
@@ -428,7 +427,7 @@ impl PluginGuard {
         );
     }
 
-    /// A stuck call returned after all, or its generation is gone.
+    /// Records that a stuck call returned, or that its generation is gone.
     pub(super) fn call_returned(&self, generation: u64) {
         self.metrics.call_returned();
         let changing = self.inner.lock();
@@ -478,7 +477,7 @@ impl Inner {
         }
     }
 
-    /// The generation that ran is over; `early` if that was not its host's wish.
+    /// Records the end of the current generation; `early` if the host did not request it.
     fn bury(&mut self, now: Duration, early: bool) {
         let Some(life) = self.running.take() else {
             return;
@@ -491,7 +490,7 @@ impl Inner {
         let _ = self.lives.record(life.ticket, outcome, now);
     }
 
-    /// Says and shows why nothing new runs, once.
+    /// Logs and shows, once, why no new generation runs.
     fn refused(&mut self, plugin: &str, error: LoadError) {
         if self.running.is_some() {
             let note = format!("no new generation could be started: {error}");
@@ -513,14 +512,14 @@ impl Inner {
     }
 }
 
-/// How long a breaker waits for a trial start.
+/// The lease of a trial start.
 const LOAD_LEASE: Duration = Duration::from_secs(60);
-/// A generation that lives for so long was no failure.
+/// The lifetime from which a generation does not count as a failure.
 const PROBATION: Duration = Duration::from_secs(10);
-/// How many times as many early ends as failures it takes: a platform that crashes its plugin is stopped by its own
-/// breaker first, and must not take the plugin's other platforms with it.
+/// The factor from failures to early ends: a platform that crashes its plugin is stopped by its own breaker first, and
+/// must not stop the plugin's other platforms.
 const PATIENCE: u32 = 3;
-/// Longest config schema that is shown, in bytes.
+/// The maximum length of a displayed config schema, in bytes.
 const MAX_SHOWN_SCHEMA: usize = 128 << 10;
 
 #[cfg(test)]

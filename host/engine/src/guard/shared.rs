@@ -1,4 +1,4 @@
-//! What all guards of a host share: clock, metrics, and what is known of the host itself.
+//! State shared by all guards of a host: clock, metrics, and signs of starvation.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -10,24 +10,24 @@ use conductor_core::clock::Clock;
 use super::starvation::Starvation;
 use crate::metrics::Metrics;
 
-/// What all guards of a host share.
+/// State shared by all guards of a host.
 pub struct Shared {
     /// The host's clock.
     pub clock: Clock,
-    /// Where everything is counted.
+    /// The host's metrics.
     pub metrics: Metrics,
-    /// Whether the host itself is too slow for failures to be blamed on plugins.
+    /// Detects a host that is too slow for failures to be blamed on plugins.
     pub starvation: Starvation,
-    /// Calls begun and not yet over or given up.
+    /// Calls begun and neither ended nor abandoned.
     in_flight: AtomicUsize,
     ended: AtomicU64,
-    /// How many guards there have been.
+    /// The number of guards created so far.
     guards: AtomicU64,
     first_reports: FirstReports,
 }
 
-/// Healthy first reports of platforms. The first few are logged one by one and the others counted, so that a host with many
-/// platforms starts with a short log.
+/// Healthy first reports of platforms. The first few are logged one by one and the others only counted, so that a host
+/// with many platforms starts with a short log.
 #[derive(Default)]
 struct FirstReports {
     logged: AtomicUsize,
@@ -35,7 +35,7 @@ struct FirstReports {
 }
 
 impl Shared {
-    /// For a host of `platforms` platforms.
+    /// Creates the state for a host of `platforms` platforms.
     pub fn new(clock: Clock, metrics: Metrics, platforms: usize) -> Self {
         Self {
             clock,
@@ -48,27 +48,27 @@ impl Shared {
         }
     }
 
-    /// Looks at the wall clock again: dates that are shown next are those of the clock as it is now.
+    /// Reads the wall clock again, so that dates shown next follow it.
     pub fn follow_wall_clock(&self) {
         self.metrics.wall().follow();
     }
 
-    /// Seconds since 1970 at `at`.
+    /// Returns the seconds since 1970 at `at`.
     pub fn unix_seconds(&self, at: Duration) -> f64 {
         self.metrics.wall().unix_seconds(at)
     }
 
-    /// The time of the host's clock at which the wall clock shows `unix_seconds`.
+    /// Returns the host clock's time at which the wall clock shows `unix_seconds`.
     pub fn host_time(&self, unix_seconds: f64) -> Duration {
         self.metrics.wall().host_time(unix_seconds)
     }
 
-    /// How many calls have ended, by result or by deadline.
+    /// Returns the number of calls that have ended, by result or by deadline.
     pub fn ended(&self) -> u64 {
         self.ended.load(Ordering::Relaxed)
     }
 
-    /// Returns whether a platform's healthy first report gets a line of the log; else it is counted.
+    /// Returns `true` if a platform's healthy first report gets its own log line; otherwise counts it.
     pub(super) fn logs_first_report(&self) -> bool {
         let logs = self.first_reports.logged.fetch_add(1, Ordering::Relaxed) < FIRST_REPORTS;
         if !logs {
@@ -77,7 +77,7 @@ impl Shared {
         logs
     }
 
-    /// Logs the number of healthy first reports that got no line of their own; to be called every few seconds.
+    /// Logs the number of healthy first reports without their own line; call it every few seconds.
     pub fn log_first_reports(&self) {
         match self.first_reports.unlogged.swap(0, Ordering::Relaxed) {
             0 => self.first_reports.logged.store(0, Ordering::Relaxed),
@@ -86,33 +86,33 @@ impl Shared {
         }
     }
 
-    /// Where a new guard begins to number its calls, so that none has the number of another guard's in the same place.
+    /// Returns the first call number of a new guard, so that no two guards in the same place share a number.
     pub(super) fn first_sequence(&self) -> u64 {
         self.guards.fetch_add(1, Ordering::Relaxed) << 32
     }
 
-    /// A call is under way.
+    /// Records the beginning of a call.
     pub(super) fn call_begun(&self) {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A call is over, and was counted.
+    /// Records the end of a call that was counted.
     pub(super) fn call_ended(&self) {
         self.ended.fetch_add(1, Ordering::Relaxed);
         self.call_forgotten();
     }
 
-    /// A call came to nothing, and that was counted.
+    /// Records that a call was not made, and that this was counted.
     pub(super) fn call_forgotten(&self) {
-        // Who waits for the number to fall to zero finds everything counted.
+        // A waiter for the count to reach zero finds everything counted.
         self.in_flight.fetch_sub(1, Ordering::Release);
     }
 
-    /// How many calls are under way.
+    /// Returns the number of calls under way.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Ordering::Acquire)
     }
 }
 
-/// Number of healthy first reports that are logged one by one.
+/// The number of healthy first reports that are logged one by one.
 const FIRST_REPORTS: usize = 10;

@@ -1,14 +1,14 @@
-//! When the host itself is starved, timeouts are not blamed on plugins.
+//! Starvation of the host, during which timeouts are not blamed on plugins.
 //!
-//! Two signs: the scheduler woke up much later than it wanted, or more than half of all platforms time out at once, and
-//! not those of one plugin alone. Such timeouts are counted and shown like any other; they do not feed breakers. Neither
-//! sign lasts: after a while a timeout is a timeout again.
+//! Two signs: the scheduler woke up much too late, or more than half of all platforms time out at once, and not only
+//! those of one plugin. Such timeouts are counted and shown like any other, but do not feed breakers. Neither sign
+//! lasts: after a while a timeout is a timeout again.
 
 use std::time::Duration;
 
 use conductor_core::locked::Locked;
 
-/// Watches for signs that the host is starved.
+/// Detects starvation of the host.
 pub struct Starvation(Locked<Signs>);
 
 struct Signs {
@@ -16,15 +16,15 @@ struct Signs {
     platforms: usize,
     window_start: Duration,
     timeouts: usize,
-    /// The plugin of the window's first timeout, by the address of its id, and whether there was another one's.
+    /// The plugin of the window's first timeout, by the address of its id; `several_plugins` if others timed out too.
     plugin: Option<usize>,
     several_plugins: bool,
-    /// When most platforms began to time out at once.
+    /// The time at which most platforms began to time out at once.
     spell_start: Option<Duration>,
 }
 
 impl Starvation {
-    /// For a host of `platforms` platforms.
+    /// Creates a detector for a host of `platforms` platforms.
     pub(super) fn new(platforms: usize) -> Self {
         Self(Locked::new(Signs {
             starved_until: Duration::ZERO,
@@ -37,24 +37,24 @@ impl Starvation {
         }))
     }
 
-    /// The host now has so many platforms.
+    /// Sets the number of platforms.
     pub fn set_platforms(&self, platforms: usize) {
         self.0.lock().platforms = platforms;
     }
 
-    /// Notes that the scheduler woke up at `now`, `late` after it wanted to; says whether that is news.
+    /// Records that the scheduler woke up at `now`, `late` too late; returns `true` if this begins a starvation.
     pub fn woke_up(&self, now: Duration, late: Duration) -> bool {
         if late < LATE {
             return false;
         }
         let mut signs = self.0.lock();
         let news = signs.starved_until <= now;
-        // Calls that began before the stall may run into their deadlines for as long again.
+        // Calls that began before the stall can time out for as long again.
         signs.starved_until = now + late.min(LONGEST_SPELL);
         news
     }
 
-    /// Whether timeouts at `now` are the host's own: it woke up late, or most platforms time out at once.
+    /// Returns `true` if timeouts at `now` are the host's fault: it woke up late, or most platforms time out at once.
     pub fn is_starved(&self, now: Duration) -> bool {
         let signs = self.0.lock();
         let is_recent = |start: Duration| now.saturating_sub(start) < LONGEST_SPELL;
@@ -62,7 +62,7 @@ impl Starvation {
             || (signs.most_time_out() && signs.spell_start.is_some_and(is_recent))
     }
 
-    /// Notes a timeout of a plugin's, and says whether the host rather than the plugin is to blame for it.
+    /// Records a timeout, and returns `true` if the host rather than the plugin is to blame.
     pub(super) fn excuses_timeout(&self, plugin: &str, now: Duration) -> bool {
         let plugin = plugin.as_ptr().addr();
         let mut signs = self.0.lock();
@@ -91,13 +91,13 @@ impl Signs {
     }
 }
 
-/// Lateness that a healthy host does not show: fifty ticks.
+/// A lateness that a healthy host never shows: fifty ticks.
 const LATE: Duration = Duration::from_millis(500);
 /// Timeouts this close together count as "at once".
 const WINDOW: Duration = Duration::from_secs(1);
-/// Fewer timeouts than this say nothing about the host.
+/// The fewest timeouts that are a sign of starvation.
 const FEWEST: usize = 10;
-/// A sign excuses timeouts for this long at most, be it a suspend of hours or a network that is gone.
+/// The longest time that a sign excuses timeouts, even for a suspend of hours or a lost network.
 const LONGEST_SPELL: Duration = Duration::from_secs(60);
 
 #[cfg(test)]

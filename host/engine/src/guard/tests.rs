@@ -1,4 +1,4 @@
-//! Next check, effective interval and age of results, as a guard shows them.
+//! Next check, effective interval and age of results in a guard's view.
 
 use conductor_core::clock::Clock;
 use conductor_types::{Checks, requests::BreakerOrder};
@@ -34,7 +34,7 @@ fn window(checks: Checks, until: f64) -> Option<Arc<InForce>> {
     }))
 }
 
-/// Seconds from the origin of the guard's clock.
+/// Converts to seconds from the origin of the guard's clock.
 fn since_start(guard: &PlatformGuard, unix: Option<f64>) -> Option<f64> {
     let origin = guard.shared.unix_seconds(Duration::ZERO);
     unix.map(|unix| ((unix - origin) * 1000.0).round() / 1000.0)
@@ -211,7 +211,7 @@ fn age_counts_from_the_end_of_a_held_or_open_breaker() {
     assert!(!stale(until + 16 * S));
 }
 
-/// The lines that this logs, without their times.
+/// Returns the lines that `write` logs, without their times.
 fn logged(write: impl FnOnce()) -> Vec<String> {
     #[derive(Clone, Default)]
     struct Captured(Arc<std::sync::Mutex<Vec<u8>>>);

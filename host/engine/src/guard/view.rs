@@ -1,4 +1,4 @@
-//! What the status page and the API show of a platform.
+//! A platform's view for the status page and the API.
 
 use std::{
     sync::{PoisonError, atomic::Ordering},
@@ -14,7 +14,7 @@ use conductor_types::{
 use super::PlatformGuard;
 
 impl PlatformGuard {
-    /// Returns the state that is shown.
+    /// Returns the displayed state.
     pub fn health(&self) -> Health {
         let health = self.inner.lock().view.health;
         match self.is_outdated_by_pause(self.shared.clock.now()) {
@@ -34,7 +34,7 @@ impl PlatformGuard {
         })
     }
 
-    /// The last checks, the latest first.
+    /// Returns the last checks, the latest first.
     pub fn history(&self) -> Vec<PastView> {
         let past: Vec<_> = self.inner.lock().history.latest_first().collect();
         past.into_iter()
@@ -46,7 +46,7 @@ impl PlatformGuard {
             .collect()
     }
 
-    /// What the status page and the API show.
+    /// Returns the view for the status page and the API.
     pub fn view(&self) -> PlatformView {
         self.view_at(self.shared.clock.now())
     }
@@ -106,7 +106,7 @@ impl PlatformGuard {
         }
     }
 
-    /// Whether a check should have ended since the last one did at `ended`; a pause puts it off until after its end.
+    /// Returns `true` if a check should have ended since the last one ended at `ended`; a pause postpones it.
     fn is_overdue(&self, ended: Duration, breaker: State, now: Duration) -> bool {
         let reopened = match breaker {
             State::Open { until } => until.unwrap_or_default(),
@@ -117,7 +117,7 @@ impl PlatformGuard {
         now.saturating_sub(counted) > self.patience()
     }
 
-    /// When the next check is made that is, by the schedule or as a trial.
+    /// Returns the time of the next check, scheduled or a trial.
     fn next_check(&self, pause: Option<Pause>) -> Option<Duration> {
         let next = Duration::from_nanos(self.next.load(Ordering::Relaxed));
         if next.is_zero() {
@@ -134,12 +134,12 @@ impl PlatformGuard {
     }
 }
 
-/// Why the schedule makes no check at present.
+/// The reason why the schedule makes no check at present.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Pause {
-    /// As [`PlatformView::paused`] has it.
+    /// The text of [`PlatformView::paused`].
     why: &'static str,
-    /// Its end; none while an operator has to end it.
+    /// Its end; `None` if an operator has to end it.
     until: Option<Until>,
 }
 
@@ -166,7 +166,7 @@ impl Pause {
     }
 }
 
-/// The first slot at or after `begins`, of those that lie `interval` apart and of which `next` is one.
+/// Returns the first slot at or after `begins`, of the slots `interval` apart that include `next`.
 fn slot_from(next: Duration, interval: Duration, begins: Duration) -> Duration {
     let wait = begins.saturating_sub(next).as_nanos();
     let slots = wait.div_ceil(interval.as_nanos().max(1));

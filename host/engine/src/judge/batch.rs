@@ -1,4 +1,4 @@
-//! The trials that are under way together in one worker.
+//! The concurrent trials in one worker.
 
 use std::{
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
@@ -8,7 +8,7 @@ use std::{
 use conductor_core::clock::Clock;
 use conductor_runtime::{Call, Caller, Ended, Failure, LoadedPlugin, ProbeId, Report, Waiting};
 
-/// The trials in one worker: a batch after the other.
+/// The trials in one worker: one batch after the other.
 #[derive(Default)]
 pub(super) struct Batch {
     state: Mutex<State>,
@@ -18,9 +18,9 @@ pub(super) struct Batch {
 #[derive(Default)]
 struct State {
     stages: Vec<Stage>,
-    /// Number of those that are over.
+    /// The number of trials that have ended.
     over: usize,
-    /// The number of the first trial of this batch; calls of earlier ones may still come back.
+    /// The number of the first trial of this batch; calls of earlier ones can still return.
     first: u64,
     each: Duration,
     given_up: bool,
@@ -35,14 +35,14 @@ enum Stage {
     Over(Result<(), Failure>),
 }
 
-/// Result of a batch.
+/// The result of a batch.
 pub(super) struct Outcome {
     pub(super) ends: Vec<End>,
     /// The worker died.
     pub(super) ended: Option<Ended>,
 }
 
-/// End of one trial.
+/// The end of one trial.
 #[derive(Debug, PartialEq)]
 pub(super) enum End {
     Passed,
@@ -61,7 +61,7 @@ impl Outcome {
 }
 
 impl Batch {
-    /// Makes one trial with each of the probes, until `until` at the latest. The plugin sends them as fast as it has threads.
+    /// Runs one trial with each probe, until `until` at the latest. The plugin sends them as fast as it has threads.
     pub(super) fn run(
         self: &Arc<Self>,
         plugin: &impl LoadedPlugin,
@@ -116,18 +116,18 @@ impl Batch {
         }
     }
 
-    /// The worker died.
+    /// Records that the worker died.
     pub(super) fn worker_ended(&self, ended: Ended) {
         self.lock().ended = Some(ended);
         self.changed.notify_all();
     }
 
-    /// No result is waited for any more.
+    /// Stops waiting for results.
     pub(super) fn give_up(&self) {
         self.lock().given_up = true;
     }
 
-    /// Waits until more than `over` trials are over, or for a tick.
+    /// Waits until more than `over` trials have ended, or for a tick.
     fn wait(&self, over: usize) {
         let same = |state: &mut State| state.over == over && state.ended.is_none();
         let waited = self.changed.wait_timeout_while(self.lock(), TICK, same);
@@ -140,7 +140,7 @@ impl Batch {
 }
 
 impl State {
-    /// Marks the trials that are past their deadline, and returns which they are.
+    /// Marks the trials that are past their deadline, and returns their indices.
     fn late(&mut self, now: Duration) -> Vec<usize> {
         let mut late = Vec::new();
         for (at, stage) in self.stages.iter_mut().enumerate() {
@@ -168,7 +168,7 @@ impl Stage {
             Self::Stuck => End::Stuck,
             Self::Over(Ok(())) => End::Passed,
             Self::Over(Err(failure)) => {
-                // As the calls under way in a worker that dies fail.
+                // The failure of calls under way in a worker that dies.
                 let of_its_end = |ended: &Ended| {
                     failure.kind == ended.kind
                         && failure
@@ -213,5 +213,5 @@ impl Caller for Batch {
     }
 }
 
-/// Period at which deadlines are looked at.
+/// The interval at which deadlines are checked.
 const TICK: Duration = Duration::from_millis(10);

@@ -1,4 +1,4 @@
-//! Trials of configs in a worker that is played: a config's text says what becomes of its trial.
+//! Trials of configs in a fake worker: a config's text determines the result of its trial.
 
 use std::{
     sync::{
@@ -16,7 +16,7 @@ use super::*;
 
 type WhenEnded = Box<dyn FnOnce(Ended) + Send>;
 
-/// A worker whose calls end at once, but for those that hang; one of them may kill it.
+/// A worker whose calls end immediately, except for those that hang; one of them can kill it.
 struct Played {
     description: Description,
     configs: Mutex<Vec<String>>,
@@ -84,7 +84,7 @@ impl LoadedPlugin for Played {
     fn end(&self) {}
 }
 
-/// A plugin whose schema knows the keys `mode` and `inner.mode`, and whose `create` refuses every `mode` but "good".
+/// A plugin whose schema has the keys `mode` and `inner.mode`, and whose `create` refuses every `mode` but "good".
 fn as_a_plugin(config: &str) -> Result<(), Failure> {
     let config: Value = serde_json::from_str(config).unwrap();
     let mut violations = Vec::new();
@@ -142,7 +142,7 @@ fn tried_within(configs: &[&str], all: Duration) -> (Vec<String>, usize) {
             when_ended: Mutex::new(Some(ended)),
         })
     };
-    // What hangs is over as soon as it is looked at, since a played call begins at the clock's zero.
+    // A hanging trial times out at the first look, since a fake call begins at the clock's zero.
     let terms = Terms {
         each: Duration::ZERO,
         all,
