@@ -1,13 +1,12 @@
 //! Every metric of the host, in one place.
 //!
-//! [`FAMILIES`] is the list: name, HELP text, kind and labels of each. Labels with a closed set of
-//! values are enums. The scheduler, the guard and the resource monitor keep handles
-//! ([`PlatformMetrics`], [`PluginMetrics`]) and count through them with a few relaxed atomic
-//! operations, without a lock or an allocation. Whoever shows metrics takes a [`Snapshot`] and walks
-//! [`FAMILIES`] over it: the Prometheus rendering (`prometheus`, a cargo feature) and the log ([`log`]).
+//! [`FAMILIES`] is the list: name, HELP text, kind and labels of each. Labels with a closed set of values are enums.
+//! The scheduler, the guard and the resource monitor keep handles ([`PlatformMetrics`], [`PluginMetrics`]) and count
+//! through them with a few relaxed atomic operations, without a lock or an allocation. A reader takes a [`Snapshot`]
+//! and iterates over [`FAMILIES`]: the Prometheus rendering (`prometheus`, a cargo feature) and the log ([`log`]).
 //!
-//! Moments are kept by the host's clock and dated when they are shown. The clock is read once for each [`Snapshot`]; nothing
-//! else here reads it.
+//! Times are stored by the host's clock and dated when they are shown. The clock is read once for each [`Snapshot`];
+//! nothing else here reads it.
 use std::{
     collections::{BTreeMap, HashMap},
     hash::Hash,
@@ -46,13 +45,13 @@ pub struct Metrics {
 }
 
 impl Metrics {
-    /// Metrics without a platform or plugin, by a clock of their own.
+    /// Creates metrics without a platform or plugin, with a new clock.
     #[must_use]
     pub fn new() -> Self {
         Self::by(Clock::start())
     }
 
-    /// Metrics without a platform or plugin; the moments they are given are those of `clock`.
+    /// Creates metrics without a platform or plugin; their times are those of `clock`.
     #[must_use]
     pub fn by(clock: Clock) -> Self {
         Self {
@@ -60,16 +59,16 @@ impl Metrics {
         }
     }
 
-    /// Dates moments of the host's clock.
+    /// Returns the converter from times of the host's clock to dates.
     #[must_use]
     pub fn wall(&self) -> &WallClock {
         &self.shared.wall
     }
 
-    /// The series of one platform checked by one plugin, registered with zero counts at the first call.
+    /// Returns the series of one platform checked by one plugin, registered with zero counts at the first call.
     ///
     /// A later call with the same pair returns the same series, so counters survive a reload; and a platform that was
-    /// removed and comes back goes on counting, if it is among the last [`RETIRED`] that were removed.
+    /// removed and returns continues its counters, if it is among the last [`RETIRED`] that were removed.
     #[must_use]
     pub fn platform(&self, platform: &str, plugin: &str) -> Arc<PlatformMetrics> {
         let mut series = self.shared.write();
@@ -88,7 +87,7 @@ impl Metrics {
         new
     }
 
-    /// Takes a platform's series out of what is shown; handles that are still held count into nothing.
+    /// Hides a platform's series; existing handles have no more effect.
     pub fn remove_platform(&self, platform: &str, plugin: &str) {
         let key = (platform.into(), plugin.into());
         let mut series = self.shared.write();
@@ -99,7 +98,7 @@ impl Metrics {
         self.track_series(&series);
     }
 
-    /// Sets how many things of a kind the host keeps.
+    /// Sets the number of objects of a kind that the host keeps.
     pub fn track(&self, kind: Tracked, count: usize) {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         self.shared.tracked[kind as usize].store(count, Ordering::Relaxed);
@@ -113,8 +112,8 @@ impl Metrics {
         self.track(Tracked::RetiredPluginSeries, retired);
     }
 
-    /// The series of one plugin, registered with zero counts at the first call; one that was removed and comes back goes
-    /// on counting, as a platform does.
+    /// Returns the series of one plugin, registered with zero counts at the first call; a removed one that returns
+    /// continues its counters, like a platform.
     #[must_use]
     pub fn plugin(&self, id: &str) -> Arc<PluginMetrics> {
         let mut series = self.shared.write();
@@ -123,7 +122,7 @@ impl Metrics {
         plugin
     }
 
-    /// Takes a plugin's own series out of what is shown; its platforms' series stay.
+    /// Hides a plugin's own series; its platforms' series stay.
     pub fn remove_plugin(&self, id: &str) {
         let mut series = self.shared.write();
         if let Some((id, removed)) = series.plugins.remove_entry(id) {
@@ -133,21 +132,21 @@ impl Metrics {
         self.track_series(&series);
     }
 
-    /// Counts one start that came `late` after its slot.
+    /// Records one start, `late` after its slot.
     pub fn lateness(&self, late: Duration) {
         self.shared.lateness.record(late);
     }
 
-    /// The starts so far, by how late they were: each bucket's bound in seconds with the count at or below it, then the
-    /// count of all.
+    /// Returns the starts so far by lateness: each bucket's bound in seconds with the count at or below it, then the
+    /// total count.
     pub fn lateness_counts(&self) -> (Vec<(f64, u64)>, u64) {
         let (buckets, _, all) = self.shared.lateness.read();
         (buckets, all)
     }
 
-    /// Sets how much of a resource is in use, in percent, 0–100.
+    /// Sets the use of a resource in percent, 0–100.
     ///
-    /// The series is absent before the first reading, and again after one that is not finite.
+    /// The series is absent before the first value, and after one that is not finite.
     pub fn resource(&self, resource: Resource, percent: f64) {
         self.shared.resources[resource as usize].store(percent.to_bits(), Ordering::Relaxed);
     }
@@ -159,7 +158,7 @@ impl Metrics {
             .store(mode as u8, Ordering::Relaxed);
     }
 
-    /// The config was read and applied, at the start or later, at this time of the host's clock.
+    /// Records that the config was applied at this time of the host's clock, at the start or at a reload.
     pub fn config_loaded(&self, now: Duration) {
         self.shared
             .config_loaded
@@ -167,18 +166,18 @@ impl Metrics {
         self.shared.config_refused.store(false, Ordering::Relaxed);
     }
 
-    /// A reload was asked for and changed nothing, as the config was refused.
+    /// Records that a reload changed nothing because the config was refused.
     pub fn config_refused(&self) {
         self.shared.config_refused.store(true, Ordering::Relaxed);
     }
 
-    /// Whether the config was refused when it was last read.
+    /// Returns `true` if the config was refused when it was last read.
     #[must_use]
     pub fn is_config_refused(&self) -> bool {
         self.shared.config_refused.load(Ordering::Relaxed)
     }
 
-    /// What there is to show now; the values themselves are read when [`Family::samples`] comes to them.
+    /// Returns a snapshot of the series; the values themselves are read when [`Family::samples`] reaches them.
     #[must_use]
     pub fn snapshot(&self) -> Snapshot {
         let wall = &self.shared.wall;
@@ -186,7 +185,7 @@ impl Metrics {
         self.snapshot_at(wall.clock().now(), wall.origin())
     }
 
-    /// The same as if it were `now` by the host's clock, whose origin was so many seconds after 1970.
+    /// Returns a snapshot at `now` by the host's clock, with the clock's `origin` in seconds since 1970.
     pub fn snapshot_at(&self, now: Duration, origin: f64) -> Snapshot {
         let series = self.shared.read();
         Snapshot {
@@ -205,23 +204,23 @@ impl Default for Metrics {
     }
 }
 
-/// What all clones of [`Metrics`] share.
+/// State shared by all clones of [`Metrics`].
 struct Shared {
     wall: WallClock,
     series: RwLock<Series>,
     lateness: Histogram,
-    /// One per [`Resource`], as the bits of an `f64`; not finite is absent.
+    /// One per [`Resource`], as the bits of an `f64`; absent if not finite.
     resources: [AtomicU64; Resource::ALL.len()],
     degraded_mode: AtomicU8,
     /// One per [`Tracked`].
     tracked: [AtomicU64; Tracked::ALL.len()],
-    /// When the config in force was read, in nanoseconds of the host's clock; 0 before the first.
+    /// The time at which the current config was read, in nanoseconds of the host's clock; 0 before the first.
     config_loaded: AtomicU64,
-    /// Whether a later one was refused.
+    /// `true` if a later config was refused.
     config_refused: AtomicBool,
 }
 
-/// The registered series, in the order they are shown.
+/// The registered series, in display order.
 #[derive(Default)]
 struct Series {
     platforms: BTreeMap<(Arc<str>, Arc<str>), Arc<PlatformMetrics>>,
@@ -233,7 +232,7 @@ struct Series {
 /// A platform and its plugin.
 type SeriesKey = (Arc<str>, Arc<str>);
 
-/// The series of removed platforms or plugins, the last [`RETIRED`] of them: a counter that began at 0 again would have
+/// The series of removed platforms or plugins, the last [`RETIRED`] of them: a counter that restarted at 0 would have
 /// decreased.
 struct Retired<K, V> {
     by_key: HashMap<K, (u64, Arc<V>)>,
@@ -272,7 +271,7 @@ impl<K: Clone + Eq + Hash, V> Retired<K, V> {
     }
 }
 
-/// How many removed platforms, and removed plugins, keep their counters: some hundred kilobytes.
+/// The number of removed platforms, and of removed plugins, whose counters are kept: some hundred kilobytes.
 pub const RETIRED: usize = 1000;
 
 impl Series {
@@ -309,6 +308,6 @@ impl Shared {
     }
 }
 
-/// Finest around the tick of 10 ms, which is what lateness is made of on a healthy host.
+/// Finest around the tick of 10 ms, which determines the lateness on a healthy host.
 const LATENESS_BOUNDS: histogram::Bounds =
     histogram::bounds_in_ms([1, 2, 5, 10, 20, 50, 100, 500, 5000]);

@@ -1,15 +1,15 @@
-//! Whether this machine is short of CPU, memory or disk, and how far the host should ease off.
+//! Detects that this machine is short of CPU, memory or disk, and decides how far the host should ease off.
 //!
-//! Measuring is apart from judging. `sample` measures, on threads of its own; [`Judge`] turns measurements into a mode,
-//! and is pure: it reads no clock and no machine, so every rule here is tested by feeding it numbers.
+//! Measuring is separate from judging. `sample` measures, on separate threads; [`Judge`] turns measurements into a
+//! mode, and is pure: it reads no clock and no machine, so every rule here is tested with made-up numbers.
 //!
-//! | what | goes over | comes back |
+//! | resource | over the limit | recovered |
 //! |---|---|---|
-//! | CPU, memory, disk | above 80 % in three samples running | below 70 % for 60 s |
+//! | CPU, memory, disk | above 80 % for 3 consecutive samples | below 70 % for 60 s |
 //! | memory, critical | above 92 %, at once | below 82 % for 60 s, to degraded |
-//! | memory stalls | above 10 % in three samples running | below 5 % for 60 s |
+//! | memory stalls | above 10 % for 3 consecutive samples | below 5 % for 60 s |
 //!
-//! A bare "above 80 %" changed its mind 140 to 560 times an hour near the line; these rules stay under four.
+//! A bare "above 80 %" changed 140 to 560 times an hour near the limit; these rules stay below four.
 use std::{fmt, time::Duration};
 
 use conductor_core::schedule::Mode;
@@ -30,33 +30,33 @@ pub mod sample;
 mod tests;
 pub mod workers;
 
-/// One measurement of the machine. `None` is "unknown", which is not zero: it neither raises nor lowers the mode.
+/// One measurement of the machine. `None` means unknown, not zero: it neither raises nor lowers the mode.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Sample {
-    /// CPU in use since the sample before, percent, 0–100.
+    /// CPU in use since the previous sample, percent, 0–100.
     pub cpu_percent: Option<f64>,
-    /// Cores that 100 % of it is.
+    /// The number of cores that are 100 %.
     pub cores: Option<f64>,
-    /// Memory in use that cannot be taken back without anybody noticing, percent, 0–100.
+    /// Memory in use that cannot be reclaimed for free, percent, 0–100.
     pub memory_percent: Option<f64>,
-    /// The fullest of the watched file systems that answered.
+    /// The fullest of the watched file systems that responded.
     pub disk: Option<Disk>,
-    /// The watched paths whose file system does not answer, such as a dead network mount.
+    /// The watched paths whose file system does not respond, for example a dead network mount.
     pub disks_stuck: Vec<String>,
-    /// Time lost to waiting for resources, where the kernel says.
+    /// Time lost to waiting for resources, if the kernel reports it.
     pub pressure: Pressure,
 }
 
-/// How full one file system is.
+/// The usage of one file system.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Disk {
-    /// What is full, for people: "/var", or "/var (inodes)".
+    /// The place that is full, for people: "/var", or "/var (inodes)".
     pub place: String,
-    /// In use, as `df` counts it: of what unprivileged users may fill. Percent, 0–100.
+    /// Percent in use, 0–100, as in `df`: of the space for unprivileged users.
     pub percent: f64,
 }
 
-/// The lines that a measurement crosses, in percent.
+/// The limits of measurements, in percent.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Limits {
     degraded_above: f64,
@@ -65,7 +65,7 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// Limits in percent of CPU, memory and disk; `critical_above` is of memory alone.
+    /// Creates limits in percent of CPU, memory and disk; `critical_above` is of memory only.
     ///
     /// # Errors
     /// Unless 0 < `recover_below` < `degraded_above` ≤ `critical_above` ≤ 100.
@@ -105,7 +105,7 @@ impl Limits {
 }
 
 impl Limits {
-    /// Percent of CPU above which the machine is short of it.
+    /// Returns the percent of CPU above which the machine is short of it.
     #[must_use]
     pub fn degraded_above(self) -> f64 {
         self.degraded_above
@@ -113,7 +113,7 @@ impl Limits {
 }
 
 impl Default for Limits {
-    /// Degraded above 80 %, back below 70 %, critical above 92 % of memory.
+    /// Returns degraded above 80 %, recovered below 70 %, critical above 92 % of memory.
     fn default() -> Self {
         Self {
             degraded_above: 80.0,
@@ -123,24 +123,24 @@ impl Default for Limits {
     }
 }
 
-/// Why [`Limits`] were refused.
+/// The reason why [`Limits`] were refused.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum LimitsError {
-    /// A limit that nothing, or everything, would cross.
+    /// A limit that no value, or every value, would exceed.
     NotAPercentage {
-        /// Which limit.
+        /// The name of the limit.
         name: &'static str,
-        /// What it was to be.
+        /// Its value.
         value: f64,
     },
-    /// Going over and coming back at the same line would change the mode with every sample.
+    /// Equal limits would change the mode with every sample.
     NoGap {
-        /// The limit to come back.
+        /// The limit for recovery.
         recover_below: f64,
-        /// The limit to go over.
+        /// The limit for degraded mode.
         degraded_above: f64,
     },
-    /// Critical would come before degraded.
+    /// The critical limit is below the degraded one.
     CriticalFirst {
         /// The lower mode's limit.
         degraded_above: f64,
@@ -179,27 +179,27 @@ impl fmt::Display for LimitsError {
 
 impl std::error::Error for LimitsError {}
 
-/// What the samples so far come to.
+/// The judgement of the samples so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
-    /// How far the schedule is to ease off. A full disk plays no part: fewer checks free no disk.
+    /// The stretch of the schedule. A full disk does not count: fewer checks free no disk.
     pub stretch: Mode,
-    /// What to show people, as in `conductor_degraded_mode`: at least degraded while a disk is full.
+    /// The displayed mode, as in `conductor_degraded_mode`: at least degraded while a disk is full.
     pub shown: Mode,
-    /// Whether a watched file system is full.
+    /// `true` if a watched file system is full.
     pub disk_full: bool,
-    /// What this sample changed, for the log; `None` nearly always.
+    /// The change by this sample, for the log; `None` nearly always.
     pub changed: Option<Change>,
 }
 
 /// A change of [`Judgement::stretch`] or [`Judgement::disk_full`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Change {
-    /// What was shown before.
+    /// The previous displayed mode.
     pub from: Mode,
-    /// What is shown now. The same as before when, say, the CPU is short while a disk was already full.
+    /// The new displayed mode. The same as before if, for example, CPU runs short while a disk was already full.
     pub to: Mode,
-    /// What was measured and which limit it crossed: "memory at 93 % (limit 92 %)".
+    /// The measurement and the limit it crossed: "memory at 93 % (limit 92 %)".
     pub why: String,
 }
 
@@ -214,7 +214,7 @@ pub struct Judge {
 }
 
 impl Judge {
-    /// A judge that has seen nothing yet: the mode is normal.
+    /// Creates a judge without samples: the mode is normal.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         let Limits {
@@ -233,7 +233,7 @@ impl Judge {
         }
     }
 
-    /// Takes in a sample measured at `now`.
+    /// Judges a sample measured at `now`.
     pub fn observe(&mut self, now: Duration, sample: &Sample) -> Judgement {
         let before = (self.stretch(), self.shown(), self.disk.over);
         let why = self.cross(now, sample);
@@ -250,7 +250,7 @@ impl Judge {
         }
     }
 
-    /// Lets each line see its measurement; says which were crossed.
+    /// Updates each line with its measurement; returns the lines that were crossed.
     fn cross(&mut self, now: Duration, sample: &Sample) -> Vec<String> {
         let mut why = Vec::new();
         let cpu = self.cpu.observe(now, sample.cpu_percent);
@@ -259,10 +259,10 @@ impl Judge {
         let memory = self.memory.observe(now, sample.memory_percent);
         let critical = self.critical.observe(now, sample.memory_percent);
         if self.critical.over {
-            // From critical the way back leads through degraded, however short the stay above 80 % was.
+            // Critical memory recovers through degraded, however short the stay above 80 % was.
             self.memory.over = true;
         }
-        // When both lines are crossed, the further one says it all.
+        // If both lines are crossed, the critical one includes the other.
         let further = match critical {
             Some(Crossing::Over { .. }) => critical,
             _ => memory.or(critical),
@@ -273,7 +273,7 @@ impl Judge {
         let crossed = self.stalls.observe(now, stalled);
         why.extend(crossed.map(|crossing| format!("time lost to memory stalls {crossing}")));
 
-        // With some disks unheard, the fullest of the others shows that one is full, and cannot show that none is.
+        // While some disks do not respond, the fullest of the others can show that one is full, but not that none is.
         let trusted =
             |disk: &&Disk| sample.disks_stuck.is_empty() || disk.percent >= self.disk.recover_below;
         let disk = sample.disk.as_ref().filter(trusted);
@@ -284,7 +284,7 @@ impl Judge {
         why
     }
 
-    /// Whether CPU is short, and nothing else for which checks are stretched.
+    /// Returns `true` if CPU is the only shortage for which checks are stretched.
     #[must_use]
     pub fn is_short_of_cpu_alone(&self) -> bool {
         self.cpu.over && !self.critical.over && !self.memory.over && !self.stalls.over
@@ -308,13 +308,13 @@ impl Judge {
     }
 }
 
-/// One busy second is no shortage: at the default interval three samples are 10 to 15 s of it.
+/// One busy second is no shortage: at the default interval three samples take 10 to 15 s.
 const SAMPLES_RUNNING: u32 = 3;
 
-/// Percent of the time in which nothing at all got done for want of memory (PSI `full`, ten-second average).
+/// Percent of time in which no work was done because of memory stalls (PSI `full`, ten-second average).
 ///
-/// A second lost out of every ten is enough to push a check over a timeout of a few seconds, and then the machine would
-/// be blamed on the plugin. Well below the 60 % at which systemd-oomd starts to kill.
+/// One second lost out of every ten can push a check over a timeout of a few seconds, which would then be blamed on the
+/// plugin. Well below the 60 % at which systemd-oomd starts to kill.
 const STALLED_ABOVE: f64 = 10.0;
 
 /// Half of [`STALLED_ABOVE`]: the average itself takes ten seconds to follow.

@@ -1,4 +1,4 @@
-//! The list of all metrics, and how each is read.
+//! The list of all metrics, and how to read each.
 use std::{
     borrow::Cow,
     sync::{Arc, atomic::Ordering},
@@ -9,7 +9,7 @@ use conductor_types::{Resource, Tracked};
 
 use super::{PlatformMetrics, PluginMetrics, Shared, histogram::Histogram};
 
-/// Every metric of the host, in the order they are shown.
+/// Every metric of the host, in display order.
 pub static FAMILIES: [Family; 26] = [
     Family {
         name: "health_check_total",
@@ -238,37 +238,37 @@ pub static FAMILIES: [Family; 26] = [
 pub struct Family {
     /// The metric's name.
     pub name: &'static str,
-    /// What it tells, in one line.
+    /// The HELP text, in one line.
     pub help: &'static str,
-    /// How its values behave.
+    /// The kind of its values.
     pub kind: Kind,
-    /// The names of its labels, in the order of [`Sample::labels`]; those of an operator's own may follow.
+    /// The names of its labels, in the order of [`Sample::labels`]; operator-defined ones may follow.
     pub labels: &'static [&'static str],
     samples: for<'a> fn(&'a Snapshot) -> Samples<'a>,
 }
 
 impl Family {
-    /// The metric's samples, read one by one as the iterator comes to them.
+    /// Returns the metric's samples, read one by one as the iterator reaches them.
     #[must_use]
     pub fn samples<'a>(&self, snapshot: &'a Snapshot) -> Samples<'a> {
         (self.samples)(snapshot)
     }
 }
 
-/// How the values of a metric behave.
+/// The kind of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// Only ever rises.
+    /// Never decreases.
     Counter,
-    /// Rises and falls.
+    /// Increases and decreases.
     Gauge,
-    /// Counts of durations in buckets.
+    /// Counts durations in buckets.
     Histogram,
 }
 
-/// The series there were at one moment.
+/// The series at one moment.
 pub struct Snapshot {
-    /// By the host's clock.
+    /// The time by the host's clock.
     pub(super) now: Duration,
     /// Seconds from 1970 to the origin of the host's clock.
     pub(super) origin: f64,
@@ -278,7 +278,7 @@ pub struct Snapshot {
 }
 
 impl Snapshot {
-    /// A time of the host's clock in seconds since 1970.
+    /// Converts a time of the host's clock to seconds since 1970.
     fn unix_seconds(&self, at: Duration) -> f64 {
         self.origin + at.as_secs_f64()
     }
@@ -292,22 +292,22 @@ pub type Samples<'a> = Box<dyn Iterator<Item = Sample<'a>> + 'a>;
 pub struct Sample<'a> {
     /// Names and values of the labels.
     pub labels: Vec<(Cow<'a, str>, Cow<'a, str>)>,
-    /// The value now.
+    /// The current value.
     pub value: Value,
 }
 
 /// The value of a series.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value {
-    /// Of a counter or a gauge.
+    /// A counter or a gauge.
     Number(f64),
-    /// Of a histogram.
+    /// A histogram.
     Histogram {
-        /// The upper bound of each finite bucket in seconds, and how many values are at or below it.
+        /// The upper bound of each finite bucket in seconds, and the number of values at or below it.
         buckets: Vec<(f64, u64)>,
         /// The sum of all values in seconds.
         sum: f64,
-        /// How many values there are.
+        /// The number of values.
         count: u64,
     },
 }
@@ -351,7 +351,7 @@ fn lateness(of: &Snapshot) -> Samples<'_> {
     host(Value::histogram(&of.shared.lateness))
 }
 
-/// A number about the config in force, given when it was read; nothing where there is none yet.
+/// Returns a number about the current config, given the time it was read; no sample before the first config.
 fn loaded_config(of: &Snapshot, number: impl Fn(f64) -> f64) -> Samples<'_> {
     match of.shared.config_loaded.load(Ordering::Relaxed) {
         0 => Box::new(std::iter::empty()),
@@ -362,7 +362,7 @@ fn loaded_config(of: &Snapshot, number: impl Fn(f64) -> f64) -> Samples<'_> {
     }
 }
 
-/// The sample with a platform's settings.
+/// Returns the sample with a platform's settings.
 fn platform_info(p: &PlatformMetrics) -> Sample<'_> {
     let info = p.info();
     let mut sample = sample(
@@ -433,7 +433,7 @@ fn build_info(_: &Snapshot) -> Samples<'_> {
     }))
 }
 
-/// The one sample of a metric without labels.
+/// Returns the one sample of a metric without labels.
 fn host<'a>(value: Value) -> Samples<'a> {
     Box::new(std::iter::once(Sample {
         labels: Vec::new(),
@@ -441,7 +441,7 @@ fn host<'a>(value: Value) -> Samples<'a> {
     }))
 }
 
-/// Puts the samples of all platforms after one another.
+/// Chains the samples of all platforms.
 fn each_platform<'a, I>(
     of: &'a Snapshot,
     samples: impl Fn(&'a PlatformMetrics) -> I + 'a,
@@ -452,7 +452,7 @@ where
     Box::new(of.platforms.iter().flat_map(move |p| samples(p)))
 }
 
-/// A platform's samples of a counter with a closed label.
+/// Returns a platform's samples of a counter with a closed label.
 fn counts<'a>(
     p: &'a PlatformMetrics,
     label: &'static str,
@@ -461,7 +461,7 @@ fn counts<'a>(
     counts.map(move |(value, n)| sample(p, Some((label, value.into())), Value::count(n)))
 }
 
-/// A platform's one sample of a metric without a further label.
+/// Returns a platform's one sample of a metric without a further label.
 fn one(p: &PlatformMetrics, value: Value) -> impl Iterator<Item = Sample<'_>> {
     std::iter::once(sample(p, None, value))
 }

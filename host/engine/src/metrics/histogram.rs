@@ -1,10 +1,10 @@
-//! A histogram of durations that is counted without a lock.
+//! A lock-free histogram of durations.
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::Duration,
 };
 
-/// Upper bounds of the finite buckets, in nanoseconds, rising.
+/// Upper bounds of the finite buckets, in nanoseconds, ascending.
 pub(super) type Bounds = [u64; BUCKETS];
 
 /// Counts durations in buckets, each with an inclusive upper bound.
@@ -33,8 +33,8 @@ impl Histogram {
         self.sum_ns.fetch_add(ns, Ordering::Relaxed);
     }
 
-    /// The counts so far: each bucket's bound in seconds with the count at or below it, then the sum
-    /// in seconds and the count of all.
+    /// Returns the counts so far: each bucket's bound in seconds with the count at or below it, then the sum in seconds
+    /// and the total count.
     pub(super) fn read(&self) -> (Vec<(f64, u64)>, f64, u64) {
         let mut count = 0;
         let buckets = self
@@ -52,7 +52,7 @@ impl Histogram {
     }
 }
 
-/// Bounds from whole milliseconds.
+/// Converts bounds from whole milliseconds.
 pub(super) const fn bounds_in_ms(ms: [u64; BUCKETS]) -> Bounds {
     let mut bounds = ms;
     let mut i = 0;
@@ -63,5 +63,5 @@ pub(super) const fn bounds_in_ms(ms: [u64; BUCKETS]) -> Bounds {
     bounds
 }
 
-/// Finite buckets of each histogram. A platform has one histogram, so each bucket costs 8 bytes and one series a platform.
+/// Finite buckets per histogram. A platform has one, so each bucket costs 8 bytes and one series per platform.
 const BUCKETS: usize = 9;

@@ -1,4 +1,4 @@
-//! The metrics in the log, for as long as nobody can or does scrape them.
+//! Logging of the metrics while nothing scrapes them.
 use std::{
     collections::HashMap,
     fmt::Write as _,
@@ -11,17 +11,17 @@ use super::{FAMILIES, Family, Kind, Metrics, Sample, Snapshot, Value};
 #[cfg(test)]
 mod tests;
 
-/// Decides when the samples go to the log, and writes them there.
+/// Decides when to log the samples, and logs them.
 pub struct LogFallback {
     after: Duration,
     first_asked: Option<Duration>,
-    /// When to write next; none while the log is not used.
+    /// The time of the next write; `None` while the log is not used.
     next_write: Option<Duration>,
     written: Written,
 }
 
 impl LogFallback {
-    /// A fall-back that sets in when nobody has scraped for `after`.
+    /// Creates a fallback that starts after `after` without a scrape.
     #[must_use]
     pub fn new(after: Duration) -> Self {
         Self {
@@ -32,15 +32,15 @@ impl LogFallback {
         }
     }
 
-    /// Changes how long nothing has to have scraped.
+    /// Sets the time without a scrape after which logging starts.
     pub fn set_patience(&mut self, after: Duration) {
         self.after = after;
     }
 
-    /// What is to be done `now`; times are since the host clock's origin.
+    /// Decides what to do at `now`; times are since the host clock's origin.
     ///
-    /// `bound` says whether `/metrics` can be scraped at all, `last_scrape` when it last was. A host that has
-    /// never been scraped counts from the first call of this function.
+    /// `bound` is `true` if `/metrics` can be scraped at all, `last_scrape` is the time of the last scrape. A host that
+    /// has never been scraped counts from the first call of this function.
     pub fn decide(&mut self, bound: bool, last_scrape: Option<Duration>, now: Duration) -> Step {
         let first_asked = *self.first_asked.get_or_insert(now);
         let silence = now.saturating_sub(last_scrape.unwrap_or(first_asked));
@@ -66,10 +66,10 @@ impl LogFallback {
         }
     }
 
-    /// Decides, and does what was decided: one event when it starts, one when it stops, and each minute
-    /// between one event per sample that changed.
+    /// Decides and acts: logs one event at the start, one at the end, and each minute in between one event per sample
+    /// that changed.
     ///
-    /// To be called every few seconds, from a thread that nobody waits for.
+    /// Call it every few seconds, from a thread that is not latency-sensitive.
     pub fn tick(
         &mut self,
         metrics: &Metrics,
@@ -107,25 +107,25 @@ impl LogFallback {
     }
 }
 
-/// What [`LogFallback::decide`] found is to be done.
+/// The decision of [`LogFallback::decide`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Nothing.
+    /// Do nothing.
     Nothing,
-    /// Say that the log is used from now on, and why, and write the samples.
+    /// Announce that the log is used from now on, and why, and write the samples.
     Start(Reason),
     /// Write the samples that changed.
     Write,
-    /// Say that the log is no longer used.
+    /// Announce that the log is no longer used.
     Stop,
 }
 
-/// Why samples go to the log.
+/// The reason why samples are logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reason {
-    /// There is no `/metrics` to scrape.
+    /// There is no `/metrics` endpoint.
     NotServed,
-    /// There is one, and nobody scrapes it.
+    /// Nothing scrapes the `/metrics` endpoint.
     NotScraped,
 }
 
@@ -140,7 +140,7 @@ impl Reason {
     }
 }
 
-/// The values that were last written, so that only changes are.
+/// The last values written, so that only changes are logged.
 #[derive(Default)]
 struct Written {
     /// The hash of a series → the bits of its value. Names would take ten times the memory.
@@ -149,9 +149,9 @@ struct Written {
 }
 
 impl Written {
-    /// Calls `write` with a line for each sample whose value is not the one last written.
+    /// Calls `write` with a line for each sample whose value has changed since the last write.
     ///
-    /// What counts is taken to have been written as 0 at first: a counter that never moved is no news.
+    /// Counters start as if 0 had been written: a counter that never moved is not logged.
     fn changed(&mut self, snapshot: &Snapshot, mut write: impl FnMut(&str)) {
         for family in &FAMILIES {
             for sample in family.samples(snapshot) {
@@ -189,8 +189,8 @@ impl Written {
     }
 }
 
-/// The sample as Prometheus would show it, except that control characters are escaped: names of
-/// measurements come from plugins, and must not forge lines of the log.
+/// Formats the sample in the Prometheus format, with control characters escaped: names of measurements come from
+/// plugins, and must not forge log lines.
 fn line(name: &str, suffix: &str, sample: &Sample<'_>, value: f64) -> String {
     let mut line = format!("{name}{suffix}");
     let mut separator = '{';
@@ -205,8 +205,8 @@ fn line(name: &str, suffix: &str, sample: &Sample<'_>, value: f64) -> String {
     line
 }
 
-/// How often samples are written.
+/// The interval at which samples are written.
 const PERIOD: Duration = Duration::from_secs(60);
 
-/// The target of the events, by which a log filter finds them.
+/// The target of the events, for log filters.
 const TARGET: &str = "conductor::metrics";

@@ -1,27 +1,27 @@
 //! OpenMetrics 1.0, for scrapers that ask for it: the same samples as in the text format, under its stricter rules.
 //!
-//! It differs from what the text encoder writes in three things: the headers of a counter are without the `_total` of its
-//! samples, upper bounds of buckets are written as floats, and the text has an end that says so.
+//! It differs from the text encoder's output in three ways: the headers of a counter lack the `_total` of its samples,
+//! upper bounds of buckets are written as floats, and the text has an explicit end.
 
 use std::io::{self, Write};
 
 /// The content type of this format.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
-/// Takes lines of the text format, and writes them on as OpenMetrics.
+/// Converts lines of the text format to OpenMetrics and writes them.
 pub struct OpenMetrics<'a>(pub &'a mut dyn Write);
 
 impl OpenMetrics<'_> {
-    /// Writes lines of the text format, all of them whole.
+    /// Writes complete lines of the text format.
     ///
     /// # Errors
-    /// When a write is refused.
+    /// If a write fails.
     pub fn write_lines(&mut self, text: &str) -> io::Result<()> {
         let mut lines = text.split_inclusive('\n').peekable();
         while let Some(line) = lines.next() {
             match line.strip_prefix("# HELP ") {
                 Some(header) => {
-                    // Its type stands in the next line.
+                    // Its type is in the next line.
                     let is_counter = lines
                         .peek()
                         .is_some_and(|kind| kind.trim_end().ends_with(" counter"));
@@ -42,7 +42,7 @@ impl OpenMetrics<'_> {
     /// Ends the text.
     ///
     /// # Errors
-    /// When the write is refused.
+    /// If the write fails.
     pub fn end(self) -> io::Result<()> {
         self.0.write_all(b"# EOF\n")
     }
@@ -60,14 +60,14 @@ impl OpenMetrics<'_> {
             _ => name,
         };
         if is_help {
-            // Backslashes and line ends are escaped already; here quotes have to be as well.
+            // Backslashes and line breaks are escaped already; here quotes must be, too.
             return write!(self.0, "{mark}{name} {}", rest.replace('"', "\\\""));
         }
         write!(self.0, "{mark}{name} {rest}")
     }
 
     fn sample(&mut self, line: &str) -> io::Result<()> {
-        // `le` is the last label of a bucket, and no value of another label can hold an unescaped quote.
+        // `le` is the last label of a bucket, and no value of another label can contain an unescaped quote.
         if let Some((before, bound)) = line.rsplit_once(",le=\"").or(line.rsplit_once("{le=\""))
             && let Some((number, after)) = bound.split_once('"')
             && !number.is_empty()

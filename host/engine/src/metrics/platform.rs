@@ -18,7 +18,7 @@ use super::{
     labels::Counts,
 };
 
-/// What became of a check that ran: what the report says, or why there is none.
+/// The result of a check that ran: the report's status, or the reason why there is none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
     /// The report says healthy.
@@ -32,7 +32,7 @@ pub enum Outcome {
 }
 
 impl Outcome {
-    /// The outcome as a value of the `status` label.
+    /// Returns the outcome as a value of the `status` label.
     #[must_use]
     pub const fn status(self) -> Status {
         match self {
@@ -44,7 +44,7 @@ impl Outcome {
     }
 }
 
-/// What `conductor_platform_info` shows of a platform's settings.
+/// A platform's settings in `conductor_platform_info`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PlatformInfo {
     priority: &'static str,
@@ -53,10 +53,10 @@ pub struct PlatformInfo {
 }
 
 impl PlatformInfo {
-    /// Of a platform of this priority with these labels.
+    /// Creates the info of a platform with this priority and these labels.
     ///
-    /// A character that Prometheus does not allow in the name of a label becomes `_`. Of names that are then equal, the
-    /// one that was legal keeps it, and the others get `_2`, `_3`, … in their order.
+    /// A character that Prometheus does not allow in the name of a label becomes `_`. Among names that become equal,
+    /// the one that was legal keeps it, and the others get `_2`, `_3`, … in order.
     #[must_use]
     pub fn new(priority: &'static str, labels: &BTreeMap<String, String>) -> Self {
         let legal = |name: &str| -> String {
@@ -101,7 +101,7 @@ impl PlatformInfo {
     }
 }
 
-/// The counters and gauges of one platform, kept by whoever runs its checks.
+/// The counters and gauges of one platform, updated by its guard.
 ///
 /// Kept small, since there may be 100 000 of them.
 pub struct PlatformMetrics {
@@ -114,19 +114,19 @@ pub struct PlatformMetrics {
     pub(super) transitions: Counts<BreakerState, { BreakerState::ALL.len() }>,
     /// In nanoseconds of the host's clock; 0 before the first report.
     last_report: AtomicU64,
-    /// In nanoseconds of the host's clock: the end of the last check; 0 before the first.
+    /// The end of the last check, in nanoseconds of the host's clock; 0 before the first.
     last_check: AtomicU64,
-    /// Whether checks are paused on purpose.
+    /// `true` if checks are paused on purpose.
     paused: AtomicBool,
-    /// In nanoseconds of the host's clock: the end of the last pause; 0 without one.
+    /// The end of the last pause, in nanoseconds of the host's clock; 0 without one.
     resumed: AtomicU64,
-    /// In nanoseconds: a report that is older is not current.
+    /// The age, in nanoseconds, from which a report is not current.
     patience: AtomicU64,
     pub(super) measurements_dropped: AtomicU64,
     measurements: Mutex<Vec<Measurement>>,
     info: Mutex<Arc<PlatformInfo>>,
     breaker: AtomicU8,
-    /// What came of the last check: a [`Status`], or [`NEVER`].
+    /// The result of the last check: a [`Status`], or [`NEVER`].
     last: AtomicU8,
     maintenance: AtomicBool,
 }
@@ -155,7 +155,7 @@ impl PlatformMetrics {
         }
     }
 
-    /// Takes back everything but what was counted.
+    /// Resets everything except for the counters.
     pub(super) fn clear_gauges(&self) {
         self.last_report.store(0, Ordering::Relaxed);
         self.last_check.store(0, Ordering::Relaxed);
@@ -167,7 +167,7 @@ impl PlatformMetrics {
         self.maintenance(false);
     }
 
-    /// Counts one check that ran, sets the platform's state, and, if there is a report, when it came.
+    /// Counts one check that ran, sets the platform's state and, if there is a report, its time.
     ///
     /// `ended` is the end of the check by the host's clock.
     pub fn record(&self, outcome: Outcome, duration: Duration, ended: Duration) {
@@ -182,7 +182,7 @@ impl PlatformMetrics {
         self.last.store(outcome.status() as u8, Ordering::Relaxed);
     }
 
-    /// Sets how old a report may be and still be current.
+    /// Sets the age up to which a report is current.
     pub fn set_patience(&self, patience: Duration) {
         self.patience.store(nanos(patience), Ordering::Relaxed);
     }
@@ -194,7 +194,7 @@ impl PlatformMetrics {
         }
     }
 
-    /// Returns whether the last check is out of date because of a pause: checks are paused, or the first check after
+    /// Returns `true` if the last check is out of date because of a pause: checks are paused, or the first check after
     /// the pause is still due.
     pub fn is_outdated_by_pause(&self, now: Duration) -> bool {
         let checked = self.last_check.load(Ordering::Relaxed);
@@ -204,12 +204,12 @@ impl PlatformMetrics {
         waits && checked > 0 && !self.is_current(checked, now)
     }
 
-    /// Sets what is shown of the platform's settings.
+    /// Sets the displayed settings of the platform.
     pub fn set_info(&self, info: PlatformInfo) {
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(info);
     }
 
-    /// Counts `n` checks that were due and did not run.
+    /// Counts `n` due checks that did not run.
     pub fn skipped(&self, reason: SkipReason, n: u64) {
         self.skips.add(reason, n);
     }
@@ -230,11 +230,11 @@ impl PlatformMetrics {
         self.breaker(to);
     }
 
-    /// Replaces what the platform's last report measured.
+    /// Replaces the measurements of the platform's last report.
     ///
-    /// A name that the new report lacks is shown no longer. Dropped, and counted as such: a value that
-    /// is not finite, a name that is empty or longer than 128 bytes, and names past the first 64 the platform
-    /// has ever used, so that a probe that makes up names cannot flood Prometheus.
+    /// A name missing from the new report is no longer shown. These are dropped, and counted: a value that is not
+    /// finite, a name that is empty or longer than 128 bytes, and names beyond the first 64 that the platform has ever
+    /// used, so that a probe that invents names cannot flood Prometheus.
     pub fn measurements<N: AsRef<str>>(&self, measured: &[(N, f64)]) {
         let mut kept = self.lock_measurements();
         for old in kept.iter_mut() {
@@ -268,8 +268,8 @@ impl PlatformMetrics {
         self.maintenance.load(Ordering::Relaxed).into()
     }
 
-    /// 0 healthy, 1 degraded, 2 unhealthy, 3 unknown: the last check failed, its report is out of date, or none was made
-    /// yet.
+    /// Returns 0 for healthy, 1 for degraded, 2 for unhealthy, 3 for unknown: the last check failed, its report is out
+    /// of date, or there was no check yet.
     pub(super) fn state_value(&self, now: Duration) -> u8 {
         let last = self.last.load(Ordering::Relaxed);
         let reported = self.last_report.load(Ordering::Relaxed);
@@ -283,8 +283,8 @@ impl PlatformMetrics {
         nanos(now).saturating_sub(since) <= self.patience.load(Ordering::Relaxed)
     }
 
-    /// 1 if the platform is known to be healthy or degraded, else 0; none before the first check, and before the first
-    /// check after a pause that has outlasted the report.
+    /// Returns 1 if the platform is known to be healthy or degraded, else 0; `None` before the first check, and before
+    /// the first check after a pause that has outlasted the report.
     pub(super) fn up_value(&self, now: Duration) -> Option<u8> {
         let checked = self.last.load(Ordering::Relaxed) != NEVER;
         (checked && !self.is_outdated_by_pause(now))
@@ -296,13 +296,13 @@ impl PlatformMetrics {
         Arc::clone(&info.unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When the last report came, by the host's clock.
+    /// Returns the time of the last report by the host's clock.
     pub(super) fn last_report(&self) -> Option<Duration> {
         let nanos = self.last_report.load(Ordering::Relaxed);
         (nanos > 0).then(|| Duration::from_nanos(nanos))
     }
 
-    /// What the last report measured, while it is current.
+    /// Returns the measurements of the last report while it is current.
     pub(super) fn measured(&self, now: Duration) -> Vec<(Box<str>, f64)> {
         if self.state_value(now) == UNKNOWN {
             return Vec::new();
@@ -321,7 +321,7 @@ impl PlatformMetrics {
     }
 }
 
-/// A name the platform has used, and its value, not a number if the last report lacked it.
+/// A name the platform has used, and its value: NaN if the last report lacked it.
 struct Measurement {
     name: Box<str>,
     value: f64,
@@ -330,12 +330,12 @@ struct Measurement {
 /// The original's bounds 0.1, 0.5, 1, 2 and 5 s, and finer ones for local checks.
 const DURATION_BOUNDS: Bounds = bounds_in_ms([1, 10, 50, 100, 250, 500, 1000, 2000, 5000]);
 
-/// The state of a platform that nothing current is known of.
+/// The state of a platform without a current report.
 const UNKNOWN: u8 = 3;
-/// There was no check yet; beyond every [`Status`].
+/// No check yet; greater than every [`Status`].
 const NEVER: u8 = 4;
 
-/// A moment as it is kept; never 0, which stands for none.
+/// Returns a time in nanoseconds; never 0, which means none.
 pub(super) fn nanos(at: Duration) -> u64 {
     u64::try_from(at.as_nanos()).unwrap_or(u64::MAX).max(1)
 }

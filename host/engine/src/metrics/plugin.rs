@@ -8,28 +8,28 @@ use conductor_types::{Isolation, RestartReason};
 
 use super::labels::Counts;
 
-/// What is known of a plugin's current generation.
+/// A plugin's current generation.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginInfo {
     /// The plugin's version.
     pub version: String,
     /// The version of the plugin API its library was built with.
     pub api_version: String,
-    /// Where its code runs.
+    /// Its isolation.
     pub isolation: Isolation,
     /// The SHA-256 of its library in hexadecimal digits; the first twelve are shown.
     pub sha256: String,
 }
 
-/// The counters and gauges of one plugin, kept by whoever runs it.
+/// The counters and gauges of one plugin, updated by its guard.
 pub struct PluginMetrics {
     pub(super) name: Arc<str>,
     pub(super) restarts: Counts<RestartReason, { RestartReason::ALL.len() }>,
     stuck_calls: AtomicU64,
-    /// What its worker was last seen to use: bytes, and the bits of seconds; not finite is absent.
+    /// The last measured usage of its worker: bytes, and the bits of seconds; absent if not finite.
     memory: AtomicU64,
     cpu_seconds: AtomicU64,
-    /// What its workers before that have used: the bits of seconds; not finite before the first.
+    /// The usage of its previous workers: the bits of seconds; not finite before the first.
     cpu_seconds_before: AtomicU64,
     stretched: AtomicBool,
     info: Mutex<Option<PluginInfo>>,
@@ -49,24 +49,24 @@ impl PluginMetrics {
         }
     }
 
-    /// Takes back everything but what was counted, and the calls that are still stuck.
+    /// Resets everything except for the counters and the calls that are still stuck.
     pub(super) fn clear_gauges(&self) {
         self.worker_gone();
         self.stretched(false);
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A call is past its deadline; answers how many now are and have not come back.
+    /// Records that a call is past its deadline; returns the number of stuck calls.
     pub fn call_stuck(&self) -> u64 {
         self.stuck_calls.fetch_add(1, Ordering::Relaxed) + 1
     }
 
-    /// Such a call has come back; answers how many still have not.
+    /// Records that a stuck call has returned; returns the number of stuck calls.
     pub fn call_returned(&self) -> u64 {
         self.stuck_calls.fetch_sub(1, Ordering::Relaxed) - 1
     }
 
-    /// How many calls are past their deadline and have not come back.
+    /// Returns the number of calls that are past their deadline and have not returned.
     pub fn stuck_calls(&self) -> u64 {
         self.stuck_calls.load(Ordering::Relaxed)
     }
@@ -76,14 +76,14 @@ impl PluginMetrics {
         self.restarts.add(reason, 1);
     }
 
-    /// Sets what the plugin's worker uses: bytes of memory, and seconds of processor time since it was started.
+    /// Sets the usage of the plugin's worker: bytes of memory, and seconds of processor time since it was started.
     pub fn worker_uses(&self, memory: u64, cpu_seconds: f64) {
         self.memory.store(memory, Ordering::Relaxed);
         self.cpu_seconds
             .store(cpu_seconds.to_bits(), Ordering::Relaxed);
     }
 
-    /// The worker is gone; the processor time that it used stays counted.
+    /// Records that the worker is gone; its processor time stays counted.
     pub fn worker_gone(&self) {
         let gone = finite(&self.cpu_seconds);
         if let Some(total) = self.worker_cpu_seconds() {
@@ -96,7 +96,7 @@ impl PluginMetrics {
         }
     }
 
-    /// Seconds of processor time that its workers have used, if one was seen.
+    /// Returns the processor time of its workers in seconds, if ever measured.
     pub(super) fn worker_cpu_seconds(&self) -> Option<f64> {
         let (before, now) = (finite(&self.cpu_seconds_before), finite(&self.cpu_seconds));
         match (before, now) {
@@ -105,7 +105,7 @@ impl PluginMetrics {
         }
     }
 
-    /// Sets whether the plugin's checks are stretched because of the CPU that it uses.
+    /// Sets whether the plugin's checks are stretched because of its CPU usage.
     pub fn stretched(&self, stretched: bool) {
         self.stretched.store(stretched, Ordering::Relaxed);
     }
@@ -114,13 +114,13 @@ impl PluginMetrics {
         self.stretched.load(Ordering::Relaxed)
     }
 
-    /// Bytes of memory that its worker uses, if it was seen.
+    /// Returns the memory of its worker in bytes, if measured.
     pub(super) fn worker_memory(&self) -> Option<u64> {
         finite(&self.cpu_seconds)?;
         Some(self.memory.load(Ordering::Relaxed))
     }
 
-    /// Sets what is shown of the plugin's current generation; there is no such series before the first call.
+    /// Sets the displayed info of the plugin's current generation; there is no such series before the first call.
     pub fn set_info(&self, mut info: PluginInfo) {
         if let Some((end, _)) = info.sha256.char_indices().nth(SHA256_DIGITS) {
             info.sha256.truncate(end);
@@ -128,7 +128,7 @@ impl PluginMetrics {
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = Some(info);
     }
 
-    /// Nothing of the plugin is loaded any more.
+    /// Records that nothing of the plugin is loaded.
     pub fn clear_info(&self) {
         *self.info.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -145,5 +145,5 @@ fn finite(bits: &AtomicU64) -> Option<f64> {
     Some(f64::from_bits(bits.load(Ordering::Relaxed))).filter(|value| value.is_finite())
 }
 
-/// Enough to tell libraries apart at a glance.
+/// Enough to distinguish libraries at a glance.
 const SHA256_DIGITS: usize = 12;

@@ -1,10 +1,9 @@
 //! The metrics in Prometheus's text format, or in OpenMetrics.
 //!
-//! The `prometheus` crate's own metric types merge different series, because their label hash has no
-//! separator: `("disk1", "2")` and `("disk", "12")` would be one. So only its `Registry`, its process
-//! collector and its `TextEncoder` are used, over a [`Collector`] of our own that hands out our samples.
-//! It does so a page at a time, since the crate's model of all series of a large host would take
-//! several times the memory of the host.
+//! The `prometheus` crate's own metric types merge different series, because their label hash has no separator:
+//! `("disk1", "2")` and `("disk", "12")` would be one. So only its `Registry`, its process collector and its
+//! `TextEncoder` are used, with a [`Collector`] of ours that returns our samples. It does so a page at a time, since
+//! the crate's model of all series of a large host would take several times the memory of the host.
 use std::{
     io::{self, Write},
     sync::{Arc, Mutex, PoisonError},
@@ -34,7 +33,7 @@ pub enum Format {
 }
 
 impl Format {
-    /// The content type of what [`render`] writes in it.
+    /// Returns the content type of [`render`]'s output.
     #[must_use]
     pub fn content_type(self) -> &'static str {
         match self {
@@ -46,10 +45,10 @@ impl Format {
 
 /// Writes all metrics, and on Linux those of the process, to `out`, in writes of some hundred kilobytes at most.
 ///
-/// Takes about a microsecond a series: not for a thread that others wait for.
+/// Takes about a microsecond per series: not for a latency-sensitive thread.
 ///
 /// # Errors
-/// When `out` refuses a write; nothing more is written then.
+/// If a write to `out` fails; nothing more is written then.
 pub fn render(metrics: &Metrics, format: Format, out: &mut dyn Write) -> io::Result<()> {
     render_snapshot(&metrics.snapshot(), format, out)
 }
@@ -63,7 +62,7 @@ fn render_snapshot(snapshot: &Snapshot, format: Format, out: &mut dyn Write) -> 
     out.end()
 }
 
-/// Hands out the text format, some hundred kilobytes of whole lines at a time.
+/// Writes the text format, some hundred kilobytes of whole lines at a time.
 fn render_text(snapshot: &Snapshot, out: Out<'_>) -> io::Result<()> {
     let tray = Tray::default();
     let registry = Registry::new();
@@ -87,10 +86,10 @@ fn render_text(snapshot: &Snapshot, out: Out<'_>) -> io::Result<()> {
     write_process(out)
 }
 
-/// Takes a piece of the text.
+/// Writes a piece of the text.
 type Out<'a> = &'a mut dyn FnMut(&str) -> io::Result<()>;
 
-/// The collector of our samples: gives away the page that was last put into it.
+/// The collector of our samples: returns the page that was last put into it.
 #[derive(Clone, Default)]
 struct Tray(Arc<Mutex<Option<MetricFamily>>>);
 
@@ -101,7 +100,7 @@ impl Tray {
 }
 
 impl Collector for Tray {
-    /// None: descriptions only serve to find collectors that clash, and this one is alone in its registry.
+    /// No descriptions: they only serve to find conflicting collectors, and this one is alone in its registry.
     fn desc(&self) -> Vec<&Desc> {
         Vec::new()
     }
@@ -190,11 +189,11 @@ fn bucket((upper_bound, cumulative_count): (f64, u64)) -> Bucket {
     bucket
 }
 
-/// A page without its HELP and TYPE lines, which a family may have only once.
+/// Returns a page without its HELP and TYPE lines, which a family may have only once.
 fn without_header(page: &str) -> &str {
     let mut ends = page.match_indices('\n').map(|(end, _)| end + 1);
     &page[ends.nth(1).unwrap_or(page.len())..]
 }
 
-/// How many samples of a metric are encoded at a time: about 1 MB of the crate's model.
+/// The number of samples of a metric that are encoded at a time: about 1 MB of the crate's model.
 const PAGE: usize = 1024;

@@ -1,11 +1,11 @@
-//! What is counted, what is shown, and what is left out.
+//! Counting, display, and what is omitted.
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use conductor_types::{BreakerState, ErrorType, Isolation, RestartReason, SkipReason, Status};
 
 use super::*;
 
-/// A host with a platform of each kind, whose every value is fixed.
+/// A host with a platform of each kind and fixed values.
 pub(super) fn small_host() -> Metrics {
     let metrics = Metrics::new();
     let chat = metrics.platform("chat", "http");
@@ -54,12 +54,12 @@ pub(super) fn small_host() -> Metrics {
 #[cfg(feature = "prometheus")]
 pub(super) const ORIGIN: f64 = 1_750_000_000.0;
 
-/// All samples but those of histograms, ten seconds after 1970: name and labels → value.
+/// Returns all samples except for histograms, ten seconds after 1970: name and labels → value.
 fn numbers(metrics: &Metrics) -> BTreeMap<String, f64> {
     numbers_at(metrics, Duration::from_secs(10))
 }
 
-/// All samples but those of histograms at this time, where the origin of the host's clock is 1970.
+/// Returns all samples except for histograms at this time, if the origin of the host's clock is 1970.
 fn numbers_at(metrics: &Metrics, now: Duration) -> BTreeMap<String, f64> {
     let snapshot = metrics.snapshot_at(now, 0.0);
     let mut numbers = BTreeMap::new();
@@ -75,7 +75,7 @@ fn numbers_at(metrics: &Metrics, now: Duration) -> BTreeMap<String, f64> {
     numbers
 }
 
-/// The one sample of a histogram: cumulative counts, sum and count.
+/// Returns the one sample of a histogram: cumulative counts, sum and count.
 fn histogram(metrics: &Metrics, name: &str) -> (Vec<u64>, f64, u64) {
     let snapshot = metrics.snapshot();
     let family = FAMILIES.iter().find(|family| family.name == name).unwrap();

@@ -1,9 +1,9 @@
-//! The limits of the control group that the host runs in: its share of the machine may be a small one.
+//! The limits of the host's control group, which may allow only a small part of the machine.
 //!
-//! Only Linux has them; elsewhere nothing is found and every answer is "no limit". A limit on any level between the
-//! host's own group and the top counts, so each level is measured and the fullest one is the answer.
+//! Only Linux has them; elsewhere every result is "no limit". A limit on any level between the host's own group and the
+//! top counts, so each level is measured and the fullest one is the result.
 //!
-//! `sysinfo` can read memory limits, but it counts the page cache as used memory; `memory` subtracts what can be reclaimed.
+//! `sysinfo` can read memory limits, but it counts the page cache as used memory; `memory` subtracts what is reclaimable.
 //! Not read: CPU quotas of version 1 groups, which current distributions no longer ship.
 use std::{
     fs,
@@ -13,13 +13,13 @@ use std::{
 
 mod memory;
 
-/// Where this process's groups are: one folder per level, its own first.
+/// The folders of this process's groups: one per level, its own first.
 #[derive(Debug, Default, PartialEq)]
 pub(super) struct Cgroup {
     unified: Vec<PathBuf>,
-    /// Version 1 groups, where memory is limited by those.
+    /// Version 1 groups, if they limit memory.
     memory_v1: Vec<PathBuf>,
-    /// When, and how much CPU time each unified level had used by then.
+    /// The time of the last reading, and the CPU time of each unified level.
     last: Option<(Duration, Vec<Option<Duration>>)>,
 }
 
@@ -41,12 +41,12 @@ impl Cgroup {
         }
     }
 
-    /// The folder with this group's own pressure files.
+    /// Returns the folder with this group's own pressure files.
     pub(super) fn pressure_dir(&self) -> Option<&Path> {
         self.unified.first().map(PathBuf::as_path)
     }
 
-    /// Memory in use that cannot be reclaimed against the tightest limit, in percent, 0–100; `None` where there is no limit.
+    /// Returns the unreclaimable memory in use against the tightest limit, in percent, 0–100; `None` without a limit.
     pub(super) fn memory_percent(&self) -> Option<f64> {
         let v2 = self
             .unified
@@ -59,9 +59,9 @@ impl Cgroup {
         v2.chain(v1).reduce(f64::max)
     }
 
-    /// CPU time used since the last call against the tightest quota, in percent, 0–100.
+    /// Returns the CPU time used since the last call against the tightest quota, in percent, 0–100.
     ///
-    /// `None` where there is no quota, and on the first call.
+    /// `None` without a quota, and on the first call.
     pub(super) fn cpu_percent(&mut self, now: Duration) -> Option<f64> {
         let used: Vec<_> = self.unified.iter().map(|dir| cpu_time(dir)).collect();
         let (then, before) = self.last.replace((now, used.clone()))?;
@@ -76,7 +76,7 @@ impl Cgroup {
         percents.reduce(f64::max)
     }
 
-    /// Cores that the tightest quota allows; none where there is no quota.
+    /// Returns the number of cores that the tightest quota allows; `None` without a quota.
     pub(super) fn cores(&self) -> Option<f64> {
         let quotas = self.unified.iter().filter_map(|dir| {
             let quota = fs::read_to_string(dir.join("cpu.max")).ok()?;
@@ -87,7 +87,7 @@ impl Cgroup {
 }
 
 struct Mount<'a> {
-    /// The group that is seen at the mount point: not the topmost one inside most containers.
+    /// The group at the mount point: not the topmost one inside most containers.
     root: &'a Path,
     point: PathBuf,
     kind: &'a str,
@@ -95,7 +95,7 @@ struct Mount<'a> {
 }
 
 impl<'a> Mount<'a> {
-    /// One line of `/proc/self/mountinfo`; see proc_pid_mountinfo(5).
+    /// Parses one line of `/proc/self/mountinfo`; see proc_pid_mountinfo(5).
     fn parse(line: &'a str) -> Option<Self> {
         let (mount, filesystem) = line.split_once(" - ")?;
         let mut mount = mount.split(' ').skip(3);
@@ -109,7 +109,7 @@ impl<'a> Mount<'a> {
     }
 }
 
-/// The path of this process's group in the hierarchy of `controller`; the unified one has the empty name.
+/// Returns the path of this process's group in the hierarchy of `controller`; the unified one has the empty name.
 fn group_path<'a>(groups: &'a str, controller: &str) -> Option<&'a Path> {
     groups.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':').skip(1);
@@ -133,14 +133,14 @@ fn cpu_time(dir: &Path) -> Option<Duration> {
     value(&stat, "usage_usec").map(Duration::from_micros)
 }
 
-/// How many CPUs' worth of time `cpu.max` allows: "50000 100000" is half a CPU, "max 100000" no quota.
+/// Returns the number of CPUs that `cpu.max` allows: "50000 100000" is half a CPU, "max 100000" no quota.
 fn cpu_quota(text: &str) -> Option<f64> {
     let (quota, period) = text.trim().split_once(' ')?;
     let (quota, period): (u32, u32) = (quota.parse().ok()?, period.parse().ok()?);
     (quota > 0 && period > 0).then(|| f64::from(quota) / f64::from(period))
 }
 
-/// The number a file holds; `None` also for "max", which is how a group says "no limit".
+/// Reads the number in a file; `None` also for "max", which means no limit.
 fn number(file: &Path) -> Option<u64> {
     fs::read_to_string(file).ok()?.trim().parse().ok()
 }

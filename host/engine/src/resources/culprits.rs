@@ -1,12 +1,12 @@
 //! Plugins that cause a shortage of CPU.
 //!
-//! Measured is the processor time of each worker and its children; judged, and pure, is which of them to hold back first.
+//! The processor time of each worker and its children is measured; a pure function decides which to hold back first.
 //!
 //! While the machine is short of CPU, the plugins that use most of it are named, one after the other, until the machine
-//! would be well without them; one that uses less than a tenth is never named. Their checks alone are stretched, as
-//! leaving out those of others would not help. Where the machine would be short without them too, because other programs
-//! use it, they are still stretched first: the others follow if the next samples show a shortage as well, and then until
-//! it is over. Where no plugin uses a tenth of the machine, all are stretched at once.
+//! would be below the limit without them; one that uses less than a tenth is never named. Only their checks are
+//! stretched, as skipping others would not help. If the machine would be short without them too, because other programs
+//! use it, they are still stretched first: the others follow if the next samples also show a shortage, and then until
+//! it is over. If no plugin uses a tenth of the machine, all are stretched at once.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -14,7 +14,7 @@ use std::{
     time::Duration,
 };
 
-/// Processor time of one worker over the last seconds.
+/// Recent processor time of one worker.
 #[derive(Debug, Default)]
 pub struct CpuLoad {
     /// Processor seconds since the worker's start, by time.
@@ -22,7 +22,7 @@ pub struct CpuLoad {
 }
 
 impl CpuLoad {
-    /// Takes a measurement in and returns how many cores the worker has kept busy; none at the first.
+    /// Records a measurement and returns the number of cores that the worker has kept busy; `None` at the first.
     pub fn note(&mut self, now: Duration, cpu_seconds: f64) -> Option<f64> {
         self.past.push_back((now, cpu_seconds));
         while self
@@ -38,32 +38,32 @@ impl CpuLoad {
     }
 }
 
-/// What the machine's CPU was seen to do.
+/// The measured CPU usage of the machine.
 #[derive(Clone, Copy, Debug)]
 pub struct Machine {
     /// In use, percent, 0–100.
     pub percent: f64,
-    /// Cores that 100 % is.
+    /// The number of cores that are 100 %.
     pub cores: f64,
-    /// Percent above which it is short.
+    /// The percent above which it is short.
     pub limit: f64,
 }
 
-/// Plugins that cause the present shortage.
+/// Plugins that cause the current shortage.
 #[derive(Debug, Default)]
 pub struct Culprits {
-    /// By id, with the percent of the machine's CPU for which each was found.
+    /// By id, with each one's percent of the machine's CPU when it was found.
     named: BTreeMap<Arc<str>, f64>,
-    /// Samples in a row that showed a shortage without them, too.
+    /// Consecutive samples with a shortage that they do not explain.
     unexplained: u32,
 }
 
 impl Culprits {
-    /// Takes in a sample of a machine that is short of CPU and of nothing else, with the cores that each plugin's worker
-    /// keeps busy; returns those that are new.
+    /// Records a sample of a machine that is short of CPU only, with the number of cores that each plugin's worker
+    /// keeps busy; returns the new culprits.
     pub fn observe(&mut self, machine: Machine, loads: &[(Arc<str>, f64)]) -> Vec<(Arc<str>, f64)> {
         if machine.percent <= machine.limit {
-            // They are held back, or are quiet for a moment: the judge says when that is over.
+            // They are held back, or idle for a moment: the judge decides when the shortage is over.
             if self.unexplained < PATIENCE {
                 self.unexplained = 0;
             }
@@ -87,7 +87,7 @@ impl Culprits {
             rest -= percent;
             new.push((plugin, percent));
         }
-        // Above the limit, the machine would be short without them: something else is the cause, too.
+        // Above the limit, the machine would be short without them: there is another cause, too.
         self.unexplained = match rest > machine.limit {
             true => self.unexplained.saturating_add(1),
             false => 0,
@@ -96,24 +96,24 @@ impl Culprits {
         new
     }
 
-    /// The shortage is over, or there is another; returns the plugins that were its cause.
+    /// Clears the culprits, after the shortage is over or another one began, and returns them.
     pub fn clear(&mut self) -> Vec<Arc<str>> {
         self.unexplained = 0;
         std::mem::take(&mut self.named).into_keys().collect()
     }
 
-    /// Whether a plugin is one of them.
+    /// Returns `true` if a plugin is one of them.
     pub fn contains(&self, plugin: &str) -> bool {
         self.named.contains_key(plugin)
     }
 
-    /// Whether they explain the shortage, so that other plugins keep their schedule.
+    /// Returns `true` if they explain the shortage, so that other plugins keep their schedule.
     pub fn spare_others(&self) -> bool {
         !self.named.is_empty() && self.unexplained < PATIENCE
     }
 
-    /// The text for people, such as "plugin shop uses 97 % of it, and its checks alone are stretched"; none where there are
-    /// no culprits.
+    /// Returns a text such as "plugin shop uses 97 % of it, and its checks alone are stretched"; `None` without
+    /// culprits.
     pub fn describe(&self) -> Option<String> {
         let whose = match self.spare_others() {
             true => "and its checks alone are stretched",
@@ -127,12 +127,12 @@ impl Culprits {
     }
 }
 
-/// What a worker's processor time is averaged over.
+/// The time over which a worker's processor time is averaged.
 const SPAN: Duration = Duration::from_secs(5);
 const SHORTEST_SPAN: Duration = Duration::from_millis(900);
-/// A plugin that uses less of the machine is not named: stretching its checks would change nothing.
+/// The least percent of the machine for a culprit: stretching smaller users' checks would change nothing.
 const LEAST_PERCENT: f64 = 10.0;
-/// So many samples in a row that the culprits do not explain have everybody's checks stretched.
+/// The number of consecutive unexplained samples after which all checks are stretched.
 const PATIENCE: u32 = 3;
 
 #[cfg(test)]

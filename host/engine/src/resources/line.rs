@@ -1,7 +1,7 @@
-//! One limit with hysteresis: what keeps the mode from flapping.
+//! One limit with hysteresis, which keeps the mode from flapping.
 use std::{fmt, time::Duration};
 
-/// A limit with hysteresis: crossed by several samples running, and crossed back only after a quiet time.
+/// A limit with hysteresis: crossed after several consecutive samples, and crossed back only after a quiet time.
 #[derive(Clone, Debug)]
 pub(super) struct Line {
     above: f64,
@@ -24,10 +24,10 @@ impl Line {
         }
     }
 
-    /// Takes in a measurement; says if it crossed the limit.
+    /// Records a measurement; returns a crossing of the limit.
     pub(super) fn observe(&mut self, now: Duration, percent: Option<f64>) -> Option<Crossing> {
         let Some(percent) = percent.filter(|percent| !percent.is_nan()) else {
-            // Nobody knows what went on meanwhile: what was not seen to be low did not stay low.
+            // An unknown value may have been high, so the quiet time starts again.
             self.low_since = None;
             return None;
         };
@@ -57,7 +57,7 @@ impl Line {
     }
 }
 
-/// A line crossed, to be read after the name of what crossed it.
+/// A crossing, to be read after the name of the resource.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Crossing {
     Over {
@@ -100,5 +100,5 @@ impl fmt::Display for Crossing {
     }
 }
 
-/// How long a measurement stays below its line before it counts as recovered.
+/// The time below the line after which a measurement counts as recovered.
 const QUIET: Duration = Duration::from_secs(60);

@@ -1,10 +1,10 @@
-//! Linux pressure stall information (PSI): how much time work lost to waiting for CPU, memory or disk.
+//! Linux pressure stall information (PSI): the time that work lost to waiting for CPU, memory or disk.
 //!
-//! A machine can be in trouble at 70 % of memory (thrashing) and well at 95 % (caches in use); pressure tells the two
-//! apart. Format: the kernel's `Documentation/accounting/psi.rst`.
+//! A machine can be in trouble at 70 % of memory (thrashing) and healthy at 95 % (caches); pressure distinguishes the
+//! two. Format: the kernel's `Documentation/accounting/psi.rst`.
 use std::{fs, path::Path};
 
-/// How long work waited for each resource. `None`: this OS or kernel does not say.
+/// The time that work waited for each resource. `None`: this OS or kernel does not report it.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Pressure {
     /// Waiting for a CPU.
@@ -20,14 +20,14 @@ pub struct Pressure {
 pub struct Stall {
     /// At least one task waited.
     pub some: f64,
-    /// Every task that was not idle waited: nothing got done at all.
+    /// Every task that was not idle waited: no work was done.
     pub full: f64,
 }
 
 impl Pressure {
-    /// Reads the pressure on the machine, or on the control group at `cgroup` where that is worse.
+    /// Reads the pressure on the machine, or on the control group at `cgroup` if that is worse.
     ///
-    /// A group's own pressure counts too because a tight memory limit makes the group thrash on an idle machine.
+    /// A group's own pressure counts because a tight memory limit makes the group thrash on an idle machine.
     pub(super) fn read(cgroup: Option<&Path>) -> Self {
         let worst = |resource: &str| {
             let machine = read_stall(&Path::new("/proc/pressure").join(resource));
@@ -43,7 +43,7 @@ impl Pressure {
     }
 }
 
-/// A kernel booted with `psi=0` has the files and refuses to read them: that, too, is "does not say".
+/// A kernel booted with `psi=0` has the files but refuses to read them: that also returns `None`.
 fn read_stall(file: &Path) -> Option<Stall> {
     parse(&fs::read_to_string(file).ok()?)
 }
@@ -58,7 +58,7 @@ fn worse(a: Option<Stall>, b: Option<Stall>) -> Option<Stall> {
     }
 }
 
-/// Kernels before 5.13 write no `full` line for the CPU; on a machine's CPU it means nothing and is 0 in later ones.
+/// Kernels before 5.13 write no `full` line for the CPU; for a whole machine it means nothing and is 0 in later ones.
 fn parse(text: &str) -> Option<Stall> {
     let line = |kind: &str| {
         text.lines().find_map(|line| {

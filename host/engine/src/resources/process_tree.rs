@@ -1,16 +1,16 @@
-//! Processor time of a process and of all that it has started, as `/proc` tells.
+//! Processor time of a process and its descendants, from `/proc`.
 //!
-//! A process's own entry counts the children that it has waited for. Those that run are found by their parents, and by
-//! the process group, in which they stay when a parent ends before them.
+//! A process's own entry includes the children that it has waited for. Running children are found by their parents, and
+//! by the process group, in which they stay if a parent ends before them.
 
 use std::{collections::BTreeSet, fs};
 
 use conductor_sandbox::cgroup;
 
-/// Seconds of processor time that a worker and its descendants have used; none where it is gone.
+/// Returns the processor time of a worker and its descendants in seconds; `None` if it is gone.
 ///
-/// Exact where the worker has a control group. Else the time of a child that ended without being waited for is lost, so
-/// that the sum may decrease.
+/// Exact if the worker has a control group. Otherwise the time of a child that ended without being waited for is lost,
+/// so the sum may decrease.
 pub(super) fn cpu_seconds(root: u32) -> Option<f64> {
     cgroup::cpu_seconds_of(root).or_else(|| sum(root, &processes()))
 }
@@ -34,7 +34,7 @@ fn processes() -> Vec<Process> {
 }
 
 fn parse(pid: u32, stat: &str) -> Option<Process> {
-    // The program's name is in parentheses and may contain anything; the state is the first word behind it.
+    // The program's name is in parentheses and may contain anything; the state is the first word after it.
     let words: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
     let number = |at: usize| words.get(at)?.parse::<u32>().ok();
     let ticks = words.get(11..15)?.iter();
@@ -63,7 +63,7 @@ fn sum(root: u32, processes: &[Process]) -> Option<f64> {
     Some(members.map(|p| p.seconds).sum())
 }
 
-/// The kernel reports times in hundredths of a second on every architecture that the host supports.
+/// The kernel reports times in hundredths of a second on every supported architecture.
 const TICKS_PER_SECOND: f64 = 100.0;
 
 #[cfg(test)]
@@ -81,7 +81,7 @@ mod tests {
     /// Uses processor time for a moment.
     const BURN: &str = "i=0; while [ $i -lt 100000 ]; do i=$((i+1)); done";
 
-    /// Processor time of a shell, by itself and with its children, once it has printed a line.
+    /// Returns the processor time of a shell, by itself and with its children, once it has printed a line.
     fn seconds(script: &str) -> (f64, f64) {
         let mut shell = Command::new("sh")
             .args(["-c", script])
@@ -114,7 +114,7 @@ mod tests {
         for script in [
             "sh -c \"$BURN\"; echo; sleep 600",
             "sh -c \"$BURN; echo; sleep 600\" & sleep 600",
-            // The parent of the one that runs has ended.
+            // The parent of the running one has ended.
             "sh -c 'sh -c \"$BURN; echo; sleep 600\" & true'; sleep 600",
         ] {
             let (own, with_children) = seconds(script);

@@ -1,8 +1,8 @@
-//! Measures the machine, on threads of its own: the scheduler asks and goes on, and the answer comes by callback.
+//! Measures the machine on separate threads; the scheduler requests a sample and gets it by callback.
 //!
-//! One thread measures CPU, memory and pressure. Each watched file system has a thread to itself, because asking a dead
-//! network mount how full it is hangs, for ever and beyond any signal: such a thread is left behind, and the others
-//! go on measuring.
+//! One thread measures CPU, memory and pressure. Each watched file system has a separate thread, because a `statvfs` of
+//! a dead network mount hangs forever and cannot be interrupted by a signal: such a thread is left behind, and the
+//! others continue measuring.
 use std::{
     io,
     path::{Path, PathBuf},
@@ -23,9 +23,9 @@ use super::{Disk, Sample, cgroup::Cgroup, pressure::Pressure};
 #[cfg(test)]
 mod tests;
 
-/// Takes one [`Sample`] each time it is asked to.
+/// Takes one [`Sample`] per request.
 ///
-/// Dropping it ends its threads as soon as they come out of what they are doing, and waits for none of them.
+/// Dropping it ends its threads as soon as their current work is done, and waits for none of them.
 #[derive(Debug)]
 pub struct Sampler {
     ask: SyncSender<()>,
@@ -33,13 +33,13 @@ pub struct Sampler {
 }
 
 impl Sampler {
-    /// Starts the threads; nothing is measured for anybody until the first request.
+    /// Starts the threads; no sample is taken before the first request.
     ///
     /// `disks` are paths on the file systems to watch, such as `/` and the state folder. `on_sample` is called on the
     /// sampler's own thread; while it runs, no further sample is taken.
     ///
     /// # Errors
-    /// When the OS refuses a thread.
+    /// If the OS refuses a thread.
     pub fn start(
         clock: Clock,
         disks: Vec<PathBuf>,
@@ -48,7 +48,7 @@ impl Sampler {
         Self::start_with(clock, disks, fullness, on_sample)
     }
 
-    /// [`Sampler::start`] with another way to measure a disk: tests have no dead mount at hand.
+    /// [`Sampler::start`] with another way to measure a disk: tests have no dead mount.
     fn start_with(
         clock: Clock,
         disks: Vec<PathBuf>,
@@ -75,9 +75,9 @@ impl Sampler {
         Ok(Self { ask, busy })
     }
 
-    /// Asks for one sample and returns at once.
+    /// Requests one sample and returns immediately.
     ///
-    /// `false`: none will come, because the one before is still being taken or the callback panicked.
+    /// Returns `false` if none will come, because the previous one is still being taken or the callback panicked.
     #[must_use = "a request that was dropped brings no sample"]
     pub fn request(&self) -> bool {
         !self.busy.swap(true, Ordering::AcqRel) && self.ask.try_send(()).is_ok()
@@ -85,7 +85,7 @@ impl Sampler {
 }
 
 fn take(machine: &mut Machine, disks: &mut [DiskThread]) -> Sample {
-    // Asked first and listened to last, so that disks and machine are measured at the same time.
+    // Requested first and received last, so that disks and machine are measured at the same time.
     for disk in disks.iter_mut() {
         disk.ask();
     }
@@ -105,7 +105,7 @@ fn take(machine: &mut Machine, disks: &mut [DiskThread]) -> Sample {
     sample
 }
 
-/// CPU, memory and pressure: what `/proc` and its like answer without delay.
+/// CPU, memory and pressure: values that `/proc` and its like return without delay.
 struct Machine {
     clock: Clock,
     system: Option<System>,
@@ -119,7 +119,7 @@ impl Machine {
             .inspect_err(|error| tracing::warn!(%error, "CPU and memory cannot be measured here"))
             .ok();
         let mut cgroup = Cgroup::of_this_process();
-        // The first reading is the mean since boot. Taken here and shown to nobody, it is where the first sample starts.
+        // The first reading is the mean since boot. It is discarded, and the first sample is measured from here.
         if let Some(system) = &mut system {
             refresh_cpu(system);
         }
@@ -136,7 +136,7 @@ impl Machine {
     fn measure(&mut self) -> Sample {
         let (machine_cpu, machine_memory, machine_cores) = match &mut self.system {
             Some(system) => {
-                // Asked any sooner, `sysinfo` would hand out its last reading again as if it were new.
+                // If asked any earlier, `sysinfo` would return its last reading again.
                 let next = self.cpu_read_at + MINIMUM_CPU_UPDATE_INTERVAL;
                 let wait = next.saturating_sub(self.clock.now());
                 if !wait.is_zero() {
@@ -171,7 +171,7 @@ fn refresh_cpu(system: &mut System) {
     system.refresh_cpu_specifics(CpuRefreshKind::nothing().with_usage());
 }
 
-/// The mean over the CPUs this process may run on: with one CPU of 64, that one is all there is.
+/// Returns the mean over the CPUs this process may run on: with one CPU of 64, only that one counts.
 fn cpu_percent(system: &System) -> Option<f64> {
     let allowed = allowed_cpus();
     let usable = |cpu: &&sysinfo::Cpu| allowed(cpu.name());
@@ -183,7 +183,7 @@ fn cpu_percent(system: &System) -> Option<f64> {
     mean.is_finite().then(|| mean.clamp(0.0, 100.0))
 }
 
-/// How many CPUs this process may run on.
+/// Returns the number of CPUs this process may run on.
 fn cores(system: &System) -> f64 {
     let allowed = allowed_cpus();
     let usable = system.cpus().iter().filter(|cpu| allowed(cpu.name()));
@@ -220,7 +220,7 @@ fn tighter(machine: Option<f64>, group: Option<f64>) -> Option<f64> {
     }
 }
 
-/// `part` of `whole` in percent, 0–100, to a hundredth; `None` of nothing.
+/// Returns `part` of `whole` in percent, 0–100, to a hundredth; `None` if `whole` is 0.
 pub(super) fn percent_of(part: u64, whole: u64) -> Option<f64> {
     let hundredths = (u128::from(part) * 10_000).checked_div(u128::from(whole))?;
     let hundredths = u32::try_from(hundredths.min(10_000)).ok()?;
@@ -237,14 +237,14 @@ struct DiskThread {
 
 #[derive(Clone, Copy)]
 enum DiskState {
-    /// Free to be asked.
+    /// Ready for a request.
     Idle,
     Asked,
-    /// Owes an answer that has been waited for in vain.
+    /// Has not returned a result in time.
     Late,
 }
 
-/// The file system did not answer.
+/// The file system did not respond.
 #[derive(Debug, PartialEq)]
 struct Stuck;
 
@@ -282,7 +282,7 @@ impl DiskThread {
     }
 
     fn ask(&mut self) {
-        // A late answer that has come meanwhile is an old one: it is dropped, and the question asked anew.
+        // A late result that has arrived meanwhile is old: it is dropped, and a new one is requested.
         let late = matches!(self.state, DiskState::Late);
         if late && self.answers.try_recv() == Err(TryRecvError::Empty) {
             return;
@@ -306,9 +306,9 @@ impl DiskThread {
     }
 }
 
-/// How full the file system of `path` is, of space or of inodes, whichever is worse.
+/// Returns the usage of the file system of `path`, of space or of inodes, whichever is worse.
 ///
-/// `None` where that says nothing: a file system that takes no writes is always full.
+/// `None` if that means nothing: a read-only file system is always full.
 #[cfg(unix)]
 fn fullness(path: &Path) -> io::Result<Option<Disk>> {
     use rustix::fs::{StatVfsMountFlags, statvfs};
@@ -329,8 +329,8 @@ fn fullness(path: &Path) -> io::Result<Option<Disk>> {
     })
 }
 
-/// Whether the file system takes writes and is merely mounted read-only for this process, as systemd's `ProtectSystem` does
-/// it: others go on filling it.
+/// Returns `true` if the file system is writable and only mounted read-only for this process, as by systemd's
+/// `ProtectSystem`: other processes can fill it.
 #[cfg(target_os = "linux")]
 fn is_only_this_view_read_only(path: &Path) -> bool {
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -347,7 +347,7 @@ fn is_only_this_view_read_only(_: &Path) -> bool {
     false
 }
 
-/// Whether the number of free inodes means anything when it is 0: ceph-fuse and its like report their files and none free.
+/// Returns `true` if 0 free inodes means full: ceph-fuse and its like report their files and none free.
 #[cfg(target_os = "linux")]
 fn has_inode_limit(path: &Path) -> bool {
     const FUSE: rustix::fs::FsWord = 0x6573_5546;
@@ -360,7 +360,7 @@ fn has_inode_limit(_: &Path) -> bool {
     true
 }
 
-/// What the options of the file system itself say, which end its line of `/proc/self/mountinfo`.
+/// Reads the options of the file system itself, at the end of its line in `/proc/self/mountinfo`.
 #[cfg(target_os = "linux")]
 fn takes_writes(mounts: &str, id: u64) -> Option<bool> {
     let is_of = |line: &&str| line.split(' ').next().and_then(|id| id.parse().ok()) == Some(id);
@@ -369,18 +369,18 @@ fn takes_writes(mounts: &str, id: u64) -> Option<bool> {
     Some(options.split(',').any(|option| option == "rw"))
 }
 
-/// As `df` counts: what root alone may fill is neither used nor free. `None` where the file system does not know: those
-/// without a fixed number of inodes say 0 of 0, or -1 free.
+/// Returns the percent used, as in `df`: space reserved for root is neither used nor free. `None` if the file system
+/// does not know: those without a fixed number of inodes report 0 of 0, or -1 free.
 #[cfg(unix)]
 fn used(total: u64, free: u64, available: u64) -> Option<f64> {
     let used = total.checked_sub(free)?;
     i64::try_from(total).ok()?;
-    // Where root has written into its reserve, some systems report a negative number.
+    // If root has written into its reserve, some systems report a negative number.
     let available = i64::try_from(available).map_or(0, |_| available);
     percent_of(used, used.saturating_add(available))
 }
 
-/// How full the volume of `path` is.
+/// Returns the usage of the volume of `path`.
 #[cfg(not(unix))]
 fn fullness(path: &Path) -> io::Result<Option<Disk>> {
     use sysinfo::{DiskRefreshKind, Disks};
@@ -401,5 +401,5 @@ fn fullness(path: &Path) -> io::Result<Option<Disk>> {
     }))
 }
 
-/// How long a file system may take to answer before its sample goes without it. A local one takes microseconds.
+/// The time after which a sample is taken without a file system. A local one takes microseconds.
 const PATIENCE: Duration = Duration::from_secs(1);

@@ -1,12 +1,12 @@
-//! The judge, fed with measurements.
+//! The judge with given measurements.
 use proptest::prelude::*;
 
 use super::{pressure::Stall, *};
 
-/// The interval at which the tests feed samples: the default one.
+/// The interval between samples in the tests: the default one.
 const STEP: Duration = Duration::from_secs(5);
 
-/// A judge and the time, which moves one step with each sample.
+/// A judge and the time, which advances one step with each sample.
 struct Fed {
     judge: Judge,
     now: Duration,
@@ -25,7 +25,7 @@ impl Fed {
         self.judge.observe(self.now, sample)
     }
 
-    /// Feeds samples and returns the modes shown after each.
+    /// Feeds samples and returns the mode displayed after each.
     fn feed_all(&mut self, samples: impl IntoIterator<Item = Sample>) -> Vec<Mode> {
         let samples = samples.into_iter();
         samples.map(|sample| self.feed(&sample).shown).collect()
@@ -173,7 +173,7 @@ fn critical_is_left_with_the_same_hysteresis_by_way_of_degraded() {
 
 #[test]
 fn degraded_mode_is_more_than_a_flag() {
-    // The original set a flag that nothing read. What the schedule obeys comes out of the judgement itself.
+    // The original set a flag that nothing read. The value that the schedule uses comes from the judgement itself.
     let mut fed = Fed::new();
     for kind in [cpu, memory] {
         fed.feed_all([85.0; 2].map(kind));
@@ -211,8 +211,8 @@ fn disk_is_not_left_out_and_does_not_stretch() {
 
 #[test]
 fn it_does_not_flap_at_the_threshold() {
-    // Load that wanders about a mean near the line; `keep` is how much of a sample's deviation the next one keeps.
-    // The bare rule is counted beside ours, to show that the signal is a hard one.
+    // Load that varies around a mean near the limit; `keep` is the part of a sample's deviation that the next one
+    // keeps. The bare rule is counted as well, to show that the signal is a hard one.
     let mut most_bare = 0.0_f64;
     for (spread, keep) in [
         (2.0, 0.0),
@@ -234,7 +234,7 @@ fn it_does_not_flap_at_the_threshold() {
     assert!(most_bare > 140.0, "only {most_bare}: too easy a signal");
 }
 
-/// Changes of mode per hour over a simulated day of CPU load: by the judge, and by "above 80 %" alone.
+/// Returns the changes of mode per hour over a simulated day of CPU load: by the judge, and by "above 80 %" alone.
 fn changes_per_hour(mean: f64, spread: f64, keep: f64) -> (f64, f64) {
     const HOURS: u32 = 24;
     let mut seed = 0x2545_F491_4F6C_DD1D_u64;
@@ -244,7 +244,7 @@ fn changes_per_hour(mean: f64, spread: f64, keep: f64) -> (f64, f64) {
         seed ^= seed << 17;
         f64::from(u32::try_from(seed >> 32).expect("32 bits")) / f64::from(u32::MAX)
     };
-    // The sum of twelve uniform numbers less six is as good as normal, with a deviation of 1.
+    // The sum of twelve uniform numbers less six is nearly normal, with a deviation of 1.
     let mut normal = move || (0..12).map(|_| random()).sum::<f64>() - 6.0;
 
     let mut fed = Fed::new();
@@ -347,7 +347,7 @@ fn limits_that_cannot_work_are_refused_with_the_reason() {
     }
 }
 
-/// Percentages that crowd around the lines, some of them unknown.
+/// Percentages concentrated around the limits, some of them unknown.
 fn percent() -> impl Strategy<Value = Option<f64>> {
     prop_oneof![
         1 => Just(None),
@@ -356,7 +356,7 @@ fn percent() -> impl Strategy<Value = Option<f64>> {
     ]
 }
 
-/// Runs of similar samples: noise alone would hardly ever stay below the line for a minute.
+/// Runs of similar samples: noise alone would hardly ever stay below the limit for a minute.
 fn history() -> impl Strategy<Value = Vec<(u64, Sample)>> {
     let sample = (percent(), percent(), percent(), any::<bool>(), percent());
     let run = (1..30_usize, 1..8_000_u64, sample);
@@ -404,7 +404,7 @@ proptest! {
             if !left {
                 continue;
             }
-            // Whatever was over the line must have been seen below the lower one, all along. Which it was, is told.
+            // A resource over the limit must have been below the lower one throughout. The change names the resource.
             let change = judged[end].1.changed.as_ref().expect("told");
             let now = judged[end].0;
             let minute: Vec<_> = (0..=end).filter(|&i| now - judged[i].0 <= QUIET_FOR).collect();

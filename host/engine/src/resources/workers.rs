@@ -1,7 +1,7 @@
-//! What workers use: measured through the OS, and judged against their limits.
+//! Resource usage of workers: measured through the OS, and checked against their limits.
 //!
-//! What the kernel can hold a worker to, it is held to when it starts. This sees the rest: what the limits come to over
-//! time, and on machines where the host has no cgroup of its own.
+//! Limits that the kernel can enforce are set when a worker starts. This module handles the rest: limits over time, and
+//! machines where the host has no cgroup.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -10,21 +10,21 @@ use std::{
 
 use sysinfo::{Pid, ProcessRefreshKind, ProcessesToUpdate, System};
 
-/// What a process uses.
+/// The resource usage of a process.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Usage {
-    /// Bytes of memory that is resident.
+    /// Resident memory in bytes.
     pub memory: u64,
-    /// Seconds of processor time since it was started, its children included.
+    /// Processor time in seconds since it was started, including its children.
     pub cpu_seconds: f64,
 }
 
 /// A process to measure.
 #[derive(Clone, Copy, Debug)]
 pub struct Measured {
-    /// Its number.
+    /// Its process id.
     pub pid: u32,
-    /// Whether it may start others, which are looked for only then.
+    /// `true` if it may start children, which are looked for only then.
     pub may_run: bool,
 }
 
@@ -39,7 +39,7 @@ pub struct Meter {
 #[derive(Debug, Default)]
 struct TreeTime {
     last: f64,
-    /// Of children that ended without having been waited for.
+    /// The time of children that ended without being waited for.
     lost: f64,
 }
 
@@ -52,10 +52,10 @@ impl TreeTime {
 }
 
 impl Meter {
-    /// A meter that has measured nothing yet.
+    /// Creates a meter without measurements.
     ///
     /// # Errors
-    /// When the OS has no means for it.
+    /// If the OS does not support it.
     pub fn new() -> Result<Self, sysinfo::Error> {
         Ok(Self {
             system: System::new()?,
@@ -63,7 +63,7 @@ impl Meter {
         })
     }
 
-    /// What each process uses now; nothing for one that is gone.
+    /// Returns the usage of each process; `None` for one that is gone.
     pub fn measure(&mut self, workers: &[Measured]) -> Vec<Option<Usage>> {
         let pids: Vec<_> = workers.iter().map(|w| Pid::from_u32(w.pid)).collect();
         self.system.refresh_processes_specifics(
@@ -102,17 +102,17 @@ fn tree_seconds(_: u32) -> Option<f64> {
     None
 }
 
-/// Holds one worker's usage against its limits. Pure.
+/// Checks one worker's usage against its limits. Pure.
 #[derive(Debug, Default)]
 pub struct Ledger {
-    /// Processor seconds by time, of the last minute.
+    /// Processor seconds by time, over the last minute.
     past: VecDeque<(Duration, f64)>,
 }
 
 impl Ledger {
-    /// Takes a measurement in; answers which limit is exceeded, as in "uses 600 MiB of memory; its limit is 512 MiB".
+    /// Records a measurement; returns the exceeded limit, as in "uses 600 MiB of memory; its limit is 512 MiB".
     ///
-    /// `memory` is in bytes; `cpu_percent` of one core, which the average of a whole minute must exceed.
+    /// `memory` is in bytes; `cpu_percent` is of one core, which the average of a whole minute must exceed.
     pub fn exceeded(
         &mut self,
         now: Duration,
@@ -148,9 +148,9 @@ impl Ledger {
     }
 }
 
-/// What processor time is averaged over.
+/// The time over which processor time is averaged.
 const SPAN: Duration = Duration::from_secs(60);
-/// Clocks of the kernel and of the host differ a little; in percent of a core.
+/// The kernel's and the host's clock differ a little; in percent of a core.
 const TOLERANCE: f64 = 2.0;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! When the log is used, and what is written to it.
+//! The times at which the log is used, and its contents.
 use std::{
     io,
     sync::{Arc, Mutex},
@@ -69,7 +69,7 @@ fn a_port_found_again_is_not_enough_somebody_must_scrape() {
 
 fn changed(written: &mut Written, metrics: &Metrics) -> Vec<String> {
     let mut lines = Vec::new();
-    // The origin of the host's clock as 1970 itself.
+    // The origin of the host's clock is 1970 itself.
     let snapshot = metrics.snapshot_at(s(10), 0.0);
     written.changed(&snapshot, |line| lines.push(line.to_owned()));
     lines

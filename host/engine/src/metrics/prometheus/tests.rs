@@ -1,4 +1,4 @@
-//! The text as a scraper gets it.
+//! The text as scraped.
 use std::{collections::BTreeSet, io, time::Duration};
 
 use super::{Format, render, render_snapshot};
@@ -7,7 +7,7 @@ use crate::metrics::{
     tests::{ORIGIN, small_host},
 };
 
-/// The text without the figures of this process, which differ from run to run.
+/// Returns the text without the metrics of this process, which differ from run to run.
 fn text(metrics: &Metrics) -> String {
     let text = shown(metrics, Format::Text);
     let ours = |line: &&str| !line.trim_start_matches("# HELP ").starts_with("process_");
@@ -18,7 +18,7 @@ fn text(metrics: &Metrics) -> String {
         .collect()
 }
 
-/// Ten seconds after the origin of the small host's clock.
+/// Renders the small host ten seconds after its clock's origin.
 fn shown(metrics: &Metrics, format: Format) -> String {
     let mut out = Vec::new();
     let snapshot = metrics.snapshot_at(Duration::from_secs(10), ORIGIN);

@@ -1,18 +1,18 @@
-//! Memory of one control group against its limits, without what the kernel can take back.
+//! Memory usage of one control group against its limits, without what the kernel can reclaim.
 //!
-//! The usage of a group counts its page cache, active and inactive, and its reclaimable slab (dentries, inodes). A group
-//! that has read a large file twice is nearly full of them, and nothing is short: the kernel drops them when memory is
-//! needed. They are subtracted, as in the kernel's own `MemAvailable`. Swapped memory counts where it has a limit of its
-//! own: when that is reached, the group is killed.
+//! The usage of a group includes its page cache, active and inactive, and its reclaimable slab (dentries, inodes). A
+//! group that has read a large file twice is nearly full of them without a shortage: the kernel drops them when memory
+//! is needed. They are subtracted, as in the kernel's own `MemAvailable`. Swapped memory counts if it has a separate
+//! limit: when that is reached, the group is killed.
 
 use std::{fs, path::Path};
 
 use super::{number, value};
 use crate::resources::sample::percent_of;
 
-/// Percent of the limits of a version 2 group; `None` where it has none.
+/// Returns the percent of the limits of a version 2 group; `None` without a limit.
 ///
-/// `memory.high` throttles rather than kills; that is a limit all the same.
+/// `memory.high` throttles rather than kills, but it is a limit too.
 pub(super) fn percent_v2(dir: &Path) -> Option<f64> {
     let file = |name: &str| number(&dir.join(name));
     let hard = file("memory.max");
@@ -29,15 +29,15 @@ pub(super) fn percent_v2(dir: &Path) -> Option<f64> {
     memory.into_iter().chain(with_swap).reduce(f64::max)
 }
 
-/// Percent of the limits of a version 1 group; `None` where it has none.
+/// Returns the percent of the limits of a version 1 group; `None` without a limit.
 pub(super) fn percent_v1(dir: &Path) -> Option<f64> {
     let file = |name: &str| number(&dir.join(name));
-    // A tighter limit of a parent holds too, also where a container does not see the parent.
+    // A tighter limit of a parent applies too, even if a container does not see the parent.
     let limit_of = |name: &str, key: &str| {
         let of_a_parent = stat(dir, &[key]).first().copied();
         file(name).into_iter().chain(of_a_parent).min()
     };
-    // The sums over the group and those below it, which is what its usage counts.
+    // The sums over the group and its descendants, like its usage.
     let keys = [
         "total_inactive_file",
         "total_active_file",
@@ -62,7 +62,7 @@ pub(super) fn percent_v1(dir: &Path) -> Option<f64> {
     memory.into_iter().chain(with_swap).reduce(f64::max)
 }
 
-/// Bytes in use, and how many of them the kernel can take back.
+/// Bytes in use, and the reclaimable part of them.
 #[derive(Clone, Copy)]
 struct Usage {
     all: u64,
@@ -77,7 +77,7 @@ impl Usage {
         }
     }
 
-    /// The files are read at different times, so that their numbers need not add up.
+    /// The files are read at different times, so their numbers need not add up.
     fn percent(self, limit: u64) -> Option<f64> {
         percent_of(self.all.saturating_sub(self.reclaimable), limit)
     }
@@ -87,7 +87,7 @@ fn reclaimable(dir: &Path, keys: &[&str]) -> u64 {
     stat(dir, keys).into_iter().fold(0, u64::saturating_add)
 }
 
-/// The values of those keys that `memory.stat` has.
+/// Returns the values of those keys that `memory.stat` has.
 fn stat(dir: &Path, keys: &[&str]) -> Vec<u64> {
     let text = fs::read_to_string(dir.join("memory.stat")).unwrap_or_default();
     keys.iter().filter_map(|key| value(&text, key)).collect()
@@ -107,7 +107,7 @@ mod tests {
         slab_reclaimable 8388608\nslab_unreclaimable 2097152\nslab 10485760\nworkingset_refault_anon 0\n\
         workingset_refault_file 0\nworkingset_activate_anon 0\nworkingset_activate_file 0\npgscan 0\npgsteal 0\n";
 
-    /// Linux 6.1, version 1: the same group, with one below it that holds half of the cache.
+    /// Linux 6.1, version 1: the same group, with a child that has half of the cache.
     const V1: &str = "cache 133169152\nrss 10485760\nrss_huge 0\nshmem 1048576\nmapped_file 4194304\ndirty 0\n\
         writeback 0\nworkingset_refault_anon 0\nworkingset_refault_file 0\nswap 0\npgpgin 70000\npgpgout 200\n\
         pgfault 9000\npgmajfault 10\ninactive_anon 10000000\nactive_anon 1572864\ninactive_file 5242880\n\
@@ -118,7 +118,7 @@ mod tests {
         total_inactive_anon 20447232\ntotal_active_anon 1572864\ntotal_inactive_file 10485760\n\
         total_active_file 252706816\ntotal_unevictable 0\n";
 
-    /// A group made of plain files.
+    /// Creates a group made of plain files.
     fn group(files: &[(&str, String)]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
         for (name, text) in files {

@@ -6,7 +6,7 @@ use std::{
 
 use super::*;
 
-/// Far longer than anything here takes: only a test that has failed waits for it.
+/// Far longer than anything here takes: only a failed test waits for it.
 const TOO_LONG: Duration = Duration::from_secs(60);
 
 type Samples = Receiver<(Sample, thread::ThreadId)>;
@@ -18,7 +18,7 @@ fn sampler_with(
     let (send, samples) = channel();
     let disks = disks.iter().map(PathBuf::from).collect();
     let on_sample = move |sample| {
-        // A test that is over listens no more.
+        // A finished test no longer receives.
         let _ = send.send((sample, thread::current().id()));
     };
     let sampler = Sampler::start_with(Clock::start(), disks, measure, on_sample);
@@ -41,7 +41,7 @@ fn half_full(path: &Path) -> io::Result<Option<Disk>> {
     }))
 }
 
-/// Measures `/dead` only once the returned sender is used or dropped; other paths at once.
+/// Measures `/dead` only once the returned sender is used or dropped; other paths immediately.
 fn a_dead_mount() -> (
     Sender<()>,
     impl FnMut(&Path) -> io::Result<Option<Disk>> + Clone + Send + 'static,
@@ -90,7 +90,7 @@ impl Drop for Burner {
 #[test]
 fn sampling_never_runs_on_the_thread_that_asks_for_it() {
     // The original's CPU reading blocked its event loop for 100 ms. Here the disk hangs until `request` has returned:
-    // were anything measured on this thread, this test would never get to the line that revives the disk.
+    // if anything were measured on this thread, this test would never reach the line that revives the disk.
     let (revive, measure) = a_dead_mount();
     let (sampler, samples) = sampler_with(&["/dead"], measure);
     assert!(sampler.request());
@@ -102,13 +102,13 @@ fn sampling_never_runs_on_the_thread_that_asks_for_it() {
 #[test]
 fn burning_the_cpu_shows() {
     let (sampler, samples) = sampler();
-    // Other tests run beside this one: take the quietest of a few readings as the idle one.
+    // Other tests run at the same time: the quietest of a few readings is the idle one.
     let cpu = |sample: Sample| sample.cpu_percent.expect("CPU usage is known here");
     let idle = (0..4).map(|_| cpu(next(&sampler, &samples)));
     let idle = idle.reduce(f64::min).expect("four readings");
 
     let burner = Burner::start();
-    // Asked for back to back: were readings handed out twice, these would all still be the idle one.
+    // Requested back to back: if readings were returned twice, these would all still be the idle one.
     let [_, _, burning] = [(); 3].map(|()| cpu(next(&sampler, &samples)));
     drop(burner);
 
@@ -245,7 +245,7 @@ fn percent_survives_every_number() {
 #[cfg(unix)]
 #[test]
 fn disks_are_counted_as_df_counts_them() {
-    // 1000 blocks of which 100 are root's own: 450 used and 450 to be had are half full.
+    // 1000 blocks of which 100 are reserved for root: 450 used and 450 available are half full.
     assert_eq!(used(1000, 550, 450), Some(50.0));
     assert_eq!(used(0, 0, 0), None, "a file system without inodes");
     assert_eq!(used(10, 20, 5), None, "more free than there are");
@@ -264,7 +264,7 @@ fn a_file_system_that_only_this_process_sees_read_only_takes_writes() {
     assert_eq!(takes_writes(mounts, 31), None);
 }
 
-/// What the kernel could give to a new program without swapping is not used.
+/// Memory that the kernel could give to a new program without swapping is not used.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_machines_memory_is_used_as_far_as_it_is_not_available() {
@@ -280,7 +280,7 @@ fn the_machines_memory_is_used_as_far_as_it_is_not_available() {
     let (total, available) = (kib("MemTotal:"), kib("MemAvailable:"));
     let expected = percent_of(total - available, total).unwrap();
     let found = memory_percent(&mut System::new().unwrap()).unwrap();
-    // Other programs take and free memory meanwhile.
+    // Other programs allocate and free memory meanwhile.
     assert!(
         (found - expected).abs() < 15.0,
         "{found}, expected {expected}"
