@@ -1,8 +1,8 @@
 //! The driver: one thread that polls the schedule, begins what is due, and watches deadlines.
 //!
 //! It never runs a plugin, samples a resource or writes to a socket. Each turn it begins every check that fell due
-//! within the tick, hands each plugin its calls in one go, gives up on calls past their deadline, and sleeps to the next
-//! tick boundary at which something is due. Everybody else talks to it through commands.
+//! within the tick, hands each plugin its calls in one batch, abandons calls past their deadline, and sleeps until the
+//! next tick boundary at which something is due. All other threads send it commands.
 
 use std::{
     sync::{
@@ -54,32 +54,32 @@ mod tests;
 mod waiting;
 mod watch;
 
-/// What the scheduler is told.
+/// A command to the scheduler.
 enum Command {
     Stop,
     Sampled(Sample),
-    /// The generation of this number, of the plugin in this place, is loaded or could not be.
+    /// The generation of this number, of the plugin in this place, is loaded or failed to load.
     Loaded(usize, u64, Result<Ready, LoadError>),
     /// All its first checks have ended.
     Proved(usize, u64),
-    /// It ended without having been asked to.
+    /// It ended unexpectedly.
     Ended(usize, u64, Ended),
-    /// A generation is to be replaced.
+    /// A generation must be replaced.
     Renew(Renewal),
     /// Something changed in the plugin folders.
     Library(String, LibraryChange),
     /// The config changed.
     Follow(Box<Plan>),
-    /// An operator wants a check of this platform now, and to be told whether there is one.
+    /// An operator requests a check of this platform now; the result is sent back.
     CheckNow(String, Sender<CheckNow>),
-    /// Somebody wants a sign of life.
+    /// A liveness check.
     Answer(Sender<()>),
 }
 
-/// Starts the scheduler on a thread of its own.
+/// Starts the scheduler on a new thread.
 ///
 /// # Errors
-/// When the thread cannot be started.
+/// If the thread cannot be started.
 pub fn start(setup: Setup) -> std::io::Result<Handle> {
     let (commands, inbox) = channel();
     let driver = Driver::new(setup, commands.clone(), inbox);
@@ -103,16 +103,16 @@ struct Driver {
     board: Arc<Board>,
     plugins: Plugins,
     platforms: Platforms,
-    /// The places of platforms that a reload took off the schedule and whose last call is under way.
+    /// The places of platforms that a reload removed from the schedule and whose last call is under way.
     leaving: Vec<usize>,
     schedule: Schedule,
-    /// Where the lattice begins, and the ticks are counted from.
+    /// The beginning of the lattice, from which ticks are counted.
     origin: Duration,
     watch: Watch,
     judge: Judge,
     limits: Limits,
     stretch: Mode,
-    /// Plugins whose own checks alone are stretched.
+    /// The plugins that cause a shortage of CPU.
     culprits: Culprits,
     sampler: Option<Sampler>,
     timing: Timing,
@@ -190,7 +190,7 @@ impl Driver {
         while self.shared.in_flight() > 0 {
             self.dispatch();
             thread::sleep(self.timing.tick);
-            // A worker that ended is replaced for those that had not begun.
+            // A worker that ended is replaced, for calls that had not started.
             while let Ok(command) = self.inbox.try_recv() {
                 self.obey(command);
             }
@@ -201,7 +201,7 @@ impl Driver {
         self.leave_plugins();
     }
 
-    /// Gives everybody a slot; the lattice begins now.
+    /// Gives every entry a slot; the lattice begins now.
     fn lay_out_schedule(&mut self) {
         self.origin = self.shared.clock.now();
         self.schedule = schedule(self.origin, &self.timing);
@@ -220,7 +220,7 @@ impl Driver {
         self.due = due;
     }
 
-    /// One platform's turn.
+    /// Handles one platform's due entry.
     fn begin_one(&mut self, at: usize, found: Due, now: Duration) {
         let guard = &self.platforms[at].guard;
         if found.missed > 0 {
@@ -255,9 +255,9 @@ impl Driver {
         }
     }
 
-    /// Begins one platform's check, if its guard lets it.
+    /// Begins one platform's check, if its guard admits it.
     fn begin(&mut self, at: usize, slot_time: Duration, now: Duration) {
-        // What is skipped was counted by the guard.
+        // The guard has counted a skipped check.
         let _ = self.try_begin(at, slot_time, now);
     }
 
@@ -266,7 +266,7 @@ impl Driver {
         self.go_on(at, begun, now)
     }
 
-    /// Hands over a call that its guard has begun, or considers why there is none.
+    /// Hands over a call that its guard has begun, or handles the reason why there is none.
     fn go_on(&mut self, at: usize, begun: Result<u64, Skip>, now: Duration) -> Result<(), Skip> {
         let platform = &self.platforms[at];
         let plugin = platform.plugin;
@@ -344,7 +344,7 @@ impl Driver {
         self.let_leave();
     }
 
-    /// When to wake up next: always on a tick boundary, so that what is due by then starts together.
+    /// Returns the next wake-up time: always on a tick boundary, so that calls due by then start together.
     fn next_turn(&mut self, now: Duration) -> Duration {
         let platforms = &self.platforms;
         let deadline = self.watch.next(|at| {
@@ -368,14 +368,14 @@ impl Driver {
         .unwrap_or(now + LONGEST_SLEEP)
     }
 
-    /// The first tick boundary at or after `at`.
+    /// Returns the first tick boundary at or after `at`.
     fn end_of_tick(&self, at: Duration) -> Duration {
         let tick = self.timing.tick.as_nanos();
         let ticks = at.saturating_sub(self.origin).as_nanos().div_ceil(tick);
         self.origin + Duration::from_nanos(u64::try_from(ticks * tick).unwrap_or(u64::MAX))
     }
 
-    /// A turn that comes much later than it was wanted is a sign that the host is starved.
+    /// Records a turn that comes much too late, which is a sign that the host is starved.
     fn note_lateness(&self, now: Duration, wanted: Duration) {
         let late = now.saturating_sub(wanted);
         if self.shared.starvation.woke_up(now, late) {
@@ -397,13 +397,13 @@ impl Driver {
             Command::Ended(at, number, ended) if self.plugins.contains(at) => {
                 self.ended(at, number, &ended);
             }
-            // Of a plugin that is forgotten: a generation that no one knows ends as it is dropped.
+            // A forgotten plugin's: an unknown generation ends when it is dropped.
             Command::Loaded(..) | Command::Proved(..) | Command::Ended(..) => {}
             Command::Renew(order) => self.succeed(order),
             Command::Library(id, change) => self.library_changed(&id, &change),
             Command::Follow(plan) => self.follow(*plan),
             Command::Answer(tell) => {
-                // Who has stopped waiting by now has drawn the conclusion.
+                // A receiver that no longer waits has already timed out.
                 let _ = tell.send(());
             }
             Command::CheckNow(name, tell) => {
@@ -413,12 +413,12 @@ impl Driver {
     }
 }
 
-/// The platform a key of the schedule stands for; key 0 is the resource monitor's, which thus gets the first slot.
+/// Returns the platform of a key; key 0 is the resource monitor's, which thus gets the first slot.
 fn platform_of(key: Key) -> Option<usize> {
     (key.0 as usize).checked_sub(1)
 }
 
-/// The key of the platform in a place.
+/// Returns the key of the platform in a place.
 fn key_of(at: usize) -> Option<Key> {
     u32::try_from(at + 1).ok().map(Key)
 }
@@ -428,5 +428,5 @@ fn schedule(origin: Duration, timing: &Timing) -> Schedule {
         .expect("the config was held to the same rules")
 }
 
-/// The driver looks at the clock at least this often, because its sleep does not see a suspend pass.
+/// The longest time between looks at the clock, because the driver's sleep does not notice a suspend.
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);

@@ -1,4 +1,4 @@
-//! What the host keeps of each platform and plugin, and its answers to orders.
+//! The host's state of each platform and plugin, and its replies to orders.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use conductor_types::{
     limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS},
 };
 
-/// The state that a report gives a platform.
+/// Returns the health that a report gives a platform.
 fn health(status: Status) -> Health {
     match status {
         Status::Healthy => Health::Healthy,
@@ -19,27 +19,27 @@ fn health(status: Status) -> Health {
     }
 }
 
-/// What is known of one platform.
+/// The state of one platform.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// How it is doing.
+    /// Its health.
     pub health: Health,
     /// The last report's or failure's message.
     pub message: String,
-    /// What sort of failure, while it is failing.
+    /// The kind of failure, while it is failing.
     pub error_type: Option<ErrorType>,
-    /// Since when it has been doing so.
+    /// The time since which it has had this health.
     pub since: Duration,
-    /// When the last check ended, and how long it took.
+    /// The end and duration of the last check.
     pub last_check: Option<(Duration, Duration)>,
-    /// When the last report came.
+    /// The time of the last report.
     pub last_report: Option<Duration>,
-    /// What the last report measured, under the limits of the metrics; JSON has no way to write what is not finite.
+    /// The last report's measurements, within the limits of the metrics and all finite, as JSON requires.
     pub measurements: Vec<(String, f64)>,
 }
 
 impl View {
-    /// Takes a report in; answers how the platform was doing before, if that changed.
+    /// Records a report; returns the previous health if it changed.
     pub fn reported(&mut self, report: &Report, now: Duration, took: Duration) -> Option<Health> {
         self.error_type = None;
         self.last_report = Some(now);
@@ -52,13 +52,13 @@ impl View {
         self.ended(health(report.status), &report.message, now, took)
     }
 
-    /// Takes a failure in; answers how the platform was doing before, if that changed.
+    /// Records a failure; returns the previous health if it changed.
     pub fn failed(&mut self, failure: &Failure, now: Duration, took: Duration) -> Option<Health> {
         self.error_type = Some(failure.kind);
         self.ended(Health::Failing, &failure.message, now, took)
     }
 
-    /// The same for a platform whose last check is out of date because of a pause: its state is unknown.
+    /// Returns the view of a platform whose last check is out of date because of a pause: its health is unknown.
     pub fn outdated(self) -> Self {
         Self {
             health: Health::Waiting,
@@ -87,21 +87,21 @@ impl View {
     }
 }
 
-/// Whether a plugin is loaded.
+/// The loading state of a plugin.
 #[derive(Clone, Debug)]
 pub enum LoadState {
-    /// Nobody asked for it yet.
+    /// Not requested yet.
     Waiting,
     /// It is being loaded for the first time.
     Loading,
     /// It is loaded.
     Loaded,
-    /// It could not be loaded, and will be tried again on its breaker's schedule.
+    /// It failed to load, and is retried on its breaker's schedule.
     Failed(LoadError),
 }
 
 impl LoadState {
-    /// Its name in the JSON.
+    /// Returns its name in the JSON.
     pub fn name(&self) -> &'static str {
         match self {
             Self::Waiting => "waiting",
@@ -112,10 +112,10 @@ impl LoadState {
     }
 }
 
-/// Reads how long a maintenance is to last.
+/// Parses the length of a maintenance.
 ///
 /// # Errors
-/// When it is no duration, or one that nobody can mean.
+/// If it is not a duration, or not a plausible one.
 pub fn maintenance_length(text: &str) -> Result<Duration, String> {
     let length = config::parse_duration(text)
         .map_err(|why| format!("{text:?} is not a duration such as \"2h\" or \"1h 30m\": {why}"))?;
@@ -126,28 +126,28 @@ pub fn maintenance_length(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// Why an order cannot be followed; nothing has changed then.
+/// The reason why an order cannot be executed; nothing has changed then.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum OrderError {
-    /// No platform is called so, or matches it.
+    /// No platform has this name or matches it.
     NoSuchPlatform(String),
-    /// No window is called so.
+    /// No window has this name.
     NoSuchWindow(String),
-    /// The window is the config's, which is changed there.
+    /// The window is defined in the config, and must be changed there.
     OfConfig(String),
-    /// It makes no sense, for this reason.
+    /// It is invalid, for this reason.
     Invalid(String),
 }
 
-/// What becomes of a check that an operator asks for.
+/// The result of a check that an operator requested.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum CheckNow {
-    /// It has begun, beside the ones of the schedule, which stay where they are.
+    /// It has begun; scheduled checks are not affected.
     Begun,
-    /// There is none, for this reason; it is counted as skipped.
+    /// It was not made, for this reason; it is counted as skipped.
     Skipped(SkipReason),
     /// There is no such platform.
     Unknown,
-    /// The host is stopping, and begins no check any more.
+    /// The host is stopping and begins no more checks.
     Leaving,
 }

@@ -1,6 +1,6 @@
-//! The last lines of the log about each platform: what its probe said, and what the host said of it.
+//! The last log lines about each platform, from its probe and from the host.
 //!
-//! A layer beneath the log's own, so that it keeps just the lines that the log gets, whoever wrote them.
+//! A layer beneath the log's own, so that it keeps exactly the lines that the log gets.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -19,7 +19,7 @@ use tracing_subscriber::{Layer, layer::Context};
 /// The last lines about each platform.
 #[derive(Clone, Debug)]
 pub struct Tail {
-    /// Lines are dated when they are shown, like everything they are shown beside.
+    /// Lines are dated when they are shown, like everything shown with them.
     wall: Arc<WallClock>,
     tails: Arc<Mutex<Tails>>,
 }
@@ -27,14 +27,14 @@ pub struct Tail {
 #[derive(Debug, Default)]
 struct Tails {
     by_platform: HashMap<String, VecDeque<Kept>>,
-    /// What they take up, by and large.
+    /// Their approximate size.
     bytes: usize,
 }
 
-/// A line as it is kept.
+/// A stored line.
 #[derive(Clone, Debug, PartialEq)]
 struct Kept {
-    /// When it was written, by the host's clock.
+    /// The time it was written, by the host's clock.
     at: Duration,
     level: Level,
     text: String,
@@ -43,11 +43,11 @@ struct Kept {
 /// A line of the log.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Line {
-    /// When it was written, in seconds since 1970, by the wall clock as it is now.
+    /// The time it was written, in seconds since 1970, by the current wall clock.
     pub at: f64,
-    /// How important it is.
+    /// The log level.
     pub level: Level,
-    /// What it says, at most [`LINE_BYTES`] long.
+    /// The text, at most [`LINE_BYTES`] long.
     pub text: String,
 }
 
@@ -61,7 +61,7 @@ impl Default for Tail {
 }
 
 impl Tail {
-    /// The lines about a platform, the oldest first.
+    /// Returns the lines about a platform, the oldest first.
     pub fn lines(&self, platform: &str) -> Vec<Line> {
         self.wall.follow();
         let tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
@@ -74,14 +74,14 @@ impl Tail {
         dated.collect()
     }
 
-    /// Forgets what is about other platforms than these.
+    /// Drops the lines about platforms for which `is_there` returns `false`.
     pub fn retain(&self, is_there: impl Fn(&str) -> bool) {
         let mut tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         tails.by_platform.retain(|platform, _| is_there(platform));
         tails.count();
     }
 
-    /// Number of platforms with lines.
+    /// Returns the number of platforms with lines.
     pub fn platforms(&self) -> usize {
         let tails = self.tails.lock().unwrap_or_else(PoisonError::into_inner);
         tails.by_platform.len()
@@ -116,7 +116,7 @@ impl Tails {
         }
     }
 
-    /// Keeps the later half of what is known of each platform.
+    /// Keeps the later half of the lines of each platform.
     fn forget_half(&mut self) {
         self.by_platform.retain(|_, lines| {
             lines.drain(..lines.len().div_ceil(2));
@@ -134,7 +134,7 @@ impl Tails {
     }
 }
 
-/// The name is counted with each line: most platforms have few of them.
+/// Returns the size of a line including the platform's name: most platforms have few lines.
 fn size(platform: &str, line: &Kept) -> usize {
     platform.len() + size_of::<Kept>() + line.text.len()
 }
@@ -167,7 +167,7 @@ struct Found {
 impl Visit for Found {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         if field.name() == MESSAGE {
-            // Writing to a string cannot fail; what a Debug of the host's own leaves unsaid is not missed.
+            // Writing to a string cannot fail; a `Debug` that fails is cut off.
             let _ = write!(self.text, "{value:?}");
             cut(&mut self.text);
         }
@@ -196,11 +196,11 @@ fn cut(text: &mut String) {
 
 const PLATFORM: &str = "platform";
 const MESSAGE: &str = "message";
-/// How many lines about a platform are kept.
+/// The number of lines kept for a platform.
 const LINES: usize = 20;
-/// All of them together: 20 lines of 100 bytes about each of 10 000 platforms are less.
+/// The limit for all of them: 20 lines of 100 bytes about each of 10 000 platforms need less.
 const MAX_BYTES: usize = 64 << 20;
-/// The longest line that is kept whole, in bytes.
+/// The length to which lines are cut, in bytes.
 pub const LINE_BYTES: usize = 512;
 
 #[cfg(test)]

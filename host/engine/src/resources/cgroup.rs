@@ -3,8 +3,8 @@
 //! Only Linux has them; elsewhere every result is "no limit". A limit on any level between the host's own group and the
 //! top counts, so each level is measured and the fullest one is the result.
 //!
-//! `sysinfo` can read memory limits, but it counts the page cache as used memory; `memory` subtracts what is reclaimable.
-//! Not read: CPU quotas of version 1 groups, which current distributions no longer ship.
+//! `sysinfo` can read memory limits, but it counts the page cache as used memory; `memory` subtracts what is
+//! reclaimable. Not read: CPU quotas of version 1 groups, which current distributions no longer ship.
 use std::{
     fs,
     path::{Path, PathBuf},

@@ -1,9 +1,9 @@
-//! The driver's part in the lives of plugins: one mechanism for a first load, a crash, a hang, an exceeded limit, a new
+//! The driver's handling of generations: one mechanism for a first load, a crash, a hang, an exceeded limit, a new
 //! library and a new config.
 //!
-//! A new generation is loaded on a thread of its own, beside the one that runs. A new *library* proves itself first. Then
-//! it takes over between two turns of the driver, so that no slot is missed; the old one ends once the calls under way in
-//! it are over. Checks that fall due while nothing runs and something is on its way wait for it.
+//! A new generation is loaded on a separate thread, while the current one runs. A new *library* is verified first. Then
+//! it takes over between two turns of the driver, so that no slot is missed; the old one ends once its calls under way
+//! have ended. Checks that fall due while no generation runs and one is being started wait for it.
 
 use std::{
     mem,
@@ -26,7 +26,7 @@ use super::{
 use crate::guard::{Birth, PlatformGuard, Progress};
 
 impl Driver {
-    /// Starts all plugins side by side, and waits a while for them; says whether the host is still wanted.
+    /// Starts all plugins in parallel, and waits a while for them; returns `false` if the host is to stop.
     pub(super) fn start_all(&mut self) -> bool {
         let start = self.shared.clock.now();
         for at in self.plugins.places() {
@@ -44,7 +44,7 @@ impl Driver {
         true
     }
 
-    /// Starts a new generation, if the plugin's guard lets it and none is on its way.
+    /// Starts a new generation, if the plugin's guard admits it and none is being started.
     pub(super) fn renew(&mut self, at: usize, why: Option<RestartReason>, now: Duration) {
         let plugin = &mut self.plugins[at];
         if plugin.next.is_some() {
@@ -63,7 +63,7 @@ impl Driver {
                 let take = plugin.guard.last_taken()?;
                 Some(Instead { of, take })
             }),
-            // Nobody listens any more once the host is stopping.
+            // The channel is closed once the host is stopping.
             ended: Box::new(move |ended| {
                 let _ = when_ended.send(Command::Ended(at, number, ended));
             }),
@@ -94,7 +94,7 @@ impl Driver {
         }
     }
 
-    /// What was on its way is loaded, or could not be.
+    /// Handles a generation that was loaded or failed to load.
     pub(super) fn loaded(&mut self, at: usize, number: u64, result: Result<Ready, LoadError>) {
         let now = self.shared.clock.now();
         let plugin = &mut self.plugins[at];
@@ -120,7 +120,7 @@ impl Driver {
         }
     }
 
-    /// A generation can be called: it takes over, or proves itself first.
+    /// Handles a generation that can be called: it takes over, or is verified first.
     fn arrived(
         &mut self,
         at: usize,
@@ -130,7 +130,7 @@ impl Driver {
         now: Duration,
     ) {
         if !self.platforms.staying().any(|(_, p)| p.plugin == at) {
-            // A reload has left it without platforms meanwhile.
+            // A reload has removed its platforms meanwhile.
             ready.plugin.end();
             return;
         }
@@ -166,7 +166,7 @@ impl Driver {
             return;
         }
         let (number, commands) = (arrival.birth.number, self.commands.clone());
-        // Blocking calls wait for a thread each, of which there are no more.
+        // Blocking calls each wait for a thread, and the number of threads is limited.
         let at_once = match arrival.running.description.asynchronous {
             true => ready.call_threads,
             false => usize::MAX,
@@ -183,8 +183,8 @@ impl Driver {
         self.plugins[at].next = Some(Next::Proving(proving));
     }
 
-    /// Whether a generation has to prove itself: it may be worse than the one that runs, and that one is neither stuck nor
-    /// has to end.
+    /// Returns `true` if a generation must be verified: it may be worse than the current one, which is not stuck and
+    /// need not end.
     fn must_prove(&self, at: usize, arrival: &Arrival) -> bool {
         let plugin = &self.plugins[at];
         let Some(running) = plugin.guard.running().filter(|_| plugin.current.is_some()) else {
@@ -198,17 +198,17 @@ impl Driver {
         }
     }
 
-    /// All checks of a proof have ended.
+    /// Handles the end of all checks of a verification.
     pub(super) fn proved(&mut self, at: usize, number: u64) {
         let now = self.shared.clock.now();
-        // A proof may be over that was given up before.
+        // A verification that was abandoned may end later.
         let this = |next: &mut Next| matches!(next, Next::Proving(_)) && next.number() == number;
         if let Some(Next::Proving(proving)) = self.plugins[at].next.take_if(this) {
             self.judge_or_excuse(at, proving, now);
         }
     }
 
-    /// Judges a proof that is over, unless checks of it timed out while the host is short of CPU: those are made again.
+    /// Judges a completed verification, unless its checks timed out while the host is short of CPU: those are repeated.
     fn judge_or_excuse(&mut self, at: usize, mut proving: Proving, now: Duration) {
         let is_starved = self.stretch != Mode::Normal || self.shared.starvation.is_starved(now);
         if is_starved && proving.proof.excuse_timeouts(now, now + LONGEST_PROOF) {
@@ -224,7 +224,7 @@ impl Driver {
         self.judge_proof(at, proving, now);
     }
 
-    /// Takes the new generation if none of its checks failed where the running one's succeed.
+    /// Accepts the new generation if none of its checks failed where the current one's succeed.
     fn judge_proof(&mut self, at: usize, proving: Proving, now: Duration) {
         let Proving {
             mut arrival, proof, ..
@@ -235,7 +235,7 @@ impl Driver {
                 return None;
             }
             let failure = match probe {
-                // Maintenance may have begun while its check was under way.
+                // Maintenance may have begun during its check.
                 Ok(_) if !guard.may_be_tried() => return None,
                 Ok(_) => proof.failure(*place)?,
                 Err(reason) => format!("config: {reason}"),
@@ -247,7 +247,7 @@ impl Driver {
         let stuck = proof.give_up();
         let [first, others @ ..] = worse.as_slice() else {
             for place in stuck {
-                // Its call may never return; the platform's checks are not to wait for it.
+                // Its call may never return; the platform's checks must not wait for it.
                 if let Some((_, Ok(probe))) = arrival.probes.remove(&place) {
                     arrival.plugin.abandoned(probe);
                     arrival.plugin.close(probe);
@@ -272,7 +272,7 @@ impl Driver {
         self.renew_again(at, now);
     }
 
-    /// The plugin's calls go to this generation from now on.
+    /// Makes this generation the current one.
     pub(super) fn take_over(&mut self, at: usize, mut arrival: Arrival, now: Duration) {
         let waiting = self.retire(at);
         for (place, platform) in self.platforms.of(at).filter(|(_, p)| !p.leaving) {
@@ -288,7 +288,7 @@ impl Driver {
             };
         }
         for (_, probe) in arrival.probes.into_values() {
-            // Of platforms that have gone meanwhile.
+            // Probes of platforms that were removed meanwhile.
             if let Ok(probe) = probe {
                 arrival.plugin.close(probe);
             }
@@ -312,20 +312,20 @@ impl Driver {
         self.renew_again(at, now);
     }
 
-    /// The generation that runs gets no further calls, and ends with the last one under way in it; answers the calls that
-    /// have not started.
+    /// Retires the current generation: it gets no further calls, and ends with its last call under way. Returns the
+    /// calls that have not started.
     pub(super) fn retire(&mut self, at: usize) -> Calls {
         let Some(generation) = self.plugins[at].current.take() else {
             return Calls::new();
         };
-        // Before it is looked what has started: it starts nothing from here on.
+        // Done before checking which calls have started: it starts none from here on.
         generation.plugin.retire();
         let (waiting, calls) = self.clear(at);
         self.plugins[at].old.push(Draining { generation, calls });
         waiting
     }
 
-    /// Nothing of a plugin can be called for now: answers its calls that have not started, and those that have.
+    /// Clears a plugin's pending calls: returns those that have not started, and those that have.
     pub(super) fn clear(&mut self, at: usize) -> (Calls, Calls) {
         let (mut waiting, mut running) = (Calls::new(), Calls::new());
         self.watch.each(|place, sequence| {
@@ -340,19 +340,19 @@ impl Driver {
         for (_, platform) in self.platforms.of(at) {
             platform.probe = Ok(None);
         }
-        // Those are among the waiting ones, and name probes that are gone.
+        // Those are among the waiting ones, and refer to closed probes.
         self.plugins[at].batch.clear();
         (waiting, running)
     }
 
-    /// Stops what runs of a plugin; its checks that have not started fail for the reason its guard gives.
+    /// Stops a plugin's generation; its checks that have not started fail with its guard's reason.
     pub(super) fn stop_plugin(&mut self, at: usize, now: Duration) {
         for (place, sequence) in self.retire(at) {
             self.refuse(at, place, sequence, now);
         }
     }
 
-    /// Ends what is drained and what has proved nothing in time, and lets go of checks that waited long enough.
+    /// Ends drained generations and overdue verifications, and fails checks that have waited too long.
     pub(super) fn look_after_generations(&mut self, now: Duration) {
         for at in self.plugins.places() {
             let platforms = &self.platforms;
@@ -374,14 +374,14 @@ impl Driver {
             self.end_outlawed(at, now);
             let plugin = &self.plugins[at];
             if plugin.owed.is_some() && plugin.current.is_some() && plugin.next.is_none() {
-                // A breaker, or a shortage of the host's, held it back.
+                // A breaker, or a shortage on the host, delayed it.
                 self.renew(at, None, now);
             }
         }
         self.forget_plugins();
     }
 
-    /// A generation that was wanted while another one was on its way.
+    /// Starts a generation that was requested while another one was being started.
     pub(super) fn renew_again(&mut self, at: usize, now: Duration) {
         let plugin = &mut self.plugins[at];
         if plugin.next.is_none() && mem::take(&mut plugin.again) {
@@ -390,19 +390,19 @@ impl Driver {
         }
     }
 
-    /// What holds for a plugin's workers changed.
+    /// Requests a new generation because the settings of the plugin's workers have changed.
     pub(super) fn want_renewal(&mut self, at: usize, now: Duration) {
         self.plugins[at].again = true;
         self.renew_again(at, now);
     }
 }
 
-/// Whether the generation that runs reports on a platform, so that a new one must too.
+/// Returns `true` if the current generation reports on a platform, so that a new one must too.
 fn succeeds(guard: &PlatformGuard, probe: &Result<Option<ProbeId>, Arc<str>>) -> bool {
     guard.has_reported() && probe.is_ok()
 }
 
-/// How a call stands whose platform may be gone.
+/// Returns the progress of a call whose platform may have been removed.
 pub(super) fn progress(platforms: &Platforms, place: usize, sequence: u64) -> Progress {
     let platform = platforms.get(place);
     platform.map_or(Progress::Over, |platform| platform.guard.progress(sequence))
@@ -416,10 +416,10 @@ pub(super) fn load_error(message: &str) -> LoadError {
     }
 }
 
-/// How long the first checks of a new library may take in all, where they wait for each other; it is judged by those that
-/// have been made by then.
+/// The longest time for all first checks of a new library, if they wait for each other; it is judged by those made by
+/// then.
 const LONGEST_PROOF: Duration = Duration::from_secs(300);
-/// How long a first check that fails is made again, where its interval is longer.
+/// The longest time for which a failing first check is repeated, if its interval is longer.
 const LONGEST_RETRY: Duration = Duration::from_secs(30);
-/// How long the first checks wait for plugins that take their time to load.
+/// The longest time that the first checks wait for plugins to load.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -1,4 +1,4 @@
-//! The scheduler as the rest of the host talks to it: each call becomes a command.
+//! The scheduler's interface to the rest of the host: each call becomes a command.
 
 use std::{
     sync::{
@@ -12,19 +12,19 @@ use std::{
 use super::{Command, LibraryChange, Plan, Renewal};
 use crate::state::CheckNow;
 
-/// How the rest of the host talks to the scheduler.
+/// Sends commands to the scheduler.
 pub struct Handle {
     pub(super) commands: Sender<Command>,
     pub(super) thread: Mutex<Option<thread::JoinHandle<()>>>,
 }
 
 impl Handle {
-    /// Goes by another config from now on: what did not change keeps slot, probe, breaker and counters.
+    /// Applies another config: unchanged platforms keep slot, probe, breaker and counters.
     pub fn follow(&self, plan: Plan) {
         let _ = self.commands.send(Command::Follow(Box::new(plan)));
     }
 
-    /// Something changed in the plugin folders about the plugin of this id.
+    /// Reports a change in the plugin folders to the plugin of this id.
     pub fn library_changed(&self, id: String, change: LibraryChange) {
         let _ = self.commands.send(Command::Library(id, change));
     }
@@ -34,7 +34,7 @@ impl Handle {
         let _ = self.commands.send(Command::Renew(order));
     }
 
-    /// Begins a check of this platform now, if its guard lets it.
+    /// Begins a check of this platform now, if its guard admits it.
     pub fn check_now(&self, platform: &str) -> CheckNow {
         let (tell, told) = channel();
         let _ = self
@@ -43,23 +43,23 @@ impl Handle {
         told.recv().unwrap_or(CheckNow::Leaving)
     }
 
-    /// Whether its loop goes round once more within this time.
+    /// Returns `true` if its loop completes another turn within this time.
     pub fn goes_round_within(&self, patience: Duration) -> bool {
         let (tell, told) = channel();
         let _ = self.commands.send(Command::Answer(tell));
         told.recv_timeout(patience).is_ok()
     }
 
-    /// Whether the scheduler has ended, which it never does by itself.
+    /// Returns `true` if the scheduler has ended, which it never does by itself.
     pub fn is_finished(&self) -> bool {
         self.thread()
             .as_ref()
             .is_none_or(thread::JoinHandle::is_finished)
     }
 
-    /// No new checks from now on; returns when those under way have ended, or their time of grace has.
+    /// Stops new checks; returns when those under way have ended, or after the grace period.
     pub fn stop(&self) {
-        // A scheduler that is gone has nothing to stop.
+        // If the scheduler has ended, there is nothing to stop.
         let _ = self.commands.send(Command::Stop);
         let thread = self.thread().take();
         if let Some(thread) = thread {

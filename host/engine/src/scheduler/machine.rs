@@ -1,4 +1,4 @@
-//! The driver's part in watching the machine: samples, the mode that follows from them, and what causes a shortage.
+//! The driver's handling of the machine: samples, the resulting mode, and the cause of a shortage.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ impl Driver {
         }
     }
 
-    /// The resource monitor's turn.
+    /// Handles the resource monitor's turn.
     pub(super) fn sample(&self) {
         self.shared.follow_wall_clock();
         self.track();
@@ -35,7 +35,7 @@ impl Driver {
         }
     }
 
-    /// Shows how much is kept for the platforms.
+    /// Updates the metrics of tracked objects.
     pub(super) fn track(&self) {
         let metrics = &self.shared.metrics;
         let probes = self.plugins.iter().map(Plugin::open_probes);
@@ -79,7 +79,7 @@ impl Driver {
             .judged(sample, &judgement, self.culprits.describe());
     }
 
-    /// Looks for the plugins that a shortage of CPU comes from.
+    /// Finds the plugins that cause a shortage of CPU.
     pub(super) fn find_culprits(&mut self, sample: &Sample) {
         if !self.judge.is_short_of_cpu_alone() {
             for plugin in self.culprits.clear() {

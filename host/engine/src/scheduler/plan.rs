@@ -1,4 +1,4 @@
-//! The driver's part in following a config: at the start, and again at each reload.
+//! The driver's handling of the config: at the start, and at each reload.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -20,10 +20,10 @@ use super::{
 use crate::{guard::Progress, resources::Judge};
 
 impl Driver {
-    /// Goes by another plan from now on; what did not change keeps slot, probe, breaker and counters.
+    /// Applies another plan; unchanged platforms keep slot, probe, breaker and counters.
     pub(super) fn follow(&mut self, plan: Plan) {
         let now = self.shared.clock.now();
-        // What fell due until now was due under the old plan.
+        // Starts due until now belong to the old plan.
         self.begin_due(now);
         let again =
             (plan.timing.tick, plan.timing.stagger) != (self.timing.tick, self.timing.stagger);
@@ -39,7 +39,7 @@ impl Driver {
         }
         if again {
             self.schedule = schedule(self.origin, &self.timing);
-            // Time that passed before is not missed.
+            // Time that passed before must not count as missed.
             self.schedule.poll(now, |_| {});
         }
         self.fill_schedule();
@@ -47,7 +47,7 @@ impl Driver {
         self.track();
     }
 
-    /// Takes in what is to be looked after, and lets go of what no longer is.
+    /// Adds and updates plugins and platforms, and removes those that are no longer wanted.
     pub(super) fn take_in(&mut self, plugins: Vec<PluginSetup>, platforms: Vec<PlatformSetup>) {
         let now = self.shared.clock.now();
         for setup in plugins {
@@ -56,7 +56,7 @@ impl Driver {
                 Some(at) => {
                     self.plugins[at].load = setup.load;
                     if setup.must_end {
-                        // So may the one that is on its way.
+                        // The one being started may have them too.
                         self.call_off(at, now);
                         let what = "runs under settings that the config no longer has";
                         self.outlaw(at, what.to_owned(), now);
@@ -89,7 +89,7 @@ impl Driver {
         }
     }
 
-    /// No platform names it any more.
+    /// Handles a plugin that no platform uses any more.
     fn let_go_of_plugin(&mut self, at: usize, now: Duration) {
         let plugin = &self.plugins[at];
         if plugin.current.is_some() {
@@ -104,7 +104,7 @@ impl Driver {
         self.plugins.place_of(id)
     }
 
-    /// The config of a platform is taken now, which may have been refused before.
+    /// Handles the acceptance of a platform's config, which may have been refused before.
     fn is_accepted(&mut self, at: usize) {
         let platform = &mut self.platforms[at];
         if platform.probe.is_err() {
@@ -132,7 +132,7 @@ impl Driver {
         self.platforms.add(platform);
     }
 
-    /// Takes the platforms off the schedule that are not among `wanted`.
+    /// Removes the platforms that are not in `wanted` from the schedule.
     fn remove_platforms(&mut self, wanted: &[PlatformSetup]) {
         let wanted: HashSet<_> = wanted
             .iter()
@@ -176,7 +176,7 @@ impl Driver {
         }
     }
 
-    /// Removes the plugins that are to be forgotten and of which nothing is left.
+    /// Removes forgotten plugins that have no calls or generations left.
     pub(super) fn forget_plugins(&mut self) {
         if self.plugins.iter().any(|plugin| plugin.is_forgotten) {
             let platforms = &self.platforms;
@@ -186,7 +186,7 @@ impl Driver {
         }
     }
 
-    /// Gives a slot to whoever has none, the resource monitor first.
+    /// Gives a slot to each entry without one, the resource monitor first.
     pub(super) fn fill_schedule(&mut self) {
         let own = (Key(0), self.timing.interval);
         let platforms = self
@@ -219,7 +219,7 @@ impl Driver {
     }
 }
 
-/// The first start at or after `now`, of those that lie an interval apart from `first` on.
+/// Returns the first start at or after `now`, of the starts an interval apart that begin at `first`.
 fn next_start(first: Duration, interval: Duration, now: Duration) -> Duration {
     let passed = now.saturating_sub(first).as_nanos();
     let intervals = passed.div_ceil(interval.as_nanos().max(1));

@@ -1,4 +1,4 @@
-//! The platforms by their place, which is also their key on the schedule. A place that became free is used again.
+//! The platforms by their place, which is also their key on the schedule. A free place is reused.
 
 use std::{
     ops::{Index, IndexMut},
@@ -22,14 +22,14 @@ pub(super) struct Platform {
     /// Its plugin's place.
     pub(super) plugin: usize,
     pub(super) config: Arc<str>,
-    /// Its probe in the plugin's present generation, or why it cannot have one.
+    /// Its probe in the plugin's current generation, or the reason why it cannot have one.
     pub(super) probe: Result<Option<ProbeId>, Arc<str>>,
-    /// No longer on the schedule; goes once its call is over.
+    /// Removed from the schedule; dropped once its call has ended.
     pub(super) leaving: bool,
 }
 
 impl Platform {
-    /// What its probe is made of.
+    /// Returns the spec of its probe.
     pub(super) fn spec(&self) -> ProbeSpec {
         let name = Arc::clone(&self.guard.settings().name);
         ProbeSpec::new(name, Arc::clone(&self.config))
@@ -37,7 +37,7 @@ impl Platform {
 }
 
 impl Platforms {
-    /// Gives a platform a place, and answers which.
+    /// Adds a platform and returns its place.
     pub(super) fn add(&mut self, platform: Platform) -> usize {
         if let Some(free) = self.free.pop() {
             self.places[free] = Some(platform);
@@ -55,18 +55,18 @@ impl Platforms {
         Some(gone)
     }
 
-    /// Number of platforms, also those that are leaving.
+    /// Returns the number of platforms, including leaving ones.
     pub(super) fn count(&self) -> usize {
         self.places.len() - self.free.len()
     }
 
-    /// Each platform that is on the schedule, with its place.
+    /// Returns each platform on the schedule, with its place.
     pub(super) fn staying(&self) -> impl Iterator<Item = (usize, &Platform)> {
         let places = self.places.iter().enumerate();
         places.filter_map(|(at, place)| Some((at, place.as_ref().filter(|p| !p.leaving)?)))
     }
 
-    /// Each platform of a plugin, also those that are leaving.
+    /// Returns each platform of a plugin, including leaving ones.
     pub(super) fn of(&mut self, plugin: usize) -> impl Iterator<Item = (usize, &mut Platform)> {
         let places = self.places.iter_mut().enumerate();
         places.filter_map(move |(at, place)| {
@@ -74,13 +74,13 @@ impl Platforms {
         })
     }
 
-    /// Whether one of them, also of those that are leaving, names the plugin in this place.
+    /// Returns `true` if a platform, including leaving ones, uses the plugin in this place.
     pub(super) fn name(&self, plugin: usize) -> bool {
         let mut places = self.places.iter().flatten();
         places.any(|platform| platform.plugin == plugin)
     }
 
-    /// The platform at a place that may have become free.
+    /// Returns the platform at a place that may have become free.
     pub(super) fn get(&self, at: usize) -> Option<&Platform> {
         self.places.get(at)?.as_ref()
     }

@@ -1,4 +1,4 @@
-//! A plugin as the driver knows it: the generation that is called, the one on its way, and those that are ending.
+//! A plugin in the driver: the current generation, the one being started, and those that are ending.
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
@@ -9,28 +9,28 @@ use conductor_types::{Isolation, RestartReason};
 use super::{LoadJob, proof::Proof};
 use crate::guard::{Birth, PlatformGuard, PluginGuard, Running};
 
-/// One plugin, as the driver knows it.
+/// One plugin in the driver.
 pub(super) struct Plugin {
     pub(super) guard: Arc<PluginGuard>,
     pub(super) load: LoadJob,
-    /// No platform names it and its library is gone: it goes once its last call is over.
+    /// No platform uses it and its library is gone: it is dropped once its last call has ended.
     pub(super) is_forgotten: bool,
     pub(super) current: Option<Generation>,
-    /// The generation on its way.
+    /// The generation being started.
     pub(super) next: Option<Next>,
-    /// Another one is wanted once that has arrived.
+    /// `true` if another one must be started after `next`.
     pub(super) again: bool,
-    /// Why a generation is to take over that could not be started yet.
+    /// The reason for a replacement that could not be started yet.
     pub(super) owed: Option<RestartReason>,
-    /// The number of a generation that must not go on, and what it does that it must not.
+    /// The number of a generation that must end, and the reason.
     pub(super) outlawed: Option<(u64, String)>,
-    /// A library that did not prove itself; it is not loaded for another reason either.
+    /// A library that failed verification; it is not loaded for any other reason either.
     pub(super) rejected: Option<Hash>,
-    /// Those whose last calls are ending.
+    /// Generations whose last calls are ending.
     pub(super) old: Vec<Draining>,
     /// Checks that wait for a generation.
     pub(super) held: Vec<Held>,
-    /// It got stuck inside the host too often, and has workers from then on.
+    /// `true` once it got stuck in-process too often: from then on it runs in workers.
     pub(super) in_worker: bool,
     /// The calls of this turn.
     pub(super) batch: Vec<Call>,
@@ -44,25 +44,25 @@ pub(super) struct Generation {
     pub(super) isolation: Isolation,
 }
 
-/// A generation on its way.
+/// A generation being started.
 pub(super) enum Next {
     /// It is being loaded.
     Loading(Loading),
-    /// It is loaded, and proves itself.
+    /// It is loaded and being verified.
     Proving(Proving),
 }
 
 pub(super) struct Loading {
     pub(super) birth: Birth,
     pub(super) why: Option<RestartReason>,
-    /// It ended before it was even known to be loaded.
+    /// Set if it ended before it was known to be loaded.
     pub(super) ended: Option<Ended>,
 }
 
 pub(super) struct Proving {
     pub(super) arrival: Arrival,
     pub(super) proof: Arc<Proof>,
-    /// Whether the log says already that its timeouts do not count.
+    /// `true` if the log already mentions that its timeouts do not count.
     pub(super) is_excused: bool,
 }
 
@@ -75,13 +75,13 @@ pub(super) struct Arrival {
     pub(super) probes: Probes,
 }
 
-/// The probes of a generation by their platform's place, or why there is none.
+/// The probes of a generation by their platform's place, or the reason why there is none.
 pub(super) type Probes = BTreeMap<usize, (Arc<PlatformGuard>, Result<ProbeId, Arc<str>>)>;
 
-/// A generation that was succeeded.
+/// A generation that was replaced.
 pub(super) struct Draining {
     pub(super) generation: Generation,
-    /// The calls under way in it.
+    /// Its calls under way.
     pub(super) calls: Calls,
 }
 
@@ -115,8 +115,8 @@ impl Plugin {
         }
     }
 
-    /// Notes that nobody waits any more for a call, which is the one under way in this probe if it is not an older
-    /// generation's.
+    /// Records that a call was abandoned; it is the one under way in this probe unless it belongs to an older
+    /// generation.
     pub(super) fn abandoned(&self, place: usize, sequence: u64, probe: ProbeId) {
         let is_old = |old: &Draining| old.calls.contains(&(place, sequence));
         if let Some(current) = &self.current
@@ -126,31 +126,31 @@ impl Plugin {
         }
     }
 
-    /// What the generation that runs does that it must not, if it has to end.
+    /// Returns the reason why the current generation must end, if any.
     pub(super) fn must_end(&self) -> Option<&str> {
         let running = self.current.as_ref()?.number;
         let outlawed = self.outlawed.as_ref();
         outlawed.and_then(|(number, what)| (*number == running).then_some(what.as_str()))
     }
 
-    /// Whether nothing of it runs or is on its way.
+    /// Returns `true` if no generation runs or is being started.
     pub(super) fn is_idle(&self) -> bool {
         self.current.is_none() && self.next.is_none() && self.old.is_empty() && self.held.is_empty()
     }
 
-    /// Number of probes that are open, in all its generations.
+    /// Returns the number of open probes in all its generations.
     pub(super) fn open_probes(&self) -> usize {
         let current = self.current.iter().map(|current| &current.plugin);
         let old = self.old.iter().map(|old| &old.generation.plugin);
         current.chain(old).map(|plugin| plugin.open_probes()).sum()
     }
 
-    /// What can be called now.
+    /// Returns the generation that can be called now.
     pub(super) fn loaded(&self) -> Option<&Arc<dyn LoadedPlugin>> {
         self.current.as_ref().map(|current| &current.plugin)
     }
 
-    /// Hands over the calls of this turn, and wakes up what waits since the last one.
+    /// Hands over the calls of this turn, and wakes up calls that have waited since the last one.
     pub(super) fn dispatch(&mut self, now: Duration) {
         if let Some(Next::Proving(proving)) = &self.next {
             proving.go_on(now);
@@ -161,23 +161,23 @@ impl Plugin {
         let Some(current) = &self.current else {
             return;
         };
-        // What waited since the last turn gets more threads before more is queued behind it.
+        // Calls waiting since the last turn get more threads before more calls are queued behind them.
         self.wants_nudge = self.wants_nudge && current.plugin.nudge();
         if !self.batch.is_empty() {
             self.wants_nudge |= current.plugin.start(&mut self.batch);
         }
     }
 
-    /// Whether the driver is to come back a tick later.
+    /// Returns `true` if the driver must come back a tick later.
     pub(super) fn wants_a_turn(&self) -> bool {
         let proving = matches!(self.next, Some(Next::Proving(_)));
         self.wants_nudge || proving || !self.old.is_empty()
     }
 
-    /// Lets go of everything without waiting for it.
+    /// Releases everything without waiting for it.
     ///
-    /// What runs inside the host is forgotten instead of dropped: with the last owner go the probes, and an author's drop
-    /// that hangs must not hold up the host's end.
+    /// In-process instances are leaked instead of dropped: with the last owner the probes would be dropped, and an
+    /// author's drop that hangs must not delay the host's exit.
     pub(super) fn leave(&mut self) {
         let next = match self.next.take() {
             Some(Next::Proving(proving)) => {
@@ -207,7 +207,7 @@ impl Proving {
             ..
         } = &self.arrival;
         if running.description.asynchronous {
-            // A blocking one would only be given another thread, and the next that hangs yet another.
+            // A blocking call would only be given another thread, and the next hanging one yet another.
             for place in self.proof.late(now) {
                 if let Some((_, Ok(probe))) = probes.get(&place) {
                     plugin.abandoned(*probe);

@@ -1,4 +1,4 @@
-//! The plugins by their place, by which commands from other threads refer to them. A place is never used again, so that a
+//! The plugins by their place, by which commands from other threads refer to them. A place is never reused, so that a
 //! late command cannot reach another plugin.
 
 use std::{
@@ -16,13 +16,13 @@ pub(super) struct Plugins {
 }
 
 impl Plugins {
-    /// Gives a plugin a place.
+    /// Adds a plugin in a new place.
     pub(super) fn add(&mut self, plugin: Plugin) {
         self.by_place.insert(self.next, plugin);
         self.next += 1;
     }
 
-    /// Removes the plugins for which `is_over` holds.
+    /// Removes the plugins for which `is_over` returns `true`.
     pub(super) fn remove_if(&mut self, is_over: impl Fn(usize, &Plugin) -> bool) {
         self.by_place
             .retain(|place, plugin| !is_over(*place, plugin));
@@ -35,27 +35,27 @@ impl Plugins {
         Some(*found.0)
     }
 
-    /// Returns whether there is a plugin in this place.
+    /// Returns `true` if there is a plugin in this place.
     pub(super) fn contains(&self, place: usize) -> bool {
         self.by_place.contains_key(&place)
     }
 
-    /// Number of plugins.
+    /// Returns the number of plugins.
     pub(super) fn count(&self) -> usize {
         self.by_place.len()
     }
 
-    /// The place of each plugin.
+    /// Returns the place of each plugin.
     pub(super) fn places(&self) -> Vec<usize> {
         self.by_place.keys().copied().collect()
     }
 
-    /// Each plugin.
+    /// Iterates over the plugins.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Plugin> {
         self.by_place.values()
     }
 
-    /// Each plugin.
+    /// Iterates over the plugins.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Plugin> {
         self.by_place.values_mut()
     }

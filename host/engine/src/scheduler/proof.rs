@@ -1,13 +1,13 @@
-//! A new library proves itself beside the running one: one check of each platform, which nobody counts.
+//! Verifies a new library while the current one runs: one check of each platform, which is not counted.
 //!
-//! This is the one exception to the rule that a platform has at most one call under way: the running generation goes on
-//! meanwhile, so that no slot is missed whatever becomes of the new one.
+//! This is the one exception to the rule that a platform has at most one call under way: the current generation
+//! continues meanwhile, so that no slot is missed, whatever the result.
 //!
-//! A check that fails is made again for about an interval before it counts: a probe may need a second look to measure a
-//! rate, or a moment to connect. A panic, or a refusal of the config, counts at once.
+//! A check that fails is repeated for about an interval before it counts: a probe may need a second check to measure a
+//! rate, or a moment to connect. A panic, or a refusal of the config, counts immediately.
 //!
-//! Its checks are not staggered, so only some of them are under way at a time: all together they would fall upon whatever
-//! is checked, and need more sockets than a worker may open.
+//! Its checks are not staggered, so only some of them are under way at a time: all together they would overload the
+//! checked services, and need more sockets than a worker may open.
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -18,52 +18,52 @@ use std::{
 use conductor_runtime::{Call, Caller, Failure, ProbeId, Report, Waiting};
 use conductor_types::ErrorType;
 
-/// The checks of one proof.
+/// The checks of one verification.
 pub(super) struct Proof(Mutex<Checks>);
 
-/// One platform's check, as it is asked of a proof.
+/// One platform's check in a verification.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
     /// The platform's place.
     pub(super) place: usize,
     pub(super) probe: ProbeId,
     pub(super) timeout: Duration,
-    /// How long after its first failure it is made again; nothing where its failure would not count anyway.
+    /// The time for which it is repeated after its first failure; `None` if its failure would not count anyway.
     pub(super) retry_for: Option<Duration>,
 }
 
 struct Checks {
     /// By the platform's place.
     states: BTreeMap<usize, State>,
-    /// What was asked for, and until when it is made again, once it has failed.
+    /// The requested checks, and the end of their repetition once they have failed.
     wanted: BTreeMap<usize, (Wanted, Option<Duration>)>,
-    /// Those that nobody has called yet.
+    /// Checks that have not been called yet.
     held_back: VecDeque<Wanted>,
-    /// How many may be called at a time.
+    /// The maximum number of concurrent calls.
     at_once: usize,
-    /// When it is over whatever is still waiting.
+    /// The time at which it ends even if checks are still waiting.
     latest: Duration,
     given_up: bool,
     /// Called whenever all checks have ended.
     done: Arc<dyn Fn() + Send + Sync>,
 }
 
-/// How one check stands.
+/// The state of one check.
 enum State {
     Waiting,
-    /// It runs, until this time.
+    /// It runs, with this deadline.
     Running(Duration),
-    /// It was to be over, and was told so.
+    /// It is past its deadline, and was asked to end.
     Late,
-    /// It failed, and is made again at this time.
+    /// It failed, and is repeated at this time.
     Failing(Failure, Duration),
-    /// It is over, with this failure if it came to one.
+    /// It has ended, with this failure if it failed.
     Ended(Option<Failure>),
 }
 
 impl Proof {
-    /// A proof by these checks, of which `at_once` are under way at a time. `done` is called when all have ended; whoever
-    /// looks finds it overdue at `latest`.
+    /// Creates a verification by these checks, of which `at_once` are under way at a time. `done` is called when all
+    /// have ended; it is overdue at `latest`.
     pub(super) fn new(
         wanted: &[Wanted],
         at_once: usize,
@@ -85,7 +85,7 @@ impl Proof {
         })))
     }
 
-    /// The calls that there is room for by now; a platform that is no longer `wanted` is not checked.
+    /// Returns the calls that there is room for; a platform that is no longer `wanted` is not checked.
     pub(super) fn next(
         self: &Arc<Self>,
         now: Duration,
@@ -123,7 +123,7 @@ impl Proof {
         calls
     }
 
-    /// The places of checks that are past their deadline, each once: they are to end early, so that others have their room.
+    /// Returns the places of checks past their deadline, each once: they must end early, to make room for others.
     pub(super) fn late(&self, now: Duration) -> Vec<usize> {
         let mut late = Vec::new();
         for (place, state) in &mut self.lock().states {
@@ -135,7 +135,7 @@ impl Proof {
         late
     }
 
-    /// Whether it is over although not all checks have ended: each of them is past its deadline, or it takes too long in all.
+    /// Returns `true` if it must end before its checks: each of them is past its deadline, or it takes too long in all.
     pub(super) fn is_overdue(&self, now: Duration) -> bool {
         let checks = self.lock();
         let over = |state: &State| match state {
@@ -146,9 +146,9 @@ impl Proof {
         now >= checks.latest || checks.states.values().all(over)
     }
 
-    /// What the check of the platform at this place failed with; one that runs has not answered in time.
+    /// Returns the failure of the check of the platform at this place; one that still runs has timed out.
     ///
-    /// One that was not made says nothing, unless none of them came to an end: then whatever keeps them is the library's.
+    /// A check that was not made does not count, unless none of them has ended: then the library is to blame.
     pub(super) fn failure(&self, platform: usize) -> Option<String> {
         let checks = self.lock();
         let ended = |state: &State| matches!(state, State::Ended(_));
@@ -165,8 +165,8 @@ impl Proof {
         }
     }
 
-    /// Has the checks that timed out made again, because the host is too short of CPU for their timeouts to count; until
-    /// `latest` at the most. Returns whether there are any, one that is still under way included.
+    /// Repeats the checks that timed out, because the host is too short of CPU for their timeouts to count; until
+    /// `latest` at most. Returns `true` if there are any, including one still under way.
     pub(super) fn excuse_timeouts(&self, now: Duration, latest: Duration) -> bool {
         let mut checks = self.lock();
         let mut excused = Vec::new();
@@ -201,7 +201,7 @@ impl Proof {
         any
     }
 
-    /// Nobody waits any more: answers the places of the checks that are running, and lets no further one start.
+    /// Abandons the checks: returns the places of the running ones, and starts no others.
     pub(super) fn give_up(&self) -> Vec<usize> {
         let mut checks = self.lock();
         checks.given_up = true;
@@ -219,7 +219,7 @@ impl Proof {
 }
 
 impl Checks {
-    /// The checks that are due again wait with those that were not made yet.
+    /// Moves checks that are due for a repetition to those that were not made yet.
     fn hold_back_retries(&mut self, now: Duration) {
         for (place, state) in &mut self.states {
             if matches!(state, State::Failing(_, at) if *at <= now)
@@ -231,7 +231,7 @@ impl Checks {
         }
     }
 
-    /// What becomes of a check that has ended like this.
+    /// Returns the state of a check that has ended with this result.
     fn after(&mut self, platform: usize, failure: Option<Failure>, now: Duration) -> State {
         let Some(failure) = failure else {
             return State::Ended(None);
@@ -250,7 +250,7 @@ impl Checks {
     }
 }
 
-/// One platform's check within a proof.
+/// One platform's check in a verification.
 struct ProvingCall {
     proof: Arc<Proof>,
     platform: usize,
@@ -303,7 +303,7 @@ impl Caller for ProvingCall {
     }
 }
 
-/// How often a check that fails is made again at the most.
+/// The maximum number of repetitions of a failing check.
 const RETRIES: u32 = 8;
 
 #[cfg(test)]

@@ -1,5 +1,5 @@
-//! What makes a new generation necessary: the end of the one that runs, calls that are stuck in it, a limit it exceeds, a
-//! change in the plugin folders.
+//! The reasons for a new generation: the end of the current one, stuck calls, an exceeded limit, a change in the plugin
+//! folders.
 
 use std::{sync::Arc, time::Duration};
 
@@ -13,7 +13,7 @@ use super::{
 };
 
 impl Driver {
-    /// A generation ended without having been asked to; its calls have ended as failures by now.
+    /// Handles the unexpected end of a generation; its calls have already ended as failures.
     pub(super) fn ended(&mut self, at: usize, number: u64, ended: &Ended) {
         let now = self.shared.clock.now();
         let plugin = &mut self.plugins[at];
@@ -49,7 +49,7 @@ impl Driver {
         let (waiting, _) = self.clear(at);
         let proving = |next: &mut Next| matches!(next, Next::Proving(_));
         match self.plugins[at].next.take_if(proving) {
-            // Better than nothing, and it may well be the cure.
+            // Better than no generation, and it may well be the cure.
             Some(Next::Proving(Proving { mut arrival, .. })) => {
                 arrival.why = Some(why);
                 self.take_over(at, arrival, now);
@@ -61,15 +61,15 @@ impl Driver {
         }
     }
 
-    /// Calls are stuck: past the cap, or once one has been stuck `for_long`, a new generation takes over. What is stuck inside
-    /// the host for long stays there, up to the cap, which asynchronous calls have none of.
+    /// Replaces a generation with too many stuck calls, or with one that has been stuck `for_long`. Blocking calls
+    /// stuck in-process only count towards the limit; asynchronous calls have no limit.
     pub(super) fn consider_stuck(&mut self, at: usize, for_long: bool, now: Duration) {
         let plugin = &mut self.plugins[at];
         let Some(current) = &plugin.current else {
             return;
         };
         if plugin.guard.is_quarantined() {
-            // What is stuck inside the host keeps its threads; the plugin's next calls are made elsewhere.
+            // Calls stuck in-process keep their threads; the plugin's next calls are made in a worker.
             plugin.in_worker |= current.isolation == Isolation::InProcess;
             self.renew(at, Some(RestartReason::Hang), now);
         } else if for_long
@@ -81,11 +81,11 @@ impl Driver {
         }
     }
 
-    /// Calls have waited for a thread for long, and none has started meanwhile.
+    /// Handles calls that have waited long for a thread, while none has started.
     ///
-    /// No call of an asynchronous plugin keeps a thread: they are all inside what must not wait, such as a `cancel`, or a
-    /// `begin` whose call is over, and no deadline is theirs. Blocking calls may just be many, and those that hang are
-    /// found by their own deadlines.
+    /// No call of an asynchronous plugin keeps a thread: all threads are inside functions that must not block, such as
+    /// a `cancel`, or a `begin` whose call has ended, and these have no deadline. Blocking calls may just be many, and
+    /// hanging ones are found by their own deadlines.
     pub(super) fn consider_waiting(&mut self, at: usize, waited: Duration, now: Duration) {
         let plugin = &self.plugins[at];
         let is_asynchronous = |loaded: &Arc<dyn LoadedPlugin>| loaded.description().asynchronous;
@@ -102,7 +102,7 @@ impl Driver {
         }
     }
 
-    /// A worker is to have a successor, such as for using more than its limits allow.
+    /// Replaces a worker, for example because it exceeds its limits.
     pub(super) fn succeed(&mut self, order: Renewal) {
         let now = self.shared.clock.now();
         let Some(at) = self.plugin_place(&order.plugin) else {
@@ -123,7 +123,7 @@ impl Driver {
         self.renew(at, Some(order.reason), now);
     }
 
-    /// The generation that runs has access that it must not have: the next one takes over without proving itself.
+    /// Marks the current generation as having forbidden access: the next one takes over without verification.
     pub(super) fn outlaw(&mut self, at: usize, what: String, now: Duration) {
         let plugin = &mut self.plugins[at];
         let number = plugin.current.as_ref().map(|current| current.number);
@@ -134,7 +134,7 @@ impl Driver {
         }
     }
 
-    /// Ends the generation that must not go on, if none is on its way that could take over.
+    /// Ends a generation that must end, if none is being started that could take over.
     pub(super) fn end_outlawed(&mut self, at: usize, now: Duration) {
         let plugin = &self.plugins[at];
         if let Some(what) = plugin.must_end().filter(|_| plugin.next.is_none()) {
@@ -144,7 +144,7 @@ impl Driver {
         }
     }
 
-    /// Something changed in the plugin folders.
+    /// Handles a change in the plugin folders.
     pub(super) fn library_changed(&mut self, id: &str, change: &LibraryChange) {
         let now = self.shared.clock.now();
         let Some(at) = self.plugin_place(id) else {
@@ -155,7 +155,7 @@ impl Driver {
             LibraryChange::Arrived(library) => {
                 let running = plugin.guard.running();
                 if running.is_some_and(|running| running.vetted.sha256 == library.sha256) {
-                    // Another one may be on its way that has been taken back.
+                    // Another one may be starting that has been withdrawn.
                     self.call_off(at, now);
                     return;
                 }
@@ -172,7 +172,7 @@ impl Driver {
         }
     }
 
-    /// Whatever generation is on its way is not wanted any more.
+    /// Cancels the generation being started, if any.
     pub(super) fn call_off(&mut self, at: usize, now: Duration) {
         let plugin = &mut self.plugins[at];
         plugin.again = false;
@@ -182,7 +182,7 @@ impl Driver {
                 plugin.guard.called_off(proving.arrival.birth, now);
                 proving.arrival.plugin.end();
             }
-            // It ends when it turns out that nobody knows it.
+            // It ends when its number turns out to be unknown.
             Some(Next::Loading(loading)) => plugin.guard.called_off(loading.birth, now),
             None => {}
         }

@@ -1,4 +1,4 @@
-//! What the scheduler is to look after, as the host's assembly hands it over.
+//! The scheduler's inputs, as the host's assembly passes them.
 
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
@@ -12,52 +12,52 @@ use crate::{
     resources::Limits,
 };
 
-/// What the scheduler is to look after.
+/// The scheduler's inputs.
 pub struct Setup {
-    /// What the guards share.
+    /// The state shared by the guards.
     pub shared: Arc<Shared>,
-    /// Where the host's own state is shown.
+    /// The board that shows the host's own state.
     pub board: Arc<Board>,
     /// The plugins, platforms and times.
     pub plan: Plan,
 }
 
-/// The part of it that a reload can change.
+/// The part that a reload can change.
 pub struct Plan {
-    /// The plugins that platforms name.
+    /// The plugins that platforms use.
     pub plugins: Vec<PluginSetup>,
-    /// Plugins that no platform names any more and whose library is gone.
+    /// Plugins that no platform uses any more and whose library is gone.
     pub forgotten: Vec<Arc<PluginGuard>>,
     /// The platforms.
     pub platforms: Vec<PlatformSetup>,
-    /// How the times are laid out.
+    /// The timing of checks.
     pub timing: Timing,
-    /// When the machine counts as short of resources.
+    /// The limits above which the machine counts as short of resources.
     pub limits: Limits,
 }
 
-/// How the times are laid out.
+/// The timing of checks.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Timing {
     /// The interval of the resource monitor, which also gets the ladder's first slot.
     pub interval: Duration,
     /// The spread of starts.
     pub stagger: Duration,
-    /// What falls due within one tick starts together.
+    /// The tick; checks due within one tick start together.
     pub tick: Duration,
-    /// How long running checks may go on when the host is asked to stop.
+    /// The time for running checks to end when the host is asked to stop.
     pub shutdown_grace: Duration,
 }
 
 /// A plugin, and how to start a generation of it.
 pub struct PluginSetup {
-    /// Stands before its generations; one that is known already keeps the generation that runs.
+    /// The guard of its generations; a known one keeps its current generation.
     pub guard: Arc<PluginGuard>,
-    /// Vets and loads it; runs on a thread of its own.
+    /// Vets and loads it; runs on a separate thread.
     pub load: LoadJob,
-    /// What holds for its workers changed, so that a new one has to take over.
+    /// `true` if the settings of its workers changed, so that a new one must take over.
     pub renew: bool,
-    /// The generation that runs may do what the config no longer allows: it ends even where no other can take over.
+    /// `true` if its current generation has access that the config forbids: it ends even if no other can take over.
     pub must_end: bool,
 }
 
@@ -68,44 +68,44 @@ pub struct Renewal {
     pub plugin: Arc<str>,
     /// The number of the generation.
     pub generation: u64,
-    /// As it is counted.
+    /// The reason to count.
     pub reason: RestartReason,
-    /// What its worker does, as in "uses 600 MiB of memory".
+    /// The worker's violation, as in "uses 600 MiB of memory".
     pub what: String,
-    /// It has access that it must not have: it ends even where no other generation can take over.
+    /// `true` if it has forbidden access: it ends even if no other generation can take over.
     pub must_end: bool,
 }
 
-/// A platform, and what its probe is made of.
+/// A platform and the inputs of its probe.
 pub struct PlatformSetup {
-    /// Stands before its checks; one that is known already keeps its slot and its probe.
+    /// The guard of its checks; a known one keeps its slot and its probe.
     pub guard: Arc<PlatformGuard>,
     /// Its config as JSON text.
     pub config: Arc<str>,
-    /// Why its plugin, which runs already, does not take its config.
+    /// The reason why its plugin, which already runs, refuses its config.
     pub refused: Option<Arc<str>>,
 }
 
 /// Vets and loads a plugin.
 pub type LoadJob = Arc<dyn Fn(LoadOrder) -> Result<Ready, LoadError> + Send + Sync>;
 
-/// How a generation is to be loaded.
+/// The options for loading a generation.
 pub struct LoadOrder {
-    /// Into a worker, whatever the config says: the plugin has got stuck inside the host too often.
+    /// `true` to use a worker, whatever the config says: the plugin got stuck in-process too often.
     pub in_worker: bool,
-    /// The last new library did not prove itself: what to load if that is still what is found.
+    /// The library to load if the newest one is still the one that failed verification.
     pub instead: Option<Instead>,
-    /// Called if it ends without having been asked to, once its calls have ended.
+    /// Called if it ends unexpectedly, once its calls have ended.
     pub ended: Box<dyn FnOnce(Ended) + Send>,
 }
 
 /// A generation that was loaded.
 pub struct Ready {
-    /// What can be called now.
+    /// The plugin, ready to be called.
     pub plugin: Arc<dyn LoadedPlugin>,
-    /// What is known of it.
+    /// Its description.
     pub running: Running,
-    /// How many of its calls may take a thread at a time.
+    /// The maximum number of threads for its calls.
     pub call_threads: usize,
     /// Platforms whose config the plugin's schema refuses, by name.
     pub refused: BTreeMap<String, Refused>,
@@ -115,15 +115,15 @@ pub struct Ready {
 pub struct Refused {
     /// The config as JSON text; a reload may have brought another one meanwhile.
     pub config: Arc<str>,
-    /// Why it is refused.
+    /// The reason.
     pub reason: Arc<str>,
 }
 
-/// What was found in the plugin folders about one plugin.
+/// A change of one plugin's library in the plugin folders.
 #[derive(Clone, Debug)]
 pub enum LibraryChange {
-    /// A library is there, or is another one than before.
+    /// A library was added or changed.
     Arrived(Arc<Vetted>),
-    /// It is gone, for this reason.
+    /// It was removed, for this reason.
     Removed(String),
 }

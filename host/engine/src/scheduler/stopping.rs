@@ -1,4 +1,4 @@
-//! The driver's part in stopping: running checks get their time of grace, and the rest is given back.
+//! The driver's shutdown: running checks get a grace period, and the rest is withdrawn.
 
 use std::thread;
 
@@ -8,7 +8,7 @@ use super::{Command, Driver, platform_of};
 use crate::state::CheckNow;
 
 impl Driver {
-    /// No new starts; what runs gets its time of grace, and what has not started is taken back.
+    /// Starts no more checks; running ones get the grace period, and those that have not started are withdrawn.
     pub(super) fn drain(mut self) {
         let end = self.shared.clock.now() + self.timing.shutdown_grace;
         let waiting = self.shared.in_flight();
@@ -52,7 +52,7 @@ impl Driver {
         self.leave_plugins();
     }
 
-    /// Answers those who wait for one; whatever else there is to obey is for a host that stays.
+    /// Replies to waiting callers; other commands no longer matter.
     pub(super) fn turn_away(&self) {
         for command in self.inbox.try_iter() {
             if let Command::CheckNow(_, tell) = command {

@@ -1,4 +1,4 @@
-//! The driver with plugins that are played: a test says when their calls start and how they end, and sees what they are told.
+//! The driver with fake plugins: a test decides when their calls start and how they end, and sees what they receive.
 
 use std::{collections::BTreeMap, sync::MutexGuard};
 
@@ -20,7 +20,7 @@ use crate::{
     tail::Tail,
 };
 
-/// One generation that is played.
+/// A fake generation.
 #[derive(Default)]
 struct Played {
     description: Option<Description>,
@@ -31,7 +31,7 @@ struct Played {
 struct Told {
     /// The platforms by the number of their probe.
     probes: Vec<Arc<str>>,
-    /// Handed over, and not ended by the test.
+    /// Handed over, and not yet ended by the test.
     calls: Vec<Call>,
     abandoned: Vec<Arc<str>>,
     closed: Vec<Arc<str>>,
@@ -42,7 +42,7 @@ impl Played {
         self.inner.lock().unwrap()
     }
 
-    /// The platforms of the calls that were handed over, in their order.
+    /// Returns the platforms of the calls that were handed over, in order.
     fn called(&self) -> Vec<Arc<str>> {
         let told = self.told();
         let name = |call: &Call| Arc::clone(&told.probes[call.probe.0]);
@@ -106,7 +106,7 @@ impl LoadedPlugin for Played {
     fn end(&self) {}
 }
 
-/// A driver with one plugin, and the generations that were loaded of it.
+/// A driver with one plugin, and the generations that it loaded.
 struct Scene {
     driver: Driver,
     loaded: Arc<Mutex<Vec<Arc<Played>>>>,
@@ -168,7 +168,7 @@ impl Scene {
         }
     }
 
-    /// Goes by a config with these platforms beside the first one.
+    /// Applies a config with these platforms in addition to the first one.
     fn follow(&mut self, names: &[&str]) {
         let first = self.driver.platforms.staying().next().unwrap().1;
         let (plugin, shared) = (&self.driver.plugins[0], &self.driver.shared);
@@ -191,7 +191,7 @@ impl Scene {
             timing: self.driver.timing,
             limits: self.driver.limits,
         };
-        // As the assembly does for those that the new config does not name.
+        // Like the assembly does for those that the new config does not name.
         let stay = |name: &str| {
             plan.platforms
                 .iter()
@@ -206,7 +206,7 @@ impl Scene {
         self.driver.follow(plan);
     }
 
-    /// Has all calls end that are under way, also those that fell due by the clock.
+    /// Ends all calls under way, including those that fell due by the clock.
     fn settle(&mut self) {
         self.driver.dispatch();
         let now = self.driver.shared.clock.now();
@@ -218,7 +218,7 @@ impl Scene {
         self.driver.track();
     }
 
-    /// The generation of this number, which may be on its way.
+    /// Returns the generation of this number, which may still be starting.
     fn generation(&self, number: usize) -> Arc<Played> {
         Arc::clone(&self.loaded.lock().unwrap()[number - 1])
     }
@@ -233,7 +233,7 @@ impl Scene {
         staying.find(|(_, p)| named(p)).unwrap().0
     }
 
-    /// Has a check of the running generation made, which succeeds.
+    /// Makes a successful check in the current generation.
     fn check(&mut self, platform: &str) {
         let now = self.driver.shared.clock.now();
         let number = self.driver.plugins[0].guard.generation();
@@ -245,7 +245,7 @@ impl Scene {
         running.succeed(platform, now);
     }
 
-    /// Another library is there, and is loaded by the end of this.
+    /// Adds another library and loads it.
     fn replace(&mut self) {
         let new = Arc::new(Vetted::made_up("played", 2));
         self.driver
@@ -395,7 +395,7 @@ fn a_first_check_that_fails_is_made_again_before_the_library_is_judged() {
     let new = scene.generation(2);
     let call = new.call("a");
     let now = scene.driver.shared.clock.now();
-    // As if it had begun an interval's eighth earlier: the retry is due at once.
+    // As if it had begun an eighth of an interval earlier: the retry is due immediately.
     let earlier = now.saturating_sub(S);
     call.caller.started(call.sequence, earlier).unwrap();
     let failure = Failure::new(ErrorType::Error, "not warm yet");
@@ -492,7 +492,7 @@ fn whoever_asks_for_a_check_while_the_host_stops_is_told_so_at_once() {
     assert_eq!(handle.check_now("a"), CheckNow::Leaving);
 }
 
-/// The order to end the running generation, which can read what is secret now.
+/// Returns the order to end the current generation, which can now read secrets.
 fn closing(number: u64) -> Command {
     Command::Renew(Renewal {
         plugin: "played".into(),
@@ -511,7 +511,7 @@ fn a_generation_that_can_read_a_new_secret_is_replaced_without_a_proof() {
     scene.obey_one();
     assert_eq!(scene.running(), 2, "a check of the new one may fail now");
 
-    // One that is proving itself already takes over at once.
+    // One that is already being verified takes over immediately.
     scene.check("a");
     let new = LibraryChange::Arrived(Arc::new(Vetted::made_up("played", 3)));
     scene.driver.library_changed("played", &new);
@@ -564,7 +564,7 @@ fn two_thousand_reloads_with_renamed_platforms_leave_nothing_behind() {
     assert!(before.contains(&("probe".to_owned(), probes)), "{before:?}");
 }
 
-/// What `conductor_tracked_objects` shows, but for what other tests in this process add to.
+/// Returns `conductor_tracked_objects`, except for objects of other tests in this process.
 fn tracked(metrics: &Metrics) -> Vec<(String, Value)> {
     let snapshot = metrics.snapshot();
     let mut families = FAMILIES.iter();
@@ -615,7 +615,7 @@ fn reloads_with_renamed_plugins_leave_nothing_behind() {
         };
         scene.driver.follow(plan);
         let (at, now) = (scene.place("p"), scene.driver.shared.clock.now());
-        // Its first check has it loaded.
+        // Its first check loads it.
         let _ = scene.driver.try_begin(at, now, now);
         while scene.driver.plugins.iter().any(|p| p.next.is_some()) {
             let command = scene.driver.inbox.recv_timeout(PATIENCE).unwrap();

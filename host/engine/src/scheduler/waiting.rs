@@ -1,5 +1,5 @@
-//! Checks that were begun and have not started: they wait while a generation is on its way, and go to the next one when
-//! theirs ends.
+//! Checks that were begun but have not started: they wait while a generation is being started, and move to the next one
+//! when theirs ends.
 
 use std::{sync::Arc, time::Duration};
 
@@ -9,14 +9,14 @@ use conductor_types::{ErrorType, SkipReason};
 use super::{Driver, plugin::Held};
 
 impl Driver {
-    /// A check waits for the plugin's next generation, if one is or can be on its way; else it fails for what keeps it.
+    /// Keeps a check for the plugin's next generation if one is or can be started; otherwise fails it with the reason.
     pub(super) fn hold(&mut self, at: usize, platform: usize, sequence: u64, now: Duration) {
         self.renew(at, None, now);
         self.watch.begun(platform, sequence, now);
         self.start_elsewhere(at, platform, sequence, now);
     }
 
-    /// Puts a call that was begun into its plugin's batch of this turn.
+    /// Adds a begun call to its plugin's batch of this turn.
     pub(super) fn hand_over(&mut self, at: usize, sequence: u64, now: Duration) {
         let Some(platform) = self.platforms.get(at) else {
             return;
@@ -42,7 +42,7 @@ impl Driver {
         }
     }
 
-    /// A check that had not started when its generation ended goes to the next one.
+    /// Moves a check that had not started when its generation ended to the next one.
     pub(super) fn start_elsewhere(
         &mut self,
         at: usize,
@@ -66,7 +66,7 @@ impl Driver {
         }
     }
 
-    /// Checks that waited for a generation fail for what keeps it.
+    /// Fails checks that waited for a generation, with the reason why it is missing.
     pub(super) fn let_go_of_held(
         &mut self,
         at: usize,
@@ -80,7 +80,7 @@ impl Driver {
         }
     }
 
-    /// A check fails for what keeps its plugin from running.
+    /// Fails a check with the reason why its plugin does not run.
     pub(super) fn refuse(&self, at: usize, place: usize, sequence: u64, now: Duration) {
         if let Some(platform) = self.platforms.get(place) {
             let failure = self.plugins[at].guard.failure();

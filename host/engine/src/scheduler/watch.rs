@@ -1,6 +1,6 @@
-//! Which calls are under way, and when the next one must be over. Pure.
+//! Tracks the calls under way and their deadlines. Pure.
 //!
-//! Most calls are over before anybody looks: they are only remembered from one turn to the next. Those that are still
+//! Most calls end before the next look: they are only remembered from one turn to the next. Those that are still
 //! running then move to a heap ordered by deadline.
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
@@ -10,19 +10,19 @@ use crate::guard::Progress;
 /// The calls that may still be under way.
 #[derive(Default)]
 pub(super) struct Watch {
-    /// Begun since the last turn, or still waiting for a thread: platform, sequence, when it was last looked at.
+    /// Begun since the last turn, or still waiting for a thread: platform, sequence, time of the last look.
     recent: Vec<(usize, u64, Duration)>,
     /// Running: deadline, platform, sequence.
     running: BinaryHeap<Reverse<(Duration, usize, u64)>>,
 }
 
 impl Watch {
-    /// Takes in a call that begins at `now`.
+    /// Adds a call that begins at `now`.
     pub(super) fn begun(&mut self, platform: usize, sequence: u64, now: Duration) {
         self.recent.push((platform, sequence, now));
     }
 
-    /// Finds the calls that are past their deadline at `now`, and hands each to `expire`.
+    /// Finds the calls that are past their deadline at `now`, and passes each to `expire`.
     pub(super) fn expire(
         &mut self,
         now: Duration,
@@ -53,7 +53,7 @@ impl Watch {
         }
     }
 
-    /// When to look again at the latest; `timeout` is a platform's.
+    /// Returns the latest time for the next look; `timeout` returns a platform's timeout.
     ///
     /// A call that was not yet running when it was last seen cannot be overdue before its timeout from then.
     pub(super) fn next(&self, timeout: impl Fn(usize) -> Duration) -> Option<Duration> {
@@ -65,14 +65,14 @@ impl Watch {
         recent.chain(running).min()
     }
 
-    /// Shows every call that may not have started.
+    /// Passes every call that may not have started to `show`.
     pub(super) fn each_recent(&self, mut show: impl FnMut(usize, u64)) {
         for (platform, sequence, _) in &self.recent {
             show(*platform, *sequence);
         }
     }
 
-    /// Shows every call that may still be under way.
+    /// Passes every call that may still be under way to `show`.
     pub(super) fn each(&self, mut show: impl FnMut(usize, u64)) {
         self.each_recent(&mut show);
         for Reverse((_, platform, sequence)) in &self.running {
