@@ -1,7 +1,7 @@
-//! The C door: opens a library that exports the `conductor_plugin` of `conductor_plugin.h`, and calls its probes.
+//! The C ABI: opens a library that exports the `conductor_plugin` of `conductor_plugin.h`, and calls its probes.
 //!
-//! There is no layout to check here: each struct begins with its size, and only what lies within both sides' sizes is
-//! looked at. A plugin names its [calls] by numbers that are looked up, so one that is over is nobody's.
+//! There is no layout to check: each struct begins with its size, and only members within both sides' sizes are read. A
+//! plugin identifies its [calls] by numbers that are looked up, so the number of a finished call matches nothing.
 #![expect(
     unsafe_code,
     reason = "what a C library exports, and says of its functions, cannot be checked by the compiler"
@@ -39,28 +39,29 @@ mod config;
 mod exported;
 mod functions;
 
-/// A library that was opened and whose structs fit.
+/// An opened library with compatible structs.
 pub(super) struct CDoor {
     entries: Entries,
     description: Description,
 }
 
 impl CDoor {
-    /// Opens the private copy at `path`, which `manifest` was read from; `origin` is where the operator put it.
+    /// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
     ///
-    /// Runs the library's constructors: one that crashes or hangs takes this process with it.
+    /// Runs the library's constructors: one that crashes or hangs affects this whole process.
     pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
         let error = |kind: ErrorType, message: String| LoadError {
             kind,
             message: format!("{}: {message}", printable::path(origin)),
             detail: None,
         };
-        // SAFETY: the library was vetted, and the operator trusts it to run in this process; nothing can check more.
+        // SAFETY: the library was vetted, and the operator trusts it to run in this process; no further check is
+        // possible.
         let library = unsafe { open_now(path) }
             .map_err(|e| error(ErrorType::Load, format!("cannot be loaded: {}", chain(&e))))?;
         // Never closed: its threads may still run.
         let library = ManuallyDrop::new(library);
-        // SAFETY: the symbol's address is taken as that of a struct, which `read` looks at no further than it says it goes.
+        // SAFETY: the symbol's address is that of a struct, which `read` reads only up to the size it states.
         let exported = unsafe { library.get::<*const c::Plugin>(c::SYMBOL) }.map_err(|e| {
             let why = chain(&e);
             error(
@@ -76,12 +77,12 @@ impl CDoor {
                 format!("{why}; rebuild it with the conductor_plugin.h of API {api}.x"),
             )
         })?;
-        // SAFETY: as above; the header says that what it points to stays.
+        // SAFETY: as above; by the header, the data it points to remains valid.
         unsafe { Self::start(&plugin, manifest) }.map_err(|why| error(ErrorType::Load, why))
     }
 
     /// # Safety
-    /// The texts of `plugin` are such, and `host` may be written to.
+    /// The texts of `plugin` are valid, and `host` may be written to.
     unsafe fn start(plugin: &c::Plugin, manifest: &Manifest) -> Result<Self, String> {
         let entries = Entries::of(plugin)?;
         let pointers = [
@@ -93,7 +94,7 @@ impl CDoor {
         if let Some((missing, _)) = pointers.iter().find(|(_, pointer)| pointer.is_null()) {
             return Err(is_null(missing));
         }
-        // SAFETY: not null, and texts, as the caller says.
+        // SAFETY: not null, and valid texts by the caller's contract.
         let text = |pointer: *const c_char| unsafe { CStr::from_ptr(pointer) };
         let (id, version) = (text(plugin.id), text(plugin.version));
         if (id.to_bytes(), version.to_bytes())
@@ -112,7 +113,7 @@ impl CDoor {
         })?;
         let config_schema = ConfigSchema::new(config_schema).map_err(|e| e.to_string())?;
         let host = functions::table(&manifest.id);
-        // SAFETY: not null, and the plugin's own place for it, as the caller says; nothing of it runs yet that could read.
+        // SAFETY: not null, and reserved for it by the caller's contract; no code that could read it runs yet.
         unsafe { plugin.host.write_unaligned(host) };
         Ok(Self {
             entries,
@@ -134,11 +135,11 @@ impl door::Door for CDoor {
 
     fn create(&self, spec: &ProbeSpec, call: &CallData) -> Result<Box<dyn door::Probe>, Failure> {
         let config = Config::read(&spec.config)?;
-        // Neither JSON nor a platform's name can hold the byte that ends a C text.
+        // Neither JSON nor a platform's name can contain the byte that ends a C string.
         let json = CString::new(&*spec.config).unwrap_or_default();
         let platform: Arc<CStr> = CString::new(&*spec.platform).unwrap_or_default().into();
         let (probe, outcome) = calls::wait(call, &platform, Some(config), |call| {
-            // SAFETY: the header's contract: both are valid for as long as this takes.
+            // SAFETY: the header's contract: both are valid for the duration of the call.
             unsafe { (self.entries.create)(call, json.as_ptr()) }
         });
         if probe.is_null() {
@@ -159,7 +160,7 @@ impl door::Door for CDoor {
     }
 }
 
-/// A probe, as the plugin owns it.
+/// A probe, owned by the plugin.
 struct Probe {
     entries: Entries,
     probe: *mut c_void,
@@ -168,7 +169,7 @@ struct Probe {
     begun: Option<Name>,
 }
 
-// SAFETY: the header says that a probe is called from any thread, one call at a time.
+// SAFETY: by the header, a probe is called from any thread, one call at a time.
 unsafe impl Send for Probe {}
 
 impl door::Probe for Probe {
@@ -180,7 +181,7 @@ impl door::Probe for Probe {
             ));
         };
         let ((), outcome) = calls::wait(call, &self.platform, None, |call| {
-            // SAFETY: the probe is what `create` answered and was not destroyed; the header's contract does the rest.
+            // SAFETY: the probe was returned by `create` and was not destroyed; the header's contract covers the rest.
             unsafe { check(self.probe, call) }
         });
         outcome.fill(report)
@@ -197,7 +198,7 @@ impl door::Probe for Probe {
         if let Some(before) = self.begun.replace(name) {
             calls::forget(before);
         }
-        // SAFETY: as for `check`; the name is looked up, not followed, however long it is used.
+        // SAFETY: as for `check`; the name is looked up, not dereferenced, however long it is used.
         unsafe { begin(self.probe, name.as_ptr()) };
         Ok(())
     }
@@ -210,13 +211,13 @@ impl door::Probe for Probe {
     }
 
     fn close(&mut self, call: &CallData) -> Result<(), Failure> {
-        // A second call would be one into freed memory.
+        // A second call would access freed memory.
         let probe = std::mem::replace(&mut self.probe, ptr::null_mut());
         if probe.is_null() {
             return Ok(());
         }
         let ((), outcome) = calls::wait(call, &self.platform, None, |call| {
-            // SAFETY: as for `check`; nothing is called with it afterwards.
+            // SAFETY: as for `check`; the probe is not used afterwards.
             unsafe { (self.entries.destroy)(probe, call) }
         });
         if let Some(begun) = self.begun.take() {

@@ -1,9 +1,9 @@
-//! What the host's functions know of a call while it lasts.
+//! The data of a call that the host's functions need while it lasts.
 //!
-//! A plugin names its call by a number that means nothing to it. A call that the calling thread waits for is named by the
-//! address of its data on that thread's stack. One that was begun and goes on by itself is named by an odd number, which is
-//! never used again and is looked up: so one that is completed twice, or asked about too late, is nobody's rather than
-//! another's.
+//! A plugin identifies its call by an opaque number. For a call that blocks the calling thread, it is the address of
+//! the call's data on that thread's stack. For a call that was begun and continues by itself, it is an odd number that
+//! is never reused and is looked up: completing it twice, or asking about it too late, matches nothing rather than
+//! another call.
 #![expect(
     unsafe_code,
     reason = "a plugin hands the address of the call under way back as a number"
@@ -22,30 +22,30 @@ use conductor_core::clock::Clock;
 
 use super::{Caller, Failure, Report};
 
-/// Whom a call is for, and how long it may take.
+/// The platform and deadline of a call.
 #[derive(Clone)]
 pub struct CallData {
     pub(super) platform: Arc<str>,
     pub(super) deadline: Duration,
     pub(super) clock: Clock,
-    /// Who can tell whether it is still wanted.
+    /// The caller, which knows whether the call is still wanted.
     pub(super) caller: Option<(Arc<dyn Caller>, u64)>,
 }
 
-/// What is done at the end of a call that was begun.
+/// The completion callback of a call that was begun.
 pub(super) type End = Box<dyn FnOnce(Result<Report, Failure>) + Send>;
 
 /// A call that was begun.
 pub(super) struct BegunCall {
-    /// Shared with whoever asks about it at this moment.
+    /// Shared with code that is asking about it right now.
     data: Arc<CallData>,
     end: End,
 }
 
 impl BegunCall {
-    /// The call is over.
+    /// Ends the call.
     pub(super) fn end(self, result: Result<Report, Failure>) {
-        // The platform's name was lent to the plugin up to here.
+        // The platform's name was lent to the plugin until now.
         let Self { data, end } = self;
         end(result);
         drop(data);
@@ -57,7 +57,7 @@ impl BegunCall {
 pub struct Begun(pub(super) usize);
 
 impl CallData {
-    /// A call of a platform's that may take until `deadline`, and that nobody gives up.
+    /// Creates the data of a platform's call with this `deadline`, which is never given up.
     pub fn new(platform: &str, deadline: Duration, clock: Clock) -> Self {
         Self {
             platform: platform.into(),
@@ -67,24 +67,24 @@ impl CallData {
         }
     }
 
-    /// Its name while the calling thread waits for it.
+    /// Returns its number while it blocks the calling thread.
     pub(super) fn address(&self) -> usize {
         std::ptr::from_ref(self).expose_provenance()
     }
 
-    /// How long it may still take.
+    /// Returns the time left until the deadline.
     pub(super) fn remaining(&self) -> Duration {
         self.deadline.saturating_sub(self.clock.now())
     }
 
-    /// Whether the host has given up on it.
+    /// Returns `true` if the host has given up on it.
     pub(super) fn is_cancelled(&self) -> bool {
         let caller = self.caller.as_ref();
         caller.is_some_and(|(caller, sequence)| caller.is_cancelled(*sequence))
     }
 }
 
-/// Notes a call that is about to be begun; `end` is called once with what came of it, from a thread of the plugin's.
+/// Registers a call that is about to begin; `end` is called once with its result, from a thread of the plugin.
 pub(super) fn begin(data: CallData, end: End) -> Begun {
     let number = NEXT.fetch_add(2, Ordering::Relaxed);
     let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -96,13 +96,13 @@ pub(super) fn begin(data: CallData, end: End) -> Begun {
     Begun(number)
 }
 
-/// Takes out a call that was begun and is over; `None` where nobody waits for it (any more).
+/// Removes a begun call that is over; `None` if there is no such call (any more).
 pub(super) fn take(call: usize) -> Option<BegunCall> {
     let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
     begun.remove(&call)
 }
 
-/// Asks about the call of this name; 0 is none.
+/// Calls `ask` with the data of this call; 0 is none.
 pub(super) fn with<T>(call: usize, ask: impl FnOnce(&CallData) -> T) -> Option<T> {
     if call % 2 == 1 {
         let data = {
@@ -112,20 +112,20 @@ pub(super) fn with<T>(call: usize, ask: impl FnOnce(&CallData) -> T) -> Option<T
         return data.map(|data| ask(&data));
     }
     let data = std::ptr::with_exposed_provenance::<CallData>(call);
-    // SAFETY: null outside a call; else the address of the `CallData` on the stack of the thread that is inside the
-    // call, where the API lends it to the plugin for just as long.
+    // SAFETY: null outside a call; otherwise the address of the `CallData` on the stack of the thread that is inside
+    // the call, and the API lends it to the plugin for exactly that long.
     unsafe { data.as_ref() }.map(ask)
 }
 
-/// The platform of a call, for as long as that lasts.
+/// Returns the platform of a call, valid as long as the call.
 pub(super) fn platform(call: usize) -> &'static str {
     with(call, |data| {
-        // SAFETY: the text lives as long as the call, which is for how long the API lends it to the plugin.
+        // SAFETY: the text lives as long as the call, and the API lends it to the plugin for exactly that long.
         unsafe { &*std::ptr::from_ref::<str>(&data.platform) }
     })
     .unwrap_or("")
 }
 
 static BEGUN: LazyLock<Mutex<HashMap<usize, BegunCall>>> = LazyLock::new(Mutex::default);
-/// Odd, as no address of a `CallData` is.
+/// Odd, unlike any address of a `CallData`.
 static NEXT: AtomicUsize = AtomicUsize::new(1);

@@ -1,20 +1,20 @@
-//! The record of the calls in progress: which in-process plugins the host was inside when it died.
+//! The record of calls in progress: the in-process plugins that the host was calling when it died.
 //!
-//! A plugin in the host's own process can end it without a word. So each thread that calls one notes the call in a file
-//! that is mapped into memory, with a few plain stores: the kernel keeps what was stored, whatever ends the process. The
-//! next host [reads](Remains) it. What it finds are suspects and no more: a kill from outside leaves the same traces,
-//! and memory that one plugin spoilt may bring the host down in another.
+//! A plugin in the host's own process can end it without a message. So each thread that calls one records the call in a
+//! memory-mapped file, with a few plain stores: the kernel keeps them, however the process ends. The next host
+//! [reads](Remains) it. The result is only a list of suspects: a kill from outside leaves the same traces, and memory
+//! corrupted by one plugin may crash the host in another.
 //!
-//! Of an asynchronous plugin's checks only their beginning is a call of the host's. What goes on afterwards, on threads of
-//! the plugin's own, is not in the record, and a host that dies of it names nobody: such a plugin belongs into a worker
-//! all the more.
+//! Of an asynchronous plugin's checks, only the beginning is a call by the host. Work that continues on the plugin's
+//! own threads is not in the record, and a host that dies of it names no plugin: one more reason to run such a plugin
+//! in a worker.
 //!
-//! | who dies | what the next host finds |
+//! | event | result for the next host |
 //! |---|---|
 //! | a plugin crashes the host, or exits | the plugins that were in a call |
-//! | the host is killed | the same; one that was asked to end before names nobody |
-//! | the machine loses power or restarts | nobody |
-//! | a host ends in order | nothing: the file goes with its folder |
+//! | the host is killed | the same; none if it had been asked to end before |
+//! | the machine loses power or restarts | none |
+//! | a host exits normally | no record: the file is removed with its folder |
 #![cfg_attr(
     target_os = "linux",
     expect(
@@ -53,10 +53,10 @@ impl fmt::Debug for Record {
 }
 
 impl Record {
-    /// Begins a record in the private folder of this run, which the next host looks for it in.
+    /// Creates a record in the private folder of this run, where the next host looks for it.
     ///
     /// # Errors
-    /// When there is no room for it, or on an OS where none is kept; the host can do without.
+    /// When there is no space for it, or on an OS without support; the host can run without one.
     pub fn create(run_folder: &Path) -> io::Result<Self> {
         let raw = map(&run_folder.join(FILE))?;
         raw.start(machine::now());
@@ -73,9 +73,9 @@ impl Record {
         })
     }
 
-    /// A place for the calls that one thread makes into a plugin.
+    /// Reserves a slot for the calls of one thread into a plugin.
     ///
-    /// Where too many threads have one, the calls of this one are not recorded.
+    /// If too many threads have one, the calls of this thread are not recorded.
     #[must_use]
     pub fn slot(&self, plugin: &str, sha256: &Hash) -> Slot {
         let Some(at) = self.shared.take() else {
@@ -89,24 +89,25 @@ impl Record {
         }))
     }
 
-    /// From now on nobody is blamed for the end of this host: it was asked to end, and who waits for it may lose patience.
+    /// From now on no plugin is blamed for the end of this host: it was asked to end, and may be killed by an impatient
+    /// operator.
     pub fn leaving(&self) {
         self.shared.raw.leave();
     }
 }
 
-/// Where one thread notes its calls; free for another thread when dropped.
+/// A slot in which one thread records its calls; free for another thread when dropped.
 pub struct Slot(Option<Place>);
 
 impl Slot {
-    /// One whose calls are not recorded, as in a worker.
+    /// Returns a slot whose calls are not recorded, as in a worker.
     #[must_use]
     pub const fn unrecorded() -> Self {
         Self(None)
     }
 
-    /// The thread is about to call the plugin for this platform (none: an empty text); the call is over when the result
-    /// is dropped.
+    /// Records that the thread is about to call the plugin for this platform (an empty text for none); the call is over
+    /// when the result is dropped.
     #[inline]
     #[must_use]
     pub fn enter(&mut self, platform: &str, phase: Phase) -> InCall<'_> {
@@ -118,7 +119,7 @@ impl Slot {
     }
 }
 
-/// A call under way.
+/// A call in progress.
 pub struct InCall<'slot>(Option<&'slot RawSlot>);
 
 impl Drop for InCall<'_> {
@@ -147,7 +148,7 @@ struct Shared {
     free: Mutex<Free>,
 }
 
-/// Slots that were used before come first, so that few pages are ever touched.
+/// Reuses slots first, so that few pages are ever touched.
 struct Free {
     fresh: usize,
     used: Vec<usize>,
@@ -179,7 +180,7 @@ impl Shared {
     }
 }
 
-/// Makes the file, with every block of it allocated: a store into a hole faults when the disk is full.
+/// Creates the file with all its blocks allocated: a store into a hole faults when the disk is full.
 #[cfg(target_os = "linux")]
 fn map(path: &Path) -> io::Result<&'static Raw> {
     use std::os::unix::fs::OpenOptionsExt as _;
@@ -196,16 +197,16 @@ fn map(path: &Path) -> io::Result<&'static Raw> {
         .open(path)?;
     let size = size_of::<Raw>();
     match fallocate(&file, FallocateFlags::empty(), 0, size as u64) {
-        // Zeros that are written take their room as well.
+        // Written zeros are allocated as well.
         Err(rustix::io::Errno::OPNOTSUPP) => io::Write::write_all(&mut &file, &vec![0; size])?,
         done => done?,
     }
     let (flags, protection) = (MapFlags::SHARED, ProtFlags::READ | ProtFlags::WRITE);
-    // SAFETY: a new mapping, at a place of the kernel's choice, takes no memory that anybody else has.
+    // SAFETY: a new mapping, at an address chosen by the kernel, replaces no memory in use.
     let address = unsafe { mmap(std::ptr::null_mut(), size, protection, flags, &file, 0) }?;
-    // SAFETY: the mapping is as large as a `Raw`, begins on a page, and is never undone, as a call that is stuck may store
-    // into it at any time. Every bit pattern is a `Raw`, which is all atomics. Nobody cuts the file: it was made above, in
-    // a folder that is the host's alone.
+    // SAFETY: the mapping is as large as a `Raw`, begins on a page, and is never undone, because a stuck call may store
+    // into it at any time. Every bit pattern is a valid `Raw`, which is all atomics. The file is never truncated: it
+    // was created above, in the host's private folder.
     Ok(unsafe { &*address.cast::<Raw>() })
 }
 
@@ -217,5 +218,5 @@ fn map(_: &Path) -> io::Result<&'static Raw> {
     ))
 }
 
-/// The record's name in the folder of its run; the store keeps the file when the run is dead.
+/// The record's name in the folder of its run; the store keeps the file of a dead run.
 const FILE: &str = conductor_library::CALLS;

@@ -1,6 +1,6 @@
-//! Keys of a plugin's config for people, read from the JSON Schema that the plugin supplies.
+//! The keys of a plugin's config in readable form, from the JSON Schema that the plugin supplies.
 //!
-//! Reading is bounded in depth, steps, rows and text, whatever the schema refers to. All text is printable.
+//! Reading is limited in depth, steps, rows and text, whatever the schema refers to. All text is printable.
 
 use std::fmt::Write as _;
 
@@ -14,26 +14,26 @@ mod types;
 /// One key of a plugin's config.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct ConfigKey {
-    /// Its name; that of a key in a nested table begins with the table's, as in `headers.NAME` or `steps[].url`.
+    /// Its name; in a nested table prefixed with the table's, for example `headers.NAME` or `steps[].url`.
     pub key: String,
-    /// Values it takes, in words.
+    /// Its values, in words.
     pub kind: String,
-    /// True if a config must have it.
+    /// `true` if it is required.
     pub required: bool,
-    /// Its value where the config has none, as JSON.
+    /// Its default value, as JSON.
     pub default: Option<String>,
-    /// Its purpose, in the plugin's words.
+    /// Its purpose, as described by the plugin.
     pub meaning: String,
 }
 
 /// The keys of a plugin's config.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct ConfigKeys {
-    /// Purpose of the plugin, in its own words.
+    /// The plugin's description of itself.
     pub description: String,
-    /// The keys, each table's before those of the tables in it.
+    /// The keys, each table's before those of its nested tables.
     pub keys: Vec<ConfigKey>,
-    /// True if the schema has more keys than are read.
+    /// `true` if the schema has more keys than were read.
     pub cut: bool,
 }
 
@@ -54,14 +54,14 @@ impl ConfigKeys {
     }
 }
 
-/// A table whose keys are read.
+/// A table to read keys from.
 #[derive(Clone, Default)]
 struct Table {
-    /// Put in front of its keys.
+    /// The prefix of its keys.
     prefix: String,
-    /// Condition for its keys to be read: `with kind = "a"`.
+    /// The condition for its keys to apply: `with kind = "a"`.
     condition: String,
-    /// Returns true if a config cannot be without it.
+    /// `true` if it is required.
     required: bool,
     depth: usize,
 }
@@ -73,7 +73,7 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the keys of a table, those of its forms included.
+    /// Reads the keys of a table, including those of its forms.
     fn table(&mut self, node: &'a Value, table: &Table) {
         if !self.step() || table.depth > MAX_DEPTH {
             self.found.cut |= has_keys(node);
@@ -104,7 +104,7 @@ impl<'a> Reader<'a> {
     fn properties(&mut self, node: &'a Value, properties: &'a Map<String, Value>, table: &Table) {
         let mut nested = Vec::new();
         for (key, property) in properties {
-            // A text that is fixed tells the forms of the table apart, and is read with them.
+            // A constant text distinguishes the forms of the table, and is read with them.
             if property.get("const").is_some() && !table.condition.is_empty() {
                 continue;
             }
@@ -133,7 +133,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Reads the keys of the tables that the value of a key consists of.
+    /// Reads the keys of the tables inside a key's value.
     fn nested(&mut self, name: &str, node: &'a Value, depth: usize) {
         if depth > MAX_DEPTH || !self.step() {
             self.found.cut |= has_keys(node);
@@ -154,7 +154,7 @@ impl<'a> Reader<'a> {
         self.table(node, &table);
     }
 
-    /// Reads the forms of a table: a key whose text differs tells them apart, or else the only key they have.
+    /// Reads the forms of a table, distinguished by a key's text, or else by their only key.
     fn forms(&mut self, forms: &'a [Value], table: &Table) {
         let forms: Vec<&Value> = forms.iter().map(|form| self.resolved(form)).collect();
         for form in forms.iter().filter(|form| is_list_or_map(form)) {
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
         Some(types::shown(default))
     }
 
-    /// The schema that a chain of references ends at.
+    /// Returns the schema at the end of a chain of references.
     fn resolved(&self, node: &'a Value) -> &'a Value {
         let mut node = node;
         for _ in 0..MAX_DEPTH {
@@ -256,7 +256,7 @@ fn deeper(table: &Table, condition: String) -> Table {
     }
 }
 
-/// The keys that have a text of their own in each form that has them, with those texts.
+/// Returns the keys with a distinct text in each form that has them, with those texts.
 fn tags<'a>(forms: &[&'a Value]) -> Vec<(&'a str, Vec<&'a Value>)> {
     let mut tags: Vec<(&str, Vec<&Value>)> = Vec::new();
     for form in forms.iter().take(MAX_KEYS) {
@@ -280,7 +280,7 @@ fn requires(node: &Value, key: &str) -> bool {
         .flatten()
         .take(MAX_KEYS)
         .any(|name| name == key);
-    // A key with other names: one of them is required.
+    // A key with aliases: one of them is required.
     let all = node.get("allOf").and_then(Value::as_array);
     by_itself
         || all
@@ -308,10 +308,10 @@ fn text<'a>(node: &'a Value, keyword: &str) -> &'a str {
         .unwrap_or_default()
 }
 
-/// The text on one line, with what could harm a terminal escaped, and cut to `longest` characters.
+/// Returns the text on one line, with characters that could harm a terminal escaped, and cut to `longest` characters.
 fn printable(text: &str, longest: usize) -> String {
     let mut shown = String::new();
-    // Only so much is looked at: the text may have megabytes.
+    // The text may have megabytes, so only its beginning is read.
     let words = text
         .get(..text.floor_char_boundary(longest * 8))
         .unwrap_or_default()
@@ -334,15 +334,15 @@ fn printable(text: &str, longest: usize) -> String {
     shown
 }
 
-/// Rows that are read at the most.
+/// Maximum number of rows.
 const MAX_KEYS: usize = 200;
-/// Levels of tables, forms and references.
+/// Maximum levels of tables, forms and references.
 const MAX_DEPTH: usize = 8;
-/// Schemas that are looked at: references may lead to the same one again and again.
+/// Maximum number of schemas visited: references may lead to the same one repeatedly.
 const MAX_STEPS: usize = 5_000;
-/// Characters of a key.
+/// Maximum characters of a key.
 const MAX_NAME: usize = 80;
-/// Characters of a description.
+/// Maximum characters of a description.
 const MAX_MEANING: usize = 400;
 
 #[cfg(test)]

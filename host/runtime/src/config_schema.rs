@@ -1,4 +1,4 @@
-//! The JSON Schema of a plugin's configs, as text: bounded in length, depth and number of values, and not compiled.
+//! The JSON Schema of a plugin's configs, as text: limited in length, depth and number of values, and not compiled.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
@@ -17,22 +17,22 @@ pub struct ConfigSchema {
     is_null: bool,
 }
 
-/// Why a text cannot be a plugin's schema.
+/// The reason why a text cannot be a plugin's schema.
 #[derive(Debug, thiserror::Error)]
 pub enum SchemaTextError {
     /// It is too long.
     #[error("its config schema takes {0} bytes, at most {MAX_BYTES} are read; make it shorter")]
     TooLong(usize),
-    /// It is not JSON, nested too deeply, or holds too many values.
+    /// It is not JSON, nested too deeply, or has too many values.
     #[error("its config schema is not JSON: {0}; correct it and rebuild it")]
     NotJson(#[from] serde_json::Error),
 }
 
 impl ConfigSchema {
-    /// Takes a schema as a plugin supplies it. Linear in its length, and without memory but for the copy.
+    /// Checks a plugin's schema. Takes linear time, and allocates only the copy.
     ///
     /// # Errors
-    /// When it is too long, not JSON, nested more than 127 levels deep, or holds too many values.
+    /// When it is too long, not JSON, nested more than 127 levels deep, or has too many values.
     pub fn new(text: &str) -> Result<Self, SchemaTextError> {
         if text.len() > MAX_BYTES {
             return Err(SchemaTextError::TooLong(text.len()));
@@ -55,20 +55,21 @@ impl ConfigSchema {
         })
     }
 
-    /// Its text.
+    /// Returns its text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.text
     }
 
-    /// Its value; takes up to some tens of megabytes.
+    /// Parses its value; takes up to tens of megabytes.
     #[must_use]
     pub fn value(&self) -> Value {
-        // It was read before.
+        // It was parsed before.
         serde_json::from_str(&self.text).unwrap_or_default()
     }
 
-    /// Returns true if the plugin takes no config: its schema allows `null` and no table, as that of Rust's `()` and unit structs.
+    /// Returns `true` if the plugin takes no config: its schema allows `null` and no table, like that of Rust's `()`
+    /// and unit structs.
     ///
     /// TOML has no null, so a missing or empty `config` table is passed on as null.
     #[must_use]
@@ -77,18 +78,18 @@ impl ConfigSchema {
     }
 }
 
-/// Facts about the part of a schema that was read.
+/// Facts about the part of a schema read so far.
 struct Seen {
-    /// Number of further values that it may hold.
+    /// Number of further values allowed.
     left: usize,
     null: bool,
     object: bool,
 }
 
-/// The part of a schema that is read.
+/// The position in a schema.
 #[derive(Clone, Copy, Eq, PartialEq)]
 enum Part {
-    /// All of it.
+    /// The root.
     Root,
     /// The value of its `type`: a name, or a list of names.
     Type,
@@ -98,7 +99,7 @@ enum Part {
     Other,
 }
 
-/// Reads a part of a schema and keeps nothing of it but what [`Seen`] notes.
+/// Reads a part of a schema and keeps only the facts in [`Seen`].
 struct Skim<'a> {
     part: Part,
     seen: &'a mut Seen,
@@ -173,9 +174,9 @@ impl<'de> Visitor<'de> for Skim<'_> {
     }
 }
 
-/// The longest schema, in bytes: it leaves room for what else is in its frame.
+/// Maximum length of a schema, in bytes: leaves room for the other contents of its frame.
 pub(crate) const MAX_BYTES: usize = FROM_WORKER - (4 << 10);
-/// The most values in a schema; a table of one key takes half a kilobyte once it is read.
+/// Maximum number of values in a schema; a table with one key takes half a kilobyte once parsed.
 pub(crate) const MAX_VALUES: usize = 100_000;
 
 #[cfg(test)]

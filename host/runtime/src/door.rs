@@ -1,5 +1,5 @@
-//! What the two doors into a library have in common: the Rust door (`rust_abi`) with its layout check, and the C door
-//! (`c_abi`), where each struct says its size.
+//! The common interface of the two ABIs of a library: the Rust ABI (`rust_abi`) with its layout check, and the C ABI
+//! (`c_abi`), where each struct contains its size.
 
 use std::path::Path;
 
@@ -12,45 +12,45 @@ use super::{
     rust_abi::RustDoor,
 };
 
-/// A library that was opened and whose ABI fits.
+/// An opened library with a compatible ABI.
 pub trait Door: Send + Sync {
-    /// What the plugin says of itself.
+    /// Returns the plugin's description.
     fn description(&self) -> &Description;
 
-    /// Creates a probe; part of the call it is created for.
+    /// Creates a probe; part of the call that needs it.
     ///
     /// # Errors
-    /// What the plugin says, a caught panic included.
+    /// The plugin's failure, including a caught panic.
     fn create(&self, spec: &ProbeSpec, call: &CallData) -> Result<Box<dyn Probe>, Failure>;
 }
 
-/// A probe, as the plugin owns it. One call at a time, from any thread.
+/// A probe, owned by the plugin. One call at a time, from any thread.
 pub trait Probe: Send {
-    /// Runs a check and writes what it found into `report`.
+    /// Runs a check and writes the result into `report`.
     ///
     /// # Errors
-    /// What the plugin says, a caught panic included.
+    /// The plugin's failure, including a caught panic.
     fn check(&mut self, call: &CallData, report: &mut Report) -> Result<(), Failure>;
 
-    /// Begins a check that goes on by itself, of a plugin that is [asynchronous](Description::asynchronous).
+    /// Begins a check that continues by itself; for [asynchronous](Description::asynchronous) plugins.
     ///
     /// # Errors
-    /// When it could not be begun; it is over then.
+    /// When it could not begin; it is over then.
     fn begin(&mut self, call: Begun) -> Result<(), Failure>;
 
-    /// Asks for the early end of a check that was begun.
+    /// Asks a begun check to end early.
     fn cancel(&mut self, call: Begun);
 
-    /// Drops what the author wrote; the last call before the drop.
+    /// Drops the author's probe; the last call before the drop.
     ///
     /// # Errors
     /// When that panics.
     fn close(&mut self, call: &CallData) -> Result<(), Failure>;
 }
 
-/// Opens the private copy at `path`, which `manifest` was read from; `origin` is where the operator put it.
+/// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
 ///
-/// Runs the library's constructors: one that crashes or hangs takes this process with it.
+/// Runs the library's constructors: one that crashes or hangs affects this whole process.
 ///
 /// # Errors
 /// When the loader refuses it or its ABI does not fit.

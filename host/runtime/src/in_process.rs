@@ -1,10 +1,10 @@
 //! A plugin loaded into this process.
 //!
-//! This is the fast path for plugins the operator trusts *fully*: nothing here survives a crash of the library, and a
-//! call that hangs keeps its thread for ever. So the host notes each call in its [journal](super::call_journal), for the next
-//! host to see. The host's workers use the same code, each with one library and no record.
+//! The fast path for plugins that the operator trusts *fully*: the process does not survive a crash of the library, and
+//! a hanging call keeps its thread forever. So the host records each call in its [journal](super::call_journal), for
+//! the next host. The host's workers use the same code, each with one library and no record.
 //!
-//! The calls of an asynchronous plugin are only *begun* by a thread, and then go on by themselves.
+//! A thread only *begins* the calls of an asynchronous plugin, which then continue by themselves.
 
 use std::{
     path::Path,
@@ -34,24 +34,23 @@ use self::{
     worker::Worker,
 };
 
-/// A library in this process, with its probes and the threads that call them.
+/// A library in this process, with its probes and threads.
 pub struct InProcess {
     door: Arc<dyn Door>,
     probes: Arc<Probes>,
     threads: Arc<Threads<Job>>,
-    /// Calls that are under way and waited for, of an asynchronous plugin.
+    /// Number of calls of an asynchronous plugin in flight and still wanted.
     in_flight: Arc<InFlight>,
-    /// The schema that configs are tried out with; set in workers alone.
+    /// The schema for trials of configs; only set in workers.
     schema: Arc<OnceLock<CompiledSchema>>,
 }
 
 impl InProcess {
-    /// Loads a vetted library; `call_threads` bounds how many of its calls run at once, and `record` is the host's, if it
-    /// keeps one.
+    /// Loads a vetted library; `call_threads` limits its concurrent calls, and `record` is the host's, if it keeps one.
     ///
     /// # Errors
-    /// When the loader refuses it or its ABI does not fit. A library whose constructor crashes or hangs takes the
-    /// process with it.
+    /// When the loader refuses it or its ABI does not fit. A library whose constructor crashes or hangs affects the
+    /// whole process.
     pub fn load(
         vetted: &Vetted,
         call_threads: usize,
@@ -92,7 +91,7 @@ impl InProcess {
         Ok(Self::behind(door, call_threads, clock, slot))
     }
 
-    /// Calls what is behind a door.
+    /// Creates the plugin behind an ABI.
     fn behind(
         door: Arc<dyn Door>,
         call_threads: usize,
@@ -125,13 +124,13 @@ impl InProcess {
         }
     }
 
-    /// Lets configs be [tried out](super::Trial): for workers alone, since the schema is the plugin's.
+    /// Enables [trials](super::Trial) of configs: only for workers, because the schema comes from the plugin.
     pub fn try_configs_with(&mut self, schema: CompiledSchema) {
         // It is set once, right after the library was opened.
         let _ = self.schema.set(schema);
     }
 
-    /// Whether nothing is waiting or running, calls that were given up aside.
+    /// Returns `true` if no call is queued or running, except for those given up.
     pub fn is_idle(&self) -> bool {
         self.in_flight.load(Ordering::SeqCst) == 0 && self.threads.is_idle()
     }
@@ -165,7 +164,7 @@ impl LoadedPlugin for InProcess {
 
     fn abandoned(&self, probe: ProbeId) {
         let cell = self.probes.get(probe);
-        // A trial keeps its thread in an asynchronous plugin, too.
+        // A trial occupies its thread in an asynchronous plugin, too.
         let is_trial = cell.as_ref().is_some_and(|cell| cell.spec.trial.is_some());
         if is_trial || !self.description().asynchronous {
             self.threads.abandoned();
@@ -199,10 +198,10 @@ impl LoadedPlugin for InProcess {
     }
 }
 
-/// What the threads do.
+/// The jobs of the threads.
 enum Job {
     Check(Call),
-    /// Asks for the early end of a call that was begun.
+    /// Asks a begun call to end early.
     Cancel(Arc<Cell>, Arc<UnderWay>),
     Close(Arc<Cell>),
 }

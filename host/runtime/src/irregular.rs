@@ -1,7 +1,7 @@
-//! What is irregular about a report as a plugin hands it over, before the host makes it fit.
+//! Irregularities of a report as the plugin returns it, before the host corrects it.
 //!
-//! The host takes what can be taken and says nothing: an operator cannot mend a plugin. Its author can, so the validator
-//! [observes](observe) what there was to be mended.
+//! The host corrects what it can and stays silent: an operator cannot fix a plugin. Its author can, so the validator
+//! [observes](observe) the corrections.
 
 use std::{
     collections::BTreeSet,
@@ -12,12 +12,12 @@ use conductor_types::limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS};
 
 use super::{CUT, MAX_MEASUREMENTS, MAX_MESSAGE, Report, is_harmful};
 
-/// Has this process keep what is irregular about the reports it takes; until then, nobody looks.
+/// Makes this process record the irregularities of reports; they are not checked before.
 pub fn observe() {
     SEEN.get_or_init(Mutex::default);
 }
 
-/// What was irregular since the last call, each once.
+/// Returns the irregularities since the last call, without duplicates.
 pub fn seen() -> Vec<String> {
     let Some(seen) = SEEN.get() else {
         return Vec::new();
@@ -25,17 +25,17 @@ pub fn seen() -> Vec<String> {
     std::mem::take(&mut *seen.lock().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// Whether anybody wants to know.
+/// Returns `true` if irregularities are recorded.
 pub(super) fn is_observed() -> bool {
     SEEN.get().is_some()
 }
 
-/// Records what is irregular about a report.
+/// Records the irregularities of a report.
 pub(super) fn note(status: u8, message: &[u8], measurements: &[(&[u8], f64)]) {
     keep(|| irregularities(status, message, measurements));
 }
 
-/// Records what is irregular about the message of a failure.
+/// Records the irregularities of a failure's message.
 pub(super) fn note_failure(message: &[u8]) {
     keep(|| {
         let mut found = Vec::new();
@@ -44,12 +44,12 @@ pub(super) fn note_failure(message: &[u8]) {
     });
 }
 
-/// Records a call in which the plugin broke the header's contract, such as a check that ends without a report.
+/// Records a call in which the plugin broke the header's contract, for example a check that ends without a report.
 pub(super) fn note_misuse(what: &str) {
     keep(|| vec![what.to_owned()]);
 }
 
-/// What a host drops of a report that it has received, or finds fault with; the worker has made its texts fit already.
+/// Returns the parts of a received report that a host drops or objects to; the worker has already corrected its texts.
 pub fn of_received(report: &Report) -> Vec<String> {
     let mut found = Vec::new();
     if report.message.ends_with(CUT) {
@@ -81,7 +81,7 @@ fn keep(look: impl FnOnce() -> Vec<String>) {
     }
 }
 
-/// What a host has to change about a report, or may lose of it; each a line of printable text.
+/// Returns a host's corrections to a report and possible losses; each a line of printable text.
 fn irregularities(status: u8, message: &[u8], measurements: &[(&[u8], f64)]) -> Vec<String> {
     let mut found = Vec::new();
     if status > 2 {
@@ -153,7 +153,7 @@ fn of_measurements(measurements: &[(&[u8], f64)], found: &mut Vec<String>) {
     }
 }
 
-/// Whether Prometheus takes it for a metric's name without colons, which are for recording rules.
+/// Returns `true` if Prometheus accepts it as a metric name without colons, which are for recording rules.
 fn is_legal(name: &[u8]) -> bool {
     let word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
     name.first().is_some_and(|first| !first.is_ascii_digit()) && name.iter().all(word)
@@ -161,7 +161,7 @@ fn is_legal(name: &[u8]) -> bool {
 
 /// A check that called neither conductor_report nor conductor_fail.
 pub const NO_REPORT: &str = "nothing: the check ended without a report or a failure";
-/// A `create` that returned NULL and called nothing.
+/// A `create` that returned NULL without calling any function.
 pub const NO_PROBE: &str = "nothing: `create` returned NULL without a failure";
 pub(super) const NO_REASON: &str = "a failure without a message";
 pub(super) const NO_SUCH_KIND: &str = "a failure of a kind that the header does not have";

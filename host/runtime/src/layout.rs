@@ -1,7 +1,7 @@
-//! A refused layout in one line.
+//! Describes a refused layout in one line.
 //!
-//! `abi_stable` reports every difference with the layouts of all types around it, 17 to 69 kB of text. The deepest
-//! difference is what an author needs: it names the type that changed.
+//! `abi_stable` reports every difference with the layouts of all surrounding types, 17 to 69 kB of text. The author
+//! needs the deepest difference: it names the type that changed.
 
 use std::fmt::Display;
 
@@ -14,21 +14,21 @@ use abi_stable::{
 };
 use conductor_plugin_api::manifest::ApiVersion;
 
-/// A layout with the API version it is of.
+/// A layout with its API version.
 type Side = (&'static TypeLayout, ApiVersion);
 
-/// Why a plugin's layout does not fit.
+/// The reason why a plugin's layout does not fit.
 pub(super) struct Refused {
     /// The deepest difference, in one line.
     pub(super) line: String,
-    /// All of them.
+    /// All differences.
     pub(super) detail: String,
 }
 
 /// Checks a plugin's layout against the host's, from the older to the newer of the two.
 ///
-/// Prefix types grow at their end, so the newer has all that the older expects, whoever of the two is which. Asked the
-/// other way round, `abi_stable` refuses every plugin that is older than its host.
+/// Prefix types grow at their end, so the newer one has everything the older one expects, regardless of which side is
+/// newer. In the other direction, `abi_stable` would refuse every plugin older than its host.
 pub(super) fn check(host: Side, plugin: Side) -> Result<(), Refused> {
     let host_is_older = host.1 < plugin.1;
     let (older, newer) = if host_is_older {
@@ -42,7 +42,7 @@ pub(super) fn check(host: Side, plugin: Side) -> Result<(), Refused> {
     })
 }
 
-/// Says what differs, such as "`AbiReport` has 5 fields, this host expects 4".
+/// Describes the difference, for example "`AbiReport` has 5 fields, this host expects 4".
 ///
 /// `host_is_expected`: the check ran from the host's layout to the plugin's, rather than the other way round.
 fn explain(errors: &AbiInstabilityErrors, host_is_expected: bool) -> String {
@@ -63,7 +63,7 @@ fn explain(errors: &AbiInstabilityErrors, host_is_expected: bool) -> String {
         };
         (clean(&host), clean(&plugin))
     };
-    // A size that differs is only what follows from the fields, if they differ.
+    // If fields differ, a different size is only a consequence.
     let (sizes, causes): (Vec<_>, Vec<_>) = deepest
         .errs
         .iter()
@@ -112,11 +112,11 @@ fn explain(errors: &AbiInstabilityErrors, host_is_expected: bool) -> String {
     format!("`{place}` differs from what this host expects")
 }
 
-/// The type or function the difference is in.
+/// Returns the type or function with the difference.
 fn place(error: &AbiInstabilityError, errors: &AbiInstabilityErrors) -> String {
     match error.stack_trace.last().map(|sides| sides.expected) {
         Some(TLFieldOrFunction::Field(field)) => match field.layout().name() {
-            // What abi_stable makes of the only trait there is; authors know it by its own name.
+            // abi_stable's name for the only trait; authors know it by its own name.
             "VTable" => "AbiProbe".to_owned(),
             name => clean(name),
         },
@@ -125,7 +125,7 @@ fn place(error: &AbiInstabilityError, errors: &AbiInstabilityErrors) -> String {
     }
 }
 
-/// The field the difference is in, after the type that has it.
+/// Returns the differing field, after its type.
 fn field_of(error: &AbiInstabilityError) -> Option<(String, String)> {
     let mut innermost = error.stack_trace.iter().rev().map(|sides| sides.expected);
     match (innermost.next()?, innermost.next()?) {
@@ -136,7 +136,7 @@ fn field_of(error: &AbiInstabilityError) -> Option<(String, String)> {
     }
 }
 
-/// Text from the library, fit to be printed on one line.
+/// Makes text from the library printable on one line.
 fn clean(text: &str) -> String {
     let line: String = text.split_whitespace().collect::<Vec<_>>().join(" ");
     line.chars()
@@ -154,7 +154,7 @@ mod tests {
 
     use super::*;
 
-    /// The same module in two minor versions: the newer one has a field more, after the prefix.
+    /// The same module in two minor versions: the newer one has an additional field after the prefix.
     macro_rules! version {
         ($name:ident { $($field:ident),* }) => {
             mod $name {

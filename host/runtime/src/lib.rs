@@ -1,7 +1,7 @@
-//! From a vetted copy of a library to probes that can be called.
+//! Turns a vetted copy of a library into probes that can be called.
 //!
-//! [`LoadedPlugin`] is the seam: the host hands over [`Call`]s and gets each one's end through its [`Caller`], whether
-//! the library is loaded into this process ([`in_process`]) or into another. Only this room opens libraries, only
+//! [`LoadedPlugin`] is the interface: the host passes [`Call`]s and gets each result through its [`Caller`], whether
+//! the library is loaded into this process ([`in_process`]) or into another. Only this crate opens libraries, only
 //! private copies of vetted ones, and never closes them. Only the host's guard starts calls.
 
 use std::{fmt, sync::Arc, time::Duration};
@@ -43,62 +43,62 @@ pub use threads::RUST_STACKS;
 
 /// One loaded instance of a plugin: a generation.
 pub trait LoadedPlugin: Send + Sync {
-    /// What the plugin says of itself.
+    /// Returns the plugin's description.
     fn description(&self) -> &Description;
 
-    /// Announces a platform's probe; it is created by its first call.
+    /// Registers a platform's probe; its first call creates it.
     fn open(&self, spec: ProbeSpec) -> ProbeId;
 
-    /// Drops a probe, once no call into it is under way.
+    /// Drops a probe, once no call into it is in flight.
     fn close(&self, probe: ProbeId);
 
-    /// Starts calls, which arrive in the order they are to start in; leaves `calls` empty.
+    /// Starts calls in the given order; leaves `calls` empty.
     ///
-    /// Says whether [`nudge`](Self::nudge) wants to be called a tick later: some calls may be waiting behind others. Those
-    /// that were not started when the plugin ends are forgotten, and may be started elsewhere.
+    /// Returns `true` if [`nudge`](Self::nudge) should be called a tick later, because some calls may be queued behind
+    /// others. Calls not yet started when the plugin ends are dropped, and may be started elsewhere.
     fn start(&self, calls: &mut Vec<Call>) -> bool;
 
-    /// Gives waiting calls more threads, if they are still waiting; says whether to come back.
+    /// Gives queued calls more threads, if any are still queued; returns `true` to be called again.
     fn nudge(&self) -> bool;
 
-    /// Notes that the host no longer waits for the call into this probe, whose thread is not to be counted on. Called
-    /// under a guard's lock: it must not block, and must not call back.
+    /// Notes that the host no longer waits for the call into this probe, whose thread may never return. Called under a
+    /// guard's lock: it must not block or call back.
     fn abandoned(&self, probe: ProbeId);
 
-    /// The process it runs in, where that is one of its own.
+    /// Returns the PID of its process, if it runs in its own.
     fn pid(&self) -> Option<u32> {
         None
     }
 
-    /// Number of probes that are open, where that is counted.
+    /// Returns the number of open probes, if it is counted.
     fn open_probes(&self) -> usize {
         0
     }
 
-    /// Forgets the calls that it has not started, which are started elsewhere; those that run go on.
+    /// Drops the queued calls, which are started elsewhere; running ones continue.
     fn retire(&self);
 
-    /// Ends it: probes are dropped, and a process of its own is gone soon after. Calls still under way end as failures.
+    /// Ends it: probes are dropped, and its own process exits soon after. Calls still in flight end as failures.
     ///
-    /// Does not wait for that.
+    /// Does not wait for the end.
     fn end(&self);
 }
 
-/// How a generation in a process of its own came to its end without having been asked to.
+/// The unexpected end of a generation in its own process.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Ended {
-    /// `Crash`, or `Protocol` where the host ended it for what it said.
+    /// `Crash`, or `Protocol` if the host ended it because of an invalid message.
     pub kind: ErrorType,
-    /// What happened, as in "was killed by signal 11 (SIGSEGV)".
+    /// The cause, for example "was killed by signal 11 (SIGSEGV)".
     pub message: String,
-    /// The host ended it because it used far more than its limits allow.
+    /// `true` if the host ended it because it far exceeded its limits.
     pub over_limit: bool,
 }
 
-/// What a plugin says of itself once it is loaded.
+/// The properties of a plugin, known once it is loaded.
 #[derive(Clone, Debug)]
 pub struct Description {
-    /// What platforms call it by.
+    /// The id that platforms use.
     pub id: String,
     /// Its own version.
     pub version: String,
@@ -106,23 +106,23 @@ pub struct Description {
     pub api: ApiVersion,
     /// The JSON Schema of a platform's `config` table.
     pub config_schema: ConfigSchema,
-    /// Whether its checks go on by themselves once begun, and take no thread while they wait.
+    /// `true` if its checks continue without a thread once begun.
     pub asynchronous: bool,
 }
 
-/// What it takes to create a probe.
+/// The data needed to create a probe.
 #[derive(Clone)]
 pub struct ProbeSpec {
-    /// The platform it is for.
+    /// The platform to check.
     pub platform: Arc<str>,
-    /// The platform's config as JSON text, with secrets in it.
+    /// The platform's config as JSON text, including secrets.
     pub config: Arc<str>,
-    /// A trial to make in place of checks.
+    /// The trial to run in place of checks, if any.
     pub trial: Option<Arc<Trial>>,
 }
 
 impl ProbeSpec {
-    /// A probe that checks a platform.
+    /// Returns the spec of a probe that checks a platform.
     pub fn new(platform: impl Into<Arc<str>>, config: impl Into<Arc<str>>) -> Self {
         Self {
             platform: platform.into(),
@@ -132,17 +132,17 @@ impl ProbeSpec {
     }
 }
 
-/// A try of a config, in place of a check: a call holds it against the plugin's schema, and may create a probe with it
-/// and drop that at once. Only workers do that, and only those that were [started for it](worker::Settings::trials).
+/// A trial of a config, in place of a check: a call validates it against the plugin's schema, and may create a probe
+/// with it and drop that immediately. Only workers do that, and only those [started for it](worker::Settings::trials).
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Trial {
-    /// Where the config is, and what in it must not be shown.
+    /// The config's place, and its secrets.
     pub subject: Subject,
-    /// Create a probe with it, and drop that.
+    /// `true` to create a probe with it, and drop that.
     pub creates: bool,
 }
 
-/// Leaves out the config, which may hold secrets.
+/// Leaves out the config, which may contain secrets.
 impl fmt::Debug for ProbeSpec {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ProbeSpec")
@@ -155,50 +155,50 @@ impl fmt::Debug for ProbeSpec {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct ProbeId(pub usize);
 
-/// One call that the guard has admitted; it ends in exactly one [`Caller::finished`].
+/// A call admitted by the guard; it ends in exactly one [`Caller::finished`].
 pub struct Call {
-    /// Which probe.
+    /// The probe.
     pub probe: ProbeId,
-    /// Who wants to know; also says how long it may take.
+    /// The caller, which also sets the deadline.
     pub caller: Arc<dyn Caller>,
-    /// Which of the caller's calls this is.
+    /// The sequence number among the caller's calls.
     pub sequence: u64,
 }
 
-/// Whoever started a call.
+/// The starter of a call.
 pub trait Caller: Send + Sync {
-    /// The call is about to run; answers its deadline, or `None` when it is no longer wanted.
+    /// Called when the call is about to run; returns its deadline, or `None` if it is no longer wanted.
     fn started(&self, sequence: u64, now: Duration) -> Option<Duration>;
 
-    /// The call is over; answers whether anybody was still waiting for it.
+    /// Called when the call is over; returns whether its result was still wanted.
     fn finished(&self, sequence: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting;
 
-    /// Whether the caller has given up on the call.
+    /// Returns `true` if the caller has given up on the call.
     fn is_cancelled(&self, sequence: u64) -> bool;
 }
 
-/// Whether somebody waited for the end of a call.
+/// The outcome of delivering a result.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Waiting {
-    /// The result was taken.
+    /// The result was accepted.
     Yes,
-    /// The host had given up on the call before; the result was dropped.
+    /// The host had already given up on the call; the result was dropped.
     No,
 }
 
-/// What a check found, within the host's limits.
+/// The result of a check, within the host's limits.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// How the platform is doing.
+    /// The state of the platform.
     pub status: Status,
-    /// One line for people, at most [`MAX_MESSAGE`] bytes, without control characters.
+    /// One readable line, at most [`MAX_MESSAGE`] bytes, without control characters.
     pub message: String,
-    /// Names and values, as the plugin gave them.
+    /// Names and values, as given by the plugin.
     pub measurements: Vec<(String, f64)>,
 }
 
 impl Report {
-    /// A report for a call to fill in; calls on one thread share one, so that a check allocates nothing.
+    /// Returns a report for a call to fill in; calls on one thread share one, so that a check allocates nothing.
     pub fn empty() -> Self {
         Self {
             status: Status::Healthy,
@@ -207,10 +207,10 @@ impl Report {
         }
     }
 
-    /// Takes in what a plugin says it found, made to keep the host's limits.
+    /// Fills in the plugin's findings, cut to the host's limits.
     ///
     /// # Errors
-    /// When the status is one this host does not know.
+    /// When the status is unknown to this host.
     pub(crate) fn fill<'a>(
         &mut self,
         status: u8,
@@ -259,19 +259,19 @@ impl Report {
     }
 }
 
-/// Why a check could not report.
+/// The reason why a check produced no report.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Failure {
-    /// What sort of failure, as it is counted.
+    /// The error type that is counted.
     pub kind: ErrorType,
-    /// What went wrong, for people; under the same limits as a report's message.
+    /// The error message; under the same limits as a report's message.
     pub message: String,
     /// Violations of the plugin's schema that a [`Trial`] found.
     pub violations: Vec<Violation>,
 }
 
 impl Failure {
-    /// A failure with a message, cut to the limits.
+    /// Returns a failure with a message, cut to the limits.
     pub fn new(kind: ErrorType, message: impl AsRef<str>) -> Self {
         let mut text = String::new();
         set_message(&mut text, message.as_ref().as_bytes());
@@ -289,14 +289,14 @@ impl fmt::Display for Failure {
     }
 }
 
-/// Why a library could not be loaded.
+/// The reason why a library could not be loaded.
 #[derive(Clone, Debug)]
 pub struct LoadError {
-    /// `Load`, or `Abi` where the layouts differ; `Crash`, `Timeout` or `Protocol` where its worker came to an end over it.
+    /// `Load`, or `Abi` if the layouts differ; `Crash`, `Timeout` or `Protocol` if its worker ended while loading it.
     pub kind: ErrorType,
-    /// One line: the file, what was found, what to do.
+    /// One line: the file, the problem, the fix.
     pub message: String,
-    /// All there is to say, for `--verbose`.
+    /// The full details, for `--verbose`.
     pub detail: Option<String>,
 }
 
@@ -308,19 +308,19 @@ impl fmt::Display for LoadError {
 
 impl std::error::Error for LoadError {}
 
-/// The longest message of a report or a failure that is kept, in bytes; the rest is cut off.
+/// Maximum length of a report's or failure's message, in bytes; the rest is cut off.
 pub const MAX_MESSAGE: usize = 2048;
 
-/// Closes a message that was cut.
+/// The end of a message that was cut.
 const CUT: &str = " … (cut)";
 
-/// More measurements of one report than this are not even looked at.
+/// Further measurements of a report are ignored.
 const MAX_MEASUREMENTS: usize = 1000;
 
-/// Replaces `text` by a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes, without secrets.
+/// Sets `text` to a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes, without secrets.
 fn set_message(text: &mut String, message: &[u8]) {
     text.clear();
-    // Before it is cut, which would leave a part of one.
+    // Before cutting, which could leave part of a secret.
     let redacted = redaction::redact(message);
     let message = redacted.as_deref().unwrap_or(message);
     let cut = &message[..message.len().min(MAX_MESSAGE)];
@@ -333,7 +333,7 @@ fn set_message(text: &mut String, message: &[u8]) {
     }
     for chunk in cut.utf8_chunks() {
         text.extend(chunk.valid().chars().map(escaped));
-        // A character cut in half by the limit is no fault of the plugin's.
+        // A character cut in half by the limit is not the plugin's fault.
         let is_cut = message.len() > MAX_MESSAGE
             && chunk.invalid().as_ptr_range().end == cut.as_ptr_range().end;
         if !chunk.invalid().is_empty() && !is_cut {

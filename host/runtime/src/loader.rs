@@ -1,4 +1,4 @@
-//! From a plugin's id to a loaded plugin.
+//! Loads plugins by id.
 
 use std::{fs, path::PathBuf, sync::Arc, time::Duration};
 
@@ -25,57 +25,57 @@ pub struct Loader {
     record: Option<Arc<Record>>,
 }
 
-/// How a plugin's generations are to run.
+/// The settings for a plugin's generations.
 #[derive(Clone, Debug)]
 pub struct How {
-    /// Where.
+    /// The isolation.
     pub isolation: Isolation,
-    /// How many of its calls may run at once.
+    /// Maximum number of concurrent calls.
     pub call_threads: usize,
-    /// How much a worker may use.
+    /// The resource limits of a worker.
     pub limits: Limits,
-    /// What the operator lets it do, where he said so.
+    /// The operator's permissions, if given.
     pub allow: Option<Vec<Need>>,
-    /// The operator closes UDP and name lookups to it.
+    /// `true` if the operator closes UDP and name lookups.
     pub no_udp: bool,
-    /// Files and folders of the host's own, which no worker may read.
+    /// The host's own files and folders, which no worker may read.
     pub hidden: Vec<PathBuf>,
 }
 
-/// A library that did not prove itself, and the one that runs in its place.
+/// A library that failed its probation, and its replacement.
 #[derive(Clone, Debug)]
 pub struct Instead {
-    /// The hash of the one.
+    /// The hash of the failed library.
     pub of: Hash,
-    /// The other.
+    /// The replacement.
     pub take: Arc<Vetted>,
 }
 
-/// What the host still has to hold a worker to, once it runs.
+/// Restrictions that the host enforces while a worker runs.
 #[derive(Debug)]
 pub struct Confinement {
-    /// What it may do, and how much it may use.
+    /// The permissions and resource limits.
     pub policy: Policy,
-    /// The files it can see as they were when it started.
+    /// The files it can see, as of its start.
     pub openings: Openings,
 }
 
-/// A plugin that was loaded, and what it was loaded from.
+/// A loaded plugin, and its source.
 pub struct Loaded {
-    /// What can be called now.
+    /// The callable plugin.
     pub plugin: Arc<dyn LoadedPlugin>,
     /// The library.
     pub vetted: Arc<Vetted>,
-    /// Where it runs.
+    /// The actual isolation.
     pub isolation: Isolation,
-    /// Why that is a worker although the config wants it in the host's process.
+    /// The reason for running in a worker although the config requests the host's process.
     pub held: Option<String>,
-    /// What a worker is still to be held to.
+    /// Restrictions still to be enforced on a worker.
     pub confinement: Option<Arc<Confinement>>,
 }
 
 impl Loader {
-    /// Loads from this catalog; probes are told the time by this clock.
+    /// Creates a loader for this catalog; probes use this clock.
     pub fn new(catalog: Arc<Catalog>, clock: Clock) -> Self {
         Self {
             catalog,
@@ -85,7 +85,7 @@ impl Loader {
         }
     }
 
-    /// The same, but who is quarantined gets a worker, and calls into this process are recorded.
+    /// Adds a quarantine, whose plugins run in workers, and a record of calls into this process.
     #[must_use]
     pub fn with_suspicion(self, quarantine: Quarantine, record: Option<Arc<Record>>) -> Self {
         Self {
@@ -95,16 +95,15 @@ impl Loader {
         }
     }
 
-    /// The catalog.
+    /// Returns the catalog.
     pub fn catalog(&self) -> &Arc<Catalog> {
         &self.catalog
     }
 
-    /// Loads a plugin; `first` is called with the library that was found for it, and `ended` if its worker ends later
-    /// without having been asked to.
+    /// Loads a plugin; calls `first` with its library, and `ended` if its worker later ends unexpectedly.
     ///
-    /// Where no library is known, the folders are looked through again first. Else that is left to whoever watches them: a
-    /// folder that does not answer must not keep a plugin from being started again.
+    /// Scans the folders again if no library is known. Otherwise that is left to the watcher: a folder that does not
+    /// respond must not keep a plugin from being restarted.
     ///
     /// # Errors
     /// When no library has the id, `first` fails, or the library does not load.
@@ -152,7 +151,7 @@ impl Loader {
         Ok((loaded, done))
     }
 
-    /// The library of a plugin; where none is known, the folders are looked through again first.
+    /// Returns the library of a plugin; scans the folders again if none is known.
     ///
     /// # Errors
     /// When no library has the id.
@@ -175,7 +174,7 @@ impl Loader {
         start_worker(vetted, how, policy, false, self.clock, ended)
     }
 
-    /// Where a plugin runs, and why that is not where the config wants it.
+    /// Returns the isolation of a plugin, and why it differs from the config.
     fn place(
         &self,
         id: &str,
@@ -192,7 +191,7 @@ impl Loader {
         }
     }
 
-    /// What a plugin says of itself, from a worker that is made for this and ends at once.
+    /// Returns a plugin's description, from a temporary worker.
     ///
     /// # Errors
     /// When no library has the id, its library does not load, or its config schema is not valid.
@@ -219,7 +218,7 @@ impl Loader {
     }
 }
 
-/// Loads one library in a worker that belongs to no host and is ended by whoever looks at it.
+/// Loads one library in a worker outside any host; the caller ends it.
 ///
 /// # Errors
 /// When its worker cannot be started, or it does not load.
@@ -227,7 +226,7 @@ pub fn throw_away(vetted: &Vetted, how: &How, clock: Clock) -> Result<Worker, Lo
     start_worker(vetted, how, policy(vetted, how)?, false, clock, |_| {})
 }
 
-/// Loads one library in a worker that compiles its config schema and [tries configs out](super::Trial).
+/// Loads one library in a worker that compiles its config schema and [tries configs](super::Trial).
 ///
 /// # Errors
 /// When its worker cannot be started, it does not load, or its config schema is not valid.
@@ -246,10 +245,10 @@ pub fn for_trials(
     start_worker(vetted, &how, policy, true, clock, ended)
 }
 
-/// Loads one library into this process, once it has passed a load in a throw-away worker.
+/// Loads one library into this process, once it has passed a load in a temporary worker.
 ///
 /// # Errors
-/// When it brings a runtime that takes over the process, and when it does not load in the worker or here.
+/// When it contains a runtime that takes over the process, and when it does not load in the worker or here.
 pub fn in_this_process(
     vetted: &Vetted,
     how: &How,
@@ -257,13 +256,13 @@ pub fn in_this_process(
     record: Option<&Arc<Record>>,
 ) -> Result<InProcess, LoadError> {
     refuse_runtime(vetted)?;
-    // What would kill or hang this process kills or hangs another one first.
+    // A library that would kill or hang this process kills or hangs another one first.
     drop(throw_away(vetted, how, clock)?);
     restore_copy(vetted)?;
     InProcess::load(vetted, how.call_threads, clock, record)
 }
 
-/// Refuses a library whose language brings a runtime that takes over the process which loads it.
+/// Refuses a library whose language has a runtime that takes over the process.
 fn refuse_runtime(vetted: &Vetted) -> Result<(), LoadError> {
     let error = |message: String| LoadError {
         kind: ErrorType::Load,
@@ -280,8 +279,8 @@ fn refuse_runtime(vetted: &Vetted) -> Result<(), LoadError> {
     }
 }
 
-/// Number of trials under way at a time, if the plugin may have so many threads: on a busy machine each takes a while to
-/// be answered, and there may be thousands.
+/// Number of concurrent trials, if the plugin may have that many threads: on a busy machine each takes a while, and
+/// there may be thousands.
 const TRIAL_THREADS: usize = 64;
 
 fn start_worker(
@@ -310,7 +309,7 @@ fn restore_copy(vetted: &Vetted) -> Result<(), LoadError> {
     })
 }
 
-/// What a worker with this library may do.
+/// Returns the policy for a worker with this library.
 fn policy(vetted: &Vetted, how: &How) -> Result<Policy, LoadError> {
     let declared = &vetted.manifest.needs;
     let mut capabilities =
@@ -328,5 +327,5 @@ fn policy(vetted: &Vetted, how: &How) -> Result<Policy, LoadError> {
     })
 }
 
-/// How long a worker may take to load its library: a constructor that waits for the network is not worth waiting for.
+/// Maximum time for a worker to load its library: a constructor that waits for the network is not worth waiting for.
 const LOAD_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,8 +1,8 @@
-//! How a host and its workers talk: messages in frames, over one stream each way. Pure.
+//! The protocol between a host and its workers: messages in frames, over one stream each way. Pure.
 //!
-//! A frame is the length of its body (four bytes, little-endian) and the body: a number that rises by one from frame to
-//! frame, and a [message](messages), both as `postcard` writes them. The host believes nothing that a worker sends: any
-//! bytes at all are safe to feed to a [`Decoder`], and the first that break a rule end the conversation.
+//! A frame is the length of its body (four bytes, little-endian) and the body: a number that increases by one with each
+//! frame, and a [message](messages), both in `postcard` format. The host trusts nothing from a worker: a [`Decoder`]
+//! accepts any bytes, and the first violation ends the connection.
 
 use std::fmt;
 
@@ -11,11 +11,11 @@ use serde::{Deserialize, Serialize};
 
 pub mod messages;
 
-/// Cuts a stream into frames and reads the message in each.
+/// Splits a stream into frames and parses their messages.
 #[derive(Debug)]
 pub struct Decoder {
     buffer: Vec<u8>,
-    /// Where the next frame begins.
+    /// The start of the next frame.
     at: usize,
     /// The number the next frame must have.
     next: u64,
@@ -23,7 +23,7 @@ pub struct Decoder {
 }
 
 impl Decoder {
-    /// At the beginning of a stream whose frames' bodies have at most `limit` bytes.
+    /// Creates a decoder at the start of a stream with frame bodies of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self {
             buffer: Vec::new(),
@@ -33,11 +33,11 @@ impl Decoder {
         }
     }
 
-    /// Takes in what came next on the stream.
+    /// Adds the next bytes of the stream.
     pub fn feed(&mut self, bytes: &[u8]) {
         if self.at == self.buffer.len() {
             self.buffer.clear();
-            // One long frame is no reason to keep its memory.
+            // A single long frame is no reason to keep its memory.
             self.buffer.shrink_to(KEEP);
         } else {
             self.buffer.drain(..self.at);
@@ -46,10 +46,10 @@ impl Decoder {
         self.buffer.extend_from_slice(bytes);
     }
 
-    /// The next message, once all of its frame is there.
+    /// Returns the next message, once its frame is complete.
     ///
     /// # Errors
-    /// The rule that the stream breaks. What comes after that means nothing.
+    /// The rule that the stream violates. The rest of the stream is meaningless.
     pub fn message<'a, M: Deserialize<'a>>(&'a mut self) -> Result<Option<M>, Fault> {
         let rest = &self.buffer[self.at..];
         let Some((length, rest)) = rest.split_first_chunk::<LENGTH>() else {
@@ -82,13 +82,13 @@ impl Decoder {
         }
     }
 
-    /// Whether the stream may end here: all that came in was whole frames.
+    /// Returns `true` if the stream may end here: only whole frames were received.
     pub fn is_between_frames(&self) -> bool {
         self.at == self.buffer.len()
     }
 }
 
-/// Puts messages into frames.
+/// Writes messages into frames.
 #[derive(Debug)]
 pub struct Encoder {
     next: u64,
@@ -96,7 +96,7 @@ pub struct Encoder {
 }
 
 impl Encoder {
-    /// At the beginning of a stream whose frames' bodies have at most `limit` bytes.
+    /// Creates an encoder at the start of a stream with frame bodies of at most `limit` bytes.
     pub fn new(limit: usize) -> Self {
         Self { next: 0, limit }
     }
@@ -104,7 +104,7 @@ impl Encoder {
     /// Appends a message's frame to `stream`.
     ///
     /// # Errors
-    /// Why the message cannot be sent; `stream` is then as it was.
+    /// Why the message cannot be sent; `stream` is then unchanged.
     pub fn frame(&mut self, message: &impl Serialize, stream: &mut Vec<u8>) -> Result<(), Unsent> {
         let start = stream.len();
         stream.extend([0; LENGTH]);
@@ -128,30 +128,30 @@ impl Encoder {
     }
 }
 
-/// The rule of the protocol that a stream breaks.
+/// The protocol rule that a stream violates.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Fault {
-    /// A frame says it is longer than any may be.
+    /// A frame's length exceeds the limit.
     TooLong {
-        /// What it says, in bytes.
+        /// The stated length, in bytes.
         says: u32,
-        /// How long it may be.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// A frame's number is not the one after the last frame's.
+    /// A frame's number does not follow the last frame's.
     OutOfOrder {
-        /// The number it should have.
+        /// The expected number.
         expected: u64,
-        /// The number it has.
+        /// The actual number.
         found: u64,
     },
-    /// There is text in it that is not UTF-8.
+    /// It contains text that is not UTF-8.
     Text,
-    /// It holds no message that is known.
+    /// It contains no known message.
     Unreadable(String),
-    /// It goes on behind its message.
+    /// It continues after its message.
     Longer {
-        /// By so many bytes.
+        /// The number of extra bytes.
         bytes: usize,
     },
 }
@@ -188,17 +188,17 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
-/// Why a message cannot be sent.
+/// The reason why a message cannot be sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Unsent {
-    /// Its frame would be longer than any may be.
+    /// Its frame would exceed the limit.
     TooLong {
-        /// How long it would be, in bytes.
+        /// The length it would have, in bytes.
         bytes: usize,
-        /// How long it may be.
+        /// The limit, in bytes.
         limit: usize,
     },
-    /// It holds something that cannot be written, such as a path that is not UTF-8.
+    /// It contains something that cannot be serialized, for example a path that is not UTF-8.
     Unwritable(String),
 }
 
@@ -215,7 +215,7 @@ impl fmt::Display for Unsent {
 
 impl std::error::Error for Unsent {}
 
-/// Lets `postcard` write behind what is already there.
+/// Lets `postcard` append to existing bytes.
 struct Append<'a>(&'a mut Vec<u8>);
 
 impl Flavor for Append<'_> {
@@ -236,14 +236,14 @@ impl Flavor for Append<'_> {
     }
 }
 
-/// The longest frame a host sends, in bytes: a platform's config travels in one.
+/// Maximum length of a host's frame, in bytes: a platform's config is sent in one.
 pub const FROM_HOST: usize = 16 << 20;
-/// The longest frame a worker sends, in bytes.
+/// Maximum length of a worker's frame, in bytes.
 pub const FROM_WORKER: usize = 1 << 20;
 
 /// Bytes before a frame's body.
 const LENGTH: usize = 4;
-/// Memory of a decoder that is not given back between frames, in bytes.
+/// Memory of a decoder that is kept between frames, in bytes.
 const KEEP: usize = 256 << 10;
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
-//! The quarantine: plugins that may have taken a host down run in a worker, whatever the config says, until an operator
+//! The quarantine: plugins that may have crashed a host run in a worker, regardless of the config, until an operator
 //! clears them.
 //!
-//! It is a file, `quarantine.toml` in the host's state folder, a table per plugin id. Every question reads it anew, so
-//! that `conductor plugin clear` works with or without a running host, which notices at its next load of the plugin.
-//! A plugin that is held for no fault of its own loses microseconds a check and nothing else; so whoever is suspected is
-//! held, and while the file cannot be read, everyone is.
+//! It is a file, `quarantine.toml` in the host's state folder, with a table per plugin id. Every query reads the file,
+//! so that `conductor plugin clear` works with or without a running host, which notices at its next load of the plugin.
+//! An innocent plugin in quarantine only loses microseconds per check, so every suspect is quarantined, and every
+//! plugin while the file cannot be read.
 
 use std::{
     collections::BTreeMap,
@@ -29,21 +29,21 @@ pub struct Quarantine {
     file: PathBuf,
 }
 
-/// Why a plugin is held, and since when.
+/// The reason and time of a plugin's quarantine.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Entry {
-    /// One line for people.
+    /// One readable line.
     pub reason: String,
-    /// When it was put there, as in `2026-11-24T18:30:00Z`.
+    /// The time of its quarantine, for example `2026-11-24T18:30:00Z`.
     pub since: String,
-    /// The platform that the plugin was called for.
+    /// The platform of the call.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
-    /// What the call was: `load`, `create`, `check` or `drop`.
+    /// The phase of the call: `load`, `create`, `check` or `drop`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
-    /// Of the library that was loaded, 64 hexadecimal digits.
+    /// The hash of the loaded library, 64 hexadecimal digits.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
 }
@@ -57,9 +57,9 @@ pub struct QuarantineError {
 }
 
 impl Quarantine {
-    /// Holds whom hosts that died were inside of, says so in the log, and begins the record of this host.
+    /// Quarantines the plugins that dead hosts were calling, logs that, and creates the record of this host.
     ///
-    /// What goes wrong with either goes to the log: it stops nobody.
+    /// Errors of either are only logged.
     #[must_use]
     pub fn open_with_record(store: &Store, now: SystemTime) -> (Self, Option<Arc<Record>>) {
         let quarantine = Self::open(store.base());
@@ -76,7 +76,7 @@ impl Quarantine {
         (quarantine, record.ok().map(Arc::new))
     }
 
-    /// The quarantine in this state folder, which need not have one yet.
+    /// Returns the quarantine of this state folder, which need not contain a file yet.
     #[must_use]
     pub fn open(state_dir: &Path) -> Self {
         Self {
@@ -84,7 +84,7 @@ impl Quarantine {
         }
     }
 
-    /// Every plugin that is held, by id.
+    /// Returns every quarantined plugin, by id.
     ///
     /// # Errors
     /// When the file is damaged or cannot be read.
@@ -107,7 +107,7 @@ impl Quarantine {
         })
     }
 
-    /// Why a plugin is held, if it is.
+    /// Returns the reason for a plugin's quarantine, if any.
     ///
     /// # Errors
     /// As [`Self::all`].
@@ -115,7 +115,7 @@ impl Quarantine {
         Ok(self.all()?.remove(id))
     }
 
-    /// Where a plugin runs that the config wants to run so, and why, if that is not what the config says.
+    /// Returns the isolation of a plugin with this configured one, and the reason if they differ.
     #[must_use]
     pub fn isolation(&self, id: &str, configured: Isolation) -> (Isolation, Option<String>) {
         if configured == Isolation::Process {
@@ -131,20 +131,20 @@ impl Quarantine {
         }
     }
 
-    /// Holds a plugin from now on; what was known of it before is replaced.
+    /// Quarantines a plugin; replaces its previous entry.
     ///
     /// # Errors
-    /// When the file cannot be read or written; it then stands as it was.
+    /// When the file cannot be read or written; it then remains unchanged.
     pub fn add(&self, id: &str, entry: Entry) -> Result<(), QuarantineError> {
         self.change(|held| {
             held.insert(id.to_owned(), entry);
         })
     }
 
-    /// Holds every suspect that dead hosts left, and answers a line for each; then the remains are discarded.
+    /// Quarantines every suspect of dead hosts, and returns a line for each; then discards the records.
     ///
     /// # Errors
-    /// As [`Self::add`]; the remains then wait for the next start.
+    /// As [`Self::add`]; the records then wait for the next start.
     pub fn hold(&self, remains: Remains, now: SystemTime) -> Result<Vec<String>, QuarantineError> {
         if !remains.suspects.is_empty() {
             self.change(|held| {
@@ -164,7 +164,7 @@ impl Quarantine {
         Ok(lines)
     }
 
-    /// Holds a plugin no longer; answers what was known of it, if it was held.
+    /// Releases a plugin; returns its entry, if it was quarantined.
     ///
     /// # Errors
     /// As [`Self::add`].
@@ -196,7 +196,7 @@ impl Quarantine {
     fn lock(&self) -> io::Result<File> {
         let path = self.file.with_extension("lock");
         let lock = match File::open(&path) {
-            // To be read is enough: an operator who is root may have made it.
+            // Read access suffices: an operator running as root may have created it.
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let new = OpenOptions::new().append(true).create(true).open(&path)?;
                 let_all_read(&new)?;
@@ -204,7 +204,7 @@ impl Quarantine {
             }
             opened => opened?,
         };
-        // Any user who may read the file can hold its lock, so it is not waited for without end.
+        // Any user with read access to the file can lock it, so the wait is limited.
         let mut waited = Duration::ZERO;
         while let Err(error) = lock.try_lock() {
             match error {
@@ -218,7 +218,8 @@ impl Quarantine {
         Ok(lock)
     }
 
-    /// Under another name first: whoever reads it meanwhile, or after a crash, finds the old file or the new one.
+    /// Written under another name first: a reader at the same time, or after a crash, finds the old file or the new
+    /// one.
     fn write(&self, held: &BTreeMap<String, Entry>) -> io::Result<()> {
         let text = toml::to_string(held).map_err(io::Error::other)?;
         let folder = self.file.parent().unwrap_or(Path::new("."));
@@ -230,7 +231,7 @@ impl Quarantine {
         new.write_all(text.as_bytes())?;
         new.as_file().sync_all()?;
         new.persist(&self.file)?;
-        // The new name has to survive a loss of power too; not every OS can sync a folder.
+        // The new name has to survive a power loss too; not every OS can sync a folder.
         #[cfg(unix)]
         File::open(folder)?.sync_all()?;
         Ok(())
@@ -245,7 +246,7 @@ impl Quarantine {
     }
 }
 
-/// The host's user has to read what root wrote in clearing a plugin, whatever root's umask.
+/// The host's user must be able to read the file after root cleared a plugin, regardless of root's umask.
 fn let_all_read(file: &File) -> io::Result<()> {
     #[cfg(unix)]
     file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o644))?;
@@ -255,7 +256,7 @@ fn let_all_read(file: &File) -> io::Result<()> {
 }
 
 impl Entry {
-    /// One that says why and nothing more.
+    /// Returns an entry with only a reason.
     #[must_use]
     pub fn new(reason: impl Into<String>, now: SystemTime) -> Self {
         Self {
@@ -267,7 +268,7 @@ impl Entry {
         }
     }
 
-    /// What speaks against a suspect.
+    /// Returns the entry of a suspect.
     #[must_use]
     pub fn of(suspect: &Suspect, now: SystemTime) -> Self {
         Self {
@@ -278,7 +279,7 @@ impl Entry {
         }
     }
 
-    /// One line about the plugin that is held.
+    /// Describes the quarantined plugin in one line.
     #[must_use]
     pub fn told_of(&self, id: &str) -> String {
         format!(
@@ -297,7 +298,7 @@ impl fmt::Display for QuarantineError {
 impl std::error::Error for QuarantineError {}
 
 const FILE: &str = "quarantine.toml";
-/// In bytes: thousands of plugins fit.
+/// In bytes; enough for thousands of plugins.
 const MAX_SIZE: u64 = 4 << 20;
 const LOCK_POLL: Duration = Duration::from_millis(10);
 const HEADER: &str =

@@ -1,14 +1,13 @@
-//! Takes secrets of the config out of what plugins say, which may well repeat their config: in the message of a report,
-//! in a line of the log, on their output.
+//! Redacts the config's secrets from plugin output, which may repeat the config: in the message of a report, in a log
+//! line, on standard output or error.
 //!
-//! It is known to the whole process, as a plugin's output is not said to belong to any one platform. A worker is told
-//! the secrets of its own platforms, and no others, so that it can look for them before it cuts and escapes what the
-//! plugin says.
+//! Secrets are process-wide, because a plugin's output does not identify a platform. A worker gets only the secrets of
+//! its own platforms, so that it can redact them before it cuts and escapes the plugin's texts.
 //!
-//! A secret is found in any case of its letters, and line by line. It is also found percent-encoded, in hexadecimal, in
-//! base64 of either alphabet with other text before and after it, and with the escapes of JSON, Rust and C, and where two
-//! of these were applied one after the other: the text is decoded, and the decoded views are searched as well. A plugin
-//! that wants to hide a secret from this can: encryption, compression or another order of the characters are not undone.
+//! A secret is found regardless of case, and line by line. It is also found percent-encoded, in hexadecimal, in base64
+//! of either alphabet with other text around it, with the escapes of JSON, Rust and C, and after two of these in
+//! sequence: the text is decoded, and the decoded views are searched as well. A plugin can still hide a secret on
+//! purpose: encryption, compression or reordering are not undone.
 
 use std::{
     borrow::Cow,
@@ -24,15 +23,15 @@ use aho_corasick::{AhoCorasick, Input, MatchKind};
 
 mod decode;
 
-/// What stands in the place of a secret.
+/// The replacement of a secret.
 pub const REDACTED: &str = "(a secret)";
 
-/// Shorter secrets are not looked for: they would be found in words that have nothing to do with them.
+/// Shorter secrets are not searched: they would match unrelated words.
 pub const SHORTEST: usize = 8;
 
-/// From now on, these are taken out too.
+/// Adds secrets to redact from now on.
 pub fn learn<'a>(secrets: impl IntoIterator<Item = &'a str>) {
-    // Most have none: they are spared the lock.
+    // Most configs have none: they skip the lock.
     let mut secrets = secrets.into_iter().peekable();
     if secrets.peek().is_none() {
         return;
@@ -44,8 +43,8 @@ pub fn learn<'a>(secrets: impl IntoIterator<Item = &'a str>) {
     }
 }
 
-/// From now on, the secrets of this config are taken out too. Those that none of the last `CONFIGS` configs had are
-/// forgotten: a host whose secrets are rotated for years does not keep them all.
+/// Adds the secrets of this config to redact from now on. Secrets that none of the last `CONFIGS` configs had are
+/// forgotten, so that a host with rotating secrets does not keep all of them.
 pub fn learn_config<'a>(secrets: impl IntoIterator<Item = &'a str>) {
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
     known.config += 1;
@@ -58,7 +57,7 @@ pub fn learn_config<'a>(secrets: impl IntoIterator<Item = &'a str>) {
     }
 }
 
-/// The text with every secret in it replaced; none if there is none in it.
+/// Returns the text with every secret replaced; `None` if it contains none.
 pub fn redact(text: &[u8]) -> Option<Vec<u8>> {
     match beginning(text, text.len()) {
         Cow::Owned(redacted) => Some(redacted),
@@ -66,7 +65,7 @@ pub fn redact(text: &[u8]) -> Option<Vec<u8>> {
     }
 }
 
-/// The same of a text for people.
+/// Redacts readable text.
 pub fn redact_text(text: String) -> String {
     match redact(text.as_bytes()) {
         Some(redacted) => String::from_utf8_lossy(&redacted).into_owned(),
@@ -74,7 +73,7 @@ pub fn redact_text(text: String) -> String {
     }
 }
 
-/// What the first `length` bytes come to once every secret that begins in them is replaced, also one that ends later.
+/// Returns the first `length` bytes with every secret that begins in them replaced, including one that ends later.
 pub fn beginning(text: &[u8], length: usize) -> Cow<'_, [u8]> {
     let length = length.min(text.len());
     let matches = with_known(|known| known.matches(text)).unwrap_or_default();
@@ -91,7 +90,7 @@ pub fn beginning(text: &[u8], length: usize) -> Cow<'_, [u8]> {
     Cow::Owned(shown)
 }
 
-/// The known secrets that stand in a platform's config, which is JSON text.
+/// Returns the known secrets in a platform's config, which is JSON text.
 pub fn within(config: &str) -> Vec<String> {
     if !SOME_ARE_KNOWN.load(Ordering::Acquire) {
         return Vec::new();
@@ -103,12 +102,12 @@ pub fn within(config: &str) -> Vec<String> {
     found.into_iter().collect()
 }
 
-/// Number of texts that are looked for.
+/// Returns the number of searched texts.
 pub fn known() -> usize {
     with_known(|known| known.texts.len()).unwrap_or_default()
 }
 
-/// Length of the longest encoded secret that is looked for, in bytes.
+/// Returns the length of the longest encoded secret, in bytes.
 pub fn longest() -> usize {
     with_known(|known| known.longest * LONGEST_ENCODING).unwrap_or_default()
 }
@@ -120,11 +119,11 @@ fn with_known<T>(ask: impl FnOnce(&Known) -> T) -> Option<T> {
     Some(ask(&KNOWN.read().unwrap_or_else(PoisonError::into_inner)))
 }
 
-/// All texts that are looked for, in layers of which each is longer than the one above it: a worker learns them a few at a
-/// time, and must not begin anew with all of them each time.
+/// All searched texts, in layers of increasing length: a worker learns a few at a time, and must not rebuild the whole
+/// index each time.
 #[derive(Default)]
 struct Known {
-    /// Each with the number of the last config that had it.
+    /// Each text, with the number of the last config that had it.
     texts: BTreeMap<Arc<str>, u64>,
     config: u64,
     layers: Vec<Layer>,
@@ -163,7 +162,7 @@ impl Known {
         Ok(())
     }
 
-    /// Forgets what no config has had for a while, once that is worth the work.
+    /// Forgets secrets that no recent config had, once it is worth the work.
     fn forget(&mut self) -> Result<(), aho_corasick::BuildError> {
         let oldest = self.config.saturating_sub(CONFIGS);
         let stale = self.texts.values().filter(|last| **last < oldest).count();
@@ -180,7 +179,8 @@ impl Known {
         Ok(())
     }
 
-    /// Where there are secrets, in order; those that overlap are one, lest the rest of either is left to be read.
+    /// Returns the places of secrets, in order; overlapping ones are merged, so that no rest of either remains
+    /// readable.
     fn matches(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found = self.decoded_matches(text, NESTED_ENCODINGS);
         found.sort_by_key(|range| range.start);
@@ -194,7 +194,7 @@ impl Known {
         found
     }
 
-    /// The secrets in the text itself and in what it decodes to, `depth` encodings deep; in no order.
+    /// Returns the secrets in the text itself and in its decoded forms, `depth` encodings deep; unordered.
     fn decoded_matches(&self, text: &[u8], depth: usize) -> Vec<Range<usize>> {
         let mut found: Vec<_> = self.layers.iter().flat_map(|l| l.matches(text)).collect();
         if depth > 0 && !self.layers.is_empty() {
@@ -229,7 +229,7 @@ impl Layer {
         Ok(Self { texts, finder })
     }
 
-    /// The longest secret from each place that one begins at.
+    /// Returns the longest secret at each starting point.
     fn matches<'a>(&'a self, text: &'a [u8]) -> impl Iterator<Item = Range<usize>> + 'a {
         let mut from = 0;
         std::iter::from_fn(move || {
@@ -239,7 +239,7 @@ impl Layer {
         })
     }
 
-    /// Every secret in the text, also one that is the beginning of another.
+    /// Returns every secret in the text, including prefixes of others.
     fn within(&self, text: &str) -> Vec<String> {
         let mut found = Vec::new();
         for Range { start, mut end } in self.matches(text.as_bytes()) {
@@ -254,8 +254,7 @@ impl Layer {
     }
 }
 
-/// The texts to look for: the secret as it is and each of its lines, in both cases where letters other than those of ASCII
-/// are in it.
+/// Returns the texts to search: the secret and each of its lines, in both cases if they contain non-ASCII letters.
 fn forms(secret: &str) -> Vec<String> {
     let mut forms = vec![secret.to_owned()];
     forms.extend(secret.lines().map(|line| line.trim().to_owned()));
@@ -270,10 +269,10 @@ fn forms(secret: &str) -> Vec<String> {
     forms
 }
 
-/// How many encodings, one around the other, are undone: base64 in a URL is percent-encoded.
+/// Maximum number of nested encodings that are decoded: base64 in a URL is percent-encoded.
 const NESTED_ENCODINGS: usize = 2;
 
-/// Bytes that one byte of a secret takes in its longest encoding, `\u0041`.
+/// Bytes per byte of a secret in the longest encoding, `\u0041`.
 const LONGEST_ENCODING: usize = 6;
 
 static KNOWN: RwLock<Known> = RwLock::new(Known {
@@ -283,13 +282,13 @@ static KNOWN: RwLock<Known> = RwLock::new(Known {
     longest: 0,
 });
 
-/// For so many configs after the last one that had it, a secret is still looked for: probes that were made from that may
-/// still be talking.
+/// Number of later configs for which an unused secret is still searched: probes created from an old config may still
+/// produce output.
 const CONFIGS: u64 = 100;
-/// Fewer are not worth going through all that are left.
+/// Forgetting fewer is not worth rebuilding the rest.
 const FEWEST_FORGOTTEN: usize = 64;
 
-/// Spares the hosts without secrets, which are most, the lock.
+/// Lets hosts without secrets, which are most, skip the lock.
 static SOME_ARE_KNOWN: AtomicBool = AtomicBool::new(false);
 
 #[cfg(test)]

@@ -1,7 +1,7 @@
-//! The Rust door: opens a library, checks its ABI structurally, and calls its probes.
+//! The Rust ABI: opens a library, checks its ABI structurally, and calls its probes.
 //!
-//! `abi_stable`'s own loading is not used: it loads one library per process and refuses old plugins on newer hosts. Here
-//! the layout check runs from the older to the newer of the two APIs, so that either side may be ahead within a major.
+//! `abi_stable`'s own loading is not used: it loads one library per process and refuses old plugins on newer hosts.
+//! Here the layout check runs from the older to the newer API, so that either side may be newer within a major version.
 #![expect(
     unsafe_code,
     reason = "opening a library and giving it the address of the call under way cannot be checked by the compiler"
@@ -47,9 +47,9 @@ pub(super) struct RustDoor {
 }
 
 impl RustDoor {
-    /// Opens the private copy at `path`, which `manifest` was read from; `origin` is where the operator put it.
+    /// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
     ///
-    /// Runs the library's constructors: one that crashes or hangs takes this process with it.
+    /// Runs the library's constructors: one that crashes or hangs affects this whole process.
     pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
         let file = printable::path(origin);
         let error = |message: String| LoadError {
@@ -57,12 +57,13 @@ impl RustDoor {
             message: format!("{file}: {message}"),
             detail: None,
         };
-        // SAFETY: the library was vetted, and the operator trusts it to run in this process; nothing can check more.
+        // SAFETY: the library was vetted, and the operator trusts it to run in this process; no further check is
+        // possible.
         let library = unsafe { open_now(path) }
             .map_err(|e| error(format!("cannot be loaded: {}", chain(&e))))?;
         // Never closed: abi_stable keeps pointers into it, and its threads may still run.
         let library = ManuallyDrop::new(library);
-        // SAFETY: this symbol is abi_stable's; `upgrade` checks what it points to before it is used as such.
+        // SAFETY: this symbol belongs to abi_stable; `upgrade` checks its target before use.
         let header = unsafe {
             library.get::<AbiHeaderRef>(ROOT_MODULE_LOADER_NAME_WITH_NUL.as_bytes())
         }
@@ -93,7 +94,7 @@ impl RustDoor {
             ),
             detail: Some(refused.detail),
         })?;
-        // SAFETY: the layouts were found compatible just now, in the direction that matters.
+        // SAFETY: the layouts were just found compatible, in the direction that matters.
         let module: AbiPluginRef = unsafe { header.init_root_module_with_unchecked_layout() }
             .map_err(|e| {
                 error(format!(
@@ -125,7 +126,7 @@ impl RustDoor {
             module,
             host,
             description: Description {
-                // Appended to the module: without it, all checks are made within their calls.
+                // Appended to the module: without it, all checks run within their calls.
                 asynchronous: module.asynchronous().unwrap_or(false),
                 id,
                 version,
@@ -156,7 +157,7 @@ impl door::Door for RustDoor {
     }
 }
 
-/// A probe, as the plugin owns it.
+/// A probe, owned by the plugin.
 struct Probe {
     probe: AbiProbeBox,
     host: AbiHostHandle,
@@ -196,12 +197,12 @@ impl door::Probe for Probe {
     }
 }
 
-/// What the host's functions know of the plugin that calls them.
+/// The host functions' data about the plugin that calls them.
 struct Owner {
     id: String,
 }
 
-/// Opens the library at `path` for good and does nothing else with it; for whoever wants to know what that alone does.
+/// Opens the library at `path` permanently and does nothing else with it; for measuring the effect of that alone.
 #[cfg(target_os = "linux")]
 pub fn open_only(path: &Path) -> Result<(), String> {
     // SAFETY: as in `RustDoor::open`.
@@ -210,14 +211,14 @@ pub fn open_only(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
-/// Opens a library with all its symbols bound, for nobody else to see.
+/// Opens a library with all its symbols bound, invisible to other libraries.
 ///
 /// # Safety
 /// Its constructors run.
 #[cfg(unix)]
 pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
-    // SAFETY: as the caller's.
+    // SAFETY: the caller's contract.
     unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
 }
 
@@ -227,11 +228,11 @@ pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloa
 /// Its constructors run.
 #[cfg(not(unix))]
 pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
-    // SAFETY: as the caller's.
+    // SAFETY: the caller's contract.
     unsafe { libloading::Library::new(path) }
 }
 
-/// Copies a report into the host's, and refuses a status this host does not know.
+/// Copies a report into the host's; refuses an unknown status.
 fn take(report: &mut Report, found: &AbiReport) -> Result<(), Failure> {
     let measurements = found.measurements.iter();
     report.fill(
@@ -248,14 +249,14 @@ fn failure(error: &AbiFailure) -> Failure {
         AbiFailureKind::TIMEOUT => ErrorType::Timeout,
         _ => ErrorType::Error,
     };
-    // A panic's own text may well have several lines.
+    // A panic's own text may have several lines.
     if kind != ErrorType::Panic {
         irregular::note_failure(error.message.as_bytes());
     }
     Failure::new(kind, &*error.message)
 }
 
-/// An error with the causes behind it; libloading's own text leaves them out.
+/// Formats an error with its causes; libloading's own text leaves them out.
 pub(super) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -272,7 +273,7 @@ pub(super) fn one_line(text: &str) -> String {
     line
 }
 
-/// The functions that a library gets which is opened now.
+/// Returns the functions for a library that is opened now.
 fn functions() -> AbiHostRef {
     #[cfg(target_os = "linux")]
     if newer::is_wanted() {
@@ -294,7 +295,7 @@ static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
 });
 
 fn owner(plugin: usize) -> &'static Owner {
-    // SAFETY: `plugin` is the address of the `Owner` that `Door::start` leaked; a plugin hands it back as it got it.
+    // SAFETY: `plugin` is the address of the `Owner` that `Door::start` leaked; a plugin passes it back unchanged.
     unsafe { &*std::ptr::with_exposed_provenance(plugin) }
 }
 
@@ -302,7 +303,7 @@ extern "C" fn max_level(_plugin: usize) -> AbiLevel {
     AbiLevel(log_level())
 }
 
-/// The most detailed level this process logs, as plugins and workers are told it: 0 nothing, 1 errors, to 5 everything.
+/// Returns the log level of this process, in the plugins' and workers' numbering: 0 nothing, 1 errors, to 5 everything.
 pub(super) fn log_level() -> u8 {
     match LevelFilter::current() {
         LevelFilter::OFF => 0,
@@ -325,7 +326,7 @@ extern "C" fn log(plugin: usize, call: usize, record: &AbiLogRecord<'_>) {
     }
     let platform = call_data::with(call, |data| Arc::clone(&data.platform));
     let platform = platform.as_deref();
-    // The macros want the level as a constant.
+    // The macros require a constant level.
     macro_rules! emit {
         ($level:ident) => {
             tracing::event!(target: "plugin", tracing::Level::$level, plugin, platform, "{text}")

@@ -1,8 +1,8 @@
-//! JSON Schemas: compiling one, and holding values against it.
+//! JSON Schemas: compiles them, and validates values.
 //!
-//! A schema that a plugin supplies may take any amount of time and memory to compile and to apply. Such schemas are
-//! compiled in workers, which have limits; the host itself compiles only its own. What comes of it are [`Violation`]s:
-//! data that is bounded in number and length, which the host only puts in its place in the file.
+//! A plugin's schema may take any amount of time and memory to compile and apply. Such schemas are compiled in workers,
+//! which have limits; the host itself compiles only its own. The result is [`Violation`]s: data limited in number and
+//! length, which the host only maps to places in the file.
 
 use explain::Explainer;
 use jsonschema::{PatternOptions, Validator};
@@ -16,23 +16,23 @@ mod forms;
 #[cfg(test)]
 mod tests;
 
-/// One way in which a value does not keep to a schema.
+/// A violation of a schema by a value.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Violation {
-    /// Its place: the keys and list indices from the root of the file.
+    /// Its path: the keys and list indices from the root of the file.
     pub path: Vec<String>,
-    /// The key at the end of the path is wrong, rather than its value.
+    /// `true` if the key at the end of the path is wrong, rather than its value.
     pub at_key: bool,
     /// The mistake, with the full name of the key.
     pub message: String,
-    /// The cure.
+    /// The fix.
     pub help: Option<String>,
 }
 
-/// Place of a value in its file, and the secrets inside it.
+/// The place of a value in its file, and the secrets inside it.
 #[derive(Clone, Debug, Default, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Subject {
-    /// The path of the value in its file, as in `platform`, `shop`, `config`.
+    /// The path of the value in its file, for example `platform`, `shop`, `config`.
     pub base: Vec<String>,
     /// Paths of secrets inside the value.
     pub hidden: Vec<Vec<String>>,
@@ -56,9 +56,9 @@ pub struct CompiledSchema {
 }
 
 impl CompiledSchema {
-    /// Compiles a plugin's schema; unbounded in time and memory, so never in the host's own process.
+    /// Compiles a plugin's schema; takes unlimited time and memory, so never in the host's own process.
     ///
-    /// Nothing is fetched for it, and only patterns that match in linear time are accepted.
+    /// Does not fetch anything, and accepts only patterns that match in linear time.
     ///
     /// # Errors
     /// When it is not a schema, or refers to something outside itself.
@@ -73,18 +73,18 @@ impl CompiledSchema {
         Ok(Self { schema, validator })
     }
 
-    /// The host's own schema, with the validator that was built from it.
+    /// Returns the host's own schema, with the validator built from it.
     pub fn own(schema: Value, validator: Validator) -> Self {
         Self { schema, validator }
     }
 
-    /// The schema as it was written.
+    /// Returns the schema as written.
     #[must_use]
     pub fn schema(&self) -> &Value {
         &self.schema
     }
 
-    /// Returns whether `value` keeps to the schema.
+    /// Returns `true` if `value` is valid.
     #[must_use]
     pub fn accepts(&self, value: &Value) -> bool {
         self.validator.is_valid(value)
@@ -99,7 +99,7 @@ impl CompiledSchema {
         let mut violations: Vec<Violation> = Vec::new();
         for found in self.errors(value, subject).take(MAX_ERRORS) {
             for violation in found {
-                // A schema that says the same thing twice finds the same mistake twice.
+                // A schema with a duplicate rule reports a mistake twice.
                 if !violations.contains(&violation) {
                     violations.push(violation);
                 }
@@ -112,7 +112,7 @@ impl CompiledSchema {
         violations
     }
 
-    /// Each error of the validator's, explained.
+    /// Returns each error of the validator with an explanation.
     pub fn errors<'a>(
         &'a self,
         value: &'a Value,
@@ -131,13 +131,13 @@ impl CompiledSchema {
 }
 
 impl Violation {
-    /// About how many bytes it takes.
+    /// Returns its approximate size in bytes.
     pub fn size(&self) -> usize {
         let path: usize = self.path.iter().map(|key| key.len() + 5).sum();
         path + self.message.len() + self.help.as_ref().map_or(0, String::len) + 20
     }
 
-    /// Cuts each text to what a line can bear.
+    /// Cuts each text to a length that fits on a line.
     fn bounded(self) -> Self {
         let cut = |mut text: String| {
             if text.len() > MAX_TEXT {
@@ -156,15 +156,15 @@ impl Violation {
 
 /// Formats of the host's own keys.
 pub mod formats {
-    /// A duration, as in `"5s"`.
+    /// A duration, for example `"5s"`.
     pub const DURATION: &str = "conductor-duration";
-    /// A size in bytes, as in `"512MiB"`.
+    /// A size in bytes, for example `"512MiB"`.
     pub const SIZE: &str = "conductor-size";
 }
 
 /// More violations of one value than this have one cause.
 pub const MAX_VIOLATIONS: usize = 50;
-/// The validator's errors that are looked at; many of them may say the same.
+/// Maximum number of validator errors considered; many of them may be duplicates.
 const MAX_ERRORS: usize = 1000;
 /// The longest text of a violation, in bytes.
 const MAX_TEXT: usize = 1024;

@@ -1,9 +1,9 @@
-//! Threads for blocking calls: each plugin has its own, bounded, and never shares them.
+//! Threads for blocking calls: each plugin has its own, limited in number, and never shares them.
 //!
-//! What falls due together arrives together, and one thread works it off without waking others, as long as the calls
-//! are quick. Calls that are known to take longer get a thread each at once; a quick plugin whose call turns out to
-//! hang is noticed by [`nudge`](Threads::nudge) a tick later. A call the host has given up on keeps its thread, which
-//! then no longer counts against the bound.
+//! Jobs that are due together arrive together, and one thread processes them without waking others, as long as the
+//! calls are quick. Calls that usually take longer get a thread each at once; [`nudge`](Threads::nudge) detects a
+//! hanging call of a quick plugin a tick later. A call that the host has given up on keeps its thread, which no longer
+//! counts towards the limit.
 
 use std::{
     collections::VecDeque,
@@ -12,23 +12,23 @@ use std::{
     time::Duration,
 };
 
-/// A queue with the threads that work it off.
+/// A queue with its threads.
 pub(super) struct Threads<J> {
     shared: Arc<Shared<J>>,
 }
 
-/// What a thread does with a job; says whether the host had given up on it.
+/// Runs jobs on a thread.
 pub(super) trait Work<J>: Send + 'static {
     /// Runs one job.
     fn run(&mut self, job: J) -> Ran;
 }
 
-/// How a job went.
+/// The outcome of a job.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Ran {
-    /// How long it took.
+    /// The time it took.
     pub(super) took: Duration,
-    /// [`abandoned`](Threads::abandoned) was called for it.
+    /// `true` if [`abandoned`](Threads::abandoned) was called for it.
     pub(super) abandoned: bool,
 }
 
@@ -42,19 +42,19 @@ struct Shared<J> {
 
 struct State<J> {
     queue: VecDeque<J>,
-    /// Threads alive, those inside abandoned jobs included.
+    /// Threads alive, including those inside abandoned jobs.
     threads: usize,
     idle: usize,
     abandoned: usize,
     /// Smoothed duration of a job.
     usual: Duration,
     closed: bool,
-    /// The last attempt to start a thread failed, and that was said.
+    /// `true` if the last attempt to start a thread failed, and that was logged.
     refused: bool,
 }
 
 impl<J: Send + 'static> Threads<J> {
-    /// A queue without threads yet; `limit` (at least 1) bounds those that are not stuck.
+    /// Creates a queue without threads; `limit` (at least 1) limits those that are not stuck.
     pub(super) fn new<W: Work<J>>(
         name: &str,
         limit: usize,
@@ -79,7 +79,7 @@ impl<J: Send + 'static> Threads<J> {
         }
     }
 
-    /// Queues jobs; says whether some may wait behind others, so that a nudge is wanted a tick later.
+    /// Queues jobs; returns `true` if some may be waiting behind others, so that a nudge is needed a tick later.
     pub(super) fn push(&self, jobs: impl IntoIterator<Item = J>) -> bool {
         let mut state = self.shared.lock();
         let before = state.queue.len();
@@ -90,7 +90,7 @@ impl<J: Send + 'static> Threads<J> {
         state.queue.len() > state.idle
     }
 
-    /// Engages more threads if jobs are still waiting: as many again as are at work, so that it doubles each time.
+    /// Adds threads if jobs are still waiting: as many as are busy, so that the number doubles each time.
     pub(super) fn nudge(&self) -> bool {
         let mut state = self.shared.lock();
         let waiting = state.queue.len();
@@ -102,18 +102,18 @@ impl<J: Send + 'static> Threads<J> {
         true
     }
 
-    /// Whether no job is waiting or running, abandoned ones aside.
+    /// Returns `true` if no job is waiting or running, except for abandoned ones.
     pub(super) fn is_idle(&self) -> bool {
         let state = self.shared.lock();
         state.queue.is_empty() && state.threads - state.idle <= state.abandoned
     }
 
-    /// Keeps only those of the jobs that wait.
+    /// Keeps only the waiting jobs selected by `which`.
     pub(super) fn retain(&self, which: impl FnMut(&J) -> bool) {
         self.shared.lock().queue.retain(which);
     }
 
-    /// Notes that the host has given up on a job that is running.
+    /// Notes that the host has given up on a running job.
     pub(super) fn abandoned(&self) {
         self.shared.lock().abandoned += 1;
     }
@@ -128,13 +128,13 @@ impl<J> Drop for Threads<J> {
 
 impl<J> Shared<J> {
     fn lock(&self) -> MutexGuard<'_, State<J>> {
-        // Nothing panics while it holds the lock, so the state is whole either way.
+        // No code panics while holding the lock, so the state is consistent either way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl<J: Send + 'static> Shared<J> {
-    /// Wakes idle threads for `wanted` jobs, and starts new ones where those do not suffice.
+    /// Wakes idle threads for `wanted` jobs, and starts new ones if those do not suffice.
     fn engage(self: &Arc<Self>, state: &mut State<J>, wanted: usize) {
         let woken = wanted.min(state.idle);
         for _ in 0..woken {
@@ -153,7 +153,7 @@ impl<J: Send + 'static> Shared<J> {
                     state.refused = false;
                 }
                 Err(error) => {
-                    // Those that are there go on; the jobs that wait are counted as saturated at their next slot.
+                    // The existing threads continue; waiting jobs count as saturated at their next slot.
                     if !state.refused {
                         tracing::error!("cannot start a thread for plugin calls: {error}");
                     }
@@ -201,12 +201,12 @@ impl<J: Send + 'static> Shared<J> {
 
 /// Jobs that usually take at least this long get a thread each: waking one costs about as much.
 const SLOW: Duration = Duration::from_micros(50);
-/// How long a thread waits for work before it ends.
+/// Time that an idle thread waits for work before it exits.
 const KEEP: Duration = Duration::from_secs(30);
-/// Address space of a thread's stack, bytes: that of a thread in C, as libraries expect it. Only what is used is memory.
+/// Address space of a thread's stack, bytes: that of a C thread, as libraries expect. Only the used part takes memory.
 pub(crate) const STACK_SIZE: usize = 8 << 20;
 
-/// Variable with the stack size of threads that Rust starts, and its value in bytes: 8 MiB, as in C.
+/// The variable that sets the stack size of Rust's threads, and its value in bytes: 8 MiB, as in C.
 pub const RUST_STACKS: (&str, &str) = ("RUST_MIN_STACK", "8388608");
 
 #[cfg(test)]
@@ -215,7 +215,7 @@ mod tests {
 
     use super::*;
 
-    /// Jobs that tell when they run and end when they are told.
+    /// Jobs that report their start and end on command.
     struct Job {
         running: mpsc::Sender<u32>,
         end: mpsc::Receiver<()>,
@@ -300,7 +300,7 @@ mod tests {
         let (last, started_last, _ends) = jobs(1, false);
         threads.push(last);
         started_last.recv().unwrap();
-        // The thread that was inside the stuck job notes its return a moment after the job's end.
+        // The thread inside the stuck job records its return shortly after the job's end.
         while threads.shared.lock().abandoned > 0 {
             thread::yield_now();
         }

@@ -1,6 +1,6 @@
-//! Words for messages: what somebody probably meant, lists, and text of others made fit to print.
+//! Text for messages: suggestions, lists, and untrusted text in printable form.
 
-/// The candidate that is at most a third of its letters away from `word`, if there is one.
+/// Returns the closest candidate, at most a third of its letters away from `word`, if any.
 pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let written = word.to_lowercase();
     candidates
@@ -14,7 +14,7 @@ pub fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a str>) ->
         .map(|(_, candidate)| candidate)
 }
 
-/// The words in backquotes, with commas between.
+/// Lists the words in backquotes, separated by commas.
 pub fn listed<S: AsRef<str>>(words: &[S]) -> String {
     let quoted: Vec<String> = words
         .iter()
@@ -23,7 +23,7 @@ pub fn listed<S: AsRef<str>>(words: &[S]) -> String {
     quoted.join(", ")
 }
 
-/// Cuts what comes from a file or a plugin to a length that a line can bear, without control characters.
+/// Cuts text from a file or a plugin to a length that fits on a line, without control characters.
 pub fn shorten(text: &str) -> String {
     let mut short: String = text.chars().take(LONGEST_QUOTE).map(printable).collect();
     if text.chars().nth(LONGEST_QUOTE).is_some() {
@@ -40,7 +40,7 @@ fn printable(c: char) -> char {
     }
 }
 
-/// The segments of a JSON pointer (RFC 6901).
+/// Returns the segments of a JSON pointer (RFC 6901).
 pub fn pointer(json_pointer: &str) -> impl Iterator<Item = String> {
     json_pointer
         .split('/')
@@ -48,7 +48,7 @@ pub fn pointer(json_pointer: &str) -> impl Iterator<Item = String> {
         .map(|segment| segment.replace("~1", "/").replace("~0", "~"))
 }
 
-/// The key as TOML takes it, in quotes where it needs them.
+/// Returns the key in TOML syntax, quoted if necessary.
 pub fn bare_or_quoted(key: &str) -> String {
     let bare = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
     if !key.is_empty() && key.chars().all(bare) {

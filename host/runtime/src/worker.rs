@@ -1,4 +1,4 @@
-//! A plugin in a process of its own: this same program, started again as `conductor worker`.
+//! A plugin in its own process: this same program, started again as `conductor worker`.
 //!
 //! ```text
 //!  scheduler ──start──► Conversation ──socket──► child: InProcess ──► the library
@@ -6,9 +6,9 @@
 //!       guard ◄──finished── Life ◄─────────────────┘ answers, log lines, output, its end
 //! ```
 //!
-//! `Conversation` is what is said to the worker, and which calls it owes an answer; nothing there ever waits. `Life`
-//! is the one thread per worker that waits: for its messages, its output and its end. `child` is the other side.
-//! Nothing that comes back is believed: a worker that breaks a rule is ended, and its calls fail.
+//! `Conversation` contains the messages to the worker and the calls in flight; it never blocks. `Life` is the one
+//! thread per worker that waits: for its messages, its output and its end. `child` is the other side. The host trusts
+//! no response: a worker that violates a rule is ended, and its calls fail.
 
 use std::{
     io,
@@ -63,20 +63,20 @@ pub use self::{child::child_main, spawner::use_program};
 #[cfg(target_os = "linux")]
 pub use self::{child::die_of_faults, process::describe as describe_end, spawner::RUNTIME};
 
-/// How a worker is to be run.
+/// The settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many of its calls may run at once, those it is stuck in aside.
+    /// Maximum number of concurrent calls, except for stuck ones.
     pub call_threads: usize,
-    /// What it may do.
+    /// Its permissions and limits.
     pub policy: sandbox::Policy,
-    /// Compile the plugin's config schema while loading, for [trials](super::Trial) of configs.
+    /// `true` to compile the plugin's config schema while loading, for [trials](super::Trial) of configs.
     pub trials: bool,
-    /// How long it may take to load its library.
+    /// Maximum time to load its library.
     pub load_timeout: Duration,
 }
 
-/// A library in a process of its own. Dropping it ends the process.
+/// A library in its own process. Dropping it ends the process.
 pub struct Worker {
     description: Description,
     pid: u32,
@@ -84,13 +84,13 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// Starts a worker and has it load a vetted library; waits for that, for `load_timeout` at the most.
+    /// Starts a worker that loads a vetted library; waits for that, at most `load_timeout`.
     ///
-    /// `ended` is called once, from a thread of the worker's, when the worker comes to its end without having been asked
-    /// to; all its calls have ended by then.
+    /// `ended` is called once, from a thread of the worker, if the worker ends unexpectedly; all its calls have ended
+    /// by then.
     ///
     /// # Errors
-    /// When the process cannot be started, when it refuses the library, and when it dies or hangs over it.
+    /// When the process cannot be started, when it refuses the library, and when it dies or hangs while loading it.
     pub fn load(
         vetted: &Vetted,
         settings: &Settings,
@@ -156,8 +156,8 @@ impl LoadedPlugin for Worker {
     }
 
     fn nudge(&self) -> bool {
-        // The worker nudges its own threads, and what it does not take is sent by the thread that waits for it: this is
-        // for calls that wait for one that was given up.
+        // The worker nudges its own threads, and the thread that waits for the worker sends what is left: this is for
+        // calls queued behind one that was given up.
         self.conversation.send_ready()
     }
 
@@ -188,7 +188,7 @@ impl Drop for Worker {
     }
 }
 
-/// A worker that runs and has not been told anything yet. Where it is dropped before it lives, its process is killed.
+/// A running worker that has not received a message. Dropping it at this point kills its process.
 struct Started {
     life: Life,
     conversation: Arc<Conversation>,
@@ -218,7 +218,7 @@ impl Started {
     }
 }
 
-/// A message that begins with the file it is about; what comes from the worker may do so already.
+/// Prefixes a message with its file; a worker's message may already have it.
 fn from_file(file: &str, message: String) -> String {
     match message.strip_prefix(file) {
         Some(rest) if rest.starts_with(": ") => message,

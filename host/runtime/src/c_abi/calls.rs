@@ -1,8 +1,8 @@
-//! The calls that C plugins know of, and what they have said of each so far.
+//! The calls known to C plugins, and the outcome of each so far.
 //!
-//! A call is named by a number in the shape of a pointer, which is never used twice and is looked up: so a plugin that
-//! uses one too late, or from whatever thread, gets nothing rather than another call's memory. Calls that the host's
-//! thread waits for have even numbers, those that were begun keep the odd ones they have in [`call_data`].
+//! A call is identified by a number in the form of a pointer, which is never reused and is looked up: a plugin that
+//! uses one too late, or from any thread, gets nothing rather than another call's memory. Calls that block a host
+//! thread have even numbers; calls that were begun keep the odd numbers they have in [`call_data`].
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ use crate::{
     irregular,
 };
 
-/// What a plugin calls a call by; 0 is none.
+/// A plugin's handle of a call; 0 is none.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) struct Name(usize);
 
@@ -38,27 +38,27 @@ impl Name {
         Self(call.addr())
     }
 
-    /// Points nowhere.
+    /// Returns a pointer that is never dereferenced.
     pub(super) fn as_ptr(self) -> *const c::Call {
         ptr::without_provenance(self.0)
     }
 
-    /// Whether the call was begun, and goes on by itself.
+    /// Returns `true` if the call was begun, and continues by itself.
     pub(super) fn is_begun(self) -> bool {
         self.0 % 2 == 1
     }
 
-    /// What the rest of the host calls it by.
+    /// Returns the number that the rest of the host uses.
     pub(super) fn number(self) -> usize {
         self.0
     }
 }
 
-/// A call that is not over.
+/// A call in progress.
 pub(super) struct Running {
     about: About,
     pub(super) platform: Arc<CStr>,
-    /// Of a call that creates a probe.
+    /// The config, for a call that creates a probe.
     pub(super) config: Option<Config>,
     outcome: Mutex<Outcome>,
 }
@@ -75,11 +75,11 @@ impl Running {
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
-        // One that the host no longer knows has been given up.
+        // A call unknown to the host was given up.
         self.ask(CallData::is_cancelled).unwrap_or(true)
     }
 
-    /// What was said so far.
+    /// Returns the outcome so far.
     pub(super) fn outcome(&self) -> MutexGuard<'_, Outcome> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -92,7 +92,7 @@ impl Running {
     }
 }
 
-/// What a plugin has said of a call.
+/// The outcome of a call, as reported by the plugin.
 #[derive(Default)]
 pub(super) struct Outcome {
     said: Option<Said>,
@@ -137,7 +137,7 @@ impl Outcome {
         self.said = Some(Said::Failure(Failure::new(kind, message)));
     }
 
-    /// The failure, if that is what was said last.
+    /// Returns the failure, if it was reported last.
     pub(super) fn failure(self) -> Option<Failure> {
         match self.said {
             Some(Said::Failure(failure)) => Some(failure),
@@ -145,7 +145,7 @@ impl Outcome {
         }
     }
 
-    /// Ends a check: what was said last, within the host's limits.
+    /// Ends a check: applies the last report, within the host's limits.
     pub(super) fn fill(self, report: &mut Report) -> Result<(), Failure> {
         match self.said {
             Some(Said::Report(status, message)) => {
@@ -174,7 +174,7 @@ impl Outcome {
     }
 }
 
-/// Makes a call that this thread waits for: what `run` answers, and what the plugin said meanwhile.
+/// Makes a call that blocks this thread: returns the result of `run`, and the outcome reported meanwhile.
 pub(super) fn wait<T>(
     data: &CallData,
     platform: &Arc<CStr>,
@@ -189,26 +189,26 @@ pub(super) fn wait<T>(
     (answer, outcome)
 }
 
-/// Notes a call that is about to be begun.
+/// Registers a call that is about to begin.
 pub(super) fn begin(begun: Begun, platform: &Arc<CStr>) -> Name {
     let name = Name::of(begun);
     add(name, About::Begun(begun.0), platform, None);
     name
 }
 
-/// The call of this name, if it is not over.
+/// Returns the call of this name, if it is in progress.
 pub(super) fn get(name: Name) -> Option<Arc<Running>> {
     lock().get(&name).cloned()
 }
 
-/// Ends a call that was begun: what was said of it, or `None` if it was over.
+/// Ends a begun call: returns its outcome, or `None` if it was already over.
 pub(super) fn finish(name: Name) -> Option<Outcome> {
     let running = lock().remove(&name)?;
     let outcome = std::mem::take(&mut *running.outcome());
     Some(outcome)
 }
 
-/// Lets a call go, whatever was said of it.
+/// Drops a call and its outcome.
 pub(super) fn forget(name: Name) {
     lock().remove(&name);
 }
@@ -229,5 +229,5 @@ fn lock() -> MutexGuard<'static, HashMap<Name, Arc<Running>>> {
 }
 
 static CALLS: LazyLock<Mutex<HashMap<Name, Arc<Running>>>> = LazyLock::new(Mutex::default);
-/// Even, as no number of a call that was begun is, and never 0.
+/// Even, unlike the numbers of begun calls, and never 0.
 static NEXT: AtomicUsize = AtomicUsize::new(2);

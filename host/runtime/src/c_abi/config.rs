@@ -1,4 +1,4 @@
-//! The config of a probe, as a plugin without a JSON parser asks for it.
+//! The config of a probe, for a plugin without a JSON parser.
 
 use std::{
     collections::HashMap,
@@ -11,16 +11,16 @@ use serde_json::Value;
 
 use crate::Failure;
 
-/// A platform's `config` table, and the texts of it that were asked for.
+/// A platform's `config` table, and the texts requested from it.
 pub(super) struct Config {
     table: Value,
-    /// By their keys. A text that was lent stays where it is until the config goes.
+    /// By their keys. A text that was lent stays in place until the config is dropped.
     texts: Mutex<HashMap<String, CString>>,
 }
 
 impl Config {
     /// # Errors
-    /// When it holds a text that C would see only a part of.
+    /// When it contains a text that C would see only in part.
     pub(super) fn read(json: &str) -> Result<Self, Failure> {
         let table = serde_json::from_str(json).map_err(|e| config(format!("config: {e}")))?;
         if let Some(key) = key_of_nul(&table) {
@@ -35,7 +35,7 @@ impl Config {
         })
     }
 
-    /// A text; it lives as long as the config.
+    /// Returns a text; it lives as long as the config.
     pub(super) fn string(&self, key: &str) -> Option<&CStr> {
         let value = self.get(key)?.as_str()?;
         let mut texts = self.texts.lock().unwrap_or_else(PoisonError::into_inner);
@@ -44,7 +44,7 @@ impl Config {
         }
         let text: *const CStr = texts.get(key)?.as_c_str();
         drop(texts);
-        // SAFETY: on the heap, where it lies until the map goes: nothing is ever taken out or replaced.
+        // SAFETY: on the heap, where it stays until the map is dropped: entries are never removed or replaced.
         Some(unsafe { &*text })
     }
 
@@ -56,7 +56,7 @@ impl Config {
         self.get(key)?.as_bool()
     }
 
-    /// A key of the table, or a JSON pointer.
+    /// Returns the value of a key of the table, or of a JSON pointer.
     fn get(&self, key: &str) -> Option<&Value> {
         if key.starts_with('/') {
             self.table.pointer(key)
@@ -70,7 +70,7 @@ fn config(message: String) -> Failure {
     Failure::new(ErrorType::Config, message)
 }
 
-/// The path to a text with a NUL character, such as `urls.1`.
+/// Returns the path to a text with a NUL character, for example `urls.1`.
 fn key_of_nul(value: &Value) -> Option<String> {
     let below = |key: &str, value: &Value| {
         let rest = key_of_nul(value)?;

@@ -1,4 +1,4 @@
-//! What a library exports: its struct, as far as both sides have it, and the functions in that.
+//! The export of a library: the part of its struct that both sides know, and the functions in it.
 
 use std::{
     ffi::{c_char, c_void},
@@ -16,7 +16,7 @@ type OnProbe = unsafe extern "C" fn(*mut c_void, *const c::Call);
 pub(super) struct Entries {
     pub(super) create: Create,
     pub(super) destroy: OnProbe,
-    /// Not null where `begin` is.
+    /// Not null if `begin` is.
     pub(super) check: Option<OnProbe>,
     pub(super) begin: Option<OnProbe>,
     pub(super) cancel: Option<OnProbe>,
@@ -44,16 +44,16 @@ pub(super) fn is_null(member: &str) -> String {
     )
 }
 
-/// Copies the members that the library has; those it does not have are null.
+/// Copies the members that the library has; missing ones become null.
 ///
 /// # Safety
-/// `exported` is null or points to as many bytes as the number it begins with, and to four at least.
+/// `exported` is null or points to as many bytes as its first number states, and at least four.
 pub(super) unsafe fn read(exported: *const c::Plugin) -> Result<c::Plugin, String> {
     let symbol = c::SYMBOL;
     if exported.is_null() || !exported.is_aligned() {
         return Err(format!("its `{symbol}` lies where no such struct can lie"));
     }
-    // SAFETY: the caller says that these bytes are there.
+    // SAFETY: the caller guarantees these bytes.
     let says = unsafe { exported.cast::<u32>().read() };
     let size = usize::try_from(says).unwrap_or(usize::MAX);
     if size < MANDATORY || size % align_of::<c::Plugin>() != 0 {
@@ -74,8 +74,8 @@ pub(super) unsafe fn read(exported: *const c::Plugin) -> Result<c::Plugin, Strin
         begin: None,
         cancel: None,
     };
-    // SAFETY: both sides have as many bytes; members are pointers that may be null, of which the alignment of `size` leaves
-    // none half copied.
+    // SAFETY: both sides have that many bytes; members are pointers that may be null, and the alignment of `size`
+    // leaves none half copied.
     unsafe {
         exported
             .cast::<u8>()
@@ -90,5 +90,5 @@ pub(super) unsafe fn read(exported: *const c::Plugin) -> Result<c::Plugin, Strin
     Ok(plugin)
 }
 
-/// Bytes of the members that every plugin has.
+/// Size of the members that every plugin has, in bytes.
 pub(super) const MANDATORY: usize = offset_of!(c::Plugin, begin);

@@ -1,6 +1,6 @@
-//! What the host can do for a C plugin: the functions of `conductor_host_t`.
+//! The host functions for a C plugin: those of `conductor_host_t`.
 //!
-//! Each takes whatever it is given: a call that is over, or none, and texts that are null or no UTF-8.
+//! Each accepts any input: a finished call, or none, and texts that are null or invalid UTF-8.
 
 use std::{
     borrow::Cow,
@@ -13,7 +13,7 @@ use conductor_plugin_api::{abi::AbiLevel, c, manifest::ApiVersion};
 use super::calls::{self, Name};
 use crate::{MAX_MESSAGE, Report, call_data, irregular, redaction, set_message};
 
-/// The host as one plugin sees it; lives as long as the library, which is never closed.
+/// Returns one plugin's table of host functions; lives as long as the library, which is never closed.
 pub(super) fn table(plugin: &str) -> *const c::Host {
     #[cfg(target_os = "linux")]
     let is_newer = crate::newer::is_wanted();
@@ -43,11 +43,11 @@ pub(super) fn table(plugin: &str) -> *const c::Host {
     std::ptr::from_ref(lent).cast()
 }
 
-/// The table that a plugin sees, and behind it what it does not.
+/// The table that a plugin sees, followed by private data.
 #[repr(C)]
 struct Lent {
     table: c::Host,
-    /// The member that a host of the next minor has in this place; see `rust_abi::newer`.
+    /// The member that a host of the next minor version has in this place; see `rust_abi::newer`.
     appended: Option<unsafe extern "C" fn(*const c::Call) -> u64>,
     plugin: String,
 }
@@ -58,11 +58,11 @@ struct Lent {
 )]
 const SIZE: u32 = size_of::<c::Host>() as u32;
 
-/// The same with one member more.
+/// The same with one more member.
 const NEWER_SIZE: u32 = SIZE + 8;
 
 unsafe extern "C" fn platform(call: *const c::Call) -> *const c_char {
-    // Owned by the call until it is over, which is for how long the header lends it.
+    // Owned by the call until it is over, as long as the header allows its use.
     running(call).map_or(c"".as_ptr(), |call| call.platform.as_ptr())
 }
 
@@ -81,16 +81,16 @@ unsafe extern "C" fn log(
     level: i32,
     message: *const c_char,
 ) {
-    // SAFETY: a plugin hands back the address that `table` made, as the header says.
+    // SAFETY: by the header, a plugin passes back the address that `table` created.
     let plugin = unsafe { host.cast::<Lent>().as_ref() }.map_or("", |lent| &lent.plugin);
     let running = running(call);
     let platform = running
         .as_ref()
         .and_then(|call| call.platform.to_str().ok());
     let mut line = String::new();
-    // SAFETY: null or a text, as the header says.
+    // SAFETY: null or a text, by the header.
     set_message(&mut line, &unsafe { said(&message) });
-    // The macros want the level as a constant.
+    // The macros require a constant level.
     macro_rules! emit {
         ($level:ident) => {
             tracing::event!(target: "plugin", tracing::Level::$level, plugin, platform, "{line}")
@@ -107,7 +107,7 @@ unsafe extern "C" fn log(
 
 unsafe extern "C" fn report(call: *const c::Call, status: i32, message: *const c_char) {
     if let Some(call) = running(call) {
-        // SAFETY: null or a text, as the header says.
+        // SAFETY: null or a text, by the header.
         let message = unsafe { said(&message) };
         call.outcome().report(status, &message);
     }
@@ -115,7 +115,7 @@ unsafe extern "C" fn report(call: *const c::Call, status: i32, message: *const c
 
 unsafe extern "C" fn measure(call: *const c::Call, name: *const c_char, value: f64) {
     if let Some(call) = running(call) {
-        // SAFETY: null or a text, as the header says.
+        // SAFETY: null or a text, by the header.
         let name = unsafe { text(&name) };
         call.outcome().measure(name, value);
     }
@@ -123,7 +123,7 @@ unsafe extern "C" fn measure(call: *const c::Call, name: *const c_char, value: f
 
 unsafe extern "C" fn fail(call: *const c::Call, kind: i32, message: *const c_char) {
     if let Some(call) = running(call) {
-        // SAFETY: null or a text, as the header says.
+        // SAFETY: null or a text, by the header.
         let message = unsafe { said(&message) };
         call.outcome().fail(kind, &message);
     }
@@ -152,7 +152,7 @@ unsafe extern "C" fn config_string(
     key: *const c_char,
     otherwise: *const c_char,
 ) -> *const c_char {
-    // SAFETY: null or a text, as the header says.
+    // SAFETY: null or a text, by the header.
     let key = unsafe { text(&key) };
     with_key(call, key, |config, key| Some(config.string(key)?.as_ptr())).unwrap_or(otherwise)
 }
@@ -162,7 +162,7 @@ unsafe extern "C" fn config_number(
     key: *const c_char,
     otherwise: f64,
 ) -> f64 {
-    // SAFETY: null or a text, as the header says.
+    // SAFETY: null or a text, by the header.
     let key = unsafe { text(&key) };
     with_key(call, key, super::config::Config::number).unwrap_or(otherwise)
 }
@@ -172,7 +172,7 @@ unsafe extern "C" fn config_bool(
     key: *const c_char,
     otherwise: bool,
 ) -> bool {
-    // SAFETY: null or a text, as the header says.
+    // SAFETY: null or a text, by the header.
     let key = unsafe { text(&key) };
     with_key(call, key, super::config::Config::bool).unwrap_or(otherwise)
 }
@@ -190,25 +190,26 @@ fn running(call: *const c::Call) -> Option<Arc<calls::Running>> {
     calls::get(Name::from_ptr(call))
 }
 
-/// What a plugin says, as far as the host cares for: a byte more than it keeps, so that the cut is seen, without secrets.
+/// Returns a plugin's message without secrets, up to one byte more than the limit, so that the cut is noticed.
 ///
 /// # Safety
 /// As for [`text`].
 unsafe fn said(message: &*const c_char) -> Cow<'_, [u8]> {
-    // SAFETY: as the caller says.
+    // SAFETY: by the caller's contract.
     redaction::beginning(unsafe { text(message) }, MAX_MESSAGE + 1)
 }
 
-/// A plugin's text, as far as the host cares for: so much more than it keeps that a secret which begins in that is whole.
+/// Returns a plugin's text, up to a limit far enough beyond the host's that a secret beginning within the latter is
+/// complete.
 ///
 /// # Safety
-/// `text` is null, or points to bytes of which one is zero, and which stay for as long as the pointer does.
+/// `text` is null, or points to bytes that include a zero byte, and that are valid as long as the pointer is.
 unsafe fn text(text: &*const c_char) -> &[u8] {
     if text.is_null() {
         return b"";
     }
     let (mut length, limit) = (0, MAX_MESSAGE + redaction::longest());
-    // SAFETY: no further than the zero byte, which the caller says is there.
+    // SAFETY: no further than the zero byte that the caller guarantees.
     while length <= limit && c_int::from(unsafe { *text.add(length) }) != 0 {
         length += 1;
     }

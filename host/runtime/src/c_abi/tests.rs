@@ -1,4 +1,4 @@
-//! What the host makes of a library's struct, and of calls that are over.
+//! The host's handling of a library's struct, and of finished calls.
 
 use std::{mem::offset_of, sync::mpsc, time::Duration};
 
@@ -34,7 +34,7 @@ fn read_as(size: usize) -> Result<c::Plugin, String> {
         size: u32::try_from(size).unwrap(),
         ..plugin()
     };
-    // SAFETY: never longer than a newer API's struct, of which only what this host knows is read.
+    // SAFETY: never longer than a newer API's struct, of which only members known to this host are read.
     unsafe { read(&plugin) }
 }
 
@@ -52,7 +52,7 @@ fn platform() -> Arc<CStr> {
     CString::new("p").unwrap().into()
 }
 
-/// The host's functions as a plugin gets them.
+/// Returns the host's functions as a plugin gets them.
 fn host() -> &'static c::Host {
     // SAFETY: the table is never freed.
     unsafe { &*functions::table("x") }

@@ -1,14 +1,14 @@
-//! What lies where in the record: written by a host that lives, read by the next one.
+//! The layout of the record: written by a running host, read by the next one.
 //!
-//! Every field is a word of its own that is stored in one piece, in the machine's byte order: the file never leaves the
-//! machine. A plugin that writes where it should not may have hit the record too, so a reader believes nothing of it.
+//! Every field is a separate word that is stored atomically, in the machine's byte order: the file never leaves the
+//! machine. A plugin with stray writes may have hit the record too, so a reader validates everything.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use conductor_library::Hash;
 use conductor_plugin_api::manifest::is_valid_id;
 
-/// What the host was doing with a plugin.
+/// The host's activity in a plugin.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub enum Phase {
     /// Opening its library, which runs the library's constructors.
@@ -22,7 +22,7 @@ pub enum Phase {
 }
 
 impl Phase {
-    /// Its name, as it is kept.
+    /// Returns its name, as stored.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Load => "load",
@@ -32,7 +32,7 @@ impl Phase {
         }
     }
 
-    /// The phase of that name.
+    /// Returns the phase of that name.
     pub fn named(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|phase| phase.name() == name)
     }
@@ -51,10 +51,10 @@ pub(super) struct Raw {
     pub(super) slots: [RawSlot; SLOTS],
 }
 
-/// What one thread is doing; three cache lines that no other thread writes to.
+/// The activity of one thread; three cache lines that no other thread writes to.
 #[repr(C, align(64))]
 pub(super) struct RawSlot {
-    /// 0 outside a call; else the phase, and the length of the platform's name in the next byte.
+    /// 0 outside a call; otherwise the phase, with the length of the platform's name in the next byte.
     state: AtomicU64,
     platform: [AtomicU64; NAME_WORDS],
     plugin: [AtomicU64; NAME_WORDS],
@@ -62,17 +62,17 @@ pub(super) struct RawSlot {
     _rest_of_the_line: [AtomicU64; 3],
 }
 
-/// What can be told of the machine a host runs on, to compare with what its successor finds.
+/// Facts about the machine of a host, for comparison by its successor.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Machine {
-    /// Differs after each start of the machine.
+    /// Changes with each boot.
     pub(super) boot: u128,
-    /// How many processes the kernel has ended for want of memory.
+    /// Number of processes that the kernel has killed because of low memory.
     pub(super) oom_kills: u64,
 }
 
 impl Raw {
-    /// Makes a file of zeros a record of a host that makes no call.
+    /// Turns a zeroed file into a record of a host without calls.
     pub(super) fn start(&self, machine: Machine) {
         for (to, half) in self.boot.iter().zip([machine.boot >> 64, machine.boot]) {
             to.store(low_half(half), Ordering::Relaxed);
@@ -87,7 +87,7 @@ impl Raw {
 }
 
 impl RawSlot {
-    /// Says whose calls come next; outside a call.
+    /// Records the plugin of the following calls; outside a call.
     pub(super) fn belongs_to(&self, plugin: &str, sha256: &Hash) {
         for (to, word) in self.plugin.iter().zip(padded::<NAME_WORDS>(plugin)) {
             to.store(word, Ordering::Relaxed);
@@ -97,7 +97,7 @@ impl RawSlot {
         }
     }
 
-    /// A call begins. The state comes last, so that it never stands beside another call's platform.
+    /// Records the start of a call. The state is stored last, so that it never appears with another call's platform.
     pub(super) fn enter(&self, platform: &str, phase: Phase) {
         let name = platform.as_bytes();
         let name = &name[..name.len().min(NAME_BYTES)];
@@ -116,13 +116,13 @@ impl RawSlot {
         self.state.store(state, Ordering::Release);
     }
 
-    /// The call is over.
+    /// Records the end of the call.
     pub(super) fn leave(&self) {
         self.state.store(0, Ordering::Release);
     }
 }
 
-/// A call that was under way when the host ended.
+/// A call in progress when the host ended.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Left {
     pub(super) plugin: String,
@@ -131,18 +131,18 @@ pub(super) struct Left {
     pub(super) phase: Phase,
 }
 
-/// What the record of a dead host says; none where it is no such record.
+/// The content of a dead host's record.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) struct Said {
     pub(super) machine: Machine,
-    /// The host had been asked to end.
+    /// `true` if the host had been asked to end.
     pub(super) leaving: bool,
-    /// In the order of the slots.
+    /// In slot order.
     pub(super) calls: Vec<Left>,
 }
 
 impl Said {
-    /// Reads a record; any bytes at all are safe to pass.
+    /// Reads a record; accepts any bytes.
     pub(super) fn read(bytes: &[u8]) -> Option<Self> {
         let words: Vec<u64> = bytes
             .as_chunks::<WORD>()
@@ -167,7 +167,7 @@ impl Said {
     }
 }
 
-/// The call in a slot, unless there is none, or it says what no host writes.
+/// Returns the call in a slot, unless the slot is empty or invalid.
 fn left(slot: &[u64]) -> Option<Left> {
     let (&state, rest) = slot.split_first()?;
     let (platform, rest) = rest.split_first_chunk::<NAME_WORDS>()?;
@@ -194,7 +194,7 @@ fn left(slot: &[u64]) -> Option<Left> {
     })
 }
 
-/// A text as words, cut or padded with zeros.
+/// Converts a text to words, cut or padded with zeros.
 fn padded<const N: usize>(text: &str) -> [u64; N] {
     let mut bytes = text.bytes();
     std::array::from_fn(|_| u64::from_ne_bytes(std::array::from_fn(|_| bytes.next().unwrap_or(0))))
@@ -209,13 +209,13 @@ fn low_half(whole: u128) -> u64 {
 }
 
 const WORD: usize = size_of::<u64>();
-/// As long as an id or a platform's name may be.
+/// Maximum length of an id or a platform's name.
 const NAME_BYTES: usize = NAME_WORDS * WORD;
 const NAME_WORDS: usize = 8;
 const HASH_WORDS: usize = 4;
 const PAGE: usize = 4096 / WORD;
 const SLOT_WORDS: usize = size_of::<RawSlot>() / WORD;
-/// More threads than this inside in-process plugins are not recorded. Pages that no thread needs cost disk space alone.
+/// Threads beyond this number inside in-process plugins are not recorded. Unused pages only cost disk space.
 pub(super) const SLOTS: usize = 4096;
-/// Another layout gets another one.
+/// Each layout has its own.
 const MAGIC: u64 = u64::from_ne_bytes(*b"CNDCALL1");

@@ -1,10 +1,10 @@
-//! What tells one start of the machine from another, and whether it ran out of memory meanwhile.
+//! Distinguishes boots of the machine, and detects low memory.
 
 use std::fs;
 
 use super::layout::Machine;
 
-/// As it is now; what cannot be told is 0.
+/// Returns the current facts; unknown ones are 0.
 pub(super) fn now() -> Machine {
     let read = |path| fs::read_to_string(path).unwrap_or_default();
     Machine {

@@ -1,4 +1,4 @@
-//! What hosts that died left behind: the plugins they were inside of.
+//! Records left by dead hosts: the plugins they were calling.
 
 use std::{
     collections::BTreeSet,
@@ -14,35 +14,35 @@ use super::{
     machine,
 };
 
-/// The records of hosts that died.
+/// The records of dead hosts.
 #[derive(Debug)]
 pub struct Remains {
-    /// The plugins that were in a call, each once a host.
+    /// The plugins that were in a call, each once per host.
     pub suspects: Vec<Suspect>,
     files: Vec<PathBuf>,
 }
 
-/// A plugin that a host was inside of when it died.
+/// A plugin that a host was calling when it died.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Suspect {
     /// The plugin's id.
     pub plugin: String,
-    /// Of the library that was loaded.
+    /// The hash of the loaded library.
     pub sha256: Hash,
-    /// The platform that the call was for.
+    /// The platform of the call.
     pub platform: Option<String>,
-    /// What the call was.
+    /// The phase of the call.
     pub phase: Phase,
-    /// How many plugins were in a call at that moment, this one included.
+    /// Number of plugins in a call at that moment, including this one.
     pub of: usize,
-    /// The kernel has ended processes for want of memory meanwhile; the host may have been one.
+    /// `true` if the kernel has killed processes because of low memory since; the host may have been one.
     pub out_of_memory: bool,
 }
 
 impl Remains {
-    /// Reads what the [store](conductor_library::Store) kept of dead runs in `folder`.
+    /// Reads the records of dead runs that the [store](conductor_library::Store) kept in `folder`.
     ///
-    /// Records of a time before the machine was last started are read as those of hosts that lost their power.
+    /// Records from before the last boot count as those of hosts that lost power.
     pub fn read(folder: &Path) -> Self {
         let mut files: Vec<_> = fs::read_dir(folder)
             .into_iter()
@@ -64,7 +64,7 @@ impl Remains {
         }
     }
 
-    /// Removes the records, once the suspects have been noted elsewhere.
+    /// Removes the records, once the suspects are stored elsewhere.
     pub fn discard(self) {
         for file in self.files {
             if let Err(error) = fs::remove_file(&file) {
@@ -74,21 +74,21 @@ impl Remains {
     }
 }
 
-/// The suspects that a record names on the machine it is of; for the fuzz targets.
+/// Returns the suspects in a record from this machine; for the fuzz targets.
 #[doc(hidden)]
 pub fn suspects_in(bytes: &[u8]) -> Vec<Suspect> {
     Said::read(bytes).map_or_else(Vec::new, |said| suspects(bytes, said.machine))
 }
 
-/// Of a record, in bytes.
+/// Maximum size of a record, in bytes.
 const LARGEST: u64 = 64 << 20;
 
-/// The suspects that one record names.
+/// Returns the suspects in one record.
 fn suspects(bytes: &[u8], now: Machine) -> Vec<Suspect> {
     let Some(said) = Said::read(bytes) else {
         return Vec::new();
     };
-    // Where the machine cannot be told from itself after a restart, a loss of power cannot be ruled out.
+    // If boots cannot be told apart, a loss of power cannot be ruled out.
     if said.leaving || said.machine.boot == 0 || said.machine.boot != now.boot {
         return Vec::new();
     }
@@ -111,7 +111,7 @@ fn suspects(bytes: &[u8], now: Machine) -> Vec<Suspect> {
 }
 
 impl fmt::Display for Suspect {
-    /// One line: what is known, and how little that proves.
+    /// One line: the facts, and how little they prove.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let doing = match self.phase {
             Phase::Load => "being loaded",

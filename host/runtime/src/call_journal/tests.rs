@@ -1,4 +1,4 @@
-//! A record as the next host finds it.
+//! Tests of a record as found by the next host.
 #![cfg(target_os = "linux")]
 
 use std::{
@@ -14,7 +14,7 @@ use super::{layout::Said, *};
 
 const HASH: Hash = Hash([7; 32]);
 
-/// What the next store keeps of the runs before it, as a host reads it.
+/// Returns the records of earlier runs that the next store keeps, as a host reads them.
 fn remains(base: &Path) -> Remains {
     Remains::read(&Store::open(base).unwrap().records())
 }
@@ -26,7 +26,7 @@ fn named(remains: &Remains) -> Vec<(&str, Option<&str>, Phase)> {
         .collect()
 }
 
-/// Runs `act` in a process of its own, which is this test started again.
+/// Runs `act` in a separate process, which is this test started again.
 fn in_another_process(test: &str, act: &str, base: &Path) -> Child {
     Command::new(env::current_exe().unwrap())
         .args(["--exact", "--nocapture", test])
@@ -38,13 +38,13 @@ fn in_another_process(test: &str, act: &str, base: &Path) -> Child {
         .unwrap()
 }
 
-/// What to do, and in which state folder, if this is that process.
+/// Returns the action and the state folder, if this is that process.
 fn to_act() -> Option<(String, PathBuf)> {
     let act = env::var("CONDUCTOR_TEST_ACT").ok()?;
     Some((act, env::var_os("CONDUCTOR_TEST_BASE")?.into()))
 }
 
-/// A host that makes a call and does as it is told inside of it.
+/// Simulates a host that makes a call and performs `act` inside it.
 fn act(act: &str, base: &Path) {
     let store = Store::open(base).unwrap();
     let record = Record::create(store.folder()).unwrap();
@@ -88,7 +88,7 @@ fn a_host_that_dies_inside_a_call_leaves_the_plugin_and_one_that_ends_in_order_l
         assert_eq!(named(&found), expected, "{what}");
         assert!(found.suspects.iter().all(|s| s.sha256 == HASH));
         assert!(found.suspects.iter().all(|s| s.of == expected.len()));
-        // Until they are noted elsewhere, they are found again.
+        // Until they are stored elsewhere, they are found again.
         let again = remains(base.path());
         assert_eq!(named(&again), expected, "{what}");
         again.discard();
@@ -128,7 +128,7 @@ fn after_a_restart_of_the_machine_nobody_is_blamed() {
     };
     let mut bytes = fs::read(base.path().join(FILE)).unwrap();
     assert_eq!(found(&bytes), 1);
-    // A byte of the boot id, behind the magic.
+    // A byte of the boot id, after the magic.
     bytes[8] ^= 1;
     assert_eq!(found(&bytes), 0);
     bytes[8..24].fill(0);

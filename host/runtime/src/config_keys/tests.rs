@@ -1,4 +1,4 @@
-//! Schemas as authors and attackers write them.
+//! Schemas by authors and by attackers.
 
 use serde_json::{Value, json};
 

@@ -1,11 +1,11 @@
-//! The values that a key takes, in words.
+//! The values of a key, in words.
 
 use serde_json::Value;
 
 use super::{MAX_DEPTH, Reader, printable};
 
 impl<'a> Reader<'a> {
-    /// Returns the values that the schema of a key takes, in words.
+    /// Returns the values that a key's schema accepts, in words.
     pub(super) fn kind(&mut self, node: &'a Value) -> String {
         let mut kind = self.words(node, 0);
         if kind.chars().count() > MAX_KIND {
@@ -91,7 +91,7 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A choice among values.
+/// Describes a choice of values.
 pub(super) fn one_of(values: &[&Value]) -> String {
     let all: Vec<String> = values.iter().take(MAX_CHOICES).map(|v| shown(v)).collect();
     let more = if values.len() > MAX_CHOICES {
@@ -105,7 +105,7 @@ pub(super) fn one_of(values: &[&Value]) -> String {
     }
 }
 
-/// A value as JSON, printable and short.
+/// Returns a value as JSON, printable and short.
 pub(super) fn shown(value: &Value) -> String {
     let short = match value {
         Value::Array(list) if list.len() > MAX_CHOICES => "[…]".to_owned(),
@@ -129,11 +129,11 @@ fn range(node: &Value) -> String {
     }
 }
 
-/// Values of a choice that are shown.
+/// Maximum number of choices shown.
 const MAX_CHOICES: usize = 60;
-/// Forms of a value that are looked at.
+/// Maximum number of forms visited.
 const MAX_FORMS: usize = 20;
-/// Characters of one value.
+/// Maximum characters of one value.
 const MAX_VALUE: usize = 60;
-/// Characters of all of it.
+/// Maximum characters in total.
 const MAX_KIND: usize = 1200;

@@ -1,4 +1,4 @@
-//! Calls that were begun: each has one end, wherever that comes from, and one can be asked to end early.
+//! Begun calls: each has exactly one end, from any source, and can be asked to end early.
 
 use std::sync::{
     Arc, Mutex, MutexGuard, PoisonError,
@@ -11,10 +11,10 @@ use conductor_types::ErrorType;
 use super::{Job, probes::Cell};
 use crate::{Call, Failure, Report, call_data::Begun, threads::Threads};
 
-/// How many calls are under way that somebody waits for.
+/// Number of calls in flight that are still wanted.
 pub(super) type InFlight = AtomicUsize;
 
-/// One call, from when a thread takes it up to its end.
+/// One call, from the time a thread takes it until its end.
 pub(super) struct UnderWay {
     state: Mutex<State>,
     in_flight: Arc<InFlight>,
@@ -24,27 +24,27 @@ struct State {
     stage: Stage,
     /// The host no longer waits for it.
     given_up: bool,
-    /// And the thread that is inside it is counted as stuck.
+    /// The thread inside it is counted as stuck.
     stuck: bool,
-    /// It is to be cancelled once it can be.
+    /// It should be cancelled as soon as possible.
     cancel: bool,
 }
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
-    /// A thread creates the probe, or begins the call.
+    /// A thread is creating the probe, or beginning the call.
     Inside,
-    /// It goes on by itself.
+    /// It continues by itself.
     Alone(Begun),
     Over,
 }
 
-/// What is left to do for the thread that has begun a call.
+/// The remaining work of the thread that began a call.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Left {
     /// The thread was counted as stuck.
     pub(super) stuck: bool,
-    /// The call is to be cancelled.
+    /// The call should be cancelled.
     pub(super) cancel: bool,
 }
 
@@ -62,8 +62,8 @@ impl UnderWay {
         })
     }
 
-    /// The host no longer waits for it; says whether it is to be cancelled now. `stuck` is called where a thread is inside,
-    /// before that can leave.
+    /// Gives up on the call; returns `true` if it should be cancelled now. Calls `stuck` if a thread is inside, before
+    /// that thread can leave.
     pub(super) fn give_up(&self, stuck: impl FnOnce()) -> bool {
         let mut state = self.lock();
         if state.stage == Stage::Over || state.given_up {
@@ -78,14 +78,14 @@ impl UnderWay {
         matches!(state.stage, Stage::Alone(_))
     }
 
-    /// It is to end early; says whether it can be cancelled now. Else the thread that is inside will.
+    /// Requests an early end; returns `true` if it can be cancelled now. Otherwise the thread inside cancels it.
     pub(super) fn cancel(&self) -> bool {
         let mut state = self.lock();
         state.cancel = true;
         matches!(state.stage, Stage::Alone(_))
     }
 
-    /// The thread that has begun it has left it.
+    /// Records that the thread that began it has left it.
     pub(super) fn left(&self, begun: Begun) -> Left {
         let mut state = self.lock();
         if state.stage == Stage::Inside {
@@ -97,7 +97,7 @@ impl UnderWay {
         }
     }
 
-    /// Its number while it goes on by itself.
+    /// Returns its number while it continues by itself.
     pub(super) fn alone(&self) -> Option<Begun> {
         match self.lock().stage {
             Stage::Alone(begun) => Some(begun),
@@ -109,7 +109,7 @@ impl UnderWay {
         self.lock().stage == Stage::Over
     }
 
-    /// Whether the thread that is inside was counted as stuck.
+    /// Returns `true` if the thread inside was counted as stuck.
     pub(super) fn is_stuck(&self) -> bool {
         self.lock().stuck
     }
@@ -118,7 +118,7 @@ impl UnderWay {
         self.lock().stage = Stage::Over;
     }
 
-    /// Nothing is left to be done for it.
+    /// Drops its remaining work.
     fn forget(&self) {
         if !self.lock().given_up {
             self.in_flight.fetch_sub(1, Ordering::SeqCst);
@@ -126,24 +126,24 @@ impl UnderWay {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock, so the state is whole either way.
+        // No code panics while holding the lock, so the state is consistent either way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// What is done at the end of a call.
+/// The completion of a call.
 pub(super) struct Ending {
     pub(super) cell: Arc<Cell>,
     pub(super) under_way: Arc<UnderWay>,
     pub(super) call: Call,
     pub(super) clock: Clock,
-    /// Those that close the probe if its generation is over by then; none where that was so before the call began.
+    /// The threads that close the probe if its generation is over by then; `None` if it was over before the call began.
     pub(super) threads: Option<Arc<Threads<Job>>>,
 }
 
 impl Ending {
     /// Reports the end. It may come from within any call into the plugin, so nothing here calls the plugin or waits for
-    /// one that does.
+    /// code that does.
     pub(super) fn report(self, result: Result<Report, Failure>) {
         self.under_way.end();
         let broken = |failure: &Failure| failure.kind == ErrorType::Panic;
@@ -161,7 +161,7 @@ impl Ending {
         self.follow_up();
     }
 
-    /// The call was not wanted any more before it was begun.
+    /// Ends a call that was no longer wanted before it began.
     pub(super) fn unwanted(self) {
         self.under_way.end();
         self.follow_up();

@@ -1,11 +1,11 @@
-//! The probes of one library, and what is known of each.
+//! The probes of one library, and their state.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool};
 
 use super::begun::UnderWay;
 use crate::{ProbeId, ProbeSpec, door::Probe};
 
-/// The probes by their id; a place that became free is used again.
+/// The probes by id; free places are reused.
 #[derive(Default)]
 pub(super) struct Probes(RwLock<Places>);
 
@@ -17,14 +17,14 @@ struct Places {
 
 pub(super) struct Cell {
     pub(super) spec: ProbeSpec,
-    /// Locked for as long as a thread is inside it. The guard admits one call at a time, and nobody else waits here but
-    /// the next call for the thread that has begun the last one to return.
+    /// Locked while a thread is inside it. The guard admits one call at a time, so only the next call waits here, for
+    /// the thread that began the last one to return.
     pub(super) probe: Mutex<Option<Box<dyn Probe>>>,
-    /// Its platform is gone; a call that is under way or stuck in it is followed by its drop.
+    /// Its platform is gone; it is dropped after the call in progress or stuck in it.
     pub(super) closed: AtomicBool,
-    /// A check that had been begun panicked: the next one needs a new probe.
+    /// A begun check panicked: the next one needs a new probe.
     pub(super) broken: AtomicBool,
-    /// The last call, where calls are begun and go on by themselves.
+    /// The last call, if calls are begun and continue by themselves.
     last: Mutex<Option<Arc<UnderWay>>>,
 }
 
@@ -59,7 +59,7 @@ impl Probes {
         Some(cell)
     }
 
-    /// Number of open ones.
+    /// Returns the number of open probes.
     pub(super) fn open(&self) -> usize {
         let places = self.0.read().unwrap_or_else(PoisonError::into_inner);
         places.cells.len() - places.free.len()
@@ -73,12 +73,12 @@ impl Probes {
 }
 
 impl Cell {
-    /// The call that is under way in it, or was the last one, where calls are begun.
+    /// Returns the current or last call in it, if calls are begun.
     pub(super) fn call(&self) -> Option<Arc<UnderWay>> {
         self.last().clone()
     }
 
-    /// Notes the call that is about to be begun.
+    /// Records the call that is about to begin.
     pub(super) fn set_call(&self, call: &Arc<UnderWay>) {
         *self.last() = Some(Arc::clone(call));
     }

@@ -1,4 +1,4 @@
-//! Calls that are begun, against a plugin that is played: its probes complete, fail, panic and hang wherever they can.
+//! Begun calls into a simulated plugin: its probes complete, fail, panic and hang at every possible point.
 
 use std::{
     collections::BTreeMap,
@@ -19,24 +19,24 @@ use crate::{
     door::Probe,
 };
 
-/// What a played probe does when a check of its is begun.
+/// The behaviour of a simulated probe when a check begins.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Play {
-    /// Nothing: the test completes it.
+    /// Does nothing: the test completes it.
     GoOn,
-    /// Completes it before `begin` is over.
+    /// Completes it before `begin` returns.
     CompleteWithin,
-    /// Does not begin.
+    /// Fails to begin.
     Fail,
-    /// Completes it, and then says that it has not begun.
+    /// Completes it, and then reports that it has not begun.
     CompleteAndFail,
-    /// Goes on, and completes it within `cancel`.
+    /// Continues, and completes it within `cancel`.
     CompleteInCancel,
-    /// Stays in `begin` until the test lets it go, then goes on.
+    /// Stays in `begin` until released by the test, then continues.
     StayInside,
 }
 
-/// What the played plugin was told, in order.
+/// The calls into the simulated plugin, in order.
 #[derive(Clone, Debug, Eq, PartialEq)]
 enum Told {
     Create,
@@ -108,7 +108,7 @@ impl Probe for PlayedProbe {
     }
 
     fn cancel(&mut self, Begun(call): Begun) {
-        // The host may be gone by now.
+        // The host may already be gone.
         let _ = self.stage.told.send(Told::Cancel(call));
         if self.play == Play::CompleteInCancel {
             end(call, Err(failure(ErrorType::Error)));
@@ -129,12 +129,12 @@ fn complete(call: usize) {
     end(call, Ok(Report::empty()));
 }
 
-/// As the host's `complete` does it.
+/// Ends a call like the host's `complete`.
 fn end(call: usize, result: Result<Report, Failure>) {
     call_data::take(call).expect("completed once").end(result);
 }
 
-/// The host's side: every platform's caller, and what it was told.
+/// The host's side: every platform's caller, and the results it received.
 struct Played {
     plugin: InProcess,
     told: Receiver<Told>,
@@ -203,7 +203,7 @@ impl Played {
         self.told.recv_timeout(PATIENCE).expect("it is told more")
     }
 
-    /// The number of the call that is begun next.
+    /// Returns the number of the next call that begins.
     fn begun(&self) -> usize {
         match self.next() {
             Told::Create => self.begun(),
@@ -212,7 +212,7 @@ impl Played {
         }
     }
 
-    /// How the call ended; once.
+    /// Returns the result of the call, once.
     fn end(&self, sequence: u64) -> Result<(), ErrorType> {
         wait(|| self.ends.0.lock().unwrap().contains_key(&sequence));
         match self.ends.0.lock().unwrap()[&sequence][..] {
@@ -298,7 +298,7 @@ fn a_call_that_is_given_up_is_cancelled_once_and_may_end_within_that() {
     let probe = host.open("complete in cancel");
     host.start(probe, 1);
     let call = host.begun();
-    // Else it would be cancelled by the thread that is inside.
+    // Otherwise the thread inside would cancel it.
     wait(|| host.plugin.threads.is_idle());
     host.plugin.abandoned(probe);
     host.plugin.abandoned(probe);
@@ -345,7 +345,7 @@ fn a_probe_whose_platform_is_gone_is_dropped_when_its_call_is_over() {
     host.start(probe, 1);
     let call = host.begun();
     host.plugin.close(probe);
-    // The thread is through with the closing when it takes the next job.
+    // The thread has finished closing when it takes the next job.
     host.start(host.open("go on"), 2);
     complete(host.begun());
     complete(call);

@@ -1,4 +1,4 @@
-//! What the threads do: create probes, make or begin their checks, and drop them.
+//! The jobs of the threads: create probes, make or begin their checks, and drop them.
 
 use std::{
     sync::{Arc, OnceLock, PoisonError, TryLockError, Weak, atomic::Ordering},
@@ -23,11 +23,11 @@ use crate::{
     threads::{Ran, Threads, Work},
 };
 
-/// What one thread works with.
+/// The state of one thread.
 pub(super) struct Worker {
     pub(super) door: Arc<dyn Door>,
     pub(super) probes: Arc<Probes>,
-    /// Those it belongs to.
+    /// The pool it belongs to.
     pub(super) threads: Weak<Threads<Job>>,
     pub(super) in_flight: Arc<InFlight>,
     pub(super) schema: Arc<OnceLock<CompiledSchema>>,
@@ -49,7 +49,7 @@ impl Work<Job> for Worker {
 
 impl Worker {
     fn check(&mut self, call: &Call) -> Ran {
-        // From when the call is started on, its probe may be removed.
+        // Its probe may be removed as soon as the call has started.
         let cell = self.probes.get(call.probe);
         let started = self.clock.now();
         let Some(deadline) = call.caller.started(call.sequence, started) else {
@@ -78,7 +78,7 @@ impl Worker {
         }
     }
 
-    /// Creates the probe if there is none, and calls it.
+    /// Creates the probe if necessary, and calls it.
     fn call(&mut self, cell: &Cell, call: &Call, deadline: Duration) -> Result<(), Failure> {
         let data = self.data(cell, call, deadline);
         let mut probe = cell.probe.lock().unwrap_or_else(PoisonError::into_inner);
@@ -95,7 +95,7 @@ impl Worker {
         result
     }
 
-    /// Holds a config against the plugin's schema, and creates and drops a probe if that is wanted.
+    /// Validates a config against the plugin's schema, and creates and drops a probe if requested.
     fn try_out(&mut self, cell: &Cell, trial: &Trial, data: CallData) -> Result<(), Failure> {
         let Some(schema) = self.schema.get() else {
             let what = "configs are tried out in workers that were started for it";
@@ -118,7 +118,7 @@ impl Worker {
         Ok(())
     }
 
-    /// Begins a call that then goes on by itself.
+    /// Begins a call that then continues by itself.
     fn begin(&mut self, call: Call) -> Ran {
         let started = self.clock.now();
         let Some(cell) = self.probes.get(call.probe) else {
@@ -128,7 +128,7 @@ impl Worker {
             return self.check(&call);
         }
         let under_way = UnderWay::new(&self.in_flight);
-        // From when it is started on it may be given up.
+        // It may be given up as soon as it has started.
         cell.set_call(&under_way);
         let ending = Ending {
             cell: Arc::clone(&cell),
@@ -162,8 +162,8 @@ impl Worker {
         }
     }
 
-    /// Creates the probe if there is none, and has it begin; answers the call's number, unless it is over already because
-    /// there is no probe.
+    /// Creates the probe if necessary, and begins the call; returns the call's number, or `None` if it is already over
+    /// because there is no probe.
     fn begin_in(&mut self, cell: &Cell, data: CallData, ending: Ending) -> Option<Begun> {
         let mut probe = cell.probe.lock().unwrap_or_else(PoisonError::into_inner);
         if cell.broken.swap(false, Ordering::SeqCst)
@@ -193,9 +193,9 @@ impl Worker {
         Some(begun)
     }
 
-    /// Asks for the early end of a call, which may come while it is asked for.
+    /// Asks a call to end early; the end may arrive during the request.
     fn cancel(&mut self, cell: &Cell, under_way: &UnderWay) -> Ran {
-        // Whoever has the probe now is there because the call is over, or asks for the same.
+        // Another holder of the probe is there because the call is over, or is cancelling it too.
         if let Some(begun) = under_way.alone()
             && let Ok(mut probe) = cell.probe.try_lock()
             && let Some(live) = &mut *probe
@@ -209,7 +209,7 @@ impl Worker {
         NOTHING
     }
 
-    /// What the host's functions know of a call.
+    /// Returns the data of a call for the host's functions.
     fn data(&self, cell: &Cell, call: &Call, deadline: Duration) -> CallData {
         CallData {
             platform: Arc::clone(&cell.spec.platform),
@@ -219,7 +219,7 @@ impl Worker {
         }
     }
 
-    /// The probe, which is created if there is none.
+    /// Returns the probe, created if necessary.
     fn live<'probe>(
         &mut self,
         probe: &'probe mut Option<Box<dyn Probe>>,
@@ -259,7 +259,7 @@ impl Worker {
         let probe = match cell.probe.try_lock() {
             Ok(mut probe) => probe.take(),
             Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner().take(),
-            // A call is stuck in it, and a thread that waited for that would be stuck as well.
+            // A call is stuck in it, and a thread waiting for it would be stuck as well.
             Err(TryLockError::WouldBlock) => None,
         };
         let Some(probe) = probe else {
@@ -291,5 +291,5 @@ const NOTHING: Ran = Ran {
     abandoned: false,
 };
 
-/// What a probe that is dropped is told it may take; nobody waits for it.
+/// The nominal timeout for dropping a probe; the host does not wait for it.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);

@@ -1,8 +1,8 @@
-//! What is said between a host and a worker.
+//! The messages between a host and a worker.
 //!
-//! Texts are `S`: owned by whoever sends, and borrowed from the frame by whoever receives. Times are nanoseconds of the
-//! host's clock, which both sides read. Numbers that stand for one of a few things are checked by the receiver, so that
-//! it can say which number it was.
+//! Texts are `S`: owned by the sender, and borrowed from the frame by the receiver. Times are nanoseconds of the host's
+//! clock, which both sides read. The receiver checks numbers that stand for one of several values, so that it can
+//! report an invalid number.
 
 use std::{ffi::OsString, time::Duration};
 
@@ -12,84 +12,84 @@ use serde::{Deserialize, Serialize};
 
 use crate::{Trial, schema::Violation};
 
-/// From a host to its worker.
+/// A message from a host to its worker.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub enum ToWorker {
-    /// The first message: what to load, and how.
+    /// The first message: the library to load, and its settings.
     Hello(Box<Hello>),
-    /// A platform's probe, to be created by its first call.
+    /// A platform's probe, created by its first call.
     Open {
-        /// The host's number for it, never used again.
+        /// The host's number for it, never reused.
         probe: u64,
         /// The platform's name.
         platform: String,
         /// The platform's config as JSON text.
         config: String,
-        /// What in it is a secret, for the worker to take out of what the plugin says before it shortens that.
+        /// Its secrets, for the worker to redact from the plugin's output before cutting it.
         secrets: Vec<String>,
-        /// A trial to make in place of checks.
+        /// The trial to run in place of checks, if any.
         trial: Option<Trial>,
     },
-    /// The probe is to be dropped.
+    /// Drops the probe.
     Close {
         /// The host's number for it.
         probe: u64,
     },
-    /// Calls to make, in the order they are to start in.
+    /// Calls to make, in the order of their start.
     Calls(Vec<Request>),
     /// The host no longer waits for a call.
     Cancel {
-        /// The probe it is into.
+        /// The call's probe.
         probe: u64,
         /// The call.
         call: u64,
     },
-    /// Drop all probes, and leave.
+    /// Drops all probes and exits.
     End,
 }
 
-/// What a worker is told first.
+/// A worker's first message.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Hello {
-    /// The host's process, which the worker does not outlive.
+    /// The host's process; the worker exits with it.
     pub host: i32,
     /// The private copy of the library.
     pub path: OsString,
-    /// Where the operator put the library; for messages.
+    /// The operator's library; for messages.
     pub origin: OsString,
-    /// What the manifest says, which the host has read.
+    /// The facts from the manifest, which the host has read.
     pub manifest: ManifestFacts,
-    /// What the worker may do.
+    /// The worker's permissions and limits.
     pub policy: Policy,
-    /// Compile the plugin's config schema, for configs to be tried out.
+    /// `true` to compile the plugin's config schema, for trials of configs.
     pub trials: bool,
-    /// How many calls may run at once.
+    /// Maximum number of concurrent calls.
     pub call_threads: u32,
-    /// The least important lines that the host logs: 0 none, 1 errors, … 5 everything.
+    /// The host's log level: 0 none, 1 errors, … 5 everything.
     pub log_level: u8,
-    /// Where the host's clock has its origin, see [`Clock::anchor`](conductor_core::clock::Clock::anchor).
+    /// The origin of the host's clock, see [`Clock::anchor`](conductor_core::clock::Clock::anchor).
     pub clock: Duration,
 }
 
-/// What of a manifest it takes to load a library.
+/// The facts of a manifest that are needed to load a library.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct ManifestFacts {
     /// The API version the library was built for: major, minor and patch.
     pub api: (u16, u16, u16),
-    /// Whether it has the C door rather than the Rust one.
+    /// `true` for the C ABI, `false` for the Rust one.
     pub c_abi: bool,
-    /// Whether its panics unwind.
+    /// `true` if its panics unwind.
     pub panics_unwind: bool,
     /// The plugin's id.
     pub id: String,
     /// The plugin's own version.
     pub version: String,
-    /// Its name for people.
+    /// Its display name.
     pub name: String,
 }
 
 impl ManifestFacts {
-    /// Those of a manifest.
+    /// Extracts the facts of a manifest.
     pub fn of(manifest: &Manifest) -> Self {
         let ApiVersion {
             major,
@@ -106,7 +106,7 @@ impl ManifestFacts {
         }
     }
 
-    /// The manifest they are from.
+    /// Returns the manifest with these facts.
     pub fn manifest(&self) -> Manifest {
         let (major, minor, patch) = self.api;
         Manifest {
@@ -120,7 +120,7 @@ impl ManifestFacts {
             id: self.id.clone(),
             version: self.version.clone(),
             name: self.name.clone(),
-            // The policy says what came of them.
+            // The policy already reflects them.
             needs: Vec::new(),
         }
     }
@@ -129,53 +129,53 @@ impl ManifestFacts {
 /// A call to make.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub struct Request {
-    /// The host's number for it, never used again.
+    /// The host's number for it, never reused.
     pub call: u64,
     /// The probe.
     pub probe: u64,
-    /// When it must be over.
+    /// The deadline.
     pub deadline: u64,
 }
 
-/// From a worker to its host.
+/// A message from a worker to its host.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub enum FromWorker<S> {
-    /// The first message, but for `Opened`, where all went well.
+    /// The first message after a successful load, apart from `Opened`.
     Loaded {
         /// The JSON Schema of a platform's `config` table.
         schema: S,
-        /// Whether its checks take no thread while they wait.
+        /// `true` if its checks take no thread while they wait.
         asynchronous: bool,
-        /// What the kernel cannot hold the worker to.
+        /// Restrictions that the kernel cannot enforce on the worker.
         unconfined: Vec<S>,
     },
-    /// The first message where it did not; the worker leaves.
+    /// The first message after a failed load; the worker exits.
     Refused {
-        /// The place of the error type in [`ErrorType::ALL`](conductor_types::ErrorType::ALL).
+        /// The index of the error type in [`ErrorType::ALL`](conductor_types::ErrorType::ALL).
         kind: u8,
         /// One line.
         message: S,
-        /// All there is to say.
+        /// The full details.
         detail: Option<S>,
     },
     /// Calls that are over.
     Answers(Vec<Answer<S>>),
     /// A line for the host's log.
     Log {
-        /// 1 an error, … 5 a trace.
+        /// The level: 1 an error, … 5 a trace.
         level: u8,
-        /// The platform it is about.
+        /// The platform it concerns.
         platform: Option<S>,
-        /// What it says.
+        /// The text.
         text: S,
     },
-    /// The library is opened, and its config schema is being compiled.
+    /// The library is open, and its config schema is being compiled.
     Opened,
-    /// Log lines that the worker did not send, as they were above its limit; each line is counted once.
+    /// Log lines that the worker did not send, because they exceeded its limit; each line is counted once.
     Dropped {
-        /// All of them, errors included.
+        /// Number of lines, including errors.
         lines: u64,
-        /// Those of level ERROR.
+        /// Number of lines of level ERROR.
         errors: u64,
     },
 }
@@ -185,37 +185,37 @@ pub enum FromWorker<S> {
 pub struct Answer<S> {
     /// The host's number for it.
     pub call: u64,
-    /// When it was over.
+    /// The time of its end.
     pub ended: u64,
-    /// How long the plugin took.
+    /// The plugin's running time.
     pub took: u64,
-    /// What came of it.
+    /// The result.
     pub result: Result<Found<S>, Failed<S>>,
 }
 
-/// What a check found.
+/// The result of a check.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Found<S> {
     /// 0 healthy, 1 degraded, 2 unhealthy.
     pub status: u8,
-    /// One line for people.
+    /// One readable line.
     pub message: S,
     /// Names and values.
     pub measurements: Vec<(S, f64)>,
 }
 
-/// Why a check could not report.
+/// The reason why a check produced no report.
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct Failed<S> {
-    /// The place of the error type in [`ErrorType::ALL`](conductor_types::ErrorType::ALL).
+    /// The index of the error type in [`ErrorType::ALL`](conductor_types::ErrorType::ALL).
     pub kind: u8,
-    /// What went wrong.
+    /// The error message.
     pub message: S,
     /// Violations of the plugin's schema.
     pub violations: Vec<Violation>,
 }
 
-/// A time as it travels.
+/// Converts a time to its transfer format.
 pub fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

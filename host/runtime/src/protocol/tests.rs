@@ -1,4 +1,4 @@
-//! The decoder against streams that keep the rules, that break them, and that come in pieces.
+//! The decoder with valid and invalid streams, also in pieces.
 
 use proptest::prelude::*;
 
@@ -18,7 +18,7 @@ fn stream(messages: &[Said]) -> Vec<u8> {
     stream
 }
 
-/// Feeds `bytes` piece by piece and answers what was read, as it was said, up to the first fault.
+/// Feeds `bytes` piece by piece and returns the messages in order, up to the first fault.
 fn read<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> (Vec<Said>, Option<Fault>, bool) {
     let (mut decoder, mut read) = (Decoder::new(FROM_WORKER), Vec::new());
     for piece in pieces {
@@ -143,7 +143,7 @@ fn what_is_no_message_is_named() {
         let fault = body(unreadable);
         assert!(matches!(fault, Fault::Unreadable(_)), "{fault}");
     }
-    // An answer whose measurements are said to be 2^60.
+    // An answer that claims 2^60 measurements.
     let many = [
         0, 2, 1, 0, 0, 0, 0, 0, 0, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x10,
     ];
@@ -196,7 +196,7 @@ proptest! {
         bytes[at] = byte;
         let (in_one, fault, _) = read([&bytes[..]]);
         let (in_pieces, same_fault, _) = read(bytes.chunks(3));
-        // Debug texts, because the damage may have made a number that is none.
+        // Compares debug texts, because damage may have produced a NaN.
         prop_assert_eq!(format!("{in_one:?}{fault:?}"), format!("{in_pieces:?}{same_fault:?}"));
     }
 

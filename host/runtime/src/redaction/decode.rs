@@ -1,13 +1,14 @@
-//! The encodings in which a plugin may repeat a secret, undone: each as a view of the text in which the secret is plain.
+//! Decodes the encodings in which a plugin may repeat a secret: each yields a view of the text with the secret in plain
+//! form.
 //!
-//! A decoder produces nothing where the text has nothing of its encoding, so that ordinary text costs one scan.
+//! A decoder returns nothing for a text without its encoding, so that ordinary text costs one scan.
 
 use std::ops::Range;
 
-/// A decoded text that knows where in the original each of its bytes came from.
+/// A decoded text with the original position of each byte.
 pub(super) struct View {
     pub(super) bytes: Vec<u8>,
-    /// For each byte, the part of the original that it was decoded from.
+    /// The part of the original that each byte was decoded from.
     from: Vec<Range<usize>>,
 }
 
@@ -30,13 +31,13 @@ impl View {
         }
     }
 
-    /// The part of the original that a part of the view, which is not empty, was decoded from.
+    /// Returns the part of the original that a non-empty part of the view was decoded from.
     pub(super) fn original(&self, part: &Range<usize>) -> Range<usize> {
         self.from[part.start].start..self.from[part.end - 1].end
     }
 }
 
-/// Every view of the text in which something was decoded that is at least `shortest` bytes long.
+/// Returns every view of the text with a decoded part of at least `shortest` bytes.
 pub(super) fn views(text: &[u8], shortest: usize) -> Vec<View> {
     let mut views = Vec::new();
     if text.contains(&b'%') {
@@ -54,7 +55,7 @@ pub(super) fn views(text: &[u8], shortest: usize) -> Vec<View> {
     views
 }
 
-/// Percent-encoding; in forms a `+` is a space.
+/// Decodes percent-encoding; in forms a `+` is a space.
 fn percent(text: &[u8], plus_is_space: bool) -> Option<View> {
     let mut view = View::with_capacity(text.len());
     let (mut at, mut decoded) = (0, false);
@@ -79,7 +80,8 @@ fn percent(text: &[u8], plus_is_space: bool) -> Option<View> {
     decoded.then_some(view)
 }
 
-/// The escapes of JSON, Rust, C and the host's own log: `\n`, `\"`, `\x41`, `\u0041`, `\u{41}`.
+/// Decodes the escapes of JSON, Rust, C and the host's own log: `
+/// `, `\"`, `\x41`, `\u0041`, `\u{41}`.
 fn backslash(text: &[u8]) -> Option<View> {
     let mut view = View::with_capacity(text.len());
     let (mut at, mut decoded) = (0, false);
@@ -105,7 +107,7 @@ enum Escaped {
     Char(char),
 }
 
-/// The escape that the text begins with, and its length.
+/// Returns the escape at the start of the text, and its length.
 fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
     let [b'\\', kind, rest @ ..] = text else {
         return None;
@@ -136,7 +138,7 @@ fn escape(text: &[u8]) -> Option<(Escaped, usize)> {
             if let Some(c) = char::from_u32(unit) {
                 return Some((Escaped::Char(c), 6));
             }
-            // The first half of a character that JSON writes as two.
+            // The first half of a surrogate pair in JSON.
             let second = rest.get(4..10)?.strip_prefix(b"\\u")?;
             let (high, low) = (
                 u16::try_from(unit).ok()?,
@@ -157,8 +159,8 @@ fn number(digits: &[u8]) -> Option<u32> {
     digits.iter().try_fold(0, step)
 }
 
-/// Decodes each run of at least `shortest` digits of `bits` bits. It may begin within the run, where other text of the
-/// same characters stands before it, so a run is decoded from each of its first places.
+/// Decodes each run of at least `shortest` digits of `bits` bits. The encoded part may begin within the run, after
+/// other text of the same characters, so a run is decoded from each of its first positions.
 fn digits(
     text: &[u8],
     digit: fn(u8) -> Option<u8>,
@@ -182,7 +184,7 @@ fn digits(
             }
             at += 1;
         }
-        // Where bytes and digits begin together again: every 2 digits of 4 bits, every 4 of 6.
+        // Bytes and digits align again after this many digits: 2 of 4 bits, 4 of 6.
         let first_places = if bits == 4 { 2 } else { 4 };
         for skipped in 0..first_places {
             if run.len() >= shortest + skipped {
@@ -192,7 +194,7 @@ fn digits(
     }
 }
 
-/// The whole bytes that digits of `bits` bits make.
+/// Packs digits of `bits` bits into whole bytes.
 fn packed(run: &[(u8, usize)], bits: usize) -> View {
     let bytes = run.len() * bits / 8;
     let mut view = View::with_capacity(bytes);
@@ -215,7 +217,7 @@ fn hex_digit(byte: u8) -> Option<u8> {
         .and_then(|digit| u8::try_from(digit).ok())
 }
 
-/// A digit of the standard alphabet, or of that for URLs.
+/// Returns the value of a digit of the standard or the URL alphabet.
 fn base64_digit(byte: u8) -> Option<u8> {
     match byte {
         b'A'..=b'Z' => Some(byte - b'A'),

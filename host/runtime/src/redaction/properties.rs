@@ -1,4 +1,4 @@
-//! Whatever a plugin writes around a secret, and in whichever encoding, the secret is not left to be read.
+//! A secret is not readable, whatever text surrounds it and in any encoding.
 
 use base64::{
     Engine as _,
@@ -19,7 +19,7 @@ fn known(secret: &str) -> Known {
     known
 }
 
-/// The text without what was found in it.
+/// Removes the matches from the text.
 fn left_of(known: &Known, text: &str) -> String {
     let (mut left, mut at) = (Vec::new(), 0);
     for Range { start, end } in known.matches(text.as_bytes()) {
@@ -47,7 +47,7 @@ fn unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// The ways of one text to be written, each decoded by some program.
+/// Returns encodings of a text, each with its name.
 fn encodings(text: &str) -> Vec<(&'static str, String)> {
     let form = percent(text, |byte| unreserved(byte) || byte == b' ').replace(' ', "+");
     let json = serde_json::to_string(text).unwrap();
@@ -94,7 +94,7 @@ fn encodings(text: &str) -> Vec<(&'static str, String)> {
     ]
 }
 
-/// Whether any decoding of the text has eight characters of the secret in a row, of which none is redacted.
+/// Returns `true` if any decoding of the text has eight consecutive unredacted characters of the secret.
 fn shows(text: &str, secret: &str) -> bool {
     let secret = secret.to_lowercase();
     let parts: Vec<String> = {

@@ -1,6 +1,6 @@
-//! The functions that a host of the next minor would lend: the same, and one more at the end.
+//! The functions that a host of the next minor version would lend: the same, and one more at the end.
 //!
-//! A plugin of today must not mind. The validator has this process lend them, and then uses the plugin as ever.
+//! A current plugin must work with them. The validator makes this process lend them, and then uses the plugin as usual.
 #![expect(
     dead_code,
     reason = "the fields are read by plugins, by their place in the table"
@@ -17,7 +17,7 @@ use conductor_plugin_api::abi::{AbiFailure, AbiHostRef, AbiLevel, AbiLogRecord, 
 
 use super::{complete, is_cancelled, log, max_level, platform, remaining_ns};
 
-/// [`AbiHost`](conductor_plugin_api::abi::AbiHost) as it is, with what a later minor might append.
+/// [`AbiHost`](conductor_plugin_api::abi::AbiHost) with an addition that a later minor version might make.
 #[repr(C)]
 #[derive(StableAbi)]
 #[sabi(kind(Prefix(prefix_ref = NewerHostRef, prefix_fields = NewerHostPrefix)))]
@@ -32,12 +32,12 @@ struct NewerHost {
     appended: extern "C" fn(call: usize) -> u64,
 }
 
-/// Has this process lend them, or those of this host, to the libraries that it opens from now on.
+/// Selects the functions for libraries opened from now on: these, or those of this host.
 pub fn lend(is_wanted: bool) {
     WANTED.store(is_wanted, Ordering::SeqCst);
 }
 
-/// Returns true while the functions of a newer host are lent.
+/// Returns `true` while the functions of a newer host are lent.
 pub(crate) fn is_wanted() -> bool {
     WANTED.load(Ordering::SeqCst)
 }
@@ -53,8 +53,8 @@ pub(super) fn functions() -> AbiHostRef {
         appended: remaining_ns,
     }
     .leak_into_prefix();
-    // SAFETY: both are a pointer to a table, and what the older names of it stands in the same places in the newer; what
-    // comes after is told by the table's own count of its fields.
+    // SAFETY: both are a pointer to a table, whose old members are in the same places in the newer one; the table's own
+    // field count covers the rest.
     unsafe { std::mem::transmute::<NewerHostRef, AbiHostRef>(newer) }
 }
 

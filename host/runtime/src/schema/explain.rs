@@ -1,4 +1,4 @@
-//! Explains why a value does not keep to a schema: which key, which rule, and what to do.
+//! Explains why a value violates a schema: the key, the rule, and the fix.
 
 use jsonschema::{
     ValidationError,
@@ -12,7 +12,7 @@ use crate::{
     wording::{bare_or_quoted, listed, nearest, pointer, shorten},
 };
 
-/// The value that was held against a schema.
+/// The value to explain.
 pub(super) struct Explainer<'a> {
     pub(super) schema: &'a Value,
     pub(super) value: &'a Value,
@@ -24,7 +24,7 @@ impl Explainer<'_> {
         self.explained(error, 0)
     }
 
-    /// The same, so many forms deep.
+    /// Explains an error at this depth of nested forms.
     pub(super) fn explained(&self, error: &ValidationError<'_>, depth: usize) -> Vec<Violation> {
         let path = self.path(error);
         match error.kind() {
@@ -38,7 +38,7 @@ impl Explainer<'_> {
             }
             Kind::AdditionalProperties { unexpected }
             | Kind::UnevaluatedProperties { unexpected } => {
-                // Where a form fails, all its keys count as unexpected; what is wrong with the form is another error.
+                // If a form fails, all its keys count as unexpected; the mistake in the form is another error.
                 let known = self.siblings(error);
                 let unknown = unexpected.iter().filter(|key| !known.contains(*key));
                 let unknown = unknown.map(|key| self.unknown_key(&path, key, &known));
@@ -101,7 +101,7 @@ impl Explainer<'_> {
         at_key(key, message, help)
     }
 
-    /// What is wrong, with the full name of the key.
+    /// Returns the mistake, with the full name of the key.
     fn message(&self, error: &ValidationError<'_>) -> String {
         let path = self.path(error);
         let (table, name) = (self.table(&path), self.name(&path));
@@ -167,19 +167,19 @@ impl Explainer<'_> {
         }
     }
 
-    /// Whether the value that the error is about is a secret or holds one.
+    /// Returns `true` if the error concerns a value that is or contains a secret.
     fn is_secret(&self, error: &ValidationError<'_>) -> bool {
         self.is_hidden(&self.path(error))
     }
 
-    /// Returns true if the value at this path of the file is a secret or contains one.
+    /// Returns `true` if the value at this path of the file is or contains a secret.
     pub(super) fn is_hidden(&self, path: &[String]) -> bool {
         let path = path.get(self.subject.base.len()..).unwrap_or_default();
         let hidden = &self.subject.hidden;
         hidden.iter().any(|secret| secret.starts_with(path))
     }
 
-    /// Whether the plugin takes no config at all, and was given some.
+    /// Returns `true` if the plugin takes no config, and was given some.
     fn takes_no_keys(&self, error: &ValidationError<'_>) -> bool {
         let is_table = error.instance_path().as_str().is_empty() && error.instance().is_object();
         is_table && self.schema["type"] == "null"
@@ -221,7 +221,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// Returns the description of a text whose form is wrong: it is easier to read than a pattern.
+    /// Returns the description of a text with an invalid form: it is easier to read than a pattern.
     fn described_form(&self, error: &ValidationError<'_>) -> Option<String> {
         let Kind::Pattern { .. } = error.kind() else {
             return None;
@@ -234,7 +234,7 @@ impl Explainer<'_> {
         Some(shorten(&words.join(" ")))
     }
 
-    /// The values that the schema lists, if it lists all that are allowed.
+    /// Returns the values listed in the schema, if it lists all allowed ones.
     fn choices(&self, error: &ValidationError<'_>) -> Vec<&Value> {
         let Some(node) = self.schema.pointer(error.schema_path().as_str()) else {
             return Vec::new();
@@ -249,7 +249,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// Returns the keys that the schema knows next to an unexpected one, those of its forms included.
+    /// Returns the known keys next to an unexpected one, including those of its forms.
     fn siblings(&self, error: &ValidationError<'_>) -> Vec<String> {
         let mut known = Vec::new();
         if let Some(node) = self.node(error) {
@@ -258,7 +258,7 @@ impl Explainer<'_> {
         known
     }
 
-    /// Collects the keys of a schema, those of its forms included.
+    /// Collects the keys of a schema, including those of its forms.
     pub(super) fn keys_of(&self, node: &Value, known: &mut Vec<String>, depth: usize) {
         if depth > MAX_FORMS_DEPTH || known.len() > MAX_KNOWN {
             return;
@@ -289,7 +289,7 @@ impl Explainer<'_> {
             .is_some_and(|node| node["format"] == formats::DURATION)
     }
 
-    /// The schema that holds the violated keyword.
+    /// Returns the schema that contains the violated keyword.
     fn node(&self, error: &ValidationError<'_>) -> Option<&Value> {
         let (parent, _) = error.schema_path().as_str().rsplit_once('/')?;
         self.schema.pointer(parent)
@@ -300,7 +300,7 @@ impl Explainer<'_> {
         self.subject.base.iter().cloned().chain(inner).collect()
     }
 
-    /// The path as an operator would write it: `platform."api.eu".config.headers[2]`.
+    /// Formats the path as an operator would write it: `platform."api.eu".config.headers[2]`.
     pub(super) fn name(&self, path: &[String]) -> String {
         let base = self.subject.base.len();
         let mut name = String::new();
@@ -351,7 +351,7 @@ pub(super) fn at_value(path: Vec<String>, message: String, help: Option<String>)
     }
 }
 
-/// What the validator says, without the value if that is not to be shown.
+/// Returns the validator's message, without the value if it is hidden.
 fn told(error: &ValidationError<'_>, hidden: bool) -> String {
     if hidden {
         shorten(&error.masked_with(REDACTED).to_string())
@@ -360,7 +360,7 @@ fn told(error: &ValidationError<'_>, hidden: bool) -> String {
     }
 }
 
-/// The value as a message speaks of it.
+/// Describes the value for a message.
 pub(super) fn describe(value: &Value) -> String {
     match value {
         Value::Null => "nothing".to_owned(),
@@ -384,7 +384,7 @@ fn expected(kind: &TypeKind) -> String {
     }
 }
 
-/// A type as a message speaks of it.
+/// Names a type for a message.
 pub(super) fn named(name: &str) -> String {
     match name {
         "integer" => "a whole number".to_owned(),
@@ -396,7 +396,7 @@ pub(super) fn named(name: &str) -> String {
     }
 }
 
-/// The numbers that fit, to follow the name of the type.
+/// Describes the valid range, to follow the name of the type.
 pub(super) fn range(node: &Value) -> String {
     let limit = |keyword: &str| Some(&node[keyword]).filter(|limit| limit.is_number());
     let above = limit("exclusiveMinimum").map(|limit| format!(" above {limit}"));
@@ -413,7 +413,7 @@ pub(super) fn range(node: &Value) -> String {
     }
 }
 
-/// A choice among values.
+/// Describes a choice of values.
 pub(super) fn one_of(choices: &[&Value]) -> String {
     let shown: Vec<String> = choices.iter().map(|choice| choice.to_string()).collect();
     match shown.as_slice() {
@@ -422,7 +422,7 @@ pub(super) fn one_of(choices: &[&Value]) -> String {
     }
 }
 
-/// Forms within forms that are explained.
+/// Maximum depth of nested forms explained.
 const MAX_FORMS_DEPTH: usize = 8;
-/// Keys of a schema that are looked at for a name.
+/// Maximum number of schema keys considered for a name.
 const MAX_KNOWN: usize = 1000;

@@ -1,5 +1,5 @@
-//! Finds the form that was meant where a value fits none of several, so that the message names the key that is wrong in
-//! that form. Serde's enums come as such forms: each variant is one.
+//! Finds the intended form of a value that matches none of several, so that the message names the wrong key in that
+//! form. Serde's enums produce such forms: one per variant.
 
 use jsonschema::{ValidationError, error::ValidationErrorKind as Kind};
 use serde_json::{Map, Value};
@@ -13,14 +13,14 @@ use crate::{
     wording::{listed, nearest, shorten},
 };
 
-/// One of the forms that a value may have, with the errors of the value as that form.
+/// One of the possible forms of a value, with the value's errors in that form.
 struct Form<'a> {
     schema: &'a Value,
     errors: &'a [ValidationError<'static>],
 }
 
 impl Explainer<'_> {
-    /// Explains why a value fits none of its forms.
+    /// Explains why a value matches none of its forms.
     pub(super) fn no_form(
         &self,
         error: &ValidationError<'_>,
@@ -36,7 +36,7 @@ impl Explainer<'_> {
                 schema: self.resolved(schemas.and_then(|all| all.get(index))),
                 errors,
             })
-            // TOML has no null, and a table that is left out is none that was meant.
+            // TOML has no null, and a missing table is never intended.
             .filter(|form| form.schema["type"] != "null" && !is_empty_table(form.schema))
             .collect();
         let path = self.path(error);
@@ -81,7 +81,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// The errors of the value as this form.
+    /// Returns the errors of the value in this form.
     fn as_meant(&self, form: &Form<'_>, depth: usize) -> Vec<Violation> {
         let errors = form.errors.iter().take(MAX_ERRORS);
         errors
@@ -89,8 +89,8 @@ impl Explainer<'_> {
             .collect()
     }
 
-    /// Explains a table whose forms are told apart by the text of one key, or by which key they have; `None` where they
-    /// are not.
+    /// Explains a table whose forms are distinguished by the text of one key, or by their only key; `None` for other
+    /// forms.
     fn tagged(
         &self,
         path: &[String],
@@ -139,7 +139,7 @@ impl Explainer<'_> {
         Some(vec![at_value(inner, message, help)])
     }
 
-    /// Explains a table of forms that have one key each, which names the form.
+    /// Explains a table of forms with one key each, which names the form.
     fn by_only_key(
         &self,
         path: &[String],
@@ -184,7 +184,7 @@ impl Explainer<'_> {
         }
     }
 
-    /// The message where the value is of a type that no form has, or several have.
+    /// Returns the message for a value whose type matches no form, or several.
     fn of_no_type(
         &self,
         path: &[String],
@@ -235,7 +235,7 @@ impl Explainer<'_> {
         shorten(&listed(&keys))
     }
 
-    /// The schema that a chain of references ends at.
+    /// Returns the schema at the end of a chain of references.
     fn resolved<'s>(&'s self, schema: Option<&'s Value>) -> &'s Value {
         let mut schema = schema.unwrap_or(&Value::Null);
         for _ in 0..MAX_REFERENCES {
@@ -249,7 +249,7 @@ impl Explainer<'_> {
     }
 }
 
-/// The key that is missing, where each form is nothing but a name of it.
+/// Returns the missing key, if each form is only a name for it.
 fn missing_name<'a>(forms: &[Form<'a>]) -> Option<&'a str> {
     let name = |form: &Form<'a>| {
         let table = form.schema.as_object().filter(|table| table.len() == 1)?;
@@ -262,7 +262,7 @@ fn missing_name<'a>(forms: &[Form<'a>]) -> Option<&'a str> {
     names?.first().copied()
 }
 
-/// The key whose text tells the most forms apart, with those forms and their texts.
+/// Returns the key whose text distinguishes the most forms, with those forms and their texts.
 fn tag<'f, 'a>(forms: &'f [Form<'a>]) -> Option<(&'a str, Vec<(&'f Form<'a>, &'a Value)>)> {
     let first = forms.iter().find(|form| is_table(form.schema))?;
     let keys = first.schema["properties"].as_object()?.iter();
@@ -287,7 +287,7 @@ fn fixed_text(property: &Value) -> &Value {
     }
 }
 
-/// The one key that a form requires and has.
+/// Returns the one key that a form requires and has.
 fn only_key(schema: &Value) -> Option<&String> {
     let properties = schema["properties"].as_object()?;
     let mut keys = properties.keys();
@@ -300,7 +300,7 @@ fn is_table(schema: &Value) -> bool {
     schema["type"] == "object" || schema["properties"].is_object()
 }
 
-/// Distance of a table from a form: errors, less the keys that they have in common.
+/// Returns the distance of a table from a form: errors, less their common keys.
 fn distance(form: &Form<'_>, table: &Map<String, Value>) -> usize {
     let properties = form.schema["properties"].as_object();
     let common = table
@@ -310,19 +310,19 @@ fn distance(form: &Form<'_>, table: &Map<String, Value>) -> usize {
     form.errors.len() + (table.len() - common) * 2
 }
 
-/// Returns true if the value itself is of another type than the form.
+/// Returns `true` if the value itself has another type than the form.
 fn is_of_other_type(form: &Form<'_>, at: &str) -> bool {
     form.errors.iter().any(|error| {
         error.instance_path().as_str() == at && matches!(error.kind(), Kind::Type { .. })
     })
 }
 
-/// Errors of a form that are explained.
+/// Maximum number of errors explained per form.
 const MAX_ERRORS: usize = 20;
-/// References that are followed in a row.
+/// Maximum length of a chain of references.
 const MAX_REFERENCES: usize = 8;
 
-/// Whether only an empty table keeps to the schema.
+/// Returns `true` if only an empty table is valid.
 fn is_empty_table(schema: &Value) -> bool {
     schema["type"] == "object"
         && schema["additionalProperties"] == false

@@ -1,4 +1,4 @@
-//! Enums as serde's authors write them, and what the operator reads of a config that fits no variant.
+//! Typical serde enums, and the operator's messages about configs that match no variant.
 
 #![expect(dead_code, reason = "the types are read by schemars alone")]
 

@@ -1,8 +1,8 @@
-//! Which calls wait, which are under way, and how many of them may be. Pure.
+//! The queue of calls, the calls in flight, and their limit. Pure.
 //!
-//! Calls that take their time are sent only as fast as the worker has threads for them, so that those behind wait here,
-//! where waiting does not count against their deadline. While the plugin is quick, many more are sent at once, but no more
-//! than it gets through well before any deadline. Asynchronous calls take no threads while they wait, and are all sent.
+//! Slow calls are only sent as fast as the worker has threads for them, so that the others wait here, where waiting
+//! does not count towards their deadline. While the plugin is quick, many more are sent at once, but no more than it
+//! completes well before any deadline. Asynchronous calls take no threads while they wait, and are all sent.
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,21 +15,21 @@ use crate::{
     protocol::messages::{Request, nanos},
 };
 
-/// The calls into one worker, from when they are handed over to their answer.
+/// The calls into one worker, from their arrival to their answer.
 pub(super) struct Calls {
     threads: usize,
     asynchronous: bool,
     waiting: VecDeque<Call>,
-    /// Taken off the queue, and on their way to be under way.
+    /// Taken off the queue, but not yet in flight.
     starting: usize,
     under_way: HashMap<u64, UnderWay>,
-    /// Under way, and the host no longer waits for them; each has a thread that is not counted on.
+    /// In flight and given up by the host; each occupies a thread that may never return.
     given_up: usize,
     /// Smoothed duration of a call.
     usual: Duration,
     next_call: u64,
     next_probe: usize,
-    /// The open ones. A number is not used again: calls into a closed probe may still be on their way.
+    /// The open ones. Numbers are not reused: calls into a closed probe may still be on their way.
     probes: HashMap<usize, InProbe>,
 }
 
@@ -41,7 +41,7 @@ enum InProbe {
     UnderWay(u64),
 }
 
-/// A call the worker owes an answer for.
+/// A call in flight.
 pub(super) struct UnderWay {
     pub(super) caller: Arc<dyn Caller>,
     pub(super) sequence: u64,
@@ -50,20 +50,20 @@ pub(super) struct UnderWay {
     given_up: bool,
 }
 
-/// A call that was taken off the queue, with its deadline if it is still wanted.
+/// A call taken off the queue, with its deadline if it is still wanted.
 pub(super) struct Starting {
     pub(super) call: Call,
     pub(super) deadline: Option<Duration>,
 }
 
-/// What the worker is to be told.
+/// The messages for the worker.
 #[derive(Default)]
 pub(super) struct ToSend {
     pub(super) requests: Vec<Request>,
     pub(super) cancels: Vec<Cancel>,
 }
 
-/// A call the host no longer waits for.
+/// A call that the host has given up on.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Cancel {
     pub(super) probe: u64,
@@ -86,12 +86,12 @@ impl Calls {
         }
     }
 
-    /// The worker's threads only begin calls, which then go on by themselves.
+    /// Records that the worker's threads only begin calls, which then continue by themselves.
     pub(super) fn are_asynchronous(&mut self) {
         self.asynchronous = true;
     }
 
-    /// The calls are trials of configs, which keep their threads in an asynchronous plugin, too.
+    /// Records that the calls are trials of configs, which occupy their threads in an asynchronous plugin, too.
     pub(super) fn keep_threads(&mut self) {
         self.asynchronous = false;
     }
@@ -103,17 +103,17 @@ impl Calls {
         ProbeId(probe)
     }
 
-    /// Forgets a probe; returns `false` if there is none.
+    /// Removes a probe; returns `false` if there is none.
     pub(super) fn close(&mut self, probe: ProbeId) -> bool {
         let known = self.probes.remove(&probe.0).is_some();
-        // A host whose platforms all changed at once does not keep the room for both.
+        // Frees memory after all platforms of a host changed at once.
         if self.probes.len() < self.probes.capacity() / 4 {
             self.probes.shrink_to(self.probes.len() * 2);
         }
         known
     }
 
-    /// Number of open probes.
+    /// Returns the number of open probes.
     pub(super) fn open_probes(&self) -> usize {
         self.probes.len()
     }
@@ -123,7 +123,7 @@ impl Calls {
         self.waiting.extend(calls);
     }
 
-    /// Takes those calls off the queue that may start; each comes back to [`started`](Self::started).
+    /// Takes the calls that may start off the queue; each is passed to [`started`](Self::started) next.
     pub(super) fn ready(&mut self) -> Vec<Call> {
         let window = if self.asynchronous {
             IN_FLIGHT
@@ -142,7 +142,7 @@ impl Calls {
         ready
     }
 
-    /// Notes which calls start at `now`, and forgets those that are no longer wanted.
+    /// Records the calls that start at `now`, and drops those that are no longer wanted.
     pub(super) fn started(
         &mut self,
         calls: impl ExactSizeIterator<Item = Starting>,
@@ -204,10 +204,10 @@ impl Calls {
         }
     }
 
-    /// Takes out the call that was answered after `took`.
+    /// Removes the call that was answered after `took`.
     ///
     /// # Errors
-    /// What is wrong with the answer, as in "answered call 7, which nobody made".
+    /// The mistake in the answer, for example "answered call 7, which nobody made".
     pub(super) fn answered(&mut self, call: u64, took: Duration) -> Result<UnderWay, String> {
         let Some(under_way) = self.under_way.remove(&call) else {
             return Err(if call < self.next_call {
@@ -224,7 +224,7 @@ impl Calls {
         Ok(under_way)
     }
 
-    /// Takes out the calls under way, and forgets those that wait.
+    /// Removes the calls in flight, and drops the queued ones.
     pub(super) fn take_all(&mut self) -> Vec<UnderWay> {
         let under_way = std::mem::take(&mut self.under_way).into_values();
         self.given_up = 0;
@@ -232,12 +232,12 @@ impl Calls {
         under_way.collect()
     }
 
-    /// Forgets the calls that wait.
+    /// Drops the queued calls.
     pub(super) fn forget_waiting(&mut self) {
         self.waiting.clear();
     }
 
-    /// Whether calls wait for room.
+    /// Returns `true` if calls are queued.
     pub(super) fn is_waiting(&self) -> bool {
         !self.waiting.is_empty()
     }
@@ -254,14 +254,14 @@ impl Calls {
     }
 }
 
-/// Calls that usually take at least this long are worth a thread each, as in [`threads`](crate::threads).
+/// Calls that usually take at least this long get a thread each, as in [`threads`](crate::threads).
 const SLOW: Duration = Duration::from_micros(50);
-/// How many quick calls may be under way: what takes a worker some milliseconds, and 100 ms at the worst. More of them would
-/// pass their deadlines in its queue when the machine is too slow for all, as if they were stuck in it.
+/// Maximum number of quick calls in flight: they take a worker several milliseconds, at worst 100 ms. More of them
+/// would pass their deadlines in its queue on an overloaded machine, and appear stuck.
 const QUICK: usize = 2048;
-/// How many asynchronous calls may be under way: each takes some memory of the worker's, about 64 MiB for so many. To begin one
-/// takes it a few microseconds. What else a check needs is between the plugin and the worker's limits: many wait for a socket
-/// each, of which `open_files` allows far fewer, and others for nothing.
+/// Maximum number of asynchronous calls in flight: together they take about 64 MiB of the worker's memory. Beginning
+/// one takes it a few microseconds. Other needs of a check are between the plugin and the worker's limits: many wait
+/// for a socket each, of which `open_files` allows far fewer, others for nothing.
 const IN_FLIGHT: usize = 65_536;
 
 #[cfg(test)]

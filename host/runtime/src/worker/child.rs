@@ -1,8 +1,8 @@
-//! The worker's side: holds one library, and makes the calls the host asks for.
+//! The worker's side: loads one library, and makes the calls that the host requests.
 //!
-//! The main thread reads what the host says and never runs a byte of the plugin once the library is loaded, so that it
-//! goes on while every call hangs. Calls run on the threads of [`InProcess`], or go on by themselves once begun; answers
-//! leave through the [`Outlet`].
+//! The main thread reads the host's messages and never runs plugin code once the library is loaded, so that it
+//! continues while every call hangs. Calls run on the threads of [`InProcess`], or continue by themselves once begun;
+//! answers leave through the [`Outlet`].
 #![expect(
     unsafe_code,
     reason = "what a process does once, when it has just begun: closing descriptors by number, undoing signal handlers"
@@ -49,7 +49,7 @@ mod forward;
 mod outlet;
 mod pending;
 
-/// What `conductor worker` does: a worker's life, on a socket as standard input. Does not return once it has one.
+/// Runs `conductor worker`, with a socket as standard input. Does not return once it has one.
 pub fn child_main() -> ExitCode {
     match take_socket() {
         Ok(socket) => work(socket),
@@ -63,8 +63,8 @@ pub fn child_main() -> ExitCode {
     }
 }
 
-/// Moves the socket to a place of its own: a plugin that reads standard input must not eat the host's messages, and no
-/// program it runs may have the socket.
+/// Moves the socket to another descriptor: a plugin that reads standard input must not consume the host's messages, and
+/// programs it runs must not inherit the socket.
 fn take_socket() -> io::Result<UnixStream> {
     let stdin = io::stdin();
     if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&stdin)?.st_mode).is_socket() {
@@ -76,51 +76,51 @@ fn take_socket() -> io::Result<UnixStream> {
     Ok(socket.into())
 }
 
-/// Closes what the host has inherited from whoever started it, and passed on without knowing.
+/// Closes descriptors that the host inherited from its parent and passed on unknowingly.
 fn close_inherited() -> io::Result<()> {
     let open: Vec<RawFd> = fs::read_dir("/dev/fd")?
         .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
         .filter(|&number| number >= SOCKET)
         .collect();
     for number in open {
-        // The one that the folder was read through is closed by now.
+        // The descriptor used to read the folder is closed by now.
         if fs::symlink_metadata(format!("/dev/fd/{number}")).is_ok() {
-            // SAFETY: this process has opened nothing so far that is still open, nor started a thread; so nobody in it
-            // owns the descriptor.
+            // SAFETY: this process has no open files and no threads of its own so far, so none of its code owns the
+            // descriptor.
             unsafe { rustix::io::close(number) };
         }
     }
     Ok(())
 }
 
-/// Where the plugin may run programs, the host's death reaches this process as a signal that it passes on to its group: a
-/// KILL would end it alone, and leave them behind.
+/// If the plugin may run programs, makes the host's death arrive as a signal that is passed on to the process group: a
+/// KILL would end only this process, and leave the programs behind.
 #[cfg(target_os = "linux")]
 fn take_programs_along() {
-    // SAFETY: the handler makes one system call, which may be made anywhere.
+    // SAFETY: the handler makes one async-signal-safe system call.
     let registered = unsafe {
         signal_hook::low_level::register(libc::SIGHUP, || {
             let _ = kill_current_process_group(Signal::KILL);
         })
     };
     if registered.is_ok() {
-        // Else the KILL that was asked for stays.
+        // Otherwise the KILL requested earlier remains.
         let _ = rustix::process::set_parent_process_death_signal(Some(Signal::HUP));
     }
 }
 
-/// Undoes the handlers by which Rust's runtime tells a stack overflow from other faults. They swallow the first such
-/// signal that another process sends: a worker must die of it there and then, and be replaced.
+/// Removes the handlers by which Rust's runtime distinguishes a stack overflow from other faults. They swallow the
+/// first such signal from another process: a worker must die of it immediately, and be replaced.
 pub fn die_of_faults() {
     for signal in [libc::SIGSEGV, libc::SIGBUS] {
-        // SAFETY: the default is no function that could be wrong, and nobody in this process relies on the handlers.
+        // SAFETY: the default is not a function, and no code in this process relies on the handlers.
         unsafe { libc::signal(signal, libc::SIG_DFL) };
     }
 }
 
 fn work(socket: UnixStream) -> ! {
     die_of_faults();
-    // Whatever kills the host.
+    // However the host dies.
     #[cfg(target_os = "linux")]
     if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
         leave();
@@ -134,7 +134,7 @@ fn work(socket: UnixStream) -> ! {
         take_programs_along();
     }
     if getppid().is_none_or(|parent| parent.as_raw_pid() != hello.host) {
-        // The host died before this process had asked to die with it.
+        // The host died before this process had requested to die with it.
         leave();
     }
     name_process(&hello.manifest.id);
@@ -178,7 +178,7 @@ fn load(
     clock: Clock,
     outlet: &Outlet,
 ) -> Result<(InProcess, Vec<String>), LoadError> {
-    // Before a byte of the library runs.
+    // Before any code of the library runs.
     let unconfined = sandbox::apply(&hello.policy)
         .map_err(|what| LoadError::load(&format!("its worker cannot be confined: {what}")))?;
     let call_threads = usize::try_from(hello.call_threads).unwrap_or(usize::MAX);
@@ -191,7 +191,7 @@ fn load(
         Slot::unrecorded,
     )?;
     if hello.trials {
-        // What comes of the library from here on is its schema's doing.
+        // From here on, problems come from the library's schema.
         let _ = outlet.say(&FromWorker::Opened);
         let schema = plugin.description().config_schema.value();
         let schema =
@@ -248,7 +248,7 @@ impl Child {
         }
     }
 
-    /// Does what the host says; answers whether some calls may be waiting behind others.
+    /// Handles a message of the host; returns `true` if some calls may be waiting behind others.
     fn obey(&mut self, message: ToWorker) -> bool {
         match message {
             ToWorker::Calls(requests) => return self.call(requests),
@@ -285,7 +285,7 @@ impl Child {
                 }
             }
             ToWorker::End => self.end(),
-            // The host says it once, as the first thing.
+            // The host only sends it as the first message.
             ToWorker::Hello(_) => {}
         }
         false
@@ -314,7 +314,7 @@ impl Child {
         self.plugin.start(&mut calls)
     }
 
-    /// Drops all probes, each behind the plugin's panic barrier, and leaves without the library's exit handlers.
+    /// Drops all probes, each behind the plugin's panic barrier, and exits without the library's exit handlers.
     fn end(&self) -> ! {
         self.plugin.end();
         let until = self.clock.now() + END_TIMEOUT;
@@ -328,9 +328,9 @@ impl Child {
     }
 }
 
-/// The next message, or nothing within `patience`; without one it waits for as long as it takes.
+/// Returns the next message, or `None` after `patience`; without one it waits indefinitely.
 ///
-/// Where the host is gone, so is this process.
+/// Exits if the host is gone.
 fn receive(
     socket: &impl AsFd,
     decoder: &mut Decoder,
@@ -342,7 +342,7 @@ fn receive(
             Ok(Some(message)) => return Some(message),
             Ok(None) => {}
             Err(fault) => {
-                // The plugin has eaten some of it, or the host is of another build.
+                // The plugin has consumed part of it, or the host is of another build.
                 let _ = writeln!(io::stderr(), "the host {fault}");
                 leave();
             }
@@ -362,20 +362,20 @@ fn receive(
     }
 }
 
-/// The host is gone, or cannot be reached any more: ends this process and whatever it has started.
+/// Ends this process and everything it has started, because the host is gone or unreachable.
 fn leave() -> ! {
-    // Else it was not started by a host, and the group is somebody else's.
+    // Otherwise it was not started by a host, and the group belongs to other processes.
     if getpgrp() == getpid() {
         let _ = kill_current_process_group(Signal::KILL);
     }
     exit(1)
 }
 
-/// So that the plugin is seen where processes are listed by name.
+/// Shows the plugin where processes are listed by name.
 fn name_process(plugin: &str) {
     #[cfg(target_os = "linux")]
     if let Ok(name) = std::ffi::CString::new(plugin) {
-        // It goes without a name as well.
+        // It works without a name as well.
         let _ = rustix::thread::set_name(&name);
     }
     #[cfg(not(target_os = "linux"))]
@@ -394,9 +394,9 @@ impl LoadError {
 
 /// The socket's descriptor.
 const SOCKET: RawFd = 3;
-/// How often calls that wait behind others are given more threads, and answers that wait for others are sent.
+/// Interval at which queued calls get more threads, and gathered answers are sent.
 const TICK: Duration = Duration::from_millis(10);
-/// How long the plugin may take to drop its probes; the host kills the worker a second later.
+/// Time for the plugin to drop its probes; the host kills the worker a second later.
 const END_TIMEOUT: Duration = Duration::from_secs(2);
-/// The longest detail of a refusal that is passed on, in bytes.
+/// Maximum detail of a refusal that is passed on, in bytes.
 const MAX_DETAIL: usize = 512 << 10;

@@ -1,7 +1,7 @@
-//! The workers that this process has started and not yet waited for, so that adopted processes can be told from them.
+//! The workers that this process has started and not yet reaped, to distinguish them from adopted processes.
 //!
-//! A process that adopts orphans, as PID 1 does, has to reap them by number: waiting for "any child" would take the exit
-//! status of a worker away from the thread that waits for it.
+//! A process that adopts orphans, like PID 1, has to reap them by PID: waiting for "any child" would take a worker's
+//! exit status away from the thread that waits for it.
 
 use std::{
     collections::BTreeMap,
@@ -10,10 +10,10 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-/// The environment variable by which all descendants of a worker are known.
+/// The environment variable that marks all descendants of a worker.
 pub(super) const MARK: &str = "CONDUCTOR_WORKER";
 
-/// What tells one worker's descendants from another's: the plugin and a number, as in `http.3`.
+/// The mark of one worker's descendants: the plugin and a number, for example `http.3`.
 #[derive(Clone, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Mark {
     pub(super) plugin: String,
@@ -36,7 +36,7 @@ impl std::fmt::Display for Mark {
     }
 }
 
-/// The workers by process.
+/// The workers by PID.
 #[derive(Debug, Default)]
 pub(super) struct Children {
     by_pid: BTreeMap<u32, Mark>,
@@ -44,7 +44,7 @@ pub(super) struct Children {
 }
 
 impl Children {
-    /// Locked: while this is held, no worker is started and none is forgotten.
+    /// Locks the list: meanwhile no worker is started or removed.
     pub(super) fn lock() -> MutexGuard<'static, Self> {
         static CHILDREN: Mutex<Children> = Mutex::new(Children {
             by_pid: BTreeMap::new(),
@@ -65,7 +65,7 @@ impl Children {
         Ok(child)
     }
 
-    /// The worker was waited for; its number may be another process's from now on.
+    /// Removes a worker that was reaped; its PID may be reused from now on.
     pub(super) fn forget(&mut self, pid: u32) {
         self.by_pid.remove(&pid);
     }

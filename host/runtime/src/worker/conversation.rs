@@ -1,7 +1,8 @@
-//! The host's side of the conversation with one worker: what it is told, and which calls it owes an answer.
+//! The host's side of the connection to one worker: outgoing messages, and calls in flight.
 //!
-//! Nothing here waits: not for the worker, which may be stopped or busy, and never with the lock held while a caller is
-//! called. What the worker's socket does not take stays in a buffer, and the worker's [life](super::life) sends it.
+//! Nothing here blocks: not on the worker, which may be stopped or busy, and callers are never called with the lock
+//! held. Data that the worker's socket does not accept stays in a buffer, and the worker's [life](super::life) sends
+//! it.
 
 use std::{
     collections::HashMap,
@@ -23,7 +24,7 @@ use crate::{
     redaction,
 };
 
-/// What the host and one worker have to say to each other.
+/// The connection of the host to one worker.
 pub(super) struct Conversation {
     socket: UnixStream,
     /// Writing to it wakes the worker's thread.
@@ -40,14 +41,14 @@ struct State {
     phase: Phase,
 }
 
-/// How the conversation stands.
+/// The state of the connection.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Phase {
-    /// It goes on.
+    /// Open.
     Open,
     /// The worker was asked to end, at this time.
     Ending(Duration),
-    /// There is no worker any more; calls fail with this.
+    /// The worker is gone; calls fail with this.
     Over(Failure),
 }
 
@@ -84,7 +85,7 @@ impl Conversation {
         self.lock().phase.clone()
     }
 
-    /// Tells the worker something.
+    /// Sends a message to the worker.
     pub(super) fn say(&self, message: &ToWorker) -> Result<(), Unsent> {
         let mut state = self.lock();
         state.outgoing.push(message)?;
@@ -130,33 +131,33 @@ impl Conversation {
         self.say_what_always_fits(&ToWorker::Close { probe });
     }
 
-    /// Number of open probes.
+    /// Returns the number of open probes.
     pub(super) fn open_probes(&self) -> usize {
         self.lock().calls.open_probes()
     }
 
-    /// Whether the worker has a probe of a platform of this name.
+    /// Returns `true` if the worker has a probe of this platform.
     pub(super) fn knows(&self, platform: &str) -> bool {
         self.lock().platforms.by_name.contains_key(platform)
     }
 
-    /// The plugin turned out to be asynchronous.
+    /// Records that the plugin is asynchronous.
     pub(super) fn is_asynchronous(&self) {
         self.lock().calls.are_asynchronous();
     }
 
-    /// Queues calls, and sends those that may start; says whether some still wait.
+    /// Queues calls, and sends those that may start; returns `true` if some are still queued.
     pub(super) fn start(&self, calls: &mut Vec<Call>) -> bool {
         self.lock().calls.wait(calls.drain(..));
         self.send_ready()
     }
 
-    /// Sends the calls that may start by now; says whether some still wait.
+    /// Sends the calls that may start now; returns `true` if some are still queued.
     pub(super) fn send_ready(&self) -> bool {
         loop {
             let mut state = self.lock();
             if matches!(state.phase, Phase::Over(_)) {
-                // What was never started is its caller's to start elsewhere.
+                // Calls that never started may be started elsewhere by their callers.
                 state.calls.take_all();
                 return false;
             }
@@ -184,16 +185,16 @@ impl Conversation {
         if let Some(cancel) = state.calls.give_up(probe) {
             let (probe, call) = (cancel.probe, cancel.call);
             let first = state.outgoing.len() == 0;
-            // The few bytes of it fit into any frame.
+            // Its few bytes fit into any frame.
             let _ = state.outgoing.push(&ToWorker::Cancel { probe, call });
-            // Thousands may come to their deadline together, and the worker's thread has the time to send them.
+            // Thousands may time out together, and the worker's thread has the time to send them.
             if first {
                 self.wake();
             }
         }
     }
 
-    /// Forgets the calls that wait.
+    /// Drops the queued calls.
     pub(super) fn retire(&self) {
         self.lock().calls.forget_waiting();
     }
@@ -209,23 +210,23 @@ impl Conversation {
         }
     }
 
-    /// Takes out the call that was answered, see [`Calls::answered`].
+    /// Removes the call that was answered, see [`Calls::answered`].
     pub(super) fn answered(&self, call: u64, took: Duration) -> Result<UnderWay, String> {
         self.lock().calls.answered(call, took)
     }
 
-    /// Sends what the worker did not take before.
+    /// Sends the rest of the buffer.
     pub(super) fn send_rest(&self) {
         self.flush(&mut self.lock());
     }
 
-    /// How much the worker has not taken yet, in bytes.
+    /// Returns the size of the unsent data, in bytes.
     pub(super) fn unsent(&self) -> usize {
         self.lock().outgoing.len()
     }
 
-    /// There is no worker any more: ends all calls that were started, and forgets those that wait. Says whether the worker
-    /// had been asked to end.
+    /// Handles the worker's end: ends all started calls, and drops the queued ones. Returns `true` if the worker had
+    /// been asked to end.
     pub(super) fn conclude(&self, ended: &Ended) -> bool {
         let mut state = self.lock();
         let under_way = state.calls.take_all();
@@ -260,7 +261,7 @@ impl Conversation {
         }
         let to_send = state.calls.started(starting.into_iter(), now);
         for requests in to_send.requests.chunks(PER_FRAME) {
-            // So many of them fit into a frame.
+            // This many fit into a frame.
             let _ = state.outgoing.push(&ToWorker::Calls(requests.to_vec()));
         }
         for cancel in to_send.cancels {
@@ -283,7 +284,7 @@ impl Conversation {
         }
     }
 
-    /// Sends what fits; the rest is the worker's thread's to send, or to end the worker for.
+    /// Sends what fits; the worker's thread sends the rest, or ends the worker.
     fn flush(&self, state: &mut State) {
         let waited = state.outgoing.waits;
         state.outgoing.flush(&self.socket);
@@ -293,12 +294,12 @@ impl Conversation {
     }
 
     fn wake(&self) {
-        // Where it is full, the thread has not yet seen that it was woken before.
+        // If it is full, the thread has not yet handled an earlier wake-up.
         let _ = send_now(&self.wake, &[0]);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while it holds the lock, so the state is whole either way.
+        // No code panics while holding the lock, so the state is consistent either way.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -341,9 +342,9 @@ fn owner(call: &Call) -> (&Arc<dyn Caller>, u64) {
 struct Outgoing {
     encoder: Encoder,
     bytes: Vec<u8>,
-    /// How many of them are sent.
+    /// Number of bytes already sent.
     sent: usize,
-    /// The socket takes nothing more for now.
+    /// `true` while the socket accepts nothing more.
     waits: bool,
 }
 
@@ -372,14 +373,14 @@ impl Outgoing {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                     self.waits = true;
-                    // Moved only where that frees more than it copies.
+                    // Moved only if that frees more than it copies.
                     if self.sent > self.bytes.len() / 2 {
                         self.bytes.drain(..self.sent);
                         self.sent = 0;
                     }
                     return;
                 }
-                // The worker is gone, and its thread sees that by itself.
+                // The worker is gone, and its thread detects that by itself.
                 Err(_) => break,
             }
         }
@@ -394,9 +395,9 @@ impl Outgoing {
     }
 }
 
-/// A worker that lets more than this pile up, in bytes, is taken to be stuck: the configs of 100 000 platforms are less.
+/// A worker with more unsent bytes than this counts as stuck: the configs of 100 000 platforms are less.
 pub(super) const MAX_UNSENT: usize = 64 << 20;
-/// Calls in one frame at the most; each takes up to 30 bytes.
+/// Maximum number of calls in one frame; each takes up to 30 bytes.
 const PER_FRAME: usize = 100_000;
-/// Memory of the buffer that is not given back, in bytes.
+/// Memory of the buffer that is kept, in bytes.
 const KEEP: usize = 256 << 10;

@@ -1,4 +1,4 @@
-//! Workers where there are none yet: outside Unix.
+//! Stubs for systems without workers yet: all but Unix.
 
 use std::{path::PathBuf, process::ExitCode, time::Duration};
 
@@ -9,24 +9,24 @@ use conductor_types::ErrorType;
 
 use super::{Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec};
 
-/// How a worker is to be run.
+/// The settings of a worker.
 #[derive(Clone, Debug)]
 pub struct Settings {
-    /// How many of its calls may run at once, those it is stuck in aside.
+    /// Maximum number of concurrent calls, except for stuck ones.
     pub call_threads: usize,
-    /// What it may do.
+    /// Its permissions and limits.
     pub policy: sandbox::Policy,
-    /// Compile the plugin's config schema while loading, for [trials](super::Trial) of configs.
+    /// `true` to compile the plugin's config schema while loading, for [trials](super::Trial) of configs.
     pub trials: bool,
-    /// How long it may take to load its library.
+    /// Maximum time to load its library.
     pub load_timeout: Duration,
 }
 
-/// A library in a process of its own; there is none in this build.
+/// A library in its own process; not available in this build.
 pub enum Worker {}
 
 impl Worker {
-    /// Says that there are no workers.
+    /// Returns an error: there are no workers.
     ///
     /// # Errors
     /// Always.
@@ -86,10 +86,10 @@ impl LoadedPlugin for Worker {
     }
 }
 
-/// Workers are started from this program; there are none in this build.
+/// Does nothing: there are no workers in this build.
 pub fn use_program(_: impl Into<PathBuf>) {}
 
-/// What `conductor worker` does.
+/// Runs `conductor worker`.
 pub fn child_main() -> ExitCode {
     ExitCode::from(2)
 }

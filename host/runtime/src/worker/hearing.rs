@@ -1,4 +1,4 @@
-//! What the host makes of a worker's messages: everything is checked, and made fit for log and metrics, once more.
+//! Handles a worker's messages: validates everything, and sanitizes it again for log and metrics.
 
 use std::{
     collections::BTreeSet,
@@ -19,29 +19,29 @@ use crate::{
     set_message,
 };
 
-/// Hears out one worker.
+/// The message handler of one worker.
 pub(super) struct Hearing {
     conversation: Arc<Conversation>,
     plugin: Arc<str>,
     limiter: Limiter,
     loaded: bool,
     opened: bool,
-    /// Filled in anew by each answer, so that one costs no memory.
+    /// Reused for each answer, so that none allocates.
     report: Report,
 }
 
-/// What the host cannot read from a library without running it.
+/// The properties that the host cannot read from a library without running it.
 #[derive(Debug)]
 pub(super) struct Traits {
     /// The JSON Schema of a platform's `config` table.
     pub(super) config_schema: ConfigSchema,
-    /// Whether its checks take no thread while they wait.
+    /// `true` if its checks take no thread while they wait.
     pub(super) asynchronous: bool,
 }
 
-/// What a message means for the worker's life.
+/// The effect of a message on the worker's state.
 pub(super) enum Heard {
-    /// It goes on.
+    /// None.
     Nothing,
     /// The library is loaded.
     Loaded(Traits),
@@ -61,10 +61,10 @@ impl Hearing {
         }
     }
 
-    /// Takes a message in.
+    /// Handles a message.
     ///
     /// # Errors
-    /// What is wrong with it, as in "answered call 7 twice".
+    /// The mistake in it, for example "answered call 7 twice".
     pub(super) fn hear(
         &mut self,
         message: FromWorker<&str>,
@@ -128,17 +128,17 @@ impl Hearing {
         }
     }
 
-    /// Returns true once the library is open; the worker compiles its config schema then, if it does.
+    /// Returns `true` once the library is open; the worker then compiles its config schema, if requested.
     pub(super) fn has_opened(&self) -> bool {
         self.opened
     }
 
-    /// When there is something to say of lines that were not logged.
+    /// Returns the time to report lines that were not logged.
     pub(super) fn due(&self) -> Option<Duration> {
         self.limiter.due()
     }
 
-    /// Says how many lines were not logged, once it is time to.
+    /// Reports the number of lines that were not logged, once it is time to.
     pub(super) fn say_dropped(&mut self, now: Duration, last: bool) {
         if let Some(dropped) = self.limiter.dropped(now, last) {
             let plugin = &*self.plugin;
@@ -160,7 +160,7 @@ impl Hearing {
                 (Err(failure), Some(wrong))
             }
         };
-        // A call cannot be over before it began, nor after its answer is here.
+        // A call cannot end before it began, nor after its answer arrived.
         let ended = Duration::from_nanos(answer.ended).clamp(call.started, now.max(call.started));
         call.caller
             .finished(call.sequence, ended, result.map(|()| &self.report));
@@ -173,9 +173,9 @@ impl Hearing {
             return;
         }
         let (plugin, text) = (&*self.plugin, line(text));
-        // The log's last lines are kept by platform, and a worker could make any number of them up.
+        // The last log lines are kept by platform, and a worker could make up any number of platforms.
         let platform = platform.filter(|name| self.conversation.knows(name));
-        // The macros want the level as a constant.
+        // The macros require a constant level.
         macro_rules! emit {
             ($level:ident) => {
                 tracing::event!(target: "plugin", tracing::Level::$level, plugin, platform, "{text}")
@@ -191,10 +191,10 @@ impl Hearing {
     }
 }
 
-/// Copies what a check found, under the limits that the door to the library keeps as well.
+/// Copies the result of a check, under the same limits as in process.
 ///
 /// # Errors
-/// What no worker sends.
+/// When it is nothing a worker sends.
 fn take(report: &mut Report, found: &Found<&str>, call: u64) -> Result<(), String> {
     let measured = found.measurements.iter();
     let measured = measured.map(|(name, value)| (name.as_bytes(), *value));
@@ -203,7 +203,7 @@ fn take(report: &mut Report, found: &Found<&str>, call: u64) -> Result<(), Strin
         .map_err(|_| format!("answered call {call} with status {}", found.status))
 }
 
-/// The failure of a call, which cannot be of a type that only the host can tell.
+/// Returns the failure of a call; its type must not be one that only the host can determine.
 fn failure(failed: &Failed<&str>, call: u64) -> Result<Failure, String> {
     let known = [
         ErrorType::Error,
@@ -222,7 +222,7 @@ fn failure(failed: &Failed<&str>, call: u64) -> Result<Failure, String> {
         .ok_or_else(|| format!("answered call {call} with error type {kind}"))
 }
 
-/// A violation as the host passes it on: each text one line, within the limits, and without secrets.
+/// Sanitizes a violation: each text one line, within the limits, and without secrets.
 fn believed(told: &Violation) -> Violation {
     Violation {
         path: told.path.clone(),
@@ -243,11 +243,11 @@ fn line(text: &str) -> String {
     line
 }
 
-/// Says what the kernel cannot hold workers to: once, as it is the same for all of them.
+/// Reports restrictions that the kernel cannot enforce on workers, once, because they are the same for all.
 fn say_once(what: &str) {
     static SAID: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
     let mut said = SAID.lock().unwrap_or_else(PoisonError::into_inner);
-    // Only so many, as a worker could make them up.
+    // Limited in number, because a worker could make them up.
     if said.len() < 20 && said.insert(line(what)) {
         tracing::warn!("workers are not confined as they should be: {}", line(what));
     }

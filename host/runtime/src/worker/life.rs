@@ -1,4 +1,4 @@
-//! The life of a worker, from when it is started to when it is gone: one thread that waits for whatever happens to it.
+//! The lifecycle of a worker, from its start to its end: one thread that waits for its events.
 
 use std::{
     io::{self, Read as _},
@@ -24,9 +24,9 @@ use crate::{
     protocol::{self, Decoder},
 };
 
-/// All that has to be waited for.
+/// All event sources.
 pub(super) struct Life {
-    /// Tests talk to a worker that is none.
+    /// `None` in tests, which simulate a worker.
     process: Option<Process>,
     watch: Option<Watch>,
     conversation: Arc<Conversation>,
@@ -38,23 +38,23 @@ pub(super) struct Life {
     clock: Clock,
 }
 
-/// Why a life is over, or the loading.
+/// The reason for the end of a worker, or of its loading.
 enum Cause {
     /// The process has ended, or closed its socket.
     Gone,
-    /// It broke the protocol.
+    /// It violated the protocol.
     Protocol(String),
-    /// It does not take its messages.
+    /// It does not read its messages.
     Stuck,
     /// It was asked to end, and did not within [`END_TIMEOUT`].
     Lingers,
-    /// It was not done loading in time.
+    /// It did not load in time.
     LoadTimeout(Duration),
     /// It refused its library.
     Refused(LoadError),
     /// The host cannot wait for it.
     Unwatched(io::Error),
-    /// It uses far more than its limits allow.
+    /// It far exceeds its limits.
     OverLimit(String),
 }
 
@@ -85,14 +85,15 @@ impl Life {
         self.process.as_ref().map_or(0, Process::id)
     }
 
-    /// Lives it: the library is loaded, or it is over at once; calls are made; it ends, and is cleaned up after.
+    /// Runs the whole lifecycle: the library is loaded, or it ends immediately; calls are made; it ends, and is cleaned
+    /// up.
     pub(super) fn live(
         mut self,
         load_timeout: Duration,
         loaded: &mpsc::Sender<Result<Traits, LoadError>>,
         ended: impl FnOnce(Ended),
     ) {
-        // Who loads waits for this.
+        // The loading thread waits for this.
         match self.load(load_timeout) {
             Ok(traits) => {
                 let _ = loaded.send(Ok(traits));
@@ -126,9 +127,9 @@ impl Life {
         }
     }
 
-    /// Makes calls until it is over.
+    /// Makes calls until the end.
     fn serve(&mut self) -> Cause {
-        // What came in one piece with the news that the library is loaded.
+        // Messages that arrived together with the load's result.
         if let Err(cause) = self.hear() {
             return cause;
         }
@@ -152,7 +153,7 @@ impl Life {
         }
     }
 
-    /// Waits until something happens or it is time for something, and sees to it.
+    /// Waits for an event or the next scheduled time, and handles it.
     fn turn(&mut self, deadline: Option<Duration>) -> Result<Heard, Cause> {
         let happened = self.wait(deadline).map_err(Cause::Unwatched)?;
         let now = self.clock.now();
@@ -180,9 +181,9 @@ impl Life {
         }
     }
 
-    /// Hears what the worker has sent; all of it, where nothing will come after.
+    /// Reads the worker's messages; all of them, if none will follow.
     fn receive(&mut self, all: bool) -> Result<Heard, Cause> {
-        // One that never stops talking gets no further than others: its time limits are looked at in between.
+        // A worker that never stops sending gets no advantage: its time limits are checked in between.
         let most = if all { LAST_WORDS } else { WORDS };
         for _ in 0..most {
             let received = receive_now(self.conversation.socket(), &mut self.buffer)
@@ -200,13 +201,13 @@ impl Life {
             }
         }
         match all {
-            // What talks on is no worker any more.
+            // A worker that still sends does not count as alive.
             true => Err(Cause::Gone),
             false => Ok(Heard::Nothing),
         }
     }
 
-    /// Hears the messages that were received, up to one that changes the worker's life.
+    /// Handles the received messages, up to one that changes the worker's state.
     fn hear(&mut self) -> Result<Heard, Cause> {
         let now = self.clock.now();
         loop {
@@ -259,7 +260,7 @@ impl Life {
         })
     }
 
-    /// Ends what is left of the worker, and answers how its life ended.
+    /// Ends the rest of the worker, and returns how it ended.
     fn clean_up(&mut self, cause: &Cause) -> Ended {
         let by_itself = matches!(cause, Cause::Gone)
             && self
@@ -310,7 +311,7 @@ impl Life {
         }
     }
 
-    /// What to say of a library that was not loaded.
+    /// Describes why the library was not loaded.
     fn not_loaded(&mut self, cause: Cause) -> LoadError {
         let ended = self.clean_up(&cause);
         if let Cause::Refused(error) = cause {
@@ -334,7 +335,7 @@ impl Life {
     }
 }
 
-/// What a wait was ended by.
+/// The events of one wait.
 struct Happened {
     readable: bool,
     writable: bool,
@@ -343,11 +344,11 @@ struct Happened {
     ended: bool,
 }
 
-/// How long a worker may take to end when it is asked to; it gives its probes two seconds of that.
+/// Maximum time for a worker to end when asked to; it gives its probes two seconds of that.
 const END_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a worker whose socket is closed may take to be gone: the kernel takes a while for a big process.
+/// Maximum time for a worker with a closed socket to exit: the kernel takes a while for a big process.
 const EXIT_PATIENCE: Duration = Duration::from_secs(1);
-/// How many buffers of a worker's messages are read before anything else is looked at.
+/// Number of buffers of a worker's messages read before other events are handled.
 const WORDS: usize = 4;
-/// How many of them are read of one that has ended: more than a socket holds.
+/// Number of buffers read from a worker that has ended: more than a socket can contain.
 const LAST_WORDS: usize = 64;

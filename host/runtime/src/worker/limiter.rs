@@ -1,7 +1,7 @@
-//! Limit on the lines that one worker may log: 100 a second, and 200 at a time. Pure.
+//! Rate limit on a worker's log lines: 100 a second, in bursts of 200. Pure.
 //!
-//! Errors have a budget of their own, so that a flood of other lines never drops one. Lines above the limit are counted,
-//! and the count is logged once a second and when the worker ends: no line is lost without a word about it.
+//! Errors have a separate budget, so that a flood of other lines never drops one. Lines above the limit are counted,
+//! and the count is logged once a second and when the worker ends: no line is lost silently.
 
 use std::{fmt, time::Duration};
 
@@ -11,28 +11,28 @@ pub(super) struct Limiter {
     errors: Budget,
     others: Budget,
     dropped: Dropped,
-    /// When the first of those dropped was.
+    /// Time of the first dropped line.
     since: Duration,
 }
 
 /// Number of lines that were not logged.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Dropped {
-    /// All of them, errors included.
+    /// Number of lines, including errors.
     pub(super) lines: u64,
-    /// Those of level ERROR.
+    /// Number of lines of level ERROR.
     pub(super) errors: u64,
 }
 
-/// What is left of a rate.
+/// The budget of a rate.
 #[derive(Debug, Default)]
 struct Budget {
-    /// Each line that passes moves this on by [`EVERY`]; it may be [`BURST`] ahead.
+    /// Each line that passes advances this by [`EVERY`]; it may be [`BURST`] ahead.
     ahead: Duration,
 }
 
 impl Limiter {
-    /// Whether a line may pass at `now`.
+    /// Returns `true` if a line may pass at `now`.
     pub(super) fn admit(&mut self, now: Duration, is_error: bool) -> bool {
         let budget = match is_error {
             true => &mut self.errors,
@@ -46,7 +46,7 @@ impl Limiter {
         passes
     }
 
-    /// Counts lines that were dropped before they came here.
+    /// Adds lines that were dropped by the worker.
     pub(super) fn missed(&mut self, now: Duration, lines: Dropped) {
         if self.dropped.is_none() {
             self.since = now;
@@ -54,17 +54,17 @@ impl Limiter {
         self.dropped.add(lines);
     }
 
-    /// Number of dropped lines that were not taken yet.
+    /// Returns the number of unreported dropped lines.
     pub(super) fn count(&self) -> u64 {
         self.dropped.lines
     }
 
-    /// When there is something to say of lines that were dropped.
+    /// Returns the time to report dropped lines.
     pub(super) fn due(&self) -> Option<Duration> {
         (!self.dropped.is_none()).then_some(self.since + SAY_AFTER)
     }
 
-    /// Takes the number of lines that were dropped, if it is time to say it, or the last chance to.
+    /// Returns and resets the number of dropped lines, if it is time to report it, or the last chance to.
     pub(super) fn dropped(&mut self, now: Duration, last: bool) -> Option<Dropped> {
         let due = self.due().is_some_and(|due| last || due <= now);
         due.then(|| std::mem::take(&mut self.dropped))
@@ -83,12 +83,12 @@ impl Budget {
 }
 
 impl Dropped {
-    /// Whether there are none.
+    /// Returns `true` if there are none.
     pub(super) fn is_none(self) -> bool {
         self.lines == 0
     }
 
-    /// Counts these as well; a worker can claim any number.
+    /// Adds these as well; a worker can claim any number.
     pub(super) fn add(&mut self, more: Self) {
         self.lines = self.lines.saturating_add(more.lines);
         self.errors = self.errors.saturating_add(more.errors);
@@ -108,11 +108,11 @@ impl fmt::Display for Dropped {
     }
 }
 
-/// Time between two lines in the long run.
+/// Average time between two lines.
 const EVERY: Duration = Duration::from_millis(10);
 /// Two hundred lines.
 const BURST: Duration = Duration::from_secs(2);
-/// How long lines are dropped before that is said.
+/// Time that lines are dropped before a report.
 const SAY_AFTER: Duration = Duration::from_secs(1);
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
-//! Processes that plugins started and left behind: adopted, reaped when they end, and ended with their worker.
+//! Processes that plugins started and left behind: adopted, reaped when they exit, and killed with their worker.
 //!
-//! An orphan goes to the nearest ancestor that adopts. As PID 1 of a container the host is that ancestor, and must reap:
-//! else each orphan stays a zombie until no process can be started any more. The host asks to be one everywhere
-//! (`PR_SET_CHILD_SUBREAPER`), because otherwise a daemon that a worker left in a session of its own is out of reach where
-//! there is no control group to kill. Each descendant of a worker carries the worker's mark in its environment.
+//! An orphan goes to the nearest ancestor that adopts. As PID 1 of a container the host is that ancestor, and must
+//! reap: otherwise orphans stay zombies until no process can be started any more. The host requests that role
+//! everywhere (`PR_SET_CHILD_SUBREAPER`), because otherwise a daemon that a worker left in a separate session is out of
+//! reach without a control group. Each descendant of a worker carries the worker's mark in its environment.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -25,15 +25,15 @@ use rustix::{
 
 use super::children::{Children, MARK, Mark};
 
-/// A plugin was loaded into this process, and may start and wait for processes itself: from now on, one that has ended
-/// without having been seen alive as an orphan is only reaped after a time in which its parent would have waited for it.
+/// Records that a plugin was loaded into this process, and may start and wait for processes itself: from now on, an
+/// exited process that was never seen alive as an orphan is only reaped after its parent has had time to wait for it.
 pub fn plugins_share_this_process() {
     HAS_PLUGINS.store(true, Ordering::Relaxed);
 }
 
 static HAS_PLUGINS: AtomicBool = AtomicBool::new(false);
 
-/// Adopts and reaps the orphans of this process's workers until dropped, and ends those that are left then.
+/// Adopts and reaps the orphans of this process's workers until dropped, and then kills the rest.
 #[derive(Debug)]
 pub struct OrphanReaper {
     /// Closed to end the thread.
@@ -42,16 +42,16 @@ pub struct OrphanReaper {
 }
 
 impl OrphanReaper {
-    /// Starts the thread that reaps.
+    /// Starts the reaper thread.
     ///
     /// # Errors
-    /// When there is no thread or no socket for it.
+    /// When the thread or its socket cannot be created.
     pub fn start() -> io::Result<Self> {
         let (stop, stopped) = UnixStream::pair()?;
         let (ended, child_ended) = UnixStream::pair()?;
         child_ended.set_nonblocking(true)?;
-        // This also resets a SIGCHLD that was ignored by whatever started the host: the kernel would then reap workers
-        // itself, and how they ended would be lost.
+        // This also resets an ignored SIGCHLD inherited by the host: the kernel would then reap workers itself, and
+        // their exit status would be lost.
         signal_hook::low_level::pipe::register(libc::SIGCHLD, ended)?;
         if let Err(error) = set_child_subreaper(Some(getpid())) {
             tracing::debug!("processes that plugins leave behind go to init: {error}");
@@ -82,7 +82,7 @@ fn tend_until_stopped(stopped: &UnixStream, mut child_ended: UnixStream, clock: 
             PollFd::new(stopped, PollFlags::IN),
             PollFd::new(&child_ended, PollFlags::IN),
         ];
-        // Also without a signal, which whatever started the host may have blocked.
+        // Also without a signal, which the host may have inherited as blocked.
         let _ = poll(&mut awaited, Timespec::try_from(PERIOD).ok().as_ref());
         let is_over = !awaited[0].revents().is_empty();
         while matches!(child_ended.read(&mut [0; 64]), Ok(1..)) {}
@@ -93,7 +93,7 @@ fn tend_until_stopped(stopped: &UnixStream, mut child_ended: UnixStream, clock: 
         // A plugin that leaves hundreds a second behind must not keep this thread busy.
         thread::sleep(PAUSE);
     }
-    // Those that were ended a moment ago, and what they leave behind in turn.
+    // Those killed a moment ago, and the orphans they leave in turn.
     for _ in 0..LAST_LOOKS {
         if adopted.tend(clock.now()) == 0 {
             break;
@@ -102,19 +102,19 @@ fn tend_until_stopped(stopped: &UnixStream, mut child_ended: UnixStream, clock: 
     }
 }
 
-/// The adopted processes as they were seen last.
+/// The adopted processes, as last seen.
 #[derive(Debug, Default)]
 struct Adopted {
-    /// Those that were seen alive with a worker's mark.
+    /// Those seen alive with a worker's mark.
     known: BTreeSet<u32>,
-    /// Those that are being ended.
+    /// Those being killed.
     told: BTreeSet<u32>,
-    /// Since when those have ended that may be an in-process plugin's own.
+    /// Exit times of processes that may be an in-process plugin's own.
     ended: BTreeMap<u32, Duration>,
 }
 
 impl Adopted {
-    /// Reaps those that have ended, ends those whose worker is gone; returns how many of the latter there are.
+    /// Reaps exited processes, and kills those whose worker is gone; returns the number of the latter.
     fn tend(&mut self, now: Duration) -> usize {
         let children = children_of_this_process();
         self.known.retain(|pid| children.contains(pid));
@@ -125,7 +125,7 @@ impl Adopted {
             let Some(process) = i32::try_from(pid).ok().and_then(Pid::from_raw) else {
                 continue;
             };
-            // Held, so that the number cannot become that of a new worker meanwhile.
+            // Held, so that the PID cannot be reused for a new worker meanwhile.
             let workers = Children::lock();
             if workers.has(pid) {
                 continue;
@@ -171,13 +171,13 @@ impl Adopted {
     }
 }
 
-/// The plugin whose worker this process descends from, and whether that worker has ended.
+/// Returns the plugin whose worker this process descends from, and `true` if that worker has ended.
 fn origin(pid: u32, workers: &Children) -> Option<(String, bool)> {
     if let Some(mark) = mark_of(pid) {
         let is_left = !workers.has_mark(&mark);
         return Some((mark.plugin, is_left));
     }
-    // A copy of a worker that never started another program: its environment is closed to other processes.
+    // A fork of a worker that never executed another program: its environment is closed to other processes.
     let command = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
     let mut words = command.split(|byte| *byte == 0);
     if words.next() != Some(b"conductor") || words.next() != Some(b"worker") {
@@ -197,14 +197,14 @@ fn mark_of(pid: u32) -> Option<Mark> {
     Mark::parse(value)
 }
 
-/// Those of every thread: a child belongs to the thread that started it, or to any if it was adopted.
+/// Returns the children of every thread: a child belongs to the thread that started it, or to any if it was adopted.
 fn children_of_this_process() -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     for thread in fs::read_dir("/proc/self/task").into_iter().flatten() {
         let Ok(thread) = thread else { continue };
         match fs::read_to_string(thread.path().join("children")) {
             Ok(listed) => found.extend(listed.split(' ').filter_map(|pid| pid.parse::<u32>().ok())),
-            // The thread has ended, or the kernel has no such lists.
+            // The thread has exited, or the kernel has no such lists.
             Err(_) if thread.path().exists() => return children_by_parent(),
             Err(_) => {}
         }
@@ -212,7 +212,7 @@ fn children_of_this_process() -> BTreeSet<u32> {
     found
 }
 
-/// The same from the table of all processes, for kernels that list no children.
+/// Returns the same from the table of all processes, for kernels that list no children.
 fn children_by_parent() -> BTreeSet<u32> {
     let own = std::process::id();
     let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
@@ -222,7 +222,7 @@ fn children_by_parent() -> BTreeSet<u32> {
 
 fn parent_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name in parentheses may have any characters in it.
+    // The name in parentheses may contain any characters.
     stat.rsplit_once(')')?
         .1
         .split_ascii_whitespace()
@@ -231,13 +231,13 @@ fn parent_of(pid: u32) -> Option<u32> {
         .ok()
 }
 
-/// How often to look without being told that a child has ended.
+/// Interval of checks without a signal.
 const PERIOD: Duration = Duration::from_secs(1);
-/// The least time between two looks.
+/// Minimum time between two checks.
 const PAUSE: Duration = Duration::from_millis(20);
-/// How long an ended process may wait for its parent, where that may be a plugin in this process.
+/// Maximum time an exited process waits for its parent, if that may be a plugin in this process.
 const GRACE: Duration = Duration::from_secs(10);
-/// How often to look again at the end, until all that was left behind is gone.
+/// Number of checks at the end, until all orphans are gone.
 const LAST_LOOKS: usize = 50;
 
 #[cfg(test)]
@@ -268,7 +268,7 @@ mod tests {
             .process_group(0)
             .spawn()
             .unwrap();
-        // The parent goes on a moment before the new program's environment can be seen.
+        // The parent returns shortly before the new program's environment is visible.
         let mark = (0..1000).find_map(|_| {
             thread::sleep(Duration::from_millis(5));
             mark_of(child.id())
@@ -282,7 +282,7 @@ mod tests {
         assert_eq!(own, None, "not a worker's");
     }
 
-    /// An in-process plugin that waits for a program of its own must find its exit status.
+    /// An in-process plugin that waits for its own program must get its exit status.
     #[test]
     fn an_ended_process_of_unknown_origin_is_left_to_its_parent_for_a_while() {
         let mut adopted = Adopted::default();

@@ -1,4 +1,4 @@
-//! What a worker prints: lines for the host's log, under the plugin's name.
+//! The output of a worker: lines for the host's log, under the plugin's name.
 
 use std::{
     collections::VecDeque,
@@ -11,11 +11,11 @@ use std::{
 use super::limiter::Limiter;
 use crate::{MAX_MESSAGE, redaction, set_message};
 
-/// The pipe behind a worker's standard output and error.
+/// The pipe from a worker's standard output and error.
 pub(super) struct Output {
     pipe: PipeReader,
     at_end: bool,
-    /// So much was read that the worker has to wait until then.
+    /// Time until which reading is paused after too much output.
     paused_until: Duration,
     lines: Lines,
     limiter: Limiter,
@@ -37,18 +37,18 @@ impl Output {
         })
     }
 
-    /// What to wait for, unless there is nothing to be read for now.
+    /// Returns the descriptor to wait for, unless reading is paused.
     pub(super) fn readable(&self, now: Duration) -> Option<BorrowedFd<'_>> {
         (!self.at_end && self.paused_until <= now).then_some(self.pipe.as_fd())
     }
 
-    /// When to look again even if nothing was printed.
+    /// Returns the time of the next scheduled read.
     pub(super) fn due(&self, now: Duration) -> Option<Duration> {
         let paused = (self.paused_until > now && !self.at_end).then_some(self.paused_until);
         paused.into_iter().chain(self.limiter.due()).min()
     }
 
-    /// Logs what was printed; a worker that prints without end is read at a walking pace.
+    /// Logs the output; a worker with endless output is read slowly.
     pub(super) fn read(&mut self, now: Duration) {
         let mut buffer = [0; 16 << 10];
         let mut left = AT_A_TIME;
@@ -69,7 +69,7 @@ impl Output {
         self.paused_until = now + PAUSE;
     }
 
-    /// Says how many lines were not logged, once it is time to.
+    /// Reports the number of lines that were not logged, once it is time to.
     pub(super) fn say_dropped(&mut self, now: Duration, last: bool) {
         if let Some(dropped) = self.limiter.dropped(now, last) {
             let plugin = &*self.plugin;
@@ -77,7 +77,7 @@ impl Output {
         }
     }
 
-    /// Logs what is left in the pipe, half a line included.
+    /// Logs the rest of the pipe, including a partial line.
     pub(super) fn finish(&mut self, now: Duration) {
         self.read(now);
         if let Some(line) = self.lines.rest() {
@@ -86,7 +86,7 @@ impl Output {
         self.say_dropped(now, true);
     }
 
-    /// The last lines it printed, the newest last.
+    /// Returns the last lines it printed, newest last.
     pub(super) fn last_words(&self) -> impl Iterator<Item = &str> {
         self.last.iter().map(String::as_str)
     }
@@ -107,12 +107,12 @@ impl Output {
             let plugin = &*self.plugin;
             tracing::info!(target: "plugin", plugin, "{text}");
         }
-        // Kept whatever the limit: the line that explains a crash is the last one of a flood.
+        // Kept regardless of the limit: the line that explains a crash is the last one of a flood.
         self.last.push_back(text);
     }
 }
 
-/// Puts lines together from pieces; keeps no more of a line than is logged.
+/// Assembles lines from pieces; keeps no more of a line than is logged.
 #[derive(Debug, Default)]
 struct Lines(Vec<u8>);
 
@@ -128,7 +128,7 @@ impl Lines {
         self.add(bytes);
     }
 
-    /// Takes what is there of a line, if there is anything to see.
+    /// Takes a partial line, if it is not empty.
     fn rest(&mut self) -> Option<Vec<u8>> {
         let line = std::mem::take(&mut self.0);
         let seen = line.trim_ascii_end();
@@ -136,15 +136,15 @@ impl Lines {
     }
 
     fn add(&mut self, bytes: &[u8]) {
-        // One byte more than is shown tells that there was more, and a secret that begins before it is there in whole.
+        // One byte more than is shown indicates a cut, and a secret that begins before it is complete.
         let room = (MAX_MESSAGE + 1 + redaction::longest()).saturating_sub(self.0.len());
         self.0.extend_from_slice(&bytes[..bytes.len().min(room)]);
     }
 }
 
-/// Read before the worker has to wait, in bytes.
+/// Bytes read before reading pauses.
 const AT_A_TIME: usize = 256 << 10;
-/// How long it then has to wait.
+/// Duration of the pause.
 const PAUSE: Duration = Duration::from_millis(100);
 /// Lines kept to explain a crash.
 const LAST: usize = 3;

@@ -1,4 +1,4 @@
-//! The worker as a process: how it is watched, killed, and how its end is described.
+//! The worker's process: watching it, killing it, and describing its end.
 
 use std::{
     os::{fd::AsFd, unix::process::ExitStatusExt as _},
@@ -18,20 +18,20 @@ use rustix::{
 
 use super::children::Children;
 
-/// A worker's process. Killed and reaped at the latest when it is dropped, with everything in its process group.
+/// A worker's process. Killed and reaped with its whole process group when dropped, if not before.
 pub(super) struct Process {
     child: Child,
-    /// Becomes readable when it has ended, even where a child of its own keeps its socket open.
+    /// Becomes readable when it has exited, even if its own child keeps its socket open.
     pidfd: Option<OwnedFd>,
     status: Option<ExitStatus>,
-    /// All that it starts is in it too, where the host may make one.
+    /// Contains everything that it starts, if the host may create one.
     group: Option<Group>,
 }
 
 #[cfg(target_os = "linux")]
 pub(super) use conductor_sandbox::cgroup::Group;
 
-/// No other OS has the like.
+/// Other OSes have no equivalent.
 #[cfg(not(target_os = "linux"))]
 pub(super) enum Group {}
 
@@ -43,7 +43,7 @@ impl Group {
 }
 
 impl Process {
-    /// Takes a process over that has not been told anything yet, and so has started nothing.
+    /// Takes over a process that has not received a message yet, and so has started nothing.
     pub(super) fn new(child: Child, group: Option<Group>) -> Self {
         #[cfg(target_os = "linux")]
         if let Some(group) = &group
@@ -67,12 +67,12 @@ impl Process {
         self.child.id()
     }
 
-    /// What to wait for to see it end, where the OS has that.
+    /// Returns the descriptor that signals its exit, if the OS has one.
     pub(super) fn ended(&self) -> Option<BorrowedFd<'_>> {
         self.pidfd.as_ref().map(AsFd::as_fd)
     }
 
-    /// Waits a while for it to end by itself; says whether it did.
+    /// Waits for it to exit by itself; returns `true` if it did.
     pub(super) fn wait_a_while(&self, patience: Duration, clock: Clock) -> bool {
         let until = clock.now() + patience;
         loop {
@@ -85,7 +85,7 @@ impl Process {
             }
             match (&self.pidfd, Timespec::try_from(left)) {
                 (Some(pidfd), Ok(left)) => {
-                    // Whatever woke it, the loop looks for itself.
+                    // Whatever the cause of waking, the loop checks again.
                     let _ = poll(&mut [PollFd::new(pidfd, PollFlags::IN)], Some(&left));
                 }
                 _ => thread::sleep(left.min(Duration::from_millis(5))),
@@ -93,11 +93,11 @@ impl Process {
         }
     }
 
-    /// Kills what is left of it and of its process group, and answers how the process itself ended.
+    /// Kills the process and its process group, and returns the exit status of the process itself.
     pub(super) fn kill(&mut self) -> Option<ExitStatus> {
         if self.status.is_none() {
             let pid = Pid::from_child(&self.child);
-            // The number cannot have been given to another group: the process was not reaped yet.
+            // The PID cannot have been reused for another group: the process was not reaped yet.
             let _ = kill_process_group(pid, Signal::KILL);
             // It may have left its group.
             let _ = kill_process(pid, Signal::KILL);
@@ -108,7 +108,7 @@ impl Process {
         self.status
     }
 
-    /// Processes that the worker started and that are in its process group no more: only a cgroup knows them.
+    /// Kills processes started by the worker that left its process group: only a cgroup tracks them.
     fn kill_what_left_the_group(&self) {
         #[cfg(target_os = "linux")]
         if let Some(group) = &self.group
@@ -118,11 +118,11 @@ impl Process {
         }
     }
 
-    /// Whether it has ended, which leaves it to be reaped.
+    /// Returns `true` if it has exited, without reaping it.
     fn has_ended(&self) -> bool {
         let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
         let state = waitid(WaitId::Pid(Pid::from_child(&self.child)), options);
-        // Where it cannot be asked, somebody else has reaped it.
+        // An error means that it was reaped elsewhere.
         !matches!(state, Ok(None))
     }
 }
@@ -133,7 +133,7 @@ impl Drop for Process {
     }
 }
 
-/// How a process ended, as in "was killed by signal 11 (SIGSEGV)".
+/// Describes the end of a process, for example "was killed by signal 11 (SIGSEGV)".
 pub fn describe(status: Option<ExitStatus>) -> String {
     let Some(status) = status else {
         return "ended".to_owned();
@@ -148,7 +148,7 @@ pub fn describe(status: Option<ExitStatus>) -> String {
     }
 }
 
-/// This process, as its children see it.
+/// Returns the PID of this process, as its children see it.
 pub(super) fn own_id() -> i32 {
     rustix::process::getpid().as_raw_pid()
 }
@@ -178,7 +178,7 @@ mod tests {
         let mut process = Process::new(child, None);
         assert!(process.wait_a_while(Duration::from_secs(60), Clock::start()));
         assert_eq!(describe(process.kill()), "exited with code 3");
-        // The pipe ends when the last that holds it is gone.
+        // The pipe closes when its last holder is gone.
         let mut end = [PollFd::new(&pipe, PollFlags::IN)];
         let patience = Timespec::try_from(Duration::from_secs(60)).unwrap();
         assert_eq!(poll(&mut end, Some(&patience)).unwrap(), 1);

@@ -1,7 +1,7 @@
 //! Sending and receiving on a worker's socket.
 //!
-//! By `send` and `recv`, which fail on anything but a socket: a plugin that closes descriptors at random may have had
-//! the number of this one given to a file, which must not fill up with frames.
+//! Uses `send` and `recv`, which fail on anything but a socket: after a plugin closed descriptors at random, the number
+//! of this one may belong to a file, which must not fill up with frames.
 
 use std::{io, os::fd::AsFd};
 
@@ -12,7 +12,7 @@ pub(super) fn send_now(socket: impl AsFd, bytes: &[u8]) -> io::Result<usize> {
     Ok(send(socket, bytes, NO_SIGNAL | SendFlags::DONTWAIT)?)
 }
 
-/// Sends everything, and waits until it is taken.
+/// Sends everything, blocking until it is accepted.
 pub(super) fn send_all(socket: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     while !bytes.is_empty() {
         match send(&socket, bytes, NO_SIGNAL) {
@@ -24,24 +24,24 @@ pub(super) fn send_all(socket: impl AsFd, mut bytes: &[u8]) -> io::Result<()> {
     Ok(())
 }
 
-/// What a look at a socket brought.
+/// The result of a read.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Received {
-    /// So many bytes.
+    /// Number of bytes.
     Bytes(usize),
-    /// Nothing for now.
+    /// No data for now.
     Nothing,
-    /// Nothing ever again.
+    /// End of the stream.
     End,
 }
 
-/// Receives what is there, without waiting.
+/// Receives the available data, without waiting.
 pub(super) fn receive_now(socket: impl AsFd, buffer: &mut [u8]) -> io::Result<Received> {
     match recv(socket, buffer, RecvFlags::DONTWAIT) {
         Ok((0, _)) => Ok(Received::End),
         Ok((bytes, _)) => Ok(Received::Bytes(bytes)),
         Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => Ok(Received::Nothing),
-        // The other side is gone with something unread.
+        // The other side is gone, with unread data.
         Err(rustix::io::Errno::CONNRESET) => Ok(Received::End),
         Err(error) => Err(error.into()),
     }

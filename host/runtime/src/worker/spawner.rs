@@ -1,4 +1,4 @@
-//! Starts workers: from one thread, out of this program, with nothing of the host's but what they need.
+//! Starts workers: from one thread, with this program, and with only the host resources they need.
 
 use std::{
     env,
@@ -16,13 +16,13 @@ use std::{
 use super::children::Children;
 use crate::RUST_STACKS;
 
-/// Starts the worker of a plugin, whose standard input is `socket` and whose output and error are `output`.
+/// Starts the worker of a plugin, with `socket` as standard input and `output` as standard output and error.
 pub(super) fn spawn(plugin: &str, socket: UnixStream, output: PipeWriter) -> io::Result<Child> {
-    // Nothing of this may keep `posix_spawn` from being used: forking a big host takes tens of milliseconds.
+    // Nothing here may prevent the use of `posix_spawn`: forking a big host takes tens of milliseconds.
     let mut command = Command::new(program()?);
     command
         .arg0("conductor")
-        // The plugin is named for those who look at the list of processes.
+        // Shows the plugin in the list of processes.
         .args(["worker", plugin])
         .env_clear()
         .envs(
@@ -44,7 +44,7 @@ pub(super) fn spawn(plugin: &str, socket: UnixStream, output: PipeWriter) -> io:
     answer.recv().map_err(gone)?
 }
 
-/// Starts workers from `program` instead of the running one, which is not `conductor`: a test, or a benchmark.
+/// Starts workers from `program` instead of the running one, for programs other than `conductor`: tests and benchmarks.
 ///
 /// The first call counts.
 pub fn use_program(program: impl Into<PathBuf>) {
@@ -57,7 +57,8 @@ struct Order {
     reply: mpsc::Sender<io::Result<Child>>,
 }
 
-/// The thread that starts all workers, and never ends: the kernel kills a worker when the thread that started it does.
+/// Returns the thread that starts all workers, and never exits: the kernel kills a worker when the thread that started
+/// it does.
 fn spawner() -> io::Result<mpsc::Sender<Order>> {
     static SPAWNER: Mutex<Option<mpsc::Sender<Order>>> = Mutex::new(None);
     let mut spawner = SPAWNER.lock().unwrap_or_else(PoisonError::into_inner);
@@ -75,9 +76,9 @@ fn spawner() -> io::Result<mpsc::Sender<Order>> {
                     reply,
                 } = order;
                 let child = Children::lock().spawn(&plugin, &mut command);
-                // With the worker's ends of socket and pipe, which must not stay open here.
+                // Including the worker's ends of socket and pipe, which must not stay open here.
                 drop(command);
-                // Who ordered it waits for it.
+                // The requester waits for it.
                 let _ = reply.send(child);
             }
         })?;
@@ -88,7 +89,7 @@ fn gone<E>(_: E) -> io::Error {
     io::Error::other("the thread that starts workers is gone")
 }
 
-/// This program, even if another has been put at its place since.
+/// Returns this program, even if its file has been replaced since.
 fn program() -> io::Result<&'static Path> {
     if let Some(program) = PROGRAM.get() {
         return Ok(program);
@@ -103,18 +104,18 @@ fn program() -> io::Result<&'static Path> {
 
 static PROGRAM: OnceLock<PathBuf> = OnceLock::new();
 
-/// Settings of the C library and of Rust's that a plugin depends on.
+/// Settings of the C library and of Rust's runtime that a plugin depends on.
 pub const RUNTIME: [(&str, &str); 2] = [
     RUST_STACKS,
-    // Room for libraries with static thread-local storage. Every thread has it on its stack, also the smallest.
+    // Space for libraries with static thread-local storage. Every thread has it on its stack, even the smallest.
     ("GLIBC_TUNABLES", "glibc.rtld.optional_static_tls=4096"),
 ];
 
-/// What a worker gets to see of the environment. The rest is the host's, and may hold secrets.
+/// The environment variables passed to a worker. The rest belongs to the host, and may contain secrets.
 const KEPT: &[&str] = &[
     // Probes may run programs.
     "PATH",
-    // Times and texts of a plugin look as those of the host.
+    // A plugin formats times and texts like the host.
     "TZ",
     "LANG",
     "LC_ALL",
@@ -122,10 +123,10 @@ const KEPT: &[&str] = &[
     "LC_MESSAGES",
     "LC_NUMERIC",
     "LC_TIME",
-    // Where a system keeps its TLS roots, if not at the usual place.
+    // The location of the system's TLS roots, if unusual.
     "SSL_CERT_FILE",
     "SSL_CERT_DIR",
-    // How the network is reached.
+    // Network access.
     "http_proxy",
     "https_proxy",
     "all_proxy",
@@ -134,6 +135,6 @@ const KEPT: &[&str] = &[
     "HTTPS_PROXY",
     "ALL_PROXY",
     "NO_PROXY",
-    // For whoever looks for a fault in a plugin.
+    // For debugging a plugin.
     "RUST_BACKTRACE",
 ];

@@ -1,4 +1,4 @@
-//! The host's side against workers that are none: a test at the other end of the socket, which says what it likes.
+//! The host's side with simulated workers: a test at the other end of the socket, which sends arbitrary messages.
 
 use std::{
     io::{self, PipeWriter, Read as _, Write as _},
@@ -17,7 +17,7 @@ use crate::{
     },
 };
 
-/// What a test needs to be a worker, and to see what the host makes of it.
+/// A simulated worker, and the host's reactions to it.
 struct Fake {
     conversation: Arc<Conversation>,
     socket: UnixStream,
@@ -83,7 +83,7 @@ impl Fake {
         self.socket.write_all(bytes).unwrap();
     }
 
-    /// What the host says next.
+    /// Returns the host's next message.
     fn hear(&mut self) -> ToWorker {
         loop {
             if let Some(message) = self.decoder.message().unwrap() {
@@ -96,7 +96,7 @@ impl Fake {
         }
     }
 
-    /// Waits for the end, and sees that it comes once.
+    /// Waits for the end, and checks that it comes once.
     fn end(&self) -> Ended {
         let ended = self.ended.recv_timeout(PATIENCE).unwrap();
         let again = self.ended.recv_timeout(PATIENCE);
@@ -104,7 +104,7 @@ impl Fake {
         ended
     }
 
-    /// Starts calls, each into a probe of its own.
+    /// Starts calls, each into a separate probe.
     fn call(&self, calls: usize) -> Arc<Watcher> {
         let watcher = Arc::new(Watcher::default());
         let spec = ProbeSpec::new("discord", "{}");
@@ -121,7 +121,7 @@ impl Fake {
     }
 }
 
-/// Notes what becomes of calls.
+/// Records the results of calls.
 #[derive(Default)]
 struct Watcher {
     started: Mutex<Vec<u64>>,
@@ -129,7 +129,7 @@ struct Watcher {
 }
 
 impl Watcher {
-    /// The one end of the one call.
+    /// Returns the one result of the one call.
     #[track_caller]
     fn one(&self) -> Result<Report, Failure> {
         let finished = self.finished.lock().unwrap();
@@ -417,7 +417,7 @@ fn nothing_is_kept_of_probes_that_were_closed() {
     }
     assert_eq!(fake.conversation.open_probes(), 1);
     assert!(!fake.conversation.knows("of-7"));
-    // As while its config changes.
+    // As during a change of its config.
     let second = open(&fake, "stays");
     fake.conversation.close(first);
     assert!(fake.conversation.knows("stays"));

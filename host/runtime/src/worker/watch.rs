@@ -1,14 +1,14 @@
-//! What a worker holds, looked at while it lives: ends one that takes far more than its limits.
+//! Monitors the resources of a running worker: ends one that far exceeds its limits.
 //!
-//! The kernel's own limits have gaps where the host has no cgroup: memory that was written and made read-only, page
-//! tables, threads, and whatever a worker takes through the programs it runs. The thread that waits for a worker looks
-//! at it from its first moment on, while it loads its library too.
+//! The kernel's own limits have gaps if the host has no cgroup: memory that was written and made read-only, page
+//! tables, threads, and the usage of programs that a worker runs. The thread that waits for a worker checks it from its
+//! start on, also while it loads its library.
 
 use std::time::Duration;
 
 use conductor_sandbox::{Limits, Policy, holdings};
 
-/// Judges one worker, and the programs it runs. Public for the attempts that it must end.
+/// Judges one worker, and the programs it runs. Public for the tests of attempts it must stop.
 #[derive(Debug)]
 pub struct Watch {
     pid: u32,
@@ -17,12 +17,12 @@ pub struct Watch {
     reads: bool,
     next: Duration,
     looks: u32,
-    /// Since when it has been above its limit of memory.
+    /// Time since which it has exceeded its memory limit.
     over_since: Option<Duration>,
 }
 
 impl Watch {
-    /// One for the worker `pid`, where this OS can tell what a process holds.
+    /// Creates a watch for the worker `pid`, if this OS reports a process's resources.
     #[must_use]
     pub fn new(pid: u32, policy: &Policy, now: Duration) -> Option<Self> {
         cfg!(target_os = "linux").then(|| Self {
@@ -36,13 +36,13 @@ impl Watch {
         })
     }
 
-    /// When to look next.
+    /// Returns the time of the next check.
     #[must_use]
     pub fn due(&self) -> Duration {
         self.next
     }
 
-    /// Looks, if it is time; returns why the worker is to be ended.
+    /// Checks, if it is time; returns the reason for ending the worker.
     pub fn look(&mut self, now: Duration) -> Option<String> {
         if now < self.next {
             return None;
@@ -60,7 +60,7 @@ impl Watch {
         if let Some(what) = self.judge(held, now) {
             return Some(what);
         }
-        // The rest costs more to look at, and grows more slowly.
+        // The rest is more expensive to check, and grows more slowly.
         if !self.looks.is_multiple_of(4) {
             return None;
         }
@@ -96,7 +96,7 @@ impl Watch {
         }
         let since = *self.over_since.get_or_insert(now);
         let far = held.memory > limits.memory.saturating_add(limits.memory / TOLERANCE);
-        // One that is a little above gets a successor that takes over without a gap, if that comes in time.
+        // A worker slightly above gets a successor that takes over without a gap, if that starts in time.
         (far || now.saturating_sub(since) > PATIENCE).then(|| {
             format!(
                 "held {} MiB of memory; its limit is {} MiB",
@@ -111,15 +111,15 @@ fn exceeded(count: u64, what: &str, limit: u64) -> String {
     format!("held {count} {what}; its limit is {limit}")
 }
 
-/// Between two looks: a process that does nothing else fills some 500 MiB in it.
+/// Interval of checks: a process can fill about 500 MiB in it.
 const PERIOD: Duration = Duration::from_millis(250);
-/// How long a worker may be above its limit of memory by less than the tolerance.
+/// Maximum time a worker may exceed its memory limit by less than the tolerance.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// A quarter above a limit is far above.
 const TOLERANCE: u64 = 4;
-/// The kernel has room for some hundred thousand watches per user on a small machine.
+/// The kernel has space for some hundred thousand watches per user on a small machine.
 const WATCHES_PER_FILE: u64 = 16;
-/// Nothing limits their number in the kernel.
+/// The kernel does not limit their number.
 const MOST_LOCKS: u64 = 1024;
 
 #[cfg(all(test, target_os = "linux"))]

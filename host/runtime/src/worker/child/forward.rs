@@ -1,4 +1,4 @@
-//! Passes on what is logged in a worker, by the plugin and by the host's own code in it, to the host's log.
+//! Forwards log lines in a worker, from the plugin and from the host's own code, to the host's log.
 
 use std::{
     fmt::{self, Write as _},
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{protocol::messages::FromWorker, set_message};
 
-/// From now on, what is logged goes to the host, down to the level it logs itself: 0 nothing, 1 errors, … 5 everything.
+/// Starts forwarding log lines to the host, down to the host's own level: 0 nothing, 1 errors, … 5 everything.
 pub(super) fn start(level: u8, outlet: &Arc<Outlet>) -> Arc<LogSender> {
     let level = match level {
         0 => LevelFilter::OFF,
@@ -30,7 +30,7 @@ pub(super) fn start(level: u8, outlet: &Arc<Outlet>) -> Arc<LogSender> {
         _ => LevelFilter::TRACE,
     };
     let sender = LogSender::new(outlet);
-    // Nothing was installed before: this process has only just begun.
+    // No subscriber was installed before: this process has just started.
     let _ = tracing_subscriber::registry()
         .with(level)
         .with(Forward(Arc::clone(&sender)))
@@ -51,7 +51,7 @@ impl<S: Subscriber> Layer<S> for Forward {
     }
 }
 
-/// Sends log lines to the host, and the number of those it does not send.
+/// Sends log lines to the host, and the number of dropped ones.
 pub(super) struct LogSender {
     outlet: Arc<Outlet>,
     clock: Clock,
@@ -59,9 +59,9 @@ pub(super) struct LogSender {
 }
 
 struct Limits {
-    /// The host has one as well. This one keeps a flood from costing anything but the plugin's own time.
+    /// The host has one as well. This one makes a flood cost only the plugin's own time.
     limiter: Limiter,
-    /// How many lines are dropped before the host hears of them.
+    /// Number of dropped lines after which the host is informed.
     report_after: u64,
 }
 
@@ -77,10 +77,11 @@ impl LogSender {
         })
     }
 
-    /// Whether a line may be sent.
+    /// Returns `true` if a line may be sent.
     ///
-    /// The host hears of the first dropped line at once and of twice as many each time after that, as a plugin may fall
-    /// silent after a burst, or end: what it then knows is at least half of the truth. [`flush`](Self::flush) adds the rest.
+    /// Informs the host of the first dropped line at once and then each time the number has doubled, because a plugin
+    /// may go silent after a burst, or end: the host then knows at least half of the number. [`flush`](Self::flush)
+    /// adds the rest.
     fn admit(&self, is_error: bool) -> bool {
         let now = self.clock.now();
         let mut limits = self.limits();
@@ -99,7 +100,7 @@ impl LogSender {
         admitted
     }
 
-    /// Tells the host of the dropped lines that it has not heard of.
+    /// Informs the host of dropped lines not yet reported.
     pub(super) fn flush(&self) {
         let report = self.limits().limiter.dropped(self.clock.now(), true);
         self.report(report);
@@ -117,7 +118,7 @@ impl LogSender {
             &mut text,
             format!("{}{}", line.message, line.fields).as_bytes(),
         );
-        // Short enough by now to fit into any frame; a platform's name is at most 64 bytes.
+        // Short enough by now for any frame; a platform's name is at most 64 bytes.
         let _ = self.outlet.say(&FromWorker::Log {
             level: match level {
                 Level::ERROR => 1,
@@ -136,7 +137,7 @@ impl LogSender {
     }
 }
 
-/// What an event says. The plugin's name is left out: the host knows it better.
+/// The text of an event. The plugin's name is left out: the host knows it.
 #[derive(Default)]
 struct Line {
     message: String,
@@ -153,7 +154,7 @@ impl field::Visit for Line {
     }
 
     fn record_debug(&mut self, field: &field::Field, value: &dyn fmt::Debug) {
-        // Writing to a string does not fail.
+        // Writing to a string cannot fail.
         let _ = match field.name() {
             "plugin" | "platform" => Ok(()),
             "message" => write!(self.message, "{value:?}"),
@@ -162,7 +163,7 @@ impl field::Visit for Line {
     }
 }
 
-/// Most lines that are dropped without a message to the host.
+/// Maximum number of lines dropped without a message to the host.
 const MOST_UNREPORTED: u64 = 1 << 16;
 
 #[cfg(test)]

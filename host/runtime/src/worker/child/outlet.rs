@@ -1,5 +1,5 @@
-//! What leaves a worker: answers, gathered so that those of quick calls, and those of asynchronous ones that end together,
-//! share a write; and log lines.
+//! The worker's output to the host: log lines, and answers, gathered so that those of quick calls, and those of
+//! asynchronous calls that end together, share a write.
 
 use std::{
     os::{
@@ -23,35 +23,35 @@ use crate::{
     schema::Violation,
 };
 
-/// A worker's way to its host.
+/// A worker's connection to its host.
 pub(super) struct Outlet {
     socket: UnixStream,
     clock: Clock,
     state: Mutex<State>,
-    /// Answers are [gathered](Self::gather) that nobody will take along.
+    /// Signals that [gathered](Self::gather) answers need a flush.
     gathered: Condvar,
 }
 
 struct State {
     encoder: Encoder,
     frames: Vec<u8>,
-    /// Answers that are not sent yet.
+    /// Unsent answers.
     answers: Vec<Answer<String>>,
-    /// About how many bytes they are.
+    /// Their approximate size in bytes.
     bytes: usize,
-    /// Calls that the host has asked for and no thread has begun.
+    /// Number of requested calls that have not started.
     waiting: usize,
-    /// The main thread looks in each tick.
+    /// `true` if the main thread flushes each tick.
     ticking: bool,
     gathering: Option<Gathering>,
 }
 
-/// How answers are gathered whose calls go on by themselves.
+/// The gathering of answers to calls that continue by themselves.
 #[derive(Clone, Copy, Default)]
 struct Gathering {
-    /// When answers were last sent.
+    /// Time of the last send.
     sent: Option<Duration>,
-    /// Some wait, and a thread sees to them.
+    /// `true` if answers are waiting for a scheduled flush.
     due: bool,
 }
 
@@ -73,10 +73,10 @@ impl Outlet {
         }
     }
 
-    /// From now on answers leave once a tick, as thousands of calls that go on by themselves may end in the same one; the
-    /// first after a pause leaves at once.
+    /// Makes answers leave once a tick, because thousands of calls that continue by themselves may end in the same one;
+    /// the first after a pause leaves at once.
     ///
-    /// Where there is no thread for that, each leaves at once.
+    /// Without a thread for that, each leaves at once.
     pub(super) fn gather(self: &Arc<Self>) {
         let outlet = Arc::clone(self);
         let sender = thread::Builder::new().name("answers".to_owned());
@@ -110,21 +110,21 @@ impl Outlet {
         Ok(())
     }
 
-    /// So many calls are about to be made; the main thread asks [`ticks`](Self::ticks) before it waits again.
+    /// Announces this many calls; the main thread calls [`ticks`](Self::ticks) before it waits again.
     pub(super) fn expect(&self, calls: usize) {
         let mut state = self.lock();
         state.waiting += calls;
-        // The first answers of a batch wait for the others even where they are here before the main thread has asked.
+        // The first answers of a batch wait for the others, even if they arrive before the main thread calls `ticks`.
         state.ticking |= calls > 1;
     }
 
-    /// A call begins.
+    /// Records that a call starts.
     pub(super) fn started(&self) {
         let mut state = self.lock();
         state.waiting = state.waiting.saturating_sub(1);
     }
 
-    /// Passes on an answer: at once where nothing is to come right behind it, and with the next ones where it is.
+    /// Passes on an answer: at once if no other is expected soon, otherwise with the next ones.
     pub(super) fn answer(&self, mut answer: Answer<String>) {
         let bytes = size(&answer);
         if bytes > MAX_ANSWER {
@@ -157,13 +157,13 @@ impl Outlet {
         }
     }
 
-    /// Sends the answers that wait for others.
+    /// Sends the waiting answers.
     pub(super) fn flush(&self) {
         self.send_answers(&mut self.lock());
     }
 
-    /// Whether the main thread has to look in each tick: calls wait behind others, or answers do. Where it does not,
-    /// each answer leaves at once.
+    /// Returns `true` if the main thread has to flush each tick: calls or answers are waiting. Otherwise each answer
+    /// leaves at once.
     pub(super) fn ticks(&self, calls_wait: bool) -> bool {
         let mut state = self.lock();
         state.ticking = calls_wait || !state.answers.is_empty();
@@ -180,7 +180,7 @@ impl Outlet {
             encoder, frames, ..
         } = state;
         if encoder.frame(&message, frames).is_err() {
-            // Each was measured before; the host ends a worker that owes answers for ever.
+            // Each was measured before; the host would end a worker that never answers.
             leave();
         }
         self.send(frames);
@@ -197,7 +197,7 @@ impl Outlet {
         }
     }
 
-    /// Waits where the host does not receive: it always does, as long as it runs.
+    /// Blocks if the host does not receive: it always does, as long as it runs.
     fn send(&self, frames: &mut Vec<u8>) {
         if send_all(&self.socket, frames).is_err() {
             leave();
@@ -217,7 +217,7 @@ impl AsFd for Outlet {
     }
 }
 
-/// The most that an answer takes in a frame, in bytes.
+/// Returns the maximum size of an answer in a frame, in bytes.
 fn size(answer: &Answer<String>) -> usize {
     let text = match &answer.result {
         Ok(found) => {
@@ -233,11 +233,11 @@ fn size(answer: &Answer<String>) -> usize {
     text + 50
 }
 
-/// A call that took this long has delayed the answers before it enough, see [`threads`](crate::threads).
+/// A call that took this long has delayed earlier answers enough, see [`threads`](crate::threads).
 const SLOW: Duration = Duration::from_micros(50);
-/// Answers of this many bytes are sent, whatever is to come.
+/// Answers of this many bytes are sent immediately.
 const FULL: usize = 256 << 10;
-/// The longest answer, in bytes; with those that wait it fits into a frame.
+/// Maximum size of an answer, in bytes; together with the waiting ones it fits into a frame.
 const MAX_ANSWER: usize = 512 << 10;
 
 #[cfg(test)]
@@ -266,7 +266,7 @@ mod tests {
         }
     }
 
-    /// The calls that were answered, write by write.
+    /// Returns the answered calls, write by write.
     fn sent(mut host: &UnixStream) -> Vec<Vec<u64>> {
         let mut decoder = Decoder::new(protocol::FROM_WORKER);
         let mut bytes = vec![0; 2 << 20];

@@ -1,4 +1,4 @@
-//! One call in a worker, as the threads that make calls see it.
+//! One call in a worker, as seen by the calling threads.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -24,11 +24,11 @@ pub(super) struct Pending {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
     Waiting,
-    /// Since then.
+    /// Running since this time.
     Running(Duration),
-    /// It was given up before it was running.
+    /// Given up before it was running.
     Unwanted,
-    /// It was running, and its thread is counted as stuck until it is over.
+    /// Given up while running; its thread counts as stuck until it is over.
     Abandoned(Duration),
     Over,
 }
@@ -42,7 +42,7 @@ impl Pending {
         }
     }
 
-    /// The host no longer waits. `abandoned` is called where a thread is inside the call, and before it can leave it.
+    /// Gives up on the call. Calls `abandoned` if a thread is inside the call, before it can leave.
     pub(super) fn cancel(&self, abandoned: impl FnOnce()) {
         let mut stage = self.lock();
         match *stage {
@@ -55,7 +55,7 @@ impl Pending {
         }
     }
 
-    /// Answers the call without having made it.
+    /// Answers the call without making it.
     pub(super) fn refuse(&self, call: u64, why: &str) {
         let now = self.outlet.clock().now();
         let failure = Failure::new(ErrorType::Error, why);
