@@ -272,7 +272,7 @@ impl Breaker {
         open_for / (10 << 16) * u32::from(u16::from_le_bytes([a, b]))
     }
 
-    /// The only way to change the phase, so that each change starts a new generation.
+    /// Changes the phase; the only way to, so that each change starts a new generation.
     fn enter(&mut self, phase: Phase) -> Option<Transition> {
         let from = self.state();
         self.phase = phase;

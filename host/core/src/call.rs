@@ -239,7 +239,7 @@ impl Entry {
         &mut self.breaker
     }
 
-    /// A stale ticket changes nothing; an operator may have reset the breaker during the call.
+    /// Records a result. A stale ticket changes nothing: an operator may have reset the breaker during the call.
     fn record(&mut self, ticket: Ticket, outcome: Outcome, now: Duration) -> Option<Transition> {
         self.breaker.record(ticket, outcome, now).unwrap_or(None)
     }

@@ -122,7 +122,8 @@ impl WallClock {
     }
 }
 
-/// Small differences come from the two readings and from slewing: they must not change dates that are displayed again.
+/// Returns the new origin. Small differences come from the two readings and from slewing: they must not change dates
+/// that are displayed again.
 fn followed(kept: f64, measured: f64) -> f64 {
     if (kept - measured).abs() < SET {
         kept

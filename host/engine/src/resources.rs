@@ -6,7 +6,7 @@
 //! | resource | over the limit | recovered |
 //! |---|---|---|
 //! | CPU, memory, disk | above 80 % for 3 consecutive samples | below 70 % for 60 s |
-//! | memory, critical | above 92 %, at once | below 82 % for 60 s, to degraded |
+//! | memory, critical | above 92 %, immediately | below 82 % for 60 s, to degraded |
 //! | memory stalls | above 10 % for 3 consecutive samples | below 5 % for 60 s |
 //!
 //! A bare "above 80 %" changed 140 to 560 times an hour near the limit; these rules stay below four.

@@ -43,7 +43,7 @@ impl Pressure {
     }
 }
 
-/// A kernel booted with `psi=0` has the files but refuses to read them: that also returns `None`.
+/// Returns `None` also for a kernel booted with `psi=0`, which has the files but refuses to read them.
 fn read_stall(file: &Path) -> Option<Stall> {
     parse(&fs::read_to_string(file).ok()?)
 }

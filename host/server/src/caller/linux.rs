@@ -123,7 +123,7 @@ fn parents() -> HashMap<u32, u32> {
     processes.collect()
 }
 
-/// The process name before it may contain any character, such as spaces and parentheses.
+/// Returns the parent. The process name before it may contain spaces and parentheses.
 fn parent(stat: &str) -> Option<u32> {
     let (_, rest) = stat.rsplit_once(')')?;
     rest.split_ascii_whitespace().nth(1)?.parse().ok()

@@ -180,7 +180,7 @@ impl Table {
         told
     }
 
-    /// The id comes with the last event: a client that loses the stream before it gets all events again.
+    /// Writes the changes since `known`, the id with the last: a client that loses the stream before it gets all again.
     fn write_since(&self, text: &mut String, known: u64) -> fmt::Result {
         let start = text.len();
         if let Some(status) = self.status.as_ref().filter(|_| self.host.at > known) {

@@ -149,7 +149,7 @@ fn row(source: &dyn Source, view: &PlatformView, now: f64) -> Row {
     }
 }
 
-/// The log is shown only for platforms with problems: the others' would be most of the page.
+/// Returns a row. Only platforms with problems show their log: the others' would be most of the page.
 fn row_of(
     view: &PlatformView,
     history: &[conductor_types::views::PastView],

@@ -147,7 +147,7 @@ impl Default for Known {
 }
 
 impl Known {
-    /// The hash is part of the key: a changed password is checked again.
+    /// Returns the key. The hash is part of it: a changed password is checked again.
     fn key(&self, name: &str, hash: &str, password: &str) -> Key {
         let mut digest = Sha256::new_with_prefix(self.salt);
         for part in [name, hash, password] {

@@ -77,7 +77,7 @@ impl Usage {
         }
     }
 
-    /// The files are read at different times, so their numbers need not add up.
+    /// Returns the unreclaimable percent. The files are read at different times, so their numbers need not add up.
     fn percent(self, limit: u64) -> Option<f64> {
         percent_of(self.all.saturating_sub(self.reclaimable), limit)
     }
