@@ -1,4 +1,4 @@
-//! Where a command's calls into a plugin start from and come back to: the part that the guard has in a host.
+//! The source and destination of a command's calls into a plugin, in place of a host's guard.
 
 use std::{
     collections::HashMap,
@@ -14,22 +14,22 @@ use conductor_core::clock::Clock;
 use conductor_runtime::{Call, Caller, Failure, LoadedPlugin, ProbeId, Report, Waiting};
 use conductor_types::ErrorType;
 
-/// The calls of a command into one plugin.
+/// A command's calls into one plugin.
 pub(super) struct Desk {
     pub(super) plugin: Arc<dyn LoadedPlugin>,
     calls: Arc<Calls>,
 }
 
-/// What became of a call.
+/// The end of a call.
 #[derive(Clone, Debug)]
 pub(super) struct End {
-    /// From its start to its end.
+    /// The time from its start to its end.
     pub(super) took: Duration,
     pub(super) result: Result<Report, Failure>,
 }
 
 impl End {
-    /// Its panic, if it was one.
+    /// Returns its panic, if it was one.
     pub(super) fn panic(&self) -> Option<&Failure> {
         let failure = self.result.as_ref().err()?;
         (failure.kind == ErrorType::Panic).then_some(failure)
@@ -56,7 +56,7 @@ impl Desk {
         Self::of(Arc::new(plugin), clock)
     }
 
-    /// Calls a plugin that somebody else may look at meanwhile.
+    /// Calls a plugin that other code may inspect meanwhile.
     pub(super) fn of(plugin: Arc<dyn LoadedPlugin>, clock: Clock) -> Self {
         Self {
             plugin,
@@ -69,7 +69,7 @@ impl Desk {
         }
     }
 
-    /// Starts a check of each of the probes, each with so much time from its start.
+    /// Starts a check of each of the probes, each with a deadline `within` from its start.
     pub(super) fn start(&self, probes: &[ProbeId], within: Duration) -> Vec<u64> {
         let mut sequences = Vec::new();
         let mut calls = Vec::new();
@@ -97,13 +97,13 @@ impl Desk {
         sequences
     }
 
-    /// One check, waited for until `margin` after its deadline; `None` when it is not back by then.
+    /// Runs one check and waits until `margin` after its deadline; `None` if it has not returned by then.
     pub(super) fn check(&self, probe: ProbeId, within: Duration, margin: Duration) -> Option<End> {
         let calls = self.start(&[probe], within);
         self.wait(&calls, within + margin).pop().flatten()
     }
 
-    /// The ends of calls, as far as they end within `patience`; each is told once.
+    /// Returns the ends of calls that end within `patience`; each is returned once.
     pub(super) fn wait(&self, sequences: &[u64], patience: Duration) -> Vec<Option<End>> {
         let until = self.calls.clock.now() + patience;
         let mut open = self.calls.lock();
@@ -125,7 +125,7 @@ impl Desk {
         sequences.iter().map(end).collect()
     }
 
-    /// Waits until a call has begun.
+    /// Waits until a call has started.
     pub(super) fn wait_for_begin(&self, sequence: u64) {
         while !self.has_begun(sequence) {
             self.plugin.nudge();
@@ -139,13 +139,13 @@ impl Desk {
             .is_some_and(|call| call.started.is_some())
     }
 
-    /// Gives a call up, as the host does when it no longer waits.
+    /// Gives up on a call, as the host does when it no longer waits.
     pub(super) fn give_up(&self, sequence: u64) {
         let mut open = self.calls.lock();
         let Some(call) = open.get_mut(&sequence) else {
             return;
         };
-        // Only one that runs has a thread that is not to be counted on.
+        // Only a running call occupies a thread that must be replaced.
         if call.started.is_some() && call.end.is_none() {
             call.given_up = true;
             let probe = call.probe;
@@ -191,7 +191,7 @@ impl Caller for Calls {
     }
 }
 
-/// How often calls that wait behind others are given more threads.
+/// Period at which waiting calls get more threads.
 const TICK: Duration = Duration::from_millis(10);
-/// How often the begin of a call is looked for.
+/// Period of the check for the start of a call.
 const SHORT_TICK: Duration = Duration::from_millis(1);

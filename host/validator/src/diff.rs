@@ -1,7 +1,7 @@
-//! `conductor plugin diff`: what changed between two versions of a plugin, and which step of its version that asks for.
+//! `conductor plugin diff`: the changes between two versions of a plugin, and the version step that they require.
 //!
-//! What can be known without running a library is read from the files; the schema of the config takes a load, and the
-//! names of measurements a check, each in a worker that is thrown away.
+//! Most facts are read from the files; the schema of the config requires a load, and the names of measurements a check,
+//! each in a throw-away worker.
 
 use std::path::{Path, PathBuf};
 
@@ -66,21 +66,21 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     })
 }
 
-/// What came out, as programs read it.
+/// The result, for programs.
 #[derive(Serialize)]
 struct Verdict {
     old: Side,
     new: Side,
     changes: Vec<Change>,
-    /// Whether the names of measurements were compared.
+    /// `true` if the names of measurements were compared.
     measurements_compared: bool,
-    /// The step that the changes ask for.
+    /// The step that the changes require.
     needed: Step,
     /// The step from the old version to the new one.
     made: Step,
-    /// Whether that is as much as was asked for.
+    /// `true` if that step is sufficient.
     enough: bool,
-    /// The first version that would be.
+    /// The first version with a sufficient step.
     next: String,
 }
 
@@ -97,7 +97,7 @@ impl Verdict {
         let changes = compare::changes(old.1, new.1);
         let needed = changes.iter().map(|change| change.step).max();
         let needed = needed.unwrap_or(Step::None);
-        // Vetting has refused what is no version.
+        // Vetting has refused invalid versions.
         let version = |facts: &Facts| Version::parse(&facts.manifest.version).ok();
         let from = version(old.1).unwrap_or(Version::new(0, 0, 0));
         let made = version(new.1).map_or(Step::None, |to| Step::between(&from, &to));
@@ -112,7 +112,7 @@ impl Verdict {
             changes,
             needed,
             made,
-            // A version that is not raised at all is one thing only: that of the same file.
+            // An unchanged version is right only for the same file.
             enough: made >= needed,
             next: needed.after(&from).to_string(),
             old: side(old),

@@ -94,7 +94,7 @@ pub enum Command {
 /// Runs a command about plugins.
 ///
 /// # Errors
-/// When the config is wrong, or what the command needs cannot be found.
+/// If the config is wrong, or a required file is not found.
 pub fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
     match command {
         Command::List(args) => list::run(args, global),
@@ -126,7 +126,7 @@ fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
     let catalog = Catalog::open(
         &host.plugin_dirs,
         host.plugin_dirs_are_default,
-        // A library that is not pinned yet is what this is for; one that is not signed stays out.
+        // The command accepts libraries that are not pinned yet, but not unsigned ones.
         Policy {
             lock_file: None,
             ..config.policy()
@@ -136,7 +136,7 @@ fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
     .map_err(|refusal| CliError::Other(refusal.to_string()))?;
     let (libraries, refused) = (catalog.libraries(), catalog.refused());
     if libraries.is_empty() {
-        // A folder that is not mounted must not cost the pins of all that lies in it.
+        // A folder that is not mounted must not cost the pins of its libraries.
         let reasons: String = refused.iter().map(|r| format!("\n{r}")).collect();
         return Err(CliError::Other(format!(
             "the plugin folders hold no library to pin; {} stays as it is{reasons}",
@@ -212,7 +212,7 @@ fn clear(id: &str, output: Output, global: &Global) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// The quarantine of the hosts that run on this config.
+/// Returns the quarantine of the hosts with this config.
 fn quarantine(config: &Config) -> Quarantine {
     let state_dir = config.host.state_dir.clone();
     Quarantine::open(&state_dir.unwrap_or_else(Store::default_base))
@@ -238,7 +238,7 @@ fn inspect(file: &Path, output: Output, no_load: bool, global: &Global) -> Resul
         }
     };
     let refused = inspection.refusal().is_some();
-    // Without what the plugin needs: a look at a file is not a reason to let it use the network.
+    // Without the plugin's needs: inspecting a file must not give it network access.
     let schema = (!refused && !no_load).then(|| {
         schema::of_file(file, global, Some(Vec::new()))
             .map(|description| description.config_schema.value())
@@ -267,7 +267,7 @@ fn inspect(file: &Path, output: Output, no_load: bool, global: &Global) -> Resul
     Ok(if refused { Exit::Refused } else { Exit::Ok })
 }
 
-/// The path by which a host finds the file in its plugin folders, where it lies in one: pins know it by that.
+/// Returns the path by which a host finds the file in its plugin folders, if it is in one: pins use that path.
 fn as_found(file: &Path, dirs: &[PathBuf]) -> PathBuf {
     let (Some(name), Ok(absolute)) = (file.file_name(), std::path::absolute(file)) else {
         return file.to_owned();

@@ -1,4 +1,4 @@
-//! `conductor plugin list`: every library in the plugin folders, loaded or refused, and how a running host fares with it.
+//! `conductor plugin list`: every library in the plugin folders, loaded or refused, and its state in a running host.
 
 use std::collections::BTreeMap;
 
@@ -35,11 +35,11 @@ struct Listed {
     api_version: Option<String>,
     state: &'static str,
     file: String,
-    /// Why it is not loaded.
+    /// The reason why it is not loaded.
     reason: Option<String>,
-    /// Why a host runs it in a worker whatever the config says.
+    /// The reason why a host always runs it in a worker.
     quarantined: Option<String>,
-    /// The host's view of it, if one runs this very library.
+    /// The host's view of it, if a host runs this exact library.
     running: Option<PluginView>,
     #[serde(skip)]
     detail: Option<String>,
@@ -50,12 +50,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     let loader = config
         .loader(Clock::start())
         .map_err(|refusal| CliError::Other(refusal.to_string()))?;
-    // A damaged one is told of, and keeps nobody from seeing the rest.
+    // Report a damaged quarantine, but still list the rest.
     let held = quarantine(&config).all().unwrap_or_else(|error| {
         CliError::Other(error.to_string()).print();
         BTreeMap::new()
     });
-    // No host is no mistake: the list is as good without one.
+    // A missing host is no error: the list works without one.
     let running = Client::open(&args.remote)
         .and_then(|client| client.look::<StatusView>("/api/v1/status"))
         .map_or_else(|_| Vec::new(), |(_, status)| status.plugins);
@@ -152,7 +152,7 @@ fn text(plugins: &[Listed], verbose: bool) -> String {
             lines.push_str(&format!("\n{}: {note}\n", text(&plugin.id)));
         }
         if let (true, Some(detail)) = (verbose, &plugin.detail) {
-            // It speaks of types by the names that the library gives them.
+            // It names types as the library does.
             lines.push_str(&format!("{detail}\n"));
         }
     }

@@ -1,6 +1,6 @@
-//! `conductor plugin new`: a plugin to start from, which builds, has a test, and passes the validator.
+//! `conductor plugin new`: writes a plugin project that builds, has a test, and passes the validator.
 //!
-//! What it writes lies beside this file as templates, with a few places to fill in: `{{id}}` and the like.
+//! The templates are next to this file, with placeholders such as `{{id}}`.
 
 use std::{
     fs::{self, OpenOptions},
@@ -53,10 +53,10 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// What is to be written.
+/// The project to write.
 struct Plugin {
     language: Language,
-    /// Each place of the templates, and what it is filled with.
+    /// Each placeholder of the templates, with its value.
     places: Vec<(&'static str, String)>,
 }
 
@@ -123,7 +123,7 @@ impl Plugin {
         })
     }
 
-    /// The commands to type next.
+    /// Returns the next commands to type.
     fn next_steps(&self, folder: &Path) -> String {
         let folder = quoted(folder);
         let steps = match self.language {
@@ -138,7 +138,7 @@ impl Plugin {
     }
 }
 
-/// Writes all files into a folder that is not there yet, or leaves nothing.
+/// Writes all files into a new folder, or leaves nothing.
 fn write(folder: &Path, plugin: &Plugin) -> Result<(), String> {
     fs::create_dir(folder).map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => {
@@ -153,7 +153,7 @@ fn write(folder: &Path, plugin: &Plugin) -> Result<(), String> {
             .map_err(|error| format!("{name} cannot be written: {error}"))
     });
     if written.is_err() {
-        // It was made above, so all that lies in it is ours. What cannot be taken away is named by the error anyway.
+        // It was created above, so it contains only our files. The error names anything that cannot be removed.
         let _ = fs::remove_dir_all(folder);
     }
     written
@@ -167,7 +167,7 @@ fn put(file: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())
 }
 
-/// `my-db` → `MyDbCheck`: the ending keeps it apart from all that a template uses.
+/// `my-db` → `MyDbCheck`: the suffix distinguishes it from all names in a template.
 fn type_name(id: &str) -> String {
     let words = id.split('-').map(|word| {
         let (first, rest) = word.split_at(word.len().min(1));
@@ -176,7 +176,7 @@ fn type_name(id: &str) -> String {
     words.chain(["Check".to_owned()]).collect()
 }
 
-/// A path as a shell reads it.
+/// Quotes a path for a shell.
 fn quoted(path: &Path) -> String {
     let path = path.display().to_string();
     let is_plain = |c: char| c.is_alphanumeric() || "/._-".contains(c);
@@ -239,7 +239,7 @@ mod tests {
             write(&place, &plugin).unwrap();
             for (name, _) in plugin.files() {
                 let text = fs::read_to_string(place.join(name)).unwrap();
-                // A brace that Rust's own format strings double is followed by a blank.
+                // A brace that is doubled in Rust's own format strings is followed by a space.
                 let left = text
                     .match_indices("{{")
                     .find(|(at, _)| text[at + 2..].starts_with(char::is_alphabetic));

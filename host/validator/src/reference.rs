@@ -1,7 +1,7 @@
 //! `conductor plugin reference FOLDER`: reference pages of the plugins in the plugin folders, as Markdown.
 //!
-//! A page is FOLDER/ID.md. The command writes the part between two marks, which is generated from the plugin's schema;
-//! what people wrote around it stays.
+//! A page is FOLDER/ID.md. The command generates the part between two marks from the plugin's schema; text around it
+//! stays.
 
 use std::{fs, io, path::PathBuf};
 
@@ -50,7 +50,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// The page with another text between its marks; `None` where it has none.
+/// Returns the page with new text between its marks; `None` if it has none.
 fn with_generated(page: &str, text: &str) -> Option<String> {
     let (before, rest) = page.split_once(BEGIN)?;
     let (_, after) = rest.split_once(END)?;
@@ -82,7 +82,7 @@ fn markdown(keys: &ConfigKeys) -> String {
     text
 }
 
-/// The text in a cell, where it keeps its own code spans.
+/// Returns the text for a table cell, keeping its code spans.
 fn plain(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;")
 }

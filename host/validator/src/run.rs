@@ -1,6 +1,6 @@
-//! `conductor plugin run`: one library's probe, called as a host calls it, and told of in full.
+//! `conductor plugin run`: calls one library's probe as a host does, and prints all results.
 //!
-//! What the probe logs goes to standard error, as a host's log does, and what it found to standard output.
+//! The probe's log goes to standard error, as a host's log does, and its results to standard output.
 
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, thread, time::Duration};
 
@@ -80,13 +80,13 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
         error.exit()
     });
     drop(log);
-    // A call that is stuck in the plugin, or what it does at exit, must not keep this process from leaving.
+    // A call stuck in the plugin, or the plugin's exit handlers, must not delay the exit.
     signal_hook::low_level::exit(exit as i32)
 }
 
 fn checked(args: &Args, global: &Global, log: &Tail) -> Result<Exit, CliError> {
     let config = InlineConfig::parse(&args.config)?;
-    // The pins, signatures, limits and allow lists of a host, where one is named.
+    // The pins, signatures, limits and allow lists of a host, if a config is given.
     let of_host = match &global.config_file {
         None => None,
         Some(_) => Some(global.config()?),
@@ -144,19 +144,19 @@ fn checked(args: &Args, global: &Global, log: &Tail) -> Result<Exit, CliError> {
     };
     let exit = run.checks()?;
     run.end(log)?;
-    // Private copies go before the process does, which leaves without dropping what its caller has.
+    // Remove private copies first, as the process exits without dropping its caller's values.
     drop(run);
     drop(vetted);
     store.clear();
     Ok(exit)
 }
 
-/// A loaded plugin with its one probe.
+/// A loaded plugin with its single probe.
 struct Session {
     desk: Desk,
     probe: ProbeId,
     clock: Clock,
-    /// Whether a library in this process has nothing left to do.
+    /// Returns `true` if an in-process library has no work left.
     is_idle: Option<Box<dyn Fn() -> bool>>,
 }
 
@@ -188,7 +188,7 @@ impl Session {
         })
     }
 
-    /// Whether the probe is dropped, and a process of the plugin's own has ended.
+    /// Returns `true` if the probe is dropped, and the plugin's own process, if any, has ended.
     fn is_over(&self) -> bool {
         match &self.is_idle {
             Some(is_idle) => is_idle(),
@@ -208,7 +208,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    /// Makes the checks, on a lattice as in a host, and prints the result of each.
+    /// Runs the checks, at fixed times as in a host, and prints the result of each.
     fn checks(&mut self) -> Result<Exit, CliError> {
         let (args, clock) = (self.args, self.session.clock);
         let (begun, mut exit) = (clock.now(), Exit::Ok);
@@ -264,12 +264,12 @@ impl Run<'_> {
         Ok(exit)
     }
 
-    /// Drops the probe and ends the plugin, as a host does at its own end, and reports a drop that fails or takes long.
+    /// Drops the probe and ends the plugin, as a host does at shutdown, and reports a drop that fails or takes long.
     fn end(&self, log: &Tail) -> Result<(), CliError> {
         let Session { desk, clock, .. } = &self.session;
         let before = log.lines(PLATFORM).len();
         let begun = clock.now();
-        // It drops the probe; one that is closed first is forgotten, and with it what its drop logs.
+        // This drops the probe; closing it first would lose the log of its drop.
         desk.plugin.end();
         while !self.session.is_over() && clock.now() - begun < DROP_TIMEOUT {
             thread::sleep(Duration::from_millis(5));
@@ -299,7 +299,7 @@ impl Run<'_> {
     }
 }
 
-/// Holds the config against the plugin's schema, in a worker of its own; the mistakes include what `create` refuses.
+/// Validates the config against the plugin's schema, in a separate worker; the errors include those of `create`.
 fn violations(
     vetted: &Vetted,
     how: &How,
@@ -329,7 +329,7 @@ fn violations(
     {
         None => Ok(Vec::new()),
         Some(Finding::Violations(mut violations)) => {
-            // Where nothing but keys is wrong, the rules of `create` are reported in the same round.
+            // If only keys are wrong, also report the errors of `create` in the same round.
             let again = judge(true).map_or_else(|_| Vec::new(), |verdict| verdict.findings);
             for finding in again.into_iter().flatten() {
                 if let Finding::Create(failure) = finding {
@@ -364,10 +364,10 @@ fn is_alive(_: u32) -> bool {
     false
 }
 
-/// What a host drops of the reports of one probe.
+/// Findings about a probe's reports that a host would drop.
 #[derive(Default)]
 struct Lint {
-    /// The measurements that the platform has ever had.
+    /// All measurements that the platform has ever had.
     names: BTreeSet<String>,
     said: BTreeSet<String>,
 }
@@ -394,7 +394,7 @@ impl Lint {
         found
     }
 
-    /// Those that are reported for the first time.
+    /// Returns the warnings that have not been reported yet.
     fn not_yet_said(&mut self, mut warnings: Vec<String>) -> Vec<String> {
         warnings.retain(|warning| self.said.insert(warning.clone()));
         warnings
@@ -428,7 +428,7 @@ fn told(nth: u64, end: &End, warnings: &[String]) -> String {
     }
 }
 
-/// Help after a failure that may come from the sandbox.
+/// Returns help for a failure that the sandbox may have caused.
 fn hint(failure: &str, how: &How, vetted: &Vetted) -> Option<String> {
     let is_refusal = ["Operation not permitted", "Permission denied"]
         .iter()
@@ -490,15 +490,15 @@ fn told_of_skipped(output: Output, nth: u64) -> String {
     }
 }
 
-/// What the probe is told it is for.
+/// The platform's name for the probe.
 const PLATFORM: &str = "run";
-/// How the host's log says that a drop failed.
+/// The host's log message for a failed drop.
 const DROP_FAILED: &str = "dropping the probe";
-/// A drop that takes longer is worth a warning.
+/// A longer drop causes a warning.
 const SLOW_DROP: Duration = Duration::from_secs(1);
-/// What a worker that is to end gives its probes.
+/// Time that an ending worker gives its probes.
 const DROP_LIMIT: Duration = Duration::from_secs(2);
-/// How long this command waits for a drop.
+/// Time that this command waits for a drop.
 const DROP_TIMEOUT: Duration = Duration::from_secs(4);
 const AFTER_HELP: &str = "\
 Exit codes: 0 the last check found the platform healthy or degraded, 1 unhealthy, or the check failed, 2 usage, \

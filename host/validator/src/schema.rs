@@ -57,7 +57,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
-/// Why there is no description of a plugin.
+/// The reason why there is no description of a plugin.
 pub(super) enum DescribeError {
     /// The config is wrong.
     Config(CliError),
@@ -65,14 +65,14 @@ pub(super) enum DescribeError {
     Refused(String),
 }
 
-/// The id, where the argument does not name a file.
+/// Returns the id, if the argument does not name a file.
 pub(super) fn as_id(plugin: &Path) -> Option<&str> {
     let text = plugin.to_str()?;
     let is_id = !text.contains([MAIN_SEPARATOR, '.']) && !plugin.is_file();
     is_id.then_some(text)
 }
 
-/// The library file of a plugin in the plugin folders.
+/// Returns the library file of a plugin in the plugin folders.
 pub(super) fn file_of_id(id: &str, global: &Global) -> Result<PathBuf, DescribeError> {
     let config = global.config().map_err(DescribeError::Config)?;
     let loader = config
@@ -98,7 +98,7 @@ fn of_id(id: &str, global: &Global) -> Result<Description, DescribeError> {
         .map_err(|e| refused(&e))
 }
 
-/// Describes the plugin in a library file, which may do what `allow` says, or else what it declares.
+/// Describes the plugin in a library file, with the permissions in `allow`, or else the declared ones.
 pub(super) fn of_file(
     file: &Path,
     global: &Global,
@@ -126,7 +126,7 @@ pub(super) fn of_file(
     Ok(worker.description().clone())
 }
 
-/// The keys as a table that fits the terminal.
+/// Formats the keys as a table that fits the terminal.
 pub(super) fn to_table(keys: &ConfigKeys) -> String {
     if keys.keys.is_empty() {
         return "It has no keys.\n".to_owned();
@@ -157,7 +157,7 @@ pub(super) fn to_table(keys: &ConfigKeys) -> String {
     format!("{}\n{more}", table.trim_fmt())
 }
 
-/// The default of a key, or that it has to be given.
+/// Returns the default of a key, or a note that it is required.
 pub(super) fn default(key: &ConfigKey) -> String {
     match (&key.default, key.required) {
         (_, true) => "required".to_owned(),
@@ -165,10 +165,10 @@ pub(super) fn default(key: &ConfigKey) -> String {
     }
 }
 
-/// The schema as JSON, with what could harm a terminal escaped.
+/// Returns the schema as JSON, with terminal escapes removed.
 fn printable_json(schema: &Value) -> String {
     let mut text = String::new();
-    // Outside of its texts JSON has no such character but the line breaks.
+    // Outside of its strings JSON contains no such character except line breaks.
     for c in format!("{schema:#}\n").chars() {
         let shown = escaped(c);
         if c == '\n' || shown.len() == c.len_utf8() {
@@ -180,7 +180,7 @@ fn printable_json(schema: &Value) -> String {
     text
 }
 
-/// Columns of the table where no terminal has a width.
+/// Columns of the table if there is no terminal.
 const WIDTH: u16 = 120;
 
 #[cfg(test)]

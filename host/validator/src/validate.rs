@@ -1,8 +1,8 @@
-//! `conductor plugin validate`: what a host and an operator may expect of a plugin, tested.
+//! `conductor plugin validate`: tests whether a plugin meets the expectations of a host and an operator.
 //!
-//! Level 1 reads the file and runs nothing. Every other test runs in a process of its own, this same program started
-//! again, in the sandbox a worker would have: so a crash is the end of one test, and is told apart as CRASHED. What it
-//! takes to run one is in [`process`] on this side and [`child`] on the other; the tests are in a file per theme.
+//! Level 1 reads the file and runs nothing. Every other test runs in its own process, this program started again, in a
+//! worker's sandbox: so a crash ends only one test, which is reported as CRASHED. [`process`] starts these processes
+//! and [`child`] runs in them; the tests are in one file per theme.
 
 use std::{io::IsTerminal as _, path::PathBuf, time::Duration};
 
@@ -146,7 +146,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     Ok(if failed { Exit::Unhealthy } else { Exit::Ok })
 }
 
-/// What is done to each file.
+/// The work for each file.
 struct Job<'a> {
     tests: &'a [&'static Test],
     config: Option<&'a serde_json::Value>,
@@ -164,7 +164,7 @@ impl Job<'_> {
         let mut of_file = OfFile::new(&facts);
         let mut scene = None;
         let mut blocked: Option<String> = None;
-        // The whole of level 1 counts, also where only some of it was asked for.
+        // All of level 1 counts, even if only some tests were selected.
         let on_file = |test: &&Test| test.on_file().is_some();
         let refused = catalogue::all()
             .into_iter()

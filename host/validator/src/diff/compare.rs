@@ -1,17 +1,17 @@
-//! What changed from one version of a plugin to another, and which step of its version each change asks for.
+//! The changes between two versions of a plugin, and the version step that each requires.
 //!
-//! The measure is whoever runs the plugin: a config, a dashboard or an alert that worked with the old version has to
-//! work with the new one, or it takes a major step.
+//! The user of the plugin decides: a config, a dashboard or an alert that worked with the old version must work with
+//! the new one, otherwise the step is major.
 //!
 //! | what | change | step |
 //! |---|---|---|
 //! | id | another one | major: it is another plugin |
 //! | API | another major version | major: the hosts that ran it refuse it |
-//! | | another minor or patch version, the other door | patch: hosts get along with both |
-//! | needs | one added | major: where `allow` is written it stays closed |
+//! | | another minor or patch version, the other door | patch: hosts work with both |
+//! | needs | one added | major: an existing `allow` does not grant it |
 //! | | `network` or `unix-sockets` removed | major: an `allow` that names it is refused |
 //! | | a path removed | patch |
-//! | libraries | one added | minor: it has to be there |
+//! | libraries | one added | minor: it must be installed |
 //! | | one removed | patch |
 //! | config | see [`schema`](super::schema) | |
 //! | measurements | one removed | major: a query for it finds nothing |
@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use super::{schema, step::Step};
 
-/// What is known of one of the two.
+/// The facts about one of the two versions.
 pub(super) struct Facts {
     pub(super) sha256: String,
     pub(super) manifest: Manifest,
@@ -34,11 +34,11 @@ pub(super) struct Facts {
     pub(super) symbols: BTreeSet<String>,
     pub(super) schema: Value,
     pub(super) asynchronous: bool,
-    /// The names of what a check measured, if one was made.
+    /// The names of a check's measurements, if one was made.
     pub(super) measurements: Option<BTreeSet<String>>,
 }
 
-/// One thing that is not as it was.
+/// One change.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub(super) struct Change {
     pub(super) what: &'static str,
@@ -56,7 +56,7 @@ impl Change {
     }
 }
 
-/// All changes, in the order of the table.
+/// Returns all changes, in the order of the table.
 pub(super) fn changes(old: &Facts, new: &Facts) -> Vec<Change> {
     let mut changes = Vec::new();
     manifest(&old.manifest, &new.manifest, &mut changes);

@@ -1,4 +1,4 @@
-//! All that is known of one library: from its file, from a load in a worker, and from one check.
+//! The facts about one library: from its file, from a load in a worker, and from one check.
 
 use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
 
@@ -16,16 +16,16 @@ use conductor_types::Isolation;
 use super::compare::Facts;
 use crate::desk::Desk;
 
-/// Why a library could not be looked at, and how the command ends for it.
+/// The reason why a library could not be examined, and the command's exit code for it.
 pub(super) struct Obstacle {
     pub(super) message: String,
     pub(super) exit: Exit,
 }
 
-/// Looks at the library in `file`; with a config, also at what a check by it measures.
+/// Examines the library in `file`; with a config, also the measurements of a check.
 ///
 /// # Errors
-/// Why it is refused, why it does not load, or why the check did not report.
+/// If it is refused or does not load, or if the check did not report.
 pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
     let refused = |why: &dyn fmt::Display| Obstacle {
         message: why.to_string(),
@@ -74,7 +74,7 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
     })
 }
 
-/// The names of what one check measures.
+/// Returns the names of one check's measurements.
 fn measured(desk: &Desk, config: &str) -> Result<BTreeSet<String>, String> {
     let probe = desk.plugin.open(ProbeSpec::new("diff", config));
     let end = desk.check(probe, TIMEOUT, GRACE);
@@ -84,8 +84,8 @@ fn measured(desk: &Desk, config: &str) -> Result<BTreeSet<String>, String> {
     Ok(measurements.map(|(name, _)| name).collect())
 }
 
-/// How long the check may take.
+/// Timeout of the check.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// How much later its end may be known.
+/// Extra time until its end is known.
 const GRACE: Duration = Duration::from_secs(2);

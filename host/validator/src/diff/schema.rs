@@ -1,17 +1,17 @@
-//! What changed between two JSON Schemas of a config, for whoever has written one.
+//! The changes between two JSON Schemas of a config, for users who have written one.
 //!
 //! | change | step |
 //! |---|---|
-//! | a key removed; one newly required, whether it was there before or not | major |
-//! | a type, a list of values, or a limit that takes less | major |
-//! | another default: who leaves the key out is checked in another way | major |
-//! | any other rule changed, which may take less | major |
-//! | an optional key added; one no longer required; a type, values or a limit that take more; a rule removed | minor |
+//! | a key removed; one newly required, whether it existed before or not | major |
+//! | a type, a list of values, or a limit that accepts less | major |
+//! | another default: configs without the key are checked differently | major |
+//! | any other rule changed, which may accept less | major |
+//! | an optional key added; one no longer required; a type, values or a limit that accept more; a rule removed | minor |
 //! | titles, descriptions and examples | patch |
 //!
-//! Keys are compared by their full names, with references followed. Forms (`anyOf` and its like) that are neither a list
-//! of values nor something that may be left out are compared as a whole: where they differ in more than words, they may
-//! take less, and that counts as major.
+//! Keys are compared by their full names, with references followed. Forms (such as `anyOf`) that are neither a list of
+//! values nor an optional value are compared as a whole: if they differ in more than descriptions, they may accept
+//! less, and that counts as major.
 
 use std::collections::BTreeSet;
 
@@ -24,7 +24,7 @@ mod rules;
 #[cfg(test)]
 mod tests;
 
-/// All changes from `old` to `new`.
+/// Returns all changes from `old` to `new`.
 pub(super) fn changes(old: &Value, new: &Value) -> Vec<Change> {
     let mut comparison = Comparison {
         old: Schema(old),
@@ -49,9 +49,9 @@ pub(super) fn changes(old: &Value, new: &Value) -> Vec<Change> {
 struct Comparison<'a> {
     old: Schema<'a>,
     new: Schema<'a>,
-    /// The pairs of nodes that this one lies in; one that refers to any of them has been compared.
+    /// The pairs of nodes around this one; a reference to any of them has been compared.
     under_way: Vec<[&'a Value; 2]>,
-    /// How many more nodes are looked at: a schema can unfold into more than anybody waits for.
+    /// The number of nodes still to examine: some schemas unfold without end.
     budget: usize,
     changes: Vec<Change>,
 }
@@ -86,11 +86,11 @@ impl<'a> Comparison<'a> {
         self.under_way.pop();
     }
 
-    /// What changed of a node itself.
+    /// Returns the changes of a node itself.
     fn rules(&self, old: &Says<'_>, new: &Says<'_>) -> Vec<(String, Step)> {
         let (choices_before, choices_now) = (choices(old), choices(new));
         let mut found = Vec::from_iter(types(old.get("type").copied(), new.get("type").copied()));
-        // A list of values that becomes a type, or the other way round, has been said by either.
+        // A list of values that becomes a type, or the reverse, is covered by either.
         found.extend(values(choices_before.as_deref(), choices_now.as_deref()));
         for (rule, greater_takes_less) in LIMITS {
             found.extend(limit(rule, greater_takes_less, old, new));
@@ -168,21 +168,21 @@ impl<'a> Comparison<'a> {
 
 /// A part of a schema.
 struct Node<'a> {
-    /// By which it is known when it is met again: where it only refers to another, that one.
+    /// Its identity when it is met again: the target, if it is only a reference.
     stands_for: &'a Value,
-    /// Nothing, where it is no object.
+    /// `None` if it is no object.
     says: Option<Says<'a>>,
 }
 
-/// A whole schema, which references point into.
+/// A whole schema, the target of references.
 #[derive(Clone, Copy)]
 struct Schema<'a>(&'a Value);
 
 impl<'a> Schema<'a> {
-    /// What the node says, with what it refers to, and what it takes where that may be left out.
+    /// Returns the node's keywords, with those of its reference, or of its optional value.
     ///
-    /// What it says besides goes before what is said there, as its default does. Where the two say different things that
-    /// hold both, the reference stays, and is compared as a whole.
+    /// Its own keywords override those of the target, as its default does. If the two have different rules that both
+    /// apply, the reference stays, and is compared as a whole.
     fn node(&self, node: &'a Value) -> Node<'a> {
         let mut stands_for = node;
         let Some(map) = node.as_object() else {
@@ -222,7 +222,7 @@ impl<'a> Schema<'a> {
         }
     }
 
-    /// What the node refers to, or takes where that may be left out, and by which key it says so.
+    /// Returns the node's reference or optional value, and the keyword that names it.
     fn next(&self, says: &Says<'a>) -> Option<(&'static str, &'a Value)> {
         if let Some(pointer) = says.get("$ref") {
             let pointer = pointer.as_str()?.strip_prefix('#')?;
@@ -231,12 +231,12 @@ impl<'a> Schema<'a> {
         Some(("anyOf", optional(says.get("anyOf").copied()?)?))
     }
 
-    /// The value of a key without words, and with what it refers to.
+    /// Returns the value of a key without descriptions, and with references resolved.
     fn bare(&self, key: &str, value: &Value) -> Value {
         self.unfolded(self.target(key, value), &mut { BUDGET }, 0)
     }
 
-    /// What a reference refers to; any other value as it is.
+    /// Returns the target of a reference; any other value unchanged.
     fn target<'v>(&self, key: &str, value: &'v Value) -> &'v Value
     where
         'a: 'v,
@@ -273,7 +273,7 @@ impl<'a> Schema<'a> {
     }
 }
 
-/// What lists two forms of which one is nothing takes besides nothing.
+/// Returns the other one of two forms of which one is null.
 fn optional(forms: &Value) -> Option<&Value> {
     let is_nothing = |form: &Value| form.get("type").is_some_and(|kind| kind == "null");
     match &**forms.as_array()? {
@@ -286,7 +286,7 @@ fn entries(map: &Map<String, Value>) -> impl Iterator<Item = (&str, &Value)> {
     map.iter().map(|(key, value)| (key.as_str(), value))
 }
 
-/// Whether the key says what is taken, rather than a word about it.
+/// Returns `true` if the keyword is a rule rather than a description.
 fn is_rule(key: &str) -> bool {
     key != "$defs" && !WORDS.contains(&key)
 }
@@ -324,7 +324,7 @@ fn join(path: &str, key: &str) -> String {
 
 const WHAT: &str = "config";
 
-/// What only people read, and what says which words a schema is written in.
+/// Keywords for people only, and those that name the schema's dialect.
 const WORDS: [&str; 7] = [
     "$schema",
     "title",
@@ -335,9 +335,9 @@ const WORDS: [&str; 7] = [
     "$id",
 ];
 
-/// How many references may lead to one another.
+/// The longest chain of references.
 const MAX_HOPS: usize = 16;
 
-/// How many parts of a schema are looked at, and how deep forms are, of schemas that unfold without end.
+/// Limit of the examined parts of a schema, and of the depth of forms, for schemas that unfold without end.
 const BUDGET: usize = 10_000;
 const MAX_DEPTH: usize = 64;

@@ -3,7 +3,7 @@
 use semver::Version;
 use serde::Serialize;
 
-/// What a change asks of the next version, and what two versions make of it.
+/// The version step that a change requires, or that two versions make.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Step {
@@ -11,14 +11,15 @@ pub(super) enum Step {
     None,
     /// Nothing that a user of the plugin writes or reads has changed.
     Patch,
-    /// There is more; what worked goes on to work.
+    /// Additions; existing uses keep working.
     Minor,
-    /// What worked may work no longer, or in another way.
+    /// Existing uses may fail, or behave differently.
     Major,
 }
 
 impl Step {
-    /// The step from `old` to `new`, read as Cargo does: before 1.0.0, the first number that is not 0 is the major one.
+    /// Returns the step from `old` to `new`, as in Cargo: before 1.0.0, the first number that is not 0 is the major
+    /// one.
     pub(super) fn between(old: &Version, new: &Version) -> Self {
         if new.cmp_precedence(old).is_le() {
             return Self::None;
@@ -28,15 +29,15 @@ impl Step {
         let leading = old.iter().position(|&part| part != 0).unwrap_or(2);
         match old.iter().zip(new).position(|(old, new)| *old != new) {
             Some(place) if place <= leading => Self::Major,
-            // With a leading 0 the last number stands for both.
+            // With a leading 0 the last number counts as both.
             Some(1) | Some(2) if leading == 1 => Self::Minor,
             Some(1) => Self::Minor,
-            // From a pre-release to its release, too.
+            // Also from a pre-release to its release.
             _ => Self::Patch,
         }
     }
 
-    /// The first version after `old` that makes this step.
+    /// Returns the first version after `old` that makes this step.
     pub(super) fn after(self, old: &Version) -> Version {
         let [major, minor, patch] = [old.major, old.minor, old.patch];
         match (self, major, minor) {

@@ -1,18 +1,18 @@
-//! Where a new plugin in Rust gets `conductor-plugin-api` from, which no registry has yet.
+//! The source of `conductor-plugin-api` for a new Rust plugin, as no registry has it yet.
 
 use std::{
     fs,
     path::{Path, PathBuf},
 };
 
-/// The line of Cargo.toml: by the path that was named, by the one beside this program's source, or by its repository.
+/// Returns the line of Cargo.toml: the given path, the crate in this program's source tree, or its repository.
 ///
 /// # Errors
-/// When the named path does not lead to the crate.
+/// If the given path does not contain the crate.
 pub(super) fn dependency(named: Option<&Path>, features: &[&str]) -> Result<String, String> {
     let place = match named {
         Some(path) => Some(crate_at(path)?),
-        // It was there when this program was built, and may be gone by now or never have been on this machine.
+        // It existed when this program was built, but may be gone, or on another machine.
         None => crate_at(Path::new(BESIDE_THE_SOURCE)).ok(),
     };
     let features = match features {
@@ -32,7 +32,7 @@ pub(super) fn dependency(named: Option<&Path>, features: &[&str]) -> Result<Stri
     })
 }
 
-/// The absolute path of the crate in `folder`.
+/// Returns the absolute path of the crate in `folder`.
 fn crate_at(folder: &Path) -> Result<PathBuf, String> {
     let manifest = folder.join("Cargo.toml");
     let text = fs::read_to_string(&manifest)

@@ -1,39 +1,39 @@
-//! What to do about a finding, in the words of the language that the plugin is written in.
+//! Advice for a finding, specific to the plugin's language.
 
 use conductor_library::Language;
 
-/// A piece of advice that differs from language to language.
+/// A piece of advice that depends on the language.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Advice {
-    /// Export nothing but the door.
+    /// Export only the plugin's entry point.
     Exports,
-    /// Report what could not be found out as a failure.
+    /// Report an unknown state as a failure.
     Failure,
     /// Refuse a config in `create`.
     RefuseConfig,
     /// Name the key, the rule and the cure in a refusal.
     NameTheKey,
-    /// Refuse a config as a mistake of the config.
+    /// Refuse a config with the kind for config errors.
     ConfigKind,
     /// Call one of the host's functions before a check ends.
     Report,
     /// Say why there is no probe.
     NoProbe,
-    /// Keep to what a host takes of a report.
+    /// Keep reports within the host's limits.
     LegalReport,
-    /// Log in place of printing.
+    /// Log instead of printing.
     Log,
-    /// Give each wait the time that is left.
+    /// Limit each wait to the remaining time.
     Deadline,
-    /// Ask whether the host has given up.
+    /// Check for cancellation.
     Cancelled,
-    /// The same while waiting, for a check that keeps its thread.
+    /// The same while waiting, for a check that occupies its thread.
     CancelledOrLate,
-    /// End an asynchronous check that is given up.
+    /// End an asynchronous check that was given up.
     CancelAsync,
     /// Do not fail in a drop.
     Drop,
-    /// Take memory so that it may be refused.
+    /// Allocate memory so that it may be refused.
     LowMemory,
     /// Describe each key of the config.
     DescribeKeys,
@@ -43,12 +43,12 @@ pub(super) enum Advice {
     DeclareNeeds,
     /// Make the schema smaller.
     ShortSchema,
-    /// Find a crash.
+    /// Locate a crash.
     Crash,
 }
 
 impl Advice {
-    /// The advice for a language.
+    /// Returns the advice for a language.
     pub(super) fn in_language(self, language: Language) -> &'static str {
         match language {
             Language::Rust => self.in_rust(),

@@ -1,4 +1,4 @@
-//! Level 3: what checks report, and who may make them.
+//! Level 3: the reports of checks, and calls from different threads.
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
@@ -19,12 +19,12 @@ use crate::desk::{Desk, End};
 pub(super) struct Bench {
     pub(super) desk: Desk,
     pub(super) config: Value,
-    /// What to do about a check that panics.
+    /// The advice for a check that panics.
     failure: &'static str,
 }
 
 impl Bench {
-    /// With threads for so many calls at once.
+    /// Returns a bench with threads for this many concurrent calls.
     pub(super) fn new(subject: &Subject, threads: usize) -> Result<Self, Verdict> {
         let config = subject.good_config(&*subject.door()?)?;
         let desk = Desk::new(subject.plugin(threads)?, subject.clock);
@@ -42,7 +42,7 @@ impl Bench {
         self.desk.plugin.open(spec(&self.config.to_string()))
     }
 
-    /// One check that has to come back; what does not, and what panics, is another test's business.
+    /// Runs one check that must return; other tests cover checks that do not return, or that panic.
     pub(super) fn check(&self, probe: ProbeId) -> Result<End, Verdict> {
         match self.desk.check(probe, CHECK, MARGIN) {
             None => Err(not_back()),
@@ -57,7 +57,7 @@ impl Bench {
     }
 }
 
-/// What a test says whose check is not back; the test of deadlines says that it should be.
+/// Returns the verdict for a check that has not returned; the test of deadlines requires that it does.
 fn not_back() -> Verdict {
     Verdict::skipped("a check was not back at its deadline, see time/deadline")
 }
@@ -176,7 +176,7 @@ fn concurrent(subject: &Subject) -> Verdict {
                     "share nothing between probes, or share it safely",
                 );
             }
-            // An address that is only an example may be looked up for as long as it likes.
+            // A lookup of an example address may take as long as it likes.
             if let (true, Ok(_), Err(failure)) =
                 (subject.is_config_given(), &alone.result, &end.result)
             {
@@ -191,7 +191,7 @@ fn concurrent(subject: &Subject) -> Verdict {
 }
 
 fn other_thread(subject: &Subject) -> Verdict {
-    // One that does not come back would take this test's thread along.
+    // A check that does not return would block this test's thread.
     let bench = go_on!(Bench::new(subject, 1));
     let alone = go_on!(bench.check(bench.open()));
     let door = go_on!(subject.door());
@@ -222,7 +222,7 @@ fn other_thread(subject: &Subject) -> Verdict {
                 probe.check(&subject.call(CHECK), &mut report)
             })
         };
-        // A platform may fail once by itself.
+        // A platform may fail once for its own reasons.
         if let Some(Err(_)) = check()
             && let Some(Err(failure)) = check()
             && (failure.kind == ErrorType::Panic || alone.result.is_ok())
@@ -237,7 +237,7 @@ fn other_thread(subject: &Subject) -> Verdict {
     }
 }
 
-/// Does it on a thread that is there for nothing else.
+/// Runs `what` on a dedicated thread.
 fn elsewhere<T: Send>(what: impl FnOnce() -> T + Send) -> Option<T> {
     thread::scope(|scope| scope.spawn(what).join().ok())
 }
@@ -350,9 +350,9 @@ pub(super) const TESTS: &[Test] = &[
     .within(60),
 ];
 
-/// Probes at once.
+/// Number of concurrent probes.
 const PROBES: usize = 8;
-/// What a check is given.
+/// Timeout of a check.
 pub(super) const CHECK: Duration = Duration::from_secs(2);
-/// How late a check may be on a busy machine.
+/// Tolerance for checks on a busy machine.
 pub(super) const MARGIN: Duration = Duration::from_secs(2);

@@ -1,4 +1,4 @@
-//! The catalogue: what every test is called, asks, and may take.
+//! The catalogue: name, question and limits of every test.
 
 use std::time::Duration;
 
@@ -14,43 +14,43 @@ use super::{
 /// One test.
 #[derive(Serialize)]
 pub(super) struct Test {
-    /// Stays the same in later versions.
+    /// Stable across versions.
     pub(super) id: &'static str,
     pub(super) level: u8,
-    /// What it asks, in one sentence.
+    /// Its question, in one sentence.
     pub(super) about: &'static str,
-    /// How long it may take.
+    /// Its time limit.
     #[serde(rename = "limit_seconds", serialize_with = "seconds")]
     pub(super) limit: Duration,
     #[serde(skip)]
     pub(super) how: How,
 }
 
-/// How a test is run.
+/// The way to run a test.
 pub(super) enum How {
     /// By reading the file.
     File(fn(&Facts) -> Verdict),
-    /// In a process of its own.
+    /// In its own process.
     #[cfg(target_os = "linux")]
     Process(InProcess),
     /// By loading it in a worker, as a host does.
     #[cfg(target_os = "linux")]
     Worker,
-    /// By running it with and without what its manifest does not declare.
+    /// By running it with and without permissions that its manifest does not declare.
     #[cfg(target_os = "linux")]
     Needs,
 }
 
-/// A test in a process of its own.
+/// A test in its own process.
 #[cfg(target_os = "linux")]
 #[derive(Clone, Copy)]
 pub(super) struct InProcess {
     pub(super) run: fn(&Subject) -> Verdict,
-    /// Whatever the plugin prints meanwhile is a failure.
+    /// Output of the plugin during the test is a failure.
     pub(super) is_quiet: bool,
-    /// The other tests make no sense where this one fails.
+    /// The other tests are skipped if this one fails.
     pub(super) is_gate: bool,
-    /// That its process dies is to be known, and not a failure: a worker's end is one check's.
+    /// A death of its process is worth reporting, but not a failure: a worker's end costs one check.
     pub(super) may_die: bool,
 }
 
@@ -63,7 +63,7 @@ impl Test {
         }
     }
 
-    /// A test that reads the file.
+    /// Returns a test that reads the file.
     pub(super) const fn file(
         id: &'static str,
         about: &'static str,
@@ -81,7 +81,7 @@ impl Test {
 
 #[cfg(target_os = "linux")]
 impl Test {
-    /// A test that runs the library.
+    /// Returns a test that runs the library.
     pub(super) const fn new(
         level: u8,
         id: &'static str,
@@ -102,7 +102,7 @@ impl Test {
         }
     }
 
-    /// A test in which this program does more than to run a process.
+    /// Returns a test in which this program does more than run a process.
     pub(super) const fn special(
         level: u8,
         id: &'static str,
@@ -118,13 +118,13 @@ impl Test {
         }
     }
 
-    /// The same, with more time or less.
+    /// Sets the time limit.
     pub(super) const fn within(mut self, seconds: u64) -> Self {
         self.limit = Duration::from_secs(seconds);
         self
     }
 
-    /// The same, and what is printed meanwhile fails it.
+    /// Makes output during the test a failure.
     pub(super) const fn quiet(mut self) -> Self {
         if let How::Process(process) = &mut self.how {
             process.is_quiet = true;
@@ -132,7 +132,7 @@ impl Test {
         self
     }
 
-    /// The same, and where its process dies that is a warning.
+    /// Makes the death of the test's process a warning.
     pub(super) const fn may_die(mut self) -> Self {
         if let How::Process(process) = &mut self.how {
             process.may_die = true;
@@ -140,7 +140,7 @@ impl Test {
         self
     }
 
-    /// The same, and where it fails the others are skipped.
+    /// Makes a failure of this test skip the others.
     pub(super) const fn gate(mut self) -> Self {
         if let How::Process(process) = &mut self.how {
             process.is_gate = true;
@@ -149,7 +149,7 @@ impl Test {
     }
 }
 
-/// Every test, in the order they run.
+/// Returns every test, in the order they run.
 pub(super) fn all() -> Vec<&'static Test> {
     #[cfg(target_os = "linux")]
     let themes = [
@@ -168,7 +168,7 @@ pub(super) fn all() -> Vec<&'static Test> {
     themes.into_iter().flatten().collect()
 }
 
-/// The test of an id.
+/// Returns the test with an id.
 #[cfg(target_os = "linux")]
 pub(super) fn find(id: &str) -> Option<&'static Test> {
     all().into_iter().find(|test| test.id == id)

@@ -1,7 +1,7 @@
-//! The tested side: one test in a process that may die of it.
+//! The tested side: one test in a process that the test may kill.
 //!
-//! It is told what to do, and tells what came of it, over the socket it is started with as standard input, which it moves
-//! to a high descriptor first: a plugin that closes or writes to low ones at random must not reach it.
+//! It receives its order and sends the result over the socket that it gets as standard input, which it first moves to a
+//! high descriptor: a plugin that closes or writes to random low ones must not reach it.
 
 use std::{
     fs::File,
@@ -35,34 +35,34 @@ use super::{
     verdict::Verdict,
 };
 
-/// What a test's process is to do.
+/// The order for a test's process.
 #[derive(Deserialize, Serialize)]
 pub(super) struct Order {
     pub(super) test: String,
     /// The private copy.
     pub(super) path: PathBuf,
-    /// Another one.
+    /// Another private copy.
     pub(super) second: PathBuf,
     pub(super) origin: String,
     pub(super) manifest: ManifestFacts,
     pub(super) policy: sandbox::Policy,
     pub(super) confinement: Confinement,
     pub(super) language: Language,
-    /// The config that the validator was given.
+    /// The config given to the validator.
     pub(super) config: Option<serde_json::Value>,
-    /// What in it is a secret.
+    /// The secrets in it.
     pub(super) secrets: Vec<String>,
     pub(super) seed: u64,
 }
 
-/// How far a test's process is held to the policy.
+/// The part of the policy that applies to a test's process.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 pub(super) enum Confinement {
-    /// To all of it, with these capabilities.
+    /// All of it, with these capabilities.
     Sandbox(Capabilities),
-    /// To its limits alone.
+    /// Only its limits.
     Limits,
-    /// Not at all.
+    /// None of it.
     Free,
 }
 
@@ -82,24 +82,24 @@ impl Confinement {
     }
 }
 
-/// What it says, a line of JSON each.
+/// Its messages, one line of JSON each.
 #[derive(Deserialize, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Said {
-    /// What it is about to do, for the case that it does not survive that.
+    /// Its next action, in case it does not survive that.
     Doing(String),
-    /// How far the plugin came; for the test of needs.
+    /// The plugin's progress; for the test of needs.
     Reached(Stage),
     Verdict(Verdict),
 }
 
-/// What `conductor plugin-test` does: one test, with a socket as standard input.
+/// Runs `conductor plugin-test`: one test, with a socket as standard input.
 pub fn child_main() -> ExitCode {
     match prepare() {
         Ok(subject) => {
             let verdict = test(&subject);
             subject.say(&Said::Verdict(verdict));
-            // What the library has registered to run at exit is no part of the test.
+            // The library's exit handlers are not part of the test.
             exit(0)
         }
         Err(error) => {
@@ -124,7 +124,7 @@ fn prepare() -> io::Result<Subject> {
     let order: Order = serde_json::from_str(&line)?;
     redaction::learn(order.secrets.iter().map(String::as_str));
     Ok(Subject {
-        // Connections are taken by the kernel, and nobody ever answers. Made before the sandbox, which closes that.
+        // The kernel accepts connections, and nothing responds. Created before the sandbox, which forbids it.
         black_hole: TcpListener::bind(("127.0.0.1", 0))?,
         order,
         clock: Clock::start(),
@@ -151,11 +151,11 @@ fn test(subject: &Subject) -> Verdict {
     if let How::Process(how) = test.how
         && how.is_quiet
     {
-        // What C's stdio holds back would be lost.
+        // Otherwise the buffers of C's stdio would be lost.
         flush_stdio();
     }
     verdict
 }
 
-/// Out of the way of descriptors that are closed or written to at random.
+/// Out of reach of code that closes or writes to random descriptors.
 const HIGH: RawFd = 200;

@@ -1,4 +1,4 @@
-//! Level 3: which configs create a probe, and how the others are refused.
+//! Level 3: the configs that create a probe, and the refusal of others.
 
 use conductor_runtime::{Failure, door::Door, irregular, redaction};
 use conductor_types::ErrorType;
@@ -11,17 +11,17 @@ use super::{
     verdict::Verdict,
 };
 
-/// The configs to try: the validator's, or what the examples and defaults of the plugin's schema come to.
+/// Returns the configs to try: the validator's, or those built from the examples and defaults of the plugin's schema.
 pub(super) fn candidates(subject: &Subject, door: &dyn Door) -> Vec<Value> {
     match &subject.order.config {
         Some(config) => vec![config.clone()],
-        // What a host passes on for an empty table.
+        // The value that a host passes on for an empty table.
         None if door.description().config_schema.is_null() => vec![Value::Null],
         None => of_schema(&door.description().config_schema.value()),
     }
 }
 
-/// Whole examples first, then one that has what is required and nothing else, for each example of that, in each of the
+/// Returns whole examples first, then a config of only the required keys, for each example of those, in each of the
 /// schema's forms.
 fn of_schema(schema: &Value) -> Vec<Value> {
     of_part(schema, schema, FORMS_WITHIN_FORMS)
@@ -30,7 +30,7 @@ fn of_schema(schema: &Value) -> Vec<Value> {
 fn of_part(root: &Value, schema: &Value, depth: usize) -> Vec<Value> {
     let mut found: Vec<Value> = examples(root, schema);
     found.retain(Value::is_object);
-    // A form may be another type altogether, such as null.
+    // A form may be a different type, such as null.
     let is_table = |kind: &Value| {
         kind == "object"
             || kind
@@ -79,7 +79,8 @@ fn joined(one: &Value, other: &Value) -> Value {
     )
 }
 
-/// Configs of the keys that a schema itself requires, for each example of those; none if one of them has no example.
+/// Returns configs of the keys that a schema itself requires, for each example of those; none if one of them has no
+/// example.
 fn with_what_is_required(root: &Value, schema: &Value) -> Vec<Value> {
     let values: Option<Vec<(String, Vec<Value>)>> = required(schema)
         .into_iter()
@@ -106,10 +107,10 @@ fn with_what_is_required(root: &Value, schema: &Value) -> Vec<Value> {
     (0..rounds).map(round).collect()
 }
 
-/// An enum of a struct of an enum is enough: a type may hold itself.
+/// An enum of a struct of an enum is enough: a type may contain itself.
 const FORMS_WITHIN_FORMS: usize = 6;
 
-/// The values that a part of the schema gives.
+/// Returns the example values in a part of the schema.
 fn examples(root: &Value, part: &Value) -> Vec<Value> {
     if let Some(Value::Array(examples)) = part.get("examples") {
         return examples.clone();
@@ -123,7 +124,7 @@ fn examples(root: &Value, part: &Value) -> Vec<Value> {
     let target = part.get("$ref").and_then(Value::as_str);
     let target = target.and_then(|target| root.pointer(target.strip_prefix('#')?));
     match target {
-        // A type that holds itself must not be followed for ever.
+        // Do not follow a recursive type forever.
         Some(target) if target.get("$ref").is_none() => examples(root, target),
         _ => Vec::new(),
     }
@@ -191,17 +192,17 @@ fn creates(subject: &Subject) -> Verdict {
     })
 }
 
-/// What to try, and the keys of which a refusal must name one.
+/// A config to try, and the keys of which a refusal must name one.
 type Attempt = (Value, Vec<String>);
 
 fn empty(subject: &Subject) -> Verdict {
     refuses(subject, |schema, _| vec![(json!({}), required(schema))])
 }
 
-/// The keys that a schema itself requires.
+/// Returns the keys that a schema itself requires.
 fn required(schema: &Value) -> Vec<String> {
     let required = schema["required"].as_array().into_iter().flatten();
-    // A key with other names is required by one of them.
+    // A key with aliases is required under one of its names.
     let of_several = schema["allOf"].as_array().into_iter().flatten();
     let of_several = of_several.filter_map(|form| form.pointer("/anyOf/0/required/0"));
     let keys = required.chain(of_several).filter_map(Value::as_str);
@@ -292,13 +293,13 @@ fn deep(subject: &Subject) -> Verdict {
     Verdict::passed("")
 }
 
-/// Tries configs that no schema of sense takes, and judges how they are refused.
+/// Tries configs that no sensible schema accepts, and judges the refusals.
 fn refuses(subject: &Subject, attempts: impl Fn(&Value, &Value) -> Vec<Attempt>) -> Verdict {
     let door = go_on!(subject.door());
     let schema = go_on!(subject.schema(&*door));
     let good = subject.good_config(&*door);
     let described = door.description().config_schema.value();
-    // Where there is no config to begin with, what it takes is missing as well, and may be named first.
+    // Without a valid config, required keys are missing as well, and may be named first.
     let missing = match good {
         Ok(_) => Vec::new(),
         Err(_) => required(&described),
@@ -309,7 +310,7 @@ fn refuses(subject: &Subject, attempts: impl Fn(&Value, &Value) -> Vec<Attempt>)
         if !keys.is_empty() {
             keys.extend_from_slice(&missing);
         }
-        // What the schema takes is no garbage, and what to do with it is the probe's business.
+        // A config that the schema accepts is no garbage; the probe decides.
         if schema.accepts(&config) {
             continue;
         }
@@ -317,7 +318,7 @@ fn refuses(subject: &Subject, attempts: impl Fn(&Value, &Value) -> Vec<Attempt>)
         subject.doing(format!("creating a probe with {shown}"));
         match subject.create(&*door, &config.to_string()) {
             Ok(probe) => {
-                // The host holds it against the schema first, so it never comes here.
+                // The host validates the config first, so it never gets here.
                 let _ = subject.close(probe);
             }
             Err(failure) => {
@@ -364,7 +365,7 @@ fn bad_refusal(
     })
 }
 
-/// `good` with another value of `key`.
+/// Returns `good` with another value of `key`.
 pub(super) fn with(good: &Value, key: &str, value: Value) -> Value {
     let mut config = good.clone();
     if let Some(table) = config.as_object_mut() {
@@ -373,7 +374,7 @@ pub(super) fn with(good: &Value, key: &str, value: Value) -> Value {
     config
 }
 
-/// A config without secrets, short enough for a line.
+/// Formats a config without secrets, short enough for a line.
 pub(super) fn shown(config: &Value) -> String {
     let text = redaction::redact_text(config.to_string());
     match text.char_indices().nth(120) {

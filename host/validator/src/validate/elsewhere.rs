@@ -1,4 +1,4 @@
-//! Where the validator has no sandbox to run tests in: level 1 is all there is.
+//! Platforms without a sandbox to run tests in: only level 1 is available.
 
 use std::{path::Path, process::ExitCode};
 
@@ -6,7 +6,7 @@ use conductor_plugin_api::manifest::Need;
 
 use super::{catalogue::Test, report::OfTest};
 
-/// Where a file's tests would run.
+/// A placeholder for the place where a file's tests run.
 pub(super) struct Scene;
 
 impl Scene {
@@ -29,7 +29,7 @@ impl Scene {
     }
 }
 
-/// What `conductor plugin-test` does.
+/// Runs `conductor plugin-test`.
 pub fn child_main() -> ExitCode {
     ExitCode::from(2)
 }

@@ -1,6 +1,6 @@
-//! Level 1: what can be known of the file without running a byte of it.
+//! Level 1: facts about the file that are known without running a byte of it.
 //!
-//! The rules of vetting are judged where the host judges them; here are besides what makes a library a good one.
+//! The rules of vetting use the host's own code; the tests here add criteria of a good library.
 
 use std::path::Path;
 
@@ -9,12 +9,12 @@ use conductor_library::{Inspection, Language, Outcome, Rule, linkage::Linkage};
 
 use super::{advice::Advice, catalogue::Test, verdict::Verdict};
 
-/// What was read of a file.
+/// The facts read from a file.
 pub(super) struct Facts {
     pub(super) inspection: Inspection,
-    /// Where it is an ELF library that can be read.
+    /// `None` unless it is a readable ELF library.
     linkage: Option<Linkage>,
-    /// Where it has a manifest.
+    /// `None` if it has no manifest.
     language: Option<Language>,
     name: String,
 }
@@ -22,7 +22,7 @@ pub(super) struct Facts {
 impl Facts {
     pub(super) fn read(file: &Path) -> Self {
         let inspection = library::inspect(file);
-        // A FIFO would never end.
+        // Reading a FIFO would never end.
         let is_regular = passed(&inspection, Rule::Segments);
         Self {
             linkage: is_regular.then(|| Linkage::read(file)).flatten(),
@@ -218,11 +218,11 @@ pub(super) const TESTS: &[Test] = &[
     ),
 ];
 
-/// What the host looks up in a library.
+/// The symbols that the host looks up in a library.
 const DOORS: [&str; 2] = [
     "_1as_0lib_1header_0root_bmodule_bloader",
     "conductor_plugin",
 ];
-/// What linkers of old leave in every library.
+/// Symbols that old linkers add to every library.
 const LINKERS: [&str; 5] = ["_init", "_fini", "_edata", "_end", "__bss_start"];
 const NO_ELF: &str = "it is no ELF library that can be read";

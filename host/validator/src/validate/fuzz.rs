@@ -1,4 +1,4 @@
-//! Level 4: configs that nobody would write.
+//! Level 4: configs that no operator would write.
 
 use conductor_types::ErrorType;
 use serde_json::{Value, json};
@@ -24,7 +24,7 @@ fn fuzz(subject: &Subject) -> Verdict {
     let mut chance = Chance(subject.order.seed);
     for nth in 0..FUZZED {
         let config = mutated(&good, &keys, &mut chance);
-        // A mutated secret cannot be told from any other text.
+        // A mutated secret cannot be distinguished from other text.
         let (whole, shown) = if subject.order.secrets.is_empty() {
             (config.to_string(), configs::shown(&config))
         } else {
@@ -57,7 +57,7 @@ fn fuzz(subject: &Subject) -> Verdict {
     Verdict::passed(format!("{FUZZED} configs of seed {}", subject.order.seed))
 }
 
-/// A config with one to three values changed.
+/// Returns a config with one to three values changed.
 fn mutated(good: &Value, keys: &[String], chance: &mut Chance) -> Value {
     let mut config = good.clone();
     let Some(table) = config.as_object_mut() else {
@@ -151,7 +151,7 @@ fn odd(chance: &mut Chance) -> Value {
     odd[chance.below(odd.len())].clone()
 }
 
-/// Numbers that look like chance, and are the same for the same seed (splitmix64).
+/// Pseudo-random numbers, the same for the same seed (splitmix64).
 struct Chance(u64);
 
 impl Chance {

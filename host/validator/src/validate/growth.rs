@@ -1,4 +1,4 @@
-//! Level 3: what probes leave behind when they are gone.
+//! Level 3: leaks after probes are dropped.
 
 use std::{thread, time::Duration};
 
@@ -10,7 +10,7 @@ use super::{
     verdict::Verdict,
 };
 
-/// What this process has of what can leak.
+/// This process's resources that can leak.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Holdings {
     pub(super) memory_kib: u64,
@@ -27,7 +27,7 @@ impl Holdings {
         }
     }
 
-    /// What there is more of in `after`, as a phrase; up to `slack_kib` of memory is the allocator's.
+    /// Returns a phrase for the growth up to `after`; the allocator may keep up to `slack_kib` of memory.
     pub(super) fn growth(&self, after: &Self, slack_kib: u64) -> Option<String> {
         let mut grown = Vec::new();
         let memory = after.memory_kib.saturating_sub(self.memory_kib);
@@ -66,7 +66,7 @@ fn churn(subject: &Subject) -> Verdict {
         Ok(Holdings::now())
     };
     subject.doing("creating and dropping 1000 probes");
-    // What is made once and kept is no leak, so the second half is what counts.
+    // Data created once and kept is no leak, so the second half counts.
     go_on!(round(CHURN / 2));
     settle(threads());
     let before = Holdings::now();
@@ -83,7 +83,7 @@ fn churn(subject: &Subject) -> Verdict {
 
 fn joins_threads(subject: &Subject) -> Verdict {
     let bench = go_on!(Bench::new(subject, 1));
-    // A runtime that all probes share is there after the first; so are the threads that make the calls.
+    // A runtime shared by all probes exists after the first; so do the threads that make the calls.
     let first = bench.open();
     go_on!(bench.check(first));
     bench.desk.plugin.close(first);
@@ -96,7 +96,7 @@ fn joins_threads(subject: &Subject) -> Verdict {
     }
     settle(before);
     let after = threads();
-    // Those of the calls may have become one more meanwhile.
+    // The calls may have added one thread meanwhile.
     if after > before + 2 {
         return Verdict::failed(
             format!(
@@ -109,7 +109,7 @@ fn joins_threads(subject: &Subject) -> Verdict {
     Verdict::passed("")
 }
 
-/// Gives threads that are about to end a while for it, until there are no more than `wanted`.
+/// Waits a while for threads that are about to end, until at most `wanted` are left.
 fn settle(wanted: usize) {
     for _ in 0..30 {
         if threads() <= wanted {
@@ -137,5 +137,5 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 const CHURN: usize = 1000;
-/// Two KiB a probe.
+/// Two KiB per probe.
 const SLACK_KIB: u64 = 1024;

@@ -1,4 +1,4 @@
-//! Level 2: what loading the library does to the process that loads it.
+//! Level 2: effects of loading the library on the process that loads it.
 
 use std::time::Duration;
 
@@ -44,7 +44,7 @@ fn manifest(subject: &Subject) -> Verdict {
 }
 
 fn refused(error: &LoadError) -> Verdict {
-    // The message ends with what to do.
+    // The message ends with the cure.
     let (found, cure) = error
         .message
         .rsplit_once("; ")
@@ -93,7 +93,7 @@ fn constructor_quiet(subject: &Subject) -> Verdict {
     )
 }
 
-/// The cure for a second copy without room for its static thread-local storage.
+/// Returns the cure for a second copy without room for its static thread-local storage.
 fn without_static_tls(message: &str) -> Option<&'static str> {
     message.contains("static TLS").then_some(
         "a host has two generations side by side while it replaces a plugin: compile with -ftls-model=global-dynamic, or keep less in thread-local storage of the model initial-exec",

@@ -1,4 +1,4 @@
-//! What a library can change about the process it is loaded into, and how much that process uses.
+//! Process state that a library can change, and the process's resource usage.
 #![expect(
     unsafe_code,
     reason = "the locale, and signals that interrupt a call, are asked for by no safe crate"
@@ -11,10 +11,10 @@ use std::{
     path::PathBuf,
 };
 
-/// The state of this process, as far as a library has no business with it.
+/// The state of this process that a library must not change.
 #[derive(Debug)]
 pub(super) struct Machine {
-    /// By what they lead to, so that one that was opened can be named.
+    /// By target, so that a newly opened one can be named.
     pub(super) descriptors: BTreeMap<i32, String>,
     pub(super) threads: usize,
     environment: BTreeMap<OsString, OsString>,
@@ -48,7 +48,7 @@ impl Machine {
         }
     }
 
-    /// What became different or more, a phrase each.
+    /// Returns the changes and growth, one phrase each.
     pub(super) fn changes(&self, after: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         if after.threads > self.threads {
@@ -62,7 +62,7 @@ impl Machine {
         changes
     }
 
-    /// What became different of what was there before, a phrase each; new threads and descriptors are not.
+    /// Returns the changes of pre-existing state, one phrase each; new threads and descriptors are not included.
     pub(super) fn damage(&self, after: &Self) -> Vec<Change> {
         let mut changes = Vec::new();
         let mut before = self.descriptors.iter();
@@ -104,19 +104,19 @@ impl Machine {
     }
 }
 
-/// One thing that became different.
+/// One change.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) enum Change {
-    /// So many threads were started.
+    /// This number of threads was started.
     Threads(usize),
-    /// Other signals than before have handlers or are ignored.
+    /// The set of handled or ignored signals changed.
     Signals(&'static str),
     /// As a phrase.
     Other(String),
 }
 
 impl Change {
-    /// Whether the runtime of a language does this to every process that loads it.
+    /// Returns `true` if a language runtime does this in every process that loads it.
     pub(super) fn is_of_a_runtime(&self) -> bool {
         matches!(self, Self::Threads(_) | Self::Signals(_))
     }
@@ -132,24 +132,24 @@ impl fmt::Display for Change {
     }
 }
 
-/// Changes as one phrase.
+/// Formats changes as one phrase.
 pub(super) fn phrases(changes: &[Change]) -> String {
     let phrases: Vec<String> = changes.iter().map(Change::to_string).collect();
     phrases.join(", ")
 }
 
-/// Writes out what the C library's streams hold back.
+/// Flushes the buffers of the C library's streams.
 pub(super) fn flush_stdio() {
-    // SAFETY: null stands for all streams, each of which has a lock of its own.
+    // SAFETY: null means all streams, each of which has its own lock.
     unsafe { libc::fflush(std::ptr::null_mut()) };
 }
 
-/// The threads of this process.
+/// Returns the number of threads of this process.
 pub(super) fn threads() -> usize {
     fs::read_dir("/proc/self/task").map_or(0, Iterator::count)
 }
 
-/// The descriptors of this process, and what they lead to.
+/// Returns the descriptors of this process, and their targets.
 pub(super) fn descriptors() -> BTreeMap<i32, String> {
     let Ok(entries) = fs::read_dir("/proc/self/fd") else {
         return BTreeMap::new();
@@ -165,12 +165,12 @@ pub(super) fn descriptors() -> BTreeMap<i32, String> {
     open.collect()
 }
 
-/// Private memory of this process that is there, in KiB.
+/// Returns this process's resident private memory, in KiB.
 pub(super) fn memory_kib() -> u64 {
     status_kib("RssAnon:")
 }
 
-/// What this process has set aside of its address space, in bytes.
+/// Returns the address space that this process has reserved, in bytes.
 pub(super) fn address_space() -> u64 {
     status_kib("VmSize:") << 10
 }
@@ -184,21 +184,21 @@ fn status_kib(name: &str) -> u64 {
         .unwrap_or_default()
 }
 
-/// Has SIGUSR1 interrupt system calls, and do nothing else.
+/// Makes SIGUSR1 interrupt system calls, and do nothing else.
 pub(super) fn let_signals_interrupt() -> bool {
     extern "C" fn nothing(_: libc::c_int) {}
-    // SAFETY: all zeros is a valid `sigaction`; the handler does nothing, which may be done anywhere.
+    // SAFETY: all zeros is a valid `sigaction`; the handler does nothing, which is async-signal-safe.
     unsafe {
         let mut action: libc::sigaction = std::mem::zeroed();
-        // Without SA_RESTART, which is the point.
+        // Without SA_RESTART, which would restart the calls.
         action.sa_sigaction = nothing as extern "C" fn(libc::c_int) as usize;
         libc::sigaction(libc::SIGUSR1, &raw const action, std::ptr::null_mut()) == 0
     }
 }
 
-/// Sends SIGUSR1 to every thread of this process but the calling one.
+/// Sends SIGUSR1 to every thread of this process except the caller.
 pub(super) fn interrupt_the_others() {
-    // SAFETY: asks for a number.
+    // SAFETY: only returns a number.
     let own = unsafe { libc::gettid() };
     for entry in fs::read_dir("/proc/self/task")
         .into_iter()
@@ -207,14 +207,14 @@ pub(super) fn interrupt_the_others() {
     {
         let thread = entry.file_name().to_str().and_then(|id| id.parse().ok());
         if let Some(thread) = thread.filter(|&id: &libc::pid_t| id != own) {
-            // SAFETY: takes numbers alone; a thread that is gone is an error that does not matter.
+            // SAFETY: takes only numbers; a thread that is gone is an error that does not matter.
             unsafe { libc::syscall(libc::SYS_tgkill, libc::getpid(), thread, libc::SIGUSR1) };
         }
     }
 }
 
 fn locale() -> String {
-    // SAFETY: asks only; what it answers lives until the next call, and no thread of this program makes one.
+    // SAFETY: only reads; its result lives until the next call, and no thread of this program makes one.
     unsafe {
         let answer = libc::setlocale(libc::LC_ALL, std::ptr::null());
         match answer.is_null() {
@@ -224,10 +224,10 @@ fn locale() -> String {
     }
 }
 
-/// Signals 32 and 33, which the C library takes for itself once there are threads.
+/// Signals 32 and 33, which the C library uses once there are threads.
 const LIBCS_OWN: u64 = 0b11 << 31;
 
-/// Lines of `/proc/self/status`, and what they are about.
+/// Lines of `/proc/self/status`, with their subjects.
 const STATUS: [(&str, &str); 4] = [
     ("Umask", "the umask"),
     ("SigBlk", "which signals are blocked"),

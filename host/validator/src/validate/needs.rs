@@ -1,8 +1,9 @@
-//! Level 3: whether the plugin works with what its manifest declares, and what it needs besides.
+//! Level 3: tests if the plugin works with its declared needs, and finds the missing ones.
 //!
-//! A probe that does better without the sandbox needs something that it does not declare. So does one that fails either way
-//! with different messages: inside, "Operation not permitted"; outside, "No such file or directory" of a socket that does not
-//! exist here. What it needs is found by trying: first with every capability, then without one kind after the other, then with ever smaller folders.
+//! A probe that does better without the sandbox has an undeclared need. So does one that fails either way with
+//! different messages: inside, "Operation not permitted"; outside, "No such file or directory" of a socket that does
+//! not exist here. The missing needs are found by trying: first with every capability, then without one kind after the
+//! other, then with ever smaller folders.
 
 use std::{
     fs,
@@ -24,7 +25,7 @@ use super::{
     verdict::Verdict,
 };
 
-/// How far a plugin came, the higher the better.
+/// A plugin's progress, the higher the better.
 #[derive(
     Clone,
     Copy,
@@ -47,7 +48,7 @@ pub(super) enum Stage {
     Healthy,
 }
 
-/// The tested side: loads the library, creates a probe, and checks with it, up to a healthy report.
+/// Runs on the tested side: loads the library, creates a probe, and checks with it until it reports healthy.
 pub(super) fn go_as_far_as_it_gets(subject: &Subject) -> Verdict {
     let door = match subject.load(&subject.order.path) {
         Ok(door) => door,
@@ -90,24 +91,24 @@ pub(super) fn go_as_far_as_it_gets(subject: &Subject) -> Verdict {
 /// The effect of the sandbox on a plugin.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Effect {
-    /// It comes further without.
+    /// The plugin gets further without the sandbox.
     ComesFurther,
-    /// It comes as far, and reports or fails with another message, each time the same.
+    /// It gets as far, but consistently reports or fails with another message.
     SaysSomethingElse,
 }
 
-/// What a plugin needs that it does not declare.
+/// A plugin's undeclared needs.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Lacks {
-    /// These.
+    /// The missing needs.
     Needs(Vec<Need>),
-    /// Something that no need opens.
+    /// Something that no need grants.
     NoNeedOpensIt,
     /// More memory or files than a worker has by default.
     Limits,
 }
 
-/// Finds out what is missing from `declared`, where `works` says whether the plugin does under a confinement.
+/// Finds the needs missing from `declared`; `works` returns `true` if the plugin works under a confinement.
 pub(super) fn search(
     declared: &Capabilities,
     clock: Clock,
@@ -181,14 +182,14 @@ fn both(one: &Capabilities, other: &Capabilities) -> Capabilities {
     }
 }
 
-/// The smallest files and folders in these that are enough.
+/// Returns the smallest sufficient files and folders among these.
 fn narrowed(paths: Vec<PathBuf>, enough: &mut dyn FnMut(&[PathBuf]) -> bool) -> Vec<PathBuf> {
     let (mut open, mut done): (Vec<PathBuf>, Vec<PathBuf>) = (paths, Vec::new());
     while let Some(path) = open.pop() {
         let inside = entries(&path);
         let with = |more: &[PathBuf]| [&*done, &*open, more].concat();
         if inside.is_empty() || !enough(&with(&inside)) {
-            // A file, or a folder that it lists.
+            // A file, or a folder that the plugin lists.
             done.push(path);
             continue;
         }
@@ -202,7 +203,7 @@ fn narrowed(paths: Vec<PathBuf>, enough: &mut dyn FnMut(&[PathBuf]) -> bool) -> 
     done
 }
 
-/// The entries without which it is not enough, by halving.
+/// Returns the necessary entries, by bisection.
 fn fewest(entries: Vec<PathBuf>, enough: &mut dyn FnMut(&[PathBuf]) -> bool) -> Vec<PathBuf> {
     if entries.len() <= 1 {
         return entries;
@@ -214,7 +215,7 @@ fn fewest(entries: Vec<PathBuf>, enough: &mut dyn FnMut(&[PathBuf]) -> bool) -> 
     if enough(second) {
         return fewest(second.to_vec(), enough);
     }
-    // Some of either are needed.
+    // Both halves have necessary entries.
     let second = second.to_vec();
     let mut found = fewest(first.to_vec(), &mut |some| {
         enough(&[some, &*second].concat())
@@ -224,7 +225,7 @@ fn fewest(entries: Vec<PathBuf>, enough: &mut dyn FnMut(&[PathBuf]) -> bool) -> 
     found
 }
 
-/// What lies in a folder that is not open to every plugin anyway.
+/// Returns the entries of a folder that are not open to every plugin.
 fn entries(folder: &Path) -> Vec<PathBuf> {
     let is_link = fs::symlink_metadata(folder).is_ok_and(|it| it.is_symlink());
     let entries = fs::read_dir(folder).ok().filter(|_| !is_link);
@@ -235,14 +236,14 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
         .filter(|path| !OPEN_TO_ALL.iter().any(|open| path == Path::new(open)))
         .collect();
     paths.sort();
-    // Of a folder with more, the folder is what is needed.
+    // If there are more, the need is the folder itself.
     if paths.len() > MOST_ENTRIES {
         paths.clear();
     }
     paths
 }
 
-/// The verdict on what was found.
+/// Returns the verdict on the result.
 pub(super) fn judge(
     effect: Effect,
     lacks: &Lacks,
@@ -299,7 +300,7 @@ pub(super) fn judge(
     Verdict::failed(found, advice.replace("NEEDS", &needs))
 }
 
-/// Whether a text of the config is this path, or a folder that it lies in.
+/// Returns `true` if the config contains this path, or a folder above it.
 fn names(config: &serde_json::Value, path: &str) -> bool {
     use serde_json::Value;
     match config {
@@ -318,14 +319,14 @@ pub(super) const TESTS: &[Test] = &[Test::special(
 )
 .within(20)];
 
-/// Checks that are made for a healthy report: a probe may need a warm-up.
+/// Number of checks for a healthy report: a probe may need a warm-up.
 const ATTEMPTS: usize = 3;
-/// How often the plugin is run to find what it needs.
+/// Limit of the plugin's runs to find its needs.
 const MOST_RUNS: usize = 120;
-/// How long that is tried.
+/// Time limit of that search.
 const PATIENCE: Duration = Duration::from_secs(40);
 const MOST_ENTRIES: usize = 2000;
-/// Open to every plugin, or no files at all.
+/// Open to every plugin, or not real files.
 const OPEN_TO_ALL: [&str; 3] = ["/proc", "/sys", "/usr"];
 
 #[cfg(test)]

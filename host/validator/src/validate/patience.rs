@@ -1,4 +1,4 @@
-//! Level 3: whether calls come back when they have to, from a platform that does not answer.
+//! Level 3: calls must return in time, even for a platform that does not respond.
 
 use std::{net::SocketAddr, time::Duration};
 
@@ -13,7 +13,8 @@ use super::{
     verdict::Verdict,
 };
 
-/// A probe of a platform that takes connections and never answers; of the config as it is, where that has no address.
+/// Returns a probe of a platform that accepts connections and never responds; of the unchanged config, if that has no
+/// address.
 fn silent(subject: &Subject) -> Result<(Bench, ProbeId, bool), Verdict> {
     let mut bench = Bench::new(subject, 2)?;
     let Ok(address) = subject.black_hole.local_addr() else {
@@ -22,7 +23,7 @@ fn silent(subject: &Subject) -> Result<(Bench, ProbeId, bool), Verdict> {
     let (mut config, mut replaced) = (bench.config.clone(), false);
     replace_addresses(&mut config, address, &mut replaced);
     if replaced {
-        // A config that is refused for where it leads is no use here.
+        // A config whose new address is refused is no use here.
         subject.doing(format!("creating a probe with {config}"));
         let door = subject.door()?;
         match subject.create(&*door, &config.to_string()) {
@@ -59,7 +60,7 @@ fn deadline(subject: &Subject) -> Verdict {
     }
 }
 
-/// Judges how long a check took that had `within`.
+/// Judges the duration of a check with the timeout `within`.
 fn in_time(took: Duration, within: Duration, at: &str, cure: &'static str) -> Verdict {
     let ms = took.as_millis();
     let late = format!(
@@ -88,7 +89,7 @@ fn cancel(subject: &Subject) -> Verdict {
     if early.is_some() {
         return Verdict::passed(format!("over before it could be given up{at}"));
     }
-    // One that was not started yet has no thread to give up.
+    // A call that has not started yet has no thread to give up.
     bench.desk.wait_for_begin(calls[0]);
     bench.desk.give_up(calls[0]);
     let asynchronous = bench.desk.plugin.description().asynchronous;
@@ -138,7 +139,7 @@ fn whereto(replaced: bool) -> &'static str {
     }
 }
 
-/// Has every address in the config lead to `to`.
+/// Replaces every address in the config by `to`.
 fn replace_addresses(config: &mut Value, to: SocketAddr, replaced: &mut bool) {
     match config {
         Value::String(text) => {
@@ -157,7 +158,7 @@ fn replace_addresses(config: &mut Value, to: SocketAddr, replaced: &mut bool) {
     }
 }
 
-/// A URL or a `host:port` with another host and port; `None` where the text is neither.
+/// Returns a URL or a `host:port` with another host and port; `None` if the text is neither.
 fn elsewhere(text: &str, to: SocketAddr) -> Option<String> {
     if let Some((scheme, rest)) = text.split_once("://") {
         let is_scheme = !scheme.is_empty()
@@ -191,7 +192,7 @@ pub(super) const TESTS: &[Test] = &[
     ),
 ];
 
-/// How much later than its deadline a check may be back, on a machine that has something else to do as well.
+/// Tolerance after the deadline, for machines with other work to do.
 const SLACK: Duration = Duration::from_millis(250);
 
 #[cfg(test)]

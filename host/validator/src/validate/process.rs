@@ -1,4 +1,4 @@
-//! The validator's side of a test in a process of its own: starts it, waits for what it says, and tells how it ended.
+//! The validator's side of a test in its own process: starts it, reads its messages, and reports its end.
 
 use std::{
     cmp::Ordering,
@@ -41,7 +41,7 @@ use super::{
     verdict::{Status, Verdict},
 };
 
-/// Where a file's tests run: a vetted private copy, and a second one under another path.
+/// The place where a file's tests run: a vetted private copy, and a second one under another path.
 pub(super) struct Scene {
     vetted: Vetted,
     second: PathBuf,
@@ -53,7 +53,7 @@ pub(super) struct Scene {
 }
 
 impl Scene {
-    /// The scene in `place`, which is made at the first call.
+    /// Returns the scene in `place`, creating it at the first call.
     pub(super) fn prepared<'a>(
         place: &'a mut Option<Self>,
         file: &Path,
@@ -66,7 +66,7 @@ impl Scene {
     }
 
     fn new(file: &Path, allow: &[Need]) -> Result<Self, String> {
-        // Not by the error's own text, which has another random name in it each time.
+        // Without the error's own text, which contains a random name.
         let failed = |e: io::Error| {
             format!(
                 "there is no place for private copies in {} ({}): name another folder with TMPDIR",
@@ -103,8 +103,8 @@ impl Scene {
 
     /// Runs one test, and judges the end of its process.
     ///
-    /// What fails in the sandbox is repeated without it unless `keep_sandbox`: where only that works, the plugin needs
-    /// something that it does not declare.
+    /// A test that fails in the sandbox is repeated without it unless `keep_sandbox`: if only that works, the plugin
+    /// has an undeclared need.
     pub(super) fn run(
         &self,
         test: &'static Test,
@@ -146,7 +146,7 @@ impl Scene {
             &ended.stdout,
             &ended.stderr,
         );
-        // What already fails to load never comes to the test of needs.
+        // A plugin that fails to load never gets to the test of needs.
         if test.level == 2 && how.is_gate && verdict.status.is_bad() && !keep_sandbox {
             verdict = runner
                 .loads_without_the_sandbox(&verdict)
@@ -161,7 +161,7 @@ impl Scene {
         Confinement::Sandbox(self.policy.capabilities.clone())
     }
 
-    /// Loads the library as a host does, with the host's limits of time and size.
+    /// Loads the library as a host does, with the host's limits on time and size.
     fn load_in_a_worker(&self) -> Verdict {
         let how = HowToLoad {
             no_udp: false,
@@ -177,7 +177,7 @@ impl Scene {
                 Verdict::passed("")
             }
             Err(error) => {
-                // Its message ends with what to do, and its schema is what an author can make shorter.
+                // Its message ends with the cure, and an author can shorten the schema.
                 let (found, cure) = match error.message.rsplit_once("; ") {
                     Some((found, _)) if error.message.contains("config schema") => {
                         (found, Advice::ShortSchema.in_language(self.language))
@@ -191,7 +191,7 @@ impl Scene {
     }
 }
 
-/// One test of one library, as often as it takes.
+/// One test of one library, with repetitions.
 struct Runner<'a> {
     scene: &'a Scene,
     test: &'static Test,
@@ -225,7 +225,7 @@ impl Runner<'_> {
             .end(self.test.limit, self.scene.language))
     }
 
-    /// Whether the plugin comes further without the sandbox, and what it lacks then.
+    /// Tests if the plugin gets further without the sandbox, and finds the missing needs.
     fn needs(&self) -> Verdict {
         self.compare().unwrap_or_else(|verdict| verdict)
     }
@@ -249,7 +249,7 @@ impl Runner<'_> {
             Effect::ComesFurther => ended.stage >= free.stage,
             Effect::SaysSomethingElse => ended.said() == free.said(),
         };
-        // Once more: what comes and goes by itself is no need.
+        // Repeat it: a difference that comes and goes is no need.
         let again = self.ended(declared)?;
         let is_reproducible = match effect {
             Effect::ComesFurther => true,
@@ -266,7 +266,7 @@ impl Runner<'_> {
             ended.is_ok_and(|ended| is_as_good(&ended))
         });
         if effect == Effect::SaysSomethingElse && !matches!(lacks, Lacks::Needs(_)) {
-            // Another text that no need changes, such as one about the sandbox itself.
+            // Another message that no need changes, such as one about the sandbox itself.
             return Ok(no_better(&held));
         }
         Ok(needs::judge(
@@ -279,7 +279,7 @@ impl Runner<'_> {
         ))
     }
 
-    /// What it lacks to be loaded, where it is loaded without the sandbox.
+    /// Returns the needs missing at load time, if the library loads without the sandbox.
     fn loads_without_the_sandbox(&self, held: &Verdict) -> Option<Verdict> {
         let works = |how: Confinement| {
             let ended = self.ended(how);
@@ -307,7 +307,7 @@ fn no_better(held: &Ended) -> Verdict {
     Verdict::passed(format!("no better without the sandbox: {said}"))
 }
 
-/// What is printed is no part of a verdict, except where nothing should be.
+/// Output is no part of a verdict, except in tests that forbid it.
 fn judge(
     how: InProcess,
     language: Language,
@@ -346,7 +346,7 @@ fn judge(
     verdict
 }
 
-/// How a test's process ended, and what it left.
+/// The end of a test's process, and its output.
 struct Ended {
     verdict: Verdict,
     stage: Stage,
@@ -355,7 +355,7 @@ struct Ended {
 }
 
 impl Ended {
-    /// The plugin's progress and its last message.
+    /// Returns the plugin's progress and its last message.
     fn said(&self) -> (Stage, &str) {
         (self.stage, &self.verdict.found)
     }
@@ -382,10 +382,10 @@ impl Running {
             .stdin(OwnedFd::from(theirs))
             .stdout(their_stdout)
             .stderr(their_stderr)
-            // So that what it starts is found and ended.
+            // So that processes it starts can be found and ended.
             .process_group(0);
         let child = command.spawn()?;
-        // The ends that it has would keep the pipes from ending.
+        // Its write ends would keep the pipes open.
         drop(command);
         let order = serde_json::to_string(order).map_err(io::Error::other)?;
         talk.write_all(format!("{order}\n").as_bytes())?;
@@ -398,7 +398,7 @@ impl Running {
         })
     }
 
-    /// Waits for its end, for `limit` at the most.
+    /// Waits for its end, at most for `limit`.
     fn end(mut self, limit: Duration, language: Language) -> Ended {
         let crash = Advice::Crash.in_language(language);
         let mut stage = Stage::default();
@@ -410,7 +410,7 @@ impl Running {
                 late = true;
                 break;
             }
-            // The reading stops at an end of time within a line as well, whose beginning is lost: by then it is late.
+            // The read can also time out within a line, and lose its beginning: the test is late by then anyway.
             let mut line = String::new();
             let read = self
                 .talk
@@ -467,7 +467,7 @@ impl Running {
     }
 }
 
-/// Ends it and all it has started in its process group; says how it ended, and whether by itself.
+/// Kills it and its process group; returns its exit status, and `true` if it ended by itself.
 fn wait_or_kill(child: &mut Child, grace: Duration, clock: Clock) -> (Option<ExitStatus>, bool) {
     let until = clock.now() + grace;
     let mut status = child.try_wait().ok().flatten();
@@ -476,12 +476,12 @@ fn wait_or_kill(child: &mut Child, grace: Duration, clock: Clock) -> (Option<Exi
         status = child.try_wait().ok().flatten();
     }
     let ended = status.is_some();
-    // Its number is still its own where it was not waited for, and its group's where that has others.
+    // Until it was waited for, its process ID is not reused, nor is the group's while it has members.
     let _ = kill_process_group(Pid::from_child(child), Signal::KILL);
     (status.or_else(|| child.wait().ok()), ended)
 }
 
-/// What comes out of a pipe, as far as anybody wants to see it.
+/// The output of a pipe, up to a limit.
 struct Printed {
     bytes: Arc<Mutex<Vec<u8>>>,
     done: mpsc::Receiver<()>,
@@ -496,7 +496,7 @@ impl Printed {
             let mut buffer = [0; 16 << 10];
             while let Ok(read @ 1..) = pipe.read(&mut buffer) {
                 let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
-                // So that a secret which begins in what is shown is whole.
+                // So that a secret which starts within the shown part is complete.
                 let keep = MAX_PRINTED + redaction::longest();
                 let room = keep.saturating_sub(kept.len());
                 kept.extend_from_slice(&buffer[..read.min(room)]);
@@ -506,7 +506,7 @@ impl Printed {
         Self { bytes, done }
     }
 
-    /// All that was printed; what an orphan of the test still prints is not waited for.
+    /// Returns all output; does not wait for later output of the test's orphans.
     fn text(&self) -> String {
         let _ = self.done.recv_timeout(Duration::from_millis(500));
         let bytes = self.bytes.lock().unwrap_or_else(PoisonError::into_inner);
@@ -522,7 +522,7 @@ impl Printed {
     }
 }
 
-/// How long a process may take to leave once its test is over.
+/// Time that a process may take to exit once its test is over.
 const GRACE: Duration = Duration::from_secs(3);
-/// Of what a test prints, in bytes.
+/// Limit of a test's output, in bytes.
 const MAX_PRINTED: usize = 64 << 10;

@@ -1,4 +1,4 @@
-//! What the validator found, for people and programs.
+//! The validator's findings, for people and programs.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,7 @@ use super::{
     verdict::{Status, Verdict},
 };
 
-/// Everything that was found.
+/// All findings.
 #[derive(Serialize)]
 pub(super) struct Report {
     format: u8,
@@ -21,20 +21,20 @@ pub(super) struct Report {
     pub(super) files: Vec<OfFile>,
 }
 
-/// What was found of one file.
+/// The findings for one file.
 #[derive(Serialize)]
 pub(super) struct OfFile {
     file: String,
     plugin: Option<String>,
     version: Option<String>,
     summary: BTreeMap<&'static str, usize>,
-    /// Why tests were skipped, and how many: told apart where this machine does not let them run.
+    /// The reasons and numbers of skipped tests; `true` if this machine does not let them run.
     #[serde(skip)]
     unknown: BTreeMap<(bool, String), usize>,
     pub(super) tests: Vec<OfTest>,
 }
 
-/// What one test found.
+/// The findings of one test.
 #[derive(Serialize)]
 pub(super) struct OfTest {
     id: &'static str,
@@ -42,9 +42,9 @@ pub(super) struct OfTest {
     #[serde(flatten)]
     pub(super) verdict: Verdict,
     seconds: f64,
-    /// What the plugin printed meanwhile.
+    /// The plugin's output during the test.
     output: String,
-    /// The tests after it make no sense.
+    /// The tests after it are skipped.
     #[serde(skip)]
     pub(super) blocks: bool,
 }
@@ -64,7 +64,7 @@ impl Report {
         tests.any(|test| test.verdict.is_bad())
     }
 
-    /// The same with summaries, and without the tests that need not be shown.
+    /// Adds summaries, and removes the tests that need not be shown.
     pub(super) fn shown(mut self, only_failed: bool) -> Self {
         for file in &mut self.files {
             file.summary = file.count();
@@ -168,7 +168,7 @@ impl OfTest {
     }
 
     pub(super) fn took(self, time: Duration) -> Self {
-        // More digits than that are noise.
+        // Further digits are noise.
         let seconds = (time.as_secs_f64() * 1000.0).round() / 1000.0;
         Self { seconds, ..self }
     }
@@ -196,7 +196,7 @@ impl OfTest {
     }
 }
 
-/// The catalogue as a table.
+/// Formats the catalogue as a table.
 pub(super) fn listed(tests: &[&Test]) -> String {
     let row = |test: &&Test| {
         [
@@ -209,7 +209,7 @@ pub(super) fn listed(tests: &[&Test]) -> String {
     table(["LEVEL", "TEST", "LIMIT", "ASKS"], tests.iter().map(row))
 }
 
-/// Of what a plugin printed during a test that failed.
+/// Limit of the plugin's output shown for a failed test, in lines.
 const MAX_LINES: usize = 20;
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
-//! Finds keys that can never get their value: a table whose only key is `file` names a file with a secret, by the host's
-//! rule for all configs, and the plugin gets the text of that file instead.
+//! Finds keys that can never get their value: by the host's rule for all configs, a table whose only key is `file`
+//! names a file with a secret, and the plugin gets the text of that file instead.
 
 use std::collections::BTreeSet;
 
 use serde_json::Value;
 
-/// The key, if there is one, that takes a table with `file` as its only key.
+/// Returns the key, if any, that accepts a table with `file` as its only key.
 ///
-/// Maps are left out: which keys they have is the operator's choice.
+/// Maps are skipped: the operator chooses their keys.
 pub(super) fn find(schema: &Value) -> Option<String> {
     let mut pending = vec![(schema, String::new(), true)];
     let mut seen = BTreeSet::new();
@@ -64,7 +64,7 @@ fn takes_text(root: &Value, node: &Value, depth: usize) -> bool {
     }
 }
 
-/// Returns true if a `type` names this one.
+/// Returns true if a `type` contains this name.
 fn names(types: &Value, name: &str) -> bool {
     match types {
         Value::Array(several) => several.iter().any(|one| one == name),
@@ -79,7 +79,7 @@ fn join(key: &str, name: &str) -> String {
     }
 }
 
-/// References and forms within one another.
+/// Limit of nested references and forms.
 const MAX_DEPTH: usize = 16;
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Level 4: what the probe does when it is short of something, or has too much to do.
+//! Level 4: the probe under resource shortage and heavy load.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -23,7 +23,7 @@ fn low_memory(subject: &Subject) -> Verdict {
     let bench = go_on!(Bench::new(subject, 1));
     let probe = bench.open();
     go_on!(bench.check(probe));
-    // Its panic barrier can catch a panic over this, but Rust's own answer to a failed allocation is to abort.
+    // The panic barrier can catch a panic, but Rust aborts on a failed allocation.
     if let Err(verdict) = limit(Resource::As, machine::address_space() + (8 << 20)) {
         return verdict;
     }
@@ -326,7 +326,7 @@ pub(super) const TESTS: &[Test] = &[
 ];
 
 const SOAK: Duration = Duration::from_secs(60);
-/// The time after which caches are filled, and growth by `FAST_KIB` is a leak that needs no further proof.
+/// Time after which caches are filled, and growth by `FAST_KIB` is proof of a leak.
 const EARLY: Duration = Duration::from_secs(2);
 const FAST_KIB: u64 = 32 << 10;
 const LET_GO: &str = "let go in each check of what it took";

@@ -1,4 +1,4 @@
-//! What a test works with: the library, its configs, and ways to call it.
+//! The input of a test: the library, its configs, and ways to call it.
 
 use std::{
     io::Write as _,
@@ -34,13 +34,13 @@ use super::{
 pub(super) struct Subject {
     pub(super) order: Order,
     pub(super) clock: Clock,
-    /// Takes connections and never answers.
+    /// Accepts connections and never responds.
     pub(super) black_hole: TcpListener,
     pub(super) talk: Mutex<UnixStream>,
 }
 
 impl Subject {
-    /// Tells the validator something; one that is gone takes this process with it.
+    /// Sends a message to the validator; ends this process if the validator is gone.
     pub(super) fn say(&self, what: &Said) {
         let mut talk = self.talk.lock().unwrap_or_else(PoisonError::into_inner);
         if let Ok(line) = serde_json::to_string(what) {
@@ -48,17 +48,17 @@ impl Subject {
         }
     }
 
-    /// Says what comes now, in case this process does not survive it; as in "loading it".
+    /// Announces the next action, in case this process does not survive it; as in "loading it".
     pub(super) fn doing(&self, what: impl Into<String>) {
         self.say(&Said::Doing(redaction::redact_text(what.into())));
     }
 
-    /// Says how far the plugin came.
+    /// Reports the plugin's progress.
     pub(super) fn reached(&self, stage: Stage) {
         self.say(&Said::Reached(stage));
     }
 
-    /// What to do, in the words of the plugin's language.
+    /// Returns the advice for the plugin's language.
     pub(super) fn cure(&self, advice: Advice) -> &'static str {
         advice.in_language(self.order.language)
     }
@@ -70,13 +70,13 @@ impl Subject {
         door::open(path, Path::new(&self.order.origin), &manifest)
     }
 
-    /// Its door, for a test that is about something else.
+    /// Loads it through its ABI, for a test on another subject.
     pub(super) fn door(&self) -> Result<Box<dyn Door>, Verdict> {
         self.load(&self.order.path)
             .map_err(|error| Verdict::skipped(format!("it does not load: {}", error.message)))
     }
 
-    /// The library as a host has it, with threads for so many calls.
+    /// Returns the library as a host has it, with threads for this many calls.
     pub(super) fn plugin(&self, threads: usize) -> Result<InProcess, Verdict> {
         self.doing("loading it");
         InProcess::open_copy(
@@ -90,13 +90,13 @@ impl Subject {
         .map_err(|error| Verdict::skipped(format!("it does not load: {}", error.message)))
     }
 
-    /// Its config schema.
+    /// Returns its config schema.
     pub(super) fn schema(&self, door: &dyn Door) -> Result<CompiledSchema, Verdict> {
         CompiledSchema::new(door.description().config_schema.value())
             .map_err(|error| Verdict::skipped(error.to_string()))
     }
 
-    /// Creates a probe; with a deadline that nobody should need.
+    /// Creates a probe, with a generous deadline.
     pub(super) fn create(&self, door: &dyn Door, config: &str) -> Result<Box<dyn Probe>, Failure> {
         let call = self.call(CREATE);
         door.create(&spec(config), &call)
@@ -111,7 +111,7 @@ impl Subject {
         CallData::new(PLATFORM, self.clock.now() + within, self.clock)
     }
 
-    /// A config that creates a probe: the validator's, or the first of the schema's examples that does.
+    /// Returns a config that creates a probe: the validator's, or the first working one of the schema's examples.
     pub(super) fn good_config(&self, door: &dyn Door) -> Result<Value, Verdict> {
         let candidates = configs::candidates(self, door);
         if candidates.is_empty() {
@@ -134,18 +134,18 @@ impl Subject {
         )))
     }
 
-    /// Whether the config is one that whoever started the validator knows to work.
+    /// Returns `true` if the user gave a config that is known to work.
     pub(super) fn is_config_given(&self) -> bool {
         self.order.config.is_some()
     }
 }
 
-/// A probe of the tests' platform.
+/// Returns a probe of the tests' platform.
 pub(super) fn spec(config: &str) -> ProbeSpec {
     ProbeSpec::new(PLATFORM, config)
 }
 
-/// A failure as a test tells of it.
+/// Formats a failure for the report.
 pub(super) fn told(failure: &Failure) -> String {
     match failure.kind {
         ErrorType::Panic => format!("a panic: {failure}"),
@@ -153,7 +153,7 @@ pub(super) fn told(failure: &Failure) -> String {
     }
 }
 
-/// Unwraps what a test goes on with, or ends the test with the verdict.
+/// Unwraps a value, or ends the test with the verdict.
 macro_rules! go_on {
     ($result:expr) => {
         match $result {
@@ -164,6 +164,6 @@ macro_rules! go_on {
 }
 pub(super) use go_on;
 
-/// What probes are told they are for.
+/// The platform's name for probes.
 const PLATFORM: &str = "validated";
 const CREATE: Duration = Duration::from_secs(5);

@@ -1,34 +1,34 @@
-//! What a test says, told apart from what happened to the process it ran in.
+//! The verdict of a test, as distinct from the fate of its process.
 
 use std::fmt;
 
 use conductor_runtime::redaction;
 use serde::{Deserialize, Serialize};
 
-/// What a test says to a plugin.
+/// The verdict of a test on a plugin.
 #[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
 pub(super) struct Verdict {
     pub(super) status: Status,
-    /// What was found; printable, without secrets.
+    /// The finding; printable, without secrets.
     pub(super) found: String,
-    /// What to do about it; printable, empty where there is nothing to do.
+    /// The cure; printable, empty if there is none.
     pub(super) cure: String,
-    /// It was skipped because this machine does not let it run: nothing is known of the plugin.
+    /// `true` if this machine does not let the test run: it says nothing about the plugin.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub(super) untested: bool,
 }
 
-/// How a test ended.
+/// The outcome of a test.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
     Passed,
-    /// It works, but somebody will be sorry.
+    /// It works, but will cause trouble.
     Warning,
     Failed,
-    /// There was nothing to go by.
+    /// The test had nothing to work with.
     Skipped,
-    /// The test's process came to an end over it.
+    /// The test's process died.
     Crashed,
 }
 
@@ -49,7 +49,7 @@ impl Verdict {
         Self::new(Status::Skipped, why, "")
     }
 
-    /// Skipped because this machine does not let the test run, which makes the command fail.
+    /// Returns a skipped verdict for a test that this machine does not let run, which makes the command fail.
     pub(super) fn untested(why: impl Into<String>) -> Self {
         Self {
             untested: true,
@@ -57,7 +57,7 @@ impl Verdict {
         }
     }
 
-    /// Whether it makes the command fail.
+    /// Returns `true` if it makes the command fail.
     pub(super) fn is_bad(&self) -> bool {
         self.untested || self.status.is_bad()
     }
@@ -81,7 +81,7 @@ impl Status {
         Self::Crashed,
     ];
 
-    /// Whether the plugin did not pass.
+    /// Returns `true` if the plugin did not pass.
     pub(super) fn is_bad(self) -> bool {
         matches!(self, Self::Failed | Self::Crashed)
     }
@@ -96,7 +96,7 @@ impl Status {
         }
     }
 
-    /// As in "load/opens failed".
+    /// Returns the past tense, as in "load/opens failed".
     pub(super) fn past(self) -> &'static str {
         match self {
             Self::Warning => "had a warning",

@@ -1,4 +1,4 @@
-//! What changed of single rules: types, lists of values and limits.
+//! The changes of single rules: types, lists of values and limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -6,10 +6,10 @@ use serde_json::Value;
 
 use super::Step;
 
-/// What a node says, by key.
+/// A node's keywords.
 pub(super) type Says<'a> = BTreeMap<&'a str, &'a Value>;
 
-/// The values that a node lists, if it lists all that are taken.
+/// Returns the values that a node lists, if it lists all accepted ones.
 pub(super) fn choices<'a>(node: &Says<'a>) -> Option<Vec<&'a Value>> {
     if let Some(Value::Array(all)) = node.get("enum").copied() {
         return Some(all.iter().collect());
@@ -17,7 +17,7 @@ pub(super) fn choices<'a>(node: &Says<'a>) -> Option<Vec<&'a Value>> {
     if let Some(only) = node.get("const") {
         return Some(vec![only]);
     }
-    // One form for each value, so that each has its own description.
+    // One form per value, so that each can have a description.
     let forms = FORMS.iter().find_map(|form| node.get(*form)?.as_array())?;
     let values = forms.iter().map(|form| match form.get("enum") {
         Some(Value::Array(several)) => Some(several.iter().collect()),
@@ -102,7 +102,7 @@ pub(super) fn limit(
     Some((change, if takes_less { Step::Major } else { Step::Minor }))
 }
 
-/// Limits by number, and whether a greater one takes less.
+/// Limits by number, with `true` if a greater one accepts less.
 pub(super) const LIMITS: [(&str, bool); 10] = [
     ("minimum", true),
     ("maximum", false),
@@ -116,5 +116,5 @@ pub(super) const LIMITS: [(&str, bool); 10] = [
     ("maxProperties", false),
 ];
 
-/// What lists the forms of a value.
+/// The keywords that list the forms of a value.
 pub(super) const FORMS: [&str; 2] = ["oneOf", "anyOf"];

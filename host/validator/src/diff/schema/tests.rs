@@ -1,4 +1,4 @@
-//! Each change of a schema asks for its step.
+//! The version step that each change of a schema requires.
 
 use serde_json::json;
 
