@@ -1,11 +1,10 @@
-//! Whether the platforms that had nothing to do with a fault lost anything by it.
+//! Losses of the platforms that are not involved in a fault.
 
 use std::time::Duration;
 
 use super::{case::BYSTANDERS, scene::INTERVAL, seen::Seen};
 
-/// What they lost between two looks, in words; nothing if they lost nothing. `stall` is how long the machine itself
-/// stood still meanwhile.
+/// Returns the losses between two snapshots, if any. `stall` is the time that the machine itself stalled meanwhile.
 pub(super) fn lost(before: &Seen, after: &Seen, stall: Duration) -> Option<Lost> {
     let each = BYSTANDERS
         .iter()
@@ -21,11 +20,11 @@ pub(super) fn lost(before: &Seen, after: &Seen, stall: Duration) -> Option<Lost>
     })
 }
 
-/// What somebody lost.
+/// The losses of the uninvolved platforms.
 pub(super) struct Lost {
-    /// In words.
+    /// A description.
     pub(super) what: String,
-    /// Whether it is no more than slots that passed unused, which a busy machine does as well.
+    /// `true` if only slots were missed, which also happens on a busy machine.
     pub(super) time_alone: bool,
 }
 
@@ -46,7 +45,7 @@ fn lost_by(name: &str, before: &Seen, after: &Seen, stall: Duration) -> Option<L
     if skipped > 0.0 {
         return lost(format!("{skipped} checks were skipped"));
     }
-    // A slot is missed when the machine stands still at it.
+    // A slot is missed if the machine stalls at it.
     if missed > 0.0 && stall < EXCUSE {
         return Some(Lost {
             what: format!("{name}: {missed} slots were missed"),
@@ -55,7 +54,7 @@ fn lost_by(name: &str, before: &Seen, after: &Seen, stall: Duration) -> Option<L
     }
     let due = after.due(name) - before.due(name);
     let slots = (after.at.saturating_sub(before.at)).as_secs_f64() / INTERVAL.as_secs_f64();
-    // One at each end may fall on either side of a look, and a look takes as long as the machine stands still.
+    // A check at each end may be on either side of a snapshot, and a snapshot is delayed by a stall.
     let slack = 2.0 + stall.as_secs_f64() / INTERVAL.as_secs_f64();
     if (due - slots).abs() > slack {
         return lost(format!(
@@ -70,7 +69,7 @@ fn lost_by(name: &str, before: &Seen, after: &Seen, stall: Duration) -> Option<L
     }
 }
 
-/// The latest start of a check, as the bound of its bucket in seconds.
+/// Returns the largest delay of a start, as the bound of its bucket in seconds.
 pub(super) fn worst_lateness(before: &Seen, after: &Seen) -> f64 {
     let (before, after) = (before.lateness(), after.lateness());
     let new: Vec<_> = after
@@ -83,17 +82,17 @@ pub(super) fn worst_lateness(before: &Seen, after: &Seen) -> f64 {
     worst.map_or(0.0, |(bound, _)| *bound)
 }
 
-/// How late after its slot the last check of a platform started, in seconds.
+/// Returns the delay between a platform's slot and the start of its last check, in seconds.
 ///
-/// The metric for that counts the checks of all platforms, and a plugin's own may have to wait for its next worker. The
-/// status says when a check ended, how long it took, and when the next is due: slots lie a whole number of intervals
-/// before that.
+/// The metric for that counts the checks of all platforms, and those of the faulty plugin may have to wait for its next
+/// worker. The status has the end and duration of a check, and the time of the next: slots are a whole number of
+/// intervals before that.
 pub(super) fn lateness(seen: &Seen, name: &str) -> Option<f64> {
     let number = |key| seen.platform(name, key).as_f64();
     let started = number("last_check")? - number("last_duration")?;
     let interval = number("interval")?;
     let late = (started - number("next_check")?).rem_euclid(interval);
-    // A start may seem to lie just before its slot, as times are rounded on their way.
+    // Because of rounding, a start may appear to be just before its slot.
     Some(if interval - late < ROUNDING {
         0.0
     } else {
@@ -101,9 +100,9 @@ pub(super) fn lateness(seen: &Seen, name: &str) -> Option<f64> {
     })
 }
 
-/// What times in the status may be off by, in seconds.
+/// The rounding error of times in the status, in seconds.
 const ROUNDING: f64 = 0.002;
-/// How long the machine must have stood still for it to be an excuse.
+/// The shortest stall of the machine that counts as an excuse.
 pub(super) const EXCUSE: Duration = Duration::from_millis(50);
-/// How late a check may start beyond what the machine itself was late, in seconds.
+/// The allowed delay of a check beyond the delay of the machine itself, in seconds.
 pub(super) const LATE: f64 = 0.1;

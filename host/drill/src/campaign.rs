@@ -1,10 +1,10 @@
 //! `conductor drill --campaign N`: one host with many platforms, and at least N faults at random times.
 //!
-//! The host starts in peace and is measured. Then platforms of many plugins go wrong again and again, workers are killed
-//! and stopped, libraries replaced and the config reloaded, until N faults are counted by the host's own metrics. At last
-//! there is peace again, and the host must be as it was: nothing lost, nothing late, nothing left behind.
+//! The host starts without faults and is measured. Then platforms of many plugins fail repeatedly, workers are killed
+//! and stopped, libraries replaced and the config reloaded, until the host's own metrics count N faults. At the end the
+//! faults stop, and the host must be as before: nothing lost, nothing late, nothing left behind.
 //!
-//! The seed decides who does what and what happens in which order; how it falls together is the machine's.
+//! The seed decides the faults and their order; the exact timing depends on the machine.
 
 use std::{collections::BTreeMap, thread, time::Duration};
 
@@ -36,7 +36,7 @@ mod roster;
 mod sight;
 mod sins;
 
-/// What a campaign is to be.
+/// The settings of a campaign.
 pub(super) struct Orders {
     pub(super) faults: u64,
     pub(super) platforms: usize,
@@ -46,7 +46,7 @@ pub(super) struct Orders {
 /// Runs a campaign.
 ///
 /// # Errors
-/// When it could not even begin; what failed is in the report.
+/// If it could not start; other failures are in the report.
 pub(super) fn run(orders: &Orders, cast: &Cast) -> Result<Report, String> {
     let clock = Clock::start();
     let canary = Canary::new(clock);
@@ -57,7 +57,7 @@ pub(super) fn run(orders: &Orders, cast: &Cast) -> Result<Report, String> {
     })
 }
 
-/// Ends the canary's thread whatever happens, as nobody comes out of the scope before.
+/// Ends the canary's thread on every path, as the scope waits for it.
 struct EndOfSong<'a>(&'a Canary);
 
 impl Drop for EndOfSong<'_> {
@@ -136,10 +136,10 @@ impl<'a> Campaign<'a> {
         self.report
     }
 
-    /// The campaign itself; an error is what kept it from its end.
+    /// Runs the campaign; returns an error if it could not finish.
     fn through(&mut self) -> Result<(), String> {
         self.wait_for_all()?;
-        // What a first reload brings along and the host keeps, such as a thread of its runtime's, is no leak.
+        // Resources that the host keeps after its first reload, such as a thread of its runtime, are no leak.
         self.scene.signal(Signal::HUP)?;
         let before = self.holdings();
         self.report.before = Some(before.clone());
@@ -220,7 +220,7 @@ impl<'a> Campaign<'a> {
                 .failures
                 .push("the last reload did not succeed".to_owned());
         }
-        // Quiet again: what the host holds must be what it held before.
+        // Without faults again: the host must hold the same resources as before.
         events.reload(look.scene, false, 0)?;
         self.compare(&before)
     }
@@ -243,13 +243,13 @@ impl<'a> Campaign<'a> {
         )
     }
 
-    /// What the host holds in quiet: looks take a descriptor and a thread themselves.
+    /// Returns the host's resources at rest: snapshots themselves take a descriptor and a thread.
     fn holdings(&mut self) -> Holdings {
         thread::sleep(SETTLING);
         Holdings::of(&mut self.scene)
     }
 
-    /// Waits until the host holds no more than before, threads that it keeps for a while among them.
+    /// Waits until the host holds no more than before, including threads that it keeps for a while.
     fn compare(&mut self, before: &Holdings) -> Result<(), String> {
         let start = self.clock.now();
         let more = loop {
@@ -277,7 +277,7 @@ impl<'a> Campaign<'a> {
         Ok(())
     }
 
-    /// Ends the host, and looks at what is left of it.
+    /// Ends the host, and checks what it leaves behind.
     fn leave(&mut self) {
         let is_well = self.scene.is_alive().is_ok();
         if let Err(reason) = self.scene.stop() {
@@ -305,7 +305,7 @@ impl<'a> Campaign<'a> {
         }
     }
 
-    /// What a host logged last before it died says more than that it did.
+    /// The last log lines of a dead host explain more than its death alone.
     fn keep_the_log(&mut self) {
         let log = self.scene.log();
         let lines: Vec<_> = log.lines().rev().take(LAST_LINES).collect();
@@ -316,7 +316,7 @@ impl<'a> Campaign<'a> {
     }
 }
 
-/// Looks at the host, and says how it died if it did.
+/// Takes snapshots of the host, and reports how it died if it did.
 struct Looking<'a> {
     scene: &'a mut Scene,
     clock: Clock,
@@ -333,7 +333,7 @@ impl Looking<'_> {
         counts.map_err(|error| self.scene.or_how_it_died(error))
     }
 
-    /// Looks until it is as wanted: a glance, the counts, and another glance.
+    /// Repeats until `wanted`: a glance, the counts, and another glance.
     fn until(
         &mut self,
         missing: &str,
@@ -353,7 +353,7 @@ impl Looking<'_> {
     }
 }
 
-/// How many faults of each kind were counted between two looks.
+/// Returns the number of faults of each kind between two snapshots.
 fn tally(roster: &Roster, start: &Counts, end: &Counts) -> BTreeMap<String, Tally> {
     let mut tallies = BTreeMap::<String, Tally>::new();
     for member in &roster.members {
@@ -382,29 +382,29 @@ fn tally(roster: &Roster, start: &Counts, end: &Counts) -> BTreeMap<String, Tall
     tallies
 }
 
-/// How long a campaign may take at most: what ten thousand faults may, and a minute for few.
+/// Returns the time limit of a campaign: that of ten thousand faults, and a minute for few.
 fn longest(faults: u64) -> Duration {
     Duration::from_millis(60_000 + faults * 48)
 }
 
-/// How many libraries are replaced at least; else one for each hundred faults.
+/// Least number of libraries to replace; with more faults, one per hundred.
 const LEAST_REPLACED: u64 = 8;
-/// How long it takes until what was asked of a host has settled.
+/// Time until the host has settled after a request.
 const SETTLING: Duration = Duration::from_millis(1500);
-/// Between two looks: at who started when, at what was counted, and at both together.
+/// Period of the snapshots: of starts, of counts, and of both together.
 const GLANCING: Duration = Duration::from_millis(150);
 const COUNTING: Duration = Duration::from_secs(1);
 const LOOKING: Duration = Duration::from_millis(70);
-/// How long anything may take before it is given up on.
+/// Time limit for any single step.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// How long a host keeps threads it has no use for, and more.
+/// Time that a host keeps idle threads, with a margin.
 const CALMING: Duration = Duration::from_secs(25);
-/// How long what a host leaves may take to be gone.
+/// Time until a stopped host has left nothing behind.
 const CLEAN: Duration = Duration::from_secs(5);
-/// How much a host's memory may move without having grown, in KiB: what an allocator keeps.
+/// Variation of a host's memory that is no growth, in KiB: the allocator keeps this much.
 const GROWTH_KIB: u64 = 8 << 10;
-/// After so many faults a host has met each kind, and its memory has the size it keeps.
+/// After this many faults a host has met each kind, and its memory has its final size.
 const WARM_AFTER: u64 = 200;
-/// How many accounts that do not balance are told in words.
+/// Largest number of unbalanced accounts that are described.
 const MOST_WORDS: usize = 10;
 const LAST_LINES: usize = 5;

@@ -1,6 +1,6 @@
-//! How long the machine itself stood still: a thread that does nothing but sleep, and sees how late it wakes.
+//! Measures stalls of the machine itself: a thread that only sleeps, and records how late it wakes.
 //!
-//! What a host does late while this thread wakes late too is not the doing of a plugin.
+//! If this thread wakes late too, a plugin is not the cause of a host's delay.
 
 use std::{
     sync::{
@@ -29,7 +29,7 @@ impl Canary {
         }
     }
 
-    /// Sleeps and looks at the clock until told to end.
+    /// Sleeps and reads the clock until it is stopped.
     pub(super) fn sing(&self) {
         while !self.done.load(Ordering::Relaxed) {
             let before = self.clock.now();
@@ -46,14 +46,14 @@ impl Canary {
         self.done.store(true, Ordering::Relaxed);
     }
 
-    /// The longest time the machine stood still since `start`.
+    /// Returns the longest stall since `start`.
     pub(super) fn worst_since(&self, start: Duration) -> Duration {
         let stalls = self.stalls();
         let since = stalls.iter().filter(|(at, _)| *at >= start);
         since.map(|(_, late)| *late).max().unwrap_or_default()
     }
 
-    /// The longest time the machine stood still of what ended between the two.
+    /// Returns the longest stall that ended between the two times.
     pub(super) fn worst_between(&self, start: Duration, end: Duration) -> Duration {
         let stalls = self.stalls();
         let within = stalls.iter().filter(|(at, _)| (start..=end).contains(at));
@@ -66,5 +66,5 @@ impl Canary {
 }
 
 const NAP: Duration = Duration::from_millis(5);
-/// What is not worth remembering.
+/// Shorter stalls are not recorded.
 const NOTABLE: Duration = Duration::from_millis(5);

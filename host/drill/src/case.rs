@@ -1,4 +1,4 @@
-//! One fault at one stage under one isolation: what a drill runs a host for.
+//! One fault at one stage under one isolation: the unit for which a drill runs a host.
 
 use std::fmt;
 
@@ -6,22 +6,22 @@ use conductor_types::Isolation;
 
 use super::{catalogue::FAULTS, library::Patch, seen::Seen};
 
-/// A way to go wrong, and what a host must make of it.
+/// A fault, and the host's required response.
 #[derive(Debug)]
 pub(super) struct Fault {
     /// Its name; for [`Deed::Call`], the fault plugin's.
     pub(super) name: &'static str,
-    /// Where it may happen.
+    /// The stages at which it can happen.
     pub(super) stages: &'static [Stage],
-    /// How it is brought about.
+    /// The way to cause it.
     pub(super) deed: Deed,
-    /// What the host must do.
+    /// The host's required response.
     pub(super) response: Response,
-    /// Whether it makes sense without a worker.
+    /// Its use without a worker.
     pub(super) in_process: InProcess,
 }
 
-/// Where a fault happens.
+/// The stage of a fault.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
 pub(super) enum Stage {
     Load,
@@ -32,37 +32,37 @@ pub(super) enum Stage {
     Host,
 }
 
-/// How a fault is brought about.
+/// The way to cause a fault.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Deed {
-    /// The fault plugin is told to, with these further keys.
+    /// The config of the fault plugin, with these further keys.
     Call(&'static str),
-    /// The fault plugin sends these bytes to the host, as it creates its first probe.
+    /// The fault plugin sends these bytes to the host, when it creates its first probe.
     Bytes(fn() -> Vec<u8>),
-    /// The library is another one.
+    /// A modified library.
     Library(Patch),
-    /// Something is done to the host.
+    /// An external action on the host.
     Host(HostFault),
 }
 
-/// What is done to a host from outside.
+/// An external action on a host.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum HostFault {
     /// It is killed while its workers are busy.
     KillHost,
-    /// A worker is stopped, and goes on later.
+    /// A worker is stopped, and continued later.
     StopWorker,
     /// A worker gets a signal it dies of.
     CrashWorker,
-    /// There is no room for the private copy of the plugin's library; later there is.
+    /// There is temporarily no room for the private copy of the plugin's library.
     FullDisk,
-    /// It can open nothing more for a while, and a worker dies meanwhile.
+    /// The host can open no more files for a while, and a worker dies meanwhile.
     NoDescriptors,
-    /// The plugin folder is away for a while.
+    /// The plugin folder is missing for a while.
     FolderGone,
 }
 
-/// What a host must do about a fault, beyond letting nobody else notice.
+/// The host's required response to a fault, beyond sparing all other platforms.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Response {
     /// Count a failure of one of these types, and call the same generation again.
@@ -73,17 +73,17 @@ pub(super) enum Response {
     Hangs,
     /// Count a timeout.
     Stalls,
-    /// Notice nothing that matters: reports go on.
+    /// Keep reporting.
     GoesOn,
     /// As `GoesOn`, and drop and count the measurements that cannot be shown.
     Sifts,
-    /// Answer somehow, by a report or a failure of any type.
+    /// Complete the check, with a report or a failure of any type.
     Answers,
     /// Count a failure of any type.
     FailsOrDies,
-    /// End the worker that broke the rules, and start a new generation.
+    /// End the worker that broke the protocol, and start a new generation.
     Breaks,
-    /// Start a new generation for a crash, whether or not a call was under way.
+    /// Start a new generation for a crash, even without a call in flight.
     Restarts,
     /// Count a failure to load, by name.
     Unloadable,
@@ -91,19 +91,19 @@ pub(super) enum Response {
     LeavesNothing,
 }
 
-/// What becomes of a fault without a worker.
+/// The result of a fault without a worker.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum InProcess {
-    /// The host stands it as well.
+    /// The host survives it as well.
     Contained,
-    /// There is no point in it, for this reason.
+    /// It makes no sense, for this reason.
     Skipped(&'static str),
 }
 
 /// One row of the drill.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Case {
-    /// Its place in the catalogue.
+    /// Its index in the catalogue.
     pub(super) number: usize,
     pub(super) fault: &'static Fault,
     pub(super) stage: Stage,
@@ -111,7 +111,7 @@ pub(super) struct Case {
 }
 
 impl Case {
-    /// Every case there is, in the order of the catalogue.
+    /// Returns every case, in the order of the catalogue.
     pub(super) fn all(isolations: &[Isolation]) -> Vec<Self> {
         let mut cases = Vec::new();
         for fault in FAULTS {
@@ -130,7 +130,7 @@ impl Case {
         cases
     }
 
-    /// Why it is not run.
+    /// Returns the reason why it is not run.
     pub(super) fn skipped(&self) -> Option<&'static str> {
         match (self.isolation, self.fault.in_process) {
             (Isolation::InProcess, InProcess::Skipped(reason)) => Some(reason),
@@ -138,10 +138,10 @@ impl Case {
         }
     }
 
-    /// The config table of the platform that goes wrong, after `well` calls that go well.
+    /// Returns the config table of the faulty platform, which fails after `well` good calls.
     ///
-    /// A probe is dropped when it panicked, so a fault in drop begins with a panic. `mark` is how long what it leaves
-    /// behind would live, in milliseconds: it is told from others by that.
+    /// A probe is dropped after a panic, so a fault in drop begins with a panic. `mark` is the lifetime of the
+    /// processes it leaves behind, in milliseconds, which identifies them.
     pub(super) fn config(&self, well: u32, mark: u64) -> String {
         let keys = match self.fault.deed {
             Deed::Call(keys) => keys,
@@ -149,7 +149,7 @@ impl Case {
                 let bytes = bytes();
                 return format!("{{ create = {{ fault = \"wire-bytes\", bytes = {bytes:?} }} }}");
             }
-            // Calls are under way most of the time.
+            // Make sure that calls are in flight most of the time.
             Deed::Host(HostFault::KillHost | HostFault::CrashWorker) => {
                 return "{ check = { fault = \"sleep\", millis = 100 } }".to_owned();
             }
@@ -171,7 +171,7 @@ impl Case {
         }
     }
 
-    /// What the host has yet to do, or nothing if it did all it must.
+    /// Returns the host's missing response, if any.
     pub(super) fn missing(&self, seen: &Seen, since: &Seen) -> Option<String> {
         let counted = |types: &[&str]| {
             let any = types.iter().any(|t| seen.failures(SINNER, t) > 0.0);
@@ -214,7 +214,7 @@ impl Case {
         }
     }
 
-    /// What is missing of reports that go on without a failure.
+    /// Returns the reason if reports do not continue without a failure.
     fn reports(&self, seen: &Seen, since: &Seen) -> Option<String> {
         if seen.healthy(SINNER) - since.healthy(SINNER) < REPORTS {
             return Some("its reports do not go on".to_owned());
@@ -223,17 +223,17 @@ impl Case {
         if self.stage == Stage::Drop {
             failures -= seen.failures(SINNER, "panic");
         }
-        // A host that can open nothing starts no worker: that costs the plugin's own platforms what it costs.
+        // A host that can open nothing starts no worker: only the plugin's own platforms may suffer.
         let may_fail = self.deed_is(HostFault::NoDescriptors);
         (failures > 0.0 && !may_fail).then(|| "its checks fail".to_owned())
     }
 
-    /// Whether the plugin that went wrong is to be well again in the end.
+    /// Returns `true` if the faulty plugin must recover in the end.
     pub(super) fn recovers(&self) -> bool {
         !matches!(self.fault.deed, Deed::Library(_))
     }
 
-    /// Whether this is what is done to the host.
+    /// Returns `true` if the fault is this action on the host.
     pub(super) fn deed_is(&self, fault: HostFault) -> bool {
         matches!(self.fault.deed, Deed::Host(f) if f == fault)
     }
@@ -258,22 +258,22 @@ impl fmt::Display for Stage {
     }
 }
 
-/// The platform that goes wrong.
+/// The faulty platform.
 pub(super) const SINNER: &str = "sinner";
-/// A platform of the same plugin, which shares its fate and is to be well again.
+/// A platform of the same plugin, which is affected too and must recover.
 ///
 /// Its name comes after the other's, so that the fault's call is the first one.
 pub(super) const TWIN: &str = "twin";
 /// Platforms of another plugin, which must lose nothing.
 pub(super) const BYSTANDERS: [&str; 2] = ["bystander-1", "bystander-2"];
-/// The plugin that goes wrong.
+/// The faulty plugin.
 pub(super) const PLUGIN: &str = "fault";
 
-/// A library that takes its worker with it ends as what it did.
+/// A library that kills its worker is counted as what it did.
 const UNLOADED: &[&str] = &["load", "abi", "crash", "timeout", "protocol"];
-/// How many reports show that reports go on.
+/// Number of reports that prove that reports continue.
 const REPORTS: f64 = 3.0;
-/// How many counted checks show that each is counted, the ones that go well first among them.
+/// Number of counted checks that prove that each is counted, including the good ones at first.
 const ANSWERS: f64 = 5.0;
 /// The faults that leave processes behind.
 const LEAVE_SOMETHING: [&str; 3] = ["children", "daemons", "forks"];

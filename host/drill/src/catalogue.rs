@@ -1,4 +1,4 @@
-//! The faults, as data: what goes wrong, where, and what a host must make of it.
+//! The faults, as data: the fault, its stages, and the host's required response.
 
 use super::{
     case::{Deed, Fault, HostFault, InProcess, Response, Stage},
@@ -8,7 +8,7 @@ use super::{
 
 /// Every fault of the drill.
 pub(super) const FAULTS: &[Fault] = &[
-    // Of a library that is loaded.
+    // Faults of a loaded library.
     load("constructor-aborts", Patch::Constructor("abort")),
     load("constructor-exits", Patch::Constructor("exit")),
     load("constructor-hangs", Patch::Constructor("hang")),
@@ -16,7 +16,7 @@ pub(super) const FAULTS: &[Fault] = &[
     load("missing-dependency", Patch::MissingDependency),
     load("undefined-symbol", Patch::UndefinedSymbol),
     load("truncated", Patch::Truncated),
-    // The plugin's side of the border holds these.
+    // The plugin's side of the ABI catches these.
     call("error", CALLS, Response::Fails(&["error", "panic"]), BOTH),
     call("panic", CALLS, Response::Fails(&["panic"]), BOTH),
     call("panic-payload", CALLS, Response::Fails(&["panic"]), BOTH),
@@ -30,24 +30,24 @@ pub(super) const FAULTS: &[Fault] = &[
     call("stack-overflow", CALLS, Response::Dies, FATAL),
     call("double-free", CALLS, Response::Dies, FATAL),
     call("kill", CALLS, Response::Dies, FATAL),
-    // These do not come back, or not in time.
+    // These do not return, or not in time.
     with("sleep", CALLS, "millis = 350", Response::Stalls, BOTH),
     call("hang", CALLS, Response::Hangs, BOTH),
     call("spin", CALLS, Response::Hangs, BOTH),
     call("deadlock", CALLS, Response::Hangs, BOTH),
-    // These take what they can get. The limits lie well above a worker's own.
+    // These take as much as they can. The limits are well above a worker's own.
     greedy("memory", "limit = 1_500_000_000"),
     greedy("files", "limit = 5_000"),
     greedy("threads", "limit = 600"),
     greedy("children", "limit = 300"),
     greedy("daemons", "limit = 300"),
     greedy("forks", "limit = 300"),
-    // These talk too much, or listen where they should not.
-    // Whoever prints megabytes may have to wait for its reader, and time out over it.
+    // These print too much, or listen where they should not. A plugin that prints megabytes may have to wait for its
+    // reader, and time out over it.
     with("stdout", CALLS, ONCE, Response::Answers, BOTH),
     with("stderr", CALLS, ONCE, Response::Answers, BOTH),
     with("stdin", CALLS, ONCE, Response::GoesOn, BOTH),
-    // These change what belongs to the whole process.
+    // These change state of the whole process.
     with("close-fds", CALLS, ONCE, Response::Breaks, FATAL),
     with("chdir", CALLS, ONCE, Response::GoesOn, BOTH),
     with("environment", CALLS, ONCE, Response::GoesOn, VANDALISM),
@@ -55,7 +55,7 @@ pub(super) const FAULTS: &[Fault] = &[
     with("signal-handlers", CALLS, ONCE, Response::GoesOn, VANDALISM),
     with("umask", CALLS, ONCE, Response::GoesOn, VANDALISM),
     with("block-signals", CALLS, ONCE, Response::GoesOn, VANDALISM),
-    // These report what must not be taken as it is; before there is a report, they fail with such a message.
+    // These report invalid content; before there is a report, they fail with such a message.
     message("long-message"),
     call("long-message", CHECK, Response::GoesOn, BOTH),
     call("many-measurements", CHECK, Response::Answers, BOTH),
@@ -65,7 +65,7 @@ pub(super) const FAULTS: &[Fault] = &[
     call("invalid-utf8", CHECK, Response::GoesOn, BOTH),
     message("control-characters"),
     call("control-characters", CHECK, Response::Sifts, BOTH),
-    // Of a worker to its host.
+    // Faults in a worker's messages to its host.
     call("wire-garbage", WIRE, Response::Breaks, NO_WIRE),
     call("wire-half-frame", WIRE, Response::Breaks, NO_WIRE),
     call("wire-torn-frame", WIRE, Response::Breaks, NO_WIRE),
@@ -73,7 +73,7 @@ pub(super) const FAULTS: &[Fault] = &[
     call("wire-closed", WIRE, Response::Breaks, NO_WIRE),
     forged("unasked-answer", forgery::unasked_answer),
     forged("two-answers", forgery::two_answers),
-    // To the host itself.
+    // Faults of the host itself.
     host(
         "sigkill-of-the-host",
         HostFault::KillHost,
@@ -173,10 +173,10 @@ const fn host(
 const CALLS: &[Stage] = &[Stage::Create, Stage::Check, Stage::Drop];
 const CHECK: &[Stage] = &[Stage::Check];
 const WIRE: &[Stage] = &[Stage::Protocol];
-/// What was done once stays done; to do it again at each check would only take time.
+/// Once is enough; repeating it at each check would only take time.
 const ONCE: &str = "times = 1";
 
-/// The host stands it without a worker as well.
+/// The host survives it without a worker as well.
 const BOTH: InProcess = InProcess::Contained;
 const FATAL: InProcess = InProcess::Skipped("fatal in-process by definition");
 const GREEDY: InProcess =

@@ -1,15 +1,15 @@
-//! Frames that no worker sends: answers made up by a plugin that knows how workers talk.
+//! Frames that no worker sends: forged responses from a plugin that knows the worker protocol.
 //!
-//! They are written here by hand, as an attacker would, and not by the room that speaks the protocol: a frame is the
-//! length of its body (four bytes, lowest first), and the body is the frame's number and a message in the form of
-//! `postcard`. The first frame of a worker says that its library is loaded, so these are the second.
+//! They are built by hand, as an attacker would, and not by the protocol module: a frame is the length of its body
+//! (four bytes, little-endian), and the body is the frame's number and a message in `postcard` format. A worker's first
+//! frame reports that its library is loaded, so these are the second.
 
-/// The answer to a call that nobody made.
+/// Returns the response to a call that was never made.
 pub(super) fn unasked_answer() -> Vec<u8> {
     frame(&answers(&[u64::MAX]))
 }
 
-/// Two answers to each of the first calls.
+/// Returns two responses to each of the first calls.
 pub(super) fn two_answers() -> Vec<u8> {
     frame(&answers(&[0, 0, 1, 1]))
 }
@@ -21,19 +21,19 @@ fn frame(message: &[u8]) -> Vec<u8> {
     [&length.to_le_bytes(), &body[..]].concat()
 }
 
-/// The message with the answers to these calls: each was over at once, and found all well.
+/// Returns the message with the responses to these calls: each ended at once with a healthy report.
 fn answers(calls: &[u64]) -> Vec<u8> {
     let mut message = number(ANSWERS);
     message.extend(number(calls.len().try_into().unwrap_or_default()));
     for &call in calls {
         message.extend(number(call));
-        // When it ended and how long it took, that it went well, that it was healthy; no text and no measurements.
+        // End time, duration, success, healthy; no text and no measurements.
         message.extend([0, 0, 0, 0, 0, 0]);
     }
     message
 }
 
-/// A number as `postcard` writes it: seven bits a byte, lowest first, the eighth says that more follow.
+/// Encodes a number as `postcard` does: seven bits per byte, lowest first; the eighth means that more follow.
 fn number(mut number: u64) -> Vec<u8> {
     let mut bytes = Vec::new();
     loop {
@@ -49,7 +49,7 @@ fn number(mut number: u64) -> Vec<u8> {
 
 /// The number of a worker's second frame.
 const SECOND: u64 = 1;
-/// The place of this message among those a worker sends.
+/// The index of this message among those of a worker.
 const ANSWERS: u64 = 2;
 
 #[cfg(test)]

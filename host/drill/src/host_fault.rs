@@ -1,4 +1,4 @@
-//! What is done to a host from outside, and how it is made good.
+//! External actions on a host, and their reversal.
 
 use std::{
     fs,
@@ -20,7 +20,7 @@ use super::{
     trial::Short,
 };
 
-/// Something that is done to a host, or nothing where the plugin is the one to go wrong.
+/// An external action on a host, or nothing if the plugin itself is faulty.
 pub(super) struct Strike {
     fault: Option<HostFault>,
     isolation: Isolation,
@@ -28,11 +28,11 @@ pub(super) struct Strike {
     stopped: Option<u32>,
 }
 
-/// Why this machine cannot do it.
+/// The reason why this machine cannot do it.
 pub(super) struct Unable(pub(super) String);
 
 impl Strike {
-    /// Does what has to be done before the host starts.
+    /// Prepares the action before the host starts.
     pub(super) fn prepare(case: &Case, folder: &Path, cast: &Cast) -> Result<Self, Unable> {
         let fault = match case.fault.deed {
             Deed::Host(fault) => Some(fault),
@@ -50,7 +50,7 @@ impl Strike {
         })
     }
 
-    /// Does it.
+    /// Performs the action.
     pub(super) fn strike(&mut self, scene: &mut Scene) -> Result<(), Short> {
         match self.fault {
             Some(HostFault::StopWorker) => {
@@ -70,10 +70,10 @@ impl Strike {
         Ok(())
     }
 
-    /// Makes it good.
+    /// Reverses the action.
     pub(super) fn relieve(&mut self, scene: &mut Scene) -> Result<(), Short> {
         if let Some(worker) = self.stopped.take() {
-            // It may have been replaced.
+            // The worker may have been replaced.
             let _ = scene::send(worker, Signal::CONT);
         }
         if let Some(mounted) = &self.mounted {
@@ -86,14 +86,14 @@ impl Strike {
         Ok(())
     }
 
-    /// Leaves the host no descriptor beyond those it has, for a while; its plugin's worker dies meanwhile.
+    /// Lowers the host's descriptor limit to its open ones for a while; its plugin's worker dies meanwhile.
     fn take_descriptors(&self, scene: &mut Scene) -> Result<(), Short> {
         let worker = match self.isolation {
             Isolation::Process => Some(worker(scene)?),
             Isolation::InProcess => None,
         };
         let host = i32::try_from(scene.host_pid()).ok().and_then(Pid::from_raw);
-        // The host's hard limit is the drill's, from which it has it.
+        // The host inherits its hard limit from the drill.
         let maximum = getrlimit(Resource::Nofile).maximum;
         let set = |current| {
             prlimit(host, Resource::Nofile, Rlimit { current, maximum })
@@ -110,7 +110,7 @@ impl Strike {
     }
 }
 
-/// The process of the plugin that goes wrong.
+/// Returns the process of the faulty plugin.
 fn worker(scene: &mut Scene) -> Result<u32, Short> {
     let seen = scene.look()?;
     seen.worker()
@@ -121,7 +121,7 @@ fn rename(from: &Path, to: &Path) -> Result<(), Short> {
     fs::rename(from, to).map_err(|e| Short::Fell(format!("cannot move the plugin folder: {e}")))
 }
 
-/// A filesystem without room for both libraries, until room is made.
+/// A filesystem without room for both libraries, until it is enlarged.
 struct Mounted {
     place: PathBuf,
 }
@@ -155,12 +155,12 @@ impl Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        // Lazily, as the host may still be there.
+        // Lazily, as the host may still be running.
         let _ = unmount(&self.place, UnmountFlags::DETACH);
     }
 }
 
-/// How long the host is without, before it gets it back.
+/// Time until the host gets its resources back.
 const A_WHILE: Duration = Duration::from_millis(1500);
-/// What is needed beside the libraries, in bytes.
+/// Space required in addition to the libraries, in bytes.
 const SLACK: usize = 1 << 20;

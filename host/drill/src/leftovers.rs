@@ -1,4 +1,4 @@
-//! What is left of a host once it is gone: processes, and private copies of libraries.
+//! Leftovers of a host that has ended: processes, and private copies of libraries.
 
 use std::{
     collections::BTreeSet,
@@ -10,18 +10,18 @@ use rustix::process::Signal;
 
 use super::scene;
 
-/// What the leftovers of one host are known by.
+/// The characteristics of one host's leftovers.
 pub(super) struct Leftovers {
     folder: PathBuf,
     host: u32,
     /// The argument of the `sleep` processes its plugins start.
     sleep: String,
-    /// Descendants it had when it was looked at last, with the time each started at.
+    /// Its descendants at the last snapshot, with the start time of each.
     known: BTreeSet<(u32, u64)>,
 }
 
 impl Leftovers {
-    /// Those of a host with this folder; what its plugins leave behind sleeps for `mark` milliseconds.
+    /// Returns those of a host with this folder; its plugins' orphans sleep for `mark` milliseconds.
     pub(super) fn of(folder: &Path, host: u32, mark: u64) -> Self {
         Self {
             folder: folder.to_owned(),
@@ -31,7 +31,7 @@ impl Leftovers {
         }
     }
 
-    /// Takes down which processes descend from the host, while it is there to descend from.
+    /// Records the host's descendants, while it is alive.
     pub(super) fn note(&mut self) {
         let all: Vec<_> = processes().filter_map(Process::read).collect();
         let mut family = BTreeSet::from([self.host]);
@@ -50,10 +50,10 @@ impl Leftovers {
         self.known.extend(descendants.map(|p| (p.pid, p.started)));
     }
 
-    /// The processes of the host that live, itself apart.
+    /// Returns the host's live processes, without itself.
     ///
-    /// They descend from it, hold something of its folder mapped, name it in their arguments, or sleep as long as what
-    /// its plugins start.
+    /// They descend from it, map a file in its folder, name the folder in their arguments, or sleep for the time of its
+    /// plugins' orphans.
     pub(super) fn alive(&self) -> Vec<u32> {
         let ours = |process: &Process| {
             process.pid != self.host
@@ -75,16 +75,16 @@ impl Leftovers {
         holds("cmdline", sleep.as_bytes()) || holds("cmdline", folder) || holds("maps", folder)
     }
 
-    /// Ends what is left.
+    /// Kills the leftovers.
     pub(super) fn kill(&self) {
         for pid in self.alive() {
-            // It may have left by itself.
+            // It may have ended by itself.
             let _ = scene::send(pid, Signal::KILL);
         }
     }
 }
 
-/// How many libraries lie below a folder.
+/// Counts the libraries below a folder.
 pub(super) fn libraries_in(folder: &Path) -> usize {
     let Ok(entries) = fs::read_dir(folder) else {
         return 0;
@@ -99,7 +99,7 @@ pub(super) fn libraries_in(folder: &Path) -> usize {
     entries.flatten().map(count).sum()
 }
 
-/// The lowest descriptor that is not open in a process: with a limit of that, it can open nothing.
+/// Returns the lowest closed descriptor of a process: with that as its limit, it can open nothing.
 pub(super) fn first_free_descriptor(pid: u32) -> u64 {
     let entries = fs::read_dir(format!("/proc/{pid}/fd"))
         .into_iter()
@@ -114,7 +114,7 @@ pub(super) fn first_free_descriptor(pid: u32) -> u64 {
 struct Process {
     pid: u32,
     parent: u32,
-    /// In ticks since the machine started; a number that came to be used again has another.
+    /// In ticks since the machine started; it distinguishes reused process IDs.
     started: u64,
     is_dead: bool,
 }
@@ -122,7 +122,7 @@ struct Process {
 impl Process {
     fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name before it may hold anything, brackets and spaces too.
+        // The name before it may contain anything, including brackets and spaces.
         let rest: Vec<_> = stat.rsplit_once(')')?.1.split_whitespace().collect();
         Some(Self {
             pid,

@@ -1,8 +1,8 @@
-//! `conductor drill`: injects every fault of the fault plugin into a test host, and reports what the host did.
+//! `conductor drill`: injects every fault of the fault plugin into a test host, and reports the host's response.
 //!
-//! Each case starts a host with one platform that goes wrong, one of the same plugin beside it, and two of another
-//! plugin, and watches all of them from outside as an operator would. The platforms of the other plugin must lose
-//! nothing; that of the same one must be well again.
+//! Each case starts a host with one faulty platform, another one of the same plugin, and two of another plugin, and
+//! monitors all of them from outside as an operator would. The platforms of the other plugin must lose nothing; the one
+//! of the same plugin must recover.
 
 use std::{
     collections::VecDeque,
@@ -72,11 +72,11 @@ enum Which {
 /// Runs the drill, or a campaign.
 ///
 /// # Errors
-/// When a test host cannot be set up.
+/// If a test host cannot be set up.
 pub fn run(args: &Args) -> Result<Exit, CliError> {
     let cases = cases(args)?;
     let cast = Cast::find(&program_folder()?).map_err(CliError::Other)?;
-    // Hosts are to die here; their memory need not be kept.
+    // Hosts are meant to die here; core dumps are not needed.
     let none = Rlimit {
         current: Some(0),
         maximum: Some(0),
@@ -140,7 +140,7 @@ fn cases(args: &Args) -> Result<Vec<Case>, CliError> {
     Ok(cases)
 }
 
-/// Runs the cases in an order of the seed's, several at a time; answers them in the catalogue's.
+/// Runs the cases in the seed's order, several at a time; returns them in the catalogue's order.
 fn run_all(drill: &Drill, cases: Vec<Case>, args: &Args) -> Vec<Row> {
     let jobs = args.jobs.unwrap_or_else(|| {
         let cores = thread::available_parallelism().map_or(1, usize::from);
@@ -162,7 +162,7 @@ fn run_all(drill: &Drill, cases: Vec<Case>, args: &Args) -> Vec<Row> {
                 let Some((order, case)) = next else {
                     return;
                 };
-                // One to three checks go well first.
+                // The first one to three checks are good.
                 let row = drill.run(&case, 1 + u32::try_from(order % 3).unwrap_or_default());
                 tell(&case, &row);
                 rows.lock()
@@ -172,7 +172,7 @@ fn run_all(drill: &Drill, cases: Vec<Case>, args: &Args) -> Vec<Row> {
         };
         let workers: Vec<_> = (0..jobs.max(1)).map(|_| threads.spawn(work)).collect();
         for worker in workers {
-            // A trial that panicked leaves its row out, which the caller of a test would miss; the scope passes it on.
+            // A trial that panicked leaves its row out, and the scope passes the panic on.
             let _ = worker.join();
         }
         drill.canary.end();
@@ -182,7 +182,7 @@ fn run_all(drill: &Drill, cases: Vec<Case>, args: &Args) -> Vec<Row> {
     rows.into_iter().map(|(_, row)| row).collect()
 }
 
-/// Says on a terminal how far it is: a drill takes a minute or two.
+/// Prints the progress on a terminal: a drill takes a minute or two.
 fn tell(case: &Case, row: &Row) {
     let mut terminal = std::io::stderr();
     if terminal.is_terminal() && row.verdict != Verdict::Skipped {
@@ -195,7 +195,7 @@ fn tell(case: &Case, row: &Row) {
     }
 }
 
-/// Numbers that look like chance and are the same for the same seed (splitmix64).
+/// Pseudo-random numbers, the same for the same seed (splitmix64).
 struct Chance(u64);
 
 impl Chance {

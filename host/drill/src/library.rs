@@ -1,21 +1,21 @@
-//! Copies of a library that cannot be loaded, or misbehave as they are.
+//! Copies of a library that cannot be loaded, or misbehave when they are.
 //!
-//! The fault plugin's constructor reads its order from the file: a mark, and the name of a fault in 16 bytes padded with
-//! zeros. As built that is `none`; here another name is written into a copy.
+//! The fault plugin's constructor reads its order from the file: a mark, and the name of a fault in 16 bytes padded
+//! with zeros. The built library has `none`; here another name is written into a copy.
 
 use conductor_plugin_api::manifest::Manifest;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
-/// What is done to a copy of a library.
+/// The change to a copy of a library.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Patch {
-    /// Its constructor does what it is told: `abort`, `exit`, `hang` or `segfault`.
+    /// Its constructor follows this order: `abort`, `exit`, `hang` or `segfault`.
     Constructor(&'static str),
-    /// A library it needs has a name that no library has.
+    /// It needs a library that does not exist.
     MissingDependency,
-    /// A function it needs has a name that no function has.
+    /// It needs a function that does not exist.
     UndefinedSymbol,
-    /// It is cut off in the middle.
+    /// It is truncated in the middle.
     Truncated,
 }
 
@@ -82,7 +82,7 @@ fn give_order(library: &mut [u8], order: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Where the name of a needed library stands: the first in the table of names that is not the library's own.
+/// Returns the position of a needed library's name: the first in the table of names that is not the library's own.
 fn dependency(library: &[u8]) -> Result<Place, String> {
     let names = names(library)?;
     let mut start = names.start;
@@ -97,7 +97,7 @@ fn dependency(library: &[u8]) -> Result<Place, String> {
     Err("the library needs no other".into())
 }
 
-/// Where the name of a function stands that the library needs, and that no other name ends with.
+/// Returns the position of the name of an imported function that is no suffix of another name.
 fn import(library: &[u8]) -> Result<Place, String> {
     let names = names(library)?;
     let file = object::File::parse(library).map_err(|e| e.to_string())?;
@@ -120,7 +120,7 @@ fn import(library: &[u8]) -> Result<Place, String> {
     Err("the library needs no function".into())
 }
 
-/// Where the names stand that the dynamic linker reads.
+/// Returns the position of the names that the dynamic linker reads.
 fn names(library: &[u8]) -> Result<Place, String> {
     let file = object::File::parse(library).map_err(|e| e.to_string())?;
     let section = file.section_by_name(".dynstr");
@@ -133,15 +133,15 @@ fn names(library: &[u8]) -> Result<Place, String> {
 
 type Place = std::ops::Range<usize>;
 
-/// What stands before the order; `plugins/fault/src/load.rs` has the same.
+/// The mark before the order; `plugins/fault/src/load.rs` has the same.
 const MARK: &[u8] = b"conductor-fault:";
-/// The beginning of a manifest, where its id and its name stand in it, and how much room a name has; the room
-/// `manifest` of the plugin API says so.
+/// The beginning of a manifest, and the offsets of its id and its name and the size of a name, as in `manifest` of the
+/// plugin API.
 const MAGIC: &[u8] = b"CNDCTR\x1a\x01";
 const ID: usize = 32;
 const NAME: usize = 160;
 const NAME_SIZE: usize = 128;
-/// How long an order is.
+/// Length of an order.
 const ORDER: usize = 16;
 
 #[cfg(test)]
@@ -171,7 +171,7 @@ mod tests {
         ] {
             record[at..at + text.len()].copy_from_slice(text);
         }
-        // The magic alone, as it lies in programs that look for it, is no manifest.
+        // The magic alone, as in programs that search for it, is no manifest.
         let mut library = [b"before", MAGIC, b"between", &record[..], b"after"].concat();
         identify(&mut library, "other", "Name").unwrap();
         let manifest = Manifest::parse(&library[6 + 8 + 7..]).unwrap();

@@ -1,40 +1,40 @@
-//! What the drill prints: a row for each case.
+//! The output of the drill: a row for each case.
 
 use conductor_command::table;
 use serde::Serialize;
 
 use super::case::Case;
 
-/// What became of one case.
+/// The result of one case.
 #[derive(Debug, Serialize)]
 pub(super) struct Row {
-    /// What went wrong.
+    /// The fault.
     pub(super) fault: &'static str,
-    /// Where: load, create, check, drop, protocol or host.
+    /// Its stage: load, create, check, drop, protocol or host.
     pub(super) stage: String,
-    /// Where the plugin ran: process or in-process.
+    /// The plugin's isolation: process or in-process.
     pub(super) isolation: String,
-    /// What the host did.
+    /// The host's response.
     pub(super) host: String,
-    /// What it says of the platform that went wrong.
+    /// The host's message about the faulty platform.
     pub(super) said: Option<String>,
-    /// What uninvolved platforms lost.
+    /// Losses of uninvolved platforms.
     pub(super) collateral: String,
-    /// How late after its slot a check of theirs started at most; absent when nothing was measured.
+    /// Largest delay of an uninvolved check; absent if nothing was measured.
     pub(super) late_ms: Option<f64>,
-    /// The same of any check, the plugin's own among them, as the bound of the metric's bucket.
+    /// The same for any check, including the faulty plugin's, as the bound of the metric's bucket.
     pub(super) any_late_ms: Option<f64>,
     pub(super) verdict: Verdict,
-    /// Why it failed or was skipped.
+    /// The reason for a failure or a skip.
     pub(super) reason: Option<String>,
-    /// How long the machine itself stood still at most meanwhile.
+    /// The longest stall of the machine during the case.
     pub(super) machine_stall_ms: f64,
-    /// How often it was run, as the machine may have been to blame the times before.
+    /// Number of runs, as the machine may have caused earlier failures.
     pub(super) tries: u32,
     pub(super) seconds: f64,
 }
 
-/// How a case ended.
+/// The outcome of a case.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Verdict {
@@ -46,7 +46,7 @@ pub(super) enum Verdict {
     Skipped,
 }
 
-/// Everything a drill found.
+/// All results of a drill.
 #[derive(Serialize)]
 pub(super) struct Report {
     pub(super) seed: u64,
@@ -94,7 +94,7 @@ impl Report {
         }
     }
 
-    /// A table with a row per case that was run, and the reasons of those that failed.
+    /// Formats a table with a row per case that was run, and the reasons of those that failed.
     pub(super) fn text(&self) -> String {
         let run = self.rows.iter().filter(|r| r.verdict != Verdict::Skipped);
         let mut text = table(

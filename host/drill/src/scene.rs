@@ -1,4 +1,4 @@
-//! A host of the drill's own: its folder, its config, its process and its log.
+//! A test host of the drill: its folder, config, process and log.
 
 use std::{
     fs,
@@ -32,7 +32,7 @@ pub(super) struct Cast {
 }
 
 impl Cast {
-    /// Finds them beside this program.
+    /// Finds them next to this program.
     pub(super) fn find(folder: &Path) -> Result<Self, String> {
         let library = |id: &str| {
             let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
@@ -53,30 +53,30 @@ impl Cast {
         })
     }
 
-    /// The library of the faults, and that of the bystanders.
+    /// Returns the library of the faults, and that of the bystanders.
     pub(super) fn libraries(&self) -> (&[u8], &[u8]) {
         (&self.fault, &self.bystander)
     }
 }
 
-/// A running host with one platform that goes wrong, one beside it, and two that are to notice nothing.
+/// A running host with a faulty platform, another one of its plugin, and two that must not be affected.
 pub(super) struct Scene {
-    /// Where all of it lies. Last to go, as the host writes into it.
+    /// The folder of all its files. Dropped last, as the host writes into it.
     folder: TempDir,
     host: Child,
     address: SocketAddr,
     log: Arc<Mutex<Log>>,
     clock: Clock,
-    /// What its leftovers are known by.
+    /// The characteristics of its leftovers.
     pub(super) leftovers: Leftovers,
-    /// What it said last of the platform that goes wrong, while that was failing.
+    /// Its last message about the faulty platform while that was failing.
     pub(super) said: Option<String>,
-    /// How late a check of a bystander has started at most, in seconds.
+    /// Largest delay of a bystander's check, in seconds.
     pub(super) latest: f64,
 }
 
 impl Scene {
-    /// Makes the folder of a case, and nothing in it runs yet.
+    /// Creates the folder of a case, without starting anything.
     pub(super) fn folder() -> Result<TempDir, String> {
         let folder = tempfile::Builder::new()
             .prefix("conductor-drill-")
@@ -110,7 +110,7 @@ impl Scene {
         Self::launch(folder, cast, mark, clock)
     }
 
-    /// Starts a host on a folder that has all it needs, and waits until it serves.
+    /// Starts a host on a complete folder, and waits until it serves.
     pub(super) fn launch(
         folder: TempDir,
         cast: &Cast,
@@ -154,7 +154,7 @@ impl Scene {
         loop {
             let log = self.log();
             let after = log.split(LISTENING).nth(1);
-            // The line may not be whole yet.
+            // The line may be incomplete.
             let line = after.and_then(|rest| Some(rest.split_once('\n')?.0));
             if let Some(Ok(address)) = line.map(|line| line.trim().parse()) {
                 self.address = address;
@@ -168,7 +168,7 @@ impl Scene {
         }
     }
 
-    /// What the host shows now; takes down what is worth remembering of it.
+    /// Takes a snapshot of the host, and records the notable values.
     pub(super) fn look(&mut self) -> Result<Seen, String> {
         let now = self.clock.now();
         let seen = Seen::look(self.address, now).map_err(|error| self.or_how_it_died(error))?;
@@ -182,7 +182,7 @@ impl Scene {
         Ok(seen)
     }
 
-    /// How a host died says more than what it does not answer, and comes a little later.
+    /// The reason of a host's death explains more than a failed request, and comes a little later.
     pub(super) fn or_how_it_died(&mut self, error: String) -> String {
         let start = self.clock.now();
         while self.clock.now() - start < DYING {
@@ -194,7 +194,7 @@ impl Scene {
         error
     }
 
-    /// An error that says how the host died, if it did.
+    /// Returns an error with the host's exit status if it has died.
     pub(super) fn is_alive(&mut self) -> Result<(), String> {
         match self.host.try_wait() {
             Ok(None) => Ok(()),
@@ -203,7 +203,7 @@ impl Scene {
         }
     }
 
-    /// Asks the host to stop, and waits until it has left; says what was wrong with that.
+    /// Asks the host to stop, and waits until it has; returns an error if it did not stop properly.
     pub(super) fn stop(&mut self) -> Result<(), String> {
         self.is_alive()?;
         self.signal(Signal::TERM)?;
@@ -222,7 +222,7 @@ impl Scene {
         }
     }
 
-    /// Kills the host there and then.
+    /// Kills the host.
     pub(super) fn kill(&mut self) {
         // It may have died by itself.
         let _ = self.host.kill();
@@ -234,38 +234,38 @@ impl Scene {
         send(self.host.id(), signal)
     }
 
-    /// Where the host answers.
+    /// Returns the host's address.
     pub(super) fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The file the host has its config from.
+    /// Returns the host's config file.
     pub(super) fn config(&self) -> PathBuf {
         self.folder.path().join(CONFIG)
     }
 
-    /// The host's process.
+    /// Returns the host's process ID.
     pub(super) fn host_pid(&self) -> u32 {
         self.host.id()
     }
 
-    /// The folder with the libraries.
+    /// Returns the folder with the libraries.
     pub(super) fn plugins(&self) -> PathBuf {
         self.folder.path().join(PLUGINS)
     }
 
-    /// The folder of the host's private copies.
+    /// Returns the folder of the host's private copies.
     pub(super) fn state(&self) -> PathBuf {
         state_of(self.folder.path())
     }
 
-    /// What the host has logged, without what was too much.
+    /// Returns the host's log, up to the limit.
     pub(super) fn log(&self) -> String {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         String::from_utf8_lossy(&log.kept).into_owned()
     }
 
-    /// How much it has logged in all, in bytes.
+    /// Returns the total size of its log, in bytes.
     pub(super) fn log_size(&self) -> usize {
         let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
         log.size
@@ -278,12 +278,12 @@ impl Drop for Scene {
     }
 }
 
-/// The folder of private copies below a case's folder.
+/// Returns the folder of private copies below a case's folder.
 pub(super) fn state_of(folder: &Path) -> PathBuf {
     folder.join(STATE)
 }
 
-/// How large the two libraries are together, and that of the faults alone, in bytes.
+/// Returns the size of the two libraries together, and that of the fault library, in bytes.
 pub(super) fn sizes(cast: &Cast) -> (usize, usize) {
     (cast.fault.len() + cast.bystander.len(), cast.fault.len())
 }
@@ -295,7 +295,7 @@ pub(super) fn send(pid: u32, signal: Signal) -> Result<(), String> {
     kill_process(pid, signal).map_err(|e| format!("cannot send a signal: {e}"))
 }
 
-/// How long what a case leaves behind would live, in milliseconds: its own, so that it can be told from others.
+/// Returns the lifetime of a case's orphans, in milliseconds: unique, to identify them.
 pub(super) fn mark(number: usize) -> u64 {
     let drill = u64::from(std::process::id() % 300) * 1000;
     300_000 + drill + u64::try_from(number % 1000).unwrap_or_default()
@@ -324,21 +324,21 @@ fn config_text(case: &Case, well: u32, mark: u64) -> String {
     platform(SINNER, PLUGIN, &case.config(well, mark));
     platform(TWIN, PLUGIN, "{}");
     for name in BYSTANDERS {
-        // However full the disk is: it is not what is looked at.
+        // Healthy however full the disk is, which does not matter here.
         let config = "{ path = \"/\", degraded_above = 100, unhealthy_above = 100 }";
         platform(name, BYSTANDER, config);
     }
     text
 }
 
-/// A host's log, as far as it was worth keeping.
+/// A host's log, up to a limit.
 #[derive(Default)]
 struct Log {
     kept: Vec<u8>,
     size: usize,
 }
 
-/// Keeps what comes out of a host, in a thread that ends with its last writer.
+/// Collects the output of a host, in a thread that ends with its last writer.
 fn follow(mut from: impl Read + Send + 'static, log: Arc<Mutex<Log>>) {
     thread::spawn(move || {
         let mut buffer = vec![0; 64 << 10];
@@ -366,17 +366,17 @@ fn how(status: ExitStatus) -> String {
 
 /// The period between two checks of each platform.
 pub(super) const INTERVAL: Duration = Duration::from_millis(200);
-/// How often it is looked whether something has come.
+/// Polling period.
 pub(super) const POLL: Duration = Duration::from_millis(30);
-/// How long anything may take before it is given up on.
+/// Time limit for any single step.
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
-/// How long after its last answer a host may be seen to have died.
+/// Time in which a host's death may become visible after a failed request.
 const DYING: Duration = Duration::from_secs(1);
-/// How much of a log is kept, in bytes.
+/// Limit of a stored log, in bytes.
 const MOST_LOG: usize = 2 << 20;
 const LISTENING: &str = "listening on http://";
 pub(super) const PLUGINS: &str = "plugins";
 pub(super) const STATE: &str = "state";
 pub(super) const CONFIG: &str = "conductor.toml";
-/// The plugin of those who must notice nothing.
+/// The plugin of the bystanders.
 const BYSTANDER: &str = "disk";

@@ -1,4 +1,4 @@
-//! What a host shows of itself at one moment.
+//! Snapshots of a host's status and metrics.
 
 use std::{
     collections::BTreeMap,
@@ -11,17 +11,17 @@ use serde_json::Value;
 
 use super::case::PLUGIN;
 
-/// What a host showed when it was looked at.
+/// A snapshot of a host.
 #[derive(Debug)]
 pub(super) struct Seen {
-    /// When, by the drill's clock.
+    /// The time of the snapshot, by the drill's clock.
     pub(super) at: Duration,
     series: BTreeMap<String, f64>,
     status: Value,
 }
 
 impl Seen {
-    /// Looks at the host that listens at `address`.
+    /// Takes a snapshot of the host that listens at `address`.
     pub(super) fn look(address: SocketAddr, now: Duration) -> Result<Self, String> {
         let status = status(address)?;
         Ok(Self {
@@ -31,7 +31,7 @@ impl Seen {
         })
     }
 
-    /// The sum over all series of a metric that have all of these labels.
+    /// Returns the sum over all series of a metric that have all of these labels.
     fn sum(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
         let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
         let of_metric = self.series.iter().filter(|(series, _)| {
@@ -41,50 +41,50 @@ impl Seen {
         of_metric.map(|(_, value)| value).sum()
     }
 
-    /// Checks of a platform that found it healthy.
+    /// Returns the number of a platform's healthy checks.
     pub(super) fn healthy(&self, platform: &str) -> f64 {
         self.sum(CHECKS, &[("platform", platform), ("status", "healthy")])
     }
 
-    /// Checks of a platform that could not find out.
+    /// Returns the number of a platform's failed checks.
     pub(super) fn failed(&self, platform: &str) -> f64 {
         self.sum(CHECKS, &[("platform", platform), ("status", "failed")])
     }
 
-    /// Those of one type.
+    /// Returns the number of failures of one type.
     pub(super) fn failures(&self, platform: &str, error_type: &str) -> f64 {
         let labels = [("platform", platform), ("error_type", error_type)];
         self.sum("plugin_failure_total", &labels)
     }
 
-    /// Checks of a platform that were due and did not run, for one reason.
+    /// Returns the number of a platform's due checks that did not run, for one reason.
     pub(super) fn skipped(&self, platform: &str, reason: &str) -> f64 {
         self.sum(SKIPS, &[("platform", platform), ("reason", reason)])
     }
 
-    /// Those for any reason.
+    /// Returns the same for all reasons.
     pub(super) fn all_skipped(&self, platform: &str) -> f64 {
         self.sum(SKIPS, &[("platform", platform)])
     }
 
-    /// Measurements of a platform that are not shown.
+    /// Returns the number of a platform's dropped measurements.
     pub(super) fn dropped(&self, platform: &str) -> f64 {
         let labels = [("platform", platform)];
         self.sum("conductor_measurements_dropped_total", &labels)
     }
 
-    /// Checks of a platform that were due, whatever became of them.
+    /// Returns the number of a platform's due checks, whatever their outcome.
     pub(super) fn due(&self, platform: &str) -> f64 {
         self.sum(CHECKS, &[("platform", platform)]) + self.all_skipped(platform)
     }
 
-    /// New generations of the plugin that goes wrong, for one reason.
+    /// Returns the number of new generations of the faulty plugin, for one reason.
     pub(super) fn restarts(&self, reason: &str) -> f64 {
         let labels = [("plugin", PLUGIN), ("reason", reason)];
         self.sum("conductor_worker_restarts_total", &labels)
     }
 
-    /// How many checks started at most this late, by the bucket's bound; the last is the count of all.
+    /// Returns the number of checks with at most each delay, by the bucket's bound; the last is the total.
     pub(super) fn lateness(&self) -> Vec<(f64, f64)> {
         let mut buckets: Vec<(f64, f64)> = self
             .series
@@ -99,38 +99,38 @@ impl Seen {
         buckets
     }
 
-    /// What the status says of the plugin that goes wrong.
+    /// Returns a field of the faulty plugin's status.
     pub(super) fn plugin(&self, key: &str) -> &Value {
         let plugins = self.status["plugins"].as_array();
         let one = plugins.and_then(|all| all.iter().find(|p| p["id"] == PLUGIN));
         one.map_or(&Value::Null, |plugin| &plugin[key])
     }
 
-    /// What the status says of a platform.
+    /// Returns a field of a platform's status.
     pub(super) fn platform(&self, name: &str, key: &str) -> &Value {
         let platforms = self.status["platforms"].as_array();
         let one = platforms.and_then(|all| all.iter().find(|p| p["name"] == name));
         one.map_or(&Value::Null, |platform| &platform[key])
     }
 
-    /// The process the plugin runs in, where that is not the host's.
+    /// Returns the plugin's process, if that is not the host's.
     pub(super) fn worker(&self) -> Option<u32> {
         self.plugin("pid").as_u64()?.try_into().ok()
     }
 }
 
-/// What the host's status says.
+/// Returns the host's status.
 pub(super) fn status(address: SocketAddr) -> Result<Value, String> {
     let status = get(address, "/api/v1/status")?;
     serde_json::from_str(&status).map_err(|e| format!("/api/v1/status is not JSON any more: {e}"))
 }
 
-/// Each sample of the host's metrics, by its series.
+/// Returns each sample of the host's metrics, by its series.
 pub(super) fn metrics(address: SocketAddr) -> Result<BTreeMap<String, f64>, String> {
     parse(&get(address, "/metrics")?)
 }
 
-/// Reads Prometheus's text format, and refuses what Prometheus would refuse.
+/// Parses Prometheus's text format, and rejects invalid text as Prometheus does.
 fn parse(text: &str) -> Result<BTreeMap<String, f64>, String> {
     let mut series = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
@@ -148,7 +148,7 @@ fn parse(text: &str) -> Result<BTreeMap<String, f64>, String> {
     Ok(series)
 }
 
-/// The body of a GET request.
+/// Returns the body of a GET request.
 fn get(address: SocketAddr, path: &str) -> Result<String, String> {
     let cannot = |e: std::io::Error| format!("{path} does not answer: {e}");
     let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(cannot)?;
@@ -168,7 +168,7 @@ fn get(address: SocketAddr, path: &str) -> Result<String, String> {
 
 const CHECKS: &str = "health_check_total";
 const SKIPS: &str = "conductor_checks_skipped_total";
-/// How long a host may take to answer.
+/// Timeout of a request to the host.
 const PATIENCE: Duration = Duration::from_secs(5);
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! One case, from setting the scene to looking at what is left.
+//! One case, from setup to the check for leftovers.
 
 use std::{thread, time::Duration};
 
@@ -16,7 +16,7 @@ use super::{
     seen::Seen,
 };
 
-/// What all trials of a drill share.
+/// Data shared by all trials of a drill.
 pub(super) struct Drill {
     pub(super) cast: Cast,
     pub(super) clock: Clock,
@@ -24,8 +24,7 @@ pub(super) struct Drill {
 }
 
 impl Drill {
-    /// Runs a case; once more if something fell short that a busy machine may have done: what a fault does, it does
-    /// again.
+    /// Runs a case; runs it again after a failure that a busy machine may have caused: a real fault repeats.
     pub(super) fn run(&self, case: &Case, well: u32) -> Row {
         let mut tries = 1;
         loop {
@@ -43,7 +42,7 @@ impl Drill {
         }
     }
 
-    /// The row, and whether it fell short of time alone.
+    /// Returns the row, and `true` if only timing failed.
     fn run_once(&self, case: &Case, well: u32) -> (Row, bool) {
         let mut row = Row::new(case);
         if let Some(reason) = case.skipped() {
@@ -68,14 +67,14 @@ impl Drill {
         let result = self.watch(case, &mut scene, &mut strike, row);
         let left = self.leave(case, &mut scene, result.is_ok());
         scene.leftovers.kill();
-        // What it mounted goes before the folder that it lies in.
+        // Unmount before removing the folder with the mount point.
         drop(strike);
         result?;
         left?;
         Ok(())
     }
 
-    /// Watches the fault happen and the host deal with it.
+    /// Waits for the fault and for the host's response.
     fn watch(
         &self,
         case: &Case,
@@ -87,7 +86,7 @@ impl Drill {
             let begun = BYSTANDERS.iter().all(|name| seen.healthy(name) >= 1.0);
             (!begun).then(|| "the bystanders' first reports do not come".to_owned())
         })?;
-        // What the plugin's other platforms were counted for before its worker is known.
+        // Take the counts of the plugin's other platforms before its worker is known.
         if matches!(case.fault.deed, Deed::Host(_)) && !case.deed_is(HostFault::FullDisk) {
             self.wait(scene, |seen| {
                 let begun = seen.healthy(TWIN) >= 1.0;
@@ -107,7 +106,7 @@ impl Drill {
         strike.relieve(scene)?;
         let well_again = |seen: &Seen| {
             let more = seen.healthy(TWIN) - answered.healthy(TWIN);
-            // The fault may strike again in the moment of the look, and its successor be about to start.
+            // The fault may strike again during the snapshot, while its successor is about to start.
             let between = case.isolation == Isolation::Process && seen.worker().is_none();
             (case.recovers() && (more < RECOVERED || between))
                 .then(|| format!("{TWIN}, of the same plugin, is not well again"))
@@ -121,7 +120,7 @@ impl Drill {
         let after = self.wait(scene, |seen| well_again(seen).or_else(|| went_on(seen)))?;
         row.host = did(&after);
         if let (Response::FailsOrDies, Some(said)) = (case.fault.response, &row.said) {
-            // How much it got before it was stopped, and by what.
+            // The amount it got before it was stopped, and the reason.
             row.host.push_str(&format!(": {said}"));
         }
         scene.leftovers.note();
@@ -129,7 +128,7 @@ impl Drill {
         self.look_at_the_log(case, scene)
     }
 
-    /// Holds what the others lost, and where the plugin ran, against what was promised.
+    /// Compares the losses of the others, and the plugin's isolation, with the promises.
     fn settle(
         &self,
         case: &Case,
@@ -184,7 +183,7 @@ impl Drill {
         Ok(())
     }
 
-    /// The log is whole lines without control characters, names what failed, and is not flooded.
+    /// Checks that the log has whole lines without control characters, names the failure, and is not flooded.
     fn look_at_the_log(&self, case: &Case, scene: &Scene) -> Result<(), Short> {
         let log = scene.log();
         let of_the_plugin =
@@ -206,7 +205,7 @@ impl Drill {
         Ok(())
     }
 
-    /// Ends the host, and looks at what is left of it.
+    /// Ends the host, and checks what it leaves behind.
     fn leave(&self, case: &Case, scene: &mut Scene, is_well: bool) -> Result<(), Short> {
         if matches!(case.fault.response, Response::LeavesNothing) {
             return Ok(());
@@ -238,7 +237,7 @@ impl Drill {
         Ok(())
     }
 
-    /// Waits until no process of the host's is left.
+    /// Waits until none of the host's processes is left.
     fn is_clean(&self, scene: &Scene) -> Result<(), Short> {
         let start = self.clock.now();
         loop {
@@ -253,7 +252,7 @@ impl Drill {
         }
     }
 
-    /// Looks until nothing is missing.
+    /// Takes snapshots until nothing is missing.
     fn wait(
         &self,
         scene: &mut Scene,
@@ -277,10 +276,10 @@ impl Drill {
     }
 }
 
-/// Why a trial did not hold.
+/// The reason why a trial failed.
 pub(super) enum Short {
     Fell(String),
-    /// Others were late, which a busy machine makes them as well: it must not happen again.
+    /// Other platforms were late, which a busy machine can cause as well: it must not repeat.
     Late(String),
     Skipped(String),
 }
@@ -301,7 +300,7 @@ fn fell<T>(reason: String) -> Result<T, Short> {
     Err(Short::Fell(reason))
 }
 
-/// What the host did about the fault, in words.
+/// Describes the host's response to the fault.
 fn did(seen: &Seen) -> String {
     let mut did = Vec::new();
     for error_type in [
@@ -327,13 +326,13 @@ fn did(seen: &Seen) -> String {
     did.join(", ")
 }
 
-/// The longest message a host shows, in bytes: its limit and what says that it was cut, escapes included.
+/// Longest message that a host shows, in bytes: its limit and the truncation mark, including escapes.
 const LONGEST_MESSAGE: usize = 2 * conductor_runtime::MAX_MESSAGE;
-/// How many reports show that a platform is well again.
+/// Number of reports that prove a recovery.
 const RECOVERED: f64 = 3.0;
-/// How often a case is run at most.
+/// Largest number of runs of a case.
 const TRIES: u32 = 3;
-/// How long what a host leaves may take to be gone.
+/// Time until a stopped host has left nothing behind.
 const CLEAN: Duration = Duration::from_secs(3);
-/// How large a log may grow in the few seconds of a case, in bytes.
+/// Limit of a log's growth in the few seconds of a case, in bytes.
 const MOST_LOG: usize = 1 << 20;

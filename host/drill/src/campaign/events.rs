@@ -1,4 +1,4 @@
-//! What befalls a campaign's host from outside: workers killed and stopped, libraries replaced, the config reloaded.
+//! External events of a campaign: workers killed and stopped, libraries replaced, the config reloaded.
 
 use std::{fs, path::Path, time::Duration};
 
@@ -15,23 +15,23 @@ use super::{
     sight::{Counts, Glance},
 };
 
-/// What is to happen, and what has happened so far.
+/// The events still to come, and those that have happened.
 pub(super) struct Events<'a> {
     roster: &'a Roster,
     cast: &'a Cast,
     clock: Clock,
     next_strike: Duration,
     next_reload: Duration,
-    /// Workers that are stopped, with when they are to go on.
+    /// Stopped workers, with the time to continue each.
     stopped: Vec<(u32, Duration)>,
     round: Option<Round>,
-    /// How many libraries are to be replaced.
+    /// The number of libraries to replace.
     wanted: u64,
     builds: usize,
     pub(super) done: Done,
 }
 
-/// What has happened so far.
+/// The events so far.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(super) struct Done {
     pub(super) killed: u64,
@@ -41,10 +41,10 @@ pub(super) struct Done {
     pub(super) reloaded: u64,
 }
 
-/// Libraries that were put in the place of others and are not yet taken.
+/// Libraries that have been replaced on disk and are not yet loaded.
 struct Round {
     start: Duration,
-    /// Each plugin, with how many generations it has had for that reason once the library is taken.
+    /// Each plugin, with its number of generations for that reason once the library is loaded.
     expected: Vec<(String, u64)>,
 }
 
@@ -65,7 +65,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    /// Does what is due; `glance` says which processes there are.
+    /// Runs the events that are due; `glance` lists the current processes.
     pub(super) fn go_on(
         &mut self,
         scene: &Scene,
@@ -74,7 +74,7 @@ impl<'a> Events<'a> {
     ) -> Result<(), String> {
         let now = self.clock.now();
         for (worker, _) in self.stopped.extract_if(.., |(_, until)| *until <= now) {
-            // It may have been replaced.
+            // The worker may have been replaced.
             let _ = scene::send(worker, Signal::CONT);
         }
         if now >= self.next_strike {
@@ -90,7 +90,7 @@ impl<'a> Events<'a> {
         Ok(())
     }
 
-    /// Sends a signal to a worker of a plugin that is there for it.
+    /// Sends a signal to a worker of a plugin used for that.
     fn strike(&mut self, glance: &Glance, chance: &mut Chance) {
         let struck = self.roster.plugins_of(|role| matches!(role, Role::Struck));
         let Some(worker) = pick(&struck, chance).and_then(|id| glance.worker(id)) else {
@@ -113,7 +113,7 @@ impl<'a> Events<'a> {
         }
     }
 
-    /// Has the host go by another config.
+    /// Makes the host load another config.
     pub(super) fn reload(&self, scene: &Scene, sins: bool, guests: usize) -> Result<(), String> {
         write_config(
             &scene.config(),
@@ -122,7 +122,7 @@ impl<'a> Events<'a> {
         scene.signal(Signal::HUP)
     }
 
-    /// Replaces libraries, by moving another one over them or by writing into them, once those before are taken.
+    /// Replaces libraries, by moving another one over them or by writing into them, once the previous ones are loaded.
     pub(super) fn replace(
         &mut self,
         scene: &Scene,
@@ -172,28 +172,28 @@ impl<'a> Events<'a> {
         Ok(())
     }
 
-    /// Whether all libraries are replaced that were to be.
+    /// Returns `true` if all intended libraries are replaced.
     pub(super) fn all_replaced(&self) -> bool {
         self.round.is_none() && self.done.replaced >= self.wanted
     }
 
-    /// Makes good what is under way.
+    /// Undoes the events in progress.
     pub(super) fn end(&mut self) {
         for (worker, _) in self.stopped.drain(..) {
-            // It may have been replaced.
+            // The worker may have been replaced.
             let _ = scene::send(worker, Signal::CONT);
         }
     }
 }
 
 impl Done {
-    /// How many faults were brought about from outside.
+    /// Returns the number of external faults.
     pub(super) fn strikes(&self) -> u64 {
         self.killed + self.crashed + self.stopped
     }
 }
 
-/// Puts a config in its place in one go.
+/// Replaces a config file atomically.
 pub(super) fn write_config(file: &Path, text: &str) -> Result<(), String> {
     let new = file.with_extension("new");
     fs::write(&new, text)
@@ -207,16 +207,16 @@ fn pick<'a>(ids: &[&'a str], chance: &mut Chance) -> Option<&'a str> {
     ids.get(usize::try_from(nth).ok()?).copied()
 }
 
-/// A time between two bounds, in milliseconds.
+/// Returns a random time between two bounds, in milliseconds.
 fn between((least, most): (u64, u64), chance: &mut Chance) -> Duration {
     Duration::from_millis(least + chance.next() % (most - least))
 }
 
-/// Milliseconds between two strikes, between two reloads, and for which a worker is stopped.
+/// Milliseconds between two strikes, between two reloads, and of a worker's stop.
 const STRIKES: (u64, u64) = (200, 1500);
 const RELOADS: (u64, u64) = (1500, 6000);
 const STOPS: (u64, u64) = (30, 1200);
-/// How many platforms come and go with reloads; fewer than this.
+/// Upper bound, exclusive, of the platforms that reloads add and remove.
 const MOST_GUESTS: u64 = 8;
-/// How long a library may take to be taken, on a machine that is busy.
+/// Time until a library is loaded, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(30);

@@ -1,4 +1,4 @@
-//! What a host holds of its machine: descriptors, threads, processes, private copies and memory.
+//! A host's resources: descriptors, threads, processes, private copies and memory.
 
 use std::{collections::BTreeMap, fmt, fs};
 
@@ -6,20 +6,20 @@ use serde::Serialize;
 
 use super::super::{leftovers::libraries_in, scene::Scene};
 
-/// What a host holds at one moment.
+/// A host's resources at one moment.
 #[derive(Clone, Debug, Serialize)]
 pub(super) struct Holdings {
     pub(super) descriptors: usize,
-    /// How many there are of each name.
+    /// The number of threads by name.
     pub(super) threads: BTreeMap<String, usize>,
-    /// Those that descend from it or lie about with its name on them.
+    /// Its descendants, and other processes with its name in their arguments or mappings.
     pub(super) processes: usize,
     pub(super) private_copies: usize,
     pub(super) memory_kib: u64,
 }
 
 impl Holdings {
-    /// Those of a host that runs.
+    /// Returns those of a running host.
     pub(super) fn of(scene: &mut Scene) -> Self {
         let pid = scene.host_pid();
         scene.leftovers.note();
@@ -33,7 +33,7 @@ impl Holdings {
         }
     }
 
-    /// What there is more of than `before`, memory apart; nothing if there is nothing.
+    /// Returns a description of the growth since `before`, without memory; `None` if there is none.
     pub(super) fn more_than(&self, before: &Self) -> Option<String> {
         let counts = [
             ("descriptors", self.descriptors, before.descriptors),
@@ -70,19 +70,19 @@ impl fmt::Display for Holdings {
     }
 }
 
-/// The resident memory of a process, in KiB.
+/// Returns the resident memory of a process, in KiB.
 pub(super) fn memory(pid: u32) -> u64 {
     status(pid, "VmRSS:")
 }
 
-/// The threads of a process by their names.
+/// Counts the threads of a process by name.
 ///
-/// Not those that tokio keeps for a while after a request or a reload: looking at the host makes some.
+/// Skips those that tokio keeps for a while after a request or a reload: snapshots create some.
 fn threads(pid: u32) -> BTreeMap<String, usize> {
     let mut threads = BTreeMap::new();
     let tasks = fs::read_dir(format!("/proc/{pid}/task"));
     for task in tasks.into_iter().flatten().flatten() {
-        // One that has just ended has no name.
+        // A thread that has just ended has no name.
         if let Ok(name) = fs::read_to_string(task.path().join("comm")) {
             if name.trim_end() == "tokio-rt-worker" {
                 continue;
@@ -93,7 +93,7 @@ fn threads(pid: u32) -> BTreeMap<String, usize> {
     threads
 }
 
-/// A number of the kernel's on a process; 0 if it is gone.
+/// Returns a number from the process's status file; 0 if the process is gone.
 fn status(pid: u32, key: &str) -> u64 {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
     let line = text.lines().find_map(|line| line.strip_prefix(key));

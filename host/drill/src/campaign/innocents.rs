@@ -1,4 +1,4 @@
-//! What the platforms lost that had nothing to do with any fault.
+//! Losses of the platforms that are not involved in any fault.
 
 use std::{collections::HashMap, time::Duration};
 
@@ -13,18 +13,18 @@ use super::{
     sight::{Count, Counts, Glance},
 };
 
-/// What was seen of the innocent platforms.
+/// Observations of the uninvolved platforms.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Innocents {
     pub(super) platforms: usize,
-    /// Checks whose start was seen.
+    /// Number of observed starts of checks.
     pub(super) checks_seen: u64,
-    /// How late after its slot a check started at most, in milliseconds.
+    /// Largest delay between a slot and the start of its check, in milliseconds.
     pub(super) latest_ms: f64,
-    /// Checks that started too late while the machine itself stood still as long, and slots missed in such times.
+    /// Number of late starts and missed slots during equally long stalls of the machine.
     pub(super) excused_late: u64,
     pub(super) excused_missed: u64,
-    /// Those that nothing excuses, the first of them in words.
+    /// Number of those without an excuse; the first ones are described.
     pub(super) late: u64,
     pub(super) missed: u64,
     pub(super) lost: Vec<String>,
@@ -37,7 +37,7 @@ pub(super) struct Innocents {
 }
 
 impl Innocents {
-    /// Nothing was seen of them yet, but what was counted until `at`.
+    /// Returns an empty record, based on the counts at `at`.
     pub(super) fn of(roster: &Roster, counts: &Counts, at: Duration) -> Self {
         let mut innocents = Self {
             platforms: names(roster).count(),
@@ -54,7 +54,7 @@ impl Innocents {
         innocents
     }
 
-    /// Takes in when their last checks started.
+    /// Records the starts of their last checks.
     pub(super) fn see(&mut self, roster: &Roster, glance: &Glance, canary: &Canary) {
         for name in names(roster) {
             let Some((stand, started)) = glance
@@ -91,7 +91,7 @@ impl Innocents {
         }
     }
 
-    /// Takes in what was counted until `at`: slots are missed when the machine stands still at them.
+    /// Records the counts at `at`: slots are missed if the machine stalls at them.
     pub(super) fn count(&mut self, counts: &Counts, at: Duration, canary: &Canary) {
         let since = self.counted_at.saturating_sub(AROUND);
         let stall = canary.worst_between(since, at + AROUND);
@@ -119,7 +119,7 @@ impl Innocents {
         lost.into_iter().for_each(|what| self.lose(what));
     }
 
-    /// Takes in what was counted in all: nothing but healthy reports, and slots that were missed.
+    /// Records the totals: only healthy reports, and missed slots.
     pub(super) fn settle(
         &mut self,
         roster: &Roster,
@@ -152,7 +152,7 @@ impl Innocents {
         }
     }
 
-    /// More than a few of the same say no more than those.
+    /// More of the same losses add no information.
     fn lose(&mut self, what: String) {
         if self.lost.len() < MOST_WORDS {
             self.lost.push(what);
@@ -168,9 +168,9 @@ fn names(roster: &Roster) -> impl Iterator<Item = &str> {
     innocent.map(|member| member.name.as_str())
 }
 
-/// How far from a check a stall of the machine may lie to be what made it late.
+/// Largest distance between a check and a stall of the machine that can have delayed it.
 const AROUND: Duration = Duration::from_millis(300);
-/// How many losses are told in words.
+/// Largest number of losses that are described.
 const MOST_WORDS: usize = 10;
 
 #[cfg(test)]
@@ -182,7 +182,7 @@ mod tests {
         *,
     };
 
-    /// What is made of a check of the first innocent platform that starts so late, in seconds.
+    /// Returns the record after a check of the first uninvolved platform that starts late by so many seconds.
     fn seen(late: f64) -> Innocents {
         let roster = Roster::draw(60, &mut Chance(1));
         let name = names(&roster).next().unwrap();

@@ -1,9 +1,9 @@
-//! Whether every due check of every platform was counted exactly once.
+//! Proves that every due check of every platform is counted exactly once.
 //!
-//! From one moment to a later one, as many checks are due as slots of the platform's lattice lie between. The status
-//! names the next slot, and the metrics count what became of those before it. The two are read one after the other, so
-//! they are compared only where neither can have moved in between: no slot has passed meanwhile, and the last one lies so
-//! far back that its check has ended, or run into its deadline.
+//! Between two moments, the number of due checks equals the number of slots on the platform's lattice. The status names
+//! the next slot, and the metrics count the outcomes of those before it. The two are read one after the other, so they
+//! are compared only if neither can have changed in between: no slot has passed meanwhile, and the last one is so long
+//! ago that its check has ended, or reached its deadline.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -16,11 +16,11 @@ pub(super) struct Ledger(BTreeMap<String, Line>);
 /// The account of one platform.
 #[derive(Default)]
 struct Line {
-    /// Where the lattice was first seen to go on.
+    /// The first observed slot.
     first: f64,
     /// The first count.
     counted: u64,
-    /// Counted checks less slots, of each look so far: the same number every time, if each check is counted once.
+    /// Counted checks minus slots, for each snapshot so far: always the same number if each check is counted once.
     opened: Vec<i64>,
     closed: Vec<i64>,
     /// Slots since the account was opened.
@@ -28,7 +28,7 @@ struct Line {
 }
 
 impl Ledger {
-    /// An account for each of these platforms.
+    /// Returns an account for each of these platforms.
     pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         Self(
             names
@@ -37,7 +37,7 @@ impl Ledger {
         )
     }
 
-    /// Takes in a look: the counts were read between the two glances. Says whether every account is open.
+    /// Records a snapshot whose counts were read between the two glances. Returns `true` once every account is open.
     pub(super) fn open(&mut self, before: &Glance, counts: &Counts, after: &Glance) -> bool {
         for (name, line) in &mut self.0 {
             if let Some((next, interval, counted)) = mark(name, before, counts, after) {
@@ -50,7 +50,7 @@ impl Ledger {
         self.0.values().all(|line| line.opened.len() >= LOOKS)
     }
 
-    /// Takes in a look at the end; says whether every account balances, or never will.
+    /// Records a snapshot at the end; returns `true` once every account balances, or never will.
     pub(super) fn close(&mut self, before: &Glance, counts: &Counts, after: &Glance) -> bool {
         for (name, line) in &mut self.0 {
             if !line.balances()
@@ -65,12 +65,12 @@ impl Ledger {
         self.0.values().all(done)
     }
 
-    /// How many checks were due in all.
+    /// Returns the total number of due checks.
     pub(super) fn due(&self) -> i64 {
         self.0.values().map(|line| line.due).sum()
     }
 
-    /// What does not balance, in words.
+    /// Describes the unbalanced accounts.
     pub(super) fn faults(&self) -> Vec<String> {
         let faults = self.0.iter().filter(|(_, line)| !line.balances());
         faults
@@ -87,7 +87,7 @@ impl Ledger {
 }
 
 impl Line {
-    /// Checks counted since the account was opened, less slots that have passed.
+    /// Returns the checks counted since the account was opened, minus the slots that have passed.
     fn balance(&self, next: f64, interval: f64, counted: u64) -> i64 {
         #[expect(
             clippy::cast_possible_truncation,
@@ -104,7 +104,7 @@ impl Line {
     }
 }
 
-/// The next slot, the interval and the count of a platform, where they belong together.
+/// Returns the next slot, the interval and the count of a platform, if they are consistent.
 fn mark(name: &str, before: &Glance, counts: &Counts, after: &Glance) -> Option<(f64, f64, u64)> {
     let (stand, later) = (before.platforms.get(name)?, after.platforms.get(name)?);
     let counted = counts.platforms.get(name)?.due();
@@ -112,7 +112,7 @@ fn mark(name: &str, before: &Glance, counts: &Counts, after: &Glance) -> Option<
     (unmoved && is_over(stand, before.wall)).then_some((stand.next, stand.interval, counted))
 }
 
-/// Whether the check of the last slot is over, and the next one lies where it must: less than an interval ahead.
+/// Returns `true` if the check of the last slot is over, and the next slot is less than an interval ahead.
 fn is_over(stand: &Stand, now: f64) -> bool {
     let since_slot = now - (stand.next - stand.interval);
     (stand.timeout + SETTLED..stand.interval).contains(&since_slot)
@@ -122,7 +122,7 @@ fn whole(count: u64) -> i64 {
     i64::try_from(count).unwrap_or(i64::MAX)
 }
 
-/// The names of platforms with what is counted of them between two looks.
+/// Returns the names of platforms with their counts between two snapshots.
 pub(super) fn since<'a>(
     start: &'a Counts,
     end: &'a Counts,
@@ -135,18 +135,18 @@ pub(super) fn since<'a>(
     diffs.collect()
 }
 
-/// How many looks open an account: one may fall on a check that the host is late to give up on.
+/// Number of snapshots that open an account: one may fall on a check that the host gives up on late.
 const LOOKS: usize = 2;
-/// How many looks may not balance before the account never will.
+/// Number of snapshots after which an unbalanced account never balances.
 const TRIES: usize = 6;
-/// How long after its deadline a check is counted for certain on a machine that is not stalled, in seconds.
+/// Time after its deadline by which a check is certainly counted on a machine that is not stalled, in seconds.
 const SETTLED: f64 = 0.06;
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// A platform with an interval of 1 s and a timeout of 0.5 s, `into` seconds after its `nth` slot.
+    /// Returns a platform with an interval of 1 s and a timeout of 0.5 s, `into` seconds after its `nth` slot.
     fn glance(nth: f64, into: f64) -> Glance {
         let stand = Stand {
             next: 1000.0 + nth + 1.0,

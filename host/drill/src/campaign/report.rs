@@ -1,4 +1,4 @@
-//! What a campaign prints: how many faults of each kind, what the host did, and what anybody lost.
+//! The output of a campaign: the number of faults of each kind, the host's reactions, and the losses.
 
 use std::collections::BTreeMap;
 
@@ -7,45 +7,45 @@ use serde::Serialize;
 
 use super::{events::Done, holdings::Holdings, innocents::Innocents};
 
-/// Everything a campaign found.
+/// All results of a campaign.
 #[derive(Serialize)]
 pub(crate) struct Report {
     pub(super) seed: u64,
     pub(super) seconds: f64,
     pub(super) platforms: usize,
-    /// Faults in all: those that were counted below, and strikes from outside.
+    /// Total faults: those counted below, and external strikes.
     pub(super) faults: u64,
     pub(super) by_fault: BTreeMap<String, Tally>,
     pub(super) outside: Done,
     /// New generations, by reason.
     pub(super) restarts: BTreeMap<&'static str, u64>,
     pub(super) host_deaths: u32,
-    /// Checks that were due, of all platforms.
+    /// Number of due checks, of all platforms.
     pub(super) due: i64,
     pub(super) innocents: Innocents,
     pub(super) before: Option<Holdings>,
     pub(super) after: Option<Holdings>,
-    /// The host's memory after a fifth of the faults, at the most, and in quiet at the end, in KiB.
+    /// The host's memory after a fifth of the faults, the maximum, and at rest at the end, in KiB.
     pub(super) memory_warm_kib: u64,
     pub(super) memory_most_kib: u64,
     pub(super) memory_end_kib: u64,
-    /// How long the machine itself stood still at most.
+    /// The longest stall of the machine itself.
     pub(super) machine_stall_ms: f64,
-    /// What failed.
+    /// The failures.
     pub(crate) failures: Vec<String>,
 }
 
-/// What was counted of one fault.
+/// The counts of one fault.
 #[derive(Debug, Default, Serialize)]
 pub(super) struct Tally {
     pub(super) platforms: usize,
     pub(super) count: u64,
-    /// What it was counted by.
+    /// The metric that counts it.
     pub(super) counted_by: String,
 }
 
 impl Report {
-    /// For people.
+    /// Formats the report for people.
     pub(crate) fn text(&self) -> String {
         let mut text = table(
             ["FAULT", "PLATFORMS", "COUNT", "COUNTED BY"],

@@ -1,4 +1,4 @@
-//! Who takes part in a campaign: the platforms, the plugins they are checked by, and the config that says so.
+//! The participants of a campaign: the platforms, their plugins, and the config for both.
 
 use std::{fs, path::Path};
 
@@ -7,7 +7,7 @@ use super::{
     sins::{DEADLY, FAILING, LYING, SLOW, Sin},
 };
 
-/// Everybody who takes part.
+/// All participants.
 pub(super) struct Roster {
     pub(super) members: Vec<Member>,
     plugins: Vec<Plugin>,
@@ -18,13 +18,13 @@ pub(super) struct Member {
     pub(super) name: String,
     pub(super) plugin: String,
     pub(super) role: Role,
-    /// Decides its chances.
+    /// Seed of its random choices.
     seed: u64,
-    /// Whether its breaker opens after a few failures, as most do outside a campaign.
+    /// `true` if its breaker opens after a few failures, as most do outside a campaign.
     has_breaker: bool,
 }
 
-/// What a platform is there for.
+/// The role of a platform.
 #[derive(Clone, Copy)]
 pub(super) enum Role {
     /// Its plugin never misbehaves, and it must lose nothing.
@@ -33,7 +33,7 @@ pub(super) enum Role {
     Replaced,
     /// Its plugin's worker is killed and stopped from outside.
     Struck,
-    /// It does this.
+    /// It commits this fault.
     Sinner(&'static Sin),
 }
 
@@ -50,7 +50,7 @@ enum Library {
 }
 
 impl Roster {
-    /// So many platforms, with what they do drawn from `chance`.
+    /// Returns this many platforms, with faults drawn from `chance`.
     pub(super) fn draw(platforms: usize, chance: &mut Chance) -> Self {
         let mut roster = Self {
             members: Vec::new(),
@@ -96,7 +96,7 @@ impl Roster {
     }
 
     fn add_plugin(&mut self, of: Library, prefix: &str) -> String {
-        // As long as the id of the library it is a copy of.
+        // The id must be as long as that of the library it is a copy of.
         let digits = of.id().len() - prefix.len();
         let id = format!("{prefix}{:0digits$}", self.plugins.len());
         self.plugins.push(Plugin { id: id.clone(), of });
@@ -114,7 +114,7 @@ impl Roster {
         });
     }
 
-    /// Puts every plugin's library into the folder.
+    /// Writes every plugin's library into the folder.
     pub(super) fn install(&self, cast: &Cast, folder: &Path) -> Result<(), String> {
         for plugin in &self.plugins {
             let library = plugin.library(cast, 0)?;
@@ -124,7 +124,7 @@ impl Roster {
         Ok(())
     }
 
-    /// The file of a plugin, and the library that goes there in its `nth` build, no two of which are the same.
+    /// Returns the file of a plugin, and the library of its `nth` build; no two builds are the same.
     pub(super) fn build(
         &self,
         id: &str,
@@ -136,7 +136,7 @@ impl Roster {
         Ok((plugin.file(), plugin.library(cast, nth)?))
     }
 
-    /// The ids of plugins with platforms of a role.
+    /// Returns the ids of plugins with platforms of a role.
     pub(super) fn plugins_of(&self, has_role: impl Fn(Role) -> bool) -> Vec<&str> {
         let members = self.members.iter().filter(|member| has_role(member.role));
         let mut ids: Vec<_> = members.map(|member| member.plugin.as_str()).collect();
@@ -145,7 +145,7 @@ impl Roster {
         ids
     }
 
-    /// The config: with everybody at peace, or with each as it is; `guests` is how many platforms come and go.
+    /// Returns the config, with or without faults; `guests` is the number of temporary platforms.
     pub(super) fn config(&self, folders: (&str, &str), sins: bool, guests: usize) -> String {
         let (plugins, state) = folders;
         let mut text = format!(
@@ -156,7 +156,7 @@ impl Roster {
              [resources]\ndegraded_above = 100\nrecover_below = 99\ncritical_above = 100\n"
         );
         for id in self.plugins_of(|role| role.is_disturbed()) {
-            // One stuck call is enough to replace the worker, and what is greedy is met soon.
+            // One stuck call is enough to replace the worker, and greedy plugins reach their limit soon.
             text.push_str(&format!(
                 "[plugin.{id}]\nstuck_limit = 1\nlimits = {{ memory = \"160MiB\", open_files = 64 }}\n"
             ));
@@ -202,7 +202,7 @@ impl Member {
 }
 
 impl Role {
-    /// Whether somebody else's faults may cost it nothing.
+    /// Returns `true` if faults of others must cost it nothing.
     pub(super) fn is_innocent(self) -> bool {
         matches!(self, Self::Innocent | Self::Replaced)
     }
@@ -258,13 +258,13 @@ fn shuffled(sins: &'static [Sin], chance: &mut Chance) -> Vec<&'static Sin> {
     sins.into_iter().map(|(_, sin)| sin).collect()
 }
 
-/// However full the disk is: it is not what is looked at.
+/// Healthy however full the disk is, which does not matter here.
 const DISK_CONFIG: &str =
     "config = { path = \"/\", degraded_above = 100, unhealthy_above = 100 }\n";
-/// How many plugins are killed and stopped, and how many are replaced.
+/// Number of plugins that are killed and stopped, and number that are replaced.
 const STRUCK: usize = 2;
 const REPLACED: usize = 4;
-/// How many platforms each of those has.
+/// Number of platforms of each of those.
 const PER_PLUGIN: usize = 3;
 
 #[cfg(test)]

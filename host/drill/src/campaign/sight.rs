@@ -1,4 +1,4 @@
-//! What a host of many platforms shows at one moment, sorted by platform.
+//! Snapshots of a host with many platforms, sorted by platform.
 
 use std::{collections::HashMap, net::SocketAddr, time::Duration};
 
@@ -7,33 +7,33 @@ use serde_json::Value;
 
 use super::super::seen;
 
-/// What the status says of each platform and plugin.
+/// The status of each platform and plugin.
 pub(super) struct Glance {
-    /// When it was asked for, by the drill's clock, and in seconds since 1970.
+    /// The time of the request, by the drill's clock, and in seconds since 1970.
     pub(super) at: Duration,
     pub(super) wall: f64,
     pub(super) platforms: HashMap<String, Stand>,
     workers: HashMap<String, u32>,
 }
 
-/// How a platform's lattice and its last check stand: seconds, the first three since 1970.
+/// A platform's lattice and its last check, in seconds, the first three since 1970.
 pub(super) struct Stand {
     pub(super) next: f64,
-    /// When its last check started.
+    /// The start of its last check.
     pub(super) started: Option<f64>,
     pub(super) interval: f64,
     pub(super) timeout: f64,
     pub(super) message: String,
 }
 
-/// What the metrics count.
+/// The counts in the metrics.
 pub(super) struct Counts {
     pub(super) platforms: HashMap<String, Count>,
     restarts: HashMap<(String, String), u64>,
     pub(super) reload_is_successful: bool,
 }
 
-/// What is counted of a platform.
+/// The counts of a platform.
 #[derive(Default)]
 pub(super) struct Count {
     statuses: HashMap<String, u64>,
@@ -75,7 +75,7 @@ impl Glance {
         }
     }
 
-    /// The process of a plugin.
+    /// Returns the process of a plugin.
     pub(super) fn worker(&self, plugin: &str) -> Option<u32> {
         self.workers.get(plugin).copied()
     }
@@ -95,10 +95,11 @@ impl Stand {
         })
     }
 
-    /// How long after its slot the last check started, in seconds: slots lie whole intervals before the next one.
+    /// Returns the delay between its slot and the start of the last check, in seconds: slots are whole intervals before
+    /// the next one.
     pub(super) fn lateness(&self) -> Option<f64> {
         let late = (self.started? - self.next).rem_euclid(self.interval);
-        // A start may seem to lie just before its slot, as times are rounded on their way.
+        // Because of rounding, a start may appear to be just before its slot.
         Some(if self.interval - late < ROUNDING {
             0.0
         } else {
@@ -164,13 +165,13 @@ impl Counts {
         }
     }
 
-    /// New generations of a plugin for one reason.
+    /// Returns the new generations of a plugin for one reason.
     pub(super) fn restarts_of(&self, plugin: &str, reason: &str) -> u64 {
         let key = (plugin.to_owned(), reason.to_owned());
         self.restarts.get(&key).copied().unwrap_or_default()
     }
 
-    /// New generations of all plugins for one reason.
+    /// Returns the new generations of all plugins for one reason.
     pub(super) fn restarts(&self, reason: &str) -> u64 {
         let of_reason = self.restarts.iter().filter(|((_, r), _)| r == reason);
         of_reason.map(|(_, count)| count).sum()
@@ -178,7 +179,7 @@ impl Counts {
 }
 
 impl Count {
-    /// Checks that were due, whatever became of them.
+    /// Returns the number of due checks, whatever their outcome.
     pub(super) fn due(&self) -> u64 {
         self.statuses.values().sum::<u64>() + self.all_skipped()
     }
@@ -205,7 +206,7 @@ impl Count {
     }
 }
 
-/// The value of a label; none of those that are looked at needs escaping.
+/// Returns the value of a label; none of the labels used here needs escaping.
 fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
     labels.trim_end_matches('}').split(',').find_map(|label| {
         let value = label.strip_prefix(name)?.strip_prefix("=\"")?;
@@ -213,7 +214,7 @@ fn label<'a>(labels: &'a str, name: &str) -> Option<&'a str> {
     })
 }
 
-/// What times in the status may be off by, in seconds.
+/// The rounding error of times in the status, in seconds.
 const ROUNDING: f64 = 0.002;
 
 #[cfg(test)]

@@ -1,34 +1,34 @@
-//! The faults of a campaign, as data: what a platform does wrong again and again, and what that is counted by.
+//! The faults of a campaign, as data: a platform's repeated misbehaviour, and the metric that counts it.
 //!
-//! The catalogue of the drill says what a host must make of each of them; here it matters that each is counted.
+//! The catalogue of the drill defines the host's response to each of them; here each must be counted.
 
 use super::super::case::Stage;
 
-/// What a platform does wrong, and how often.
+/// A platform's misbehaviour and its frequency.
 #[derive(Debug)]
 pub(super) struct Sin {
     /// The fault plugin's name for it.
     pub(super) fault: &'static str,
-    /// The call it is done in.
+    /// The call in which it happens.
     pub(super) stage: Stage,
     /// Further keys.
     pub(super) keys: &'static str,
-    /// How many of a thousand calls go wrong, about.
+    /// The approximate number of failing calls per thousand.
     pub(super) permille: u64,
-    /// What one of them is counted by.
+    /// The metric that counts it.
     pub(super) counted: Counted,
 }
 
-/// What a fault is counted by in the host's metrics.
+/// The metric that counts a fault.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Counted {
-    /// A failure of the platform of one of these types.
+    /// A failure of the platform with one of these types.
     Failures(&'static [&'static str]),
-    /// A report: each one that comes is a fault that was committed.
+    /// A report: each report means that the fault was committed.
     Reports,
 }
 
-/// Those that end the worker. A plugin has one platform of these, so that each crash it counts is its own doing.
+/// Faults that end the worker. A plugin has one platform of these, so that it causes each crash it counts.
 pub(super) const DEADLY: &[Sin] = &[
     deadly("panic-abort", ""),
     deadly("abort", ""),
@@ -48,7 +48,7 @@ pub(super) const DEADLY: &[Sin] = &[
     deadly("wire-closed", ""),
 ];
 
-/// Those that do not come back in time.
+/// Faults that do not return in time.
 pub(super) const SLOW: &[Sin] = &[
     fails("sleep", Stage::Check, "millis = 400", 400, TIMEOUT),
     fails("hang", Stage::Check, "", 300, TIMEOUT),
@@ -56,9 +56,9 @@ pub(super) const SLOW: &[Sin] = &[
     fails("deadlock", Stage::Check, "", 300, TIMEOUT),
 ];
 
-/// Those that fail, and leave the worker alive.
+/// Faults that fail and leave the worker alive.
 ///
-/// None fails while its probe is created or dropped: the host refuses to reload a config with such a platform.
+/// None fails in create or drop: the host refuses to reload a config with such a platform.
 pub(super) const FAILING: &[Sin] = &[
     fails("error", Stage::Check, "", 600, ERROR),
     fails("panic", Stage::Check, "", 600, PANIC),
@@ -69,7 +69,7 @@ pub(super) const FAILING: &[Sin] = &[
     fails("forks", Stage::Check, "limit = 300", 400, REFUSED),
 ];
 
-/// Those that report as if nothing had happened.
+/// Faults that report as if nothing had happened.
 pub(super) const LYING: &[Sin] = &[
     reports("nan", ""),
     reports("infinity", ""),
@@ -89,7 +89,7 @@ pub(super) const LYING: &[Sin] = &[
 ];
 
 impl Sin {
-    /// The config table of a platform that commits it, with chances drawn from `seed`.
+    /// Returns the config table of a platform that commits it, with random choices drawn from `seed`.
     pub(super) fn config(&self, seed: u64) -> String {
         let Self { fault, keys, .. } = self;
         let comma = if keys.is_empty() { "" } else { ", " };
@@ -131,7 +131,7 @@ const fn reports(fault: &'static str, keys: &'static str) -> Sin {
 const ERROR: &[&str] = &["error"];
 const PANIC: &[&str] = &["panic"];
 const TIMEOUT: &[&str] = &["timeout"];
-/// What takes too much is refused more, or dies of it.
+/// A greedy plugin is refused more, or dies of it.
 const REFUSED: &[&str] = &["error", "crash", "timeout"];
-/// Whoever breaks the conversation may be waited for in vain before it ends.
+/// A plugin that breaks the protocol may time out before it ends.
 const DEATH: &[&str] = &["crash", "protocol", "timeout"];
