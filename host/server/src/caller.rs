@@ -9,7 +9,7 @@
 //! | held by | |
 //! |---|---|
 //! | the host, a worker, or a process that descends from one | [`Caller::Own`] |
-//! | a process of the host's user behind more seccomp filters than the host | [`Caller::Unknown`], as are a worker's orphans |
+//! | a process of the host's user with more seccomp filters than the host | [`Caller::Unknown`], also a worker's orphans |
 //! | no process that the host can look into, or closed by now | [`Caller::Unknown`] |
 //! | any other process, or a process of another user | [`Caller::Other`] |
 //!

@@ -2,8 +2,8 @@
 //!
 //! The web config and the files it names are checked for each connection and each request, off the server's thread, and
 //! one check at a time. A check that finds no change costs reading them; one that takes too long, on a disk that does
-//! not respond, is not waited for. A file with a mistake changes nothing and is logged once. So does one that has lost
-//! the key of an active protection, for example while it is being saved: only an explicit `{}` disables one.
+//! not respond, is not waited for. A file with a mistake changes nothing and is logged once. The same applies if it has
+//! lost the key of an active protection, for example while it is being saved: only an explicit `{}` disables one.
 
 use std::{
     net::SocketAddr,

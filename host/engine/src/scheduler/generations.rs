@@ -166,7 +166,7 @@ impl Driver {
             return;
         }
         let (number, commands) = (arrival.birth.number, self.commands.clone());
-        // Blocking calls each wait for a thread, and the number of threads is limited.
+        // Blocking calls are already limited by their threads.
         let at_once = match arrival.running.description.asynchronous {
             true => ready.call_threads,
             false => usize::MAX,
