@@ -48,7 +48,7 @@ pub(super) struct CDoor {
 impl CDoor {
     /// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
     ///
-    /// Runs the library's constructors: one that crashes or hangs affects this whole process.
+    /// Runs the library's constructors, which can crash or hang this process.
     pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
         let error = |kind: ErrorType, message: String| LoadError {
             kind,
@@ -69,7 +69,7 @@ impl CDoor {
                 format!("has the manifest of a C plugin but does not export `{}` ({why}); end its source with CONDUCTOR_PLUGIN", c::SYMBOL),
             )
         })?;
-        // SAFETY: the manifest says that this is what the symbol is.
+        // SAFETY: by the manifest, the symbol has this type.
         let plugin = unsafe { read(*exported) }.map_err(|why| {
             let api = ApiVersion::CURRENT.major;
             error(

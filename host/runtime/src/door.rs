@@ -50,7 +50,7 @@ pub trait Probe: Send {
 
 /// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
 ///
-/// Runs the library's constructors: one that crashes or hangs affects this whole process.
+/// Runs the library's constructors, which can crash or hang this process.
 ///
 /// # Errors
 /// When the loader refuses it or its ABI does not fit.

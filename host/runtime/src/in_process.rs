@@ -49,8 +49,7 @@ impl InProcess {
     /// Loads a vetted library; `call_threads` limits its concurrent calls, and `record` is the host's, if it keeps one.
     ///
     /// # Errors
-    /// When the loader refuses it or its ABI does not fit. A library whose constructor crashes or hangs affects the
-    /// whole process.
+    /// When the loader refuses it or its ABI does not fit. A constructor of the library can crash or hang this process.
     pub fn load(
         vetted: &Vetted,
         call_threads: usize,
@@ -91,7 +90,7 @@ impl InProcess {
         Ok(Self::behind(door, call_threads, clock, slot))
     }
 
-    /// Creates the plugin behind an ABI.
+    /// Wraps an opened library.
     fn behind(
         door: Arc<dyn Door>,
         call_threads: usize,

@@ -179,7 +179,7 @@ impl Known {
         Ok(())
     }
 
-    /// Returns the places of secrets, in order; overlapping ones are merged, so that no rest of either remains
+    /// Returns the places of secrets, in order; overlapping ones are merged, so that no part of either remains
     /// readable.
     fn matches(&self, text: &[u8]) -> Vec<Range<usize>> {
         let mut found = self.decoded_matches(text, NESTED_ENCODINGS);

@@ -49,7 +49,7 @@ pub(super) struct RustDoor {
 impl RustDoor {
     /// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
     ///
-    /// Runs the library's constructors: one that crashes or hangs affects this whole process.
+    /// Runs the library's constructors, which can crash or hang this process.
     pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
         let file = printable::path(origin);
         let error = |message: String| LoadError {

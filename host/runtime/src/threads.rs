@@ -174,7 +174,7 @@ impl<J: Send + 'static> Shared<J> {
                 state = self.lock();
                 state.usual = (state.usual * 7 + ran.took) / 8;
                 if ran.abandoned {
-                    // Nobody need have told.
+                    // `abandoned` may not have been called for it.
                     state.abandoned = state.abandoned.saturating_sub(1);
                     if state.threads > self.limit + state.abandoned {
                         break;

@@ -3,7 +3,7 @@
 //! ```text
 //!  scheduler ──start──► Conversation ──socket──► child: InProcess ──► the library
 //!                           ▲                      │
-//!       guard ◄──finished── Life ◄─────────────────┘ answers, log lines, output, its end
+//!       guard ◄──finished── Life ◄─────────────────┘ responses, log lines, output, its end
 //! ```
 //!
 //! `Conversation` contains the messages to the worker and the calls in flight; it never blocks. `Life` is the one

@@ -1,6 +1,6 @@
 //! A control group for a worker and everything it starts: shared limits, and one way to kill them all.
 //!
-//! Groups are created under the host's own group in the version-2 hierarchy, even if version 1 holds its controllers: a
+//! Groups are created under the host's own group in the version-2 hierarchy, even if version 1 has the controllers: a
 //! group can still kill everything in it, including processes that left their process group. Limits need controllers,
 //! which the kernel gives to children only if the parent itself contains no process. So if the host's group was
 //! delegated to it (systemd's `Delegate=yes`, or a group owned by the host's user), the host moves into its own child

@@ -81,7 +81,7 @@ pub struct Capabilities {
     pub unix_sockets: bool,
     /// Absolute paths of files and folders it may read.
     pub read: Vec<PathBuf>,
-    /// Absolute paths of programs it may run; a folder stands for all programs in it.
+    /// Absolute paths of programs it may run, and of folders for all programs in them.
     pub run: Vec<PathBuf>,
     /// UDP, and with it name lookups, closed by the operator; open to every other plugin.
     pub no_udp: bool,

@@ -88,7 +88,7 @@ fn suspects(bytes: &[u8], now: Machine) -> Vec<Suspect> {
     let Some(said) = Said::read(bytes) else {
         return Vec::new();
     };
-    // If boots cannot be told apart, a loss of power cannot be ruled out.
+    // If boots cannot be distinguished, a loss of power cannot be ruled out.
     if said.leaving || said.machine.boot == 0 || said.machine.boot != now.boot {
         return Vec::new();
     }

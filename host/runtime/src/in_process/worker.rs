@@ -195,7 +195,7 @@ impl Worker {
 
     /// Asks a call to end early; the end may arrive during the request.
     fn cancel(&mut self, cell: &Cell, under_way: &UnderWay) -> Ran {
-        // Another holder of the probe is there because the call is over, or is cancelling it too.
+        // If the probe is locked, the call is over or is being cancelled already.
         if let Some(begun) = under_way.alone()
             && let Ok(mut probe) = cell.probe.try_lock()
             && let Some(live) = &mut *probe

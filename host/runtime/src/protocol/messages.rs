@@ -1,7 +1,7 @@
 //! The messages between a host and a worker.
 //!
 //! Texts are `S`: owned by the sender, and borrowed from the frame by the receiver. Times are nanoseconds of the host's
-//! clock, which both sides read. The receiver checks numbers that stand for one of several values, so that it can
+//! clock, which both sides read. The receiver checks numbers that encode one of several values, so that it can
 //! report an invalid number.
 
 use std::{ffi::OsString, time::Duration};

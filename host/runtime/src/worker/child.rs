@@ -2,7 +2,7 @@
 //!
 //! The main thread reads the host's messages and never runs plugin code once the library is loaded, so that it
 //! continues while every call hangs. Calls run on the threads of [`InProcess`], or continue by themselves once begun;
-//! answers leave through the [`Outlet`].
+//! responses leave through the [`Outlet`].
 #![expect(
     unsafe_code,
     reason = "what a process does once, when it has just begun: closing descriptors by number, undoing signal handlers"
@@ -85,8 +85,8 @@ fn close_inherited() -> io::Result<()> {
     for number in open {
         // The descriptor used to read the folder is closed by now.
         if fs::symlink_metadata(format!("/dev/fd/{number}")).is_ok() {
-            // SAFETY: this process has no open files and no threads of its own so far, so none of its code owns the
-            // descriptor.
+            // SAFETY: this process has opened no file that is still open and started no thread, so no code in it owns
+            // the descriptor.
             unsafe { rustix::io::close(number) };
         }
     }
@@ -394,7 +394,7 @@ impl LoadError {
 
 /// The socket's descriptor.
 const SOCKET: RawFd = 3;
-/// Interval at which queued calls get more threads, and gathered answers are sent.
+/// Interval at which queued calls get more threads, and gathered responses are sent.
 const TICK: Duration = Duration::from_millis(10);
 /// Time for the plugin to drop its probes; the host kills the worker a second later.
 const END_TIMEOUT: Duration = Duration::from_secs(2);

@@ -57,7 +57,7 @@ struct Order {
     reply: mpsc::Sender<io::Result<Child>>,
 }
 
-/// Returns the thread that starts all workers, and never exits: the kernel kills a worker when the thread that started
+/// Starts the thread that starts all workers. It never exits: the kernel kills a worker when the thread that started
 /// it does.
 fn spawner() -> io::Result<mpsc::Sender<Order>> {
     static SPAWNER: Mutex<Option<mpsc::Sender<Order>>> = Mutex::new(None);

@@ -16,7 +16,7 @@ pub(super) struct Group {
 pub(super) enum Decision {
     /// Allowed with any arguments.
     Open,
-    /// Allowed with some arguments, or for some plugins; `rules` says which.
+    /// Allowed with some arguments, or for some plugins; see `rules`.
     Judged,
     /// EPERM.
     Refused,

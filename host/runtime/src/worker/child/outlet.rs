@@ -1,4 +1,4 @@
-//! The worker's output to the host: log lines, and answers, gathered so that those of quick calls, and those of
+//! The worker's output to the host: log lines, and responses, gathered so that those of quick calls, and those of
 //! asynchronous calls that end together, share a write.
 
 use std::{
@@ -28,14 +28,14 @@ pub(super) struct Outlet {
     socket: UnixStream,
     clock: Clock,
     state: Mutex<State>,
-    /// Signals that [gathered](Self::gather) answers need a flush.
+    /// Wakes the thread that sends [gathered](Self::gather) responses.
     gathered: Condvar,
 }
 
 struct State {
     encoder: Encoder,
     frames: Vec<u8>,
-    /// Unsent answers.
+    /// Unsent responses.
     answers: Vec<Answer<String>>,
     /// Their approximate size in bytes.
     bytes: usize,
@@ -46,12 +46,12 @@ struct State {
     gathering: Option<Gathering>,
 }
 
-/// The gathering of answers to calls that continue by themselves.
+/// The gathering of responses to calls that continue by themselves.
 #[derive(Clone, Copy, Default)]
 struct Gathering {
     /// Time of the last send.
     sent: Option<Duration>,
-    /// `true` if answers are waiting for a scheduled flush.
+    /// `true` if responses are waiting for a scheduled flush.
     due: bool,
 }
 
@@ -73,7 +73,7 @@ impl Outlet {
         }
     }
 
-    /// Makes answers leave once a tick, because thousands of calls that continue by themselves may end in the same one;
+    /// Makes responses leave once a tick, because thousands of calls that continue by themselves may end in the same one;
     /// the first after a pause leaves at once.
     ///
     /// Without a thread for that, each leaves at once.
@@ -114,7 +114,7 @@ impl Outlet {
     pub(super) fn expect(&self, calls: usize) {
         let mut state = self.lock();
         state.waiting += calls;
-        // The first answers of a batch wait for the others, even if they arrive before the main thread calls `ticks`.
+        // The first responses of a batch wait for the others, even if they arrive before the main thread calls `ticks`.
         state.ticking |= calls > 1;
     }
 
@@ -157,13 +157,13 @@ impl Outlet {
         }
     }
 
-    /// Sends the waiting answers.
+    /// Sends the waiting responses.
     pub(super) fn flush(&self) {
         self.send_answers(&mut self.lock());
     }
 
-    /// Returns `true` if the main thread has to flush each tick: calls or answers are waiting. Otherwise each answer
-    /// leaves at once.
+    /// Returns `true` if the main thread has to flush each tick: calls or responses are waiting. Otherwise each
+    /// response leaves at once.
     pub(super) fn ticks(&self, calls_wait: bool) -> bool {
         let mut state = self.lock();
         state.ticking = calls_wait || !state.answers.is_empty();
@@ -180,7 +180,7 @@ impl Outlet {
             encoder, frames, ..
         } = state;
         if encoder.frame(&message, frames).is_err() {
-            // Each was measured before; the host would end a worker that never answers.
+            // Each was measured before; the host would end a worker that never responds.
             leave();
         }
         self.send(frames);
@@ -233,9 +233,9 @@ fn size(answer: &Answer<String>) -> usize {
     text + 50
 }
 
-/// A call that took this long has delayed earlier answers enough, see [`threads`](crate::threads).
+/// A call that took this long has delayed earlier responses enough, see [`threads`](crate::threads).
 const SLOW: Duration = Duration::from_micros(50);
-/// Answers of this many bytes are sent immediately.
+/// Responses of this many bytes are sent immediately.
 const FULL: usize = 256 << 10;
 /// Maximum size of an answer, in bytes; together with the waiting ones it fits into a frame.
 const MAX_ANSWER: usize = 512 << 10;

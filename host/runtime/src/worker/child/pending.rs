@@ -55,7 +55,7 @@ impl Pending {
         }
     }
 
-    /// Answers the call without making it.
+    /// Reports the call as failed without making it.
     pub(super) fn refuse(&self, call: u64, why: &str) {
         let now = self.outlet.clock().now();
         let failure = Failure::new(ErrorType::Error, why);
