@@ -16,7 +16,7 @@ use conductor_engine::{
 use conductor_server::{Control, Limits, Security, Source, Surface, serve_stream};
 use conductor_types::{
     requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
-    views::{PlatformDetail, StatusView, WindowView},
+    views::{PlatformDetail, PluginDetail, StatusView, WindowView},
 };
 use libfuzzer_sys::fuzz_target;
 use tokio::{
@@ -89,6 +89,10 @@ impl Source for Host {
         serde_json::from_str(STATUS).expect("it is a status")
     }
 
+    fn plugins(&self) -> Vec<PluginDetail> {
+        Vec::new()
+    }
+
     fn overview(&self) -> StatusView {
         self.status()
     }
@@ -103,8 +107,8 @@ impl Source for Host {
 }
 
 impl Control for Host {
-    fn reload(&self, _: &Actor) -> Result<(), String> {
-        Ok(())
+    fn reload(&self, _: &Actor) -> Result<Vec<String>, String> {
+        Ok(Vec::new())
     }
 
     fn check_now(&self, platform: &str, _: &Actor) -> CheckNow {
