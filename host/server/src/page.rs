@@ -1,6 +1,6 @@
 //! The status page: the host's state, for people with a browser, with or without JavaScript.
 //!
-//! The templates, the style and the script are in `host/page`. Text from a plugin or a config is escaped by the
+//! The templates, the style and the script are in `host/server/page`. Text from a plugin or a config is escaped by the
 //! templates, and the page's content security policy lets a browser run and load only the files served here. The script
 //! keeps an open page up to date: it gets the names of the platforms that have changed, and requests the rows of the
 //! visible ones.
