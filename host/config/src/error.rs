@@ -292,5 +292,5 @@ impl Diagnostic for Fault {
     }
 }
 
-/// More mistakes than this have one cause, and would only hide it.
+/// More mistakes than this have a common cause, and would only hide it.
 const MOST_SHOWN: usize = 100;

@@ -42,10 +42,10 @@ pub struct How {
     pub hidden: Vec<PathBuf>,
 }
 
-/// A library that failed its probation, and its replacement.
+/// A rejected library, and its replacement.
 #[derive(Clone, Debug)]
 pub struct Instead {
-    /// The hash of the failed library.
+    /// The hash of the rejected library.
     pub of: Hash,
     /// The replacement.
     pub take: Arc<Vetted>,

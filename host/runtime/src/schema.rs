@@ -162,7 +162,7 @@ pub mod formats {
     pub const SIZE: &str = "conductor-size";
 }
 
-/// More violations of one value than this have one cause.
+/// More violations of one value than this have a common cause.
 pub const MAX_VIOLATIONS: usize = 50;
 /// Maximum number of validator errors considered; many of them may be duplicates.
 const MAX_ERRORS: usize = 1000;

@@ -5,7 +5,7 @@ use std::{ops::Range, time::Duration};
 use super::duration::show;
 use crate::{error::Fault, spans::Place};
 
-/// One table under examination.
+/// The validation of one table.
 pub(super) struct Check<'a> {
     places: &'a Place,
     faults: &'a mut Vec<Fault>,

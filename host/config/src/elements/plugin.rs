@@ -12,7 +12,7 @@ use super::{check::Check, host::HostConfig, limits};
 /// Settings for one plugin, completed by the host's.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PluginConfig {
-    /// Where the plugin runs.
+    /// The isolation: in its own process, or inside the host.
     pub isolation: Isolation,
     /// Maximum number of threads it may keep busy, 1–4096.
     pub call_threads: u32,

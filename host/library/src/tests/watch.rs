@@ -148,7 +148,7 @@ fn a_dropped_watch_ends_its_thread_and_says_nothing_more() {
     let (watch, told) = folder.watch();
     cp(&version(b'A'), &folder.plugin("x.so"));
     drop(watch);
-    // The thread owns what it calls, and with it the only sender.
+    // The thread owns its callback, and with it the only sender.
     assert_eq!(
         told.recv_timeout(PATIENCE),
         Err(mpsc::RecvTimeoutError::Disconnected)

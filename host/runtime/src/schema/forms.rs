@@ -36,7 +36,7 @@ impl Explainer<'_> {
                 schema: self.resolved(schemas.and_then(|all| all.get(index))),
                 errors,
             })
-            // TOML has no null, and a missing table is never intended.
+            // TOML has no null, and an empty table means an omitted one.
             .filter(|form| form.schema["type"] != "null" && !is_empty_table(form.schema))
             .collect();
         let path = self.path(error);

@@ -73,8 +73,8 @@ impl Outlet {
         }
     }
 
-    /// Makes responses leave once a tick, because thousands of calls that continue by themselves may end in the same one;
-    /// the first after a pause leaves at once.
+    /// Makes responses leave once a tick, because thousands of calls that continue by themselves may end in the same
+    /// one; the first after a pause leaves at once.
     ///
     /// Without a thread for that, each leaves at once.
     pub(super) fn gather(self: &Arc<Self>) {
