@@ -1,4 +1,4 @@
-//! Any bytes at all may come from a worker, in any pieces: each frame is read or refused, and the pieces make no difference.
+//! A worker may send any bytes, in any pieces: each frame is read or refused, and the split makes no difference.
 #![no_main]
 
 use conductor_runtime::protocol::{
@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
     let Some((&piece, stream)) = bytes.split_first() else {
         return;
     };
-    // How the decoder is fed, and whose stream it is.
+    // The size of the pieces, and the sender of the stream.
     let size = usize::from(piece >> 1).max(1);
     if piece & 1 == 0 {
         let read = |size| conversation::<FromWorker<String>>(stream, size, FROM_WORKER);
@@ -23,7 +23,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// What a stream says, message by message, and how it ends.
+/// Returns the stream's messages, and how it ends.
 fn conversation<M>(stream: &[u8], size: usize, limit: usize) -> (Vec<String>, String)
 where
     M: for<'a> Deserialize<'a> + Serialize + std::fmt::Debug,
@@ -47,7 +47,7 @@ where
     (said, end)
 }
 
-/// What arrives when a message is sent on; as text, since a number that is none equals nothing.
+/// Returns the message after sending it on; as text, since NaN equals nothing.
 fn sent_again<M>(message: &M, limit: usize) -> Option<String>
 where
     M: for<'a> Deserialize<'a> + Serialize + std::fmt::Debug,

@@ -1,5 +1,5 @@
-//! Any bytes at all may come from an HTTP client, in any pieces: they are answered or cut off, and nobody gets in without
-//! a password where one is asked for.
+//! An HTTP client may send any bytes, in any pieces: the server responds or closes the connection, and a required
+//! password is never bypassed.
 #![no_main]
 
 use std::{
@@ -37,7 +37,7 @@ fuzz_target!(|bytes: &[u8]| {
     }
 });
 
-/// Sends the bytes in pieces, and answers all that comes back until the server has ended.
+/// Sends the bytes in pieces, and returns the whole output until the server has ended.
 async fn exchange(stream: &[u8], size: usize, guarded: bool) -> Vec<u8> {
     let surface = Surface {
         metrics: Metrics::new(),
@@ -59,7 +59,7 @@ async fn exchange(stream: &[u8], size: usize, guarded: bool) -> Vec<u8> {
         answer
     });
     for piece in stream.chunks(size) {
-        // The server may have closed by now.
+        // The server may have closed the connection by now.
         if writer.write_all(piece).await.is_err() {
             break;
         }
@@ -77,7 +77,7 @@ fn contains(text: &[u8], word: &[u8]) -> bool {
     text.windows(word.len()).any(|part| part == word)
 }
 
-/// A host with one platform, which does whatever it is told.
+/// A host with one platform, which accepts every order.
 struct Host;
 
 impl Source for Host {
@@ -141,7 +141,7 @@ thread_local! {
     );
 }
 
-/// The hash is that of a long random password that was thrown away.
+/// The hash of a long random password that was thrown away.
 static GUARDED: LazyLock<Security> = LazyLock::new(|| {
     let file = std::env::temp_dir().join(format!("conductor-fuzz-{}.yml", std::process::id()));
     std::fs::write(&file, WEB_CONFIG).expect("a web config");
@@ -156,7 +156,7 @@ http_server_config:
     X-Frame-Options: deny
 ";
 
-/// Stands in whatever the host shows.
+/// Part of everything the host shows.
 const MARK: &[u8] = b"1.2.3-marked";
 
 const STATUS: &str = r#"{

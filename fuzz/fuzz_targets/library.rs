@@ -1,4 +1,4 @@
-//! Any bytes at all are taken or refused as a library, in words that are safe to print.
+//! Any bytes are accepted or refused as a library, with a message that is safe to print.
 #![no_main]
 
 use conductor_library::inspect_bytes;
@@ -12,7 +12,7 @@ fuzz_target!(|bytes: &[u8]| {
         "{shown:?}"
     );
     assert!(serde_json::to_string(&inspection).is_ok());
-    // What is taken has been read to the end: no fact about it is missing.
+    // An accepted library has been read to the end: no fact about it is missing.
     if inspection.refusal().is_none() {
         assert!(inspection.manifest.is_some() && inspection.kind.is_some());
     }

@@ -1,4 +1,4 @@
-//! Any bytes at all are read as a manifest or refused, and what is read keeps the rules on it.
+//! Any bytes are parsed as a manifest or refused, and a parsed manifest obeys the rules.
 #![no_main]
 
 use conductor_plugin_api::manifest::{Manifest, is_valid_id};

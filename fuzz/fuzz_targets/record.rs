@@ -1,4 +1,4 @@
-//! Any bytes at all are read as the record of a dead host, and blame nobody who cannot be.
+//! Any bytes are read as the record of a dead host, and blame only plugins that can be at fault.
 #![no_main]
 
 use std::collections::BTreeSet;

@@ -42,7 +42,7 @@ pub(crate) struct Config {
 }
 
 impl Config {
-    /// The wildcards of `path`, or why they cannot be used; `None` where it has none and is one path.
+    /// Returns the wildcards of `path`, or the reason why they cannot be used; `None` if it is a plain path.
     pub(crate) fn pattern(&self) -> Option<Result<glob::Pattern, PatternError>> {
         let text = self.path.to_str()?;
         if !text.contains(['*', '?']) {
@@ -64,7 +64,7 @@ impl Config {
         }
     }
 
-    /// Refuses a config with every key that is wrong, not only the first.
+    /// Refuses a config and reports every wrong key, not only the first.
     pub(crate) fn validate(&self) -> Result<(), Failure> {
         let mut faults = Vec::new();
         if self.path.as_os_str().is_empty() {
@@ -117,7 +117,7 @@ impl Config {
     }
 }
 
-/// A `path` whose wildcards mean nothing.
+/// A `path` with meaningless wildcards.
 #[derive(Debug, thiserror::Error)]
 #[error(
     "key `path`: {text:?} is not a usable pattern: {rule}; `**` must be a whole part of the path, as in \"/mnt/**\""

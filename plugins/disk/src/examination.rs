@@ -1,4 +1,5 @@
-//! The examination of one path: its mount and the fill of its file system. Each call blocks while the file system does not answer.
+//! The examination of one path: its mount and the fill of its file system. Each call blocks while the file system does
+//! not respond.
 
 use std::{
     io,
@@ -14,14 +15,14 @@ use crate::{
 /// The findings about a path.
 #[derive(Debug)]
 pub(crate) struct Examination {
-    /// The mount that the path is on; `None` where the path does not exist or the system has no table of mounts.
+    /// The mount that the path is on; `None` if the path does not exist or the system has no table of mounts.
     pub(crate) mount: Option<Mount>,
     /// True if the path itself is a mount point.
     pub(crate) is_mount_point: bool,
     pub(crate) file_system: Result<FileSystem, ExamineError>,
 }
 
-/// Why the fill of a file system is unknown.
+/// The reason why the fill of a file system is unknown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExamineError {
     #[error("cannot ask the file system of {path:?}: {source}")]
@@ -32,7 +33,7 @@ pub(crate) enum ExamineError {
     Implausible(PathBuf),
 }
 
-/// Asks the file system that `path` is on.
+/// Queries the file system that `path` is on.
 pub(crate) fn examine(path: &Path, table: &MountTable) -> Examination {
     let mut mount = table.of(path).cloned();
     if let Some(mount) = &mut mount {
@@ -62,7 +63,7 @@ fn file_system(path: &Path, mount: Option<&Mount>) -> Result<FileSystem, Examine
     })
 }
 
-/// Without a table of mounts: a mount point is on another device than its parent.
+/// Without a table of mounts: a mount point is on a different device from its parent.
 fn is_mount_point(path: &Path, table: &MountTable) -> bool {
     let Ok(path) = std::fs::canonicalize(path) else {
         return false;

@@ -1,8 +1,8 @@
-//! Examines file systems within the time of a check, even if one of them never answers.
+//! Examines file systems within the time of a check, even if one of them never responds.
 //!
-//! A call about a dead mount, such as an NFS mount whose server is gone, cannot be given up. The examiner makes all calls on a
-//! helper thread, abandons that thread when a mount does not answer, and continues with another. An abandoned thread ends
-//! when its answer comes; until then its mount is not asked again.
+//! A call on a dead mount, such as an NFS mount whose server is gone, cannot be cancelled. The examiner makes all calls
+//! on a helper thread, abandons that thread when a mount does not respond, and continues with another. An abandoned
+//! thread ends when its call returns; until then its mount is not queried again.
 
 use std::{
     collections::BTreeMap,
@@ -21,10 +21,10 @@ use crate::{
     mounts::MountTable,
 };
 
-/// Examines paths, and remembers the ones that did not answer.
+/// Examines paths, and remembers those that did not respond.
 pub(crate) struct Examiner {
     examine: Examine,
-    /// Paths with a call under way, each with the thread's channel.
+    /// Paths with a pending call, each with the thread's channel.
     stuck: BTreeMap<PathBuf, Receiver<Examination>>,
 }
 
@@ -44,10 +44,11 @@ impl Examiner {
         }
     }
 
-    /// Examines the paths in their order; the result is `None` for one that does not answer.
+    /// Examines the paths in their order; the result is `None` for one that does not respond.
     ///
-    /// `remaining` returns the time to the check's deadline. A path gets a quarter of it at first, so that some is left for
-    /// the others, and all that is left once those were examined. One that did not answer at an earlier check gets none.
+    /// `remaining` returns the time to the check's deadline. A path gets a quarter of it at first, so that some is left
+    /// for the others, and the rest once those were examined. A path that did not respond at an earlier check gets
+    /// none.
     pub(crate) fn examine(
         &mut self,
         paths: &[PathBuf],
@@ -67,7 +68,7 @@ impl Examiner {
             }
             let helper = idle.take().map_or_else(|| self.helper(table), Ok);
             let Ok(helper) = helper else {
-                // The process can have no more threads.
+                // The process cannot start another thread.
                 found.push(Some((self.examine)(path, table)));
                 continue;
             };
@@ -123,14 +124,14 @@ impl Helper {
         self.answers.recv_timeout(patience).ok()
     }
 
-    /// Ends the thread, which has nothing to do.
+    /// Ends the idle thread.
     fn end(self) {
         drop(self.jobs);
         let _ = self.thread.join();
     }
 }
 
-/// Time that is kept for the report.
+/// Time reserved for the report.
 const MAX_MARGIN: Duration = Duration::from_millis(100);
-/// For a path that comes after many that did not answer.
+/// For a path after many that did not respond.
 const MIN_PATIENCE: Duration = Duration::from_millis(10);

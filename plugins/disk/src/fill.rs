@@ -1,4 +1,4 @@
-//! How full a file system is, and what that means: measured apart from judged.
+//! The fill of a file system, and its verdict: measuring is separate from judging.
 
 use std::{fmt, io, path::Path};
 
@@ -6,13 +6,13 @@ use conductor_plugin_api::Status;
 
 use crate::mounts::Mount;
 
-/// What a file system says about itself.
+/// The figures that a file system reports about itself.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Fill {
     /// In bytes.
     pub(crate) space: Room,
     pub(crate) inodes: Room,
-    /// Whether it takes no writes; `None` where that cannot be found out.
+    /// `true` if it accepts no writes; `None` if that is unknown.
     pub(crate) read_only: Option<bool>,
 }
 
@@ -24,7 +24,7 @@ pub(crate) struct Room {
     pub(crate) available: u64,
 }
 
-/// The two limits, in percent, and whether the file system has to be writable.
+/// The two limits, in percent, and whether the file system must be writable.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     pub(crate) degraded_above: f64,
@@ -33,12 +33,13 @@ pub(crate) struct Limits {
 }
 
 impl Fill {
-    /// Asks the file system that `path` is on; `mount` is what the table of mounts says about it.
+    /// Queries the file system that `path` is on; `mount` is its entry in the table of mounts.
     #[cfg(unix)]
     pub(crate) fn of(path: &Path, mount: Option<&Mount>) -> io::Result<Self> {
         use rustix::fs::StatVfsMountFlags;
         let found = rustix::fs::statvfs(path)?;
-        // Set for a file system that takes no writes, and also for one that is only mounted so in this process's view.
+        // Set for a file system that accepts no writes, and also for one that is only mounted so in this process's
+        // view.
         let seems_read_only = found.f_flag.contains(StatVfsMountFlags::RDONLY);
         let inodes = Room {
             size: found.f_files,
@@ -71,13 +72,13 @@ impl Fill {
         ))
     }
 
-    /// The higher of the percentages of space and inodes used.
+    /// Returns the higher of the percentages of space and inodes used.
     pub(crate) fn worst_percent(&self) -> f64 {
         let space = self.space.used_percent().unwrap_or(0.0);
         space.max(self.inodes.used_percent().unwrap_or(0.0))
     }
 
-    /// Compares the fill with the limits; the text says how full the file system is and which limit it exceeds.
+    /// Compares the fill with the limits; the text has the fill and the limit it exceeds.
     pub(crate) fn judge(&self, limits: &Limits) -> (Status, String) {
         let worst = self.worst_percent();
         let (mut status, exceeded) = if worst > limits.unhealthy_above {
@@ -118,16 +119,16 @@ impl fmt::Display for Fill {
 }
 
 impl Room {
-    /// Units that users other than root can have.
+    /// Returns the units that users other than root can use.
     pub(crate) fn available(self) -> u64 {
-        // Where root has written into its reserve, some systems report a negative number.
+        // If root has used its reserve, some systems report a negative number.
         i64::try_from(self.available).map_or(0, |_| self.available.min(self.free))
     }
 
-    /// Percent used as `df` counts: used / (used + available).
+    /// Returns the percentage used as `df` counts: used / (used + available).
     ///
-    /// `None` where the file system does not know: it has no total, a negative one, or more free than that.
-    /// Those that make inodes as they need them say 0 of 0, or -1 (2^64 - 1).
+    /// `None` if the file system does not know: it reports no total, a negative one, or more free than that. Those that
+    /// create inodes as needed report 0 of 0, or -1 (2^64 - 1).
     pub(crate) fn used_percent(self) -> Option<f64> {
         let is_negative = i64::try_from(self.size).is_err();
         if self.size == 0 || is_negative || self.free > self.size {
@@ -145,8 +146,8 @@ impl Room {
 }
 
 impl Mount {
-    /// Whether a server or a program answers for the file system: 0 free inodes then means "unknown", as ceph-fuse reports
-    /// them, since the number of files is all such a file system knows.
+    /// Returns `true` if a server or a program implements the file system: 0 free inodes then means "unknown", as
+    /// ceph-fuse reports them, since such a file system only knows the number of files.
     fn is_remote(&self) -> bool {
         [
             "fuse",

@@ -1,4 +1,4 @@
-//! The `disk` probe: how full a file system is, in space and in inodes, and whether it is mounted and writable.
+//! The `disk` probe: the fill of a file system, in space and in inodes, and its mount state: mounted and writable.
 //!
 //! ```toml
 //! [platform.backups]
@@ -24,23 +24,23 @@
 //! | `writable` | false | the file system must not be read-only |
 //!
 //! Both limits hold for space and for inodes, and the worse of the two decides. A limit of 100 is never exceeded. A
-//! file system that makes inodes as it needs them (btrfs, vfat, CephFS) is judged by its space alone: 0 of 0 inodes, more
-//! free than there are, and on network and FUSE file systems 0 free mean that the number is unknown.
+//! file system that creates inodes as needed (btrfs, vfat, CephFS) is judged by its space alone: 0 of 0 inodes, more
+//! free than exist, and on network and FUSE file systems 0 free mean that the number is unknown.
 //!
-//! Space is counted as `df` does: what is reserved for root is neither used nor free, so that a file system is 100 % used
-//! when only root can write to it.
+//! Space is counted as in `df`: space reserved for root is neither used nor free, so a file system is 100 % used when
+//! only root can write to it.
 //!
-//! With wildcards, one platform stands for all matching file systems, and the worst of them decides. `*` and `?` match
-//! within one part of a path, `**` any number of parts: `"/**"` is every file system. File systems without space of
-//! their own (`/proc`), and images that are full by nature (squashfs, iso9660), are left out; one that is mounted several
-//! times counts once per mount point.
+//! With wildcards, one platform covers all matching file systems, and the worst of them decides. `*` and `?` match
+//! within one part of a path, `**` any number of parts: `"/**"` is every file system. File systems without their own
+//! space (`/proc`), and images that are always full (squashfs, iso9660), are skipped; one that is mounted several times
+//! counts once per mount point.
 //!
 //! # Unmounted and read-only
-//! The folder below a mount is still there when the mount is gone, and its file system is usually the root's: the figures
-//! of the wrong disk. Once the probe has seen `path` on a mounted file system, it is unhealthy while that mount is missing;
-//! with `mounted = true` it is from the first check on. Whether a file system is read-only is the file system's own state
-//! (the superblock's), as after an error with `errors=remount-ro`; a read-only view of it, as systemd's `ProtectSystem`
-//! makes for a service, does not count.
+//! The folder below a mount still exists when the mount is gone, and its file system is usually the root's: the figures
+//! of the wrong disk. Once the probe has seen `path` on a mounted file system, it is unhealthy while that mount is
+//! missing; with `mounted = true` it is from the first check on. Read-only means the file system's own state (the
+//! superblock's), as after an error with `errors=remount-ro`; a read-only view of it, as systemd's `ProtectSystem`
+//! creates for a service, does not count.
 //!
 //! # Another device
 //! With `mounted = true`, the probe is unhealthy while another device than at its first check is mounted in the same place, or
@@ -49,23 +49,23 @@
 //! and reload: a changed config makes the probe start from the beginning. Without either key, the log has a warning.
 //!
 //! # Dead mounts
-//! A network file system whose server is gone holds up every call about it. The probe makes its calls on a helper thread and
-//! is unhealthy when one does not come back in time. With wildcards, the report names the dead mount and has the figures of the
-//! others. The helper thread is kept until the file system answers, at most one for each mount.
+//! A network file system whose server is gone blocks every call on it. The probe makes its calls on a helper thread and
+//! is unhealthy if one does not return in time. With wildcards, the report names the dead mount and has the figures of
+//! the others. The helper thread is kept until the file system responds, at most one for each mount.
 //!
 //! | measurement | meaning |
 //! |---|---|
 //! | `size_bytes` | size of the file system; with wildcards, here and in the next rows, of the worst one |
 //! | `free_bytes` | bytes that users other than root can still write |
-//! | `used_percent` | used space, 0–100; absent where the file system does not know |
-//! | `inodes_used_percent` | used inodes, 0–100; absent where the file system has no fixed number of them |
-//! | `read_only` | 1 if the file system takes no writes, else 0; with wildcards, how many take none |
-//! | `file_systems` | with wildcards: how many match |
-//! | `used_percent_<mount point>` | with wildcards: used space of each of the first 20, with `_` for what is no letter or digit |
+//! | `used_percent` | used space, 0–100; absent if the file system does not know |
+//! | `inodes_used_percent` | used inodes, 0–100; absent if the file system has no fixed number of them |
+//! | `read_only` | 1 if the file system accepts no writes, else 0; with wildcards, the number of those |
+//! | `file_systems` | with wildcards: the number of matches |
+//! | `used_percent_<mount point>` | with wildcards: used space of each of the first 20, with `_` for other characters than letters and digits |
 //!
-//! It is a *failure*, not an unhealthy report, when the fill could not be found out: the path does not exist or may not
-//! be reached, it is on a file system without space of its own such as `/proc`, or nothing matches the wildcards. Unix
-//! only: elsewhere each check is a failure that says so.
+//! The check is a *failure*, not an unhealthy report, if the fill is unknown: the path does not exist or is not
+//! accessible, it is on a file system without its own space such as `/proc`, or nothing matches the wildcards. Unix
+//! only: elsewhere each check is a failure with that message.
 
 mod config;
 mod examination;
@@ -92,7 +92,7 @@ export_plugin! { id: "disk", probe: Disk, name: "Disk" }
 
 struct Disk {
     config: Config,
-    /// Of a `path` with wildcards.
+    /// The pattern of a `path` with wildcards.
     pattern: Option<glob::Pattern>,
     examiner: Examiner,
     /// Mount points of earlier checks (the one of `path`, or those that matched) and their devices.
@@ -131,7 +131,7 @@ impl Probe for Disk {
 }
 
 impl Disk {
-    /// Reads the table of mounts; returns the last one while the process has no descriptor left to read it with.
+    /// Reads the table of mounts; returns the last one while the process has no free file descriptor to read it with.
     fn table(&mut self) -> Result<Arc<MountTable>, Failure> {
         match (MountTable::read(), &self.last_table) {
             (Ok(table), _) => Ok(Arc::clone(self.last_table.insert(Arc::new(table)))),
@@ -166,7 +166,7 @@ impl Disk {
         Ok(file_system.report(&self.config.limits()))
     }
 
-    /// The reason why the figures of `path` are not those of the file system that is expected there.
+    /// Returns the reason why the figures of `path` are not those of the expected file system.
     fn problem(&self, examination: &Examination, table: &MountTable) -> Option<MountProblem> {
         let path = &self.config.path;
         let mount = examination.mount.as_ref();
@@ -195,7 +195,7 @@ impl Disk {
             .then(|| MountProblem::other_device(mount, expected))
     }
 
-    /// Returns true if another device than at an earlier check is a problem; else logs a warning about it.
+    /// Returns true if another device than at an earlier check is a problem; otherwise logs a warning about it.
     fn is_unexpected(&self, mount: &Mount, expected: &Device) -> bool {
         let is_other = !mount.device.is_same(expected);
         if is_other && !self.config.mounted {
@@ -231,7 +231,7 @@ impl Disk {
             let mount = visible;
             match examination.file_system {
                 Ok(file_system) => found.push(file_system),
-                // Not one that can be filled.
+                // It has no space to fill.
                 Err(ExamineError::NoSpace(_)) => continue,
                 Err(error) => {
                     unknown.push(error);
@@ -270,6 +270,6 @@ impl Disk {
     }
 }
 
-/// Errors of a machine and of a process that have as many open files as they can have.
+/// Errors of a machine and of a process at their limit of open files.
 const ENFILE: i32 = 23;
 const EMFILE: i32 = 24;

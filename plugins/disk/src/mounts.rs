@@ -1,4 +1,4 @@
-//! The table of mounted file systems: which one a path is on, and what the kernel knows about it.
+//! The table of mounted file systems: the mount of each path, and the kernel's data about it.
 
 use std::{
     ffi::OsString,
@@ -9,15 +9,15 @@ use std::{
 /// One mounted file system.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) struct Mount {
-    /// Number of the mount; another one after it was mounted again.
+    /// Number of the mount; it changes when it is mounted again.
     pub(crate) id: u64,
     pub(crate) device: Device,
-    /// Where it is mounted.
+    /// The mount point.
     pub(crate) point: PathBuf,
     /// Its type, such as `ext4` or `fuse.sshfs`.
     pub(crate) kind: String,
-    /// Whether the file system itself takes no writes, which is also true of one that turned read-only after an error.
-    /// One that is only mounted read-only in this process's view, as a sandbox does it, is not.
+    /// `true` if the file system itself accepts no writes, for example after an error. One that is only mounted
+    /// read-only in this process's view, as a sandbox does it, is not.
     pub(crate) read_only: bool,
 }
 
@@ -27,12 +27,12 @@ pub(crate) struct Device {
     pub(crate) source: String,
     /// Major and minor number; `None` without a block device, because such a number changes with each mount.
     number: Option<String>,
-    /// The file system's own id, which another disk in the same slot does not have; only together with a number.
+    /// The file system's own id, which another disk in the same slot does not have; set only together with a number.
     id: Option<u64>,
 }
 
 impl Device {
-    /// Adds the id of the file system, asked for by a path on it.
+    /// Adds the id of the file system, queried by a path on it.
     #[cfg(unix)]
     pub(crate) fn identify(&mut self, path: &Path) {
         let id = rustix::fs::statvfs(path).map(|found| found.f_fsid);
@@ -43,7 +43,7 @@ impl Device {
     #[cfg(not(unix))]
     pub(crate) fn identify(&mut self, _: &Path) {}
 
-    /// Returns true unless something that is known of both differs.
+    /// Returns true unless a value known for both differs.
     pub(crate) fn is_same(&self, other: &Self) -> bool {
         let is_other_id = self.id.is_some() && other.id.is_some() && self.id != other.id;
         self.source == other.source && self.number == other.number && !is_other_id
@@ -76,7 +76,7 @@ impl fmt::Display for Device {
 pub(crate) struct MountTable(Vec<Mount>);
 
 impl MountTable {
-    /// Reads the table; empty where the system has none.
+    /// Reads the table; empty if the system has none.
     pub(crate) fn read() -> io::Result<Self> {
         match fs::read("/proc/self/mountinfo") {
             Ok(text) => Ok(Self::parse(&text)),
@@ -85,7 +85,7 @@ impl MountTable {
         }
     }
 
-    /// Reads the text of `/proc/self/mountinfo`, see proc_pid_mountinfo(5); lines that are not understood are left out.
+    /// Parses the text of `/proc/self/mountinfo`, see proc_pid_mountinfo(5); unknown lines are skipped.
     pub(crate) fn parse(text: &[u8]) -> Self {
         Self(
             text.split(|byte| *byte == b'\n')
@@ -94,26 +94,27 @@ impl MountTable {
         )
     }
 
-    /// The file system that `path` is on.
+    /// Returns the file system that `path` is on.
     pub(crate) fn of(&self, path: &Path) -> Option<&Mount> {
         let path = fs::canonicalize(path).ok()?;
         let by_id = mount_id(&path).and_then(|id| self.0.iter().find(|mount| mount.id == id));
         by_id.or_else(|| self.covering(&path))
     }
 
-    /// The same by names alone, for kernels that number no mounts: the longest mount point wins, and of equal ones the last.
+    /// Returns the same by names alone, for kernels that do not number mounts: the longest mount point wins, and of
+    /// equal ones the last.
     fn covering(&self, path: &Path) -> Option<&Mount> {
         let covering = self.0.iter().filter(|mount| path.starts_with(&mount.point));
         covering.max_by_key(|mount| mount.point.as_os_str().len())
     }
 
-    /// Whether something is mounted at exactly this place.
+    /// Returns `true` if something is mounted at exactly this path.
     pub(crate) fn has(&self, point: &Path) -> bool {
         self.0.iter().any(|mount| mount.point == point)
     }
 
-    /// The mounts whose mount point matches and that can be filled: of several at one place the last, and no images that are
-    /// full by nature. Some may be hidden below another mount.
+    /// Returns the mounts whose mount point matches and that can be filled: of several at one point the last, and no
+    /// images that are always full. Some may be hidden below another mount.
     pub(crate) fn matching(&self, pattern: &glob::Pattern) -> Vec<&Mount> {
         let options = glob::MatchOptions {
             case_sensitive: true,
@@ -159,7 +160,7 @@ fn mount(line: &[u8]) -> Option<Mount> {
     })
 }
 
-/// Blanks and backslashes are written as `\040`.
+/// Decodes spaces and backslashes, which are written as `\040`.
 fn unescape(field: &[u8]) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(field.len());
     let mut rest = field;
@@ -191,7 +192,7 @@ fn path(bytes: Vec<u8>) -> Option<PathBuf> {
     Some(OsString::from(String::from_utf8(bytes).ok()?).into())
 }
 
-/// The number of the mount that `path` is on; since Linux 5.8.
+/// Returns the number of the mount that `path` is on; since Linux 5.8.
 #[cfg(target_os = "linux")]
 fn mount_id(path: &Path) -> Option<u64> {
     use rustix::fs::{AtFlags, CWD, StatxFlags, statx};
@@ -204,10 +205,10 @@ fn mount_id(_: &Path) -> Option<u64> {
     None
 }
 
-/// How the options of a file system say that it takes no writes: mounted so, after an error, and shut down.
+/// Options of a file system that accepts no writes: mounted so, after an error, and shut down.
 const READ_ONLY: [&[u8]; 3] = [b"ro", b"emergency_ro", b"shutdown"];
 
-/// File systems that a wildcard passes over: they are written once and full ever after, or are no file systems yet.
+/// File systems that a wildcard skips: they are written once and always full, or are not mounted yet.
 const IMAGES: [&str; 6] = ["squashfs", "iso9660", "erofs", "cramfs", "romfs", "autofs"];
 
 #[cfg(test)]

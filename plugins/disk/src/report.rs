@@ -1,4 +1,4 @@
-//! From file systems to a report: the worst of them decides.
+//! The report on file systems: the worst of them decides.
 
 use std::{
     collections::BTreeSet,
@@ -13,16 +13,16 @@ use crate::{
     mounts::Mount,
 };
 
-/// A file system that was asked.
+/// An examined file system.
 #[derive(Debug)]
 pub(crate) struct FileSystem {
-    /// Where it is mounted.
+    /// The mount point.
     pub(crate) point: PathBuf,
     pub(crate) fill: Fill,
 }
 
 impl FileSystem {
-    /// The report about this one alone.
+    /// Returns the report about this one alone.
     pub(crate) fn report(&self, limits: &Limits) -> Report {
         let (status, text) = self.fill.judge(limits);
         let report = measure(Report::new(status, text), &self.fill);
@@ -33,7 +33,7 @@ impl FileSystem {
     }
 }
 
-/// The report while a file system is not the expected one. It has no figures: they would be those of another one.
+/// Returns the report for an unexpected file system. It has no figures: they would be those of another one.
 pub(crate) fn unmeasured(problem: &MountProblem) -> Report {
     Report::unhealthy(problem.to_string())
 }
@@ -92,10 +92,11 @@ fn listed(paths: &[PathBuf]) -> String {
     paths.collect::<Vec<_>>().join(", ")
 }
 
-/// The report about several; the fill of `unknown` could not be found out, and `silent` did not answer, which is unhealthy.
+/// Returns the report about several; the fill of `unknown` is not known, and `silent` did not respond, which is
+/// unhealthy.
 ///
 /// # Errors
-/// When some could not be asked, and none of the others is bad.
+/// If some could not be queried, and none of the others is bad.
 pub(crate) fn of_all(
     found: &[FileSystem],
     unknown: &[ExamineError],
@@ -148,12 +149,12 @@ pub(crate) fn of_all(
     Ok(each(found, report))
 }
 
-/// The used space of each by name.
+/// Adds the used space of each by name.
 fn each(found: &[FileSystem], mut report: Report) -> Report {
     let mut names = BTreeSet::new();
     for one in found.iter().take(MAX_MEASURED) {
         let name = measurement(&one.point);
-        // Two mount points may differ in nothing but what a name cannot have.
+        // Two mount points may differ only in characters that a name cannot have.
         if let Some(used) = one.fill.space.used_percent()
             && names.insert(name.clone())
         {
@@ -181,7 +182,7 @@ fn measure(report: Report, fill: &Fill) -> Report {
     }
 }
 
-/// The name of a mount point's measurement: `used_percent_var_lib`, or `used_percent_root` for `/`.
+/// Returns the name of a mount point's measurement: `used_percent_var_lib`, or `used_percent_root` for `/`.
 fn measurement(point: &Path) -> String {
     let text = point.to_string_lossy();
     let name: String = text
@@ -209,9 +210,9 @@ fn count(number: usize) -> f64 {
     number as f64
 }
 
-/// How many other bad file systems a message names.
+/// Number of other bad file systems that a message names.
 const MAX_NAMED: usize = 5;
-/// How many file systems have a measurement of their own: a host takes 64 of one platform.
+/// Number of file systems with their own measurement: a host accepts 64 of one platform.
 const MAX_MEASURED: usize = 20;
 /// Characters of a mount point in the name of its measurement.
 const MAX_NAME: usize = 60;

@@ -1,4 +1,4 @@
-//! Real filesystems, and tables of made-up ones.
+//! Real filesystems, and tables of fictitious ones.
 
 use conductor_plugin_api::{FailureKind, Report, Status, testing::TestHost};
 
@@ -185,12 +185,12 @@ fn the_worse_of_space_and_inodes_decides() {
         (room(100, 10, 10), no_inodes, 90.0, None, Degraded),
         (room(1000, 99, 99), no_inodes, 90.1, None, Unhealthy),
         (room(100, 0, 0), no_inodes, 100.0, None, Unhealthy),
-        // Five of a hundred are kept for root: 76 used of the 95 others can have.
+        // Five of a hundred are reserved for root: 76 used of the 95 available to others.
         (room(100, 24, 19), no_inodes, 80.0, None, Healthy),
         (room(100, 5, 0), no_inodes, 100.0, None, Unhealthy),
-        // All of it is kept for root.
+        // All of it is reserved for root.
         (room(100, 100, 0), no_inodes, 100.0, None, Unhealthy),
-        // Root has written into its reserve: minus ten blocks of 4 KiB, as it comes out unsigned.
+        // Root has used its reserve: minus ten blocks of 4 KiB, as an unsigned number.
         (
             room(100, 5, u64::MAX - 40_959),
             no_inodes,
@@ -198,7 +198,7 @@ fn the_worse_of_space_and_inodes_decides() {
             None,
             Unhealthy,
         ),
-        // A filesystem that does not know better.
+        // A filesystem with wrong figures.
         (room(100, 50, 70), no_inodes, 50.0, None, Healthy),
         (
             room(100, 90, 90),
@@ -455,7 +455,7 @@ fn a_folder_that_is_no_mount_point_is_unhealthy_where_it_must_be_one() {
     }
 }
 
-/// With real mounts, where this user may make them.
+/// Tests with real mounts, if this user may create them.
 #[cfg(target_os = "linux")]
 mod mounted {
     use std::{path::Path, process::Command};
@@ -464,7 +464,7 @@ mod mounted {
 
     const INSIDE: &str = "CONDUCTOR_DISK_TEST_IN_NAMESPACE";
 
-    /// Runs the test named `name` again in a mount namespace of its own; false where that is to run now.
+    /// Runs the test named `name` again in a separate mount namespace; returns false if it is already there.
     fn moved_to_a_namespace(name: &str) -> bool {
         if std::env::var_os(INSIDE).is_some() {
             return false;
@@ -618,7 +618,7 @@ mod mounted {
         let report = host.check(&mut accepted).unwrap();
         assert_eq!(report.status(), Status::Healthy, "{report:?}");
 
-        // Back again, or below the one that was expected: judged by what is visible.
+        // Mounted again, or below the expected one: judged by the visible mount.
         run("umount", &[point.to_str().unwrap()]);
         mount_device("disk-1", &point);
         for probe in [&mut strict, &mut all, &mut named] {

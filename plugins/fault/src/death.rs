@@ -3,7 +3,7 @@
 
 use std::{hint, process};
 
-/// A panic where none may unwind, as any panic is in a library built with `panic = "abort"`.
+/// Panics in a function that must not unwind, like any panic in a library built with `panic = "abort"`.
 pub(crate) fn panic_that_aborts() {
     unwinds_into_nothing();
 }
@@ -28,14 +28,14 @@ pub(crate) fn exit(code: i32) {
 pub(crate) fn overflow_the_stack() {
     let frame = hint::black_box([1_u8; 4096]);
     overflow_the_stack();
-    // Keeps the call above from becoming a jump.
+    // Prevents a tail call above.
     hint::black_box(frame);
 }
 
 #[cfg(unix)]
 pub(crate) fn write_to_null() {
     // Through libc, as Rust's own checks would turn the write into a panic first.
-    // SAFETY: it is not sound; the signal that follows is what is wanted.
+    // SAFETY: unsound on purpose; the resulting signal is the fault.
     unsafe {
         libc::memset(hint::black_box(std::ptr::null_mut()), 1, 1);
     }
@@ -59,7 +59,7 @@ pub(crate) fn illegal_instruction() {
 
 #[cfg(unix)]
 pub(crate) fn free_twice() {
-    // SAFETY: it is not sound; the allocator notices a block that is freed twice in a row, and aborts.
+    // SAFETY: unsound on purpose; the allocator detects a block that is freed twice in a row, and aborts.
     unsafe {
         let block = hint::black_box(libc::malloc(24));
         libc::free(block);
@@ -67,10 +67,10 @@ pub(crate) fn free_twice() {
     }
 }
 
-/// Sends this process a signal, and waits until it has come.
+/// Sends this process a signal, and waits for its delivery.
 #[cfg(unix)]
 pub(crate) fn kill_with(signal: i32) {
-    // SAFETY: both calls take numbers alone.
+    // SAFETY: both calls take only numbers.
     unsafe {
         libc::kill(libc::getpid(), signal);
     }

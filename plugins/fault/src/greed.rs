@@ -1,6 +1,6 @@
-//! Faults that take whatever they can get, and keep it.
+//! Faults that take as many resources as possible, and keep them.
 //!
-//! Each stops at a limit, high enough that a host which bounds its plugins is always met first.
+//! Each stops at a limit, high enough that the host's own limits always apply first.
 #![expect(unsafe_code, reason = "fork is not to be had from safe code")]
 
 use std::{ffi::CString, hint, io, mem, thread, time::Duration};
@@ -12,7 +12,7 @@ use crate::misdeed::Misdeed;
 pub(crate) fn memory(misdeed: &Misdeed) -> Result<(), Failure> {
     let limit = misdeed.limit.unwrap_or(4 << 30);
     for _ in 0..limit.div_ceil(BLOCK as u64) {
-        // Written to, as memory that nobody touched costs nothing.
+        // Written to, as untouched memory costs nothing.
         mem::forget(hint::black_box(vec![1_u8; BLOCK]));
     }
     Err(reached(limit, "bytes of memory"))
@@ -40,25 +40,25 @@ pub(crate) fn threads(misdeed: &Misdeed) -> Result<(), Failure> {
     Err(reached(limit, "threads"))
 }
 
-/// How a process is left behind.
+/// The kind of process left behind.
 #[derive(Clone, Copy, Eq, PartialEq)]
 pub(crate) enum Kind {
     /// A child of this process, which runs `sleep`.
     Child,
-    /// The same, orphaned and in a session of its own.
+    /// The same, orphaned and in its own session.
     Daemon,
-    /// An orphan in a session of its own that is still a copy of this process.
+    /// An orphan in its own session that is still a copy of this process.
     Fork,
 }
 
-/// Leaves processes behind, with every descriptor of this one open in them.
+/// Leaves processes behind, which inherit every open descriptor.
 pub(crate) fn children(misdeed: &Misdeed, kind: Kind) -> Result<(), Failure> {
     let limit = misdeed.limit.unwrap_or(1_000);
     let lifetime = Duration::from_millis(misdeed.millis.unwrap_or(600_000));
     let sleep = Sleep::new(lifetime);
     keep_descriptors_on_exec();
     for taken in 0..limit {
-        // SAFETY: until it is replaced or gone, the child only makes system calls, with what was allocated before.
+        // SAFETY: until exec or exit, the child only makes system calls, with data allocated before.
         match unsafe { libc::fork() } {
             -1 => return Err(refused(taken, "children", &io::Error::last_os_error())),
             0 => become_a_leftover(kind, &sleep),
@@ -72,9 +72,9 @@ pub(crate) fn children(misdeed: &Misdeed, kind: Kind) -> Result<(), Failure> {
     Err(reached(limit, "children"))
 }
 
-/// The life of a child; allocates nothing, as another thread may have held the allocator's lock at the fork.
+/// Runs the child; allocates nothing, as another thread may have held the allocator's lock at the fork.
 fn become_a_leftover(kind: Kind, sleep: &Sleep) -> ! {
-    // SAFETY: system calls alone, on text that ends with a zero and a list that ends with a null pointer.
+    // SAFETY: only system calls, on zero-terminated text and a null-terminated list.
     unsafe {
         if kind != Kind::Child {
             libc::setsid();
@@ -92,7 +92,7 @@ fn become_a_leftover(kind: Kind, sleep: &Sleep) -> ! {
     }
 }
 
-/// A lifetime as `sleep` and the system call want it.
+/// A lifetime, as needed by `sleep` and the system call.
 struct Sleep {
     seconds: CString,
     time: libc::timespec,
@@ -101,7 +101,7 @@ struct Sleep {
 impl Sleep {
     fn new(lifetime: Duration) -> Self {
         let seconds = format!("{}.{:03}", lifetime.as_secs(), lifetime.subsec_millis());
-        // SAFETY: numbers alone, for which zero is a value.
+        // SAFETY: only numbers, for which zero is a valid value.
         let mut time: libc::timespec = unsafe { mem::zeroed() };
         time.tv_sec = lifetime.as_secs().try_into().unwrap_or(libc::time_t::MAX);
         Self {
@@ -111,10 +111,10 @@ impl Sleep {
     }
 }
 
-/// Whoever waits for the end of a socket must not wait for those who inherited it.
+/// Makes descriptors inheritable: a reader that waits for the end of a socket must not wait for the heirs.
 fn keep_descriptors_on_exec() {
     for descriptor in 0..64 {
-        // SAFETY: numbers alone; what is not open is refused.
+        // SAFETY: only numbers; a closed descriptor is refused.
         unsafe { libc::fcntl(descriptor, libc::F_SETFD, 0) };
     }
 }
@@ -129,5 +129,5 @@ fn reached(limit: u64, what: &str) -> Failure {
     Failure::new(format!("took {limit} {what}, and nothing stopped it"))
 }
 
-/// How much memory is taken at a time.
+/// Size of one allocation.
 const BLOCK: usize = 16 << 20;

@@ -1,4 +1,4 @@
-//! Faults that do not come back, or not in time.
+//! Faults that do not return, or not in time.
 
 use std::{
     hint,
@@ -23,14 +23,14 @@ pub(crate) fn hang(misdeed: &Misdeed) {
     }
 }
 
-/// As `hang`, with a whole core.
+/// As `hang`, using a whole core.
 pub(crate) fn spin() {
     loop {
         hint::spin_loop();
     }
 }
 
-/// Waits for a lock that this very thread holds.
+/// Waits for a lock that this thread holds.
 pub(crate) fn deadlock() {
     let mutex = Mutex::new(());
     let first = mutex.lock().unwrap_or_else(PoisonError::into_inner);
@@ -38,7 +38,7 @@ pub(crate) fn deadlock() {
         .lock()
         .unwrap_or_else(PoisonError::into_inner);
     drop((first, second));
-    // An OS whose locks can be taken twice by one thread.
+    // Reached on an OS whose locks can be taken twice by one thread.
     hang_for_good();
 }
 

@@ -5,35 +5,35 @@
 //!
 //! | key | meaning |
 //! |---|---|
-//! | `create`, `check`, `drop` | what to do in that call, see below |
-//! | `status` | what a check that goes well reports: `healthy` (default), `degraded`, `unhealthy`, or `flap` for healthy and unhealthy in turn |
+//! | `create`, `check`, `drop` | the fault in that call, see below |
+//! | `status` | the report of a good check: `healthy` (default), `degraded`, `unhealthy`, or `flap` for healthy and unhealthy alternately |
 //! | `count_file` | a file that gets a line per call, with the call's name |
 //!
 //! | key of a call | meaning |
 //! |---|---|
-//! | `fault` | what goes wrong, see below |
-//! | `after` | so many calls go well first (default 0) |
-//! | `times` | so many calls go wrong then (default: all) |
-//! | `permille` | how many of a thousand such calls go wrong, drawn from `seed` and the tenth of a second it is (default: all) |
+//! | `fault` | the fault, see below |
+//! | `after` | number of good calls at first (default 0) |
+//! | `times` | number of failing calls after those (default: all) |
+//! | `permille` | share of those calls that fail, per thousand, drawn from `seed` and the current tenth of a second (default: all) |
 //! | `seed` | see `permille` (default 0) |
-//! | `millis` | how long `sleep` takes (default 100); how long children and daemons live (default 10 minutes) |
+//! | `millis` | duration of `sleep` (default 100); lifetime of children and daemons (default 10 minutes) |
 //! | `until_file` | `hang` ends when this file exists (default: never) |
-//! | `limit` | where a greedy fault stops, so that a host without limits does not take the machine along |
+//! | `limit` | amount at which a greedy fault stops, to protect the machine if the host has no limits |
 //! | `signal` | the signal of `kill` (default 9) |
-//! | `bytes` | what `wire-bytes` sends |
+//! | `bytes` | the bytes that `wire-bytes` sends |
 //!
 //! | faults | |
 //! |---|---|
 //! | failing | `error`, `panic`, `panic-payload` (whose drop panics too), `log` |
 //! | dying | `panic-abort`, `abort`, `exit-0`, `exit-7`, `segfault`, `illegal-instruction`, `stack-overflow`, `double-free`, `kill` |
-//! | not coming back | `sleep`, `hang`, `spin`, `deadlock` |
-//! | greed | `memory` (`limit` in bytes), `files`, `threads`, `children` (`sleep` processes), `daemons` (those in sessions of their own, orphaned), `forks` (orphans that never exec); all of it is kept or left |
+//! | not returning | `sleep`, `hang`, `spin`, `deadlock` |
+//! | greed | `memory` (`limit` in bytes), `files`, `threads`, `children` (`sleep` processes), `daemons` (the same in their own sessions, orphaned), `forks` (orphans that never exec); nothing is released |
 //! | noise | `stdout`, `stderr` (`limit` in bytes), `stdin` (reads until its end) |
 //! | vandalism | `close-fds` (0–10), `chdir`, `environment`, `locale`, `signal-handlers`, `umask`, `block-signals` |
 //! | untrue reports | `long-message` (10 MB), `many-measurements` (a million), `nan`, `infinity`, `invalid-utf8`, `control-characters`; in create and drop, failures with such messages |
 //! | the worker's socket | `wire-garbage`, `wire-half-frame`, `wire-torn-frame` (half a frame and the end), `wire-huge-frame` (announces 4 GB), `wire-closed`, `wire-bytes` |
 //!
-//! A copy of the library can misbehave as it is loaded, too: `src/load.rs` says how.
+//! A copy of the library can also misbehave at load time, see `src/load.rs`.
 
 mod death;
 #[cfg(unix)]
@@ -76,7 +76,7 @@ struct Config {
     count_file: Option<PathBuf>,
 }
 
-/// The config that asks for no fault, as an example.
+/// A config without faults, as an example.
 #[derive(serde::Serialize)]
 struct Obedient {}
 

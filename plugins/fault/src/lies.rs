@@ -1,4 +1,4 @@
-//! Reports that the host must not take as they are.
+//! Reports that the host must not show unchanged.
 #![expect(
     unsafe_code,
     reason = "text that is no text cannot be made in safe code"
@@ -32,7 +32,7 @@ pub(crate) fn infinity() -> Report {
 
 pub(crate) fn invalid_utf8() -> Report {
     let not_text = |bytes: &[u8]| {
-        // SAFETY: it is not sound; nothing reads it as text before it crosses to the host, which must not trust it.
+        // SAFETY: unsound on purpose; nothing reads it as text before it crosses to the host, which must not trust it.
         unsafe { String::from_utf8_unchecked(bytes.to_vec()) }
     };
     Report::healthy(not_text(b"no \xff\xfe text \xed\xa0\x80 at all \xf0\x9f"))
@@ -40,7 +40,8 @@ pub(crate) fn invalid_utf8() -> Report {
         .measure("text", 1.0)
 }
 
-/// What breaks a line of a log, a label of a metric, a string in JSON or a terminal, if it is let through.
+/// Returns characters that can break a log line, a metric's label, a JSON string or a terminal, if they are let
+/// through.
 pub(crate) fn control_characters() -> Report {
     Report::healthy(
         "one\ntwo\r\u{1b}[31mred\u{0}\u{7f}\u{85}\u{202e} \"quoted\" 'quoted' \\n {\"a\":1} # HELP",

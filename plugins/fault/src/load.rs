@@ -1,10 +1,11 @@
 //! Faults of the library rather than of a platform's config: its constructor, which runs inside `dlopen`, and all checks.
 //!
-//! The library reads its order from 32 bytes of its own: a mark, and the name of a fault. As built, that is `none`, and
-//! nothing happens. Whoever wants a library that misbehaves as it is loaded writes another name into a copy of the file:
-//! `abort`, `exit`, `hang` or `segfault`, padded with zeros. Those that go on are heard or felt in the whole process:
-//! `stdout`, `stderr`, `thread`, `environment`, `chdir`, `umask`, `locale`, `signals`, `descriptor`. One with `checks` loads,
-//! and each of its checks fails; with `deep-stack`, each check has a thread use 5 MiB of its stack; with `warm-up`, the first two checks of each probe fail; with `leak-memory`, `leak-files` or `leak-threads`, each of its probes leaves some behind.
+//! The library reads its order from 32 bytes of its file: a mark, and the name of a fault. As built, that is `none`,
+//! and nothing happens. For a library that misbehaves at load time, write another name into a copy of the file:
+//! `abort`, `exit`, `hang` or `segfault`, padded with zeros. Further names affect the whole process: `stdout`,
+//! `stderr`, `thread`, `environment`, `chdir`, `umask`, `locale`, `signals`, `descriptor`. With `checks`, each check
+//! fails; with `deep-stack`, a thread uses 5 MiB of its stack in each check; with `warm-up`, the first two checks of
+//! each probe fail; with `leak-memory`, `leak-files` or `leak-threads`, each probe leaks some.
 #![cfg(target_os = "linux")]
 #![expect(
     unsafe_code,
@@ -44,7 +45,7 @@ extern "C" fn constructor() {
     }
 }
 
-/// Whether the library was ordered to fail a probe's check of this number, which counts from 0.
+/// Returns `true` if the library was ordered to fail a probe's check of this number, which counts from 0.
 pub(crate) fn check_fails(nth: u64) -> bool {
     match name(&order()) {
         b"checks" => true,
@@ -53,7 +54,7 @@ pub(crate) fn check_fails(nth: u64) -> bool {
     }
 }
 
-/// Leaves behind in a probe's creation what the library was ordered to.
+/// Leaks in a probe's creation, if the library was ordered to.
 pub(crate) fn leak() {
     match name(&order()) {
         b"leak-memory" => mem::forget(vec![1_u8; 64 << 10]),
@@ -63,7 +64,7 @@ pub(crate) fn leak() {
     }
 }
 
-/// Has a thread use 5 MiB of its stack, if the library was ordered to.
+/// Uses 5 MiB of a thread's stack, if the library was ordered to.
 pub(crate) fn use_a_deep_stack() {
     if name(&order()) == b"deep-stack" {
         let top = || {
@@ -81,12 +82,12 @@ fn descend(top: usize) -> usize {
     if used >= DEEP {
         return used;
     }
-    // Keeps the call from becoming a jump.
+    // Prevents a tail call.
     descend(top) + usize::from(hint::black_box(frame)[0])
 }
 
 fn order() -> Order {
-    // SAFETY: it is a static of ours; volatile, as the file may say another thing than the source.
+    // SAFETY: it is our own static; volatile, as the file may differ from the source.
     unsafe { ptr::read_volatile(&raw const ORDER) }
 }
 
@@ -103,5 +104,5 @@ struct Order([u8; 32]);
 #[used]
 static ORDER: Order = Order(*b"conductor-fault:none\0\0\0\0\0\0\0\0\0\0\0\0");
 
-/// Bytes of a stack; Rust's default size is 2 MiB.
+/// Stack use in bytes; Rust's default size is 2 MiB.
 const DEEP: usize = 5 << 20;

@@ -1,4 +1,4 @@
-//! One misdeed of a config: which fault, and to which calls it is done.
+//! One fault of a config, and the calls that it affects.
 
 use std::{
     panic,
@@ -105,7 +105,8 @@ enum Fault {
 }
 
 impl Misdeed {
-    /// Does what it is about to the `nth` check, counted from 0; answers what to report, where the fault lies in that.
+    /// Commits the fault if it applies to the `nth` check, counted from 0; returns the report, if the fault is in the
+    /// report.
     pub(crate) fn commit(&self, nth: u64) -> Result<Option<Report>, Failure> {
         let end = self
             .times
@@ -153,9 +154,9 @@ impl Misdeed {
         Ok(None)
     }
 
-    /// Whether chance wants it now.
+    /// Returns `true` if the draw selects this call.
     ///
-    /// The draw is of the seed and the time, as a probe that was made anew would else repeat itself for ever.
+    /// The draw uses the seed and the time, as a recreated probe would otherwise repeat itself forever.
     fn strikes(&self) -> bool {
         let Some(permille) = self.permille else {
             return true;
@@ -171,7 +172,7 @@ impl Misdeed {
         draw(self.seed, tenths) % 1000 < permille
     }
 
-    /// Does it in a call that has no report; what lies in one goes into a failure's message.
+    /// Commits the fault in a call without a report; a fault in a report goes into a failure's message.
     pub(crate) fn commit_without_report(&self) -> Result<(), Failure> {
         match self.commit(0)? {
             Some(untrue) => Err(Failure::new(untrue.message())),
@@ -209,14 +210,14 @@ impl Misdeed {
             Fault::WireClosed => wire::closed()?,
             Fault::WireBytes => wire::bytes(&self.bytes)?,
 
-            // Those that every OS knows were committed before.
+            // The faults for every OS were handled before.
             _ => {}
         }
         Ok(())
     }
 }
 
-/// A number that looks like chance, and is the same for the same two (splitmix64).
+/// Returns a pseudo-random number, the same for the same arguments (splitmix64).
 fn draw(seed: u64, nth: u64) -> u64 {
     let mut mixed = seed.wrapping_add(nth.wrapping_mul(0x9e37_79b9_7f4a_7c15));
     mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);

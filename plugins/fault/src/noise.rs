@@ -1,4 +1,4 @@
-//! Faults of the standard streams: a plugin that talks too much, or reads what it was not given.
+//! Faults of the standard streams: a plugin that prints too much, or reads standard input.
 
 use std::io::{self, Read as _, Write};
 
@@ -12,17 +12,17 @@ pub(crate) fn stderr(misdeed: &Misdeed) {
     write(misdeed, io::stderr().lock());
 }
 
-/// Reads until the end of the standard input.
+/// Reads standard input to its end.
 pub(crate) fn stdin() {
     let mut buffer = [0; 4096];
     while io::stdin().read(&mut buffer).is_ok_and(|read| read > 0) {}
 }
 
-/// Lines of 100 bytes, and at the end one without its end.
+/// Writes lines of 100 bytes, and at the end an incomplete one.
 fn write(misdeed: &Misdeed, mut to: impl Write) {
     let line = format!("{:-<99}\n", "printed as it was told ");
     for _ in 0..misdeed.limit.unwrap_or(8 << 20) / 100 {
-        // Nobody may be there to read it, and that must not matter either.
+        // A missing reader does not matter.
         if to.write_all(line.as_bytes()).is_err() {
             return;
         }

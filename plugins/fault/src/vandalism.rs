@@ -1,4 +1,4 @@
-//! Faults that change what belongs to the whole process.
+//! Faults that change state of the whole process.
 #![expect(
     unsafe_code,
     reason = "what belongs to the whole process is not for safe code to change"
@@ -8,7 +8,7 @@ use std::{env, io, mem, ptr};
 
 pub(crate) fn close_descriptors() {
     for descriptor in 0..=10 {
-        // SAFETY: it is not sound, as somebody else owns them.
+        // SAFETY: unsound on purpose, as other code owns them.
         unsafe { libc::close(descriptor) };
     }
 }
@@ -19,7 +19,7 @@ pub(crate) fn change_directory() -> io::Result<()> {
 
 pub(crate) fn change_environment() {
     let names: Vec<_> = env::vars_os().map(|(name, _)| name).collect();
-    // SAFETY: it is not sound, as another thread may be reading the environment.
+    // SAFETY: unsound on purpose, as another thread may be reading the environment.
     unsafe {
         for name in names {
             env::remove_var(name);
@@ -37,10 +37,10 @@ pub(crate) fn change_environment() {
     }
 }
 
-/// To one with a decimal comma, where the machine has such a one.
+/// Changes to a locale with a decimal comma, if the machine has one.
 pub(crate) fn change_locale() {
     for locale in [c"de_DE.UTF-8", c"de_DE.utf8", c"tr_TR.UTF-8", c"C.UTF-8"] {
-        // SAFETY: text that ends with a zero; it races with threads that format numbers, which is the fault.
+        // SAFETY: zero-terminated text; it races with threads that format numbers, which is the fault.
         if !unsafe { libc::setlocale(libc::LC_ALL, locale.as_ptr()) }.is_null() {
             return;
         }
@@ -49,12 +49,12 @@ pub(crate) fn change_locale() {
 
 pub(crate) fn ignore_all_signals() {
     for signal in 1..32 {
-        // SAFETY: to ignore a signal takes no handler; the two that cannot be ignored are refused.
+        // SAFETY: ignoring a signal needs no handler; the two that cannot be ignored are refused.
         unsafe { libc::signal(signal, libc::SIG_IGN) };
     }
 }
 
-/// For this thread; and SIGTERM for the process, as any other thread would take it.
+/// Blocks them for this thread; and ignores SIGTERM for the process, as any other thread would handle it.
 pub(crate) fn block_all_signals() {
     // SAFETY: the set is filled before it is read.
     unsafe {
@@ -65,8 +65,8 @@ pub(crate) fn block_all_signals() {
     }
 }
 
-/// To one that leaves nobody any right to a new file.
+/// Changes to a umask that denies all access to new files.
 pub(crate) fn change_umask() {
-    // SAFETY: takes a number alone.
+    // SAFETY: takes only a number.
     unsafe { libc::umask(0o777) };
 }

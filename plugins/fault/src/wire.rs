@@ -1,6 +1,6 @@
-//! Faults of the protocol: what a worker's plugin writes to the socket to its host, which is descriptor 3.
+//! Faults of the protocol: a plugin that writes to its worker's socket to the host, which is descriptor 3.
 //!
-//! A frame is its length in four bytes, lowest first, and its body.
+//! A frame is its length in four bytes, little-endian, and its body.
 #![expect(unsafe_code, reason = "the descriptor belongs to somebody else")]
 
 use std::io;
@@ -9,7 +9,7 @@ use conductor_plugin_api::Failure;
 
 use crate::death;
 
-/// Lengths within any limit, before bodies that mean nothing.
+/// Sends lengths within any limit, before meaningless bodies.
 pub(crate) fn garbage() -> Result<(), Failure> {
     let noise = (0..4096_u32).flat_map(|nth| {
         let mixed = nth.wrapping_mul(0x9e37_79b9).rotate_left(nth % 32) ^ 0xa5a5_a5a5;
@@ -24,13 +24,13 @@ pub(crate) fn garbage() -> Result<(), Failure> {
     send(&bytes)
 }
 
-/// A frame whose rest will be the beginning of the next one.
+/// Sends a frame whose rest will be the beginning of the next one.
 pub(crate) fn half_a_frame() -> Result<(), Failure> {
     let whole = frame(&[0xa5; 64]);
     send(&whole[..whole.len() / 2])
 }
 
-/// A frame that ends with its process.
+/// Sends half a frame, and ends the process.
 pub(crate) fn torn_frame() -> Result<(), Failure> {
     half_a_frame()?;
     death::exit(0);
@@ -43,17 +43,17 @@ pub(crate) fn huge_frame() -> Result<(), Failure> {
     send(&[0; 4096])
 }
 
-/// Ends the conversation without ending the process.
+/// Closes the connection without ending the process.
 pub(crate) fn closed() -> Result<(), Failure> {
     socket()?;
-    // SAFETY: takes numbers alone.
+    // SAFETY: takes only numbers.
     match unsafe { libc::shutdown(SOCKET, libc::SHUT_RDWR) } {
         0 => Ok(()),
         _ => Err(io::Error::last_os_error().into()),
     }
 }
 
-/// Whatever it was given, such as the answer to a call that nobody made.
+/// Sends the given bytes, such as the response to a call that was never made.
 pub(crate) fn bytes(bytes: &[u8]) -> Result<(), Failure> {
     send(bytes)
 }
@@ -68,7 +68,7 @@ fn frame(body: &[u8]) -> Vec<u8> {
 fn send(mut bytes: &[u8]) -> Result<(), Failure> {
     socket()?;
     while !bytes.is_empty() {
-        // SAFETY: as many bytes as there are.
+        // SAFETY: the length is that of the buffer.
         let sent = unsafe { libc::send(SOCKET, bytes.as_ptr().cast(), bytes.len(), NO_SIGNAL) };
         match usize::try_from(sent) {
             Ok(sent) => bytes = &bytes[sent..],
@@ -85,11 +85,11 @@ fn send(mut bytes: &[u8]) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Refuses to touch what is no socket: in-process, descriptor 3 is anything.
+/// Returns an error if descriptor 3 is no socket: in-process, it can be anything.
 fn socket() -> Result<(), Failure> {
     let mut kind: libc::c_int = 0;
     let mut size = libc::socklen_t::try_from(size_of::<libc::c_int>())?;
-    // SAFETY: both pointers are to variables of the sizes that are said.
+    // SAFETY: both pointers are to variables of the given sizes.
     let known = unsafe {
         libc::getsockopt(
             SOCKET,
@@ -107,10 +107,10 @@ fn socket() -> Result<(), Failure> {
     }
 }
 
-/// A socket whose other end is gone is an error, and no SIGPIPE.
+/// Returns an error instead of raising SIGPIPE if the other end is gone.
 #[cfg(target_os = "linux")]
 const NO_SIGNAL: libc::c_int = libc::MSG_NOSIGNAL;
 #[cfg(not(target_os = "linux"))]
 const NO_SIGNAL: libc::c_int = 0;
-/// Where a worker has the socket to its host.
+/// A worker's socket to its host.
 const SOCKET: libc::c_int = 3;

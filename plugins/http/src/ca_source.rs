@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::tls::{self, Trust};
 
-/// Where certificates come from, and what was read there last.
+/// The source of certificates, and the last ones read from it.
 pub(crate) struct CaSource {
     source: Source,
     current: Mutex<Option<Loaded>>,
@@ -27,19 +27,19 @@ enum Source {
 
 struct Loaded {
     trust: Trust,
-    /// The files when they were last read, whether that went well or not.
+    /// The files at the last read, even if it failed.
     stamp: Vec<Stamp>,
     looked: Instant,
 }
 
 impl CaSource {
-    /// Trust in the CAs of this system, shared by all probes.
+    /// Returns trust in the CAs of this system, shared by all probes.
     pub(crate) fn system() -> Arc<Self> {
         static SYSTEM: LazyLock<Arc<CaSource>> = LazyLock::new(|| CaSource::of(Source::System));
         SYSTEM.clone()
     }
 
-    /// Trust in the CAs of one file alone.
+    /// Returns trust in the CAs of one file alone.
     pub(crate) fn file(path: &Path) -> Arc<Self> {
         Self::of(Source::File(path.to_owned()))
     }
@@ -51,7 +51,7 @@ impl CaSource {
         })
     }
 
-    /// Returns the certificates as the files have them now, without waiting for a disk on the runtime's thread.
+    /// Returns the certificates currently in the files, without waiting for a disk on the runtime's thread.
     pub(crate) async fn now(self: &Arc<Self>) -> Result<Trust, Failure> {
         let this = self.clone();
         tokio::task::spawn_blocking(move || this.read())
@@ -63,9 +63,9 @@ impl CaSource {
             })
     }
 
-    /// Returns the certificates as the files have them now.
+    /// Returns the certificates currently in the files.
     ///
-    /// Where changed files cannot be used, for example while they are being written, the certificates from before stay.
+    /// If changed files cannot be used, for example while they are being written, the previous certificates stay.
     pub(crate) fn read(&self) -> Result<Trust, Failure> {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(loaded) = &*current
@@ -73,7 +73,7 @@ impl CaSource {
         {
             return Ok(loaded.trust.clone());
         }
-        // Before they are read: a change while they are is noticed at the next look.
+        // Before reading: a change during the read is noticed next time.
         let (stamp, looked) = (self.source.stamp(), Instant::now());
         if let Some(loaded) = &mut *current
             && loaded.stamp == stamp
@@ -114,7 +114,7 @@ impl Source {
         }
     }
 
-    /// How long to go by the last look: the system's CAs are some hundred files.
+    /// Returns the lifetime of a stamp: the system's CAs are some hundred files.
     fn patience(&self) -> Duration {
         match self {
             Self::System => Duration::from_secs(1),
@@ -130,7 +130,7 @@ impl Source {
     }
 }
 
-/// The files and folders that the system's CAs are read from, and all that is in the folders.
+/// Returns the files and folders of the system's CAs, and the content of the folders.
 #[cfg(all(unix, not(target_os = "macos")))]
 fn system_files() -> Vec<PathBuf> {
     let found = openssl_probe::probe();
@@ -145,13 +145,13 @@ fn system_files() -> Vec<PathBuf> {
     files
 }
 
-/// Elsewhere the system keeps them in a store of its own, which is read once.
+/// Other systems keep them in a store, which is read once.
 #[cfg(not(all(unix, not(target_os = "macos"))))]
 fn system_files() -> Vec<PathBuf> {
     Vec::new()
 }
 
-/// What tells a file from the one that was at its path before; of a file that does not exist, nothing.
+/// Distinguishes a file from its predecessor at the same path; `None` if it does not exist.
 type Stamp = Option<(u64, Option<SystemTime>, Identity)>;
 
 fn stamp(path: &Path) -> Stamp {

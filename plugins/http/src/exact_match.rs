@@ -15,10 +15,10 @@ use tokio_rustls::rustls::{
 };
 use x509_cert::{Certificate, der::Decode};
 
-/// The usual verification, and where that fails, an exact match with one of the trusted certificates.
+/// The usual verification, and if that fails, an exact match with one of the trusted certificates.
 ///
-/// A self-signed certificate as `openssl req -x509` makes it is marked as a CA, which the usual verification does not accept
-/// from a server, even where that very certificate is the one to trust. Its names and dates are checked all the same.
+/// A self-signed certificate from `openssl req -x509` is marked as a CA, which the usual verification rejects for a
+/// server, even if that exact certificate is trusted. Its names and dates are still checked.
 #[derive(Debug)]
 pub(crate) struct ExactOrIssued {
     issued: Arc<WebPkiServerVerifier>,
@@ -26,7 +26,7 @@ pub(crate) struct ExactOrIssued {
 }
 
 impl ExactOrIssued {
-    /// Trusts what one of `roots` has issued, and the certificates `trusted`; `None` without any root.
+    /// Trusts certificates issued by one of `roots`, and the certificates `trusted`; `None` without any root.
     pub(crate) fn new(roots: RootCertStore, trusted: Vec<CertificateDer<'static>>) -> Option<Self> {
         let provider = Arc::new(ring::default_provider());
         let issued = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
@@ -52,7 +52,7 @@ impl ServerCertVerifier for ExactOrIssued {
         let Err(error) = verified else {
             return verified;
         };
-        // What is wrong with names and dates is told better by the usual verification.
+        // The usual verification has better messages for names and dates.
         let has_other_fault = matches!(
             error,
             Error::InvalidCertificate(

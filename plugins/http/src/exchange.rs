@@ -1,4 +1,4 @@
-//! One request and its answer over a connection that is open.
+//! One request and its response over an open connection.
 
 use std::{
     error::Error as _,
@@ -22,18 +22,18 @@ use crate::{
     progress::{Progress, Step},
 };
 
-/// What a server answered.
+/// The response of a server.
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
-    /// At most [`MAX_BODY`] bytes; empty where it was not wanted.
+    /// At most [`MAX_BODY`] bytes; empty if not requested.
     pub(crate) body: Vec<u8>,
 }
 
-/// Bytes read of a body.
+/// Largest part of a body that is read, in bytes.
 pub(crate) const MAX_BODY: usize = 1 << 20;
 
-/// Sends the request and reads the answer, with its body where `wants_body` says so.
+/// Sends the request and reads the response, with its body if `wants_body`.
 pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     request: Request<String>,
@@ -65,7 +65,7 @@ pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     tokio::select! {
         biased;
         answer = &mut answer => answer,
-        // What the connection delivered before it ended is still to be read.
+        // Data delivered before the connection ended is still to be read.
         _ = connection => answer.await,
     }
 }

@@ -1,4 +1,4 @@
-//! A stream as browsers treat it: an early response counts, and an end without ceremony is an end.
+//! A stream with the tolerance of browsers: an early response counts, and an abrupt end is an end.
 
 use std::{
     io::{self, ErrorKind},
@@ -10,9 +10,9 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Wraps a connection for one request and its response.
 ///
-/// Nothing is read before something was written: hyper takes a response that comes sooner for a fault of the server, and
-/// loses it. A peer that no longer reads may still have responded, so that a failed write does not end the exchange. A TLS
-/// connection that is closed without `close_notify` has ended: whether the body is complete, its framing tells.
+/// Nothing is read before the first write: hyper treats an earlier response as an error of the server, and loses it. A
+/// peer that no longer reads may still have responded, so a failed write does not end the exchange. A TLS connection
+/// that is closed without `close_notify` has ended: the framing shows if the body is complete.
 pub(crate) struct LenientStream<S> {
     inner: S,
     has_written: bool,

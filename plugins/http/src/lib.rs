@@ -1,4 +1,4 @@
-//! The `http` probe: whether a URL answers as it should, and how long each step of that takes.
+//! The `http` probe: checks that a URL responds as expected, and times each step.
 //!
 //! ```toml
 //! [platform.shop]
@@ -13,48 +13,49 @@
 //! | `expect_status` | `["200-299"]` | numbers and ranges of status codes that are healthy |
 //! | `contains` | nothing | text that must occur in the first 1 MiB of the body |
 //! | `headers` | none | headers to send; they stay with the host of `url` |
-//! | `follow_redirects` | `true` | go where the answer points, up to 10 times |
+//! | `follow_redirects` | `true` | follow redirects, up to 10 times |
 //! | `ca_file` | the system's CAs | absolute path of a PEM file with the CA certificates to trust *instead* |
 //!
-//! In a process of its own the plugin reads a `ca_file` only where the operator allows it:
-//! `allow = ["network", "read /etc/ssl/our-ca.pem"]` in `[plugin.http]`.
+//! In a worker the plugin can read a `ca_file` only if the operator allows it: `allow = ["network", "read
+//! /etc/ssl/our-ca.pem"]` in `[plugin.http]`.
 //!
-//! Each check connects anew, without keep-alive and without TLS resumption, so that the certificate is looked at each
-//! time. It speaks HTTP/1.1 over TLS 1.2 or 1.3, asks for no compression, and uses no proxy. The CAs are read
-//! again when their files change, the system's within a second; while changed files cannot be used, those from before stay
-//! trusted. A certificate that is itself in `ca_file` is trusted for its names and dates, also if it is marked as a CA.
+//! Each check opens a new connection, without keep-alive and without TLS resumption, so that the certificate is
+//! verified each time. It uses HTTP/1.1 over TLS 1.2 or 1.3, requests no compression, and uses no proxy. The CAs are
+//! read again when their files change, the system's within a second; while changed files cannot be used, the previous
+//! CAs stay trusted. A certificate that is itself in `ca_file` is trusted for its names and dates, also if it is marked
+//! as a CA.
 //!
-//! The addresses of a name are tried side by side, each a quarter of a second after the one before (RFC 8305). A link-local
-//! address takes its zone in the URL, `http://[fe80::1%25eth0]/`, which is never sent.
+//! The addresses of a name are tried in parallel, each a quarter of a second after the previous one (RFC 8305). A
+//! link-local address takes its zone in the URL, `http://[fe80::1%25eth0]/`, which is never sent.
 //!
-//! A redirect whose status is among `expect_status` is an answer and is not followed. On another host, or back from
-//! `https` to `http`, of `headers` only `accept`, `accept-language` and `user-agent` are sent on.
+//! A redirect whose status is in `expect_status` is a final response and is not followed. To another host, or back from
+//! `https` to `http`, only the `headers` `accept`, `accept-language` and `user-agent` are sent.
 //!
 //! | measurement | meaning |
 //! |---|---|
-//! | `resolve_seconds` | finding the addresses of the name; absent where the host is an IP address |
+//! | `resolve_seconds` | name resolution; absent if the host is an IP address |
 //! | `connect_seconds` | the TCP connection |
 //! | `tls_seconds` | the TLS handshake; absent without TLS |
-//! | `first_byte_seconds` | from there to the head of the answer |
+//! | `first_byte_seconds` | from there to the head of the response |
 //! | `total_seconds` | the whole check |
 //! | `response_status` | the status code |
-//! | `response_bytes` | size of the body, as far as it was read |
+//! | `response_bytes` | size of the part of the body that was read |
 //! | `certificate_expiry_timestamp_seconds` | Unix time until which the server's own certificate is valid; in the past for an expired one |
 //!
-//! With redirects the four steps are sums over all of them, and the last three are those of the last answer (of the
-//! certificate: the last one shown).
+//! With redirects the four steps are sums over all of them, and the last three are those of the last response (of the
+//! certificate: the last one presented).
 //!
 //! # Unhealthy or failure
-//! *Unhealthy* is what the platform is to blame for: no such host, connection refused, a certificate that is expired,
-//! untrusted or for another name, another status, a body without the text, something that is not sound HTTP (also a
-//! head above 64 KiB or 1000 headers, or a body that breaks off), too many redirects, no answer in time. The message
-//! says which, and what it was waiting for. A body that never ends is cut off at 1 MiB and is no fault.
+//! *Unhealthy* means that the platform is at fault: no such host, connection refused, a certificate that is expired,
+//! untrusted or for another name, another status, a body without the text, invalid HTTP (also a head above 64 KiB or
+//! 1000 headers, or a truncated body), too many redirects, no response in time. The message names the fault, and the
+//! step it was waiting for. A body that never ends is cut off at 1 MiB, which is no fault.
 //!
-//! A *failure* is a check that could not find out: the resolver did not answer, this machine has no network, no CA
-//! certificates, no free file descriptor or port, or may not connect. A name server that reports a fault of its own
-//! cannot be told from one that cannot be reached, and counts as a failure.
+//! A *failure* is a check that could not tell: the resolver did not respond, this machine has no network, no CA
+//! certificates, no free file descriptor or port, or may not connect. A name server that reports an internal error
+//! cannot be distinguished from one that is unreachable, and counts as a failure.
 //!
-//! The probe gives up a tenth of its time before the deadline, at most 100 ms, so that it can still say all this.
+//! The probe gives up a tenth of its time before the deadline, at most 100 ms, so that it can still report all this.
 
 mod ca_source;
 mod config;

@@ -1,4 +1,4 @@
-//! From the keys of a config to a plan that can work, or all the reasons why it cannot.
+//! Turns a config into a plan that can work, or into all the reasons why it cannot.
 
 use std::{collections::BTreeMap, path::PathBuf};
 
@@ -15,7 +15,7 @@ use crate::{
     tls,
 };
 
-/// A config that can work.
+/// A valid config.
 pub(crate) struct Plan {
     pub(crate) target: Target,
     pub(crate) method: hyper::Method,
@@ -29,7 +29,7 @@ pub(crate) struct Plan {
 impl TryFrom<Config> for Plan {
     type Error = Failure;
 
-    /// Refuses a config with every key that is wrong, not only the first.
+    /// Refuses a config and reports every wrong key, not only the first.
     fn try_from(config: Config) -> Result<Self, Failure> {
         let mut faults = Vec::new();
         let target = target(&config.url).map_err(|fault| faults.push(fault)).ok();
@@ -70,7 +70,7 @@ fn target(url: &str) -> Result<Target, String> {
         return Err("key `url`: the URL is empty; write http://HOST/PATH".to_owned());
     }
     let target = Target::parse(url).map_err(|rule| {
-        // A path without a scheme is malformed for the parser; the scheme is what the operator left out.
+        // The parser calls a path without a scheme malformed; the operator's mistake is the missing scheme.
         let rule = match rule {
             BadUrl::Malformed if !url.contains("://") => BadUrl::Scheme,
             rule => rule,
@@ -98,7 +98,7 @@ fn target(url: &str) -> Result<Target, String> {
     Ok(target)
 }
 
-/// The URL for a message: without query, and not at all where it may hold a password.
+/// Returns the URL for a message: without query, and not at all if it may contain a password.
 fn shown(url: &str) -> String {
     if url.contains('@') {
         return "the URL".to_owned();
@@ -153,7 +153,7 @@ fn contains_fault(text: Option<&str>, method: Method) -> Option<String> {
     Some(format!("key `contains`: {rule}"))
 }
 
-/// Names the headers that cannot be sent, never their values: those may be secrets.
+/// Reports headers that cannot be sent, but not their values, which may be secrets.
 fn headers(entries: &BTreeMap<String, String>, faults: &mut Vec<String>) -> HeaderMap {
     let mut headers = HeaderMap::new();
     for (text, value) in entries {
@@ -179,7 +179,7 @@ fn headers(entries: &BTreeMap<String, String>, faults: &mut Vec<String>) -> Head
     headers
 }
 
-/// Headers that decide where a message ends and what becomes of the connection.
+/// Headers that determine the end of a message and the fate of the connection.
 const FRAMING: [HeaderName; 7] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -190,5 +190,5 @@ const FRAMING: [HeaderName; 7] = [
     header::UPGRADE,
 ];
 
-/// Characters of a URL that a message repeats.
+/// Longest part of a URL in a message, in characters.
 const MAX_SHOWN: usize = 120;

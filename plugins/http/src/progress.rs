@@ -1,4 +1,4 @@
-//! How far a check has come: what it waits for, how long each step took, what it found.
+//! The progress of a check: the current step, the duration of each step, and the findings.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -12,7 +12,7 @@ pub(crate) struct Progress<'a> {
     measured: BTreeMap<&'static str, f64>,
 }
 
-/// What a check waits for.
+/// The step that a check is waiting for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Step {
     Start,
@@ -34,7 +34,7 @@ impl<'a> Progress<'a> {
         }
     }
 
-    /// The step under way went well; begins the next. Steps of the same name add up.
+    /// Ends the current step successfully and begins the next. Steps of the same name add up.
     pub(crate) fn enter(&mut self, next: Step) {
         let now = self.limit.elapsed();
         let took = now.saturating_sub(self.since);
@@ -49,7 +49,7 @@ impl<'a> Progress<'a> {
         self.measured.insert(name, value);
     }
 
-    /// The time is up in the middle of a step.
+    /// Returns the error for a timeout in the current step.
     pub(crate) fn out_of_time(&self) -> CheckError {
         let awaited = match self.step {
             Step::Start | Step::Resolve => "the resolver",

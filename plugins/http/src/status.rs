@@ -1,4 +1,4 @@
-//! Status codes that are expected.
+//! Expected status codes.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use conductor_plugin_api::schemars;
 use hyper::StatusCode;
 use serde::Deserialize;
 
-/// One status code, or all from the first to the last.
+/// One status code, or a range of them.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct StatusRange {
     first: u16,
@@ -14,7 +14,7 @@ pub(crate) struct StatusRange {
 }
 
 impl StatusRange {
-    /// The codes of success, which are expected by default.
+    /// The success codes, which are expected by default.
     pub(crate) const SUCCESS: Self = Self {
         first: 200,
         last: 299,

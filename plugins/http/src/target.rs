@@ -1,4 +1,4 @@
-//! Where a request goes: a URL taken apart, and where a redirect leads from there.
+//! The target of a request: a parsed URL, and the redirects from it.
 
 use std::{borrow::Cow, fmt};
 
@@ -11,13 +11,13 @@ pub(crate) struct Target {
     /// In lower case, an IPv6 address without brackets.
     pub(crate) host: String,
     pub(crate) port: u16,
-    /// The network interface of a link-local IPv6 address. It has a meaning on this machine alone and is never sent.
+    /// The network interface of a link-local IPv6 address. It has a meaning only on this machine and is never sent.
     pub(crate) zone: Option<String>,
-    /// Path and query, as they stand in the request.
+    /// Path and query, as in the request.
     pub(crate) path: String,
 }
 
-/// The rule that a URL breaks; reads on from the name of the URL.
+/// The rule that a URL breaks; the text follows the URL.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum BadUrl {
     #[error("is not a URL in plain ASCII")]
@@ -72,10 +72,10 @@ impl Target {
         })
     }
 
-    /// Where `reference`, found in an answer from here, leads: RFC 3986, section 5.2.
+    /// Resolves `reference`, found in a response from here: RFC 3986, section 5.2.
     pub(crate) fn join(&self, reference: &str) -> Result<Self, BadUrl> {
         let mut target = self.join_without_zone(reference)?;
-        // Servers do not know the zone that they are reached through.
+        // Servers do not know the zone through which they are reached.
         if target.host == self.host && target.zone.is_none() {
             target.zone.clone_from(&self.zone);
         }
@@ -108,7 +108,7 @@ impl Target {
         Self::parse(&format!("{scheme}://{}{path}", self.authority()))
     }
 
-    /// The host as this machine finds it, with the zone.
+    /// Returns the host as this machine reaches it, with the zone.
     pub(crate) fn address(&self) -> String {
         match &self.zone {
             Some(zone) => format!("{}%{zone}", self.host),
@@ -116,7 +116,7 @@ impl Target {
         }
     }
 
-    /// What goes into the `host` header.
+    /// Returns the value of the `host` header.
     pub(crate) fn authority(&self) -> String {
         let host = if self.host.contains(':') {
             format!("[{}]", self.host)
@@ -130,7 +130,8 @@ impl Target {
         }
     }
 
-    /// Whether what was meant for here may be sent to `other`: the same server, or the same host over TLS instead.
+    /// Returns `true` if data for this target may be sent to `other`: the same server, or the same host over TLS
+    /// instead.
     pub(crate) fn trusts(&self, other: &Self) -> bool {
         let same_door = self.https == other.https && self.port == other.port;
         let upgraded = !self.https && other.https && self.port == 80 && other.port == 443;
@@ -142,7 +143,7 @@ impl Target {
     }
 }
 
-/// For messages: without the query, which may hold secrets.
+/// For messages: without the query, which may contain secrets.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (path, query) = match self.path.split_once('?') {
@@ -153,7 +154,7 @@ impl fmt::Display for Target {
     }
 }
 
-/// Takes the zone out of an IPv6 address in brackets: `[fe80::1%25eth0]` as RFC 6874 has it, or with a bare `%` as people
+/// Removes the zone from an IPv6 address in brackets: `[fe80::1%25eth0]` as in RFC 6874, or with a bare `%` as people
 /// write it.
 fn without_zone(url: &str) -> Result<(Cow<'_, str>, Option<String>), BadUrl> {
     let address = url.split_once("://[").and_then(|(_, rest)| {
@@ -188,7 +189,7 @@ fn has_scheme(reference: &str) -> bool {
     })
 }
 
-/// Takes `.` and `..` out of an absolute path.
+/// Removes `.` and `..` from an absolute path.
 fn without_dots(path: &str) -> String {
     let mut kept: Vec<&str> = Vec::new();
     let mut segments = path.split('/').skip(1).peekable();

@@ -1,4 +1,4 @@
-//! Real servers on loopback: healthy, sick, slow, refusing and lying.
+//! Real servers on loopback: healthy, faulty, slow, refusing and lying.
 
 mod answers;
 mod config;
@@ -22,7 +22,7 @@ use crate::Http;
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A server that treats each connection as told, on a thread of its own; it lives as long as the test process.
+/// Starts a server that runs `treat` for each connection, on a separate thread; it lives as long as the test process.
 fn listen(treat: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -36,7 +36,7 @@ fn listen(treat: impl Fn(TcpStream) + Send + Sync + 'static) -> SocketAddr {
     address
 }
 
-/// A server that is handed the head of each request and a place to write the answer to.
+/// Starts a server that passes the head of each request, and a stream for the response, to `answer`.
 fn serve(answer: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> SocketAddr {
     listen(move |mut stream| {
         let head = read_head(&mut stream);
@@ -44,13 +44,13 @@ fn serve(answer: impl Fn(&str, &mut TcpStream) + Send + Sync + 'static) -> Socke
     })
 }
 
-/// A server that always gives the same answer and hangs up.
+/// Starts a server that always sends the same response and closes the connection.
 fn answering(bytes: impl Into<Vec<u8>>) -> SocketAddr {
     let bytes = bytes.into();
     serve(move |_, stream| stream.write_all(&bytes).unwrap())
 }
 
-/// Reads the head of a request; empty when the other side hung up before.
+/// Reads the head of a request; empty if the client hung up before.
 fn read_head(stream: &mut impl Read) -> String {
     let mut head = Vec::new();
     let mut byte = [0];
@@ -60,7 +60,7 @@ fn read_head(stream: &mut impl Read) -> String {
     String::from_utf8(head).unwrap()
 }
 
-/// Holds the connection until the other side gives it up.
+/// Keeps the connection open until the client closes it.
 fn keep_silent(stream: &mut impl Read) {
     while stream.read(&mut [0; 64]).unwrap_or(0) > 0 {}
 }
@@ -71,12 +71,12 @@ fn check(timeout: Duration, config: &Value) -> Result<Report, Failure> {
     host.check_async(&mut probe)
 }
 
-/// A check by a patient host, for servers that answer at once.
+/// Checks with a long timeout, for servers that respond at once.
 fn patient(config: &Value) -> Report {
     check(MINUTE, config).unwrap()
 }
 
-/// A check by an impatient host, for servers that do not.
+/// Checks with a short timeout, for servers that do not.
 fn impatient(config: &Value) -> Report {
     check(Duration::from_millis(300), config).unwrap()
 }

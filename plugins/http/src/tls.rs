@@ -1,4 +1,4 @@
-//! Whom to trust, and what is wrong with a server that is not to be trusted.
+//! Trusted CAs, and the errors of untrusted servers.
 
 use std::{
     io,
@@ -52,10 +52,10 @@ pub(crate) fn no_system_roots(errors: &[String]) -> Failure {
     ))
 }
 
-/// Trust in the CAs of one file alone.
+/// Returns trust in the CAs of one file alone.
 pub(crate) fn of_file(path: &Path) -> Result<Trust, Failure> {
     let refuse = |why: String| Failure::config(format!("key `ca_file`: {path:?}: {why}"));
-    // Read by ourselves: the reason why a file cannot be read is then the system's own.
+    // We read it, so that the reason of a failure is the system's own.
     let pem = read_small(path).map_err(refuse)?;
     let certificates: Vec<_> = CertificateDer::pem_slice_iter(&pem)
         .collect::<Result<_, _>>()
@@ -69,7 +69,7 @@ pub(crate) fn of_file(path: &Path) -> Result<Trust, Failure> {
     })
 }
 
-/// Reads a regular file of a size that CA certificates can have; a device or a pipe might never end.
+/// Reads a regular file of a plausible size for CA certificates; a device or a pipe might never end.
 fn read_small(path: &Path) -> Result<Vec<u8>, String> {
     let found = std::fs::metadata(path).map_err(|error| unreadable(path, &error))?;
     if found.is_dir() {
@@ -90,7 +90,7 @@ fn read_small(path: &Path) -> Result<Vec<u8>, String> {
 pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => format!("{error}; create it, or correct the path"),
-        // The author of a plugin cannot declare what an operator will name.
+        // The author of a plugin cannot declare a path that an operator will choose.
         io::ErrorKind::PermissionDenied => format!(
             "{error}; make it readable by the host's user, and let the plugin read it: add `read {}` to `[plugin.http] allow`, as in allow = [\"network\", \"read {}\"]",
             path.display(),
@@ -100,7 +100,7 @@ pub(crate) fn unreadable(path: &Path, error: &io::Error) -> String {
     }
 }
 
-/// `None` when there is nobody to trust.
+/// Returns `None` if there is no usable certificate.
 fn trusting(certificates: Vec<CertificateDer<'static>>) -> Option<Trust> {
     let mut roots = RootCertStore::empty();
     // The verifier refuses an empty store.
@@ -109,7 +109,7 @@ fn trusting(certificates: Vec<CertificateDer<'static>>) -> Option<Trust> {
     Some(Trust(Arc::new(verifier)))
 }
 
-/// Settings of one handshake, whose certificate `witness` keeps.
+/// Returns the settings of one handshake, whose certificate `witness` records.
 fn config(witness: Arc<Witness>) -> Arc<ClientConfig> {
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
@@ -123,8 +123,8 @@ fn config(witness: Arc<Witness>) -> Arc<ClientConfig> {
     Arc::new(config)
 }
 
-/// Verifies as [`Trust`] says, and keeps what it needs of the server's certificate, also where that is refused: when an
-/// expired one expired is what an operator wants to know.
+/// Verifies as [`Trust`] does, and records data of the server's certificate even if it is refused: for an expired one,
+/// the operator wants to know the expiry date.
 #[derive(Debug)]
 struct Witness {
     trust: Trust,
@@ -132,7 +132,7 @@ struct Witness {
 }
 
 impl Witness {
-    /// Unix time until which the certificate that the server has shown is valid.
+    /// Returns the Unix time until which the server's certificate is valid.
     fn expiry(&self) -> Option<f64> {
         *self.expiry.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -175,7 +175,7 @@ impl ServerCertVerifier for Witness {
     }
 }
 
-/// Shakes hands with the server at the other end of `stream`, which must prove to be `host`.
+/// Performs the handshake with the server at the other end of `stream`, which must prove to be `host`.
 pub(crate) async fn shake_hands(
     stream: TcpStream,
     host: &str,
@@ -200,7 +200,7 @@ pub(crate) async fn shake_hands(
     connected.map_err(|error| judge(host, &error))
 }
 
-/// Unix time until which a certificate is valid.
+/// Returns the Unix time until which a certificate is valid.
 pub(crate) fn expiry(certificate: &[u8]) -> Option<f64> {
     let certificate = Certificate::from_der(certificate).ok()?;
     let not_after = certificate.tbs_certificate().validity().not_after;
@@ -242,7 +242,7 @@ fn untrusted(host: &str, error: &CertificateError) -> String {
             "the certificate of {host} is signed with another key than that of the trusted CA of this name"
         ),
         CertificateError::NotValidForNameContext { presented, .. } => {
-            // rustls writes them as DnsName("shop.example").
+            // rustls formats them as DnsName("shop.example").
             let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();
             let names: Vec<_> = presented.iter().take(3).map(bare).collect();
             format!(

@@ -1,4 +1,4 @@
-//! A whole visit: from the URL, through its redirects, to a judgement of the answer.
+//! A whole visit: from the URL, through its redirects, to the verdict on the response.
 
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ use crate::{
 
 pub(crate) struct Visitor {
     plan: Plan,
-    /// The CAs of `ca_file`, or else the system's.
+    /// The CAs of `ca_file`, or the system's.
     cas: Arc<CaSource>,
     resolver: Resolver,
 }
@@ -32,7 +32,7 @@ impl Visitor {
             None => CaSource::system(),
         };
         if plan.target.https || plan.ca_file.is_some() {
-            // Bad or missing CAs show when the probe is created, not at its first check.
+            // Report bad or missing CAs when the probe is created, not at its first check.
             cas.read()?;
         }
         Ok(Self {
@@ -42,7 +42,7 @@ impl Visitor {
         })
     }
 
-    /// Says what was good about the answer.
+    /// Runs the whole visit; returns the message for a healthy report.
     pub(crate) async fn visit(
         &mut self,
         progress: &mut Progress<'_>,
@@ -113,7 +113,7 @@ impl Visitor {
         })?;
         *request.headers_mut() = self.headers(target)?;
         if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
-            // Of a request that could have a body, some servers want to hear that it has none.
+            // Some servers require a length of 0 from a request that could have a body.
             let length = HeaderValue::from_static("0");
             request.headers_mut().insert(header::CONTENT_LENGTH, length);
         }
@@ -148,7 +148,7 @@ impl Visitor {
         self.leads_on(answer.status).then_some(location)
     }
 
-    /// Whether an answer of this status, if it says where to, is followed.
+    /// Returns `true` if a response of this status is followed, if it has a location.
     fn leads_on(&self, status: StatusCode) -> bool {
         self.plan.follow_redirects
             && matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
@@ -185,7 +185,7 @@ impl Visitor {
     }
 }
 
-/// The method of the request that follows a redirect: RFC 9110, section 15.4.
+/// Returns the method of the request that follows a redirect: RFC 9110, section 15.4.
 fn after(status: StatusCode, method: Method) -> Method {
     match (status.as_u16(), &method) {
         (303, &Method::HEAD) => method,
@@ -207,6 +207,6 @@ const USER_AGENT: &str = concat!("conductor-http/", env!("CARGO_PKG_VERSION"));
 
 const MAX_REDIRECTS: usize = 10;
 
-/// Of the configured headers, those that also go to other hosts: they hold no secrets.
+/// The configured headers that also go to other hosts: they contain no secrets.
 const SENT_ANYWHERE: [HeaderName; 3] =
     [header::ACCEPT, header::ACCEPT_LANGUAGE, header::USER_AGENT];

@@ -4,14 +4,14 @@ use std::{fmt, io};
 
 use conductor_plugin_api::Failure;
 
-/// Why a check got no further.
+/// The reason why a check could not continue.
 ///
 /// It is not a [`std::error::Error`]: `?` would then turn a bad platform into a [`Failure`].
 #[derive(Debug)]
 pub enum CheckError {
     /// The platform is bad; the message becomes that of an unhealthy report.
     Platform(String),
-    /// This machine could not find out.
+    /// This machine could not tell.
     Host(Failure),
 }
 
@@ -26,8 +26,8 @@ impl CheckError {
     }
 }
 
-/// Returns true if the other side caused this error. All others are this machine's: no route, no network,
-/// no descriptors, no ports, no permission.
+/// Returns true if the other side caused this error. All others are this machine's: no route, no network, no
+/// descriptors, no ports, no permission.
 fn is_platforms(error: &io::Error) -> bool {
     use io::ErrorKind as Kind;
     matches!(

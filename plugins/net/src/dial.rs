@@ -1,4 +1,4 @@
-//! From addresses to a TCP connection: several at a time, as RFC 8305 ("Happy Eyeballs") has it.
+//! Connects to one of several addresses, in parallel as in RFC 8305 ("Happy Eyeballs").
 
 use std::{collections::VecDeque, io, net::SocketAddr, time::Duration};
 
@@ -12,12 +12,12 @@ use crate::{
 
 /// Connects to the first address that accepts, within the limit.
 ///
-/// The attempts begin one after the other, a fraction of a second apart or when one before has failed, and go on side by
-/// side: an address that swallows packets, as IPv6 often does where only its route is missing, delays the next one and does
-/// not take its time away.
+/// The attempts start one after the other, a fraction of a second apart or when a previous one has failed, and run in
+/// parallel: an address that drops packets, as IPv6 often does if its route is missing, delays the next one but does
+/// not use up its time.
 ///
 /// # Errors
-/// When no address accepts: the platform's fault where one refused or did not answer, else this machine's.
+/// If no address accepts: the platform's fault if one refused or did not respond, otherwise this machine's.
 pub async fn connect(addresses: &[SocketAddr], limit: &Limit<'_>) -> Result<TcpStream, CheckError> {
     let mut waiting = interleaved(addresses);
     let mut attempts = JoinSet::new();
@@ -44,7 +44,7 @@ pub async fn connect(addresses: &[SocketAddr], limit: &Limit<'_>) -> Result<TcpS
                 "an attempt to connect ended early: {error}"
             )))),
             Ok(None) => return Err(worst(errors)),
-            // Time for the next one, if there is any.
+            // Time for the next address, if any.
             Err(_) if !waiting.is_empty() => {}
             Err(_) => {
                 errors.extend(under_way.iter().map(|address| silent(address, begun)));
@@ -54,7 +54,7 @@ pub async fn connect(addresses: &[SocketAddr], limit: &Limit<'_>) -> Result<TcpS
     }
 }
 
-/// The addresses in turn of both families, beginning with that of the first; else in their order.
+/// Returns the addresses of both families alternately, beginning with that of the first; otherwise in their order.
 fn interleaved(addresses: &[SocketAddr]) -> VecDeque<SocketAddr> {
     let Some(first) = addresses.first().map(SocketAddr::is_ipv6) else {
         return VecDeque::new();
@@ -85,7 +85,7 @@ fn silent(address: &SocketAddr, limit: Duration) -> CheckError {
     ))
 }
 
-/// One address that answered badly says more of the platform than any number of them out of our reach.
+/// Joins the errors; a bad response of the platform is more informative than addresses that are unreachable from here.
 fn worst(errors: Vec<CheckError>) -> CheckError {
     let (mut platform, mut ours) = (Vec::new(), Vec::new());
     for error in errors {
@@ -101,7 +101,7 @@ fn worst(errors: Vec<CheckError>) -> CheckError {
     }
 }
 
-/// The time between the beginnings of two attempts: RFC 8305, section 5.
+/// The delay between the starts of two attempts: RFC 8305, section 5.
 const DELAY: Duration = Duration::from_millis(250);
 
 #[cfg(test)]
@@ -132,7 +132,7 @@ mod tests {
         (listener, address)
     }
 
-    /// A port without a listener, now and later: it is the near end of a connection that stays open.
+    /// Returns a port that never has a listener: it is the near end of a connection that stays open.
     fn closed_port() -> SocketAddr {
         let (listener, address) = listening();
         let stream = std::net::TcpStream::connect(address).unwrap();
@@ -154,7 +154,7 @@ mod tests {
         let remaining = || deadline.saturating_duration_since(Instant::now());
         let (_listener, listening) = listening();
         runtime().block_on(async {
-            // Accepts no connection, and its queue is full.
+            // It accepts no connection, and its queue is full.
             let socket = TcpSocket::new_v4().unwrap();
             socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
             let full = socket.listen(1).unwrap();

@@ -1,20 +1,20 @@
-//! Host names and addresses that no resolver can find, known before the first check.
+//! Host names and addresses that no resolver can find, detected before the first check.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// The rule that a host breaks; its text follows the words "the host".
+/// The rule that a host breaks; the text follows the words "the host".
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum HostNameError {
-    /// The name or a part of it has no character.
+    /// The name or a part of it is empty.
     #[error("is empty or has an empty part between two dots")]
     Empty,
-    /// The name or a part of it is longer than names can be.
+    /// The name or a part of it is too long.
     #[error("is too long: at most 253 characters, and 63 between two dots")]
     TooLong,
-    /// Four numbers, of which one is too large.
+    /// Four numbers, one of which is too large.
     #[error("is not an IPv4 address: its numbers go from 0 to 255")]
     Ipv4,
-    /// It has a colon, and is no IPv6 address.
+    /// It contains a colon, but is no IPv6 address.
     #[error("is not an IPv6 address")]
     Ipv6,
 }
@@ -23,7 +23,7 @@ impl HostNameError {
     /// Checks a host name or IP address; an IPv6 address comes without brackets.
     ///
     /// # Errors
-    /// When no resolver can find the host.
+    /// If no resolver can find the host.
     pub fn check(host: &str) -> Result<(), Self> {
         if host.contains(':') {
             let address = host.split('%').next().unwrap_or_default();

@@ -1,7 +1,8 @@
 //! Name resolution, connections, time limits and errors of the network probes.
 //!
-//! A library of the bundled plugins `http` and `tcp`, not a plugin: a check resolves its host with [`Resolver`], connects with
-//! [`connect`], and gives up in time by its [`Limit`]. A [`CheckError`] says whether the platform or this machine is at fault.
+//! A library of the bundled plugins `http` and `tcp`, not a plugin: a check resolves its host with [`Resolver`],
+//! connects with [`connect`], and gives up in time by its [`Limit`]. A [`CheckError`] distinguishes faults of the
+//! platform from those of this machine.
 
 mod check_error;
 mod dial;

@@ -7,7 +7,7 @@ pub struct Limit<'a> {
     remaining: &'a (dyn Fn() -> Duration + Sync),
     /// Time to the deadline when the check began.
     given: Duration,
-    /// Part of it that is kept for the report.
+    /// Part of it reserved for the report.
     margin: Duration,
 }
 

@@ -1,4 +1,4 @@
-//! From a host's name to its addresses.
+//! Resolves a host's name to its addresses.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -8,14 +8,14 @@ use tokio::task::{JoinHandle, spawn_blocking};
 
 use crate::check_error::CheckError;
 
-/// Looks names up on one of the runtime's threads for that, since the system's resolver cannot be told to give up. A probe
-/// waits for the lookup it left unfinished before it begins another of that name.
+/// Looks up names on one of the runtime's blocking threads, since the system's resolver cannot be cancelled. A probe
+/// waits for its unfinished lookup before it starts another of that name.
 pub struct Resolver {
     lookup: fn(&str) -> Lookup,
     under_way: Option<(String, JoinHandle<Lookup>)>,
 }
 
-/// Addresses with the scope that link-local ones have; their port is to be replaced.
+/// Addresses with the scope of link-local ones; their port is a placeholder.
 pub type Lookup = Result<Vec<SocketAddr>, LookupError>;
 
 /// Returns the address of a host that is an IP address, which needs no resolver.
@@ -31,7 +31,7 @@ impl Default for Resolver {
 }
 
 impl Resolver {
-    /// A resolver that asks `lookup`, which may block.
+    /// Returns a resolver that calls `lookup`, which may block.
     pub fn with(lookup: fn(&str) -> Lookup) -> Self {
         Self {
             lookup,
@@ -39,12 +39,12 @@ impl Resolver {
         }
     }
 
-    /// Finds all addresses of the host, at least one, in the order of the system's preference.
+    /// Returns all addresses of the host, at least one, in the order of the system's preference.
     ///
-    /// A call that is given up leaves its lookup to the next call about that host.
+    /// An abandoned call leaves its lookup to the next call for that host.
     ///
     /// # Errors
-    /// The platform's fault where there is no such host, this machine's where the resolver cannot be asked.
+    /// The platform's fault if there is no such host, this machine's if the resolver does not work.
     pub async fn resolve(&mut self, host: &str, port: u16) -> Result<Vec<SocketAddr>, CheckError> {
         if let Some(address) = ip_address(host, port) {
             return Ok(vec![address]);
@@ -68,7 +68,7 @@ impl Resolver {
             let task = spawn_blocking(move || lookup(&name));
             (host.to_owned(), task)
         }));
-        // When the time is up here, the lookup stays for the next check.
+        // On a timeout here, the lookup stays for the next check.
         let answer = lookup.await;
         self.under_way = None;
         answer.map_err(|error| {
@@ -79,7 +79,7 @@ impl Resolver {
     }
 }
 
-/// Asks the system, as every other program on this machine does.
+/// Asks the system, like every other program on this machine.
 fn look_up(host: &str) -> Lookup {
     let hints = AddrInfoHints {
         socktype: SockType::Stream.into(),
@@ -89,13 +89,13 @@ fn look_up(host: &str) -> Lookup {
     Ok(found.flatten().map(|info| info.sockaddr).collect())
 }
 
-/// The address at the port asked for, with its scope.
+/// Returns the address with the requested port and its scope.
 fn at(mut address: SocketAddr, port: u16) -> SocketAddr {
     address.set_port(port);
     address
 }
 
-/// A missing host is the platform's fault; a resolver that cannot be asked is this machine's.
+/// A missing host is the platform's fault; a resolver that does not work is this machine's.
 fn judge(host: &str, error: &LookupError) -> CheckError {
     match error.kind() {
         LookupErrorKind::NoName | LookupErrorKind::NoData => {

@@ -38,7 +38,7 @@ pub(crate) struct Address {
 }
 
 impl Config {
-    /// Returns the address, or every key that is wrong.
+    /// Returns the address, or every wrong key.
     pub(crate) fn validate(&self) -> Result<Address, Failure> {
         let mut faults = Vec::new();
         let address = self
@@ -65,7 +65,7 @@ impl Config {
     }
 }
 
-/// The rule that an address breaks; its text follows the address.
+/// The rule that an address breaks; the text follows the address.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
 pub(crate) enum AddressError {
     #[error("has a scheme; write HOST:PORT alone")]
@@ -97,7 +97,7 @@ impl FromStr for Address {
         }
         let (host, port) = text.rsplit_once(':').ok_or(AddressError::NoPort)?;
         let port = match port.parse::<u16>() {
-            // u16 also takes a leading plus.
+            // u16 also accepts a leading plus.
             Ok(number) if number > 0 && !port.starts_with('+') => number,
             _ => return Err(AddressError::Port),
         };

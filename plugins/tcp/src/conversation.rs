@@ -1,4 +1,4 @@
-//! What is said over a connection.
+//! The data exchanged over a connection.
 
 use conductor_net::{CheckError, Limit};
 use tokio::{
@@ -9,7 +9,7 @@ use tokio::{
 
 use crate::{Measured, config::Config};
 
-/// Sends and expects what the config asks for, and says what was good about it.
+/// Sends and expects the texts of the config; returns the message for a healthy report.
 pub(crate) async fn hold(
     mut stream: TcpStream,
     config: &Config,
@@ -47,7 +47,7 @@ pub(crate) async fn hold(
     Ok("answered as expected")
 }
 
-/// Bytes read of an answer before it is given up.
+/// Limit of a response before it is given up, in bytes.
 pub(crate) const MAX_ANSWER: usize = 64 * 1024;
 
 async fn send(stream: &mut TcpStream, bytes: &[u8], limit: &Limit<'_>) -> Result<(), CheckError> {
@@ -60,7 +60,7 @@ async fn send(stream: &mut TcpStream, bytes: &[u8], limit: &Limit<'_>) -> Result
     }
 }
 
-/// What came back so far.
+/// The response so far.
 struct Answer<'a> {
     expected: &'a str,
     bytes: Vec<u8>,
@@ -68,7 +68,7 @@ struct Answer<'a> {
 }
 
 impl Answer<'_> {
-    /// Reads once; true at the end of what comes.
+    /// Reads once; returns true at the end of the stream.
     async fn read(
         &mut self,
         stream: &mut TcpStream,
@@ -76,7 +76,7 @@ impl Answer<'_> {
     ) -> Result<bool, CheckError> {
         let left = limit.left();
         if left.is_zero() {
-            // One that never stops sending is never waited for.
+            // A peer that never stops sending is never waited for.
             return Err(self.late(limit));
         }
         let mut chunk = [0; 4096];
@@ -93,7 +93,7 @@ impl Answer<'_> {
 
     fn take(&mut self, chunk: &[u8]) {
         let expected = self.expected.as_bytes();
-        // What was searched before can hold no more than the beginning of the text.
+        // Bytes searched before can contain no more than the beginning of the text.
         let from = (self.bytes.len() + 1).saturating_sub(expected.len());
         self.bytes.extend_from_slice(chunk);
         self.is_right |= self.bytes[from..]
@@ -122,7 +122,7 @@ impl Answer<'_> {
     }
 }
 
-/// The beginning of foreign bytes, made fit for a log line.
+/// Returns the beginning of untrusted bytes, escaped for a log line.
 fn excerpt(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(&bytes[..bytes.len().min(MAX_EXCERPT)]);
     let rest = if bytes.len() > MAX_EXCERPT { "…" } else { "" };

@@ -1,4 +1,4 @@
-//! The `tcp` probe: whether a port takes connections and, when asked, answers as it should.
+//! The `tcp` probe: checks that a port accepts connections and, if asked, responds as expected.
 //!
 //! ```toml
 //! [platform.cache]
@@ -10,28 +10,28 @@
 //! |---|---|---|
 //! | `address` | | `host:port`; an IPv6 address in brackets, `[::1]:22` |
 //! | `send` | nothing | text to send once connected |
-//! | `expect` | nothing | text that must occur in the first 64 KiB that come back |
+//! | `expect` | nothing | text that must occur in the first 64 KiB of the response |
 //!
-//! Without `expect` a connection (and the sending of `send`) is all that is asked for. The addresses of a name are
-//! tried side by side, each a quarter of a second after the one before (RFC 8305); the first that takes the connection is
-//! the one checked. A link-local address takes its zone, `[fe80::1%eth0]:22`.
+//! Without `expect`, connecting (and sending `send`) is enough. The addresses of a name are tried in parallel, each a
+//! quarter of a second after the previous one (RFC 8305); the first that accepts is the one checked. A link-local
+//! address takes its zone, `[fe80::1%eth0]:22`.
 //!
 //! | measurement | meaning |
 //! |---|---|
-//! | `resolve_seconds` | finding the addresses of the name; absent where `address` is an IP address |
+//! | `resolve_seconds` | name resolution; absent if `address` is an IP address |
 //! | `connect_seconds` | from the first attempt to the connection |
-//! | `first_byte_seconds` | from there, with the sending, to the first byte that came back; only with `expect` |
+//! | `first_byte_seconds` | from there, including the sending, to the first byte of the response; only with `expect` |
 //! | `total_seconds` | the whole check |
 //!
 //! # Unhealthy or failure
-//! *Unhealthy* is what the platform is to blame for: no such host, connection refused or reset, host unreachable, no
-//! answer in time, a wrong answer, an end before the right one. The message says which, and what it was waiting for.
+//! *Unhealthy* means that the platform is at fault: no such host, connection refused or reset, host unreachable, no
+//! response in time, a wrong or truncated response. The message names the fault, and the step it was waiting for.
 //!
-//! A *failure* is a check that could not find out: the resolver did not answer, this machine has no network, no free
-//! file descriptor or port, or may not connect. A name server that reports a fault of its own cannot be told from one
-//! that cannot be reached, and counts as a failure.
+//! A *failure* is a check that could not tell: the resolver did not respond, this machine has no network, no free file
+//! descriptor or port, or may not connect. A name server that reports an internal error cannot be distinguished from
+//! one that is unreachable, and counts as a failure.
 //!
-//! The probe gives up a tenth of its time before the deadline, at most 100 ms, so that it can still say all this.
+//! The probe gives up a tenth of its time before the deadline, at most 100 ms, so that it can still report all this.
 
 mod config;
 mod conversation;
@@ -54,7 +54,7 @@ struct Tcp {
     resolver: Resolver,
 }
 
-/// Measurements so far, also of a check that came to a bad end.
+/// Measurements so far, also of a check that ended badly.
 type Measured = Vec<(&'static str, f64)>;
 
 impl AsyncProbe for Tcp {

@@ -1,4 +1,4 @@
-//! Real servers on loopback: healthy, sick, slow, refusing and lying.
+//! Real servers on loopback: healthy, faulty, slow, refusing and lying.
 
 use std::{
     io::{Read, Write},
@@ -23,7 +23,7 @@ use crate::{
 
 const MINUTE: Duration = Duration::from_secs(60);
 
-/// A server that treats each connection as told; it lives as long as the test process.
+/// Starts a server that runs `treat` for each connection; it lives as long as the test process.
 fn server(mut treat: impl FnMut(TcpStream) + Send + 'static) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -35,7 +35,7 @@ fn server(mut treat: impl FnMut(TcpStream) + Send + 'static) -> SocketAddr {
     address
 }
 
-/// A port that nobody listens on, nor ever will: it is the near end of a connection that stays open.
+/// Returns a port that never has a listener: it is the near end of a connection that stays open.
 fn closed_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
@@ -66,12 +66,12 @@ fn block_on<T>(what: impl Future<Output = T>) -> T {
     RUNTIME.block_on(what)
 }
 
-/// A check that has a patient host, for servers that answer at once.
+/// Checks with a long timeout, for servers that respond at once.
 fn patient(config: &serde_json::Value) -> Report {
     check(&TestHost::new("cache").timeout(MINUTE), config).unwrap()
 }
 
-/// A check that has an impatient host, for servers that do not.
+/// Checks with a short timeout, for servers that do not.
 fn impatient(config: &serde_json::Value) -> Report {
     check(
         &TestHost::new("cache").timeout(Duration::from_millis(300)),
@@ -181,7 +181,7 @@ fn a_server_that_drips_for_ever_is_given_up_at_the_limit() {
 #[test]
 fn a_server_that_takes_nothing_is_unhealthy() {
     let address = server(|stream| {
-        // Held open and never read.
+        // Kept open and never read.
         Box::leak(Box::new(stream));
     });
     let flood = "x".repeat(32 << 20);
@@ -214,7 +214,7 @@ fn a_server_that_hangs_up_is_unhealthy() {
 #[test]
 fn a_name_is_resolved_and_all_its_addresses_are_tried() {
     let address = server(drop);
-    // On most machines localhost is also ::1, where nobody listens.
+    // On most machines localhost is also ::1, where there is no listener.
     let report = patient(&json!({"address": format!("localhost:{}", address.port())}));
     assert_eq!(report.status(), Status::Healthy, "{report:?}");
     assert_eq!(

@@ -1,4 +1,4 @@
-//! File systems that do not answer, in the place of dead network mounts.
+//! File systems that do not respond, in place of dead network mounts.
 
 use std::{
     path::{Path, PathBuf},
@@ -15,10 +15,10 @@ use crate::{
     mounts::MountTable,
 };
 
-/// True while the file systems below `/dead` answer.
+/// True while the file systems below `/dead` respond.
 static ANSWERING: Mutex<bool> = Mutex::new(false);
 static CHANGED: Condvar = Condvar::new();
-/// Calls to those that were made, and that are over.
+/// The numbers of calls started and finished.
 static BEGUN: AtomicUsize = AtomicUsize::new(0);
 static OVER: AtomicUsize = AtomicUsize::new(0);
 
@@ -61,7 +61,7 @@ fn dead_mounts_keep_a_thread_each_and_no_other_mount_from_being_examined() {
     );
 
     set_answering(true);
-    // The answers that come now are old; the next check after them asks again.
+    // The first results are old; the check after them queries again.
     let mut now = answered(Duration::from_secs(10));
     while now != [true; 4] {
         now = answered(Duration::from_secs(10));

@@ -1,4 +1,4 @@
-//! Answers that are right, wrong, late, and no HTTP at all.
+//! Responses that are right, wrong, late, and not HTTP at all.
 
 use std::{io::Write, sync::mpsc::sync_channel};
 

@@ -1,4 +1,4 @@
-//! Configs that can work, and those that cannot.
+//! Valid and invalid configs.
 
 use conductor_plugin_api::FailureKind;
 

@@ -1,11 +1,11 @@
-//! Where redirects lead, and what goes along.
+//! Targets of redirects, and the headers sent along.
 
 use std::sync::mpsc::sync_channel;
 
 use super::*;
 use crate::target::Target;
 
-/// The answer that points to `location`.
+/// Returns a redirect to `location`.
 fn redirect(status: u16, location: &str) -> String {
     format!("HTTP/1.1 {status} Elsewhere\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n")
 }
@@ -155,7 +155,7 @@ fn the_method_changes_as_the_standard_says() {
 #[test]
 fn references_are_resolved_as_the_standard_says() {
     let base = Target::parse("http://a/b/c/d;p?q").unwrap();
-    // RFC 3986, sections 5.4.1 and 5.4.2, without the schemes that are not ours.
+    // RFC 3986, sections 5.4.1 and 5.4.2, without the unsupported schemes.
     for (reference, expected) in [
         ("g", "/b/c/g"),
         ("./g", "/b/c/g"),

@@ -1,4 +1,4 @@
-//! Checks at the same time, which share one runtime, and how long they last.
+//! Concurrent checks, which share one runtime, and their duration.
 
 use std::sync::{
     atomic::{AtomicU64, Ordering},
@@ -31,7 +31,7 @@ fn no_check_waits_for_another_whichever_is_done_first() {
                     (answer, check)
                 })
                 .collect();
-            // Both are under way.
+            // Both are running.
             let last = checks.remove(1 - first);
             for (answer, check) in [checks.remove(0), last] {
                 answer.send(()).unwrap();

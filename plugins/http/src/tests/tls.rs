@@ -1,4 +1,4 @@
-//! Certificates that are right, expired, untrusted and for another name.
+//! Certificates that are valid, expired, untrusted and for another name.
 
 use std::{
     path::PathBuf,
@@ -16,7 +16,7 @@ use tokio_rustls::rustls::{
 use super::*;
 use crate::tls;
 
-/// A CA, with the file that its certificate lies in.
+/// A CA, with the file of its certificate.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     _folder: tempfile::TempDir,
@@ -43,7 +43,7 @@ impl Authority {
         }
     }
 
-    /// What a server for `name` speaks TLS with.
+    /// Returns the TLS config of a server for `name`.
     fn config(&self, name: &str) -> Arc<ServerConfig> {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_after = date_time_ymd(2040, 1, 1);
@@ -53,7 +53,7 @@ impl Authority {
         server_config(certificate.der().clone(), key)
     }
 
-    /// A server for `name`, whose certificate is valid until 1 January of `year`.
+    /// Starts a server for `name`, whose certificate is valid until 1 January of `year`.
     fn server(&self, name: &str, year: i32) -> SocketAddr {
         let mut params = CertificateParams::new([name.to_owned()]).unwrap();
         params.not_after = date_time_ymd(year, 1, 1);
@@ -86,7 +86,7 @@ fn serve_tls(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>) 
     listen(move |stream| {
         let tls = ServerConnection::new(config.clone()).unwrap();
         let mut stream = StreamOwned::new(tls, stream);
-        // Who does not trust us hangs up here.
+        // A client that does not trust us hangs up here.
         if !read_head(&mut stream).is_empty() {
             let status = match stream.conn.handshake_kind() {
                 Some(HandshakeKind::Full) => "200 OK",
@@ -181,7 +181,7 @@ fn the_systems_cas_are_trusted_and_not_ours() {
         Ok(mut probe) => {
             assert_unhealthy(&host.check_async(&mut probe).unwrap(), "not trusted here")
         }
-        // A machine without any, such as a bare container.
+        // On a machine without any, such as a bare container.
         Err(failure) => assert!(
             failure.message().contains("no CA certificates"),
             "{failure}"
@@ -263,7 +263,7 @@ fn what_is_no_certificate_has_no_end() {
     assert_eq!(tls::expiry(b"no certificate"), None);
 }
 
-/// A server whose certificate can be replaced while it runs.
+/// Starts a server whose certificate can be replaced while it runs.
 fn changeable(first: Arc<ServerConfig>) -> (SocketAddr, impl Fn(Arc<ServerConfig>)) {
     let config = Arc::new(Mutex::new(first));
     let now = config.clone();
@@ -302,7 +302,7 @@ fn a_ca_file_is_read_again_when_it_is_rewritten_or_replaced() {
     in_place(&new);
     assert_healthy(&host.check_async(&mut probe).unwrap());
 
-    // While it is being written, or after a mistake, the CAs from before hold.
+    // While it is being written, or after a mistake, the previous CAs apply.
     std::fs::write(&file, "half").unwrap();
     assert_healthy(&host.check_async(&mut probe).unwrap());
     std::fs::remove_file(&file).unwrap();
@@ -314,7 +314,7 @@ fn a_ca_file_is_read_again_when_it_is_rewritten_or_replaced() {
     assert_healthy(&host.check_async(&mut probe).unwrap());
 }
 
-/// In a process of its own, as the system's CAs are found through the environment.
+/// In a separate process, as the system's CAs are found through the environment.
 #[cfg(target_os = "linux")]
 #[test]
 fn the_systems_cas_are_read_again_when_they_change() {
@@ -345,11 +345,11 @@ fn the_systems_cas_are_read_again_when_they_change() {
     let mut probe = host.create_async::<Http>(&config.to_string()).unwrap();
     assert_healthy(&host.check_async(&mut probe).unwrap());
     present(new.config("127.0.0.1"));
-    // As update-ca-certificates does it.
+    // As in update-ca-certificates.
     let next = bundle.with_extension("new");
     std::fs::copy(&new.file, &next).unwrap();
     std::fs::rename(next, &bundle).unwrap();
-    // They are looked at once a second.
+    // They are checked once a second.
     let healthy = (0..600).any(|_| {
         thread::sleep(Duration::from_millis(50));
         host.check_async(&mut probe).unwrap().status() == Status::Healthy
@@ -357,7 +357,7 @@ fn the_systems_cas_are_read_again_when_they_change() {
     assert!(healthy, "the new bundle is not read");
 }
 
-/// As `openssl req -x509` makes them: self-signed, and marked as a CA.
+/// Returns a certificate as from `openssl req -x509`: self-signed, and marked as a CA.
 fn self_signed(name: &str, year: i32) -> (CertificateDer<'static>, PrivateKeyDer<'static>, String) {
     let mut params = CertificateParams::new([name.to_owned()]).unwrap();
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);

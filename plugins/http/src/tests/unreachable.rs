@@ -1,4 +1,4 @@
-//! Platforms that cannot be reached, and whose fault that is.
+//! Unreachable platforms, and the side that is at fault.
 
 use conductor_net::{CheckError, Limit};
 use conductor_plugin_api::FailureKind;
@@ -9,7 +9,7 @@ use crate::{
     target::Target,
 };
 
-/// A port that nobody listens on, nor ever will: it is the near end of a connection that stays open.
+/// Returns a port that never has a listener: it is the near end of a connection that stays open.
 fn closed_port() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let stream = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
