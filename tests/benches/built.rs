@@ -1,4 +1,4 @@
-//! The program and the plugin that does nothing, built as they are shipped.
+//! The program and the plugin that does nothing, in release builds.
 
 use std::{
     env,
@@ -6,7 +6,7 @@ use std::{
     process::Command,
 };
 
-/// Builds both into the folder that the benchmark itself was built into, which this answers.
+/// Builds both into the benchmark's own target folder, and returns that folder.
 pub(crate) fn build() -> PathBuf {
     let folder = env::current_exe()
         .unwrap()
@@ -27,12 +27,12 @@ pub(crate) fn build() -> PathBuf {
     folder
 }
 
-/// The program, which workers are started from.
+/// Returns the program that workers are started from.
 pub(crate) fn program(folder: &Path) -> PathBuf {
     folder.join(format!("conductor{}", env::consts::EXE_SUFFIX))
 }
 
-/// Puts the plugin `fault`, which does nothing unless it is told to, into a new folder of plugins.
+/// Installs the plugin `fault`, which does nothing by default, into a new plugin folder.
 pub(crate) fn put_plugin(folder: &Path, plugins: &Path) {
     let library = format!(
         "{}conductor_plugin_fault{}",

@@ -1,9 +1,10 @@
-//! What a check costs, through the whole path: schedule, guard, breaker, call into a library, metrics.
+//! The cost of a check on the whole path: schedule, guard, breaker, call into a library, metrics.
 //!
-//! `cargo bench -p conductor-tests --bench checks` runs hosts of 1 to 100 000 platforms whose probe does nothing, with the
-//! plugin in a worker and in the host's process. It prints CPU time per check, memory, and what a scrape takes; all of it
-//! of the host and its worker together. Each figure is the least and the median of several seconds, because machines are
-//! noisy; compare figures of one run only. It takes three minutes, and root: workers are closed to everybody else.
+//! `cargo bench -p conductor-tests --bench checks` runs hosts of 1 to 100 000 platforms whose probe does nothing, with
+//! the plugin in a worker and in the host's process. It prints CPU time per check, memory, and the cost of a scrape,
+//! each for the host and its worker together. Each figure is the least and the median of several seconds, because
+//! machines are noisy; compare figures of one run only. It takes three minutes, and requires root: other users cannot
+//! inspect workers.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -49,7 +50,7 @@ fn main() {
         (100_000, "500ms", 6),
     ] {
         for isolation in ["process", "in-process"] {
-            // Each in a process of its own, so that none inherits the memory of the one before.
+            // Each in a separate process, so that none inherits the memory of the previous one.
             let done = Command::new(env::current_exe().unwrap())
                 .args(["one", isolation, &platforms.to_string(), interval])
                 .arg(seconds.to_string())
@@ -61,7 +62,7 @@ fn main() {
     }
 }
 
-/// Runs a host of so many platforms for so many seconds, and prints a line.
+/// Runs a host with this many platforms for this many seconds, and prints a line.
 fn measure(isolation: &str, platforms: usize, interval: &str, seconds: usize, built: &Path) {
     worker::use_program(built::program(built));
     let folder = tempfile::tempdir().unwrap();
@@ -82,7 +83,7 @@ fn measure(isolation: &str, platforms: usize, interval: &str, seconds: usize, bu
         thread::sleep(Duration::from_millis(1));
     }
     let first = clock.now();
-    // One interval for every probe to be created.
+    // One interval to create every probe.
     thread::sleep(config.host.interval + Duration::from_millis(100));
     let workers = children();
     assert_eq!(workers.len(), usize::from(isolation == "process"));
@@ -129,7 +130,7 @@ fn measure(isolation: &str, platforms: usize, interval: &str, seconds: usize, bu
     host.stop();
 }
 
-/// What one rendering of everything takes.
+/// Prints the cost of one rendering of all metrics.
 fn scrape(host: &Host) {
     let clock = Clock::start();
     let mut text = Vec::new();

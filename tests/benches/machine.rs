@@ -1,23 +1,23 @@
-//! What this process and its children use of the machine, as the kernel has it in `/proc`.
+//! Resource usage of this process and its children, as the kernel shows it in `/proc`.
 //!
-//! `getrusage` knows children once they are reaped, and workers live on: theirs is the sum over their threads. Threads
-//! that end meanwhile are missing from it; those of plugins that do nothing stay for longer than a measurement.
+//! `getrusage` includes children only after they are reaped, and workers keep running: theirs is the sum over their
+//! threads. Threads that end meanwhile are missing; those of plugins that do nothing live longer than a measurement.
 
 use std::{fs, path::PathBuf, time::Duration};
 
-/// What was used up to a moment.
+/// The usage up to a moment.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Used {
     /// CPU time of this process.
     pub(crate) own: Duration,
     /// CPU time of its children.
     pub(crate) children: Duration,
-    /// How often threads of all of them fell asleep; each time, they had to be woken.
+    /// The number of times their threads fell asleep; each time, they had to be woken.
     pub(crate) sleeps: u64,
 }
 
 impl Used {
-    /// Up to now, by this process and these children of its.
+    /// Returns the usage of this process and these children up to now.
     pub(crate) fn with(children: &[String]) -> Self {
         let own = rustix::time::clock_gettime(rustix::time::ClockId::ProcessCPUTime);
         let of_children = || children.iter().flat_map(|pid| threads_of(pid));
@@ -31,7 +31,7 @@ impl Used {
         }
     }
 
-    /// Since an earlier moment.
+    /// Returns the usage since an earlier moment.
     pub(crate) fn since(self, earlier: Self) -> Self {
         Self {
             own: self.own.saturating_sub(earlier.own),
@@ -40,13 +40,14 @@ impl Used {
         }
     }
 
-    /// CPU time of all of them.
+    /// Returns the CPU time of all of them.
     pub(crate) fn cpu(self) -> Duration {
         self.own + self.children
     }
 }
 
-/// The children of this process, such as its workers. It looks at every process there is: not while something is measured.
+/// Returns the children of this process, such as its workers. It reads every process of the machine, so do not call it
+/// during a measurement.
 pub(crate) fn children() -> Vec<String> {
     let own = std::process::id().to_string();
     let processes = fs::read_dir("/proc").unwrap().flatten();
@@ -54,7 +55,7 @@ pub(crate) fn children() -> Vec<String> {
     names
         .filter(|pid| {
             let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-            // Behind the name, which may hold anything: the state and the parent.
+            // After the name, which may contain anything: the state and the parent.
             let parent = stat
                 .rsplit(") ")
                 .next()
@@ -64,10 +65,10 @@ pub(crate) fn children() -> Vec<String> {
         .collect()
 }
 
-/// Memory of a process in bytes: the sum of so many lines of its `smaps_rollup`, such as `Pss`, which is what it has to
-/// itself and its share of what it has together with others.
+/// Returns a process's memory in bytes: the sum of these lines of its `smaps_rollup`, such as `Pss`, which is its
+/// private memory plus its share of shared memory.
 pub(crate) fn memory(pid: &str, lines: &[&str]) -> f64 {
-    // Workers close themselves to other processes of the same user.
+    // Workers are not readable to other processes of the same user.
     let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup"))
         .expect("only root can read the memory of workers");
     let kilobytes = |line: &str| {
@@ -84,7 +85,7 @@ fn threads_of(pid: &str) -> impl Iterator<Item = PathBuf> + use<> {
     threads.map(|thread| thread.path())
 }
 
-/// None where it has just ended.
+/// Returns `None` if it has just ended.
 fn cpu_of_thread(thread: PathBuf) -> Option<Duration> {
     let text = fs::read_to_string(thread.join("schedstat")).ok()?;
     let nanos = text.split(' ').next()?.parse().ok()?;

@@ -1,7 +1,7 @@
-//! What it costs to note a call in the record: `cargo bench -p conductor-tests --bench record`.
+//! The cost of recording a call: `cargo bench -p conductor-tests --bench record`.
 //!
-//! The yardstick is what the host does around every call anyway: it reads the clock before and after. The rare slow stores
-//! are those that find their page being written to disk, so the folder matters: give others as arguments.
+//! The baseline is the host's other work for every call: it reads the clock before and after. The rare slow stores are
+//! those to a page that is being written to disk, so the folder matters: pass others as arguments.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -15,7 +15,7 @@ use conductor_library::Hash;
 use conductor_runtime::call_journal::{Phase, Record, Slot};
 
 fn main() {
-    // `cargo bench` adds flags of its own.
+    // `cargo bench` adds its own flags.
     let named = std::env::args_os().skip(1).map(PathBuf::from);
     let mut folders: Vec<_> = named.filter(|folder| folder.is_dir()).collect();
     if folders.is_empty() {
@@ -46,7 +46,7 @@ fn note(slot: &mut Slot) {
     ));
 }
 
-/// The least mean of several rounds, which disturbances only add to.
+/// Returns the least mean of several rounds, as disturbances only add to it.
 fn nanos_each(clock: Clock, mut what: impl FnMut()) -> f64 {
     let round = |_| {
         let start = clock.now();
@@ -56,7 +56,7 @@ fn nanos_each(clock: Clock, mut what: impl FnMut()) -> f64 {
     (0..20).map(round).fold(f64::INFINITY, f64::min)
 }
 
-/// The slowest of calls that come one by one, over long enough for the kernel to write the page to disk.
+/// Returns the slowest of single calls, over long enough for the kernel to write the page to disk.
 fn rare(clock: Clock, slot: &mut Slot) -> String {
     let end = clock.now() + LONG;
     let mut took = Vec::new();

@@ -1,8 +1,8 @@
-//! What a process of its own costs a plugin: `cargo bench -p conductor-tests --bench workers`.
+//! The cost of a worker process: `cargo bench -p conductor-tests --bench workers`.
 //!
-//! Round trips of a check that does nothing, beside one over a bare pair of sockets, which is the limit; the start of a
-//! worker, beside that of the smallest program there is; the memory of a worker. Compare figures of one run only. It
-//! takes a minute, and root for the memory: workers are closed to everybody else.
+//! Round trips of a check that does nothing, compared with those over a bare pair of sockets, which is the limit; the
+//! start of a worker, compared with that of the smallest program; the memory of a worker. Compare figures of one run
+//! only. It takes a minute, and requires root for the memory: other users cannot inspect workers.
 #![expect(
     clippy::unwrap_used,
     clippy::print_stdout,
@@ -53,7 +53,7 @@ fn main() {
     round_trips(&vetted);
 }
 
-/// A worker that has loaded the plugin.
+/// Returns a worker that has loaded the plugin.
 fn worker(vetted: &Vetted) -> Worker {
     let settings = Settings {
         call_threads: 4,
@@ -89,7 +89,7 @@ fn memory_of_workers(vetted: &Vetted) {
 
 fn starts(vetted: &Vetted) {
     println!("\nstart of                                        least     median   CPU, median");
-    // Where the worker gets a control group, the kernel moves it there at once only if it has just moved another.
+    // If the worker gets a control group, the kernel moves it there quickly only if it has just moved another.
     for (rest, when) in [(0, "after another"), (100, "after a tenth of a second")] {
         let clock = Clock::start();
         let (mut workers, mut programs) = (Samples::default(), Samples::default());
@@ -102,7 +102,7 @@ fn starts(vetted: &Vetted) {
             let worker = worker(vetted);
             let took = clock.now() - start;
             let pid = worker.pid().unwrap().to_string();
-            // All that the child has used is for its start.
+            // The child has used all of it for its start.
             workers.add(took, Used::with(&[pid]).since(before).cpu());
             drop(worker);
             wait_for_children_to_end();
@@ -141,10 +141,10 @@ fn round_trips(vetted: &Vetted) {
     }
 }
 
-/// Makes rounds for a while, prints a line, and answers the CPU time of a call.
+/// Runs rounds for a while, prints a line, and returns the CPU time of a call.
 fn measure(what: &str, batch: usize, mut round: impl FnMut()) -> f64 {
     let clock = Clock::start();
-    // Until it is known to be quick.
+    // Until the plugin counts as quick.
     while clock.now() < WARM_UP {
         round();
     }
@@ -172,7 +172,7 @@ fn measure(what: &str, batch: usize, mut round: impl FnMut()) -> f64 {
     cpu
 }
 
-/// As many calls at a time as there are probes.
+/// As many concurrent calls as there are probes.
 struct Calls<'a> {
     plugin: &'a dyn LoadedPlugin,
     probes: Vec<ProbeId>,
@@ -192,7 +192,7 @@ impl<'a> Calls<'a> {
         }
     }
 
-    /// Starts them all, and waits for all their ends.
+    /// Starts all of them, and waits until all have ended.
     fn round(&mut self) {
         self.waiter.left.store(self.probes.len(), Ordering::Release);
         let calls = self.probes.iter().map(|&probe| Call {
@@ -207,7 +207,7 @@ impl<'a> Calls<'a> {
     }
 }
 
-/// Wakes a thread when so many calls are over.
+/// Wakes a thread once this many calls are over.
 struct Waiter {
     left: AtomicUsize,
     thread: Thread,
@@ -231,7 +231,7 @@ impl Caller for Waiter {
     }
 }
 
-/// A process that sends back what it gets, and as much for it to get as a batch of calls takes.
+/// A process that echoes its input, sized for a batch of calls.
 struct Echo {
     child: Child,
     socket: UnixStream,
@@ -278,7 +278,7 @@ fn echo() {
     }
 }
 
-/// How long something took, again and again, in seconds.
+/// Durations of repeated runs, in seconds.
 #[derive(Default)]
 struct Samples {
     took: Vec<f64>,
@@ -315,7 +315,7 @@ fn median(samples: &[f64]) -> f64 {
     sorted[sorted.len() / 2]
 }
 
-/// So that what is left of one does not slow down the next.
+/// Waits, so that the remains of one benchmark do not slow down the next.
 fn wait_for_children_to_end() {
     while !children().is_empty() {
         thread::sleep(Duration::from_millis(1));
@@ -325,5 +325,5 @@ fn wait_for_children_to_end() {
 const STARTS: usize = 100;
 const WARM_UP: Duration = Duration::from_millis(500);
 const LONG: Duration = Duration::from_secs(3);
-/// A call and its answer are frames of about so many bytes.
+/// The approximate size of a call's frame and its response's, in bytes.
 const BYTES: usize = 16;

@@ -1,6 +1,6 @@
-//! Degraded mode for real: burn the CPU, see the mode change, the stretching, and the way back.
+//! Degraded mode for real: burn the CPU, observe the mode change, the stretching, and the recovery.
 //!
-//! A test binary of its own, because the others would keep the machine busy.
+//! A separate test binary, because the others would keep the machine busy.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,
@@ -17,7 +17,7 @@ mod harness;
 
 #[test]
 fn burning_the_cpu_stretches_the_checks_and_they_come_back() {
-    // Above what an idle machine shows, and below what its cores can be driven to; back after 60 s, which is the rule.
+    // Above an idle machine's usage, and below what its cores can be driven to; back after 60 s, as configured.
     let mut setup = Setup::new();
     setup.resources = "degraded_above = 80\nrecover_below = 70\n".to_owned();
     let mut host = setup

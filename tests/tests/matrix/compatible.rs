@@ -1,4 +1,4 @@
-//! What must get along: the plugins of other compilers, profiles, allocators and versions of the API.
+//! Compatible plugins: those of other compilers, profiles, allocators and API versions.
 
 use std::path::PathBuf;
 

@@ -1,4 +1,4 @@
-//! The plugin of the matrix in a real host, in a process of its own and in the host's: everything crosses, both ways.
+//! The plugin of the matrix in a real host, in a worker and in-process: everything crosses, both ways.
 
 use std::{
     path::Path,
@@ -7,15 +7,15 @@ use std::{
 
 use crate::harness::{Host, Setup, artifacts};
 
-/// What else a host is expected to say, in a worker and in its own process.
+/// Further lines expected in the host's log, in a worker and in-process.
 pub(crate) type Said<'a> = &'a [&'a str];
 
-/// Checks made by the plugin at `library` in the host that was built with this test.
+/// Runs checks of the plugin at `library` in the host that was built with this test.
 pub(crate) fn crosses(library: &Path, said: Said<'_>) {
     crosses_to(&this_host(), library, said);
 }
 
-/// Checks made by the plugin at `library` in another host.
+/// Runs checks of the plugin at `library` in another host.
 pub(crate) fn crosses_to(host: &Path, library: &Path, said: Said<'_>) {
     for isolation in ["process", "in-process"] {
         crosses_in(isolation, host, library, said);

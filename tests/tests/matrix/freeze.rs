@@ -1,4 +1,4 @@
-//! The versions of the API that are kept, and how one is added to them.
+//! The frozen versions of the API, and how to add one.
 
 use std::{fs, process::ExitCode};
 
@@ -8,7 +8,7 @@ use crate::{
     tree::{self, succeeded},
 };
 
-/// The minor versions that were frozen, oldest first.
+/// Returns the frozen minor versions, oldest first.
 pub(crate) fn frozen() -> Vec<String> {
     let entries = fs::read_dir(workspace().join("tests/golden")).unwrap();
     let mut versions: Vec<_> = entries
@@ -22,7 +22,7 @@ pub(crate) fn frozen() -> Vec<String> {
     versions
 }
 
-/// Keeps the sources of the API as they are, with the plugin of the matrix; over what was kept before only if told so.
+/// Stores the current sources of the API, with the plugin of the matrix; overwrites stored ones only with `again`.
 pub(crate) fn freeze(again: bool) -> ExitCode {
     let version = version();
     let root = workspace().join("tests/golden").join(&version);
@@ -37,7 +37,7 @@ pub(crate) fn freeze(again: bool) -> ExitCode {
         fs::remove_dir_all(&root).unwrap();
     }
     tree::write(&root, "", &["plugin-api"], &|_, text| text);
-    // Takes what the two do not need out of the lock file.
+    // Removes from the lock file what the two do not need.
     let output = Toolchain::this()
         .cargo(&root)
         .args(["metadata", "--format-version", "1"])
@@ -48,7 +48,7 @@ pub(crate) fn freeze(again: bool) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Major and minor version of the API.
+/// Returns the major and minor version of the API.
 fn version() -> String {
     let manifest = fs::read_to_string(workspace().join("plugin-api/Cargo.toml")).unwrap();
     let line = manifest

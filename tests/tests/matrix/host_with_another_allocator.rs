@@ -1,4 +1,4 @@
-//! The host with an allocator that gets along with no other; the matrix loads plugins into it.
+//! The host with an incompatible allocator; the matrix loads plugins into it.
 
 #[path = "plugin/src/allocator.rs"]
 mod allocator;

@@ -1,4 +1,4 @@
-//! What must be refused, and the one line that says why.
+//! Libraries that must be refused, and the one-line reason.
 
 use std::{fs, path::Path};
 
@@ -27,7 +27,7 @@ pub(crate) fn rows() -> Vec<Row> {
 
 /// A library that must be refused.
 struct Variant {
-    /// The plugin's id, and what is wrong with it.
+    /// The plugin's id, and its fault.
     id: &'static str,
     change: fn(&str, String) -> String,
     forge: fn(&mut Vec<u8>),
@@ -81,7 +81,7 @@ const VARIANTS: [Variant; 11] = [
         forge: |library| {
             let mark = b"abi stable library for Rust";
             let header = library.windows(mark.len()).position(|w| w == mark).unwrap();
-            // Behind the mark's 32 bytes: 0.11 becomes 0.10.
+            // After the mark's 32 bytes: 0.11 becomes 0.10.
             assert_eq!(library[header + 36], 11);
             library[header + 36] = 10;
         },
@@ -140,7 +140,7 @@ fn each_is_refused() -> Result<(), String> {
     Ok(())
 }
 
-/// The one line in which the host says why it has nothing to do with a library; its name stands in for its path.
+/// Returns the one line with which the host refuses a library; its name replaces its path.
 fn refusal(host: &crate::harness::Host, id: &str, folder: &Path) -> String {
     let file = format!("{}/{id}.so", folder.display());
     host.wait("a refusal", |m| {
@@ -151,7 +151,7 @@ fn refusal(host: &crate::harness::Host, id: &str, folder: &Path) -> String {
     let line = log.lines().find(|line| line.contains(&file)).unwrap();
     let start = line.rfind(&file).unwrap();
     let line = line[start..].replace(&file, &format!("{id}.so"));
-    // What the host may write behind the message are its fields.
+    // The fields that the host may write after the message.
     line.split(" plugin=").next().unwrap().trim().to_owned()
 }
 
@@ -227,7 +227,7 @@ fn close() -> String {
     replace(CLOSE, PREFIX_ENDS, "")
 }
 
-/// Where the manifest's record begins in a library.
+/// Returns the position of the manifest's record in a library.
 fn manifest_of(library: &[u8]) -> usize {
     let magic = b"CNDCTR\x1a\x01";
     library

@@ -1,8 +1,8 @@
 //! Old plugins on new hosts and new plugins on old hosts, libraries of other compilers and allocators, and those that
-//! must be refused: each row builds what it is about and shows it to a real host.
+//! must be refused: each row builds its library and loads it into a real host.
 //!
-//! `cargo test -p conductor-tests --features matrix --test matrix` runs all rows and says how long each took; words
-//! behind `--` choose rows by their names.
+//! `cargo test -p conductor-tests --features matrix --test matrix` runs all rows and prints the duration of each; words
+//! after `--` select rows by name.
 #![expect(
     clippy::disallowed_methods,
     clippy::print_stdout,
@@ -35,7 +35,7 @@ use std::{
     time::Instant,
 };
 
-/// A row: what it shows, and how. It answers why it was left out, if it was.
+/// A row: its name, and a function that returns the reason if it was skipped.
 #[cfg(unix)]
 type Row = (String, Box<dyn Fn() -> Result<(), String>>);
 
@@ -73,7 +73,7 @@ fn main() -> ExitCode {
     }
     println!("{:6.1} s  in all", start.elapsed().as_secs_f64());
     if !left_out.is_empty() {
-        // Whoever reads no further than the end has to see it.
+        // Repeat it at the end, where readers look first.
         println!(
             "NOT TRIED, {} of {count}: {}",
             left_out.len(),
@@ -93,7 +93,7 @@ fn main() -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// What became of a row.
+/// The outcome of a row.
 #[cfg(unix)]
 enum Became {
     Held,
@@ -101,7 +101,7 @@ enum Became {
     Failed,
 }
 
-/// Runs a row, and answers its name and what became of it.
+/// Runs a row, and returns its name and its outcome.
 #[cfg(unix)]
 fn run((name, row): Row) -> (String, Became) {
     let start = Instant::now();

@@ -1,27 +1,27 @@
-//! The next minor version of the API, made up: a field appended to the module, one to the host's functions, and a
-//! method to the probe; and the host that uses them where they are there.
+//! A fictitious next minor version of the API: a field appended to the module, one to the host's functions, and a
+//! method to the probe; and the host that uses them if they exist.
 //!
-//! It is made out of today's sources, so that it is always one ahead of them.
+//! It is derived from today's sources, so it is always one ahead of them.
 
 use crate::tree::Tree;
 
-/// A plugin built with the next version.
+/// Returns a plugin built with the next version.
 pub(crate) fn plugin() -> Tree {
     Tree::new("next-plugin", &["plugin-api"], &change)
 }
 
-/// A host, and a plugin, built with the next version.
+/// Returns a host, and a plugin, built with the next version.
 pub(crate) fn host() -> Tree {
     Tree::new("next-host", &["plugin-api", "host"], &change)
 }
 
-/// What a host of the next version says of a plugin that has all that is new.
+/// The log of a next-version host about a plugin that has the additions.
 pub(crate) const OF_A_NEW_PLUGIN: [&str; 2] = ["the plugin's news: Some(2)", "the probe's news: 3"];
-/// What it says of one that knows nothing of it: the field is not there, and the method is the one with the default body.
+/// Its log about a plugin without them: the field is missing, and the method is the default one.
 pub(crate) const OF_AN_OLD_PLUGIN: [&str; 2] = ["the plugin's news: None", "the probe's news: 0"];
-/// What a plugin of the next version says of a host that has what is new.
+/// The log of a next-version plugin about a host that has the additions.
 pub(crate) const OF_A_NEW_HOST: &str = "the host's news: Some(1)";
-/// What it says of one that does not.
+/// Its log about a host without them.
 pub(crate) const OF_AN_OLD_HOST: &str = "the host's news: None";
 
 fn change(file: &str, text: String) -> String {
@@ -73,8 +73,7 @@ fn change(file: &str, text: String) -> String {
     }
 }
 
-/// Puts the new field at the beginning of each value of a struct that is made in this text, with a function that answers
-/// `news`.
+/// Prepends the new field to each literal of a struct in this text, with a function that returns `news`.
 fn begin_literals(text: String, name: &str, news: u64) -> String {
     let opening = format!("{name} {{");
     let lines = text.split_inclusive('\n').map(|line| {
@@ -89,7 +88,7 @@ fn begin_literals(text: String, name: &str, news: u64) -> String {
     lines.collect()
 }
 
-/// Puts `more` at the end of what opens with `opening`.
+/// Appends `more` to the block that opens with `opening`.
 pub(crate) fn append_to(text: &str, opening: &str, more: &str) -> String {
     let (before, after) = text
         .split_once(opening)
@@ -98,7 +97,7 @@ pub(crate) fn append_to(text: &str, opening: &str, more: &str) -> String {
     format!("{before}{opening}{body}\n{more}}}\n{after}")
 }
 
-/// Replaces what has to be there once.
+/// Replaces a text that must occur exactly once.
 #[track_caller]
 pub(crate) fn replace(text: &str, old: &str, new: &str) -> String {
     assert_eq!(text.matches(old).count(), 1, "places with {old:?}");

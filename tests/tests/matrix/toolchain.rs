@@ -1,4 +1,4 @@
-//! The compilers of this machine, and the one that Debian has beside its own.
+//! The compilers of this machine, and a second one from Debian.
 
 use std::{
     fs,
@@ -11,17 +11,17 @@ use crate::{harness::artifacts, tree::matrix};
 /// A compiler, with the `cargo` that drives it.
 #[derive(Clone)]
 pub(crate) struct Toolchain {
-    /// What its folder below `target/matrix` is called.
+    /// The name of its folder below `target/matrix`.
     pub(crate) name: &'static str,
     cargo: PathBuf,
-    /// The first is the compiler.
+    /// The first one is the compiler.
     variables: Vec<(&'static str, PathBuf)>,
 }
 
 impl Toolchain {
-    /// The one the host is built with.
+    /// Returns the compiler that the host is built with.
     pub(crate) fn this() -> Self {
-        // The crates of the registry are there already: they were built for the host. What comes out goes elsewhere.
+        // The registry's crates are present: they were built for the host. The output goes elsewhere.
         let shared = artifacts().parent().unwrap().to_owned();
         Self {
             name: "this",
@@ -33,7 +33,7 @@ impl Toolchain {
         }
     }
 
-    /// Nightly Rust, where rustup has it.
+    /// Returns nightly Rust, if rustup has it.
     pub(crate) fn nightly() -> Result<Self, String> {
         let output = Command::new("rustup")
             .args(["which", "--toolchain", "nightly", "cargo"])
@@ -45,13 +45,13 @@ impl Toolchain {
         let cargo = String::from_utf8_lossy(&output.stdout).trim().to_owned();
         Ok(Self {
             name: "nightly",
-            // Without it, cargo would ask rustup for a compiler, and get that of this toolchain.
+            // Otherwise cargo would ask rustup for a compiler, and get this toolchain's.
             variables: vec![("RUSTC", beside(&cargo))],
             cargo: cargo.into(),
         })
     }
 
-    /// The compiler that Debian builds its browsers with, unpacked below `target` rather than installed.
+    /// Returns the compiler that Debian builds its browsers with, unpacked below `target` rather than installed.
     pub(crate) fn debian() -> Result<Self, String> {
         let folder = matrix().join("debian-rust");
         let root = folder.join("root/usr");
@@ -75,7 +75,7 @@ impl Toolchain {
         }
     }
 
-    /// `cargo` of this compiler, in a folder.
+    /// Returns `cargo` of this compiler, in a folder.
     pub(crate) fn cargo(&self, folder: &Path) -> Command {
         let mut command = Command::new(&self.cargo);
         for variable in ["RUSTC", "RUSTUP_TOOLCHAIN", "CARGO_TARGET_DIR", "RUSTFLAGS"] {
@@ -88,7 +88,7 @@ impl Toolchain {
         command
     }
 
-    /// What the compiler says it is, or nothing if it does not run.
+    /// Returns the compiler's version, or an empty text if it does not run.
     pub(crate) fn version(&self) -> String {
         let output = self.rustc().arg("--version").output();
         output
@@ -96,7 +96,7 @@ impl Toolchain {
             .unwrap_or_default()
     }
 
-    /// The machine it builds for, where nothing else is said.
+    /// Returns its default target.
     pub(crate) fn target(&self) -> String {
         let output = self.rustc().arg("-vV").output().unwrap();
         let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -114,7 +114,7 @@ impl Toolchain {
     }
 }
 
-/// The compiler that came with this `cargo`.
+/// Returns the compiler that came with this `cargo`.
 fn beside(cargo: &str) -> PathBuf {
     Path::new(cargo).with_file_name("rustc")
 }
@@ -134,7 +134,7 @@ fn unpack_debians_compiler(folder: &Path) -> Result<(), String> {
             false => Err(unavailable(String::from_utf8_lossy(&done.stderr).trim())),
         }
     };
-    // What it links to of its own source package and of LLVM; the rest is on every machine that compiles Rust.
+    // Its dependencies from its own source package and from LLVM; every machine that compiles Rust has the rest.
     let depends = [
         "depends",
         "--recurse",

@@ -1,6 +1,6 @@
-//! A workspace of its own with a copy of the plugin API and the plugin of the matrix in it, and its builds.
+//! A separate workspace with a copy of the plugin API and the plugin of the matrix, and its builds.
 //!
-//! Copies keep what did not change, so that what is built from them is built again only when it has to be.
+//! Unchanged files are kept, so that builds are repeated only if necessary.
 
 use std::{
     fs,
@@ -15,18 +15,18 @@ use crate::{
     toolchain::Toolchain,
 };
 
-/// What is done to the text of a file; it is given the path, such as `plugin-api/src/abi.rs`.
+/// Changes the text of a file; the first argument is the path, such as `plugin-api/src/abi.rs`.
 pub(crate) type Change<'a> = &'a dyn Fn(&str, String) -> String;
 
-/// A workspace that is not this one.
+/// A workspace other than this one.
 pub(crate) struct Tree(PathBuf);
 
-/// How a library is built.
+/// The build profile of a library.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Profile {
     Debug,
     Release,
-    /// Optimised as a whole, and without symbols.
+    /// Fully optimised, and without symbols.
     LtoStripped,
 }
 
@@ -39,19 +39,19 @@ pub(crate) struct Build<'a> {
 }
 
 impl Tree {
-    /// One below `target/matrix` with these of the workspace's folders, changed by `change`, and the plugin.
+    /// Creates one below `target/matrix` with these of the workspace's folders, changed by `change`, and the plugin.
     pub(crate) fn new(name: &str, folders: &[&str], change: Change<'_>) -> Self {
         let root = matrix().join("trees").join(name);
         write(&root, name, folders, change);
         Self(root)
     }
 
-    /// The API as it is.
+    /// Returns the current API.
     pub(crate) fn today() -> Self {
         Self::new("today", &["plugin-api"], &|_, text| text)
     }
 
-    /// A version that was frozen, out of its own sources.
+    /// Returns a frozen version, with its own sources.
     pub(crate) fn frozen(version: &str) -> Self {
         let name = &format!("frozen-{version}");
         let root = matrix().join("trees").join(name);
@@ -78,7 +78,7 @@ impl Tree {
         Self(root)
     }
 
-    /// Builds the plugin, and answers where its library is.
+    /// Builds the plugin, and returns the path of its library.
     pub(crate) fn build(&self, build: &Build<'_>) -> PathBuf {
         let output = self.try_build(build, &[]);
         succeeded(&output);
@@ -87,7 +87,7 @@ impl Tree {
 
     /// Builds the plugin with arguments for its compiler.
     pub(crate) fn try_build(&self, build: &Build<'_>, arguments: &[&str]) -> Output {
-        // A library for C has the same name whatever it was built from: what is there may be of another tree.
+        // A library for C always has the same name: an existing one may be of another tree.
         let name = self.0.file_name().unwrap();
         let source = self.0.join(name).join("plugin/src/lib.rs");
         let source = fs::File::options().append(true).open(source).unwrap();
@@ -127,7 +127,7 @@ impl Tree {
             cargo.arg("--release");
         }
         if !build.flags.is_empty() {
-            // The flags are for the plugin then, and what runs while it is built is built once for all flags.
+            // Then the flags apply only to the plugin, and build scripts are built once for all flags.
             cargo.args(["--target", &build.toolchain.target()]);
         }
     }
@@ -152,7 +152,7 @@ impl Tree {
         })
     }
 
-    /// One for all trees of a toolchain, or each would compile abi_stable again.
+    /// One for all trees of a toolchain, to compile abi_stable only once.
     fn target(&self, build: &Build<'_>) -> PathBuf {
         matrix().join(build.toolchain.name)
     }
@@ -160,8 +160,8 @@ impl Tree {
 
 /// Writes the sources of a workspace with these of this one's folders, and the plugin, in a folder `inner`.
 ///
-/// Cargo knows packages by their place in a workspace: had they the same one in all of them, it would take what was built
-/// from one for the others.
+/// Cargo identifies packages by their path in a workspace: with the same path in all of them, it would use the build of
+/// one for the others.
 pub(crate) fn write(root: &Path, inner: &str, folders: &[&str], change: Change<'_>) {
     let manifest = fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
     let all = [folders, &["plugin"]].concat();
@@ -184,11 +184,11 @@ pub(crate) fn write(root: &Path, inner: &str, folders: &[&str], change: Change<'
     }
     let plugin = workspace().join("tests/tests/matrix/plugin");
     copy(&plugin, &place, "plugin", change);
-    // The versions the host is built with; cargo takes out what is not needed.
+    // The versions the host is built with; cargo removes what is not needed.
     fs::copy(workspace().join("Cargo.lock"), root.join("Cargo.lock")).unwrap();
 }
 
-/// The beginning of a manifest of a workspace with these packages.
+/// Returns the beginning of a manifest of a workspace with these packages.
 fn members(inner: &str, folders: &[&str]) -> String {
     let members: Vec<_> = folders
         .iter()
@@ -197,7 +197,7 @@ fn members(inner: &str, folders: &[&str]) -> String {
     format!("[workspace]\nmembers = [{}]\n", members.join(", "))
 }
 
-/// A manifest whose API lies in a folder `inner`.
+/// Returns a manifest whose API is in a folder `inner`.
 fn in_folder(inner: &str, manifest: &str) -> String {
     let api = Path::new(inner).join("plugin-api");
     replace(
@@ -207,7 +207,7 @@ fn in_folder(inner: &str, manifest: &str) -> String {
     )
 }
 
-/// Where everything of the matrix is.
+/// Returns the folder of the matrix.
 pub(crate) fn matrix() -> PathBuf {
     artifacts().parent().unwrap().join("matrix")
 }
@@ -221,7 +221,7 @@ pub(crate) fn succeeded(output: &Output) {
     );
 }
 
-/// Copies a folder into `root` as `name`, changed by `change`; build products and what tests it are not in it.
+/// Copies a folder into `root` as `name`, changed by `change`, without build products and tests.
 fn copy(from: &Path, root: &Path, name: &str, change: Change<'_>) {
     for entry in fs::read_dir(from).unwrap() {
         let entry = entry.unwrap();
@@ -243,7 +243,7 @@ fn copy(from: &Path, root: &Path, name: &str, change: Change<'_>) {
     }
 }
 
-/// Writes a file, unless it is there and the same.
+/// Writes a file, unless it exists with the same content.
 fn keep(path: &Path, content: &[u8]) {
     if fs::read(path).is_ok_and(|there| there == content) {
         return;

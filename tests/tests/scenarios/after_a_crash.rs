@@ -1,11 +1,11 @@
-//! A host that died inside an in-process plugin, and the one that comes after it.
+//! A host that died inside an in-process plugin, and its successor.
 #![cfg(target_os = "linux")]
 
 use std::process::Output;
 
 use crate::harness::{Host, Setup};
 
-/// A host with one platform whose check never comes back, and is known to be under way.
+/// Returns a host with one platform whose check never returns, and is known to be running.
 fn stuck() -> Host {
     let setup = Setup::new()
         .with("[plugin.fault]\nisolation = \"in-process\"")
@@ -31,7 +31,7 @@ fn the_next_host_names_the_plugin_and_holds_it_until_it_is_cleared() {
     let mut host = stuck();
     host.signal("KILL");
     host.wait_for_exit();
-    // Whoever comes first takes the dead run's folder away; what it recorded is for the next host.
+    // Any command removes the dead run's folder; its record is for the next host.
     let (_, listed) = output(&host, &["plugin", "list"]);
     assert!(!listed.contains("quarantined"), "{listed}");
     let (_, next) = output(&host, &["run", "--once"]);

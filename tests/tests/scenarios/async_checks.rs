@@ -1,5 +1,5 @@
-//! An author's asynchronous plugin, from a crate outside the workspace: thousands of checks wait on a few threads, and what
-//! goes wrong with one of them is that one's.
+//! An author's asynchronous plugin, from a crate outside the workspace: thousands of checks wait on a few threads, and
+//! a fault of one affects only that one.
 
 use std::{path::Path, sync::OnceLock, thread, time::Duration};
 
@@ -11,10 +11,10 @@ use crate::{
 #[test]
 fn ten_thousand_checks_of_a_dead_network_wait_at_once_and_each_ends_once_as_a_timeout() {
     const PLATFORMS: usize = 10_000;
-    // As long as the interval, so that the first is not over when the last begins.
+    // As long as the interval, so that the first is not over when the last starts.
     let mut setup = waiters("")
         .host("interval = \"10s\"\nstagger = \"500ms\"\ntimeout = \"10s\"")
-        // One timeout each, and then a quiet time to count them in.
+        // One timeout each, and then time without checks to count them in.
         .with("[breaker]\nfailure_threshold = 1\nreset_timeout = \"5m\"")
         .with("[plugin.waiter]\ncall_threads = 4")
         .platform("teller", "waiter", "{ act = \"tell\" }")
@@ -125,7 +125,7 @@ fn a_check_that_hears_of_no_cancelling_ends_with_its_generation() {
     }
 }
 
-/// A host's config with the plugin `waiter`, in this isolation if it is not the default.
+/// Returns a host's config with the plugin `waiter`, in this isolation if it is not the default.
 fn waiters(isolation: &str) -> Setup {
     let setup = Setup::without_plugins();
     setup.install(waiter());
@@ -135,12 +135,12 @@ fn waiters(isolation: &str) -> Setup {
     }
 }
 
-/// The library of the crate whose source is `async_checks/waiter.rs`.
+/// Returns the library of the crate whose source is `async_checks/waiter.rs`.
 fn waiter() -> &'static Path {
     static LIBRARY: OnceLock<std::path::PathBuf> = OnceLock::new();
     LIBRARY.get_or_init(|| {
         let folder = artifacts().parent().unwrap().join("outside").join("waiter");
-        // It lies below the workspace's folder, and is none of its members.
+        // It is below the workspace's folder, but not a member of the workspace.
         let manifest = format!(
             "[package]\nname = \"waiter\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[lib]\ncrate-type = [\"cdylib\"]\n\
              [dependencies]\nconductor-plugin-api = {{ path = \"{}\", features = [\"tokio\"] }}\n\
@@ -166,7 +166,7 @@ fn find(status: &serde_json::Value, list: &str, key: &str, value: &str) -> serde
         .clone()
 }
 
-/// The first answer that there is.
+/// Polls until there is an answer.
 fn poll<T>(host: &Host, mut answer: impl FnMut(&serde_json::Value) -> Option<T>) -> T {
     let start = std::time::Instant::now();
     loop {

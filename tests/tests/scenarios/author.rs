@@ -74,14 +74,14 @@ fn a_plugin_whose_config_is_the_unit_type_is_hosted() {
     });
 }
 
-/// A plugin without config whose copy of the API was changed by `change`, with the id `id`.
+/// Builds a plugin without config whose copy of the API was changed by `change`, with the id `id`.
 ///
-/// The copy is patched in by its path, so it is the same package to everybody but the layout check.
+/// The copy is patched in by its path, so only the layout check sees another package.
 pub(crate) fn build_variant(folder: &Path, id: &str, change: impl Fn(String) -> String) -> PathBuf {
     let api = folder.join("plugin-api");
     copy(&workspace().join("plugin-api"), &api);
     let workspace_manifest = fs::read_to_string(workspace().join("Cargo.toml")).unwrap();
-    // Its package keys are inherited from the workspace, so it comes with one of its own.
+    // It inherits its package keys from the workspace, so it needs a workspace.
     let is_copied = |line: &&str| {
         let is_of_this_workspace = line.starts_with("conductor") && line.contains("path = ");
         !is_of_this_workspace || line.starts_with("conductor-plugin-api = ")
@@ -132,7 +132,7 @@ pub(crate) fn build_variant(folder: &Path, id: &str, change: impl Fn(String) -> 
 
 /// Builds an author's crate in `folder`, whose manifest names the API as the README does, against the one at `api`.
 ///
-/// `cargo` is another toolchain's, or none for this one.
+/// `cargo` is another toolchain's, or `None` for this one.
 pub(crate) fn build(
     folder: &Path,
     name: &str,
@@ -146,13 +146,13 @@ pub(crate) fn build(
     let manifest = manifest.replace(API_PATH, &api.display().to_string());
     fs::write(folder.join("Cargo.toml"), manifest).unwrap();
     fs::write(folder.join("src/lib.rs"), source).unwrap();
-    // The versions the host was built with, so that nothing is looked up anew; a member's are its workspace's.
+    // The versions the host was built with, so that nothing is resolved again; a member uses its workspace's.
     let root = match folder.parent() {
         Some(parent) if parent.join("Cargo.toml").exists() => parent,
         _ => folder,
     };
     fs::copy(workspace().join("Cargo.lock"), root.join("Cargo.lock")).unwrap();
-    // One target folder for all of them, or each would compile abi_stable again.
+    // One target folder for all of them, to compile abi_stable only once.
     let target = artifacts()
         .parent()
         .unwrap()
@@ -184,7 +184,7 @@ pub(crate) fn build(
     built
 }
 
-/// The first block of the README in this language that contains `word`.
+/// Returns the first block of the README in this language that contains `word`.
 fn readme_block(language: &str, word: &str) -> String {
     let readme = fs::read_to_string(workspace().join("README.md")).unwrap();
     readme
@@ -196,7 +196,7 @@ fn readme_block(language: &str, word: &str) -> String {
         .to_owned()
 }
 
-/// Where the README says the API lies.
+/// The API's path in the README.
 pub(crate) const API_PATH: &str = "../conductor/plugin-api";
 
 fn copy(from: &Path, to: &Path) {

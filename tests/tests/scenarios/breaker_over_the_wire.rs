@@ -1,4 +1,4 @@
-//! The breaker as Prometheus sees it.
+//! The breaker's state in Prometheus metrics.
 
 use crate::harness::{IN_PROCESS, Setup};
 
@@ -24,7 +24,7 @@ fn three_failures_open_it_for_the_reset_time_then_one_trial_decides() {
     let metrics = host.wait("an open breaker", |m| m.breaker("db") == 1.0);
     assert_eq!(metrics.failures("db", "error"), 3.0);
     assert_eq!(checks(), 3);
-    // Two seconds hold twenty checks of 100 ms; most of them are seen skipped before the trial.
+    // Two seconds contain twenty checks of 100 ms; most of them are skipped before the trial.
     let metrics = host.wait("skips", |m| m.skipped("db", "breaker_open") >= 10.0);
     assert_eq!(
         metrics.failures("db", "error"),

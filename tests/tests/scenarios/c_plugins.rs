@@ -1,6 +1,6 @@
-//! Plugins that come in by the C door: the examples, and libraries with a sin each.
+//! Plugins with the C ABI: the examples, and libraries with one fault each.
 //!
-//! They are compiled here, with the machine's own compilers; without one a test says so and passes.
+//! They are compiled here, with the machine's own compilers; without one a test prints a note and passes.
 
 use std::{
     fs,
@@ -176,7 +176,7 @@ fn a_c_library_takes_the_place_of_another_without_a_missed_slot() {
     assert_eq!(after.checks("p", "failed"), 0.0, "{}", host.log());
 }
 
-/// Compiles both examples into the plugin folder; says whether it could.
+/// Compiles both examples into the plugin folder; returns `false` if there is no compiler.
 fn install_examples(setup: &Setup) -> bool {
     let folder = workspace().join("plugin-api/examples/c");
     let into = setup.plugin_dir();
@@ -191,7 +191,7 @@ fn install_examples(setup: &Setup) -> bool {
     )
 }
 
-/// Starts a host with a plugin of this source, whose id is `sinner`, and a bystander; nothing where there is no compiler.
+/// Starts a host with a plugin of this source, whose id is `sinner`, and a bystander; `None` if there is no compiler.
 fn host_with(source: &str, language: Language) -> Option<Host> {
     let setup = Setup::new();
     compile(source, language, &setup.plugin_dir().join("sinner.so")).then(|| {

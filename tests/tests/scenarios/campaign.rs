@@ -1,4 +1,4 @@
-//! Many faults at random times against one host of many platforms, in short; the README has the command for the long form.
+//! A short campaign of random faults against one host of many platforms; the README has the command for the long form.
 
 use serde_json::Value;
 
@@ -12,14 +12,14 @@ fn hundreds_of_faults_at_random_times_cost_nobody_else_a_check_and_leave_nothing
     let report: Value = serde_json::from_slice(&output.stdout).expect(&said);
     assert_eq!(report["failures"], serde_json::json!([]), "{report:#}");
     assert_eq!(output.status.code(), Some(0), "{report:#}");
-    // That nothing failed says something only if something happened.
+    // Success means something only if something happened.
     let number = |value: &Value| value.as_f64().unwrap();
     assert!(number(&report["faults"]) >= 300.0, "{report:#}");
     assert!(number(&report["outside"]["replaced"]) >= 8.0, "{report:#}");
     assert!(number(&report["restarts"]["crash"]) >= 10.0, "{report:#}");
     let innocents = &report["innocents"];
     assert!(number(&innocents["checks_seen"]) > number(&innocents["platforms"]) * 3.0);
-    // In so short a time chance passes one or the other by.
+    // In such a short time, chance skips some of them.
     let kinds = report["by_fault"].as_object().unwrap();
     let mute: Vec<_> = kinds.iter().filter(|(_, t)| t["count"] == 0).collect();
     assert!(

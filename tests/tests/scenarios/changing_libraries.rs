@@ -1,4 +1,4 @@
-//! Libraries come, change and go while the host runs.
+//! Libraries that are added, changed and removed while the host runs.
 
 use std::{fs, path::Path};
 
@@ -20,13 +20,13 @@ fn note(host: &Host) -> String {
         .to_owned()
 }
 
-/// Every check that was due was made and went well, but for those the machine itself was too slow for.
+/// Asserts that every due check was made and succeeded, except those that the machine was too slow for.
 #[track_caller]
 fn nothing_was_lost(host: &Host, before: &Metrics, after: &Metrics, platform: &str) {
     let healthy = after.checks(platform, "healthy") - before.checks(platform, "healthy");
     let due = |m: &Metrics| m.due(platform) - m.skipped(platform, "missed");
     let due = due(after) - due(before);
-    // A scrape may fall between a check's being due and its end.
+    // A scrape may fall between a check's due time and its end.
     assert!(due - healthy <= 1.0, "{healthy} of {due}\n{}", host.log());
     assert_eq!(after.checks(platform, "failed"), 0.0, "{}", host.log());
 }
@@ -40,7 +40,7 @@ fn running() -> Host {
     host
 }
 
-/// Puts a library in the place of the one that runs.
+/// Replaces the running library by renaming.
 fn move_over(host: &Host, bytes: &[u8]) {
     let new = host.setup.path("new.so");
     fs::write(&new, bytes).unwrap();
@@ -56,7 +56,7 @@ fn a_library_that_replaces_another_takes_over_without_a_missed_slot() {
     host.wait("a restart", |m| restarts(m, "replace") == 1.0);
     assert_eq!(generation(&host), 2);
     host.wait_for_log("logged as it was told"); // by the old probe, as it was dropped
-    // The same again, by writing over the file.
+    // Again, by overwriting the file.
     fs::write(host.setup.plugin_dir().join(FAULT), ordered("third")).unwrap();
     let metrics = host.wait("another restart", |m| restarts(m, "replace") == 2.0);
     let after = host.wait("checks by it", |m| {

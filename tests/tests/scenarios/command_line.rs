@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use crate::harness::{Setup, artifacts, conductor, library};
 
-/// Exit code, standard output and standard error, with the test's own folders replaced.
+/// Returns exit code, standard output and standard error, with the test's own folders replaced.
 fn run(setup: &Setup, arguments: &[&str]) -> (i32, String, String) {
     finish(setup, setup.command(arguments))
 }
@@ -24,7 +24,7 @@ fn finish(setup: &Setup, mut command: std::process::Command) -> (i32, String, St
     )
 }
 
-/// What `config check` says about a file with this text.
+/// Returns the output of `config check` for a file with this text.
 fn check(text: &[u8]) -> (i32, String) {
     let setup = Setup::new();
     // The host warns of a folder `plugins` next to a config that does not name it.
@@ -151,7 +151,7 @@ fn once_pinned_only_the_pinned_libraries_are_loaded_and_only_unchanged() {
     assert_eq!(run(&setup, &["plugin", "list"]).0, 0);
     assert_eq!(run(&setup, &["run", "--once"]).0, 0);
 
-    // Bytes behind the last section change the hash, and nothing else.
+    // Bytes after the last section change only the hash.
     let changed = library("conductor_plugin_fault");
     let changed = setup.plugin_dir().join(changed.file_name().unwrap());
     let mut bytes = fs::read(&changed).unwrap();

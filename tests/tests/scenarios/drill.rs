@@ -1,4 +1,4 @@
-//! Every fault of the drill: the host does what it must, and nobody else loses anything.
+//! Every fault of the drill: the host responds as required, and no other platform is affected.
 
 use serde_json::Value;
 
@@ -51,7 +51,7 @@ fn a_drill_without_a_fault_of_that_name_says_how_they_are_called() {
 #[track_caller]
 fn every_row_holds(stage: &str) {
     let mut drill = conductor(&["drill", "--output", "json", "--only", stage]);
-    // Other tests run beside this one.
+    // Other tests run at the same time.
     let output = drill.args(["--jobs", "3"]).output().unwrap();
     let said = String::from_utf8_lossy(&output.stderr);
     let report: Value = serde_json::from_slice(&output.stdout).expect(&said);
@@ -60,7 +60,7 @@ fn every_row_holds(stage: &str) {
     let of = |verdict| rows.iter().filter(move |row| row["verdict"] == verdict);
     let short: Vec<_> = of("failed").collect();
     assert!(short.is_empty(), "{short:#?}");
-    // In-process some have no point; in a worker each has one, and only a machine may lack what it takes.
+    // In-process some make no sense; in a worker all do, and only a machine may lack the means.
     let skipped = |row: &&Value| row["isolation"] == "process" && row["fault"] != "full-disk";
     let skipped: Vec<_> = of("skipped").filter(skipped).collect();
     assert!(skipped.is_empty(), "{skipped:#?}");

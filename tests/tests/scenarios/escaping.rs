@@ -1,4 +1,4 @@
-//! Names from outside reach a terminal and the log escaped, whichever command prints them.
+//! Names from outside reach the terminal and the log escaped, whichever command prints them.
 
 use std::{
     fs,
@@ -13,11 +13,11 @@ use serde_json::{Value, json};
 
 use crate::harness::{Setup, conductor, library};
 
-/// A title for the terminal's window, an invalid byte, and a turn of the text's direction.
+/// A terminal title, an invalid byte, and a change of the text direction.
 const EVIL: &[u8] = b"evil-\x1b]0;owned\x07-\xff-\xe2\x80\xae.so";
 const EVIL_TEXT: &str = "evil-\u{1b}]0;owned\u{7}-\u{9b}2J-\u{202e}";
 
-/// All that a command prints, which must have nothing in it that steers a terminal.
+/// Returns a command's whole output, and asserts that nothing in it can control a terminal.
 #[track_caller]
 fn printed(command: &mut Command) -> String {
     let output = command.output().unwrap();
@@ -124,7 +124,7 @@ fn a_foreign_host_cannot_steer_the_terminal_of_who_asks_it() {
     assert!(named > 5, "the answers were not shown at all: {named}");
 }
 
-/// Answers every request like this, until the tests are over.
+/// Sends this response to every request, until the tests are over.
 fn answering(code: &'static str, body: String) -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();

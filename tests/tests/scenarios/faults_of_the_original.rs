@@ -1,6 +1,6 @@
-//! Each fault of the program this one replaces, named, and shown not to be here.
+//! Each fault of the program that this one replaces, by name, with proof that it is fixed.
 //!
-//! The rows about the breaker's and the schedule's own rules are tests in their rooms; these need the whole host.
+//! The rules of the breaker and the schedule have unit tests; these tests need the whole host.
 
 use crate::harness::Setup;
 
@@ -68,7 +68,7 @@ fn one_slow_check_holds_nobody_up() {
         .platform("quick", "fault", "{}")
         .start();
     let metrics = host.wait("twenty rounds", |m| m.due("quick") >= 20.0);
-    // The quick one's slot is 20 ms after the slow one's: a loop that waited would be too late for it each time.
+    // The fast one's slot is 20 ms after the slow one's: a loop that waited would be too late for it each time.
     let lost = metrics.due("quick") - metrics.checks("quick", "healthy");
     assert!(lost <= 5.0, "{lost} were lost: {metrics:#?}");
 }

@@ -1,4 +1,4 @@
-//! Files that do not answer: a reload fails by them in time, and no other order waits for it.
+//! Files that do not respond: a reload fails because of them in time, and no other order waits for it.
 #![expect(
     unsafe_code,
     reason = "a lease is taken and a signal ignored through functions of the C library"
@@ -16,7 +16,7 @@ use std::{
 
 use crate::harness::{Host, Setup};
 
-/// Status code, body and time of a POST without a body.
+/// Returns status code, body and duration of a POST without a body.
 fn post(address: SocketAddr, path: &str) -> (u16, String, Duration) {
     let start = Instant::now();
     let mut stream = TcpStream::connect(address).unwrap();
@@ -32,14 +32,14 @@ fn post(address: SocketAddr, path: &str) -> (u16, String, Duration) {
     (code, body.to_owned(), start.elapsed())
 }
 
-/// A host whose platform reads its path from the secret file `tok`.
+/// Returns a host whose platform reads its path from the secret file `tok`.
 fn host() -> Host {
     let setup = Setup::new()
         .platform("a", "disk", r#"{ path = { file = "tok" } }"#)
         .platform("bystander", "fault", "{}");
     fs::write(setup.path("tok"), "/").unwrap();
     let host = setup.start_with(&["--web.enable-lifecycle"]);
-    // Whatever the disk of this machine is like.
+    // Independent of this machine's disk.
     host.wait("a check", |m| {
         m.sum("health_check_total", &[("platform", "a")]) >= 1.0
     });
@@ -72,7 +72,7 @@ fn a_secret_file_that_became_a_pipe_fails_the_reload_at_once() {
 #[test]
 fn a_secret_file_that_does_not_answer_fails_the_reload_in_time_and_other_orders_go_on() {
     let host = host();
-    // Opening a file under a lease waits for its holder, as on a mount that is down: 45 s here.
+    // Opening a file under a lease waits for its holder, as on a dead mount: 45 s here.
     let file = File::options()
         .write(true)
         .open(host.setup.path("tok"))
@@ -89,7 +89,7 @@ fn a_secret_file_that_does_not_answer_fails_the_reload_in_time_and_other_orders_
     let address = host.address;
     let before = host.metrics().checks("bystander", "healthy");
     let reload = thread::spawn(move || post(address, "/-/reload"));
-    // Let the reload begin; it lasts for seconds.
+    // Let the reload start; it lasts for seconds.
     host.wait("checks meanwhile", |m| {
         m.checks("bystander", "healthy") >= before + 3.0
     });

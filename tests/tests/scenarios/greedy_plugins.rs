@@ -1,4 +1,4 @@
-//! Plugins that use up the machine: their own checks are stretched, and those of others keep their schedule.
+//! Plugins that exhaust the machine: their own checks are stretched, and those of others keep their schedule.
 
 use std::thread::available_parallelism;
 
@@ -11,7 +11,7 @@ fn a_plugin_that_spins_has_its_own_checks_stretched_and_is_named() {
     setup.resources =
         "interval = \"500ms\"\ndegraded_above = 95\nrecover_below = 90\ncritical_above = 100\n"
             .to_owned();
-    // The kernel does not hold it back, and its calls that never return are not what is judged here.
+    // The kernel does not throttle it, and its calls that never return are not under test here.
     setup = setup
         .with("[plugin.fault]\nlimits = { cpu_percent = 10000 }")
         .platform("bystander", "disk", "{ path = \"/\" }")

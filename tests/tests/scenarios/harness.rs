@@ -1,4 +1,4 @@
-//! A real host on a config of the test's, watched from outside as an operator would.
+//! A real host with a test's config, observed from outside as by an operator.
 
 use std::{
     collections::BTreeMap,
@@ -15,7 +15,7 @@ use std::{
 
 use tempfile::TempDir;
 
-/// Where `cargo` put the host, the bundled plugins and the fixtures, which are built first.
+/// Returns the folder of the host, the bundled plugins and the fixtures, which are built first.
 pub(crate) fn artifacts() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
@@ -42,13 +42,13 @@ pub(crate) fn workspace() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap()
 }
 
-/// The library of a workspace member, such as `conductor_plugin_http`.
+/// Returns the library of a workspace member, such as `conductor_plugin_http`.
 pub(crate) fn library(name: &str) -> PathBuf {
     let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
     artifacts().join(format!("{prefix}{name}{suffix}"))
 }
 
-/// The fault plugin's library as another build of it, which does what it is ordered: see `plugins/fault/src/load.rs`.
+/// Returns another build of the fault plugin's library, with an order: see `plugins/fault/src/load.rs`.
 pub(crate) fn ordered(order: &str) -> Vec<u8> {
     let mut bytes = fs::read(library("conductor_plugin_fault")).unwrap();
     let mark = b"conductor-fault:";
@@ -59,7 +59,7 @@ pub(crate) fn ordered(order: &str) -> Vec<u8> {
     bytes
 }
 
-/// A config in the making, in a folder of its own with an empty plugin folder.
+/// A config being built, in its own folder with an empty plugin folder.
 pub(crate) struct Setup {
     pub(crate) folder: TempDir,
     host: String,
@@ -68,7 +68,7 @@ pub(crate) struct Setup {
 }
 
 impl Setup {
-    /// Checks every 100 ms, with the bundled plugins `http`, `tcp`, `disk` and `fault`.
+    /// Returns a setup that checks every 100 ms, with the bundled plugins `http`, `tcp`, `disk` and `fault`.
     pub(crate) fn new() -> Self {
         let setup = Self::without_plugins();
         for plugin in ["http", "tcp", "disk", "fault"] {
@@ -81,7 +81,7 @@ impl Setup {
         let folder = tempfile::tempdir().unwrap();
         fs::create_dir(folder.path().join("plugins")).unwrap();
         let host = "interval = \"100ms\"\nstagger = \"10ms\"\ntimeout = \"100ms\"\nstate_dir = \"state\"\n".to_owned();
-        // A machine that is busy with tests is no reason to stretch their checks.
+        // A machine that is busy with tests must not stretch the checks.
         let resources =
             "degraded_above = 100\nrecover_below = 99\ncritical_above = 100\n".to_owned();
         Self {
@@ -98,7 +98,7 @@ impl Setup {
         self
     }
 
-    /// Adds text behind `[host]`.
+    /// Adds text after `[host]`.
     pub(crate) fn with(mut self, toml: &str) -> Self {
         self.rest.push_str(toml);
         self.rest.push('\n');
@@ -130,7 +130,7 @@ impl Setup {
         place
     }
 
-    /// Writes the config and answers its path.
+    /// Writes the config and returns its path.
     pub(crate) fn write(&self) -> PathBuf {
         let file = self.path("conductor.toml");
         fs::write(
@@ -144,7 +144,7 @@ impl Setup {
         file
     }
 
-    /// A command of `conductor` on this config.
+    /// Returns a command of `conductor` with this config.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = conductor(arguments);
         command.arg("--config.file").arg(self.write());
@@ -186,7 +186,7 @@ impl Setup {
     }
 }
 
-/// `conductor` with arguments; `CONDUCTOR_TEST_HOST` names one that another compiler built.
+/// Returns `conductor` with arguments; `CONDUCTOR_TEST_HOST` names one that another compiler built.
 pub(crate) fn conductor(arguments: &[&str]) -> Command {
     let ours = artifacts().join(format!("conductor{}", std::env::consts::EXE_SUFFIX));
     let host = std::env::var_os("CONDUCTOR_TEST_HOST").map_or(ours, PathBuf::from);
@@ -207,7 +207,7 @@ pub(crate) struct Host {
 }
 
 impl Host {
-    /// Watches a host that was started by hand, with its standard error piped.
+    /// Observes a host that was started by hand, with its standard error piped.
     pub(crate) fn adopt(mut child: Child, setup: Setup) -> Self {
         let log = Arc::new(Mutex::new(String::new()));
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -225,7 +225,7 @@ impl Host {
         }
     }
 
-    /// Waits until it serves, and notes where.
+    /// Waits until it serves, and stores its address.
     pub(crate) fn find_address(&mut self) {
         self.wait_for_log(LISTENING);
         let log = self.log();
@@ -237,7 +237,7 @@ impl Host {
         self.address = address.trim().parse().unwrap();
     }
 
-    /// Status code and body of a GET request.
+    /// Returns status code and body of a GET request.
     pub(crate) fn get(&self, path: &str) -> (u16, String) {
         let mut stream = TcpStream::connect(self.address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -263,7 +263,7 @@ impl Host {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits until the metrics are as wanted, and answers them.
+    /// Waits until the metrics are as wanted, and returns them.
     #[track_caller]
     pub(crate) fn wait(&self, what: &str, wanted: impl Fn(&Metrics) -> bool) -> Metrics {
         self.wait_a_while(wanted).unwrap_or_else(|| {
@@ -275,7 +275,7 @@ impl Host {
         })
     }
 
-    /// The metrics once they are as wanted, or nothing if that takes too long.
+    /// Returns the metrics once they are as wanted, or `None` if that takes too long.
     pub(crate) fn wait_a_while(&self, wanted: impl Fn(&Metrics) -> bool) -> Option<Metrics> {
         let start = Instant::now();
         while start.elapsed() < PATIENCE {
@@ -301,7 +301,7 @@ impl Host {
         }
     }
 
-    /// Asks the host to stop, and answers how it left.
+    /// Asks the host to stop, and returns its exit status.
     pub(crate) fn stop(&mut self) -> ExitStatus {
         self.signal("TERM");
         self.wait_for_exit()
@@ -338,7 +338,7 @@ impl Drop for Host {
     }
 }
 
-/// What one scrape said.
+/// The samples of one scrape.
 #[derive(Debug)]
 pub(crate) struct Metrics(BTreeMap<String, f64>);
 
@@ -354,7 +354,7 @@ impl Metrics {
         Self(samples.collect())
     }
 
-    /// The sum over all series of a metric that have all of these labels.
+    /// Returns the sum over all series of a metric that have all of these labels.
     pub(crate) fn sum(&self, metric: &str, labels: &[(&str, &str)]) -> f64 {
         let labels: Vec<_> = labels.iter().map(|(k, v)| format!("{k}=\"{v}\"")).collect();
         self.0
@@ -365,7 +365,7 @@ impl Metrics {
             .sum()
     }
 
-    /// Checks of a platform that ended with this status.
+    /// Returns the number of a platform's checks that ended with this status.
     pub(crate) fn checks(&self, platform: &str, status: &str) -> f64 {
         self.sum(
             "health_check_total",
@@ -373,7 +373,7 @@ impl Metrics {
         )
     }
 
-    /// Failures of a platform of this type.
+    /// Returns the number of a platform's failures of this type.
     pub(crate) fn failures(&self, platform: &str, error_type: &str) -> f64 {
         self.sum(
             "plugin_failure_total",
@@ -381,7 +381,7 @@ impl Metrics {
         )
     }
 
-    /// Checks of a platform skipped for this reason.
+    /// Returns the number of a platform's checks skipped for this reason.
     pub(crate) fn skipped(&self, platform: &str, reason: &str) -> f64 {
         self.sum(
             "conductor_checks_skipped_total",
@@ -389,7 +389,7 @@ impl Metrics {
         )
     }
 
-    /// All checks of a platform that were due, whatever became of them.
+    /// Returns the number of a platform's due checks, whatever their outcome.
     pub(crate) fn due(&self, platform: &str) -> f64 {
         let of = [("platform", platform)];
         self.sum("health_check_total", &of) + self.sum("conductor_checks_skipped_total", &of)
@@ -401,10 +401,10 @@ impl Metrics {
     }
 }
 
-/// For what a probe may not do in a worker: write to a file how often it was called.
+/// For actions that a worker forbids: a probe that writes its number of calls to a file.
 pub(crate) const IN_PROCESS: &str = "[plugin.fault]\nisolation = \"in-process\"";
 
 const LISTENING: &str = "listening on http://";
 
-/// How long anything may take on a busy machine before a test gives up on it.
+/// Time limit for any single step on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);

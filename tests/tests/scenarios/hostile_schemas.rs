@@ -1,5 +1,5 @@
-//! Plugins whose config schemas, and configs, are made to use up the time and memory of whatever evaluates them, against a
-//! host that has 512 MiB of address space: it lives, names each of them, serves `/metrics`, and obeys throughout.
+//! Plugins whose config schemas, and configs, exhaust the time and memory of an evaluator, against a host with 512 MiB
+//! of address space: it survives, names each of them, serves `/metrics`, and accepts orders throughout.
 
 use std::{
     fmt::Write as _,
@@ -19,17 +19,17 @@ use crate::{
     one_judge::post,
 };
 
-/// A plugin that is made to do harm with its schema.
+/// A plugin with a harmful schema.
 struct Hostile {
     id: String,
     schema: String,
-    /// What of the config is behind `config =`.
+    /// The config's text after `config =`.
     config: String,
-    /// Whether its platform must be refused; what can be evaluated may as well be accepted.
+    /// `true` if its platform must be refused; one that can be evaluated may be accepted.
     must_fail: bool,
 }
 
-/// `levels` definitions, each of which applies the next one twice; the last is `end`.
+/// Returns `levels` definitions, each of which applies the next one twice; the last is `end`.
 fn fan(keyword: &str, levels: usize, end: Value) -> String {
     let mut definitions = Map::new();
     for level in 0..levels {
@@ -40,7 +40,7 @@ fn fan(keyword: &str, levels: usize, end: Value) -> String {
     json!({ "$ref": "#/$defs/a0", "$defs": definitions }).to_string()
 }
 
-/// A table with this value for each of so many keys.
+/// Returns a table with this value for each of `keys` keys.
 fn table(keys: usize, value: impl Fn(usize) -> Value) -> Value {
     (0..keys)
         .map(|n| (format!("k{n}"), value(n)))
@@ -132,7 +132,7 @@ fn hostile() -> Vec<Hostile> {
     all
 }
 
-/// Compiles a plugin with this schema; says whether there is a compiler.
+/// Compiles a plugin with this schema; returns `false` if there is no compiler.
 fn install(hostile: &Hostile, folder: &Path) -> bool {
     let schema = folder.join("schema.json");
     fs::write(&schema, &hostile.schema).unwrap();
@@ -154,7 +154,7 @@ fn install(hostile: &Hostile, folder: &Path) -> bool {
     )
 }
 
-/// Starts the host with 512 MiB of address space, which its workers have as well, each for itself.
+/// Starts the host with 512 MiB of address space; each of its workers has the same limit.
 fn start_small(setup: Setup) -> Host {
     let command = setup.command(&[
         "run",
@@ -192,7 +192,7 @@ fn a_host_with_little_memory_withstands_hostile_schemas_and_configs() {
     let (done, slowest) = (AtomicBool::new(false), Duration::from_secs(20));
     let host_alive = &host;
     thread::scope(|scope| {
-        // It asserts that each scrape is answered, and how soon.
+        // It asserts that each scrape gets a response in time.
         let scraping = scope.spawn(|| {
             let mut scrapes = 0;
             while !done.load(Ordering::Relaxed) {
@@ -216,7 +216,8 @@ fn a_host_with_little_memory_withstands_hostile_schemas_and_configs() {
     assert!(host.stop().success());
 }
 
-/// Each hostile plugin is named while the bystander is checked, and orders and reloads are obeyed meanwhile.
+/// Asserts that each hostile plugin is named while the bystander is checked, and that orders and reloads work
+/// meanwhile.
 fn obeys(host: &Host, hostile: &[Hostile], good: &str, bad: &str) {
     let config = host.setup.path("conductor.toml");
     host.wait("the bystander", |m| m.checks("bystander", "healthy") >= 1.0);

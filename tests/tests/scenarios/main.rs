@@ -1,4 +1,4 @@
-//! Scenarios by behaviour: the real host as a process of its own, real libraries, real HTTP.
+//! Scenarios by behaviour: the real host as a separate process, real libraries, real HTTP.
 #![expect(
     clippy::disallowed_methods,
     clippy::unwrap_used,

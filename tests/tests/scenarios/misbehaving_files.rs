@@ -1,4 +1,4 @@
-//! Files that are no plugins: refused by name, rule and cure, and nobody else notices.
+//! Files that are no plugins: refused with name, rule and cure, and no other plugin is affected.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::harness::{Host, Setup, library};
 
-/// Starts a host with one good platform and whatever `place` put into the plugin folder.
+/// Starts a host with one good platform and the files that `place` puts into the plugin folder.
 fn host_beside(place: impl FnOnce(&Path, &Path)) -> Host {
     let setup = Setup::new();
     let fault = setup
@@ -18,7 +18,7 @@ fn host_beside(place: impl FnOnce(&Path, &Path)) -> Host {
     setup.platform("bystander", "fault", "{}").start()
 }
 
-/// The refusal of a file, as the API shows it; the bystander is checked all the while.
+/// Returns the refusal of a file, as the API shows it; the bystander is checked all the while.
 #[track_caller]
 fn refusal(host: &Host, file: &str) -> String {
     host.wait("the bystander's checks", |m| {
@@ -36,7 +36,7 @@ fn refusal(host: &Host, file: &str) -> String {
         reason.contains(file),
         "the message names the file: {reason}"
     );
-    // A second later, as the file may still be being written.
+    // A second later, as the file may still be written.
     host.wait_for_log(file);
     reason.to_owned()
 }
@@ -223,7 +223,7 @@ fn a_wrong_layout_is_refused_in_one_line() {
     });
 }
 
-/// Where the manifest's record begins in a library.
+/// Returns the position of the manifest's record in a library.
 fn manifest_of(bytes: &[u8]) -> usize {
     bytes
         .windows(8)

@@ -1,8 +1,8 @@
-//! Plugins with a sin each: the host names it, counts it, and nobody else notices.
+//! Plugins with one fault each: the host names it, counts it, and no other plugin is affected.
 
 use crate::harness::{Host, IN_PROCESS, Metrics, Setup};
 
-/// The bystander's checks go on at their pace, and each of them is healthy.
+/// Asserts that the bystander's checks keep their pace, and each of them is healthy.
 #[track_caller]
 fn the_bystander_is_unharmed(host: &Host) {
     let before = host.metrics();
@@ -10,17 +10,17 @@ fn the_bystander_is_unharmed(host: &Host) {
         m.checks("bystander", "healthy") >= before.checks("bystander", "healthy") + 20.0
     });
     let healthy = |m: &Metrics| m.checks("bystander", "healthy");
-    // What the machine itself makes the host miss is not the sinner's doing.
+    // Checks missed because of the machine itself are not the sinner's fault.
     let due = |m: &Metrics| m.due("bystander") - m.skipped("bystander", "missed");
     let due = due(&after) - due(&before);
-    // A scrape may fall between a check's being due and its end.
+    // A scrape may fall between a check's due time and its end.
     let lost = due - (healthy(&after) - healthy(&before));
     assert!(
         lost <= 1.0,
         "{lost} of {due} checks were lost\n{}",
         host.log()
     );
-    // A machine that stands still for a tenth of a second is no sinner's doing either; it does so once.
+    // Nor is a machine that stalls for a tenth of a second; that happens at most once.
     let failed = after.checks("bystander", "failed");
     assert!(
         failed <= 1.0 && failed == after.failures("bystander", "timeout"),
@@ -129,7 +129,7 @@ fn a_hanging_probe_times_out_at_once_gets_no_second_call_and_delays_nobody() {
     );
 }
 
-/// Five platforms whose checks hang, of a plugin that may have three stuck calls.
+/// Returns five platforms whose checks hang, of a plugin that may have three stuck calls.
 fn with_hanging_platforms(settings: &str) -> Host {
     let mut setup = Setup::new()
         .with(&format!("[plugin.fault]\nstuck_limit = 3\n{settings}"))
@@ -216,7 +216,7 @@ fn a_plugin_whose_generations_keep_ending_is_started_again_on_the_breakers_sched
             &[("plugin", "fault"), ("reason", "crash")],
         )
     };
-    // Three early ends, and then three seconds hold thirty checks of 100 ms.
+    // Three early ends, and then three seconds contain thirty checks of 100 ms.
     let metrics = host.wait("a plugin that is left alone", |m| {
         m.failures("sinner", "crash") >= 20.0
     });
@@ -328,8 +328,8 @@ fn every_due_check_is_counted_exactly_once_whatever_becomes_of_it() {
         due.iter().copied().fold(f64::MAX, f64::min),
         due.iter().copied().fold(0.0, f64::max),
     );
-    // All have the same interval, so all were due as often; the slots differ by less than one interval, and at most one
-    // check of each is under way during the scrape.
+    // All have the same interval, so all were due equally often; the slots differ by less than one interval, and at
+    // most one check of each is in flight during the scrape.
     assert!(most - least <= 2.0, "{names:?} {due:?}");
     assert_eq!(metrics.failures("hangs", "timeout"), 1.0);
     assert_eq!(metrics.checks("hangs", "healthy"), 2.0);
@@ -369,12 +369,12 @@ fn what_a_plugin_has_started_dies_with_a_host_that_is_killed() {
     }
 }
 
-/// How many live processes are in a process group.
+/// Returns the number of live processes in a process group.
 #[cfg(target_os = "linux")]
 fn group(of: u64) -> usize {
     let stats = std::fs::read_dir("/proc").unwrap().filter_map(|entry| {
         let stat = std::fs::read_to_string(entry.ok()?.path().join("stat")).ok()?;
-        // Behind the name: state, parent, group.
+        // After the name: state, parent, group.
         let fields: Vec<_> = stat
             .rsplit_once(") ")?
             .1

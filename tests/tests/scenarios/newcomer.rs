@@ -1,4 +1,4 @@
-//! What somebody sees who has just built it.
+//! The first experience of a user who has just built it.
 
 use std::{
     fs,
@@ -10,7 +10,7 @@ use crate::harness::{Host, PATIENCE, Setup, conductor};
 
 #[test]
 fn the_default_config_watches_this_machine_from_any_folder_within_ten_seconds() {
-    // As the README says: the default written to a file, with its own page and port wherever those are.
+    // As in the README: the default written to a file, with the test's own address.
     let setup = Setup::without_plugins();
     let text = conductor(&["config", "default"]).output().unwrap().stdout;
     fs::write(setup.path("conductor.toml"), text).unwrap();
@@ -30,7 +30,7 @@ fn the_default_config_watches_this_machine_from_any_folder_within_ten_seconds() 
         let metrics = host.wait("a report of each", |m| {
             m.sum("conductor_platform_up", &[]) >= 3.0
         });
-        // Ten seconds are promised of an idle machine; this one runs the other tests too.
+        // Ten seconds are promised for an idle machine; this one runs the other tests too.
         assert!(start.elapsed() < Duration::from_secs(30));
         for plugin in ["disk", "http", "tcp"] {
             assert!(

@@ -1,4 +1,4 @@
-//! A config is judged in the same way wherever it is read: `config check`, `run`, `run --once` and both ways to reload.
+//! A config is judged identically wherever it is read: `config check`, `run`, `run --once` and both ways to reload.
 
 use std::{
     fs,
@@ -9,7 +9,7 @@ use std::{
 
 use crate::harness::{Host, Setup, conductor};
 
-/// Exit code, output and errors of a command on this config.
+/// Returns exit code, output and errors of a command with this config.
 fn run(config: &Path, arguments: &[&str]) -> (i32, String, String) {
     let output = conductor(arguments)
         .arg("--config.file")
@@ -24,7 +24,7 @@ fn run(config: &Path, arguments: &[&str]) -> (i32, String, String) {
     )
 }
 
-/// Status code and body of a POST request.
+/// Returns status code and body of a POST request.
 pub(crate) fn post(host: &Host, path: &str) -> (u16, String) {
     let mut stream = TcpStream::connect(host.address).unwrap();
     write!(
@@ -44,7 +44,7 @@ fn write(host: &Host, text: &str) {
     fs::write(host.setup.path("conductor.toml"), text).unwrap();
 }
 
-/// Files with mistakes of all kinds, and what is said of each mistake wherever the file is read.
+/// Returns files with mistakes of all kinds, and the message for each mistake wherever the file is read.
 fn mistaken() -> Vec<(&'static str, Setup, Vec<&'static str>)> {
     let good = || Setup::new().platform("good", "fault", "{}");
     vec![
@@ -145,7 +145,7 @@ fn a_file_with_mistakes_is_judged_the_same_wherever_it_is_read() {
     }
 }
 
-/// The lines without the folder, which differs.
+/// Returns the lines without the folder, which differs.
 fn places(text: &str) -> Vec<String> {
     let line = |line: &str| match line.split_once("conductor.toml:") {
         Some((_, rest)) => rest.to_owned(),

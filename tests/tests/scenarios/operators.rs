@@ -1,10 +1,10 @@
-//! What operators do from the command line while a host runs.
+//! Orders of operators on the command line while a host runs.
 
 use std::{fs, net::SocketAddr};
 
 use crate::harness::{Host, Setup, conductor};
 
-/// Exit code, standard output and standard error of a command that asks this host.
+/// Returns exit code, standard output and standard error of a command to this host.
 fn ask(address: SocketAddr, arguments: &[&str]) -> (i32, String, String) {
     let mut command = conductor(arguments);
     let output = command
@@ -20,7 +20,7 @@ fn ask(address: SocketAddr, arguments: &[&str]) -> (i32, String, String) {
     )
 }
 
-/// What a command prints that must succeed.
+/// Returns the output of a command that must succeed.
 #[track_caller]
 fn tell(host: &Host, arguments: &[&str]) -> String {
     let (code, said, error) = ask(host.address, arguments);
@@ -32,14 +32,14 @@ fn start(setup: Setup) -> Host {
     setup.start_with(&["--web.enable-lifecycle"])
 }
 
-/// The platform in the host's JSON.
+/// Returns the platform in the host's JSON.
 fn view(host: &Host, name: &str) -> serde_json::Value {
     let status = host.status();
     let mut platforms = status["platforms"].as_array().unwrap().iter();
     platforms.find(|p| p["name"] == name).unwrap().clone()
 }
 
-/// Changes the platform's config and has the host read it.
+/// Changes the platform's config and reloads it.
 fn reload(host: &Host, from: &str, to: &str) {
     let file = host.setup.path("conductor.toml");
     let text = fs::read_to_string(&file).unwrap();
@@ -107,7 +107,7 @@ fn a_reset_lets_checks_go_on_at_once_and_one_held_closed_never_opens() {
     assert!(tell_failing(&host).contains("closed, held"));
 }
 
-/// The table of a host of which something is failing.
+/// Returns the table of a host with a failing platform.
 fn tell_failing(host: &Host) -> String {
     let (code, table, error) = ask(host.address, &["status"]);
     assert_eq!(code, 1, "{table}{error}");
@@ -386,7 +386,7 @@ fn maintenance_of_the_config_is_shown_alarms_nobody_and_pauses_checks_where_it_s
     let (code, _, error) = ask(host.address, &["maintenance", "end", "paused"]);
     assert!(code == 1 && error.contains("change it there"), "{error}");
 
-    // An operator who asks for a check gets one.
+    // A check ordered by an operator is made.
     let table = tell(&host, &["check", "paused"]);
     assert!(table.contains("healthy"), "{table}");
 

@@ -1,4 +1,4 @@
-//! Processes that plugins leave behind: reaped and ended by the host, also where it is PID 1 of a container.
+//! Processes that plugins leave behind: reaped and ended by the host, even if it is PID 1 of a container.
 
 use std::{
     collections::BTreeMap,
@@ -10,7 +10,7 @@ use std::{
 
 use crate::harness::{Host, PATIENCE, Setup};
 
-/// Runs the host as PID 1 of a namespace without control groups; `None` where this machine makes no such namespace.
+/// Runs the host as PID 1 of a namespace without control groups; `None` if this machine cannot create such a namespace.
 fn as_pid_1(setup: Setup) -> Option<Host> {
     let namespace = ["--pid", "--fork", "--mount-proc", "--mount", "--kill-child"];
     let possible = Command::new("unshare").args(namespace).arg("true").output();
@@ -34,10 +34,10 @@ fn as_pid_1(setup: Setup) -> Option<Host> {
     Some(host)
 }
 
-/// With them, the kernel would end what a worker leaves behind.
+/// With control groups, the kernel would end a worker's orphans.
 const HIDE_CONTROL_GROUPS: &str = "mount -t tmpfs none /sys/fs/cgroup 2>/dev/null; exec \"$@\"";
 
-/// Leaves processes of their own session behind at every check, which end after `millis`.
+/// Returns a setup that leaves behind processes in their own session at every check, which end after `millis`.
 fn leaving_daemons(millis: u32) -> Setup {
     let sleep = fs::canonicalize("/bin/sleep").unwrap();
     let sleep = sleep.to_str().unwrap();
@@ -53,7 +53,7 @@ fn leaving_daemons(millis: u32) -> Setup {
         )
 }
 
-/// How many children a process has, by name and state.
+/// Counts a process's children, by name and state.
 fn children(parent: u32) -> BTreeMap<(String, char), usize> {
     let mut found = BTreeMap::new();
     for entry in fs::read_dir("/proc").unwrap().flatten() {
@@ -82,7 +82,7 @@ fn wait_for(what: &str, wanted: impl Fn() -> bool) {
     }
 }
 
-/// The host inside `unshare`.
+/// Returns the host inside `unshare`.
 fn inner(host: &Host) -> u32 {
     let pid = host.child.id();
     let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
@@ -93,7 +93,7 @@ fn sleeping(host: u32) -> usize {
     sleeping_pids(host).len()
 }
 
-/// The orphans that a host has adopted and that live.
+/// Returns the live orphans that a host has adopted.
 fn sleeping_pids(host: u32) -> Vec<u32> {
     let listed = fs::read_to_string(format!("/proc/{host}/task/{host}/children")).unwrap();
     let adopted = listed
@@ -154,7 +154,7 @@ fn orphans_of_plugins_are_ended_with_their_worker() {
     assert!(host.wait_for_exit().success(), "{}", host.log());
 }
 
-/// The worker among the children of a host; the host itself knows it by another number, that of its namespace.
+/// Returns the worker among the children of a host; the host's namespace has another number for it.
 fn worker_of(host: u32) -> u32 {
     let processes = fs::read_dir("/proc").unwrap().flatten();
     let mut pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());

@@ -1,4 +1,4 @@
-//! Plugins that may use the network, and the host's own port: they may read, and not operate.
+//! Plugins that may use the network, and the host's own port: they may read, but not operate.
 
 use std::{
     fs,
@@ -91,7 +91,7 @@ interval = "5s"
     host.wait_for_log("refused a request to operate the host; it comes from ");
 }
 
-/// Keeps the file's owner.
+/// Overwrites a file, keeping its owner.
 fn write_in_place(file: &Path, text: &str) {
     let mut options = fs::OpenOptions::new();
     let mut file = options.write(true).truncate(true).open(file).unwrap();

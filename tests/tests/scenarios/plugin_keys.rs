@@ -1,4 +1,4 @@
-//! The keys of a plugin's config, everywhere an operator looks for them.
+//! The keys of a plugin's config, in every place where an operator looks for them.
 
 use std::{fs, path::Path};
 
@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use crate::harness::{Setup, conductor, library, ordered, workspace};
 
-/// Exit code, standard output and standard error of a command under the config of `setup`.
+/// Returns exit code, standard output and standard error of a command with the config of `setup`.
 fn run(setup: &Setup, arguments: &[&str]) -> (i32, String, String) {
     let output = setup.command(arguments).output().unwrap();
     let text = |bytes| String::from_utf8(bytes).unwrap();
@@ -113,7 +113,7 @@ fn config_schema_completes_a_platform_by_its_plugin() {
         .unwrap();
     assert_http_schema(schema.pointer(target.strip_prefix('#').unwrap()).unwrap());
 
-    // A config that is being written is no reason to have no schema.
+    // An incomplete config must not prevent the schema.
     let broken = Setup::new().with("[platform.shop]\nplugin = 5\n");
     let (code, schema, errors) = run(&broken, &["config", "schema"]);
     assert_eq!(code, 0, "{errors}");

@@ -1,4 +1,4 @@
-//! `conductor plugin new`, from nothing to a green check, and `plugin diff` on what comes of it.
+//! `conductor plugin new`, from nothing to a healthy check, and `plugin diff` on the result.
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ fn a_new_plugin_in_rust_is_tested_built_and_run_and_its_next_version_compared() 
     examine(&old);
     setup.install(&old);
 
-    // A key more, another measurement, and at first too small a step.
+    // Another key, another measurement, and at first too small a step.
     let source = crate_folder.join("src/lib.rs");
     let text = fs::read_to_string(&source).unwrap();
     let text = text
@@ -94,7 +94,7 @@ fn a_new_plugin_in_c_is_made_and_run() {
     replace(&host, "in-c", &library);
 }
 
-/// Makes a plugin with `conductor plugin new`, and answers its folder.
+/// Creates a plugin with `conductor plugin new`, and returns its folder.
 fn new(setup: &Setup, id: &str, arguments: &[&str]) -> PathBuf {
     let mut command = conductor(&["plugin", "new", id, "--dir"]);
     command.arg(setup.folder.path()).args(arguments);
@@ -105,9 +105,9 @@ fn new(setup: &Setup, id: &str, arguments: &[&str]) -> PathBuf {
     folder
 }
 
-/// Runs the crate's tests, builds it, and answers a copy of its library.
+/// Runs the crate's tests, builds it, and returns a copy of its library.
 fn build(folder: &Path, name: &str, version: &str) -> PathBuf {
-    // The versions the host was built with, so that nothing is looked up anew.
+    // The versions the host was built with, so that nothing is resolved again.
     fs::copy(workspace().join("Cargo.lock"), folder.join("Cargo.lock")).unwrap();
     cargo(folder, name, &["test"], version);
     cargo(folder, name, &["build"], version)
@@ -121,7 +121,7 @@ fn cargo(folder: &Path, name: &str, arguments: &[&str], version: &str) -> PathBu
         false => format!("{line}\n"),
     });
     fs::write(&manifest, versioned.collect::<String>()).unwrap();
-    // One target folder with the other authors' crates, or each would compile abi_stable again.
+    // One target folder with the other authors' crates, to compile abi_stable only once.
     let target = artifacts().parent().unwrap().join("outside/same");
     let mut command = Command::new(env!("CARGO"));
     command.args(arguments).arg("--target-dir").arg(&target);
@@ -140,7 +140,7 @@ fn cargo(folder: &Path, name: &str, arguments: &[&str], version: &str) -> PathBu
     copy
 }
 
-/// It is what it should be, and stands the tests of the validator, with nothing to warn of.
+/// Asserts that it is correct, and passes the validator without warnings.
 fn examine(library: &Path) {
     let mut command = conductor(&["plugin", "inspect"]);
     command.arg(library);
@@ -154,7 +154,7 @@ fn examine(library: &Path) {
     );
 }
 
-/// Puts the next version in the place of the one that runs, and waits until that has taken over.
+/// Replaces the running version, and waits until the new one has taken over.
 fn replace(host: &Host, id: &str, library: &Path) {
     let checked = host.metrics().checks("a", "healthy");
     host.setup.install(library);
@@ -167,7 +167,7 @@ fn replace(host: &Host, id: &str, library: &Path) {
     assert_eq!(plugins[0]["version"], "0.1.1", "{plugins}");
 }
 
-/// Exit code and output of `plugin diff`.
+/// Returns exit code and output of `plugin diff`.
 fn diff(old: &Path, new: &Path, arguments: &[&str]) -> (i32, String) {
     let mut command = conductor(&["plugin", "diff"]);
     let output = command.arg(old).arg(new).args(arguments).output().unwrap();
@@ -177,12 +177,12 @@ fn diff(old: &Path, new: &Path, arguments: &[&str]) -> (i32, String) {
     (output.status.code().unwrap(), text)
 }
 
-/// The text with single blanks.
+/// Returns the text with single spaces.
 fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Runs the command, and answers its standard output.
+/// Runs the command, and returns its standard output.
 #[track_caller]
 fn succeed(mut command: Command) -> String {
     let output = command.output().unwrap();
@@ -195,5 +195,5 @@ fn succeed(mut command: Command) -> String {
     text
 }
 
-/// A new library that is slow for want of CPU is not taken, and compilers run beside these tests.
+/// A new library that is slow because of CPU starvation is not accepted, and compilers run next to these tests.
 const UNHURRIED: &str = "interval = \"1s\"\nstagger = \"50ms\"\ntimeout = \"1s\"";

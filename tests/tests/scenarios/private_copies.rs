@@ -1,4 +1,4 @@
-//! The private copies of a running host against cleaners of temporary files and against other commands.
+//! The private copies of a running host, despite cleaners of temporary files and other commands.
 
 use std::{
     fs,
@@ -8,7 +8,7 @@ use std::{
 
 use crate::harness::{Host, Setup};
 
-/// A host with one disk platform that is healthy.
+/// Returns a host with one healthy disk platform.
 fn host() -> Host {
     let host = Setup::new()
         .platform(
@@ -21,7 +21,7 @@ fn host() -> Host {
     host
 }
 
-/// The private folder of the host's run.
+/// Returns the private folder of the host's run.
 fn run_folder(host: &Host) -> PathBuf {
     let libraries = host.setup.path("state").join("libraries");
     let mut runs = fs::read_dir(libraries).unwrap();
@@ -34,7 +34,7 @@ fn remove_files(folder: &Path) {
     }
 }
 
-/// Ends the plugin's worker as a crash does, and waits for a check of the next one.
+/// Kills the plugin's worker like a crash, and waits for a check of the next one.
 fn crash_and_recover(host: &Host) {
     let worker = host.status()["plugins"][0]["pid"].as_u64().unwrap();
     let killed = Command::new("kill")
@@ -76,7 +76,7 @@ fn another_command_leaves_the_folder_of_a_running_host_alone() {
     };
     let before = copies().count();
     assert!(before > 0);
-    // What a cleaner of temporary files takes first.
+    // The files that a cleaner of temporary files removes first.
     for entry in fs::read_dir(&run).unwrap().map(Result::unwrap) {
         if entry.metadata().unwrap().len() == 0 {
             fs::remove_file(entry.path()).unwrap();

@@ -1,4 +1,4 @@
-//! The host under a real Prometheus, which has to be installed; CI installs it.
+//! The host under a real Prometheus, which must be installed; CI installs it.
 
 use std::{
     fs,
@@ -11,7 +11,7 @@ use std::{
 
 use crate::harness::{Host, PATIENCE, Setup, workspace};
 
-/// Says that the program is missing; in CI that is a failure.
+/// Returns `true` if the program is installed; in CI it must be.
 fn is_installed(program: &str) -> bool {
     let found = Command::new(program).arg("--version").output().is_ok();
     assert!(
@@ -137,7 +137,7 @@ fn every_query_of_the_dashboard_and_every_metric_of_the_rules_is_there() {
             .collect();
     }
     for expression in &expressions {
-        // Bars of a range that needs two scrapes; what Grafana makes of it depends on the width of the panel.
+        // A range that needs two scrapes; Grafana's value depends on the width of the panel.
         prometheus.wait_for(&expression.replace("$__rate_interval", "30s"));
     }
     let rules = fs::read_to_string(workspace().join("packaging/prometheus/conductor.rules.yml"));
@@ -157,7 +157,7 @@ fn every_query_of_the_dashboard_and_every_metric_of_the_rules_is_there() {
     }
 }
 
-/// What stands under `key`, anywhere in it.
+/// Collects the values under `key`, at any depth.
 fn find(value: &serde_json::Value, key: &str, found: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(fields) => {
@@ -213,7 +213,7 @@ impl Prometheus {
         }
     }
 
-    /// Asks until the expression has a result.
+    /// Queries until the expression has a result.
     #[track_caller]
     fn wait_for(&self, expression: &str) {
         let start = Instant::now();
@@ -234,7 +234,7 @@ impl Prometheus {
         panic!("Prometheus never had a result for {expression}: {last}");
     }
 
-    /// Nothing while it does not answer yet.
+    /// Returns `None` while it does not respond yet.
     fn query(&self, expression: &str) -> Option<serde_json::Value> {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
         let escaped: String = expression

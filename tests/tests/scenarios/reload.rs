@@ -1,4 +1,4 @@
-//! The config is changed while the host runs.
+//! Changes of the config while the host runs.
 
 use std::{
     fs,
@@ -15,7 +15,7 @@ fn edit(host: &Host, change: impl Fn(&str) -> String) {
     fs::write(&file, change(&text)).unwrap();
 }
 
-/// Asks for a reload over HTTP; answers code and body.
+/// Requests a reload over HTTP; returns code and body.
 fn post_reload(host: &Host) -> (u16, String) {
     let mut stream = TcpStream::connect(host.address).unwrap();
     write!(
@@ -32,7 +32,7 @@ fn post_reload(host: &Host) -> (u16, String) {
     )
 }
 
-/// When the platform's next check is due, within its interval, in milliseconds.
+/// Returns the time of the platform's next check within its interval, in milliseconds.
 fn phase(host: &Host, platform: &str, interval: f64) -> i64 {
     let status = host.status();
     let platforms = status["platforms"].as_array().unwrap();
@@ -224,7 +224,7 @@ fn a_plugin_that_no_platform_names_and_whose_library_is_gone_is_forgotten() {
     assert_eq!(tracked(&kept, "plugin"), 2.0, "its library is still there");
     fs::remove_file(host.setup.plugin_dir().join("libconductor_plugin_disk.so")).unwrap();
     let forgotten = host.wait("it is forgotten", |m| {
-        // The library is gone once two looks have missed it.
+        // The library is gone once two scans have missed it.
         assert_eq!(post_reload(&host).0, 200);
         tracked(m, "plugin") == 1.0
     });

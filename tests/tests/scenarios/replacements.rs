@@ -1,6 +1,6 @@
-//! A library that is replaced again and again while its platforms are checked: no slot is missed, and nothing leaks.
+//! A library that is replaced repeatedly while its platforms are checked: no slot is missed, and nothing leaks.
 //!
-//! Eight times here; the campaign does it a hundred times, with faults going on beside it.
+//! Eight times here; the campaign does it a hundred times, with concurrent faults.
 
 use std::{
     fs,
@@ -24,7 +24,7 @@ fn replacing_a_library_over_and_over_misses_no_slot_and_leaks_nothing() {
     }
     let host = setup.start();
     host.wait("checks", |m| m.checks("c", "degraded") >= 5.0);
-    // What the first one brings along that stays, such as a thread that reads files, is no leak.
+    // Resources that stay after the first one, such as a thread that reads files, are no leak.
     replace(&host, 1);
     let (before, held) = (host.metrics(), Held::by(&host));
     for nth in 2..=9 {
@@ -39,20 +39,20 @@ fn replacing_a_library_over_and_over_misses_no_slot_and_leaks_nothing() {
         let missed = since(&|m| m.skipped(platform, "missed"));
         let due = since(&|m| m.due(platform));
         let good = since(&|m| m.checks(platform, status));
-        // A scrape may fall between a check's being due and its end.
+        // A scrape may fall between a check's due time and its end.
         assert!(
             (due - missed - good).abs() <= 1.0,
             "{platform}: {good} of {due}\n{}",
             host.log()
         );
-        // Nobody is checked while the machine stands still: then those of another plugin miss slots as well.
+        // If the machine stalls, platforms of another plugin miss slots as well.
         assert!(
             missed == 0.0 || since(&|m| m.skipped("bystander", "missed")) > 0.0,
             "{platform}: {missed} of {due} slots were missed\n{}",
             host.log()
         );
     }
-    // Old generations end in their own time, and so do threads for requests: looking over HTTP would keep those.
+    // Old generations end later, and so do threads for requests, which HTTP requests would keep alive.
     let start = Instant::now();
     while !Held::by(&host).is_within(&held) {
         assert!(
@@ -64,7 +64,7 @@ fn replacing_a_library_over_and_over_misses_no_slot_and_leaks_nothing() {
     }
 }
 
-/// Puts another build of the library in the place of the one that runs, and waits until the host has taken it.
+/// Replaces the running library with another build, and waits until the host has loaded it.
 fn replace(host: &Host, nth: u32) {
     let place = host.setup.plugin_dir().join(file());
     let bytes = ordered(&format!("build {nth}"));
@@ -86,11 +86,11 @@ fn file() -> String {
     library.file_name().unwrap().to_str().unwrap().to_owned()
 }
 
-/// What a host holds of its machine.
+/// A host's resources.
 #[derive(Debug)]
 struct Held {
     descriptors: usize,
-    /// Those that wait for blocking work of the runtime come and go by themselves.
+    /// Threads for blocking work of the runtime come and go by themselves.
     threads: usize,
     workers: usize,
     private_copies: usize,
@@ -118,8 +118,8 @@ impl Held {
         }
     }
 
-    /// No more than before; of memory, no more than an allocator may keep: a few times the 10 MB that are read of a library,
-    /// where a leak of them would come to eight times as much.
+    /// Returns `true` if there is no growth; for memory, if it is within what an allocator may keep: a few times the 10
+    /// MB read of a library, where a leak of them would be eight times as much.
     fn is_within(&self, before: &Self) -> bool {
         self.descriptors <= before.descriptors
             && self.threads <= before.threads
@@ -129,7 +129,7 @@ impl Held {
     }
 }
 
-/// Processes that were started by another, also those that ended and were not waited for.
+/// Counts the child processes of another, including zombies.
 fn children(parent: u32) -> usize {
     let stats = entries(Path::new("/proc")).filter_map(|entry| {
         let stat = fs::read_to_string(entry.path().join("stat")).ok()?;

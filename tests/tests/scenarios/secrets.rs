@@ -1,4 +1,4 @@
-//! Secrets in the config: the plugin gets them, and nobody else gets to see them.
+//! Secrets in the config: only the plugin gets them.
 
 use std::fs;
 
@@ -8,7 +8,7 @@ const SECRET: &str = "hunter2-hunter2";
 
 #[test]
 fn a_secret_reaches_the_plugin_and_is_shown_nowhere() {
-    // The plugin repeats its config in what it says.
+    // The plugin repeats its config in its messages.
     let path = r#"{ path = "/no/${CONDUCTOR_TEST_SECRET}/there" }"#;
     let setup = Setup::new().platform("a", "disk", path);
     let mut command = setup.command(&["run", "--web.listen-address", "127.0.0.1:0"]);
@@ -40,7 +40,7 @@ fn a_secret_reaches_the_plugin_and_is_shown_nowhere() {
 #[test]
 fn a_secret_that_a_worker_cuts_or_escapes_is_shown_nowhere() {
     let many_lines = "the-first-of-it\nthe-second-of-it";
-    // What the plugin says of it is cut at 2048 bytes, within the secret.
+    // The plugin's message is cut at 2048 bytes, within the secret.
     let cut = format!(
         "{{ path = \"/{}${{CONDUCTOR_TEST_SECRET}}\" }}",
         "x".repeat(2005)

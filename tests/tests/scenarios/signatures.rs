@@ -1,10 +1,10 @@
-//! Libraries signed by a real minisign, which has to be installed; CI installs it.
+//! Libraries signed by a real minisign, which must be installed; CI installs it.
 
 use std::{fs, path::Path, process::Command};
 
 use crate::harness::{Setup, library};
 
-/// Says that the program is missing; in CI that is a failure.
+/// Returns `true` if the program is installed; in CI it must be.
 fn minisign_is_installed() -> bool {
     let found = Command::new("minisign").arg("-v").output().is_ok();
     assert!(
@@ -29,7 +29,7 @@ fn make_key(name: &str, folder: &Path) {
     minisign(&["-G", "-W", "-p", &public, "-s", &secret], folder);
 }
 
-/// Exit code and standard output.
+/// Returns exit code and standard output.
 fn run(setup: &Setup, arguments: &[&str]) -> (i32, String) {
     let output = setup.command(arguments).output().unwrap();
     let text = String::from_utf8(output.stdout).unwrap();

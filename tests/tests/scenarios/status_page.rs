@@ -1,6 +1,6 @@
-//! The status page of a real host in a real browser, and its API held against its own description.
+//! The status page of a real host in a real browser, and its API compared with its own description.
 //!
-//! The browser is Debian's `chromium`; where there is none, these tests say so and pass.
+//! The browser is Debian's `chromium`; without it, these tests print a note and pass.
 
 use std::{io::Write as _, net::TcpStream};
 
@@ -38,7 +38,7 @@ fn every_answer_of_the_api_is_as_it_describes_itself() {
                 held += 1;
             }
         }
-        // Nothing is asked of the host here, so that it refuses: but each way there is.
+        // Requests without a body, which the host refuses: but every method exists.
         for method in methods.as_object().unwrap().keys() {
             let path = path.replace("{name}", "good").replace("{order}", "reset");
             let code = ask(&host, &method.to_uppercase(), &path);
@@ -86,7 +86,7 @@ fn every_answer_of_the_api_is_as_it_describes_itself() {
 #[cfg(unix)]
 mod browser;
 
-/// One of each kind.
+/// Returns one platform of each kind.
 fn platforms() -> Setup {
     Setup::new()
         .platform("good", "fault", "{}")
@@ -95,7 +95,7 @@ fn platforms() -> Setup {
         .with("labels = { team = \"<b>chat</b>\" }")
 }
 
-/// The status code of a request without a body. What follows the head is not waited for, as a stream has no end.
+/// Returns the status code of a request without a body. Does not wait for the body, as a stream has no end.
 fn ask(host: &Host, method: &str, path: &str) -> u16 {
     let mut stream = TcpStream::connect(host.address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

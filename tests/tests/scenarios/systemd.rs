@@ -1,4 +1,4 @@
-//! The host under what its systemd unit does to it, and what it tells systemd.
+//! The host under the restrictions of its systemd unit, and its notifications to systemd.
 #![expect(
     unsafe_code,
     reason = "a filter for system calls is laid on the child between fork and exec"
@@ -87,7 +87,7 @@ fn systemd_is_told_of_ready_status_signs_of_life_and_the_end() {
         .unwrap();
     let mut host = Host::adopt(child, setup);
     host.find_address();
-    // The one comes with the other, or after it.
+    // One comes with the other, or after it.
     let well = "STATUS=1 platforms: 1 healthy";
     let first = told(&socket, "READY=1");
     if !first.contains(well) {
@@ -126,7 +126,7 @@ fn a_port_that_was_opened_before_is_served() {
     let address = listener.local_addr().unwrap();
     let setup = Setup::new().platform("p", "fault", "{}");
     let conductor = setup.command(&["run", "--web.listen-address", "127.0.0.1:1"]);
-    // systemd passes it as descriptor 3, with the number of the process that it is for.
+    // systemd passes it as descriptor 3, with the ID of the process that it is for.
     let mut shell = Command::new("sh");
     shell
         .args([
@@ -205,7 +205,7 @@ fn a_reload_by_systemd_fails_on_a_mistake_and_leaves_the_host_alone() {
                 .replace("$MAINPID", &host.child.id().to_string())
         })
         .collect();
-    // As systemd runs them: each only if the one before went well.
+    // As in systemd: each runs only if the previous one succeeded.
     let reload = || {
         let script = steps.join(" && ");
         Command::new("sh").args(["-c", &script]).output().unwrap()
@@ -232,8 +232,8 @@ fn a_reload_by_systemd_fails_on_a_mistake_and_leaves_the_host_alone() {
 
 #[test]
 fn the_packages_scripts_start_and_stop_services_by_debians_tools_alone() {
-    // Those obey policy-rc.d and remember what the administrator has disabled. All tools are stand-ins that note how they
-    // were called; `/run` is the test's own.
+    // They obey policy-rc.d and remember what the administrator has disabled. All tools are stand-ins that record their
+    // calls; `/run` is the test's own.
     let tools = tempfile::tempdir().unwrap();
     let calls = tools.path().join("calls");
     for tool in [
@@ -321,7 +321,7 @@ fn the_packages_scripts_start_and_stop_services_by_debians_tools_alone() {
     }
 }
 
-/// A host that tells a socket of the test's what it would tell systemd.
+/// Returns a host that notifies a test socket in place of systemd's.
 fn notified() -> (Setup, UnixDatagram, Command) {
     let setup = Setup::new().platform("p", "fault", "{}");
     let path = setup.path("notify");
@@ -332,7 +332,7 @@ fn notified() -> (Setup, UnixDatagram, Command) {
     (setup, socket, command)
 }
 
-/// Waits until systemd is told this.
+/// Waits for this notification.
 #[track_caller]
 fn told(socket: &UnixDatagram, what: &str) -> String {
     let (start, mut heard) = (Instant::now(), Vec::new());
@@ -348,7 +348,7 @@ fn told(socket: &UnixDatagram, what: &str) -> String {
     panic!("systemd was never told {what:?}, but {heard:#?}");
 }
 
-/// What the unit's lines of system calls come to: names of groups are looked up in systemd itself.
+/// Returns the filter of the unit's system call lines: names of groups are looked up in systemd itself.
 fn filter_of_the_unit() -> Option<BpfProgram> {
     let text = fs::read_to_string(unit()).unwrap();
     let lines = text
@@ -370,7 +370,7 @@ fn filter_of_the_unit() -> Option<BpfProgram> {
             }
         }
     }
-    // systemd adds what a start takes.
+    // systemd adds the calls that a start requires.
     allowed.extend(calls("@default")?);
     allowed.extend(["execve".to_owned()]);
     let known = allowed
@@ -381,7 +381,7 @@ fn filter_of_the_unit() -> Option<BpfProgram> {
     compile(&known)
 }
 
-/// The system calls of a group of systemd's, or the one of this name; nothing where there is no systemd to ask.
+/// Returns the system calls of a systemd group, or the one with this name; `None` if there is no systemd.
 fn calls(name: &str) -> Option<Vec<String>> {
     if !name.starts_with('@') {
         return Some(vec![name.to_owned()]);
@@ -406,7 +406,7 @@ fn calls(name: &str) -> Option<Vec<String>> {
     Some(all)
 }
 
-/// A filter that lets these calls pass and answers all others with EPERM; nothing where this machine lacks one.
+/// Returns a filter that allows these calls and fails all others with EPERM; `None` if this machine lacks one.
 fn compile(calls: &[&str]) -> Option<BpfProgram> {
     let rules: Vec<_> = calls
         .iter()
@@ -424,7 +424,7 @@ fn unit() -> PathBuf {
     workspace().join("packaging/systemd/conductor.service")
 }
 
-/// Says that systemd's own tool is missing; in CI that is a failure.
+/// Prints that systemd's own tool is missing; in CI that is a failure.
 fn skipped() {
     assert!(
         std::env::var_os("CI").is_none(),

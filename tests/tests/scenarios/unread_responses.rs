@@ -1,4 +1,4 @@
-//! Clients that ask for much and read nothing: the host's memory stays bounded, and others are served.
+//! Clients that request much and read nothing: the host's memory stays bounded, and others are served.
 
 use std::{fmt::Write as _, fs, io::Write as _, net::TcpStream};
 
@@ -34,8 +34,8 @@ fn clients_that_read_nothing_do_not_fill_the_memory() {
     for path in ["/metrics", "/api/v1/events"].into_iter().chain(rounds) {
         let mut client = TcpStream::connect(host.address).unwrap();
         write!(client, "GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n").unwrap();
-        // Clients that ask at the same time share a rendering: each waits for the beginning of its own. Where the
-        // budget is spent, that is a 503, or the connection is closed.
+        // Concurrent clients share a rendering: each waits for the beginning of its own. If the budget is spent, that
+        // is a 503, or the connection is closed.
         client.set_read_timeout(Some(PATIENCE)).unwrap();
         let _ = client.peek(&mut [0]);
         deaf.push(client);
@@ -46,15 +46,15 @@ fn clients_that_read_nothing_do_not_fill_the_memory() {
     assert!(served, "a client that reads is not served");
 }
 
-/// Each makes some 20 MiB of responses, of which the host may hold 64 MiB.
+/// Each causes some 20 MiB of responses, of which the host may buffer 64 MiB.
 const ROUNDS: usize = 16;
 
-/// Each is rendered for each client that asks alone; `/metrics` is written by one thread, client by client.
+/// Each is rendered for each single client; `/metrics` is written by one thread, client by client.
 const LARGE: [&str; 3] = ["/api/v1/status", "/", "/api/v1/platforms"];
 
 const PATHS: [&str; 4] = ["/api/v1/status", "/", "/metrics", "/api/v1/platforms"];
 
-/// The most memory that the host has had, in bytes.
+/// Returns the host's peak memory, in bytes.
 fn peak(host: &Host) -> u64 {
     let status = fs::read_to_string(format!("/proc/{}/status", host.child.id())).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));

@@ -1,4 +1,4 @@
-//! The validator: the bundled plugins pass, and each fixture fails the tests that its sin is about, and no others.
+//! The validator: the bundled plugins pass, and each fixture fails exactly the tests that its fault is about.
 
 use std::{
     fs,
@@ -35,7 +35,7 @@ fn the_bundled_plugins_pass() {
         let found = validate(&file, config, 3, ".");
         let failed = found.with(&["failed", "crashed"]);
         assert_eq!(failed, "", "{plugin}: {}", found.0);
-        // What nothing can be said about is not passed.
+        // An unknown result is not a pass.
         assert_eq!(found.with(&["skipped"]), "", "{plugin}: {}", found.0);
     }
 }
@@ -265,7 +265,7 @@ fn plugin_run_allows_what_the_command_line_or_the_config_allows() {
     assert_eq!(output.status.code(), Some(2));
 }
 
-/// A library that does something wrong, and the tests to ask of it.
+/// A faulty library, and the tests to run on it.
 struct Fixture {
     sin: String,
     file: PathBuf,
@@ -318,7 +318,7 @@ impl Fixture {
 struct Found(Value);
 
 impl Found {
-    /// The ids of the tests that ended so.
+    /// Returns the ids of the tests that ended with these statuses.
     fn with(&self, statuses: &[&str]) -> String {
         let tests = self.0["files"][0]["tests"].as_array().unwrap();
         let ended = tests.iter().filter_map(|test| {
@@ -345,7 +345,7 @@ fn validate(file: &Path, config: Option<&str>, level: u8, tests: &str) -> Found 
     }))
 }
 
-/// Answers every request with 200, until the tests are over.
+/// Responds to every request with 200, until the tests are over.
 fn web_server() -> SocketAddr {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
@@ -374,7 +374,7 @@ fn replaced(mut bytes: Vec<u8>, old: &[u8], new: &[u8]) -> Vec<u8> {
     bytes
 }
 
-/// Sets the bit in the header by which a library asks for a stack that can be run.
+/// Sets the header bit by which a library requests an executable stack.
 fn executable_stack(file: &Path, mut bytes: Vec<u8>) {
     let number = |at: usize, size: usize| {
         let bytes = bytes[at..at + size].iter().rev();
@@ -491,5 +491,5 @@ const CONFIGS: [(&str, &str); 26] = [
     ),
 ];
 
-/// What asks about one probe's calls and what they find.
+/// The tests of one probe's calls and their results.
 const REPORTS: &str = "^(config/creates|check/)";

@@ -1,4 +1,5 @@
-//! TLS, client certificates and passwords, as `curl` and `openssl` see them; and what slow and many clients do to checks.
+//! TLS, client certificates and passwords, as `curl` and `openssl` see them; and the effect of slow and many clients on
+//! checks.
 
 use std::{
     collections::BTreeMap,
@@ -17,7 +18,7 @@ use serde_json::Value;
 
 use crate::harness::{Host, PATIENCE, Setup};
 
-/// Says whether the program is there; in CI it has to be.
+/// Returns `true` if the program is installed; in CI it must be.
 fn is_installed(program: &str) -> bool {
     let found = Command::new(program).arg("version").output().is_ok();
     assert!(
@@ -30,7 +31,7 @@ fn is_installed(program: &str) -> bool {
     found
 }
 
-/// A CA, whose certificate lies in `ca.pem`.
+/// A CA, whose certificate is in `ca.pem`.
 struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
@@ -62,7 +63,7 @@ impl Authority {
     }
 }
 
-/// Puts a file in its place in one step.
+/// Writes a file atomically.
 fn put(setup: &Setup, name: &str, text: &str) {
     fs::write(setup.path("new"), text).unwrap();
     fs::rename(setup.path("new"), setup.path(name)).unwrap();
@@ -77,7 +78,7 @@ fn user(name: &str, password: &str) -> String {
 
 const TLS: &str = "tls_server_config:\n  cert_file: server.crt\n  key_file: server.key\n";
 
-/// A host with a certificate for `localhost`, and this web config.
+/// Returns a host with a certificate for `localhost`, and this web config.
 fn start(authority: &Authority, web_config: &str, arguments: &[&str]) -> Host {
     let setup = Setup::new().platform("a", "fault", "{}");
     put(&setup, "ca.pem", &authority.pem);
@@ -100,7 +101,7 @@ fn start(authority: &Authority, web_config: &str, arguments: &[&str]) -> Host {
     host
 }
 
-/// Status code and body of a request with `curl`, or what it complains of.
+/// Returns status code and body of a request with `curl`, or its error message.
 fn curl(host: &Host, path: &str, arguments: &[&str]) -> Result<(u16, String), String> {
     let port = host.address.port();
     let output = Command::new("curl")
@@ -125,7 +126,7 @@ fn code(host: &Host, path: &str, arguments: &[&str]) -> u16 {
     curl(host, path, arguments).unwrap().0
 }
 
-/// What `openssl s_client` sees of a handshake.
+/// Returns the output of `openssl s_client` for a handshake.
 fn s_client(host: &Host, arguments: &[&str]) -> String {
     let output = Command::new("openssl")
         .args(["s_client", "-servername", "localhost", "-connect"])
@@ -299,18 +300,18 @@ fn a_web_config_with_a_mistake_is_told_before_anything_starts() {
     }
 }
 
-/// Clients that begin and never go on.
+/// Opens connections that send a beginning and never continue.
 fn half_open(address: SocketAddr, start: &[u8], count: usize) -> Vec<TcpStream> {
     let open = |_| {
         let mut stream = TcpStream::connect(address).unwrap();
-        // The host may have closed it by now, for another.
+        // The host may have closed it by now, to make room for another.
         let _ = stream.write_all(start);
         stream
     };
     (0..count).map(open).collect()
 }
 
-/// The status code of one request over plain HTTP; none if the connection was closed.
+/// Returns the status code of one request over plain HTTP; `None` if the connection was closed.
 fn ask(address: SocketAddr, headers: &str) -> Option<u16> {
     let mut stream = TcpStream::connect(address).ok()?;
     stream.set_read_timeout(Some(PATIENCE)).ok()?;
@@ -343,7 +344,7 @@ fn half_a_handshake_from_hundreds_keeps_nobody_out_and_holds_up_no_check() {
 
 #[test]
 fn a_flood_of_wrong_passwords_keeps_out_nobody_who_was_in_and_holds_up_no_check() {
-    // A second between checks: a machine that stands still for so long says nothing about the host.
+    // A second between checks: a machine that stalls that long says nothing about the host.
     let setup = Setup::new()
         .host("interval = \"1s\"\nstagger = \"100ms\"\ntimeout = \"1s\"")
         .platform("a", "fault", "{}");
@@ -386,9 +387,9 @@ fn a_flood_of_wrong_passwords_keeps_out_nobody_who_was_in_and_holds_up_no_check(
     assert!(host.metrics().checks("a", "healthy") >= 3.0);
 }
 
-/// `alice:` and a number of three letters, in base64.
+/// Returns `alice:` and a number of three letters, in base64.
 fn basic(number: u32) -> String {
-    // Six bytes make eight letters, and three make four, which stand for 18 bits and more.
+    // Six bytes encode to eight letters, and three to four, which cover 18 bits and more.
     let letters = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdef";
     let tail: String = (0..4)
         .map(|place| char::from(letters[(number >> (5 * place)) as usize % 32]))
@@ -454,7 +455,7 @@ fn each_action_is_logged_once_with_the_user_or_certificate_it_came_from() {
     host.wait_for_log("operator with certificate CN=ops");
 }
 
-/// State and message of each platform, as a client sees them who trusts any certificate.
+/// Returns state and message of each platform, as seen by a client that trusts any certificate.
 fn platforms(host: &Host, scheme: &str) -> BTreeMap<String, String> {
     let output = Command::new("curl")
         .args(["--silent", "--insecure", "--user", "alice:wonder"])

@@ -1,4 +1,4 @@
-//! A plugin in a process of its own: the real program, the real library, and what may happen to a process.
+//! A plugin in a worker: the real program, the real library, and all kinds of process deaths.
 
 use std::{
     fs,
@@ -72,7 +72,7 @@ impl Setup {
     }
 }
 
-/// Notes what becomes of calls.
+/// Records the outcomes of calls.
 #[derive(Default)]
 struct Watcher {
     started: Mutex<usize>,
@@ -86,7 +86,7 @@ impl Watcher {
         wait("starts", || *self.started.lock().unwrap() >= calls);
     }
 
-    /// The ends of so many calls, by their number.
+    /// Returns the ends of this many calls, by their number.
     #[track_caller]
     fn ends(&self, calls: usize) -> Vec<Result<Report, Failure>> {
         wait("ends", || self.finished.lock().unwrap().len() >= calls);
@@ -159,7 +159,7 @@ fn wait(what: &str, done: impl Fn() -> bool) {
     }
 }
 
-/// Whether a process is there that has not ended; one that waits to be reaped has.
+/// Returns `true` if a process is alive; a zombie is not.
 fn lives(pid: u32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with('Z'))
@@ -255,7 +255,7 @@ fn a_killed_worker_ends_its_calls_once_and_is_named() {
     assert!(!Path::new(&format!("/proc/{}", setup.worker.pid().unwrap())).exists());
     let late = Arc::<Watcher>::default();
     setup.start(&probes[..1], &late);
-    // What never started is left to whoever made the calls.
+    // Calls that never started are left to their caller.
     assert_eq!(*watcher.started.lock().unwrap(), 3);
     assert_eq!(*late.started.lock().unwrap(), 0);
     drop(setup.worker);
@@ -270,7 +270,7 @@ fn a_stopped_worker_holds_up_nobody_and_goes_on_when_it_may() {
     setup.start(&[probe], &first);
     assert!(first.ends(1)[0].is_ok());
     setup.signal("STOP");
-    // More than the socket takes.
+    // More than the socket buffers.
     let config = format!(
         "{{\"count_file\": \"/dev/null{}\"}}",
         "/../null".repeat(2000)
@@ -318,7 +318,7 @@ fn a_call_the_host_gave_up_leaves_its_place_to_the_next() {
     let hanging = Arc::<Watcher>::default();
     setup.start(&[stuck], &hanging);
     hanging.wait_for_starts(1);
-    // So that it has begun in the worker: with one thread, this waits behind it.
+    // So that it has started in the worker: with one thread, this waits behind it.
     let watcher = Arc::<Watcher>::default();
     setup.start(&[fine], &watcher);
     assert_eq!(*watcher.started.lock().unwrap(), 0);
@@ -418,14 +418,14 @@ fn a_worker_dies_with_its_host() {
     wait("the worker's end", || !lives(pid));
 }
 
-/// Not a test by itself: [`a_worker_dies_with_its_host`] runs it in a process that it kills.
+/// Not a test itself: [`a_worker_dies_with_its_host`] runs it in a process that it kills.
 #[test]
 fn a_host_that_waits_to_be_killed() {
     let Some(file) = std::env::var_os(HOST_FILE) else {
         return;
     };
     let setup = Setup::new(1);
-    // A worker that is busy with a hanging call does not look after itself.
+    // A worker that is busy with a hanging call does not end itself.
     let probe = setup.open(r#"{"check": {"fault": "hang"}}"#);
     let watcher = Arc::default();
     setup.start(&[probe], &watcher);
@@ -438,7 +438,7 @@ fn a_host_that_waits_to_be_killed() {
 
 const HOST_FILE: &str = "CONDUCTOR_TEST_PID_FILE";
 
-/// A thread of a plugin in Rust would have 2 MiB by default, and one of a plugin in C 8 MiB.
+/// A thread of a Rust plugin would have 2 MiB by default, and one of a C plugin 8 MiB.
 #[test]
 fn threads_of_a_rust_plugin_have_8_mib_of_stack_in_either_isolation() {
     let folder = tempfile::tempdir().unwrap();

@@ -15,15 +15,15 @@ struct Waiter {
 #[derive(Clone, Copy, serde::Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 enum Act {
-    /// Waits a moment.
+    /// Waits briefly.
     Wait,
-    /// Waits for what never comes.
+    /// Waits forever.
     Hang,
-    /// Panics after a moment.
+    /// Panics after a short wait.
     Panic,
-    /// Keeps its thread, and hears of nothing.
+    /// Blocks its thread, and ignores cancellation.
     Deaf,
-    /// Says how many have waited at once.
+    /// Reports how many have waited at once.
     Tell,
 }
 
@@ -57,7 +57,7 @@ impl AsyncProbe for Waiter {
 
 export_plugin! { id: "waiter", async_probe: Waiter }
 
-/// A check that is under way, for as long as it is not dropped.
+/// A running check, until it is dropped.
 struct Waiting;
 
 impl Waiting {

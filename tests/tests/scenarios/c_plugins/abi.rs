@@ -1,4 +1,4 @@
-//! Headers of released versions against today's: what was there stays as it was, and plugins built with them still work.
+//! Headers of released versions against today's: existing items are unchanged, and plugins built with them still work.
 
 use std::{
     fs,
@@ -68,12 +68,12 @@ fn a_change_of_what_was_released_is_found_and_an_addition_is_none() {
             .replacen(was, is, 1)
             .replace("sizeof(conductor_manifest_t) == 800", "1");
         assert_ne!(compare(&header, &changed).unwrap(), "", "{is}");
-        // What is added at the same time hides nothing.
+        // An addition made at the same time hides no change.
         assert_ne!(compare(&header, &append(&changed)).unwrap(), "", "{is}");
     }
 }
 
-/// What today's text of the header changes of a released one; nothing where that cannot be asked on this machine.
+/// Returns today's changes to a released header; `None` if this machine lacks the tool.
 fn compare(released: &Path, today: &str) -> Option<String> {
     if Command::new("abidiff").arg("--version").output().is_err() {
         let ci = std::env::var_os("CI");
@@ -95,7 +95,7 @@ fn compare(released: &Path, today: &str) -> Option<String> {
         .unwrap();
     let report = String::from_utf8(output.stdout).unwrap();
     let code = output.status.code().unwrap();
-    // 1 and 2 are its own errors, 4 is a change, and 8 one that it is sure breaks something.
+    // 1 and 2 are its own errors, 4 is a change, and 8 one that certainly breaks something.
     assert!(
         code & 3 == 0,
         "{report}{}",
@@ -106,9 +106,9 @@ fn compare(released: &Path, today: &str) -> Option<String> {
     Some(broken.collect::<Vec<_>>().join("\n\n"))
 }
 
-/// Whether what abidiff says of a type is that members were put behind those it had.
+/// Returns `true` if abidiff reports that members were only appended to a type.
 ///
-/// Its own suppression of such changes would hide every other change of the same type too.
+/// abidiff's own suppression of such changes would hide every other change of the same type too.
 fn only_adds(changed: &str) -> bool {
     let mut lines = changed.trim_end().lines();
     let _name = lines.next();
@@ -128,7 +128,7 @@ fn only_adds(changed: &str) -> bool {
     })
 }
 
-/// The folders of the headers in the API versions that are kept.
+/// Returns the folders of the headers in the frozen API versions.
 fn released() -> Vec<PathBuf> {
     let entries = fs::read_dir(workspace().join("tests/golden")).unwrap();
     let headers = entries.map(|entry| entry.unwrap().path().join("plugin-api/include"));
@@ -144,7 +144,7 @@ fn header_of_today() -> PathBuf {
 
 const HEADER: &str = "conductor_plugin.h";
 
-/// Refers to each type behind a pointer, so that one which grows changes nothing else.
+/// Refers to each type behind a pointer, so that a type that grows changes nothing else.
 const TYPES: &str = "#include \"conductor_plugin.h\"
 const struct {
     const conductor_plugin_t *plugin;

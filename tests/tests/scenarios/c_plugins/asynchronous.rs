@@ -1,4 +1,4 @@
-//! C plugins whose checks go on by themselves.
+//! C plugins with asynchronous checks.
 
 use std::fmt::Write as _;
 

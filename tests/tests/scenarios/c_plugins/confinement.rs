@@ -1,11 +1,12 @@
-//! The sandbox around a running plugin: what it grabs is ended by name, and a new policy reaches it; what it needs is there.
+//! The sandbox around a running plugin: a greedy plugin is ended with a reason, a new policy reaches it, and its needs
+//! are granted.
 
 use std::fs;
 
 use super::source::{Language, checking, compile};
 use crate::harness::{Metrics, Setup, library};
 
-/// With these bytes of code before the plugin's own.
+/// Returns the source with this code before the plugin's own.
 fn with_headers(source: &str) -> String {
     format!(
         "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <sys/mman.h>\n#include <unistd.h>\n#include <string.h>\n{source}"
@@ -21,7 +22,7 @@ fn restarts(metrics: &Metrics, reason: &str) -> f64 {
 fn a_worker_that_takes_memory_around_its_limits_is_ended_and_named() {
     let setup = Setup::without_plugins();
     setup.install(&library("conductor_plugin_disk"));
-    // Memory that is written and then made read-only is private and writable no longer, and is still memory.
+    // Memory that is written and then made read-only is no longer private and writable, but it is still memory.
     let hog = checking(
         "for (int i = 0; i < 40; i++) { char *m = mmap(0, 8 << 20, 3, 0x22, -1, 0);
          if (m != MAP_FAILED) { memset(m, 1, 8 << 20); mprotect(m, 8 << 20, 1); } usleep(1000); }
@@ -84,7 +85,7 @@ fn a_file_that_a_reload_makes_a_secret_is_closed_to_workers_that_can_read_it() {
     let metrics = host.wait("a restart", |m| restarts(m, "replace") == 1.0);
     let others = [("plugin", "disk"), ("reason", "replace")];
     assert_eq!(metrics.sum("conductor_worker_restarts_total", &others), 0.0);
-    // And open again once it is no secret.
+    // And opened again once it is no secret.
     fs::write(&config, before).unwrap();
     host.signal("HUP");
     host.wait("another restart", |m| restarts(m, "replace") == 2.0);

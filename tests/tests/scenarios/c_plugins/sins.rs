@@ -1,4 +1,4 @@
-//! C libraries with a sin each: it is named and counted, and nobody else notices.
+//! C libraries with one fault each: the fault is named and counted, and no other plugin is affected.
 
 use super::{
     Language, host_with,
@@ -6,7 +6,7 @@ use super::{
 };
 use crate::harness::Setup;
 
-/// The plugin's checks fail as this type with these words in the log, and the bystander's do not.
+/// Asserts that the plugin's checks fail with this type and these words in the log, and the bystander's do not.
 #[track_caller]
 fn fails(source: &str, language: Language, error_type: &str, words: &[&str]) {
     let Some(host) = host_with(source, language) else {

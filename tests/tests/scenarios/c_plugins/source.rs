@@ -1,4 +1,4 @@
-//! Sources of plugins in C, and what makes libraries of them.
+//! Sources of plugins in C, and their compilation into libraries.
 
 use std::{
     fs,
@@ -23,7 +23,7 @@ impl Language {
     }
 }
 
-/// Whether there is a compiler; says so if not.
+/// Returns `true` if there is a compiler; prints a note if not.
 pub(crate) fn has(language: Language) -> bool {
     let compiler = language.compiler();
     let there = Command::new(compiler)
@@ -37,7 +37,7 @@ pub(crate) fn has(language: Language) -> bool {
     there
 }
 
-/// Makes a library of a source; says whether there is a compiler for it.
+/// Compiles a source into a library; returns `false` if there is no compiler for it.
 #[track_caller]
 pub(crate) fn compile(source: &str, language: Language, library: &Path) -> bool {
     let folder = tempfile::tempdir().unwrap();
@@ -49,14 +49,14 @@ pub(crate) fn compile(source: &str, language: Language, library: &Path) -> bool 
     compile_file(&file, language, library)
 }
 
-/// Makes a library of a file; says whether there is a compiler for it.
+/// Compiles a file into a library; returns `false` if there is no compiler for it.
 #[track_caller]
 pub(crate) fn compile_file(file: &Path, language: Language, library: &Path) -> bool {
     let header = workspace().join("plugin-api/include");
     run(language, &header, &[], file, library)
 }
 
-/// Makes a library of a source in C with the header that lies in this folder.
+/// Compiles a C source into a library with the header in this folder.
 #[track_caller]
 pub(crate) fn compile_against(header: &Path, source: &str, flags: &[&str], library: &Path) -> bool {
     let folder = tempfile::tempdir().unwrap();
@@ -87,7 +87,7 @@ fn run(language: Language, header: &Path, flags: &[&str], file: &Path, library: 
     true
 }
 
-/// A plugin called `sinner` whose checks do this.
+/// Returns a plugin called `sinner` with this check.
 pub(crate) fn checking(body: &str) -> String {
     format!(
         "{HEAD}
@@ -99,17 +99,17 @@ CONDUCTOR_PLUGIN(\"sinner\", \"1.0.0\", \"Sinner\", \"\", \"{{}}\", create, chec
     )
 }
 
-/// One whose checks report this.
+/// Returns one whose checks report this.
 pub(crate) fn reporting(status: &str, message: &str) -> String {
     checking(&format!("conductor_report(call, {status}, \"{message}\");"))
 }
 
-/// One whose `create` does this.
+/// Returns one with this `create`.
 pub(crate) fn creating(body: &str) -> String {
     checking("conductor_report(call, 0, \"fine\");").replace("return malloc(1);", body)
 }
 
-/// One that exports this in the place of what the macro writes.
+/// Returns one that exports this instead of the macro's output.
 pub(crate) fn exporting(members: &str) -> String {
     let source = reporting("0", "fine");
     let source = source.replace(
@@ -121,7 +121,7 @@ pub(crate) fn exporting(members: &str) -> String {
     )
 }
 
-/// One that begins its checks so, with `finish` to complete them by and `threads` to do that later.
+/// Returns one with this `begin`, plus `finish` to complete checks and `threads` to do that later.
 pub(crate) fn beginning(begin: &str, cancel: &str) -> String {
     format!(
         "{HEAD}
@@ -142,7 +142,7 @@ CONDUCTOR_PLUGIN(\"sinner\", \"1.0.0\", \"Sinner\", \"\", \"{{}}\", create, NULL
     )
 }
 
-/// A `begin` that has another thread complete the check.
+/// A `begin` that completes the check on another thread.
 pub(crate) const ON_A_THREAD: &str = "pthread_t thread;
     if (pthread_create(&thread, NULL, later, (void *)call) == 0) pthread_detach(thread);";
 

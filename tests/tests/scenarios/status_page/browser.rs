@@ -1,4 +1,4 @@
-//! A headless Chromium, told what to do over its debugging pipe.
+//! A headless Chromium, controlled over its debugging pipe.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
@@ -33,11 +33,11 @@ fn the_page_is_shown_kept_current_and_breaks_no_policy() {
         "a picture of the checks",
         "row('good').querySelector('.k path') !== null",
     );
-    // The script, and it alone, replaces a row: a mark on the old one vanishes.
+    // Only the script replaces a row: a mark on the old one vanishes.
     browser.run("row('good').dataset.mark = 1");
     browser.wait_for("a newer row", "row('good').dataset.mark === undefined");
 
-    // A platform that turns moves to its place, and one that is new comes, without a reload.
+    // A platform that changes moves to its place, and a new one appears, without a reload.
     browser.run("window.before = 1");
     let config = host.setup.write();
     let text = std::fs::read_to_string(&config).unwrap();
@@ -52,7 +52,7 @@ fn the_page_is_shown_kept_current_and_breaks_no_policy() {
     browser.wait_for("the summary", "document.querySelector('#say').textContent === '1 failing, 1 unhealthy, 1 degraded, 1 healthy'");
     browser.wait_for("no reload", "window.before === 1");
 
-    // A refusal takes nothing from the page, which says that it is old and recovers by itself.
+    // A refusal removes nothing from the page, which shows that it is old and recovers by itself.
     browser.run("(window.real = window.fetch, window.fetch = async () => new Response('Too many requests', { status: 429 }), 0)");
     browser.run("document.querySelector('#q').dispatchEvent(new Event('input'))");
     browser.wait_for("a notice", "document.querySelector('#say[role=status]').textContent.startsWith('Out of date') && document.body.className === 'lost'");
@@ -131,7 +131,7 @@ fn buttons_act_where_lifecycle_calls_are_enabled() {
     browser.run("document.querySelector('#reset').click()");
     host.wait("a closed breaker", |m| m.breaker("good") == 0.0);
 
-    // Where the breaker opened by itself, the check is its trial.
+    // If the breaker opened by itself, the check is its trial.
     host.wait("an open breaker", |m| m.breaker("bad") == 1.0);
     let trials = host.metrics().checks("bad", "failed");
     browser.open(&format!("http://{}/platforms/bad", host.address));
@@ -182,14 +182,14 @@ struct Browser {
 }
 
 impl Browser {
-    /// None, with a message, where there is no Chromium.
+    /// Returns `None`, with a message, if there is no Chromium.
     fn start() -> Option<Self> {
         if Command::new("chromium").arg("--version").output().is_err() {
             eprintln!("skipped: there is no chromium on this machine");
             return None;
         }
         let profile = tempfile::tempdir().unwrap();
-        // It talks over the descriptors 3 and 4.
+        // It communicates over the descriptors 3 and 4.
         let script = "exec chromium --headless --no-sandbox --disable-gpu --disable-dev-shm-usage --no-first-run \
             --remote-debugging-pipe --user-data-dir=\"$0\" about:blank 3<&0 4>&1 >/dev/null 2>&1";
         let mut child = Command::new("sh")
@@ -230,9 +230,9 @@ impl Browser {
         );
     }
 
-    /// The value of an expression.
+    /// Returns the value of an expression.
     fn run(&mut self, script: &str) -> Value {
-        // A scope of its own: the page's script has names, too.
+        // In a separate scope: the page's script has names, too.
         let script = format!(
             "(() => {{ const row = (name) => document.getElementById('p-' + name), \
              rows = () => [...document.querySelectorAll('.p')].map((row) => row.id.slice(2)).join(); \
@@ -259,7 +259,7 @@ impl Browser {
         }
     }
 
-    /// What the console and the policy have said so far.
+    /// Returns the messages of the console and the policy so far.
     fn complaints(&mut self) -> Vec<String> {
         self.run("1");
         std::mem::take(&mut self.complaints)

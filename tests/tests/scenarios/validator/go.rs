@@ -1,12 +1,12 @@
-//! A plugin in Go: its runtime starts threads and takes over signal handlers as the library is loaded, which a worker is
-//! made for, and a host's own process is not. CI has a Go compiler.
+//! A plugin in Go: its runtime starts threads and takes over signal handlers when the library is loaded, which is fine
+//! in a worker, but not in a host's own process. CI has a Go compiler.
 
 use std::{fs, path::Path, process::Command};
 
 use super::validate;
 use crate::harness::{Setup, conductor, workspace};
 
-/// Builds the example plugin `gopher` into `library`; says whether there is a Go compiler.
+/// Builds the example plugin `gopher` into `library`; returns `false` if there is no Go compiler.
 fn build(library: &Path, flags: &[&str]) -> bool {
     let found = Command::new("go").arg("version").output().is_ok();
     assert!(
@@ -69,7 +69,7 @@ fn a_go_plugin_passes_with_warnings_and_is_refused_in_process_alone() {
         said.contains("the Go runtime") && said.contains("in-process"),
         "{said}"
     );
-    // The way out that is named for the exports works.
+    // The cure named for the exports works.
     let hidden = setup.path("hidden.so");
     let script = "-extldflags=-Wl,--version-script=exports.map";
     build(&hidden, &["-ldflags", script]);

@@ -1,4 +1,4 @@
-//! A plugin for each test of the validator that fails it, with what the test says; written in C, where that can be.
+//! For each test of the validator, a plugin that fails it, with the test's message; written in C if possible.
 
 use std::{fs, path::Path};
 
@@ -60,7 +60,7 @@ impl Sin {
     }
 }
 
-/// The schema of what `checking` writes, with another one in its place.
+/// Replaces the schema in the source from `checking`.
 fn with_schema(source: &str, schema: &str) -> String {
     let escaped = schema.replace('"', "\\\"");
     source.replace("\"{}\", create", &format!("\"{escaped}\", create"))
@@ -70,7 +70,7 @@ fn fine() -> String {
     reporting("0", "fine")
 }
 
-/// Code that runs as the library is loaded.
+/// Returns code that runs when the library is loaded.
 fn at_load(body: &str) -> String {
     format!(
         "#include <signal.h>\n#include <stdio.h>\n#include <unistd.h>\n{}\n__attribute__((constructor)) static void at_load(void) {{ {body} }}\n",
@@ -78,7 +78,7 @@ fn at_load(body: &str) -> String {
     )
 }
 
-/// Code beside the checks, which comes before them.
+/// Adds code before the checks.
 fn beside(code: &str, source: &str) -> String {
     format!(
         "#define _GNU_SOURCE\n#include <fcntl.h>\n#include <stdio.h>\n#include <unistd.h>\n#include <sys/socket.h>\n#include <netinet/in.h>\n#include <stdlib.h>\n{code}\n{source}"
@@ -246,7 +246,7 @@ __attribute__((constructor)) static void count(void)
 { if (getenv(\"SINNER_IS_LOADED\")) schema[11] = '2'; else setenv(\"SINNER_IS_LOADED\", \"1\", 1); }
 CONDUCTOR_PLUGIN(",
     );
-    // Written in the thread that a probe is created on.
+    // Written in the thread that creates a probe.
     let bound = "static __thread int is_at_home;";
     let at_home = |source: String| {
         beside(bound, &source).replace("return malloc(1);", "is_at_home = 1; return malloc(1);")
@@ -401,7 +401,7 @@ fn every_test_of_strain_can_fail() {
     }
 }
 
-/// An asynchronous plugin whose threads look at a probe after its check is over, when it may be destroyed.
+/// An asynchronous plugin whose threads read a probe after its check is over, when it may be destroyed.
 const USES_A_PROBE_TOO_LONG: &str = r#"
 #include <pthread.h>
 #include <stdlib.h>
@@ -452,7 +452,7 @@ fn every_test_of_the_catalogue_is_failed_by_a_plugin_here() {
     };
     let ids = tests.as_array().unwrap().iter();
     let ids = ids.map(|test| test["id"].as_str().unwrap());
-    // For information alone.
+    // For information only.
     let ids = ids.filter(|id| *id != "file/compiler");
     let never: Vec<_> = ids.filter(|id| !is_failed(id)).collect();
     assert_eq!(never, [""; 0]);
@@ -519,7 +519,7 @@ fn a_need_that_is_not_declared_is_found_and_named() {
         &format!("needs: unix-sockets, read {path}"),
         &format!("unix-sockets\\nread {path}"),
     );
-    // The platform is not there either way: the messages differ, and only one of them is the sandbox's.
+    // The platform is missing either way: the messages differ, and only one of them comes from the sandbox.
     let connects_to = |address: &str, family: &str| {
         let include = "#include <errno.h>\n#include <netinet/in.h>\n#include <sys/un.h>";
         let body = format!(
@@ -560,7 +560,7 @@ fn a_need_that_is_not_declared_is_found_and_named() {
     let found = validate(&library, None, 3, "^sandbox/needs$");
     let said = found.0["files"][0]["tests"][0].to_string();
     assert!(said.contains("needs: run /"), "{said}");
-    // What is declared, and what the machine does not let anybody do, is no finding.
+    // Declared needs, and actions that the machine forbids to all users, are no findings.
     for source in [
         probe(&read).replace("\"Sinner\", \"\"", &format!("\"Sinner\", \"read {path}\"")),
         checking("conductor_fail(call, 0, \"never\");"),

@@ -1,6 +1,6 @@
-//! An allocator that gets along with no other: what it hands out lies behind a mark of its own.
+//! An incompatible allocator: the memory it returns is preceded by its own mark.
 //!
-//! Memory of this allocator that the system's is asked to free, and the other way round, ends the process.
+//! If the system's allocator frees memory of this one, or the reverse, the process ends.
 #![expect(unsafe_code, reason = "that is what an allocator consists of")]
 
 use std::{
@@ -13,7 +13,7 @@ struct Marked;
 #[global_allocator]
 static ALLOCATOR: Marked = Marked;
 
-// SAFETY: what is handed out lies in a block of the system's with room for it behind the mark, aligned as asked for.
+// SAFETY: the returned memory is in a block of the system's with room for it after the mark, aligned as requested.
 unsafe impl GlobalAlloc for Marked {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let Some((whole, offset)) = whole(layout) else {
@@ -24,7 +24,7 @@ unsafe impl GlobalAlloc for Marked {
         if block.is_null() {
             return block;
         }
-        // SAFETY: the block begins with `offset` bytes, a multiple of 16, and the mark lies in the last 8 of them.
+        // SAFETY: the block begins with `offset` bytes, a multiple of 16, and the mark is in the last 8 of them.
         unsafe {
             block.add(offset).cast::<u64>().sub(1).write(MARK);
             block.add(offset)
@@ -32,7 +32,8 @@ unsafe impl GlobalAlloc for Marked {
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        // SAFETY: what `alloc` handed out lies behind a mark; anything else is what this allocator is there to find.
+        // SAFETY: memory returned by `alloc` is preceded by a mark; anything else is what this allocator is meant to
+        // detect.
         unsafe {
             let mark = pointer.cast::<u64>().sub(1);
             let Some((whole, offset)) = whole(layout).filter(|_| mark.read() == MARK) else {
@@ -44,7 +45,7 @@ unsafe impl GlobalAlloc for Marked {
     }
 }
 
-/// The layout of a block with room for the mark, and how far into it that room goes.
+/// Returns the layout of a block with room for the mark, and the offset after it.
 fn whole(layout: Layout) -> Option<(Layout, usize)> {
     let align = layout.align().max(16);
     let size = layout.size().checked_add(align)?;

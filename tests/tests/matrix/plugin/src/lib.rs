@@ -1,5 +1,5 @@
-//! A plugin whose checks let everything cross that can: config, reports with text and measurements, failures, panics,
-//! log lines, and events of `tracing`.
+//! A plugin whose checks make everything cross: config, reports with text and measurements, failures, panics, log
+//! lines, and events of `tracing`.
 
 #[cfg(feature = "other-allocator")]
 mod allocator;
