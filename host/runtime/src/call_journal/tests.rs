@@ -28,8 +28,10 @@ fn named(remains: &Remains) -> Vec<(&str, Option<&str>, Phase)> {
 
 /// Runs `act` in a separate process, which is this test started again.
 fn in_another_process(test: &str, act: &str, base: &Path) -> Child {
+    let (_, module) = module_path!().split_once("::").unwrap();
+    let test = format!("{module}::{test}");
     Command::new(env::current_exe().unwrap())
-        .args(["--exact", "--nocapture", test])
+        .args(["--exact", "--nocapture", &test])
         .env("CONDUCTOR_TEST_ACT", act)
         .env("CONDUCTOR_TEST_BASE", base)
         .stdout(Stdio::piped())
@@ -70,7 +72,6 @@ fn act(act: &str, base: &Path) {
 
 #[test]
 fn a_host_that_dies_inside_a_call_leaves_the_plugin_and_one_that_ends_in_order_leaves_nobody() {
-    let test = "plugin::call_journal::tests::a_host_that_dies_inside_a_call_leaves_the_plugin_and_one_that_ends_in_order_leaves_nobody";
     if let Some((what, base)) = to_act() {
         return act(&what, &base);
     }
@@ -82,7 +83,11 @@ fn a_host_that_dies_inside_a_call_leaves_the_plugin_and_one_that_ends_in_order_l
         ("leave", vec![]),
     ] {
         let base = tempfile::tempdir().unwrap();
-        let mut child = in_another_process(test, what, base.path());
+        let mut child = in_another_process(
+            "a_host_that_dies_inside_a_call_leaves_the_plugin_and_one_that_ends_in_order_leaves_nobody",
+            what,
+            base.path(),
+        );
         child.wait().unwrap();
         let found = remains(base.path());
         assert_eq!(named(&found), expected, "{what}");
@@ -98,13 +103,16 @@ fn a_host_that_dies_inside_a_call_leaves_the_plugin_and_one_that_ends_in_order_l
 
 #[test]
 fn a_host_that_is_killed_leaves_the_plugin_unless_it_had_been_asked_to_end() {
-    let test = "plugin::call_journal::tests::a_host_that_is_killed_leaves_the_plugin_unless_it_had_been_asked_to_end";
     if let Some((what, base)) = to_act() {
         return act(&what, &base);
     }
     for (what, expected) in [("wait", 1), ("wait-leaving", 0)] {
         let base = tempfile::tempdir().unwrap();
-        let mut child = in_another_process(test, what, base.path());
+        let mut child = in_another_process(
+            "a_host_that_is_killed_leaves_the_plugin_unless_it_had_been_asked_to_end",
+            what,
+            base.path(),
+        );
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap() == "inside the call"));
         assert_eq!(named(&remains(base.path())), [], "the host still lives");
