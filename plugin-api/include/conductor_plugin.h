@@ -45,11 +45,12 @@
  *
  * The brackets at each function state which threads may call it:
  *     [any thread]  it may be called from any thread, also from several at once;
- *     [probe]       the host calls it from any of its threads, but makes one call into a probe at a time, and each call sees
- *                   all effects of the previous one. Different probes are called at the same time: guard what they share.
- *     [must not wait]  it returns at once: no network, no disk, no lock that another thread holds for long. The thread is one
- *                   of a few for all probes of the library, and no deadline frees it. If they all hang there, the host
- *                   restarts the plugin.
+ *     [probe]       the host calls it from any of its threads, but makes one call into a probe at a time, and each call
+ *                   sees all effects of the previous one. Different probes are called at the same time: guard what they
+ *                   share.
+ *     [must not wait]  it returns at once: no network, no disk, no lock that another thread holds for long. The thread
+ *                   is one of a few for all probes of the library, and no deadline frees it. If they all hang there,
+ *                   the host restarts the plugin.
  * A library may start its own threads. It is never unloaded. Stacks have 8 MiB, which is address space, not memory.
  *
  * OWNERSHIP

@@ -61,13 +61,14 @@
 //! export_plugin! { id: "port", async_probe: Port, needs: ["network"] }
 //! ```
 //!
-//! Such a crate also depends on `tokio`, with the features it uses, and on this crate with
-//! `features = ["tokio"]`. A check that has not ended at its deadline is dropped where it waits, and counts as a timeout;
-//! a check that the host cancels is dropped too. Move blocking work into `tokio::task::spawn_blocking`: a check that
-//! blocks delays others, and cannot be stopped.
+//! Such a crate also depends on `tokio`, with the features it uses, and on this crate with `features = ["tokio"]`. A
+//! check that has not ended at its deadline is dropped where it waits, and counts as a timeout; a check that the host
+//! cancels is dropped too. Move blocking work into `tokio::task::spawn_blocking`: a check that blocks delays others,
+//! and cannot be stopped.
 //!
 //! # Guarantees
-//! - A *failure* (an `Err`, a panic, a timeout) feeds the platform's circuit breaker; a [`Report`], however bad, does not.
+//! - A *failure* (an `Err`, a panic, a timeout) feeds the platform's circuit breaker; a [`Report`], however bad, does
+//!   not.
 //! - A probe gets at most one call at a time. Calls come from different threads.
 //! - A panic in `create`, `check` or drop is caught on the plugin's side and becomes a failure with file and line.
 //!   For that, plugins must be built with `panic = "unwind"`; the macro refuses anything else.
@@ -78,8 +79,8 @@
 //! mirror in Rust.
 //!
 //! # Versions
-//! This crate's version is that of the ABI. Within one major version every plugin works with every host: an older plugin
-//! on a newer host, and a newer plugin on an older one. The rules for additions are in [`abi`].
+//! This crate's version is that of the ABI. Within one major version every plugin works with every host: an older
+//! plugin on a newer host, and a newer plugin on an older one. The rules for additions are in [`abi`].
 
 pub mod abi;
 #[cfg(feature = "tokio")]

@@ -12,8 +12,8 @@
 /// threads.
 pub(crate) fn reset_signals() {
     #[cfg(target_os = "linux")]
-    // SAFETY: both functions only read and write the set on this stack, which `sigemptyset` initialises, and settings of
-    // this process, which has one thread. SIG_DFL is no handler that could run.
+    // SAFETY: both functions only read and write the set on this stack, which `sigemptyset` initialises, and settings
+    // of this process, which has one thread. SIG_DFL is not a handler that could run.
     unsafe {
         libc::signal(libc::SIGCHLD, libc::SIG_DFL);
         let mut none = std::mem::zeroed::<libc::sigset_t>();

@@ -43,10 +43,11 @@
 //! creates for a service, does not count.
 //!
 //! # Another device
-//! With `mounted = true`, the probe is unhealthy while another device than at its first check is mounted in the same place, or
-//! a block device has another file system: the figures would be those of another disk. It keeps no memory beyond the host's life; `device` names the expected device in
-//! the config, so that a wrong disk is also found after a restart. After a deliberate replacement, set or change `device`
-//! and reload: a changed config makes the probe start from the beginning. Without either key, the log has a warning.
+//! With `mounted = true`, the probe is unhealthy while another device than at its first check is mounted at the same
+//! path, or a block device has another file system: the figures would be those of another disk. It stores nothing
+//! beyond the host's life; `device` names the expected device in the config, so that a wrong disk is also found after a
+//! restart. After a deliberate replacement, set or change `device` and reload: a changed config makes the probe start
+//! from the beginning. Without either key, the log has a warning.
 //!
 //! # Dead mounts
 //! A network file system whose server is gone blocks every call on it. The probe makes its calls on a helper thread and

@@ -1,4 +1,5 @@
-//! Faults of the library rather than of a platform's config: its constructor, which runs inside `dlopen`, and all checks.
+//! Faults of the library rather than of a platform's config: in its constructor, which runs inside `dlopen`, and in all
+//! checks.
 //!
 //! The library reads its order from 32 bytes of its file: a mark, and the name of a fault. As built, that is `none`,
 //! and nothing happens. For a library that misbehaves at load time, write another name into a copy of the file:

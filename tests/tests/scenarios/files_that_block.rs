@@ -77,7 +77,7 @@ fn a_secret_file_that_does_not_answer_fails_the_reload_in_time_and_other_orders_
         .write(true)
         .open(host.setup.path("tok"))
         .unwrap();
-    // SAFETY: the first call ignores a signal that nothing in this process uses, the second sets a lock on an open file.
+    // SAFETY: the first call ignores a signal that this process does not use, the second sets a lock on an open file.
     let leased = unsafe {
         libc::signal(libc::SIGIO, libc::SIG_IGN);
         libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_WRLCK)

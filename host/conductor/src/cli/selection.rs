@@ -1,4 +1,4 @@
-//! The platforms that a command applies to, selected in the same way by every command: names with wildcards, and labels.
+//! The platforms that a command applies to, selected identically by every command: names with wildcards, and labels.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
