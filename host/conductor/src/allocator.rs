@@ -19,12 +19,3 @@ pub(crate) fn share_arenas() {
         libc::mallopt(libc::M_ARENA_MAX, 1);
     }
 }
-
-/// Returns free memory to the system, after much of it was freed at once.
-pub(crate) fn give_back() {
-    #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: `malloc_trim` takes a number and works on the allocator's free memory, under the allocator's own lock.
-    unsafe {
-        libc::malloc_trim(0);
-    }
-}

@@ -14,7 +14,6 @@ use tokio::sync::{mpsc, watch};
 #[cfg(target_os = "linux")]
 use super::systemd;
 use super::{Host, ReadConfig, operator::Operator, take_in};
-use crate::allocator;
 
 impl Host {
     /// Reads the config again and puts it in force: everything unchanged keeps slot, breaker and counters. Returns a
@@ -79,8 +78,6 @@ impl Host {
         self.scheduler.follow(plan);
         self.assembly.forget_other_verdicts();
         *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(config);
-        // Reading and judging thousands of platforms took twice the memory of running them.
-        allocator::give_back();
     }
 
     /// Applies a web config that changes how the host itself is reached: `${self.url}` has another scheme, or a
