@@ -5,9 +5,9 @@
 //!
 //! - While the host runs, a file is vetted once it has been unchanged for [`SETTLE`].
 //! - An accepted library remains in use while its file is changed, damaged or refused, and while its folder cannot be
-//! listed.
+//!   listed.
 //! - It is removed once its folder exists without its file, or once the operator's policy withdraws it, in two
-//! consecutive scans at least [`SETTLE`] apart. Then another file with its id can replace it.
+//!   consecutive scans at least [`SETTLE`] apart. Then another file with its id can replace it.
 
 use std::{
     collections::{BTreeMap, HashSet},
