@@ -132,7 +132,7 @@ pub(super) fn read(
     }
     let warnings = lookup.warnings.into_iter();
     parts.warnings = warnings
-        .map(|(place, text)| format!("{}: {text}", source.location(place.start)))
+        .map(|(place, text)| format!("{text} ({})", source.location(place.start)))
         .collect();
     parts
         .warnings
@@ -204,7 +204,7 @@ fn unsearched_folder(source: &Source, base_dir: &Path, host: &HostConfig) -> Opt
         .unwrap_or_default();
     is_there.then(|| {
         format!(
-            "{}: plugins in the folder `plugins` next to this file are not loaded, as the file does not name it: add plugin_dirs = [\"plugins\"] to [host]",
+            "the folder `plugins` is not searched: add plugin_dirs = [\"plugins\"] to [host] in {}",
             source.name()
         )
     })

@@ -32,7 +32,7 @@ pub struct Mistake {
 }
 
 /// One mistake.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Fault {
     message: String,
     help: Option<String>,
@@ -121,22 +121,24 @@ impl ConfigError {
         }
         lines.join("\n")
     }
-}
 
-impl ConfigError {
-    /// Returns the mistakes in the form of [`to_plain`](Self::to_plain), one line each.
+    /// Returns each mistake as one line for a log: its subject first, then its place and its cure.
     pub fn to_lines(&self) -> Vec<String> {
-        let mut lines: Vec<String> = Vec::new();
-        for line in self.to_plain().lines() {
-            match (line.strip_prefix("  "), lines.last_mut()) {
-                (Some(more), Some(last)) => {
-                    last.push_str("; ");
-                    last.push_str(more);
-                }
-                _ => lines.push(line.to_owned()),
+        let lines = self.faults.iter().map(|fault| {
+            let place = fault.locate(fault.place.as_ref());
+            let place = place.map_or_else(|| self.name.to_string(), |place| place.to_string());
+            let mut line = format!("{} ({place})", fault.message);
+            if let Some(first) = fault.locate(fault.first.as_ref()) {
+                line.push_str(&format!("; first: {first}"));
             }
-        }
-        lines
+            if let Some(help) = &fault.help {
+                line.push_str(&format!("; help: {help}"));
+            }
+            line
+        });
+        let more = (self.left_out > 0)
+            .then(|| format!("and {} more mistakes ({})", self.left_out, self.name));
+        lines.chain(more).collect()
     }
 
     /// Returns the mistakes in file order, the order of [`to_plain`](Self::to_plain).

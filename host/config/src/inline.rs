@@ -24,6 +24,8 @@ pub struct InlineConfig {
     secrets: Secrets,
     source: Arc<Source>,
     is_json: bool,
+    /// Mistakes about secrets that could not be looked up.
+    unresolved: Vec<Fault>,
 }
 
 impl InlineConfig {
@@ -32,8 +34,19 @@ impl InlineConfig {
     /// From now on, the secrets are [redacted](redaction) from plugin output.
     ///
     /// # Errors
-    /// When it is neither JSON nor an inline table, or not a table.
+    /// When it is neither JSON nor an inline table, or not a table, or a secret cannot be looked up.
     pub fn parse(text: &str) -> Result<Self, ConfigError> {
+        let config = Self::parse_to_check(text)?;
+        config.check(Vec::new())?;
+        Ok(config)
+    }
+
+    /// Parses the text like [`parse`](Self::parse), and leaves secrets that cannot be looked up to [`check`](Self::check),
+    /// which reports them together with all other mistakes.
+    ///
+    /// # Errors
+    /// When it is neither JSON nor an inline table, or not a table.
+    pub fn parse_to_check(text: &str) -> Result<Self, ConfigError> {
         let json = serde_json::from_str::<Value>(text).ok();
         let is_json = json.is_some();
         let table = json.map_or_else(|| text.trim().to_owned(), |json| toml(&json));
@@ -57,13 +70,14 @@ impl InlineConfig {
         let own = OwnAddress::default();
         let mut found = Lookup::new(Path::new(""), &own, &places);
         let secrets = found.resolve(&mut value, &spans::path(&["config"]));
-        ConfigError::unless_empty(&source, shown(found.faults, is_json))?;
+        let unresolved = found.faults;
         redaction::learn(secrets.texts());
         Ok(Self {
             value,
             secrets,
             source,
             is_json,
+            unresolved,
         })
     }
 
@@ -76,12 +90,23 @@ impl InlineConfig {
         }
     }
 
-    /// Converts the violations to mistakes in the given text.
+    /// Returns `true` if all its secrets were looked up.
+    #[must_use]
+    pub fn is_complete(&self) -> bool {
+        self.unresolved.is_empty()
+    }
+
+    /// Converts the violations to mistakes in the given text, next to secrets that could not be looked up.
     ///
     /// # Errors
-    /// When there is a violation.
-    pub fn check(&self, violations: Vec<Violation>) -> Result<(), ConfigError> {
-        let faults = placed(violations, self.source.places()).collect();
+    /// When there is a mistake.
+    pub fn check(&self, mut violations: Vec<Violation>) -> Result<(), ConfigError> {
+        violations.retain(|violation| {
+            let path = violation.path.get(1..).unwrap_or_default();
+            !self.secrets.is_unresolved(path)
+        });
+        let violations = placed(violations, self.source.places());
+        let faults = self.unresolved.iter().cloned().chain(violations).collect();
         ConfigError::unless_empty(&self.source, shown(faults, self.is_json))
     }
 
@@ -172,6 +197,27 @@ mod tests {
             format!("--config:2:11: {what}")
         );
         assert_eq!(said(r#"{"größe":5}"#), format!("--config: {what}"));
+    }
+
+    #[test]
+    fn a_secret_that_cannot_be_looked_up_hides_no_other_mistake() {
+        let text = r#"{ token = { file = "/nowhere/token" }, prot = 5 }"#;
+        let schema = json!({
+            "properties": { "token": { "minLength": 1 }, "port": {} }, "additionalProperties": false
+        });
+        let schema = CompiledSchema::new(schema).unwrap();
+        let config = InlineConfig::parse_to_check(text).unwrap();
+        assert!(!config.is_complete());
+        let violations = schema.violations(config.value(), &config.subject());
+        let plain = config.check(violations).unwrap_err().to_plain();
+        assert!(
+            plain.contains("config.token: the file /nowhere/token"),
+            "{plain}"
+        );
+        assert!(plain.contains("config has no key `prot`"), "{plain}");
+        // The empty text in the place of the secret is no mistake of the config.
+        assert_eq!(plain.matches("--config:").count(), 2, "{plain}");
+        assert!(InlineConfig::parse(text).is_err());
     }
 
     #[test]

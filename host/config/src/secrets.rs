@@ -50,6 +50,14 @@ impl Secrets {
         &self.paths
     }
 
+    /// Returns `true` for the path of an unresolved secret inside `config`, and for paths below it.
+    #[must_use]
+    pub fn is_unresolved(&self, path: &[String]) -> bool {
+        self.unresolved
+            .iter()
+            .any(|secret| path.starts_with(secret))
+    }
+
     /// Returns the secrets themselves, to be redacted from plugin output.
     pub fn texts(&self) -> impl Iterator<Item = &str> {
         self.texts.iter().map(String::as_str)
@@ -204,7 +212,7 @@ impl<'a> Lookup<'a> {
         };
         if is_world_readable {
             let warning = format!(
-                "{}: every user of this machine can read the secret in {shown}: take that right away with `chmod o-r`",
+                "{}: secret is readable by all users: run `chmod o-r {shown}`",
                 self.places.name(path)
             );
             self.warnings.push((self.places.value_at(path), warning));

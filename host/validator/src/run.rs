@@ -85,7 +85,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
 }
 
 fn checked(args: &Args, global: &Global, log: &Tail) -> Result<Exit, CliError> {
-    let config = InlineConfig::parse(&args.config)?;
+    let config = InlineConfig::parse_to_check(&args.config)?;
     // The pins, signatures, limits and allow lists of a host, if a config is given.
     let of_host = match &global.config_file {
         None => None,
@@ -330,7 +330,10 @@ fn violations(
         None => Ok(Vec::new()),
         Some(Finding::Violations(mut violations)) => {
             // If only keys are wrong, also report the errors of `create` in the same round.
-            let again = judge(true).map_or_else(|_| Vec::new(), |verdict| verdict.findings);
+            let again = match config.is_complete() {
+                true => judge(true).map_or_else(|_| Vec::new(), |verdict| verdict.findings),
+                false => Vec::new(),
+            };
             for finding in again.into_iter().flatten() {
                 if let Finding::Create(failure) = finding {
                     violations.push(Violation {

@@ -168,8 +168,7 @@ fn without_unresolved(
     let depth = ["platform", &platform.name, "config"].len();
     violations.retain(|violation| {
         let path = violation.path.get(depth..).unwrap_or_default();
-        let is_about = |secret: &Vec<String>| path.starts_with(secret);
-        !platform.secrets.unresolved.iter().any(is_about)
+        !platform.secrets.is_unresolved(path)
     });
     (!violations.is_empty()).then_some(Finding::Violations(violations))
 }
@@ -420,9 +419,8 @@ pub(super) fn reason(
     platform: &PlatformConfig,
     finding: Finding,
 ) -> (String, Arc<str>) {
-    let lines = mistakes(config, platform, finding).to_plain();
-    let line: Vec<_> = lines.lines().map(str::trim).collect();
-    (platform.name.clone(), line.join("; ").into())
+    let lines = mistakes(config, platform, finding).to_lines();
+    (platform.name.clone(), lines.join("; ").into())
 }
 
 /// The time limit for judging a whole config: more than that of its plugins, which are asked in parallel.

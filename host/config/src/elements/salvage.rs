@@ -43,6 +43,7 @@ pub(super) fn drop_misshapen(values: &mut Value, misshapen: &[Misshapen]) -> boo
                     platform.retain(|key, _| OF_PLUGIN.contains(&key.as_str()));
                 }
             }
+            ["maintenance", name, key, ..] => drop_from_window(values, name, key),
             ["platform" | "maintenance", _, ..] => drop(remove(values, &path[..2])),
             ["plugin", _, key, ..] if is_meant(key, &OF_CALLS, &OF_SANDBOX) => {
                 remove(values, &path[..3]);
@@ -76,6 +77,23 @@ fn drop_bound_by_interval(values: &mut Value) {
     }
 }
 
+/// Takes a key out of a maintenance window. A key it cannot do without gets a valid value, so that no further mistake is
+/// reported for its absence.
+fn drop_from_window(values: &mut Value, name: &str, key: &str) {
+    let Some(window) = values["maintenance"][name].as_object_mut() else {
+        return;
+    };
+    window.remove(key);
+    let required = REQUIRED_OF_WINDOW.map(|(key, _)| key);
+    let meant = nearest(key, OF_WINDOW.into_iter().chain(required));
+    for (key, valid) in REQUIRED_OF_WINDOW {
+        if meant == Some(key) && !window.contains_key(key) {
+            let valid = serde_json::from_str(valid).unwrap_or_default();
+            window.insert(key.to_owned(), valid);
+        }
+    }
+}
+
 /// Returns `true` if a possibly misspelt key is one of `these` rather than of the `others`.
 fn is_meant(key: &str, these: &[&str], others: &[&str]) -> bool {
     let known = these.iter().chain(others).copied();
@@ -88,6 +106,17 @@ const OF_HOST: [&str; 2] = ["timeout", "isolation"];
 const OF_SCHEDULE: [&str; 5] = ["interval", "timeout", "priority", "breaker", "labels"];
 /// Keys of a platform that its plugin validates.
 const OF_PLUGIN: [&str; 2] = ["plugin", "config"];
+/// Keys that a maintenance window can do without.
+const OF_WINDOW: [&str; 3] = ["timezone", "checks", "reason"];
+/// Keys of which a maintenance window needs some, each with a valid value as JSON.
+const REQUIRED_OF_WINDOW: [(&str, &str); 6] = [
+    ("platforms", r#"["*"]"#),
+    ("labels", r#"{"any": "any"}"#),
+    ("from", r#""1970-01-01T00:00:00Z""#),
+    ("until", r#""9999-01-01T00:00:00Z""#),
+    ("daily", r#"["02:00-04:00"]"#),
+    ("weekly", r#"["Sat 02:00-04:00"]"#),
+];
 /// Keys of `[plugin.<id>]` that do not affect which configs are valid.
 const OF_CALLS: [&str; 3] = ["isolation", "call_threads", "stuck_limit"];
 /// Keys of `[plugin.<id>]` that affect the permissions of its probes.

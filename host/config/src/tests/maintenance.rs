@@ -37,6 +37,43 @@ fn windows_are_read_with_their_defaults() {
 }
 
 #[test]
+fn a_wrong_key_hides_no_other_mistake_of_its_window() {
+    let cases = [
+        (
+            "platform = [\"db-1\"]\ndaily = [\"2-4\"]\ntimezone = \"Nowhere\"",
+            vec![
+                "no key `platform`",
+                "daily[0]: \"2-4\"",
+                "no time zone \"Nowhere\"",
+            ],
+        ),
+        (
+            "platforms = [\"db-2\"]\nfrom = \"soon\"\nuntill = \"2027-01-01T00:00:00Z\"",
+            vec!["no platform \"db-2\"", "from: \"soon\"", "no key `untill`"],
+        ),
+        (
+            "platforms = [\"db-2\"]\ndayly = [\"02:00-04:00\"]\nchecks = 5",
+            vec!["no platform \"db-2\"", "no key `dayly`", "checks must be"],
+        ),
+        (
+            "lables = { a = \"b\" }\nwhen = \"now\"\nweekly = [\"Sat\"]",
+            vec!["no key `lables`", "no key `when`", "weekly[0]: \"Sat\""],
+        ),
+    ];
+    for (lines, expected) in cases {
+        let plain = mistakes(lines);
+        let found: Vec<_> = plain
+            .lines()
+            .filter(|line| !line.starts_with("  "))
+            .collect();
+        assert_eq!(found.len(), expected.len(), "{plain}");
+        for mistake in expected {
+            assert!(plain.contains(mistake), "{mistake:?} in {plain}");
+        }
+    }
+}
+
+#[test]
 fn the_windows_of_the_default_file_can_be_taken_out_of_their_comments() {
     let start = DEFAULT_TEXT.find("# [maintenance.patching]").unwrap();
     let end = DEFAULT_TEXT.find("# What to watch").unwrap();

@@ -139,7 +139,7 @@ fn a_secret_that_everybody_can_read_is_warned_of() {
     fs::set_permissions(folder.path().join("token"), open).unwrap();
     let config = read_in(folder.path(), r#"{ token = { file = "token" } }"#).unwrap();
     let warnings = config.warnings.join("\n");
-    assert_snapshot!(warnings.replace(&format!("{}/", folder.path().display()), ""), @"conductor.toml:3:20: platform.web.config.token: every user of this machine can read the secret in token: take that right away with `chmod o-r`");
+    assert_snapshot!(warnings.replace(&format!("{}/", folder.path().display()), ""), @"platform.web.config.token: secret is readable by all users: run `chmod o-r token` (conductor.toml:3:20)");
 }
 
 #[test]

@@ -183,7 +183,7 @@ impl Check<'_> {
         self.private_files.push(absolute(&file));
         if file_reader::metadata(&file).is_ok_and(|found| file_reader::is_world_readable(&found)) {
             let message = format!(
-                "every user of this machine can read {}: take that right away with `chmod o-r`",
+                "secret is readable by all users: run `chmod o-r {}`",
                 file.display()
             );
             self.remark(path, message);

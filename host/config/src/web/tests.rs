@@ -438,7 +438,7 @@ fn a_key_that_everybody_can_read_is_remarked_on() {
     let folder = Folder::new();
     let open = fs::Permissions::from_mode(0o644);
     fs::set_permissions(folder.path("server.key"), open).unwrap();
-    assert_snapshot!(folder.remarks(TLS), @"web.yml:3:13: every user of this machine can read server.key: take that right away with `chmod o-r`");
+    assert_snapshot!(folder.remarks(TLS), @"web.yml:3:13: secret is readable by all users: run `chmod o-r server.key`");
 }
 
 #[test]
