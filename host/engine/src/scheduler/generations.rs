@@ -113,6 +113,8 @@ impl Driver {
         match result {
             Ok(ready) => self.arrived(at, loading.birth, loading.why, ready, now),
             Err(error) => {
+                let error = self.end_without_successor(at, error, now);
+                let plugin = &mut self.plugins[at];
                 plugin.guard.not_started(loading.birth, now, error);
                 self.let_go_of_held(at, now, |_| true);
                 self.renew_again(at, now);

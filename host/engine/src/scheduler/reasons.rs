@@ -3,7 +3,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use conductor_runtime::{Ended, LoadedPlugin};
+use conductor_runtime::{Ended, LoadError, LoadedPlugin};
 use conductor_types::{Isolation, RestartReason};
 
 use super::{
@@ -96,7 +96,7 @@ impl Driver {
         if for_long && !was_on_its_way && plugin.next.is_some() {
             tracing::error!(
                 plugin = plugin.guard.id(),
-                "none of its threads has come back for {} s, and its calls wait for one: its `begin` or `cancel` waits for something, which they must not; a new generation is to take over",
+                "its threads are stuck for {} s; replacing it: its `begin` and `cancel` must not block",
                 waited.as_secs()
             );
         }
@@ -115,7 +115,7 @@ impl Driver {
         }
         if plugin.next.is_none() || order.must_end {
             let (id, what) = (&*order.plugin, &order.what);
-            tracing::warn!(plugin = id, "its worker {what}; a new one is to take over");
+            tracing::warn!(plugin = id, "its worker {what}; replacing it");
         }
         if order.must_end {
             self.outlaw(at, order.what, now);
@@ -142,6 +142,24 @@ impl Driver {
             plugin.guard.stopped(now, load_error(&reason));
             self.stop_plugin(at, now);
         }
+    }
+
+    /// Ends the generation that must not go on, as its successor failed to load; the returned error has both reasons.
+    pub(super) fn end_without_successor(
+        &mut self,
+        at: usize,
+        error: LoadError,
+        now: Duration,
+    ) -> LoadError {
+        let plugin = &self.plugins[at];
+        let Some(what) = plugin.must_end() else {
+            return error;
+        };
+        let message = format!("{error}; the running worker was ended: it {what}");
+        let error = LoadError { message, ..error };
+        plugin.guard.stopped(now, error.clone());
+        self.stop_plugin(at, now);
+        error
     }
 
     /// Handles a change in the plugin folders.

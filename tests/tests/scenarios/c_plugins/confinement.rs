@@ -1,10 +1,10 @@
 //! The sandbox around a running plugin: a greedy plugin is ended with a reason, a new policy reaches it, and its needs
 //! are granted.
 
-use std::fs;
+use std::{fs, path::Path};
 
 use super::source::{Language, checking, compile};
-use crate::harness::{Metrics, Setup, library};
+use crate::harness::{Host, Metrics, Setup, library};
 
 /// Returns the source with this code before the plugin's own.
 fn with_headers(source: &str) -> String {
@@ -89,6 +89,76 @@ fn a_file_that_a_reload_makes_a_secret_is_closed_to_workers_that_can_read_it() {
     fs::write(&config, before).unwrap();
     host.signal("HUP");
     host.wait("another restart", |m| restarts(m, "replace") == 2.0);
+}
+
+#[test]
+fn a_worker_that_can_read_a_new_secret_ends_where_no_other_loads() {
+    let setup = Setup::without_plugins();
+    setup.install(&library("conductor_plugin_fault"));
+    setup.install(&library("conductor_plugin_disk"));
+    let folder = setup.path("shared");
+    fs::create_dir(&folder).unwrap();
+    let secret = folder.join("shop.token");
+    // No generation loads without the file, once it is there.
+    let picky = format!(
+        "__attribute__((constructor)) static void load(void)
+         {{ if (access(\"{0}\", F_OK) != 0) return; int f = open(\"{0}\", O_RDONLY); if (f < 0) _exit(7); close(f); }}\n{1}",
+        secret.display(),
+        checking("conductor_report(call, 0, \"it is loaded\");")
+    );
+    if !compile(
+        &with_headers(&picky),
+        Language::C,
+        &setup.plugin_dir().join("x.so"),
+    ) {
+        return;
+    }
+    let host = setup
+        .with(&format!(
+            "[plugin.sinner]\nallow = [\"read {}\"]",
+            folder.display()
+        ))
+        .platform("reader", "sinner", "{}")
+        .platform("other", "disk", "{ path = \"/\" }")
+        .start();
+    let before = host.wait("checks of both", |m| {
+        m.checks("reader", "healthy") >= 1.0 && m.checks("other", "healthy") >= 1.0
+    });
+    let plugin = |host: &Host| {
+        let plugins = host.status()["plugins"].clone();
+        let mut plugins = plugins.as_array().unwrap().iter();
+        plugins.find(|p| p["id"] == "sinner").unwrap().clone()
+    };
+    let worker = plugin(&host)["pid"].as_u64().unwrap();
+
+    fs::write(&secret, "healthy").unwrap();
+    let config = host.setup.path("conductor.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let shop = "[platform.shop]\nplugin = \"fault\"\nconfig = { status = { file = \"shared/shop.token\" } }\n";
+    fs::write(&config, format!("{text}{shop}")).unwrap();
+    host.signal("HUP");
+    let reason = format!(
+        "its worker exited with code 7 while it loaded the library; the running worker was ended: it can read {}, which is closed to plugins now",
+        secret.display()
+    );
+    host.wait_for_log(&reason);
+    let metrics = host.wait("failed checks", |m| m.failures("reader", "crash") >= 1.0);
+    let process = format!("/proc/{worker}");
+    host.wait("the end of its process", |_| !Path::new(&process).exists());
+    // A later attempt to load it may have failed by now, too.
+    let reason = "its worker exited with code 7 while it loaded the library";
+    let status = host.status();
+    let mut platforms = status["platforms"].as_array().unwrap().iter();
+    let reader = platforms.find(|p| p["name"] == "reader").unwrap();
+    assert!(reader.to_string().contains(reason), "{reader:#}");
+    let sinner = plugin(&host);
+    assert!(sinner["pid"].is_null(), "{sinner:#}");
+    assert!(sinner["error"].to_string().contains(reason), "{sinner:#}");
+    // The bystander loses no check, and its worker stays.
+    assert_eq!(metrics.checks("other", "failed"), 0.0);
+    assert!(metrics.checks("other", "healthy") >= before.checks("other", "healthy"));
+    let others = [("plugin", "disk")];
+    assert_eq!(metrics.sum("conductor_worker_restarts_total", &others), 0.0);
 }
 
 #[test]
