@@ -380,7 +380,7 @@ impl Driver {
         let late = now.saturating_sub(wanted);
         if self.shared.starvation.woke_up(now, late) {
             tracing::warn!(
-                "the host itself is starved: the scheduler woke up {} ms late; timeouts around it are not blamed on plugins",
+                "host starved of CPU: {} ms late, timeouts excused",
                 late.as_millis()
             );
         }

@@ -206,7 +206,7 @@ impl Loader {
         let message = match found.refused(id) {
             Some(refusal) => format!("its library is refused: {refusal}"),
             None => format!(
-                "there is no plugin {id:?}: put a library with that id into a searched folder, or correct the platform's `plugin`; searched: {}",
+                "there is no plugin {id:?}: add its library to a searched folder, or correct the platform's `plugin`; searched: {}",
                 found.searched()
             ),
         };

@@ -29,6 +29,7 @@ mod greedy_plugins;
 mod harness;
 #[cfg(target_os = "linux")]
 mod hostile_schemas;
+mod log_width;
 mod misbehaving_files;
 mod misbehaving_plugins;
 mod newcomer;

@@ -63,6 +63,10 @@ impl PlatformGuard {
             Err(failure) if failure.kind == ErrorType::Crash => {
                 tracing::error!(platform, plugin, "failing: crash of its worker{breaker}");
             }
+            // So is why it is not loaded.
+            Err(failure) if failure.message.starts_with(NOT_LOADED) => {
+                tracing::error!(platform, plugin, "failing: {NOT_LOADED}{breaker}");
+            }
             Err(failure) if failure.message == no_answer_within(self.settings.timeout) => {
                 tracing::error!(platform, plugin, "failing: {failure}{breaker}");
             }
@@ -112,6 +116,9 @@ pub(super) fn whole_seconds(now: Duration, until: Duration) -> humantime::Format
     let wait = until.saturating_sub(now).as_secs().max(1);
     humantime::format_duration(Duration::from_secs(wait))
 }
+
+/// Start of the message of checks whose plugin is not loaded; the reason follows, which the plugin's own line has as well.
+pub(super) const NOT_LOADED: &str = "the plugin is not loaded";
 
 pub(super) fn breaker_label(state: State) -> BreakerState {
     match state {

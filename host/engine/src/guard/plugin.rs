@@ -20,6 +20,7 @@ use conductor_library::{Vetted, printable};
 use conductor_runtime::{Description, Ended, Failure, LoadError, loader::Confinement};
 use conductor_types::{ErrorType, Isolation, RestartReason, views::PluginView};
 
+use super::log::NOT_LOADED;
 use crate::{
     metrics::{PluginInfo, PluginMetrics},
     resources::workers::Usage,
@@ -320,12 +321,9 @@ impl PluginGuard {
         match (was, percent) {
             (None, Some(percent)) => tracing::warn!(
                 plugin = &*self.id,
-                "uses {percent:.0} % of the machine's CPU, which is short: its checks are stretched first; limits.cpu_percent holds it to less"
+                "checks stretched: uses {percent:.0} % of the CPU, which is short; to cap it, set limits.cpu_percent"
             ),
-            (Some(_), None) => tracing::info!(
-                plugin = &*self.id,
-                "its checks are no longer stretched for the CPU it used"
-            ),
+            (Some(_), None) => tracing::info!(plugin = &*self.id, "checks no longer stretched"),
             _ => {}
         }
     }
@@ -333,9 +331,7 @@ impl PluginGuard {
     /// Returns the failure of this plugin's checks while no generation runs.
     pub fn failure(&self) -> Failure {
         match &self.inner.lock().state {
-            LoadState::Failed(error) => {
-                Failure::new(error.kind, format!("the plugin is not loaded: {error}"))
-            }
+            LoadState::Failed(error) => Failure::new(error.kind, format!("{NOT_LOADED}: {error}")),
             LoadState::Waiting | LoadState::Loading | LoadState::Loaded => Failure::new(
                 ErrorType::Load,
                 format!("plugin {} is still being loaded", self.id),
@@ -422,7 +418,7 @@ impl PluginGuard {
     pub(super) fn log_quarantine(&self) {
         tracing::error!(
             plugin = &*self.id,
-            "quarantined: {} of its calls are stuck; it gets no further ones until some return or a new generation takes over",
+            "quarantined: {} of its calls are stuck; no new calls until some return or it is replaced",
             self.stuck_limit.load(Ordering::Relaxed)
         );
     }
@@ -450,15 +446,11 @@ impl PluginGuard {
         };
         match restart {
             None => tracing::info!(plugin, "loaded version {version} ({place})"),
-            Some(reason) => tracing::info!(
-                plugin,
-                "generation {number} took over after {} ({place})",
-                reason.label()
-            ),
+            Some(reason) => tracing::info!(plugin, "{place} took over after {}", reason.label()),
         }
         tracing::debug!(
             plugin,
-            "version {version} from {}",
+            "generation {number} is version {version} from {}",
             printable::path(&running.vetted.origin)
         );
     }

@@ -85,11 +85,7 @@ impl fmt::Display for Crossing {
                 percent,
                 limit,
                 samples,
-            } => write!(
-                f,
-                "above {limit} % in {samples} samples running ({} %)",
-                round(percent)
-            ),
+            } => write!(f, "above {limit} % {samples} times ({} %)", round(percent)),
             Self::Back { percent, limit } => write!(
                 f,
                 "below {limit} % for {} s ({} %)",

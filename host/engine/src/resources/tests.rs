@@ -193,10 +193,7 @@ fn disk_is_not_left_out_and_does_not_stretch() {
     let judgement = fed.feed(&disk(85.0));
     assert!(judgement.disk_full);
     assert_eq!((judgement.stretch, judgement.shown), (Normal, Degraded));
-    assert_eq!(
-        why(judgement),
-        "disk /var above 80 % in 3 samples running (85 %)"
-    );
+    assert_eq!(why(judgement), "disk /var above 80 % 3 times (85 %)");
 
     let both = Sample {
         cpu_percent: Some(99.0),
@@ -315,13 +312,13 @@ fn the_reasons_are_sentences_for_people() {
     fed.feed_all([91.26; 2].map(cpu));
     assert_eq!(
         why(fed.feed(&cpu(91.26))),
-        "cpu above 80 % in 3 samples running (91.3 %)"
+        "cpu above 80 % 3 times (91.3 %)"
     );
     let mut fed = Fed::new();
     fed.feed_all([14.0; 2].map(stalled));
     assert_eq!(
         why(fed.feed(&stalled(14.0))),
-        "time lost to memory stalls above 10 % in 3 samples running (14 %)"
+        "time lost to memory stalls above 10 % 3 times (14 %)"
     );
 }
 

@@ -1,0 +1,91 @@
+//! The log as text: a line per event that fits a terminal of 80 columns.
+
+use std::fs;
+
+use crate::harness::{Host, Setup, conductor};
+
+/// Part of the messages of the plugin `fault`, whose length is not the host's.
+const MESSAGE: &str = "as it was told";
+
+/// Lines of the log, without those whose text is a plugin's.
+fn own_lines(host: &Host) -> Vec<String> {
+    let log = host.log();
+    let own = log.lines().filter(|line| !line.contains(" says: "));
+    own.map(str::to_owned).collect()
+}
+
+/// Checks that exactly one line has this text.
+#[track_caller]
+fn assert_one_line(host: &Host, text: &str) {
+    let lines = own_lines(host);
+    let count = lines.iter().filter(|line| line.contains(text)).count();
+    assert_eq!(count, 1, "{text:?} in:\n{}", lines.join("\n"));
+}
+
+#[test]
+fn a_start_a_reload_a_change_and_maintenance_take_a_line_of_80_columns_each() {
+    let failing = r#"{ check = { fault = "error", after = 3, times = 4 } }"#;
+    let host = Setup::new()
+        .with("[breaker]\nreset_timeout = \"1s\"\nmax_reset_timeout = \"2s\"")
+        .with("[maintenance.night]\nplatforms = [\"shop\"]\nfrom = 2026-01-01T00:00:00Z\nuntil = 2099-01-01T00:00:00Z")
+        .platform("shop", "fault", failing)
+        .start_with(&["--web.enable-lifecycle"]);
+    host.wait_for_log("breaker open for");
+    host.wait_for_log("healthy (was failing): as it was told; breaker closed");
+
+    let address = format!("http://{}", host.address);
+    let maintenance = ["maintenance", "start", "shop", "--for", "1s"];
+    let mut command = conductor(&maintenance);
+    let started = command.args(["--address", &address]).output().unwrap();
+    assert!(started.status.success(), "{started:?}");
+    host.wait_for_log("maintenance shop is over");
+
+    let config = host.setup.path("conductor.toml");
+    let text = fs::read_to_string(&config).unwrap();
+    let more = "[platform.db]\nplugin = \"fault\"\nconfig = { status = \"healthy\" }\n";
+    fs::write(&config, format!("{text}{more}")).unwrap();
+    host.signal("HUP");
+    host.wait_for_log("db: healthy");
+
+    for event in [
+        "INFO  listening on http://",
+        "INFO  plugin fault: loaded version",
+        "INFO  maintenance night until",
+        "ERROR shop (plugin fault): failing: error: failed",
+        "INFO  shop: healthy (was failing): as it was told; breaker closed",
+        "INFO  anonymous operator started maintenance of shop for 1s",
+        "INFO  config reloaded by SIGHUP: 2 platforms",
+    ] {
+        assert_one_line(&host, event);
+    }
+    for line in own_lines(&host) {
+        let own = line.replace(MESSAGE, "");
+        let columns = own.chars().count();
+        assert!(columns <= 80, "{columns} columns: {line}");
+    }
+}
+
+#[test]
+fn the_first_80_columns_of_a_longer_line_have_its_subject_and_its_event() {
+    let host = Setup::new()
+        .platform("shop", "fault", r#"{ status = { file = "token" } }"#)
+        .platform("db", "nosuch", "{}");
+    fs::write(host.path("token"), "healthy").unwrap();
+    let host = host.start();
+    host.wait("failed checks", |m| m.failures("db", "load") >= 1.0);
+    host.wait_for_log("db (plugin nosuch): failing");
+    for start in [
+        "WARN  platform.shop.config.status: secret is readable by",
+        "ERROR platform.db: there is no plugin \"nosuch\"",
+        "ERROR plugin nosuch: not loaded: there is no plugin",
+        "ERROR db (plugin nosuch): failing: the plugin is not load",
+    ] {
+        let lines = own_lines(&host);
+        let first: Vec<_> = lines
+            .iter()
+            .map(|line| line.chars().take(80).collect::<String>())
+            .collect();
+        let count = first.iter().filter(|line| line.contains(start)).count();
+        assert_eq!(count, 1, "{start:?} in:\n{}", first.join("\n"));
+    }
+}
