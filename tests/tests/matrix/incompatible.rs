@@ -150,7 +150,13 @@ fn refusal(host: &crate::harness::Host, id: &str, folder: &Path) -> String {
     let log = host.log();
     let line = log.lines().find(|line| line.contains(&file)).unwrap();
     let start = line.rfind(&file).unwrap();
-    let line = line[start..].replace(&file, &format!("{id}.so"));
+    let mut line = line[start..].replace(&file, &format!("{id}.so"));
+    // The place in the config is in a folder that changes.
+    let place = format!(" ({}", host.setup.path("conductor.toml").display());
+    if let Some((before, after)) = line.split_once(&place) {
+        let (_, after) = after.split_once(')').unwrap();
+        line = format!("{before}{after}");
+    }
     // The fields that the host may write after the message.
     line.split(" plugin=").next().unwrap().trim().to_owned()
 }

@@ -11,7 +11,6 @@ use std::{
 
 use crate::{
     harness::{artifacts, workspace},
-    next::replace,
     toolchain::Toolchain,
 };
 
@@ -168,7 +167,7 @@ pub(crate) fn write(root: &Path, inner: &str, folders: &[&str], change: Change<'
     let manifest: String = manifest
         .lines()
         .filter(|line| {
-            let ours = ["members = ", "exclude = ", "conductor = "];
+            let ours = ["members = ", "exclude = "];
             !ours.iter().any(|start| line.starts_with(start))
         })
         .map(|line| match line {
@@ -192,19 +191,17 @@ pub(crate) fn write(root: &Path, inner: &str, folders: &[&str], change: Change<'
 fn members(inner: &str, folders: &[&str]) -> String {
     let members: Vec<_> = folders
         .iter()
-        .map(|folder| format!("{:?}", Path::new(inner).join(folder)))
+        .map(|folder| match *folder {
+            "host" => format!("\"{inner}/host/*\""), // one folder for each crate
+            package => format!("\"{inner}/{package}\""),
+        })
         .collect();
     format!("[workspace]\nmembers = [{}]\n", members.join(", "))
 }
 
-/// Returns a manifest whose API is in a folder `inner`.
+/// Returns a manifest whose packages are in a folder `inner`.
 fn in_folder(inner: &str, manifest: &str) -> String {
-    let api = Path::new(inner).join("plugin-api");
-    replace(
-        manifest,
-        "conductor-plugin-api = { path = \"plugin-api\"",
-        &format!("conductor-plugin-api = {{ path = {api:?}"),
-    )
+    manifest.replace("path = \"", &format!("path = \"{inner}/"))
 }
 
 /// Returns the folder of the matrix.
