@@ -35,6 +35,13 @@ pub(crate) enum BadUrl {
 impl Target {
     pub(crate) fn parse(url: &str) -> Result<Self, BadUrl> {
         let (url, zone) = without_zone(url)?;
+        let has_no_host = |rest: &str| rest.is_empty() || rest.starts_with(['/', '?', '#']);
+        if url
+            .split_once("://")
+            .is_some_and(|(_, rest)| has_no_host(rest))
+        {
+            return Err(BadUrl::Host);
+        }
         let uri: Uri = url.parse().map_err(|_| BadUrl::Malformed)?;
         let https = match uri.scheme_str() {
             Some("https") => true,

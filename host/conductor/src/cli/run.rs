@@ -34,7 +34,7 @@ pub(super) struct Args {
         env = "CONDUCTOR_WEB_EXTERNAL_URL"
     )]
     external_url: Option<ExternalUrl>,
-    /// Let POST /-/reload read the config again
+    /// Allow POST requests that operate the host: reload, check, breaker, maintenance
     #[arg(long = "web.enable-lifecycle", env = "CONDUCTOR_WEB_ENABLE_LIFECYCLE", value_parser = clap::builder::FalseyValueParser::new())]
     enable_lifecycle: bool,
 }

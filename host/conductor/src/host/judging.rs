@@ -21,6 +21,7 @@ use conductor_runtime::{
     loader::{self, How},
     redaction,
     schema::Violation,
+    wording::nearest,
 };
 use conductor_types::ErrorType;
 use sha2::{Digest as _, Sha256};
@@ -281,7 +282,12 @@ impl Judge {
         let mut named = config.plugins_in_use().into_iter().chain(tables);
         let is_missing = |id: &str| !known.contains(&id) && refused(id).is_none();
         let only_refused = !named.any(is_missing);
-        let missing = config.plugins_in_use().into_iter().any(is_missing);
+        // Of a misspelt id, the folders say nothing.
+        let is_misspelt = |id: &str| nearest(id, known.iter().copied()).is_some();
+        let missing = config
+            .plugins_in_use()
+            .into_iter()
+            .any(|id| is_missing(id) && !is_misspelt(id));
         let searched = missing.then(|| {
             let searched = format!("searched for plugins: {}", libraries.searched());
             config.mistake_of_plugin_dirs(

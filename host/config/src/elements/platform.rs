@@ -128,7 +128,7 @@ pub(super) fn name_rule() -> Value {
     })
 }
 
-/// Returns `true` if a platform may have this name, according to [`name_rule`].
+/// Returns `true` if a platform may have this name, according to `name_rule`.
 pub fn is_name(name: &str) -> bool {
     let is_legal = |c: char| c.is_ascii_alphanumeric() || "_.-".contains(c);
     (1..=64).contains(&name.len()) && name.chars().all(is_legal) && !PARTS_OF_PATHS.contains(&name)

@@ -50,7 +50,7 @@ fn a_config_that_cannot_work_names_its_key() {
             "`url`",
             "certificate",
         ),
-        (json!({"url": "http:///path"}), "`url`", "percent-encode"),
+        (json!({"url": "http:///path"}), "`url`", "has no host"),
         (
             json!({"url": "shop.example/?token=secret"}),
             "`url`",
