@@ -17,9 +17,9 @@ use tracing_subscriber::{
 use crate::journal::{Journal, Socket};
 use crate::{CliError, program_folder};
 
+/// The options that every command takes.
 #[derive(Clone, clap::Args)]
 #[command(next_help_heading = "Global options")]
-/// The options that every command takes.
 pub struct Global {
     /// Config file [default: the built-in config, see `conductor config default`]
     #[arg(
