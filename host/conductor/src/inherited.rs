@@ -27,6 +27,9 @@ pub(crate) fn reset_signals() {
 ///
 /// Each plugin has a copy of Rust's standard library, which reads the variable when it starts its first thread.
 pub(crate) fn enlarge_stacks() {
+    // The standard library of this program keeps the size that it reads at its first thread: the host's own threads are
+    // many and need less.
+    let _ = std::thread::spawn(|| {}).join();
     let (name, bytes) = conductor_runtime::RUST_STACKS;
     // SAFETY: this process has one thread, so that no other reads or writes the environment meanwhile.
     unsafe { std::env::set_var(name, bytes) };
