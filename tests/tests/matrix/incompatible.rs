@@ -157,6 +157,10 @@ fn refusal(host: &crate::harness::Host, id: &str, folder: &Path) -> String {
         let (_, after) = after.split_once(')').unwrap();
         line = format!("{before}{after}");
     }
+    // The line is that of the library or that of the platform, whichever the host writes first.
+    let line = line
+        .replace(": refused by rule", ": rule")
+        .replace("; help: ", "; ");
     // The fields that the host may write after the message.
     line.split(" plugin=").next().unwrap().trim().to_owned()
 }
