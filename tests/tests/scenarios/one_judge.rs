@@ -230,7 +230,11 @@ fn mistakes_of_shape_and_of_plugins_are_told_together() {
         .platform("c", "nope", "{}");
     setup.resources = "interval = 5\n".to_owned();
     let file = setup.write();
-    for arguments in [&["config", "check"][..], &["run", "--once"], &["run"]] {
+    for arguments in [
+        &["config", "check"][..],
+        &["run", "--once"],
+        &["run", "--web.listen-address", "127.0.0.1:0"],
+    ] {
         let (code, _, said) = run(&file, arguments);
         assert_eq!(code, 3, "{said}");
         for part in [
