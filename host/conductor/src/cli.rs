@@ -25,8 +25,9 @@ mod top;
 /// Runs the command the process was started with.
 pub fn main() -> ExitCode {
     inherited::reset_signals();
-    inherited::enlarge_stacks();
+    // Before the first thread, which would get an arena of its own.
     allocator::share_arenas();
+    inherited::enlarge_stacks();
     // Only the host needs this. Workers start often, and building the command line costs each of them memory and time.
     if std::env::args_os()
         .nth(1)
