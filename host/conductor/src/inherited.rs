@@ -31,6 +31,6 @@ pub(crate) fn enlarge_stacks() {
     // many and need less.
     let _ = std::thread::spawn(|| {}).join();
     let (name, bytes) = conductor_runtime::RUST_STACKS;
-    // SAFETY: this process has one thread, so that no other reads or writes the environment meanwhile.
+    // SAFETY: the thread above has ended, so this process has one, and no other reads or writes the environment meanwhile.
     unsafe { std::env::set_var(name, bytes) };
 }

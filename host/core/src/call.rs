@@ -282,10 +282,7 @@ mod tests {
             Finished::Taken { .. }
         ));
         assert!(entry.expire(call, 3 * S, || Outcome::Failure).is_none());
-        assert!(
-            entry.started(call).is_none(),
-            "nobody waits for it any more"
-        );
+        assert!(entry.started(call).is_none(), "its end was recorded");
     }
 
     #[test]
