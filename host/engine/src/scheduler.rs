@@ -13,12 +13,13 @@ use std::{
     time::Duration,
 };
 
-use conductor_core::schedule::{Due, Key, Mode, Schedule, Start, next_run, stretch_factor};
+use conductor_core::schedule::{Due, Mode, Schedule, Start, next_run, stretch_factor};
 use conductor_runtime::{Ended, LoadError};
 use conductor_types::SkipReason;
 
 use self::{
     generations::progress,
+    index::{PlatformIx, PluginIx},
     platforms::{Platform, Platforms},
     plugin::Plugin,
     plugins::Plugins,
@@ -40,6 +41,7 @@ use crate::{
 
 mod generations;
 mod handle;
+mod index;
 mod machine;
 mod plan;
 mod platforms;
@@ -58,12 +60,12 @@ mod watch;
 enum Command {
     Stop,
     Sampled(Sample),
-    /// The generation of this number, of the plugin in this place, is loaded or failed to load.
-    Loaded(usize, u64, Result<Ready, LoadError>),
+    /// The generation of this number, of the plugin at this index, is loaded or failed to load.
+    Loaded(PluginIx, u64, Result<Ready, LoadError>),
     /// All its first checks have ended.
-    Proved(usize, u64),
+    Proved(PluginIx, u64),
     /// It ended unexpectedly.
-    Ended(usize, u64, Ended),
+    Ended(PluginIx, u64, Ended),
     /// A generation must be replaced.
     Renew(Renewal),
     /// Something changed in the plugin folders.
@@ -103,8 +105,8 @@ struct Driver {
     board: Arc<Board>,
     plugins: Plugins,
     platforms: Platforms,
-    /// The places of platforms that a reload removed from the schedule and whose last call is under way.
-    leaving: Vec<usize>,
+    /// The platforms that a reload removed from the schedule and whose last call is under way.
+    leaving: Vec<PlatformIx>,
     schedule: Schedule,
     /// The beginning of the lattice, from which ticks are counted.
     origin: Duration,
@@ -212,7 +214,7 @@ impl Driver {
         let mut due = std::mem::take(&mut self.due);
         self.schedule.poll(now, |found| due.push(found));
         for found in due.drain(..) {
-            match platform_of(found.key) {
+            match PlatformIx::from_key(found.key) {
                 None => self.sample(),
                 Some(at) => self.begin_one(at, found, now),
             }
@@ -221,7 +223,7 @@ impl Driver {
     }
 
     /// Handles one platform's due entry.
-    fn begin_one(&mut self, at: usize, found: Due, now: Duration) {
+    fn begin_one(&mut self, at: PlatformIx, found: Due, now: Duration) {
         let guard = &self.platforms[at].guard;
         if found.missed > 0 {
             guard.skip(SkipReason::Missed, found.missed);
@@ -256,18 +258,28 @@ impl Driver {
     }
 
     /// Begins one platform's check, if its guard admits it.
-    fn begin(&mut self, at: usize, slot_time: Duration, now: Duration) {
+    fn begin(&mut self, at: PlatformIx, slot_time: Duration, now: Duration) {
         // The guard has counted a skipped check.
         let _ = self.try_begin(at, slot_time, now);
     }
 
-    fn try_begin(&mut self, at: usize, slot_time: Duration, now: Duration) -> Result<(), Skip> {
+    fn try_begin(
+        &mut self,
+        at: PlatformIx,
+        slot_time: Duration,
+        now: Duration,
+    ) -> Result<(), Skip> {
         let begun = self.platforms[at].guard.begin(slot_time, now);
         self.go_on(at, begun, now)
     }
 
     /// Hands over a call that its guard has begun, or handles the reason why there is none.
-    fn go_on(&mut self, at: usize, begun: Result<u64, Skip>, now: Duration) -> Result<(), Skip> {
+    fn go_on(
+        &mut self,
+        at: PlatformIx,
+        begun: Result<u64, Skip>,
+        now: Duration,
+    ) -> Result<(), Skip> {
         let platform = &self.platforms[at];
         let plugin = platform.plugin;
         match begun {
@@ -411,16 +423,6 @@ impl Driver {
             }
         }
     }
-}
-
-/// Returns the platform of a key; key 0 is the resource monitor's, which thus gets the first slot.
-fn platform_of(key: Key) -> Option<usize> {
-    (key.0 as usize).checked_sub(1)
-}
-
-/// Returns the key of the platform in a place.
-fn key_of(at: usize) -> Option<Key> {
-    u32::try_from(at + 1).ok().map(Key)
 }
 
 fn schedule(origin: Duration, timing: &Timing) -> Schedule {

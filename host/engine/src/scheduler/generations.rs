@@ -19,6 +19,7 @@ use conductor_types::{ErrorType, RestartReason};
 
 use super::{
     Command, Driver, LoadOrder, Ready,
+    index::{PlatformIx, PluginIx},
     platforms::Platforms,
     plugin::{Arrival, Calls, Draining, Generation, Loading, Next, Probes, Proving},
     proof::{Proof, Wanted},
@@ -29,7 +30,7 @@ impl Driver {
     /// Starts all plugins in parallel, and waits a while for them; returns `false` if the host is to stop.
     pub(super) fn start_all(&mut self) -> bool {
         let start = self.shared.clock.now();
-        for at in self.plugins.places() {
+        for at in self.plugins.indices() {
             self.renew(at, None, start);
         }
         let end = start + PATIENCE;
@@ -45,7 +46,7 @@ impl Driver {
     }
 
     /// Starts a new generation, if the plugin's guard admits it and none is being started.
-    pub(super) fn renew(&mut self, at: usize, why: Option<RestartReason>, now: Duration) {
+    pub(super) fn renew(&mut self, at: PluginIx, why: Option<RestartReason>, now: Duration) {
         let plugin = &mut self.plugins[at];
         if plugin.next.is_some() {
             return;
@@ -95,7 +96,7 @@ impl Driver {
     }
 
     /// Handles a generation that was loaded or failed to load.
-    pub(super) fn loaded(&mut self, at: usize, number: u64, result: Result<Ready, LoadError>) {
+    pub(super) fn loaded(&mut self, at: PluginIx, number: u64, result: Result<Ready, LoadError>) {
         let now = self.shared.clock.now();
         let plugin = &mut self.plugins[at];
         let Some(Next::Loading(loading)) = plugin.next.take_if(|next| next.number() == number)
@@ -125,7 +126,7 @@ impl Driver {
     /// Handles a generation that can be called: it takes over, or is verified first.
     fn arrived(
         &mut self,
-        at: usize,
+        at: PluginIx,
         birth: Birth,
         why: Option<RestartReason>,
         ready: Ready,
@@ -147,7 +148,7 @@ impl Driver {
             };
             if let Ok(probe) = probe {
                 checks.push(Wanted {
-                    place,
+                    platform: place,
                     probe,
                     timeout: settings.timeout,
                     retry_for: succeeds(&platform.guard, &platform.probe)
@@ -187,7 +188,7 @@ impl Driver {
 
     /// Returns `true` if a generation must be verified: it may be worse than the current one, which is not stuck and
     /// need not end.
-    fn must_prove(&self, at: usize, arrival: &Arrival) -> bool {
+    fn must_prove(&self, at: PluginIx, arrival: &Arrival) -> bool {
         let plugin = &self.plugins[at];
         let Some(running) = plugin.guard.running().filter(|_| plugin.current.is_some()) else {
             return false;
@@ -201,7 +202,7 @@ impl Driver {
     }
 
     /// Handles the end of all checks of a verification.
-    pub(super) fn proved(&mut self, at: usize, number: u64) {
+    pub(super) fn proved(&mut self, at: PluginIx, number: u64) {
         let now = self.shared.clock.now();
         // A verification that was abandoned may end later.
         let this = |next: &mut Next| matches!(next, Next::Proving(_)) && next.number() == number;
@@ -211,7 +212,7 @@ impl Driver {
     }
 
     /// Judges a completed verification, unless its checks timed out while the host is short of CPU: those are repeated.
-    fn judge_or_excuse(&mut self, at: usize, mut proving: Proving, now: Duration) {
+    fn judge_or_excuse(&mut self, at: PluginIx, mut proving: Proving, now: Duration) {
         let is_starved = self.stretch != Mode::Normal || self.shared.starvation.is_starved(now);
         if is_starved && proving.proof.excuse_timeouts(now, now + LONGEST_PROOF) {
             if !mem::replace(&mut proving.is_excused, true) {
@@ -227,7 +228,7 @@ impl Driver {
     }
 
     /// Accepts the new generation if none of its checks failed where the current one's succeed.
-    fn judge_proof(&mut self, at: usize, proving: Proving, now: Duration) {
+    fn judge_proof(&mut self, at: PluginIx, proving: Proving, now: Duration) {
         let Proving {
             mut arrival, proof, ..
         } = proving;
@@ -275,7 +276,7 @@ impl Driver {
     }
 
     /// Makes this generation the current one.
-    pub(super) fn take_over(&mut self, at: usize, mut arrival: Arrival, now: Duration) {
+    pub(super) fn take_over(&mut self, at: PluginIx, mut arrival: Arrival, now: Duration) {
         let waiting = self.retire(at);
         for (place, platform) in self.platforms.of(at).filter(|(_, p)| !p.leaving) {
             platform.probe = match arrival.probes.remove(&place) {
@@ -316,7 +317,7 @@ impl Driver {
 
     /// Retires the current generation: it gets no further calls, and ends with its last call under way. Returns the
     /// calls that have not started.
-    pub(super) fn retire(&mut self, at: usize) -> Calls {
+    pub(super) fn retire(&mut self, at: PluginIx) -> Calls {
         let Some(generation) = self.plugins[at].current.take() else {
             return Calls::new();
         };
@@ -328,7 +329,7 @@ impl Driver {
     }
 
     /// Clears a plugin's pending calls: returns those that have not started, and those that have.
-    pub(super) fn clear(&mut self, at: usize) -> (Calls, Calls) {
+    pub(super) fn clear(&mut self, at: PluginIx) -> (Calls, Calls) {
         let (mut waiting, mut running) = (Calls::new(), Calls::new());
         self.watch.each(|place, sequence| {
             if self.platforms.get(place).is_some_and(|p| p.plugin == at) {
@@ -348,7 +349,7 @@ impl Driver {
     }
 
     /// Stops a plugin's generation; its checks that have not started fail with its guard's reason.
-    pub(super) fn stop_plugin(&mut self, at: usize, now: Duration) {
+    pub(super) fn stop_plugin(&mut self, at: PluginIx, now: Duration) {
         for (place, sequence) in self.retire(at) {
             self.refuse(at, place, sequence, now);
         }
@@ -356,7 +357,7 @@ impl Driver {
 
     /// Ends drained generations and overdue verifications, and fails checks that have waited too long.
     pub(super) fn look_after_generations(&mut self, now: Duration) {
-        for at in self.plugins.places() {
+        for at in self.plugins.indices() {
             let platforms = &self.platforms;
             let plugin = &mut self.plugins[at];
             for old in &mut plugin.old {
@@ -384,7 +385,7 @@ impl Driver {
     }
 
     /// Starts a generation that was requested while another one was being started.
-    pub(super) fn renew_again(&mut self, at: usize, now: Duration) {
+    pub(super) fn renew_again(&mut self, at: PluginIx, now: Duration) {
         let plugin = &mut self.plugins[at];
         if plugin.next.is_none() && mem::take(&mut plugin.again) {
             let why = plugin.current.as_ref().map(|_| RestartReason::Replace);
@@ -393,7 +394,7 @@ impl Driver {
     }
 
     /// Requests a new generation because the settings of the plugin's workers have changed.
-    pub(super) fn want_renewal(&mut self, at: usize, now: Duration) {
+    pub(super) fn want_renewal(&mut self, at: PluginIx, now: Duration) {
         self.plugins[at].again = true;
         self.renew_again(at, now);
     }
@@ -405,7 +406,7 @@ fn succeeds(guard: &PlatformGuard, probe: &Result<Option<ProbeId>, Arc<str>>) ->
 }
 
 /// Returns the progress of a call whose platform may have been removed.
-pub(super) fn progress(platforms: &Platforms, place: usize, sequence: u64) -> Progress {
+pub(super) fn progress(platforms: &Platforms, place: PlatformIx, sequence: u64) -> Progress {
     let platform = platforms.get(place);
     platform.map_or(Progress::Over, |platform| platform.guard.progress(sequence))
 }

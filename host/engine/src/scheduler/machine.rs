@@ -83,7 +83,7 @@ impl Driver {
     pub(super) fn find_culprits(&mut self, sample: &Sample) {
         if !self.judge.is_short_of_cpu_alone() {
             for plugin in self.culprits.clear() {
-                if let Some(at) = self.plugin_place(&plugin) {
+                if let Some(at) = self.plugin_ix(&plugin) {
                     self.plugins[at].guard.set_stretched(None);
                 }
             }
@@ -101,7 +101,7 @@ impl Driver {
             limit: self.limits.degraded_above(),
         };
         for (plugin, percent) in self.culprits.observe(machine, &loads) {
-            if let Some(at) = self.plugin_place(&plugin) {
+            if let Some(at) = self.plugin_ix(&plugin) {
                 self.plugins[at].guard.set_stretched(Some(percent));
             }
         }

@@ -7,12 +7,10 @@ use std::{
     time::Duration,
 };
 
-use conductor_core::schedule::Key;
-
 use super::{
     Driver, Plan, PlatformSetup, PluginSetup,
     generations::{load_error, progress},
-    key_of, platform_of,
+    index::{MONITOR_KEY, PlatformIx, PluginIx},
     platforms::Platform,
     plugin::Plugin,
     schedule,
@@ -51,7 +49,7 @@ impl Driver {
     pub(super) fn take_in(&mut self, plugins: Vec<PluginSetup>, platforms: Vec<PlatformSetup>) {
         let now = self.shared.clock.now();
         for setup in plugins {
-            let at = self.plugin_place(setup.guard.id());
+            let at = self.plugin_ix(setup.guard.id());
             match at {
                 Some(at) => {
                     self.plugins[at].load = setup.load;
@@ -81,7 +79,7 @@ impl Driver {
                 None => self.add_platform(setup),
             }
         }
-        for at in self.plugins.places() {
+        for at in self.plugins.indices() {
             let used = self.platforms.staying().any(|(_, p)| p.plugin == at);
             if !used {
                 self.let_go_of_plugin(at, now);
@@ -90,7 +88,7 @@ impl Driver {
     }
 
     /// Handles a plugin that no platform uses any more.
-    fn let_go_of_plugin(&mut self, at: usize, now: Duration) {
+    fn let_go_of_plugin(&mut self, at: PluginIx, now: Duration) {
         let plugin = &self.plugins[at];
         if plugin.current.is_some() {
             let unused = load_error("no platform of the config names it");
@@ -100,12 +98,12 @@ impl Driver {
         self.call_off(at, now);
     }
 
-    pub(super) fn plugin_place(&self, id: &str) -> Option<usize> {
-        self.plugins.place_of(id)
+    pub(super) fn plugin_ix(&self, id: &str) -> Option<PluginIx> {
+        self.plugins.find(id)
     }
 
     /// Handles the acceptance of a platform's config, which may have been refused before.
-    fn is_accepted(&mut self, at: usize) {
+    fn is_accepted(&mut self, at: PlatformIx) {
         let platform = &mut self.platforms[at];
         if platform.probe.is_err() {
             let loaded = self.plugins[platform.plugin].loaded();
@@ -114,7 +112,7 @@ impl Driver {
     }
 
     fn add_platform(&mut self, setup: PlatformSetup) {
-        let Some(plugin) = self.plugin_place(setup.guard.plugin().id()) else {
+        let Some(plugin) = self.plugin_ix(setup.guard.plugin().id()) else {
             return;
         };
         let mut platform = Platform {
@@ -147,13 +145,11 @@ impl Driver {
         for at in gone {
             self.platforms[at].leaving = true;
             self.leaving.push(at);
-            if let Some(key) = key_of(at) {
-                self.schedule.remove(key);
-            }
+            self.schedule.remove(at.key());
         }
     }
 
-    /// Frees the places of leaving platforms whose last call is over.
+    /// Removes the leaving platforms whose last call is over.
     pub(super) fn let_leave(&mut self) {
         if self.leaving.is_empty() {
             return;
@@ -180,23 +176,23 @@ impl Driver {
     pub(super) fn forget_plugins(&mut self) {
         if self.plugins.iter().any(|plugin| plugin.is_forgotten) {
             let platforms = &self.platforms;
-            self.plugins.remove_if(|place, plugin| {
-                plugin.is_forgotten && plugin.is_idle() && !platforms.name(place)
+            self.plugins.remove_if(|at, plugin| {
+                plugin.is_forgotten && plugin.is_idle() && !platforms.use_plugin(at)
             });
         }
     }
 
     /// Gives a slot to each entry without one, the resource monitor first.
     pub(super) fn fill_schedule(&mut self) {
-        let own = (Key(0), self.timing.interval);
+        let own = (MONITOR_KEY, self.timing.interval);
         let platforms = self
             .platforms
             .staying()
-            .filter_map(|(at, platform)| Some((key_of(at)?, platform.guard.settings().interval)));
+            .map(|(at, platform)| (at.key(), platform.guard.settings().interval));
         let wanted: Vec<_> = std::iter::once(own).chain(platforms).collect();
         for (key, interval) in wanted {
             if let Err(error) = self.schedule.set(key, interval) {
-                let name = platform_of(key).map_or("the resource monitor", |at| {
+                let name = PlatformIx::from_key(key).map_or("the resource monitor", |at| {
                     &self.platforms[at].guard.settings().name
                 });
                 tracing::error!(
@@ -206,7 +202,8 @@ impl Driver {
         }
         let now = self.shared.clock.now();
         for planned in self.schedule.plan().entries() {
-            let Some(platform) = platform_of(planned.key).and_then(|at| self.platforms.get(at))
+            let Some(platform) =
+                PlatformIx::from_key(planned.key).and_then(|at| self.platforms.get(at))
             else {
                 continue;
             };

@@ -1,4 +1,4 @@
-//! The platforms by their place, which is also their key on the schedule. A free place is reused.
+//! The platforms by their index, which gives their key on the schedule.
 
 use std::{
     ops::{Index, IndexMut},
@@ -7,20 +7,20 @@ use std::{
 
 use conductor_runtime::{ProbeId, ProbeSpec};
 
+use super::index::{PlatformIx, PluginIx};
 use crate::guard::PlatformGuard;
 
-/// The platforms by their place.
+/// The platforms by their index.
 #[derive(Default)]
 pub(super) struct Platforms {
-    places: Vec<Option<Platform>>,
-    free: Vec<usize>,
+    platforms: Vec<Option<Platform>>,
+    free: Vec<PlatformIx>,
 }
 
 /// One platform, as the driver knows it.
 pub(super) struct Platform {
     pub(super) guard: Arc<PlatformGuard>,
-    /// Its plugin's place.
-    pub(super) plugin: usize,
+    pub(super) plugin: PluginIx,
     pub(super) config: Arc<str>,
     /// Its probe in the plugin's current generation, or the reason why it cannot have one.
     pub(super) probe: Result<Option<ProbeId>, Arc<str>>,
@@ -37,69 +37,80 @@ impl Platform {
 }
 
 impl Platforms {
-    /// Adds a platform and returns its place.
-    pub(super) fn add(&mut self, platform: Platform) -> usize {
+    /// Adds a platform and returns its index.
+    pub(super) fn add(&mut self, platform: Platform) -> PlatformIx {
         if let Some(free) = self.free.pop() {
-            self.places[free] = Some(platform);
+            self.platforms[free.position()] = Some(platform);
             free
         } else {
-            self.places.push(Some(platform));
-            self.places.len() - 1
+            self.platforms.push(Some(platform));
+            PlatformIx::at(self.platforms.len() - 1)
         }
     }
 
-    /// Frees a place.
-    pub(super) fn remove(&mut self, at: usize) -> Option<Platform> {
-        let gone = self.places[at].take()?;
+    /// Removes a platform and frees its index.
+    pub(super) fn remove(&mut self, at: PlatformIx) -> Option<Platform> {
+        let gone = self.platforms[at.position()].take()?;
         self.free.push(at);
         Some(gone)
     }
 
     /// Returns the number of platforms, including leaving ones.
     pub(super) fn count(&self) -> usize {
-        self.places.len() - self.free.len()
+        self.platforms.len() - self.free.len()
     }
 
-    /// Returns each platform on the schedule, with its place.
-    pub(super) fn staying(&self) -> impl Iterator<Item = (usize, &Platform)> {
-        let places = self.places.iter().enumerate();
-        places.filter_map(|(at, place)| Some((at, place.as_ref().filter(|p| !p.leaving)?)))
+    /// Returns each platform on the schedule, with its index.
+    pub(super) fn staying(&self) -> impl Iterator<Item = (PlatformIx, &Platform)> {
+        self.platforms
+            .iter()
+            .enumerate()
+            .filter_map(|(position, platform)| {
+                let platform = platform.as_ref().filter(|p| !p.leaving)?;
+                Some((PlatformIx::at(position), platform))
+            })
     }
 
     /// Returns each platform of a plugin, including leaving ones.
-    pub(super) fn of(&mut self, plugin: usize) -> impl Iterator<Item = (usize, &mut Platform)> {
-        let places = self.places.iter_mut().enumerate();
-        places.filter_map(move |(at, place)| {
-            Some((at, place.as_mut().filter(|p| p.plugin == plugin)?))
-        })
+    pub(super) fn of(
+        &mut self,
+        plugin: PluginIx,
+    ) -> impl Iterator<Item = (PlatformIx, &mut Platform)> {
+        self.platforms
+            .iter_mut()
+            .enumerate()
+            .filter_map(move |(position, platform)| {
+                let platform = platform.as_mut().filter(|p| p.plugin == plugin)?;
+                Some((PlatformIx::at(position), platform))
+            })
     }
 
-    /// Returns `true` if a platform, including leaving ones, uses the plugin in this place.
-    pub(super) fn name(&self, plugin: usize) -> bool {
-        let mut places = self.places.iter().flatten();
-        places.any(|platform| platform.plugin == plugin)
+    /// Returns `true` if a platform, including leaving ones, uses this plugin.
+    pub(super) fn use_plugin(&self, plugin: PluginIx) -> bool {
+        let mut platforms = self.platforms.iter().flatten();
+        platforms.any(|platform| platform.plugin == plugin)
     }
 
-    /// Returns the platform at a place that may have become free.
-    pub(super) fn get(&self, at: usize) -> Option<&Platform> {
-        self.places.get(at)?.as_ref()
+    /// Returns the platform at an index that may have become free.
+    pub(super) fn get(&self, at: PlatformIx) -> Option<&Platform> {
+        self.platforms.get(at.position())?.as_ref()
     }
 }
 
-impl Index<usize> for Platforms {
+impl Index<PlatformIx> for Platforms {
     type Output = Platform;
 
-    fn index(&self, at: usize) -> &Platform {
-        self.places[at]
+    fn index(&self, at: PlatformIx) -> &Platform {
+        self.platforms[at.position()]
             .as_ref()
-            .expect("a place is free only when nothing refers to it any more")
+            .expect("an index is free only when nothing refers to it any more")
     }
 }
 
-impl IndexMut<usize> for Platforms {
-    fn index_mut(&mut self, at: usize) -> &mut Platform {
-        self.places[at]
+impl IndexMut<PlatformIx> for Platforms {
+    fn index_mut(&mut self, at: PlatformIx) -> &mut Platform {
+        self.platforms[at.position()]
             .as_mut()
-            .expect("a place is free only when nothing refers to it any more")
+            .expect("an index is free only when nothing refers to it any more")
     }
 }

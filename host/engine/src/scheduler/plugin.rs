@@ -6,7 +6,7 @@ use conductor_library::Hash;
 use conductor_runtime::{Call, Ended, LoadedPlugin, ProbeId};
 use conductor_types::{Isolation, RestartReason};
 
-use super::{LoadJob, proof::Proof};
+use super::{LoadJob, index::PlatformIx, proof::Proof};
 use crate::guard::{Birth, PlatformGuard, PluginGuard, Running};
 
 /// One plugin in the driver.
@@ -75,8 +75,8 @@ pub(super) struct Arrival {
     pub(super) probes: Probes,
 }
 
-/// The probes of a generation by their platform's place, or the reason why there is none.
-pub(super) type Probes = BTreeMap<usize, (Arc<PlatformGuard>, Result<ProbeId, Arc<str>>)>;
+/// The probes of a generation by their platform, or the reason why there is none.
+pub(super) type Probes = BTreeMap<PlatformIx, (Arc<PlatformGuard>, Result<ProbeId, Arc<str>>)>;
 
 /// A generation that was replaced.
 pub(super) struct Draining {
@@ -85,12 +85,12 @@ pub(super) struct Draining {
     pub(super) calls: Calls,
 }
 
-/// Calls by the platform's place and their number.
-pub(super) type Calls = Vec<(usize, u64)>;
+/// Calls by their platform and number.
+pub(super) type Calls = Vec<(PlatformIx, u64)>;
 
 /// A check that waits for a generation.
 pub(super) struct Held {
-    pub(super) platform: usize,
+    pub(super) platform: PlatformIx,
     pub(super) sequence: u64,
     pub(super) until: Duration,
 }
@@ -117,7 +117,7 @@ impl Plugin {
 
     /// Records that a call was abandoned; it is the one under way in this probe unless it belongs to an older
     /// generation.
-    pub(super) fn abandoned(&self, place: usize, sequence: u64, probe: ProbeId) {
+    pub(super) fn abandoned(&self, place: PlatformIx, sequence: u64, probe: ProbeId) {
         let is_old = |old: &Draining| old.calls.contains(&(place, sequence));
         if let Some(current) = &self.current
             && !self.old.iter().any(is_old)

@@ -1,4 +1,4 @@
-//! The plugins by their place, by which commands from other threads refer to them. A place is never reused, so that a
+//! The plugins by their index, by which commands from other threads refer to them. An index is never reused, so that a
 //! late command cannot reach another plugin.
 
 use std::{
@@ -6,75 +6,74 @@ use std::{
     ops::{Index, IndexMut},
 };
 
-use super::plugin::Plugin;
+use super::{index::PluginIx, plugin::Plugin};
 
-/// The plugins by their place.
+/// The plugins by their index.
 #[derive(Default)]
 pub(super) struct Plugins {
-    by_place: BTreeMap<usize, Plugin>,
-    next: usize,
+    by_index: BTreeMap<PluginIx, Plugin>,
+    next: u32,
 }
 
 impl Plugins {
-    /// Adds a plugin in a new place.
+    /// Adds a plugin at a new index.
     pub(super) fn add(&mut self, plugin: Plugin) {
-        self.by_place.insert(self.next, plugin);
+        self.by_index.insert(PluginIx(self.next), plugin);
         self.next += 1;
     }
 
     /// Removes the plugins for which `is_over` returns `true`.
-    pub(super) fn remove_if(&mut self, is_over: impl Fn(usize, &Plugin) -> bool) {
-        self.by_place
-            .retain(|place, plugin| !is_over(*place, plugin));
+    pub(super) fn remove_if(&mut self, is_over: impl Fn(PluginIx, &Plugin) -> bool) {
+        self.by_index.retain(|at, plugin| !is_over(*at, plugin));
     }
 
-    /// Returns the place of the plugin of this id.
-    pub(super) fn place_of(&self, id: &str) -> Option<usize> {
-        let mut plugins = self.by_place.iter();
+    /// Returns the index of the plugin of this id.
+    pub(super) fn find(&self, id: &str) -> Option<PluginIx> {
+        let mut plugins = self.by_index.iter();
         let found = plugins.find(|(_, plugin)| plugin.guard.id() == id && !plugin.is_forgotten)?;
         Some(*found.0)
     }
 
-    /// Returns `true` if there is a plugin in this place.
-    pub(super) fn contains(&self, place: usize) -> bool {
-        self.by_place.contains_key(&place)
+    /// Returns `true` if there is a plugin at this index.
+    pub(super) fn contains(&self, at: PluginIx) -> bool {
+        self.by_index.contains_key(&at)
     }
 
     /// Returns the number of plugins.
     pub(super) fn count(&self) -> usize {
-        self.by_place.len()
+        self.by_index.len()
     }
 
-    /// Returns the place of each plugin.
-    pub(super) fn places(&self) -> Vec<usize> {
-        self.by_place.keys().copied().collect()
+    /// Returns the index of each plugin.
+    pub(super) fn indices(&self) -> Vec<PluginIx> {
+        self.by_index.keys().copied().collect()
     }
 
     /// Iterates over the plugins.
     pub(super) fn iter(&self) -> impl Iterator<Item = &Plugin> {
-        self.by_place.values()
+        self.by_index.values()
     }
 
     /// Iterates over the plugins.
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Plugin> {
-        self.by_place.values_mut()
+        self.by_index.values_mut()
     }
 }
 
-impl Index<usize> for Plugins {
+impl Index<PluginIx> for Plugins {
     type Output = Plugin;
 
-    fn index(&self, place: usize) -> &Plugin {
-        self.by_place
-            .get(&place)
+    fn index(&self, at: PluginIx) -> &Plugin {
+        self.by_index
+            .get(&at)
             .expect("a plugin is removed only when no platform or call refers to it")
     }
 }
 
-impl IndexMut<usize> for Plugins {
-    fn index_mut(&mut self, place: usize) -> &mut Plugin {
-        self.by_place
-            .get_mut(&place)
+impl IndexMut<PluginIx> for Plugins {
+    fn index_mut(&mut self, at: PluginIx) -> &mut Plugin {
+        self.by_index
+            .get_mut(&at)
             .expect("a plugin is removed only when no platform or call refers to it")
     }
 }

@@ -18,14 +18,15 @@ use std::{
 use conductor_runtime::{Call, Caller, Failure, ProbeId, Report, Waiting};
 use conductor_types::ErrorType;
 
+use super::index::PlatformIx;
+
 /// The checks of one verification.
 pub(super) struct Proof(Mutex<Checks>);
 
 /// One platform's check in a verification.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Wanted {
-    /// The platform's place.
-    pub(super) place: usize,
+    pub(super) platform: PlatformIx,
     pub(super) probe: ProbeId,
     pub(super) timeout: Duration,
     /// The time for which it is repeated after its first failure; `None` if its failure would not count anyway.
@@ -33,10 +34,9 @@ pub(super) struct Wanted {
 }
 
 struct Checks {
-    /// By the platform's place.
-    states: BTreeMap<usize, State>,
+    states: BTreeMap<PlatformIx, State>,
     /// The requested checks, and the end of their repetition once they have failed.
-    wanted: BTreeMap<usize, (Wanted, Option<Duration>)>,
+    wanted: BTreeMap<PlatformIx, (Wanted, Option<Duration>)>,
     /// Checks that have not been called yet.
     held_back: VecDeque<Wanted>,
     /// The maximum number of concurrent calls.
@@ -70,12 +70,12 @@ impl Proof {
         latest: Duration,
         done: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let states = wanted.iter().map(|check| (check.place, State::Waiting));
+        let states = wanted.iter().map(|check| (check.platform, State::Waiting));
         Arc::new(Self(Mutex::new(Checks {
             states: states.collect(),
             wanted: wanted
                 .iter()
-                .map(|check| (check.place, (*check, None)))
+                .map(|check| (check.platform, (*check, None)))
                 .collect(),
             held_back: wanted.iter().copied().collect(),
             at_once: at_once.max(1),
@@ -89,7 +89,7 @@ impl Proof {
     pub(super) fn next(
         self: &Arc<Self>,
         now: Duration,
-        wanted: impl Fn(usize) -> bool,
+        wanted: impl Fn(PlatformIx) -> bool,
     ) -> Vec<Call> {
         let mut checks = self.lock();
         checks.hold_back_retries(now);
@@ -105,8 +105,8 @@ impl Proof {
         while under_way < checks.at_once
             && let Some(check) = checks.held_back.pop_front()
         {
-            if !wanted(check.place) {
-                checks.states.remove(&check.place);
+            if !wanted(check.platform) {
+                checks.states.remove(&check.platform);
                 continue;
             }
             under_way += 1;
@@ -114,7 +114,7 @@ impl Proof {
                 probe: check.probe,
                 caller: Arc::new(ProvingCall {
                     proof: Arc::clone(self),
-                    platform: check.place,
+                    platform: check.platform,
                     timeout: check.timeout,
                 }),
                 sequence: 0,
@@ -123,8 +123,8 @@ impl Proof {
         calls
     }
 
-    /// Returns the places of checks past their deadline, each once: they must end early, to make room for others.
-    pub(super) fn late(&self, now: Duration) -> Vec<usize> {
+    /// Returns the platforms of checks past their deadline, each once: they must end early, to make room for others.
+    pub(super) fn late(&self, now: Duration) -> Vec<PlatformIx> {
         let mut late = Vec::new();
         for (place, state) in &mut self.lock().states {
             if matches!(state, State::Running(deadline) if *deadline <= now) {
@@ -146,10 +146,10 @@ impl Proof {
         now >= checks.latest || checks.states.values().all(over)
     }
 
-    /// Returns the failure of the check of the platform at this place; one that still runs has timed out.
+    /// Returns the failure of the check of this platform; one that still runs has timed out.
     ///
     /// A check that was not made does not count, unless none of them has ended: then the library is to blame.
-    pub(super) fn failure(&self, platform: usize) -> Option<String> {
+    pub(super) fn failure(&self, platform: PlatformIx) -> Option<String> {
         let checks = self.lock();
         let ended = |state: &State| matches!(state, State::Ended(_));
         match checks.states.get(&platform)? {
@@ -201,8 +201,8 @@ impl Proof {
         any
     }
 
-    /// Abandons the checks: returns the places of the running ones, and starts no others.
-    pub(super) fn give_up(&self) -> Vec<usize> {
+    /// Abandons the checks: returns the platforms of the running ones, and starts no others.
+    pub(super) fn give_up(&self) -> Vec<PlatformIx> {
         let mut checks = self.lock();
         checks.given_up = true;
         checks.held_back.clear();
@@ -232,7 +232,7 @@ impl Checks {
     }
 
     /// Returns the state of a check that has ended with this result.
-    fn after(&mut self, platform: usize, failure: Option<Failure>, now: Duration) -> State {
+    fn after(&mut self, platform: PlatformIx, failure: Option<Failure>, now: Duration) -> State {
         let Some(failure) = failure else {
             return State::Ended(None);
         };
@@ -253,7 +253,7 @@ impl Checks {
 /// One platform's check in a verification.
 struct ProvingCall {
     proof: Arc<Proof>,
-    platform: usize,
+    platform: PlatformIx,
     timeout: Duration,
 }
 
@@ -314,18 +314,22 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn wanted(places: impl IntoIterator<Item = usize>) -> Vec<Wanted> {
-        let check = |place| Wanted {
-            place,
-            probe: ProbeId(place),
+    fn wanted(places: impl IntoIterator<Item = u32>) -> Vec<Wanted> {
+        let check = |platform| Wanted {
+            platform: PlatformIx(platform),
+            probe: ProbeId(platform as usize),
             timeout: S,
             retry_for: None,
         };
         places.into_iter().map(check).collect()
     }
 
-    fn proof(places: impl IntoIterator<Item = usize>, at_once: usize) -> Arc<Proof> {
+    fn proof(places: impl IntoIterator<Item = u32>, at_once: usize) -> Arc<Proof> {
         Proof::new(&wanted(places), at_once, 60 * S, || {})
+    }
+
+    fn failure_of(proof: &Proof, platform: u32) -> Option<String> {
+        proof.failure(PlatformIx(platform))
     }
 
     fn next(proof: &Arc<Proof>) -> Vec<Call> {
@@ -348,11 +352,11 @@ mod tests {
         let failure = Failure::new(ErrorType::Panic, "on purpose");
         calls[1].caller.finished(0, S, Err(failure));
         assert_eq!(done.load(Ordering::Relaxed), 0);
-        assert_eq!(proof.failure(5).unwrap(), "panic: on purpose");
-        assert!(proof.failure(3).unwrap().contains("no answer"));
+        assert_eq!(failure_of(&proof, 5).unwrap(), "panic: on purpose");
+        assert!(failure_of(&proof, 3).unwrap().contains("no answer"));
         succeed(&calls[0]);
         assert_eq!(done.load(Ordering::Relaxed), 1);
-        assert_eq!(proof.failure(3), None);
+        assert_eq!(failure_of(&proof, 3), None);
     }
 
     #[test]
@@ -365,7 +369,7 @@ mod tests {
         assert!(!proof.is_overdue(10 * S));
         succeed(&calls[1]);
         assert!(proof.is_overdue(10 * S), "and the other is stuck");
-        assert_eq!(proof.give_up(), [0]);
+        assert_eq!(proof.give_up(), [PlatformIx(0)]);
         assert!(calls[0].caller.is_cancelled(0));
         assert_eq!(succeed(&calls[0]), Waiting::No);
     }
@@ -390,25 +394,28 @@ mod tests {
         let calls = next(&proof);
         calls[0].caller.started(0, S);
         assert!(proof.late(S).is_empty());
-        assert_eq!(proof.late(2 * S), [0]);
+        assert_eq!(proof.late(2 * S), [PlatformIx(0)]);
         assert!(proof.late(3 * S).is_empty());
         assert!(calls[0].caller.is_cancelled(0));
         assert!(next(&proof).is_empty(), "it is still there");
         assert_eq!(succeed(&calls[0]), Waiting::No);
-        assert!(proof.failure(0).unwrap().starts_with("timeout: "));
+        assert!(failure_of(&proof, 0).unwrap().starts_with("timeout: "));
         assert_eq!(next(&proof).len(), 1);
     }
 
     #[test]
     fn a_platform_that_was_not_checked_speaks_neither_for_the_library_nor_against_it() {
         let proof = proof(0..4, 2);
-        let calls = proof.next(S, |place| place != 0);
+        let calls = proof.next(S, |platform| platform != PlatformIx(0));
         assert_eq!((calls[0].probe, calls[1].probe), (ProbeId(1), ProbeId(2)));
-        assert_eq!(proof.failure(0), None, "it was not wanted");
-        assert_eq!(proof.failure(9), None, "it was not asked for");
-        assert!(proof.failure(3).is_some(), "nothing has come through yet");
+        assert_eq!(failure_of(&proof, 0), None, "it was not wanted");
+        assert_eq!(failure_of(&proof, 9), None, "it was not asked for");
+        assert!(
+            failure_of(&proof, 3).is_some(),
+            "nothing has come through yet"
+        );
         succeed(&calls[0]);
-        assert_eq!(proof.failure(3), None, "its turn has not come");
+        assert_eq!(failure_of(&proof, 3), None, "its turn has not come");
         assert!(proof.is_overdue(60 * S), "and it need not");
     }
 
@@ -436,10 +443,10 @@ mod tests {
         fail(&proof.next(S, |_| true)[0], ErrorType::Error, S);
         assert!(proof.next(S, |_| true).is_empty(), "not at once");
         assert!(!proof.is_overdue(2 * S));
-        assert_eq!(proof.failure(0).unwrap(), "error: not yet");
+        assert_eq!(failure_of(&proof, 0).unwrap(), "error: not yet");
         let again = proof.next(2 * S, |_| true);
         succeed(&again[0]);
-        assert_eq!(proof.failure(0), None);
+        assert_eq!(failure_of(&proof, 0), None);
         assert_eq!(done.load(Ordering::Relaxed), 1);
     }
 
@@ -456,7 +463,7 @@ mod tests {
                 .for_each(|call| fail(call, ErrorType::Error, second * S));
         }
         assert_eq!((made, done.load(Ordering::Relaxed)), (8, 1));
-        assert_eq!(proof.failure(0).unwrap(), "error: not yet");
+        assert_eq!(failure_of(&proof, 0).unwrap(), "error: not yet");
     }
 
     #[test]

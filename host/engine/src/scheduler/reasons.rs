@@ -9,12 +9,13 @@ use conductor_types::{Isolation, RestartReason};
 use super::{
     Driver, LibraryChange, Renewal,
     generations::load_error,
+    index::PluginIx,
     plugin::{Loading, Next, Proving},
 };
 
 impl Driver {
     /// Handles the unexpected end of a generation; its calls have already ended as failures.
-    pub(super) fn ended(&mut self, at: usize, number: u64, ended: &Ended) {
+    pub(super) fn ended(&mut self, at: PluginIx, number: u64, ended: &Ended) {
         let now = self.shared.clock.now();
         let plugin = &mut self.plugins[at];
         plugin.old.retain(|old| old.generation.number != number);
@@ -63,7 +64,7 @@ impl Driver {
 
     /// Replaces a generation with too many stuck calls, or with one that has been stuck `for_long`. Blocking calls
     /// stuck in-process only count towards the limit; asynchronous calls have no limit.
-    pub(super) fn consider_stuck(&mut self, at: usize, for_long: bool, now: Duration) {
+    pub(super) fn consider_stuck(&mut self, at: PluginIx, for_long: bool, now: Duration) {
         let plugin = &mut self.plugins[at];
         let Some(current) = &plugin.current else {
             return;
@@ -86,7 +87,7 @@ impl Driver {
     /// No call of an asynchronous plugin keeps a thread: all threads are inside functions that must not block, such as
     /// a `cancel`, or a `begin` whose call has ended, and these have no deadline. Blocking calls may just be many, and
     /// hanging ones are found by their own deadlines.
-    pub(super) fn consider_waiting(&mut self, at: usize, waited: Duration, now: Duration) {
+    pub(super) fn consider_waiting(&mut self, at: PluginIx, waited: Duration, now: Duration) {
         let plugin = &self.plugins[at];
         let is_asynchronous = |loaded: &Arc<dyn LoadedPlugin>| loaded.description().asynchronous;
         let was_on_its_way = plugin.next.is_some();
@@ -105,7 +106,7 @@ impl Driver {
     /// Replaces a worker, for example because it exceeds its limits.
     pub(super) fn succeed(&mut self, order: Renewal) {
         let now = self.shared.clock.now();
-        let Some(at) = self.plugin_place(&order.plugin) else {
+        let Some(at) = self.plugin_ix(&order.plugin) else {
             return;
         };
         let plugin = &mut self.plugins[at];
@@ -124,7 +125,7 @@ impl Driver {
     }
 
     /// Marks the current generation as having forbidden access: the next one takes over without verification.
-    pub(super) fn outlaw(&mut self, at: usize, what: String, now: Duration) {
+    pub(super) fn outlaw(&mut self, at: PluginIx, what: String, now: Duration) {
         let plugin = &mut self.plugins[at];
         let number = plugin.current.as_ref().map(|current| current.number);
         plugin.outlawed = number.map(|number| (number, what));
@@ -135,7 +136,7 @@ impl Driver {
     }
 
     /// Ends a generation that must end, if none is being started that could take over.
-    pub(super) fn end_outlawed(&mut self, at: usize, now: Duration) {
+    pub(super) fn end_outlawed(&mut self, at: PluginIx, now: Duration) {
         let plugin = &self.plugins[at];
         if let Some(what) = plugin.must_end().filter(|_| plugin.next.is_none()) {
             let reason = format!("its worker {what}, and no new one could take over");
@@ -147,7 +148,7 @@ impl Driver {
     /// Ends the generation that must not go on, as its successor failed to load; the returned error has both reasons.
     pub(super) fn end_without_successor(
         &mut self,
-        at: usize,
+        at: PluginIx,
         error: LoadError,
         now: Duration,
     ) -> LoadError {
@@ -165,7 +166,7 @@ impl Driver {
     /// Handles a change in the plugin folders.
     pub(super) fn library_changed(&mut self, id: &str, change: &LibraryChange) {
         let now = self.shared.clock.now();
-        let Some(at) = self.plugin_place(id) else {
+        let Some(at) = self.plugin_ix(id) else {
             return;
         };
         let plugin = &mut self.plugins[at];
@@ -191,7 +192,7 @@ impl Driver {
     }
 
     /// Cancels the generation being started, if any.
-    pub(super) fn call_off(&mut self, at: usize, now: Duration) {
+    pub(super) fn call_off(&mut self, at: PluginIx, now: Duration) {
         let plugin = &mut self.plugins[at];
         plugin.again = false;
         plugin.owed = None;

@@ -4,7 +4,7 @@ use std::thread;
 
 use conductor_types::SkipReason;
 
-use super::{Command, Driver, platform_of};
+use super::{Command, Driver, index::PlatformIx};
 use crate::state::CheckNow;
 
 impl Driver {
@@ -21,7 +21,8 @@ impl Driver {
         loop {
             let now = self.shared.clock.now();
             self.schedule.poll(now, |found| {
-                if let Some(platform) = platform_of(found.key).and_then(|at| self.platforms.get(at))
+                if let Some(platform) =
+                    PlatformIx::from_key(found.key).and_then(|at| self.platforms.get(at))
                 {
                     let due = found.missed + u64::from(found.start.is_some());
                     platform.guard.skip(SkipReason::Shutdown, due);

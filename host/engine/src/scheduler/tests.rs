@@ -171,7 +171,7 @@ impl Scene {
     /// Applies a config with these platforms in addition to the first one.
     fn follow(&mut self, names: &[&str]) {
         let first = self.driver.platforms.staying().next().unwrap().1;
-        let (plugin, shared) = (&self.driver.plugins[0], &self.driver.shared);
+        let (plugin, shared) = (&self.driver.plugins[PluginIx(0)], &self.driver.shared);
         let stays = PlatformSetup {
             guard: Arc::clone(&first.guard),
             config: Arc::clone(&first.config),
@@ -227,7 +227,7 @@ impl Scene {
         Arc::clone(&self.driver.platforms[self.place(platform)].guard)
     }
 
-    fn place(&self, platform: &str) -> usize {
+    fn place(&self, platform: &str) -> PlatformIx {
         let named = |p: &Platform| *p.guard.settings().name == *platform;
         let mut staying = self.driver.platforms.staying();
         staying.find(|(_, p)| named(p)).unwrap().0
@@ -236,7 +236,7 @@ impl Scene {
     /// Makes a successful check in the current generation.
     fn check(&mut self, platform: &str) {
         let now = self.driver.shared.clock.now();
-        let number = self.driver.plugins[0].guard.generation();
+        let number = self.driver.plugins[PluginIx(0)].guard.generation();
         self.driver
             .try_begin(self.place(platform), now, now)
             .unwrap();
@@ -259,7 +259,7 @@ impl Scene {
     }
 
     fn running(&self) -> u64 {
-        self.driver.plugins[0].guard.generation()
+        self.driver.plugins[PluginIx(0)].guard.generation()
     }
 }
 
@@ -423,7 +423,7 @@ fn a_timeout_while_the_host_is_short_of_cpu_does_not_reject_a_new_library() {
         scene.driver.stretch = mode;
         scene.driver.look_after_generations(now + 5 * S);
         assert_eq!(scene.running(), running);
-        let is_judged = scene.driver.plugins[0].next.is_none();
+        let is_judged = scene.driver.plugins[PluginIx(0)].next.is_none();
         assert_eq!(is_judged, mode == Mode::Normal, "{mode:?}");
     }
 }
@@ -456,9 +456,12 @@ fn an_asynchronous_plugin_whose_threads_never_come_back_has_a_new_generation_tak
         let patience = Settings::default().reset_timeout() + 4 * S;
         let later = |scene: &mut Scene, now| scene.driver.try_begin(at, now, now).unwrap_err();
         assert_eq!(later(&mut scene, now + patience - S), Skip::Waiting(now));
-        assert!(scene.driver.plugins[0].next.is_none(), "it may yet start");
+        assert!(
+            scene.driver.plugins[PluginIx(0)].next.is_none(),
+            "it may yet start"
+        );
         later(&mut scene, now + patience);
-        assert_eq!(scene.driver.plugins[0].next.is_some(), taken);
+        assert_eq!(scene.driver.plugins[PluginIx(0)].next.is_some(), taken);
         if taken {
             scene.obey_one();
             assert_eq!(scene.running(), 2);
@@ -525,17 +528,18 @@ fn a_generation_that_can_read_a_new_secret_is_replaced_without_a_proof() {
 fn a_generation_that_can_read_a_new_secret_ends_where_no_other_can_take_over() {
     let mut scene = Scene::new(&["a"], false);
     scene.check("a");
-    scene.driver.plugins[0].load = Arc::new(|_| Err(generations::load_error("it is broken")));
+    scene.driver.plugins[PluginIx(0)].load =
+        Arc::new(|_| Err(generations::load_error("it is broken")));
     scene.driver.obey(closing(1));
     let now = scene.driver.shared.clock.now();
     scene.driver.look_after_generations(now);
     assert!(
-        scene.driver.plugins[0].current.is_some(),
+        scene.driver.plugins[PluginIx(0)].current.is_some(),
         "another may come"
     );
     scene.obey_one();
-    assert!(scene.driver.plugins[0].current.is_none());
-    let failure = scene.driver.plugins[0].guard.failure();
+    assert!(scene.driver.plugins[PluginIx(0)].current.is_none());
+    let failure = scene.driver.plugins[PluginIx(0)].guard.failure();
     let expected = "it is broken; the running worker was ended: it can read a secret";
     assert!(failure.message.contains(expected), "{failure}");
 }
@@ -588,7 +592,7 @@ fn reloads_with_renamed_plugins_leave_nothing_behind() {
             8,
             metrics.plugin(&id),
         ));
-        let load = Arc::clone(&scene.driver.plugins[0].load);
+        let load = Arc::clone(&scene.driver.plugins[PluginIx(0)].load);
         let of = |guard: &Arc<PluginGuard>| PluginSetup {
             guard: Arc::clone(guard),
             load: Arc::clone(&load),

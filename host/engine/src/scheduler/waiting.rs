@@ -6,18 +6,28 @@ use std::{sync::Arc, time::Duration};
 use conductor_runtime::{Call, Failure};
 use conductor_types::{ErrorType, SkipReason};
 
-use super::{Driver, plugin::Held};
+use super::{
+    Driver,
+    index::{PlatformIx, PluginIx},
+    plugin::Held,
+};
 
 impl Driver {
     /// Keeps a check for the plugin's next generation if one is or can be started; otherwise fails it with the reason.
-    pub(super) fn hold(&mut self, at: usize, platform: usize, sequence: u64, now: Duration) {
+    pub(super) fn hold(
+        &mut self,
+        at: PluginIx,
+        platform: PlatformIx,
+        sequence: u64,
+        now: Duration,
+    ) {
         self.renew(at, None, now);
         self.watch.begun(platform, sequence, now);
         self.start_elsewhere(at, platform, sequence, now);
     }
 
     /// Adds a begun call to its plugin's batch of this turn.
-    pub(super) fn hand_over(&mut self, at: usize, sequence: u64, now: Duration) {
+    pub(super) fn hand_over(&mut self, at: PlatformIx, sequence: u64, now: Duration) {
         let Some(platform) = self.platforms.get(at) else {
             return;
         };
@@ -45,8 +55,8 @@ impl Driver {
     /// Moves a check that had not started when its generation ended to the next one.
     pub(super) fn start_elsewhere(
         &mut self,
-        at: usize,
-        place: usize,
+        at: PluginIx,
+        place: PlatformIx,
         sequence: u64,
         now: Duration,
     ) {
@@ -69,7 +79,7 @@ impl Driver {
     /// Fails checks that waited for a generation, with the reason why it is missing.
     pub(super) fn let_go_of_held(
         &mut self,
-        at: usize,
+        at: PluginIx,
         now: Duration,
         which: impl Fn(&Held) -> bool,
     ) {
@@ -81,7 +91,7 @@ impl Driver {
     }
 
     /// Fails a check with the reason why its plugin does not run.
-    pub(super) fn refuse(&self, at: usize, place: usize, sequence: u64, now: Duration) {
+    pub(super) fn refuse(&self, at: PluginIx, place: PlatformIx, sequence: u64, now: Duration) {
         if let Some(platform) = self.platforms.get(place) {
             let failure = self.plugins[at].guard.failure();
             platform.guard.refuse(sequence, now, &failure);

@@ -5,20 +5,21 @@
 
 use std::{cmp::Reverse, collections::BinaryHeap, time::Duration};
 
+use super::index::PlatformIx;
 use crate::guard::Progress;
 
 /// The calls that may still be under way.
 #[derive(Default)]
 pub(super) struct Watch {
     /// Begun since the last turn, or still waiting for a thread: platform, sequence, time of the last look.
-    recent: Vec<(usize, u64, Duration)>,
+    recent: Vec<(PlatformIx, u64, Duration)>,
     /// Running: deadline, platform, sequence.
-    running: BinaryHeap<Reverse<(Duration, usize, u64)>>,
+    running: BinaryHeap<Reverse<(Duration, PlatformIx, u64)>>,
 }
 
 impl Watch {
     /// Adds a call that begins at `now`.
-    pub(super) fn begun(&mut self, platform: usize, sequence: u64, now: Duration) {
+    pub(super) fn begun(&mut self, platform: PlatformIx, sequence: u64, now: Duration) {
         self.recent.push((platform, sequence, now));
     }
 
@@ -26,8 +27,8 @@ impl Watch {
     pub(super) fn expire(
         &mut self,
         now: Duration,
-        progress: impl Fn(usize, u64) -> Progress,
-        mut expire: impl FnMut(usize, u64),
+        progress: impl Fn(PlatformIx, u64) -> Progress,
+        mut expire: impl FnMut(PlatformIx, u64),
     ) {
         let running = &mut self.running;
         self.recent.retain_mut(|(platform, sequence, seen)| {
@@ -56,7 +57,7 @@ impl Watch {
     /// Returns the latest time for the next look; `timeout` returns a platform's timeout.
     ///
     /// A call that was not yet running when it was last seen cannot be overdue before its timeout from then.
-    pub(super) fn next(&self, timeout: impl Fn(usize) -> Duration) -> Option<Duration> {
+    pub(super) fn next(&self, timeout: impl Fn(PlatformIx) -> Duration) -> Option<Duration> {
         let recent = self
             .recent
             .iter()
@@ -66,14 +67,14 @@ impl Watch {
     }
 
     /// Passes every call that may not have started to `show`.
-    pub(super) fn each_recent(&self, mut show: impl FnMut(usize, u64)) {
+    pub(super) fn each_recent(&self, mut show: impl FnMut(PlatformIx, u64)) {
         for (platform, sequence, _) in &self.recent {
             show(*platform, *sequence);
         }
     }
 
     /// Passes every call that may still be under way to `show`.
-    pub(super) fn each(&self, mut show: impl FnMut(usize, u64)) {
+    pub(super) fn each(&self, mut show: impl FnMut(PlatformIx, u64)) {
         self.each_recent(&mut show);
         for Reverse((_, platform, sequence)) in &self.running {
             show(*platform, *sequence);
@@ -87,7 +88,7 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn expired(watch: &mut Watch, now: Duration, progress: Progress) -> Vec<(usize, u64)> {
+    fn expired(watch: &mut Watch, now: Duration, progress: Progress) -> Vec<(PlatformIx, u64)> {
         let mut list = Vec::new();
         watch.expire(
             now,
@@ -100,13 +101,13 @@ mod tests {
     #[test]
     fn a_running_call_expires_at_its_deadline_and_not_before() {
         let mut watch = Watch::default();
-        watch.begun(7, 1, S);
+        watch.begun(PlatformIx(7), 1, S);
         assert_eq!(watch.next(|_| 4 * S), Some(5 * S));
         assert_eq!(expired(&mut watch, 2 * S, Progress::Running(6 * S)), []);
         assert_eq!(watch.next(|_| 4 * S), Some(6 * S));
         assert_eq!(
             expired(&mut watch, 6 * S, Progress::Running(6 * S)),
-            [(7, 1)]
+            [(PlatformIx(7), 1)]
         );
         assert_eq!(watch.next(|_| 4 * S), None);
     }
@@ -114,7 +115,7 @@ mod tests {
     #[test]
     fn time_spent_waiting_for_a_thread_does_not_count() {
         let mut watch = Watch::default();
-        watch.begun(7, 1, S);
+        watch.begun(PlatformIx(7), 1, S);
         assert_eq!(expired(&mut watch, 90 * S, Progress::Waiting), []);
         assert_eq!(watch.next(|_| 4 * S), Some(94 * S));
     }
@@ -122,7 +123,7 @@ mod tests {
     #[test]
     fn a_call_that_is_over_is_forgotten() {
         let mut watch = Watch::default();
-        watch.begun(7, 1, S);
+        watch.begun(PlatformIx(7), 1, S);
         assert_eq!(expired(&mut watch, 2 * S, Progress::Over), []);
         assert_eq!(watch.next(|_| S), None);
     }
