@@ -48,30 +48,30 @@ use super::{
     title = "conductor.toml",
     description = "The configuration of a Conductor host."
 )]
-pub(super) struct Written {
+pub(super) struct RawConfig {
     /// How the host itself behaves.
     #[serde(default)]
-    host: host::Written,
+    host: host::RawHostConfig,
     /// When a platform that keeps failing is left alone.
     #[serde(default)]
-    breaker: breaker::Written,
+    breaker: breaker::RawBreakerConfig,
     /// When the machine counts as short of resources.
     #[serde(default)]
-    resources: resources::Written,
+    resources: resources::RawResourcesConfig,
     /// Whose signature a library must have to be loaded.
     #[serde(default)]
-    trust: trust::Written,
+    trust: trust::RawTrustConfig,
     /// Settings for single plugins, by plugin id.
     #[serde(default)]
-    plugin: BTreeMap<String, plugin::Written>,
+    plugin: BTreeMap<String, plugin::RawPluginConfig>,
     /// What to watch, by platform name.
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
-    platform: BTreeMap<String, platform::Written>,
+    platform: BTreeMap<String, platform::RawPlatformConfig>,
     /// When people work on platforms, by a name for each window.
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
-    maintenance: BTreeMap<String, maintenance::Written>,
+    maintenance: BTreeMap<String, maintenance::RawMaintenance>,
 }
 
 /// The settings read from a file.
@@ -114,7 +114,7 @@ pub(super) fn read(
     let are_libraries_known = salvage::drop_misshapen(&mut values, &misshapen);
     let (mut secrets, lookup) = look_up_secrets(&mut values, base_dir, own, &places);
     faults.extend(lookup.faults);
-    let written = match serde_json::from_value::<Written>(values) {
+    let written = match serde_json::from_value::<RawConfig>(values) {
         Ok(written) => written,
         // The missing values are those that were removed.
         Err(_) if !misshapen.is_empty() => return (None, faults),
@@ -140,7 +140,7 @@ pub(super) fn read(
     (Some(parts), faults)
 }
 
-impl Written {
+impl RawConfig {
     fn resolve(self, source: &Source, base_dir: &Path, mut check: Check<'_>) -> Parts {
         let host = self.host.resolve(base_dir, &mut check.table(&["host"]));
         let breaker = self

@@ -70,7 +70,7 @@ pub(super) fn placed(
 }
 
 static OWN: LazyLock<CompiledSchema> = LazyLock::new(|| {
-    let mut schema = schemars::schema_for!(elements::Written);
+    let mut schema = schemars::schema_for!(elements::RawConfig);
     RecursiveTransform(drop_null_default).transform(&mut schema);
     let schema = schema.to_value();
     let validator = jsonschema::options()

@@ -28,19 +28,19 @@ pub struct BreakerConfig {
     rename = "Breaker",
     description = "When a platform that keeps failing is left alone."
 )]
-pub(crate) struct Written {
+pub(crate) struct RawBreakerConfig {
     /// The failures in a row after which a platform is left alone.
     #[schemars(with = "u32", range(min = 1, max = 1_000_000), extend("default" = 3))]
     #[serde(default)]
     failure_threshold: Option<u32>,
     /// How long it is left alone the first time, before one trial check.
-    #[schemars(with = "duration::Written", extend("default" = "30s"))]
+    #[schemars(with = "duration::RawDuration", extend("default" = "30s"))]
     #[serde(default)]
-    reset_timeout: Option<duration::Written>,
+    reset_timeout: Option<duration::RawDuration>,
     /// Each failed trial doubles that time, up to this.
-    #[schemars(with = "duration::Written", extend("default" = "10m"))]
+    #[schemars(with = "duration::RawDuration", extend("default" = "10m"))]
     #[serde(default)]
-    max_reset_timeout: Option<duration::Written>,
+    max_reset_timeout: Option<duration::RawDuration>,
 }
 
 impl Default for BreakerConfig {
@@ -53,7 +53,7 @@ impl Default for BreakerConfig {
     }
 }
 
-impl Written {
+impl RawBreakerConfig {
     /// Fills in missing values from `default`, adjusted to the given ones.
     pub(super) fn resolve(self, default: &BreakerConfig, check: &mut Check<'_>) -> BreakerConfig {
         let longest = given(self.max_reset_timeout);

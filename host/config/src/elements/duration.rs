@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 
 /// A duration as it is written: `"5s"`, `"500ms"`, `"1m 30s"`.
 #[derive(Clone, Copy)]
-pub(crate) struct Written(Duration);
+pub(crate) struct RawDuration(Duration);
 
 /// Parses a duration, or returns what is wrong with it.
 pub fn parse(text: &str) -> Result<Duration, String> {
@@ -32,7 +32,7 @@ pub const LONGEST: Duration = Duration::from_secs(31_557_600);
 pub(super) const SHORTEST: Duration = Duration::from_millis(1);
 
 /// Returns the given duration, if any.
-pub(super) fn given(written: Option<Written>) -> Option<Duration> {
+pub(super) fn given(written: Option<RawDuration>) -> Option<Duration> {
     written.map(|written| written.0)
 }
 
@@ -41,14 +41,14 @@ pub(super) fn show(duration: Duration) -> String {
     humantime::format_duration(duration).to_string()
 }
 
-impl<'de> Deserialize<'de> for Written {
+impl<'de> Deserialize<'de> for RawDuration {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         parse(&text).map(Self).map_err(de::Error::custom)
     }
 }
 
-impl JsonSchema for Written {
+impl JsonSchema for RawDuration {
     fn schema_name() -> Cow<'static, str> {
         "Duration".into()
     }

@@ -53,28 +53,28 @@ pub struct HostConfig {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Host", description = "How the host itself behaves.")]
-pub(crate) struct Written {
+pub(crate) struct RawHostConfig {
     /// Folders that are searched for plugin libraries, in this order, relative to the file. Without it: the program's own
     /// folder, `plugins` in it, `../lib/conductor/plugins` from there, and the same in `/usr/local` and `/usr`.
     #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
     #[serde(default)]
     plugin_dirs: Option<Vec<String>>,
     /// The period between two starts of a platform's check.
-    #[schemars(with = "duration::Written", extend("default" = "5s"))]
+    #[schemars(with = "duration::RawDuration", extend("default" = "5s"))]
     #[serde(default)]
-    interval: Option<duration::Written>,
+    interval: Option<duration::RawDuration>,
     /// The gap between the starts of neighbouring platforms; at most the interval.
-    #[schemars(with = "duration::Written", extend("default" = "500ms"))]
+    #[schemars(with = "duration::RawDuration", extend("default" = "500ms"))]
     #[serde(default)]
-    stagger: Option<duration::Written>,
+    stagger: Option<duration::RawDuration>,
     /// The longest time one check may take; at most the interval.
-    #[schemars(with = "duration::Written", extend("default" = "4s"))]
+    #[schemars(with = "duration::RawDuration", extend("default" = "4s"))]
     #[serde(default)]
-    timeout: Option<duration::Written>,
+    timeout: Option<duration::RawDuration>,
     /// What falls due within this time starts together; 1ms to 1s.
-    #[schemars(with = "duration::Written", extend("default" = "10ms"))]
+    #[schemars(with = "duration::RawDuration", extend("default" = "10ms"))]
     #[serde(default)]
-    tick: Option<duration::Written>,
+    tick: Option<duration::RawDuration>,
     /// Where plugins run: each in a process of its own, or fully trusted inside the host.
     #[schemars(with = "Isolation", extend("default" = "process"))]
     #[serde(default)]
@@ -88,17 +88,17 @@ pub(crate) struct Written {
     #[serde(default)]
     stuck_limit: Option<u32>,
     /// How much each plugin in a process of its own may use.
-    #[schemars(with = "limits::Written")]
+    #[schemars(with = "limits::RawLimits")]
     #[serde(default)]
-    limits: limits::Written,
+    limits: limits::RawLimits,
     /// How long running checks may go on once the host was told to stop.
-    #[schemars(with = "duration::Written", extend("default" = "5s"))]
+    #[schemars(with = "duration::RawDuration", extend("default" = "5s"))]
     #[serde(default)]
-    shutdown_grace: Option<duration::Written>,
+    shutdown_grace: Option<duration::RawDuration>,
     /// Samples also go to the log once nobody has scraped for so long; 0s means always.
-    #[schemars(with = "duration::Written", extend("default" = "5m"))]
+    #[schemars(with = "duration::RawDuration", extend("default" = "5m"))]
     #[serde(default)]
-    metrics_log_after: Option<duration::Written>,
+    metrics_log_after: Option<duration::RawDuration>,
     /// Where private copies of plugin libraries are kept, relative to the file.
     #[schemars(with = "String", length(min = 1))]
     #[serde(default)]
@@ -127,7 +127,7 @@ impl Default for HostConfig {
     }
 }
 
-impl Written {
+impl RawHostConfig {
     pub(super) fn resolve(self, base_dir: &Path, check: &mut Check<'_>) -> HostConfig {
         let default = HostConfig::default();
         let folder = |folder: &Path| base_dir.join(folder);

@@ -16,11 +16,11 @@ use super::{
     rename = "Limits",
     description = "How much each plugin in a process of its own may use."
 )]
-pub(crate) struct Written {
+pub(crate) struct RawLimits {
     /// Memory, thread stacks in full; 32MiB to 1TiB, without it 512MiB or more, as `call_threads` needs it.
-    #[schemars(with = "size::Written")]
+    #[schemars(with = "size::RawSize")]
     #[serde(default)]
-    memory: Option<size::Written>,
+    memory: Option<size::RawSize>,
     /// Files and sockets open at a time; without it 1024, or four for each of `call_threads`.
     #[schemars(with = "u32", range(min = 32, max = 1_000_000))]
     #[serde(default)]
@@ -40,7 +40,7 @@ pub(crate) struct Written {
     core_dumps: Option<bool>,
 }
 
-impl Written {
+impl RawLimits {
     /// Fills in missing values from `default`, raised to fit `call_threads`: each thread has a stack, counts as a
     /// process in the kernel, and opens files.
     pub(super) fn resolve(

@@ -24,7 +24,7 @@ use super::{
     rename = "Maintenance",
     description = "When people work on platforms. It takes platforms or labels or both, and from with until, or daily, or weekly."
 )]
-pub(crate) struct Written {
+pub(crate) struct RawMaintenance {
     /// The platforms it is for, by name; `*` stands for any letters, `?` for one.
     #[schemars(inner(length(min = 1, max = 64)))]
     #[serde(default)]
@@ -58,7 +58,7 @@ pub(crate) struct Written {
     reason: String,
 }
 
-impl Written {
+impl RawMaintenance {
     /// Returns the window, or reports mistakes in its times.
     pub(super) fn resolve(
         self,

@@ -56,25 +56,25 @@ impl fmt::Debug for PlatformConfig {
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Platform", description = "One watched thing.")]
-pub(crate) struct Written {
+pub(crate) struct RawPlatformConfig {
     /// The id of the plugin that checks it.
     #[schemars(extend("pattern" = PLUGIN_ID), length(max = 64))]
     plugin: String,
     /// The period between two starts of its check; without it, host.interval.
-    #[schemars(with = "duration::Written")]
+    #[schemars(with = "duration::RawDuration")]
     #[serde(default)]
-    interval: Option<duration::Written>,
+    interval: Option<duration::RawDuration>,
     /// The longest time one check may take; without it, host.timeout, or the interval if that is shorter.
-    #[schemars(with = "duration::Written")]
+    #[schemars(with = "duration::RawDuration")]
     #[serde(default)]
-    timeout: Option<duration::Written>,
+    timeout: Option<duration::RawDuration>,
     /// How important its checks are when the machine is short of resources.
     #[schemars(with = "Priority", extend("default" = "normal"))]
     #[serde(default)]
     priority: Priority,
     /// When it is left alone; what is not given here is as in [breaker].
     #[serde(default)]
-    breaker: breaker::Written,
+    breaker: breaker::RawBreakerConfig,
     /// Names and values of your own, for grouping.
     #[schemars(extend("propertyNames" = label_rule()))]
     #[serde(default)]
@@ -85,7 +85,7 @@ pub(crate) struct Written {
     config: Map<String, Value>,
 }
 
-impl Written {
+impl RawPlatformConfig {
     pub(super) fn resolve(
         self,
         name: String,

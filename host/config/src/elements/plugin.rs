@@ -30,7 +30,7 @@ pub struct PluginConfig {
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(rename = "Plugin", description = "Settings for one plugin.")]
-pub(crate) struct Written {
+pub(crate) struct RawPluginConfig {
     /// Where this plugin runs; without it, as host.isolation says.
     #[schemars(with = "Isolation")]
     #[serde(default)]
@@ -44,9 +44,9 @@ pub(crate) struct Written {
     #[serde(default)]
     stuck_limit: Option<u32>,
     /// How much it may use; a key that is missing is as in host.
-    #[schemars(with = "limits::Written")]
+    #[schemars(with = "limits::RawLimits")]
     #[serde(default)]
-    limits: limits::Written,
+    limits: limits::RawLimits,
     /// All that the plugin may do, instead of what it declares: `network` and `unix-sockets` if it declares them, and
     /// any `read PATH` and `run PATH`. `no-udp` closes what every other plugin may: UDP, and with it name lookups.
     #[schemars(with = "Vec<String>")]
@@ -84,7 +84,7 @@ impl PluginConfig {
     }
 }
 
-impl Written {
+impl RawPluginConfig {
     pub(super) fn resolve(self, host: &HostConfig, check: &mut Check<'_>) -> PluginConfig {
         let call_threads = self.call_threads.unwrap_or(host.call_threads);
         let stuck_limit = self

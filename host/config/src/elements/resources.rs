@@ -31,7 +31,7 @@ pub struct ResourcesConfig {
     rename = "Resources",
     description = "When the machine counts as short of resources."
 )]
-pub(crate) struct Written {
+pub(crate) struct RawResourcesConfig {
     /// The host eases off when CPU or memory is in use above this, in percent.
     #[schemars(with = "f64", range(min = 2, max = 100), extend("default" = 80))]
     #[serde(default)]
@@ -45,9 +45,9 @@ pub(crate) struct Written {
     #[serde(default)]
     critical_above: Option<f64>,
     /// The period between two measurements; without it, host.interval.
-    #[schemars(with = "duration::Written")]
+    #[schemars(with = "duration::RawDuration")]
     #[serde(default)]
-    interval: Option<duration::Written>,
+    interval: Option<duration::RawDuration>,
 }
 
 impl Default for ResourcesConfig {
@@ -61,7 +61,7 @@ impl Default for ResourcesConfig {
     }
 }
 
-impl Written {
+impl RawResourcesConfig {
     pub(super) fn resolve(self, host: &HostConfig, check: &mut Check<'_>) -> ResourcesConfig {
         let default = ResourcesConfig::default();
         let resources = self.filled(&default, host);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer, de};
 
 /// A size as it is written: `"512MiB"`, `"2 GB"`.
 #[derive(Clone, Copy)]
-pub(crate) struct Written(u64);
+pub(crate) struct RawSize(u64);
 
 /// Parses a size in bytes; `None` if it is invalid.
 pub(crate) fn parse(text: &str) -> Option<u64> {
@@ -26,7 +26,7 @@ pub(crate) fn parse(text: &str) -> Option<u64> {
 const FORMAT: &str = formats::SIZE;
 
 /// Returns the given size in bytes, if any.
-pub(super) fn given(written: Option<Written>) -> Option<u64> {
+pub(super) fn given(written: Option<RawSize>) -> Option<u64> {
     written.map(|written| written.0)
 }
 
@@ -39,7 +39,7 @@ pub(super) fn show(bytes: u64) -> String {
     }
 }
 
-impl<'de> Deserialize<'de> for Written {
+impl<'de> Deserialize<'de> for RawSize {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
         let wrong = || de::Error::custom(format!("{text:?} is not a size"));
@@ -47,7 +47,7 @@ impl<'de> Deserialize<'de> for Written {
     }
 }
 
-impl JsonSchema for Written {
+impl JsonSchema for RawSize {
     fn schema_name() -> Cow<'static, str> {
         "Size".into()
     }

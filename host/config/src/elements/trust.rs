@@ -24,7 +24,7 @@ pub struct TrustConfig {
     rename = "Trust",
     description = "Whose signature a library must have to be loaded."
 )]
-pub(crate) struct Written {
+pub(crate) struct RawTrustConfig {
     /// The minisign keys whose signatures count: each a public key (`RW…`), or the file it stands in, relative to this one.
     #[schemars(with = "Vec<String>", inner(length(min = 1)), extend("default" = []))]
     #[serde(default)]
@@ -35,7 +35,7 @@ pub(crate) struct Written {
     require_signature: bool,
 }
 
-impl Written {
+impl RawTrustConfig {
     pub(super) fn resolve(self, base_dir: &Path, check: &mut Check<'_>) -> TrustConfig {
         let written = self.minisign_keys.len();
         let keys = self.minisign_keys.iter().enumerate();

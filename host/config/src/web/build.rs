@@ -17,7 +17,7 @@ use serde_json::{Map, Value};
 use super::{
     GivenUp, RateLimit, WebConfig,
     files::{Files, absolute},
-    schema::{Http, Rate, SCHEMA, Written, says_yes},
+    schema::{Http, Rate, RawWebConfig, SCHEMA, says_yes},
     tls,
 };
 use crate::{
@@ -67,7 +67,7 @@ pub(super) fn build(
         misshapen.push(violation.path.clone());
     }
     faults.extend(placed(violations, places));
-    let written: Written = match serde_json::from_value(values) {
+    let written: RawWebConfig = match serde_json::from_value(values) {
         Ok(written) => written,
         Err(error) => {
             if faults.is_empty() {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 /// A web config as it is written; every scalar is text.
 #[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct Written {
+pub(super) struct RawWebConfig {
     pub(super) tls_server_config: Tls,
     pub(super) http_server_config: Http,
     pub(super) basic_auth_users: BTreeMap<String, String>,
