@@ -103,10 +103,10 @@
  * OTHER LANGUAGES
  *
  * C++: give the members of CONDUCTOR_PLUGIN in order, without names. Link with a version script that exports
- * conductor_plugin alone: -fvisibility=hidden does not hide templates of the standard library. examples/c has one, and
- * a plugin.
+ * conductor_plugin alone: -fvisibility=hidden does not hide templates of the standard library. The repository has one
+ * in examples/plugins/c, next to a plugin.
  * Go: put CONDUCTOR_PLUGIN into a C file of the package, export the functions from Go, and call the host through the
- * functions below; see examples/go.
+ * functions below; see examples/plugins/go in the repository.
  * Zig and Rust: write out the expansion of CONDUCTOR_PLUGIN; the host's functions are those of conductor_host_t.
  */
 #ifndef CONDUCTOR_PLUGIN_H

@@ -83,7 +83,8 @@ fn the_macro_writes_the_manifest_that_is_read_back() {
 
 #[test]
 fn header_and_examples_compile_without_a_warning_in_every_standard() {
-    let example = |name| fs::read_to_string(folder().join("examples/c").join(name)).unwrap();
+    let example =
+        |name| fs::read_to_string(folder().join("../examples/plugins/c").join(name)).unwrap();
     let (c, cpp) = (example("file_age.c"), example("load_average.cpp"));
     let strict = ["-Wall", "-Wextra", "-pedantic", "-Werror", "-fPIC", "-c"];
     if let Some(compiler) = compiler("cc") {

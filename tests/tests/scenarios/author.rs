@@ -20,6 +20,16 @@ fn the_readmes_fifteen_lines_are_a_plugin_that_a_running_host_checks() {
         "the README promises fifteen lines, these are {lines}"
     );
     let manifest = readme_block("toml", "crate-type");
+    let example = workspace().join("examples/plugins/rust");
+    let read = |file: &str| fs::read_to_string(example.join(file)).unwrap();
+    assert!(
+        read("src/lib.rs").ends_with(&source),
+        "the example in examples/ is the README's"
+    );
+    assert_eq!(
+        read("Cargo.toml").replace("../../../plugin-api", API_PATH),
+        manifest
+    );
     let folder = tempfile::tempdir().unwrap();
     let library = build(
         folder.path(),

@@ -178,7 +178,7 @@ fn a_c_library_takes_the_place_of_another_without_a_missed_slot() {
 
 /// Compiles both examples into the plugin folder; returns `false` if there is no compiler.
 fn install_examples(setup: &Setup) -> bool {
-    let folder = workspace().join("plugin-api/examples/c");
+    let folder = workspace().join("examples/plugins/c");
     let into = setup.plugin_dir();
     compile_file(
         &folder.join("file_age.c"),

@@ -19,13 +19,13 @@ fn build(library: &Path, flags: &[&str]) -> bool {
     }
     let folder = tempfile::tempdir().unwrap();
     for file in [
-        "include/conductor_plugin.h",
-        "examples/go/go.mod",
-        "examples/go/plugin.c",
-        "examples/go/plugin.go",
-        "examples/go/exports.map",
+        "plugin-api/include/conductor_plugin.h",
+        "examples/plugins/go/go.mod",
+        "examples/plugins/go/plugin.c",
+        "examples/plugins/go/plugin.go",
+        "examples/plugins/go/exports.map",
     ] {
-        let file = workspace().join("plugin-api").join(file);
+        let file = workspace().join(file);
         fs::copy(&file, folder.path().join(file.file_name().unwrap())).unwrap();
     }
     let output = Command::new("go")

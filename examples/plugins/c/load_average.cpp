@@ -1,6 +1,6 @@
 // A probe of this machine's load, in C++: destructors free all resources, and no exception crosses the C boundary.
 //
-// c++ -std=c++11 -shared -fPIC -Wl,--version-script=exports.map -I ../../include -o libload_average.so load_average.cpp
+// c++ -std=c++11 -shared -fPIC -Wl,--version-script=exports.map -I ../../../plugin-api/include -o libload_average.so load_average.cpp
 //
 // The version script hides the templates of the standard library, which -fvisibility=hidden does not.
 //

@@ -1,7 +1,7 @@
 /*
  * A probe that checks the age of a file, for example last night's backup.
  *
- * cc -shared -fPIC -I ../../include -o libfile_age.so file_age.c
+ * cc -shared -fPIC -I ../../../plugin-api/include -o libfile_age.so file_age.c
  *
  * [platform.backup]
  * plugin = "file-age"
@@ -47,13 +47,13 @@ static void check(void *data, const conductor_call_t *call)
     if (stat(probe->path, &file) != 0) {
         /* A missing file is a result; any other error says nothing about the file. */
         if (errno == ENOENT)
-            conductor_report(call, CONDUCTOR_STATUS_UNHEALTHY, "the file is not there");
+            conductor_report(call, CONDUCTOR_STATUS_UNHEALTHY, "the file does not exist");
         else
             conductor_fail(call, CONDUCTOR_FAILURE_ERROR, strerror(errno));
         return;
     }
     age = difftime(time(NULL), file.st_mtime);
-    snprintf(message, sizeof message, "written %.0f s ago, %.0f s are allowed", age, probe->max_age);
+    snprintf(message, sizeof message, "written %.0f s ago, at most %.0f s allowed", age, probe->max_age);
     conductor_measure(call, "age_seconds", age);
     conductor_measure(call, "size_bytes", (double)file.st_size);
     conductor_report(call, age <= probe->max_age ? CONDUCTOR_STATUS_HEALTHY : CONDUCTOR_STATUS_UNHEALTHY, message);
