@@ -49,26 +49,26 @@ use super::{
     description = "The configuration of a Conductor host."
 )]
 pub(super) struct RawConfig {
-    /// How the host itself behaves.
+    /// Settings of the host itself.
     #[serde(default)]
     host: host::RawHostConfig,
-    /// When a platform that keeps failing is left alone.
+    /// Circuit breaker of each platform: when its checks are suspended, and for how long.
     #[serde(default)]
     breaker: breaker::RawBreakerConfig,
-    /// When the machine counts as short of resources.
+    /// Thresholds at which the machine counts as short of CPU, memory or disk.
     #[serde(default)]
     resources: resources::RawResourcesConfig,
-    /// Whose signature a library must have to be loaded.
+    /// Signatures that a library needs to be loaded.
     #[serde(default)]
     trust: trust::RawTrustConfig,
-    /// Settings for single plugins, by plugin id.
+    /// Settings of single plugins, by plugin id.
     #[serde(default)]
     plugin: BTreeMap<String, plugin::RawPluginConfig>,
-    /// What to watch, by platform name.
+    /// Monitored platforms, by name.
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
     platform: BTreeMap<String, platform::RawPlatformConfig>,
-    /// When people work on platforms, by a name for each window.
+    /// Maintenance windows, by name.
     #[serde(default)]
     #[schemars(extend("propertyNames" = platform::name_rule()))]
     maintenance: BTreeMap<String, maintenance::RawMaintenance>,
@@ -119,7 +119,12 @@ pub(super) fn read(
         // The missing values are those that were removed.
         Err(_) if !misshapen.is_empty() => return (None, faults),
         Err(error) => {
-            faults.push(Fault::new(format!("it does not fit its schema: {error}")).at(0..0));
+            faults.push(
+                Fault::new(format!(
+                    "it does not match the schema of the config: {error}"
+                ))
+                .at(0..0),
+            );
             return (None, faults);
         }
     };
@@ -235,7 +240,7 @@ fn no_platform(source: &Source) -> Fault {
         .trim_end()
         .rfind('\n')
         .map_or(0, |newline| newline + 1);
-    Fault::new("there is no platform to watch")
-        .help("add one, such as: [platform.disk] and below it plugin = \"disk\"")
+    Fault::new("the config has no platform")
+        .help("add one, for example [platform.disk] with plugin = \"disk\"")
         .at(last_line..source.text().trim_end().len())
 }

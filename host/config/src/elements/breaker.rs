@@ -26,18 +26,18 @@ pub struct BreakerConfig {
 #[serde(deny_unknown_fields)]
 #[schemars(
     rename = "Breaker",
-    description = "When a platform that keeps failing is left alone."
+    description = "Circuit breaker of a platform: when its checks are suspended, and for how long."
 )]
 pub(crate) struct RawBreakerConfig {
-    /// The failures in a row after which a platform is left alone.
+    /// Number of consecutive failures that open the breaker. An unhealthy report is not a failure.
     #[schemars(with = "u32", range(min = 1, max = 1_000_000), extend("default" = 3))]
     #[serde(default)]
     failure_threshold: Option<u32>,
-    /// How long it is left alone the first time, before one trial check.
+    /// Time that the breaker stays open at first; then one trial check is made.
     #[schemars(with = "duration::RawDuration", extend("default" = "30s"))]
     #[serde(default)]
     reset_timeout: Option<duration::RawDuration>,
-    /// Each failed trial doubles that time, up to this.
+    /// Maximum time that the breaker stays open; each failed trial doubles the time up to it.
     #[schemars(with = "duration::RawDuration", extend("default" = "10m"))]
     #[serde(default)]
     max_reset_timeout: Option<duration::RawDuration>,

@@ -98,7 +98,7 @@ impl<'a> Check<'a> {
             self.refuse(
                 "timeout",
                 message,
-                "a check must be over before the next one starts: lower the timeout or raise the interval",
+                "a check must end before the next one starts: lower the timeout or raise the interval",
             );
         }
     }

@@ -36,7 +36,7 @@ pub struct HostConfig {
     pub isolation: Isolation,
     /// Maximum number of threads one plugin may keep busy, 1–4096.
     pub call_threads: u32,
-    /// Maximum number of stuck calls of one plugin before it is quarantined, from 1 to `call_threads`.
+    /// Maximum number of stuck calls of one plugin before a new generation replaces it, from 1 to `call_threads`.
     pub stuck_limit: u32,
     /// Resource limits of a plugin in its own process.
     pub limits: Limits,
@@ -52,54 +52,59 @@ pub struct HostConfig {
 /// `[host]`, as it is written.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Host", description = "How the host itself behaves.")]
+#[schemars(rename = "Host", description = "Settings of the host itself.")]
 pub(crate) struct RawHostConfig {
-    /// Folders that are searched for plugin libraries, in this order, relative to the file. Without it: the program's own
-    /// folder, `plugins` in it, `../lib/conductor/plugins` from there, and the same in `/usr/local` and `/usr`.
+    /// Folders that are searched for plugin libraries, in this order, relative to the config file. Without it: the
+    /// program's folder, `plugins` in it, `../lib/conductor/plugins` from there, `/usr/local/lib/conductor/plugins` and
+    /// `/usr/lib/conductor/plugins`.
     #[schemars(with = "Vec<String>", length(min = 1), inner(length(min = 1)))]
     #[serde(default)]
     plugin_dirs: Option<Vec<String>>,
-    /// The period between two starts of a platform's check.
+    /// Period between two starts of a platform's check.
     #[schemars(with = "duration::RawDuration", extend("default" = "5s"))]
     #[serde(default)]
     interval: Option<duration::RawDuration>,
-    /// The gap between the starts of neighbouring platforms; at most the interval.
+    /// Gap between the starts of neighbouring platforms; at most the interval.
     #[schemars(with = "duration::RawDuration", extend("default" = "500ms"))]
     #[serde(default)]
     stagger: Option<duration::RawDuration>,
-    /// The longest time one check may take; at most the interval.
+    /// Longest time that one check may take; at most the interval.
     #[schemars(with = "duration::RawDuration", extend("default" = "4s"))]
     #[serde(default)]
     timeout: Option<duration::RawDuration>,
-    /// What falls due within this time starts together; 1ms to 1s.
+    /// Checks that are due within this time start together, from 1ms to 1s. A longer tick costs less CPU.
     #[schemars(with = "duration::RawDuration", extend("default" = "10ms"))]
     #[serde(default)]
     tick: Option<duration::RawDuration>,
-    /// Where plugins run: each in a process of its own, or fully trusted inside the host.
+    /// Isolation of plugins: `process` runs each in a worker process of its own, `in-process` runs them inside the host
+    /// and trusts them fully.
     #[schemars(with = "Isolation", extend("default" = "process"))]
     #[serde(default)]
     isolation: Isolation,
-    /// The most threads one plugin may keep busy at a time.
+    /// Maximum number of threads that one plugin may keep busy.
     #[schemars(with = "u32", range(min = 1, max = 4096), extend("default" = 64))]
     #[serde(default)]
     call_threads: Option<u32>,
-    /// How many calls of one plugin may be stuck at a time before it is quarantined; at most `call_threads`.
+    /// Number of stuck calls of one plugin at which a new generation replaces it; at most `call_threads`.
     #[schemars(with = "u32", range(min = 1, max = 4096), extend("default" = 8))]
     #[serde(default)]
     stuck_limit: Option<u32>,
-    /// How much each plugin in a process of its own may use.
+    /// Resource limits of each worker.
     #[schemars(with = "limits::RawLimits")]
     #[serde(default)]
     limits: limits::RawLimits,
-    /// How long running checks may go on once the host was told to stop.
+    /// Time that running checks get to finish when the host stops.
     #[schemars(with = "duration::RawDuration", extend("default" = "5s"))]
     #[serde(default)]
     shutdown_grace: Option<duration::RawDuration>,
-    /// Samples also go to the log once nobody has scraped for so long; 0s means always.
+    /// Samples also go to the log if `/metrics` was not scraped for this long; `"0s"` means always.
     #[schemars(with = "duration::RawDuration", extend("default" = "5m"))]
     #[serde(default)]
     metrics_log_after: Option<duration::RawDuration>,
-    /// Where private copies of plugin libraries are kept, relative to the file.
+    /// Folder of the private copies of libraries and of the quarantine, relative to the config file; one host per
+    /// folder. Without it, the first of these that is writable and not mounted `noexec`: `$STATE_DIRECTORY`,
+    /// `$RUNTIME_DIRECTORY`, `$XDG_STATE_HOME/conductor`, `/var/lib/conductor`, `~/.local/state/conductor`,
+    /// `/run/conductor`, `$XDG_RUNTIME_DIR/conductor`; else the temporary folder.
     #[schemars(with = "String", length(min = 1))]
     #[serde(default)]
     state_dir: Option<String>,

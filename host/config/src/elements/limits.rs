@@ -12,29 +12,27 @@ use super::{
 /// `limits`, as it is written: any subset of its keys.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(
-    rename = "Limits",
-    description = "How much each plugin in a process of its own may use."
-)]
+#[schemars(rename = "Limits", description = "Resource limits of a worker.")]
 pub(crate) struct RawLimits {
-    /// Memory, thread stacks in full; 32MiB to 1TiB, without it 512MiB or more, as `call_threads` needs it.
+    /// Memory, including the full stack of each thread, from 32MiB to 1TiB. Without it: 512MiB, or what `call_threads`
+    /// needs if that is more.
     #[schemars(with = "size::RawSize")]
     #[serde(default)]
     memory: Option<size::RawSize>,
-    /// Files and sockets open at a time; without it 1024, or four for each of `call_threads`.
+    /// Number of open files and sockets. Without it: 1024, or four for each of `call_threads` if that is more.
     #[schemars(with = "u32", range(min = 32, max = 1_000_000))]
     #[serde(default)]
     open_files: Option<u32>,
-    /// Threads and processes at a time, where the host has a cgroup with a pids controller; without it 256, or 64 more
-    /// than `call_threads`.
+    /// Number of threads and processes. Without it: 256, or `call_threads` plus 64 if that is more. Exact where the
+    /// host has a cgroup with the pids controller.
     #[schemars(with = "u32", range(min = 8, max = 4_000_000))]
     #[serde(default)]
     processes: Option<u32>,
-    /// CPU time, where the host has a cgroup with a cpu controller; 100 is one core, without it 100.
+    /// CPU time in percent of one core. Without it: 100. Needs a cgroup with the cpu controller.
     #[schemars(with = "u32", range(min = 1, max = 100_000))]
     #[serde(default)]
     cpu_percent: Option<u32>,
-    /// Whether a crash leaves a core file; without it false.
+    /// Leave a core file after a crash. Without it: false.
     #[schemars(with = "bool")]
     #[serde(default)]
     core_dumps: Option<bool>,

@@ -22,38 +22,38 @@ use super::{
 #[serde(deny_unknown_fields)]
 #[schemars(
     rename = "Maintenance",
-    description = "When people work on platforms. It takes platforms or labels or both, and from with until, or daily, or weekly."
+    description = "A maintenance window: `platforms` or `labels` or both select the platforms; `from` with `until`, or `daily` or `weekly`, set the time."
 )]
 pub(crate) struct RawMaintenance {
-    /// The platforms it is for, by name; `*` stands for any letters, `?` for one.
+    /// Names of the platforms that it applies to; `*` matches any characters, `?` exactly one.
     #[schemars(inner(length(min = 1, max = 64)))]
     #[serde(default)]
     platforms: Vec<String>,
-    /// The labels that the platforms it is for have.
+    /// Labels of the platforms that it applies to.
     #[schemars(extend("propertyNames" = platform::label_rule()))]
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    /// When it begins, if it comes once: date and time with the offset from UTC (RFC 3339).
+    /// Begin of a single window: date and time with the offset from UTC (RFC 3339).
     #[serde(default)]
     from: Option<String>,
-    /// When it ends, if it comes once.
+    /// End of a single window.
     #[serde(default)]
     until: Option<String>,
-    /// The times of each day at which it comes, such as "02:00-04:00".
+    /// Times of each day, such as "02:00-04:00".
     #[serde(default)]
     daily: Vec<String>,
-    /// The times of each week at which it comes, such as "Sat 02:00-04:00" or "Mon-Fri 22:00-06:00".
+    /// Times of each week, such as "Sat 02:00-04:00" or "Mon-Fri 22:00-06:00".
     #[serde(default)]
     weekly: Vec<String>,
-    /// The time zone of `daily` and `weekly`: an IANA name such as "Europe/Berlin", or "local" for this machine's.
+    /// Time zone of `daily` and `weekly`: an IANA name such as "Europe/Berlin", or "local" for that of this machine.
     #[schemars(with = "String", extend("default" = "local"))]
     #[serde(default)]
     timezone: Option<String>,
-    /// What becomes of checks meanwhile: they go on, or none is begun.
+    /// Checks during the window: `go-on` continues them, `pause` skips them.
     #[schemars(with = "Checks", extend("default" = "go-on"))]
     #[serde(default)]
     checks: Checks,
-    /// Why, for whoever looks.
+    /// Reason, which status page, API and commands show.
     #[serde(default)]
     reason: String,
 }
@@ -85,11 +85,11 @@ impl RawMaintenance {
         })
     }
 
-    /// A typo in a name would otherwise only be noticed when the alarms go off.
+    /// Rejects names of platforms that do not exist: a typo would otherwise only be noticed when alerts fire.
     fn check_scope(&self, platforms: &[PlatformConfig], check: &mut Check<'_>) {
         if self.platforms.is_empty() && self.labels.is_empty() {
-            let message = format!("{} is for no platform", check.own_name());
-            let help = "add platforms = [\"…\"] or labels = { … }; platforms = [\"*\"] is for all";
+            let message = format!("{} selects no platform", check.own_name());
+            let help = "add platforms = [\"…\"] or labels = { … }; platforms = [\"*\"] selects all";
             check.refuse_table(message, help);
         }
         for (at, text) in self.platforms.iter().enumerate() {
@@ -98,13 +98,13 @@ impl RawMaintenance {
                 continue;
             }
             let message = format!(
-                "{}[{at}]: there is no platform {text:?}",
+                "{}[{at}]: the config has no platform {text:?}",
                 check.name("platforms")
             );
             let known = platforms.iter().map(|platform| platform.name.as_str());
             let help = match nearest(text, known) {
                 Some(near) => format!("did you mean {near:?}?"),
-                None => "name one of the file's, or several by `*`, as in \"db-*\"".to_owned(),
+                None => "use a name from this config, or a pattern such as \"db-*\"".to_owned(),
             };
             check.refuse("platforms", message, help);
         }
@@ -123,10 +123,10 @@ impl RawMaintenance {
                     "weekly"
                 };
                 let message = format!(
-                    "{} stands beside from and until: a window comes once, or again and again",
+                    "{} cannot be combined with from and until: a window is single or recurring",
                     check.name(key)
                 );
-                check.refuse(key, message, "make two windows of it");
+                check.refuse(key, message, "split it into two windows");
                 None
             }
             (false, false) => {
@@ -141,7 +141,7 @@ impl RawMaintenance {
     fn once(&self, check: &mut Check<'_>) -> Option<Times> {
         if self.timezone.is_some() {
             let message = format!(
-                "{} is for daily and weekly: from and until have an offset of their own",
+                "{} applies to daily and weekly only: from and until contain their offset",
                 check.name("timezone")
             );
             check.refuse("timezone", message, "remove it");
@@ -165,7 +165,7 @@ impl RawMaintenance {
         let times = Times::once(from, until);
         if times.is_none() {
             let message = format!("{} is {until}, not after from", check.name("until"));
-            check.refuse("until", message, "a window ends after it begins");
+            check.refuse("until", message, "a window must end after it begins");
         }
         times
     }
@@ -193,8 +193,11 @@ fn moment(key: &str, text: &str, check: &mut Check<'_>) -> Option<Timestamp> {
     match text.parse() {
         Ok(moment) => Some(moment),
         Err(error) => {
-            let message = format!("{}: {text:?} is no moment: {error}", check.name(key));
-            let help = "write date, time and offset from UTC, such as 2026-12-31T22:00:00+01:00, or Z for UTC";
+            let message = format!(
+                "{}: {text:?} is not a date and time: {error}",
+                check.name(key)
+            );
+            let help = "write date, time and offset from UTC, for example 2026-12-31T22:00:00+01:00, or Z for UTC";
             check.refuse(key, message, help);
             None
         }
@@ -227,7 +230,7 @@ fn zone(name: &str, check: &mut Check<'_>) -> Option<Zone> {
     match Zone::named(name) {
         Ok(zone) => Some(zone),
         Err(_) => {
-            let message = format!("{}: there is no time zone {name:?}", check.name("timezone"));
+            let message = format!("{}: unknown time zone {name:?}", check.name("timezone"));
             let known = maintenance::zone_names();
             let help = match nearest(name, known.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean {near:?}?"),

@@ -55,32 +55,35 @@ impl fmt::Debug for PlatformConfig {
 /// `[platform.<name>]`, as it is written.
 #[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Platform", description = "One watched thing.")]
+#[schemars(rename = "Platform", description = "One monitored platform.")]
 pub(crate) struct RawPlatformConfig {
-    /// The id of the plugin that checks it.
+    /// Id of the plugin that checks it.
     #[schemars(extend("pattern" = PLUGIN_ID), length(max = 64))]
     plugin: String,
-    /// The period between two starts of its check; without it, host.interval.
+    /// Period between two starts of its check. Without it: `host.interval`.
     #[schemars(with = "duration::RawDuration")]
     #[serde(default)]
     interval: Option<duration::RawDuration>,
-    /// The longest time one check may take; without it, host.timeout, or the interval if that is shorter.
+    /// Longest time that one check may take, at most the interval. Without it: `host.timeout`, or the interval if that
+    /// is shorter.
     #[schemars(with = "duration::RawDuration")]
     #[serde(default)]
     timeout: Option<duration::RawDuration>,
-    /// How important its checks are when the machine is short of resources.
+    /// Importance of its checks when the machine is short of resources: `critical` checks are never stretched, `low`
+    /// ones first.
     #[schemars(with = "Priority", extend("default" = "normal"))]
     #[serde(default)]
     priority: Priority,
-    /// When it is left alone; what is not given here is as in [breaker].
+    /// Circuit breaker of this platform; a key without a value here is as in `[breaker]`.
     #[serde(default)]
     breaker: breaker::RawBreakerConfig,
-    /// Names and values of your own, for grouping.
+    /// Names and values of your choice, for grouping and selection.
     #[schemars(extend("propertyNames" = label_rule()))]
     #[serde(default)]
     labels: BTreeMap<String, String>,
-    /// What the plugin reads: see the plugin's own schema. `${NAME}` in a text stands for a variable of the host's
-    /// environment, and `{ file = "path" }` in place of a text for what the file holds; `$${` is a plain `${`.
+    /// Input of the plugin, whose schema lists the keys. In a text, `${NAME}` is replaced by that environment variable
+    /// of the host, and `$${` is a literal `${`; `{ file = "path" }` in place of a text is replaced by the content of
+    /// the file.
     #[serde(default)]
     config: Map<String, Value>,
 }

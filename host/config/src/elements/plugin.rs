@@ -16,7 +16,7 @@ pub struct PluginConfig {
     pub isolation: Isolation,
     /// Maximum number of threads it may keep busy, 1–4096.
     pub call_threads: u32,
-    /// Maximum number of its stuck calls before it is quarantined, from 1 to `call_threads`.
+    /// Maximum number of its stuck calls before a new generation replaces it, from 1 to `call_threads`.
     pub stuck_limit: u32,
     /// Resource limits in its own process.
     pub limits: Limits,
@@ -29,26 +29,26 @@ pub struct PluginConfig {
 /// `[plugin.<id>]`, as it is written.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-#[schemars(rename = "Plugin", description = "Settings for one plugin.")]
+#[schemars(rename = "Plugin", description = "Settings of one plugin.")]
 pub(crate) struct RawPluginConfig {
-    /// Where this plugin runs; without it, as host.isolation says.
+    /// Isolation of this plugin. Without it: `host.isolation`.
     #[schemars(with = "Isolation")]
     #[serde(default)]
     isolation: Option<Isolation>,
-    /// The most threads it may keep busy at a time; without it, as in host.
+    /// Maximum number of threads that it may keep busy. Without it: `host.call_threads`.
     #[schemars(with = "u32", range(min = 1, max = 4096))]
     #[serde(default)]
     call_threads: Option<u32>,
-    /// How many of its calls may be stuck at a time before it is quarantined; without it, as in host.
+    /// Number of its stuck calls at which a new generation replaces it. Without it: `host.stuck_limit`.
     #[schemars(with = "u32", range(min = 1, max = 4096))]
     #[serde(default)]
     stuck_limit: Option<u32>,
-    /// How much it may use; a key that is missing is as in host.
+    /// Resource limits of its worker; a key without a value here is as in `host.limits`.
     #[schemars(with = "limits::RawLimits")]
     #[serde(default)]
     limits: limits::RawLimits,
-    /// All that the plugin may do, instead of what it declares: `network` and `unix-sockets` if it declares them, and
-    /// any `read PATH` and `run PATH`. `no-udp` closes what every other plugin may: UDP, and with it name lookups.
+    /// Permissions of the plugin in its worker, instead of those that it declares: `network` and `unix-sockets` if it
+    /// declares them, and any `read PATH` and `run PATH`. `no-udp` also closes UDP, and with it name lookups.
     #[schemars(with = "Vec<String>")]
     #[serde(default)]
     allow: Option<Vec<String>>,
@@ -120,7 +120,7 @@ fn allowed(written: &[String], check: &mut Check<'_>) -> Vec<Need> {
                 let mut check = check.table(&["allow"]);
                 let item = at.to_string();
                 let message = format!(
-                    "{}: {:?} is nothing that can be allowed",
+                    "{}: {:?} is not a permission",
                     check.name(&item),
                     shorten(text)
                 );

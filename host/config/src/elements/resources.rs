@@ -29,22 +29,22 @@ pub struct ResourcesConfig {
 #[serde(deny_unknown_fields)]
 #[schemars(
     rename = "Resources",
-    description = "When the machine counts as short of resources."
+    description = "Thresholds at which the machine counts as short of CPU, memory or disk."
 )]
 pub(crate) struct RawResourcesConfig {
-    /// The host eases off when CPU or memory is in use above this, in percent.
+    /// The host enters degraded mode when CPU or memory usage is above this, in percent.
     #[schemars(with = "f64", range(min = 2, max = 100), extend("default" = 80))]
     #[serde(default)]
     degraded_above: Option<f64>,
-    /// It goes back to normal below this, in percent.
+    /// The host returns to normal when usage is below this, in percent.
     #[schemars(with = "f64", range(min = 1, max = 100), extend("default" = 70))]
     #[serde(default)]
     recover_below: Option<f64>,
-    /// Above this share of memory, in percent, it keeps to what is most important, at once.
+    /// The host enters critical mode as soon as memory usage is above this, in percent.
     #[schemars(with = "f64", range(min = 2, max = 100), extend("default" = 92))]
     #[serde(default)]
     critical_above: Option<f64>,
-    /// The period between two measurements; without it, host.interval.
+    /// Period between two measurements, at least 200ms. Without it: `host.interval`.
     #[schemars(with = "duration::RawDuration")]
     #[serde(default)]
     interval: Option<duration::RawDuration>,
@@ -103,7 +103,7 @@ impl ResourcesConfig {
             check.refuse(
                 "recover_below",
                 message,
-                "leave a gap of some percent, or the mode flaps",
+                "leave a gap of a few percent, so that the mode does not flap",
             );
         }
         if self.critical_above < self.degraded_above {

@@ -1,4 +1,4 @@
-//! Removes malformed parts from a file, so that the rest of it can be validated.
+//! Removal of malformed parts from a file, so that the rest of it can be validated.
 
 use conductor_runtime::wording::nearest;
 use serde_json::Value;

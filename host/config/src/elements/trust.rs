@@ -22,14 +22,14 @@ pub struct TrustConfig {
 #[serde(deny_unknown_fields)]
 #[schemars(
     rename = "Trust",
-    description = "Whose signature a library must have to be loaded."
+    description = "Signatures that a library needs to be loaded."
 )]
 pub(crate) struct RawTrustConfig {
-    /// The minisign keys whose signatures count: each a public key (`RW…`), or the file it stands in, relative to this one.
+    /// Trusted minisign keys: each a public key (`RW…`), or the file that contains it, relative to the config file.
     #[schemars(with = "Vec<String>", inner(length(min = 1)), extend("default" = []))]
     #[serde(default)]
     minisign_keys: Vec<String>,
-    /// Refuse libraries that none of the keys has signed; needs `minisign_keys`.
+    /// Refuse libraries without a signature by one of the keys; needs `minisign_keys`.
     #[schemars(with = "bool", extend("default" = false))]
     #[serde(default)]
     require_signature: bool,
@@ -51,13 +51,13 @@ impl RawTrustConfig {
             .collect();
         if self.require_signature && written == 0 {
             let message = format!(
-                "{} is true, and minisign_keys names no key, so that no library could be loaded",
+                "{} is true, but minisign_keys is empty: every library would be refused",
                 check.name("require_signature")
             );
             check.refuse(
                 "require_signature",
                 message,
-                "add the public key of whoever signs your libraries to minisign_keys",
+                "add the public key that your libraries are signed with to minisign_keys",
             );
         }
         TrustConfig {
@@ -73,11 +73,11 @@ fn signer(written: &str, base_dir: &Path) -> Result<Signer, String> {
     }
     let file = base_dir.join(written);
     let text = file_reader::read_text(&file, MAX_KEY_FILE).map_err(|error| {
-        format!("{written:?} is no minisign key, and cannot be read as a file: {error}")
+        format!("{written:?} is not a minisign key, and cannot be read as a file: {error}")
     })?;
-    Signer::parse(&text).ok_or_else(|| format!("the file {written:?} holds no minisign key"))
+    Signer::parse(&text).ok_or_else(|| format!("the file {written:?} contains no minisign key"))
 }
 
-const HELP: &str = "write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys";
+const HELP: &str = "write the line of the .pub file that begins with RW, or the name of that file; `minisign -G` creates a key pair";
 /// A minisign key file has a few hundred bytes.
 const MAX_KEY_FILE: u64 = 64 << 10;

@@ -156,8 +156,8 @@ fn a_key_is_read_from_the_file_that_is_named_or_from_the_text() {
     }
     fs::write(folder.path().join("signer.pub"), "RWabc").unwrap();
     assert_snapshot!(read("signer.pub").unwrap_err().to_plain(), @r#"
-    conductor.toml:2:17: trust.minisign_keys[0]: the file "signer.pub" holds no minisign key
-      help: write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys
+    conductor.toml:2:17: trust.minisign_keys[0]: the file "signer.pub" contains no minisign key
+      help: write the line of the .pub file that begins with RW, or the name of that file; `minisign -G` creates a key pair
     "#);
 }
 

@@ -44,7 +44,7 @@ fn a_wrong_key_hides_no_other_mistake_of_its_window() {
             vec![
                 "no key `platform`",
                 "daily[0]: \"2-4\"",
-                "no time zone \"Nowhere\"",
+                "unknown time zone \"Nowhere\"",
             ],
         ),
         (
@@ -76,7 +76,7 @@ fn a_wrong_key_hides_no_other_mistake_of_its_window() {
 #[test]
 fn the_windows_of_the_default_file_can_be_taken_out_of_their_comments() {
     let start = DEFAULT_TEXT.find("# [maintenance.patching]").unwrap();
-    let end = DEFAULT_TEXT.find("# What to watch").unwrap();
+    let end = DEFAULT_TEXT.find("# Monitored platforms").unwrap();
     let lines: Vec<_> = DEFAULT_TEXT[start..end]
         .lines()
         .map(|line| line.trim_start_matches(['#', ' ']))
@@ -92,8 +92,8 @@ fn the_windows_of_the_default_file_can_be_taken_out_of_their_comments() {
 #[test]
 fn who_and_when_have_to_be_said() {
     assert_snapshot!(mistakes(""), @r#"
-    conductor.toml:5:14: maintenance.night is for no platform
-      help: add platforms = ["…"] or labels = { … }; platforms = ["*"] is for all
+    conductor.toml:5:14: maintenance.night selects no platform
+      help: add platforms = ["…"] or labels = { … }; platforms = ["*"] selects all
     conductor.toml:5:14: maintenance.night has no time
       help: add from and until, or weekly = ["Sat 02:00-04:00"], or daily = ["02:00-04:00"]
     "#);
@@ -106,29 +106,29 @@ fn who_and_when_have_to_be_said() {
       help: add from
     ");
     assert_snapshot!(mistakes("platforms = [\"shop\"]\ndaily = [\"02:00-04:00\"]\nuntil = 2026-12-31T22:00:00Z"), @r"
-    conductor.toml:7:9: maintenance.night.daily stands beside from and until: a window comes once, or again and again
-      help: make two windows of it
+    conductor.toml:7:9: maintenance.night.daily cannot be combined with from and until: a window is single or recurring
+      help: split it into two windows
     ");
 }
 
 #[test]
 fn slips_in_names_are_told_before_somebody_is_woken_up() {
     assert_snapshot!(mistakes("platforms = [\"shop\", \"db1\", \"nothing-like-it\", \"none-*\"]\ndaily = [\"02:00-04:00\"]"), @r#"
-    conductor.toml:6:13: maintenance.night.platforms[1]: there is no platform "db1"
+    conductor.toml:6:13: maintenance.night.platforms[1]: the config has no platform "db1"
       help: did you mean "db-1"?
-    conductor.toml:6:13: maintenance.night.platforms[2]: there is no platform "nothing-like-it"
-      help: name one of the file's, or several by `*`, as in "db-*"
+    conductor.toml:6:13: maintenance.night.platforms[2]: the config has no platform "nothing-like-it"
+      help: use a name from this config, or a pattern such as "db-*"
     "#);
     assert_snapshot!(mistakes("platform = [\"shop\"]\ndaily = [\"02:00-04:00\"]"), @r"
     conductor.toml:6:1: maintenance.night has no key `platform`
       help: did you mean `platforms`?
     ");
     assert_snapshot!(mistakes("platforms = [\"shop\"]\ndaily = [\"02:00-04:00\"]\ntimezone = \"Europe/Berln\""), @r#"
-    conductor.toml:8:12: maintenance.night.timezone: there is no time zone "Europe/Berln"
+    conductor.toml:8:12: maintenance.night.timezone: unknown time zone "Europe/Berln"
       help: did you mean "Europe/Berlin"?
     "#);
     assert_snapshot!(mistakes("platforms = [\"shop\"]\ndaily = [\"02:00-04:00\"]\ntimezone = \"Atlantis\""), @r#"
-    conductor.toml:8:12: maintenance.night.timezone: there is no time zone "Atlantis"
+    conductor.toml:8:12: maintenance.night.timezone: unknown time zone "Atlantis"
       help: write an IANA name such as "Europe/Berlin", or "UTC" or "local"
     "#);
     assert_snapshot!(mistakes("platforms = [\"shop\"]\ndaily = [\"02:00-04:00\"]\nchecks = \"paused\""), @r#"
@@ -150,15 +150,15 @@ fn times_that_are_none() {
       help: write it like "02:00-04:00"
     "#);
     assert_snapshot!(mistakes("platforms = [\"shop\"]\nfrom = 2026-12-31T22:00:00\nuntil = \"tomorrow\""), @r#"
-    conductor.toml:7:8: maintenance.night.from: "2026-12-31T22:00:00" is no moment: failed to find offset component, which is required for parsing a timestamp
-      help: write date, time and offset from UTC, such as 2026-12-31T22:00:00+01:00, or Z for UTC
-    conductor.toml:8:9: maintenance.night.until: "tomorrow" is no moment: failed to parse four digit integer as year: invalid digit, expected 0-9 but got t
-      help: write date, time and offset from UTC, such as 2026-12-31T22:00:00+01:00, or Z for UTC
+    conductor.toml:7:8: maintenance.night.from: "2026-12-31T22:00:00" is not a date and time: failed to find offset component, which is required for parsing a timestamp
+      help: write date, time and offset from UTC, for example 2026-12-31T22:00:00+01:00, or Z for UTC
+    conductor.toml:8:9: maintenance.night.until: "tomorrow" is not a date and time: failed to parse four digit integer as year: invalid digit, expected 0-9 but got t
+      help: write date, time and offset from UTC, for example 2026-12-31T22:00:00+01:00, or Z for UTC
     "#);
     assert_snapshot!(mistakes("platforms = [\"shop\"]\nfrom = 2026-12-31T22:00:00Z\nuntil = 2026-12-31T22:00:00Z\ntimezone = \"UTC\""), @r"
     conductor.toml:8:9: maintenance.night.until is 2026-12-31T22:00:00Z, not after from
-      help: a window ends after it begins
-    conductor.toml:9:12: maintenance.night.timezone is for daily and weekly: from and until have an offset of their own
+      help: a window must end after it begins
+    conductor.toml:9:12: maintenance.night.timezone applies to daily and weekly only: from and until contain their offset
       help: remove it
     ");
     assert_snapshot!(mistakes("platforms = [\"shop\"]\ndaily = \"02:00-04:00\""), @r#"

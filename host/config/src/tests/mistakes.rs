@@ -128,15 +128,15 @@ fn a_bad_duration() {
 fn a_timeout_above_the_interval() {
     assert_snapshot!(host("interval = \"3s\"\ntimeout = \"4s\""), @r"
     conductor.toml:3:11: host.timeout is 4s, above the interval of 3s
-      help: a check must be over before the next one starts: lower the timeout or raise the interval
+      help: a check must end before the next one starts: lower the timeout or raise the interval
     ");
     assert_snapshot!(platform("timeout = \"6s\""), @r"
     conductor.toml:3:11: platform.discord.timeout is 6s, above the interval of 5s
-      help: a check must be over before the next one starts: lower the timeout or raise the interval
+      help: a check must end before the next one starts: lower the timeout or raise the interval
     ");
     assert_snapshot!(platform("interval = \"3s\"\ntimeout = \"4s\""), @r"
     conductor.toml:4:11: platform.discord.timeout is 4s, above the interval of 3s
-      help: a check must be over before the next one starts: lower the timeout or raise the interval
+      help: a check must end before the next one starts: lower the timeout or raise the interval
     ");
 }
 
@@ -179,7 +179,7 @@ fn numbers_out_of_range() {
     assert_snapshot!(mistakes(&with_platform("[resources]\ndegraded_above = 101")), @"conductor.toml:2:18: resources.degraded_above must be a number from 2 to 100, not the number 101");
     assert_snapshot!(mistakes(&with_platform("[resources]\ndegraded_above = 70\nrecover_below = 70")), @r"
     conductor.toml:3:17: resources.recover_below is 70, but must be below degraded_above, which is 70
-      help: leave a gap of some percent, or the mode flaps
+      help: leave a gap of a few percent, so that the mode does not flap
     ");
     assert_snapshot!(mistakes(&with_platform("[resources]\ndegraded_above = 90\ncritical_above = 85")), @r"
     conductor.toml:3:18: resources.critical_above is 85, below degraded_above, which is 90
@@ -213,13 +213,13 @@ fn limits_that_are_none() {
 fn what_cannot_be_allowed() {
     let allow = |list: &str| mistakes(&with_platform(&format!("[plugin.http]\nallow = {list}")));
     assert_snapshot!(allow("[\"network\", \"netwrok\"]"), @r#"
-    conductor.toml:2:21: plugin.http.allow[1]: "netwrok" is nothing that can be allowed
+    conductor.toml:2:21: plugin.http.allow[1]: "netwrok" is not a permission
       help: did you mean "network"?
     "#);
     assert_snapshot!(allow("[\"read ca.pem\", \"write /x\"]"), @r#"
-    conductor.toml:2:10: plugin.http.allow[0]: "read ca.pem" is nothing that can be allowed
+    conductor.toml:2:10: plugin.http.allow[0]: "read ca.pem" is not a permission
       help: a need is `network`, `unix-sockets`, `read PATH` or `run PATH`, with an absolute path without `.`, `..` and `//`
-    conductor.toml:2:25: plugin.http.allow[1]: "write /x" is nothing that can be allowed
+    conductor.toml:2:25: plugin.http.allow[1]: "write /x" is not a permission
       help: a need is `network`, `unix-sockets`, `read PATH` or `run PATH`, with an absolute path without `.`, `..` and `//`
     "#);
     assert_snapshot!(allow("\"network\""), @r#"conductor.toml:2:9: plugin.http.allow must be a list, not the string "network""#);
@@ -316,16 +316,16 @@ fn text_that_is_not_toml() {
 #[test]
 fn no_platform() {
     assert_snapshot!(mistakes(""), @r#"
-    conductor.toml:1:1: there is no platform to watch
-      help: add one, such as: [platform.disk] and below it plugin = "disk"
+    conductor.toml:1:1: the config has no platform
+      help: add one, for example [platform.disk] with plugin = "disk"
     "#);
     assert_snapshot!(mistakes("[host]\ninterval = \"5s\"\n"), @r#"
-    conductor.toml:2:1: there is no platform to watch
-      help: add one, such as: [platform.disk] and below it plugin = "disk"
+    conductor.toml:2:1: the config has no platform
+      help: add one, for example [platform.disk] with plugin = "disk"
     "#);
     assert_snapshot!(mistakes("[platform]\n"), @r#"
-    conductor.toml:1:1: there is no platform to watch
-      help: add one, such as: [platform.disk] and below it plugin = "disk"
+    conductor.toml:1:1: the config has no platform
+      help: add one, for example [platform.disk] with plugin = "disk"
     "#);
     assert_snapshot!(mistakes("[hots]\n"), @r"
     conductor.toml:1:2: the file has no table `hots`
@@ -381,7 +381,7 @@ fn all_mistakes_are_told_at_once_in_the_order_of_the_file() {
         ),
         @r#"
         conductor.toml:3:11: platform.z.timeout is 9s, above the interval of 5s
-          help: a check must be over before the next one starts: lower the timeout or raise the interval
+          help: a check must end before the next one starts: lower the timeout or raise the interval
         conductor.toml:7:1: platform.b has no key `timout`
           help: did you mean `timeout`?
         conductor.toml:8:12: platform.b.interval must be a duration, not the number 5
@@ -554,13 +554,13 @@ fn the_lines_concerned_are_shown() {
     "#);
     let none = parse("[host]\n").unwrap_err();
     assert_snapshot!(shown(&none), @r#"
-     x there is no platform to watch
+     x the config has no platform
       ,-[conductor.toml:1:1]
     1 | [host]
       : ^^^|^^
       :    `-- here
       `----
-     help: add one, such as: [platform.disk] and below it plugin = "disk"
+     help: add one, for example [platform.disk] with plugin = "disk"
     "#);
 }
 
@@ -599,12 +599,12 @@ fn the_line_that_is_not_utf8_is_shown() {
 fn a_key_that_is_none() {
     let trust = |lines: &str| mistakes(&with_platform(&format!("[trust]\n{lines}")));
     assert_snapshot!(trust("minisign_keys = [\"RWabc\"]\nrequire_signature = true"), @r#"
-    conductor.toml:2:17: trust.minisign_keys[0]: "RWabc" is no minisign key, and cannot be read as a file: No such file or directory (os error 2)
-      help: write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys
+    conductor.toml:2:17: trust.minisign_keys[0]: "RWabc" is not a minisign key, and cannot be read as a file: No such file or directory (os error 2)
+      help: write the line of the .pub file that begins with RW, or the name of that file; `minisign -G` creates a key pair
     "#);
     assert_snapshot!(trust("minisign_keys = [\"/\"]"), @r#"
-    conductor.toml:2:17: trust.minisign_keys[0]: "/" is no minisign key, and cannot be read as a file: it is a folder, not a file
-      help: write the line of the .pub file that begins with RW, or the file's name; `minisign -G` makes a pair of keys
+    conductor.toml:2:17: trust.minisign_keys[0]: "/" is not a minisign key, and cannot be read as a file: it is a folder, not a file
+      help: write the line of the .pub file that begins with RW, or the name of that file; `minisign -G` creates a key pair
     "#);
     assert_snapshot!(trust("minisign_keys = \"RWabc\""), @r#"conductor.toml:2:17: trust.minisign_keys must be a list, not the string "RWabc""#);
     assert_snapshot!(trust("minisign_key = []"), @r#"
@@ -612,7 +612,7 @@ fn a_key_that_is_none() {
       help: did you mean `minisign_keys`?
     "#);
     assert_snapshot!(trust("require_signature = true"), @r#"
-    conductor.toml:2:21: trust.require_signature is true, and minisign_keys names no key, so that no library could be loaded
-      help: add the public key of whoever signs your libraries to minisign_keys
+    conductor.toml:2:21: trust.require_signature is true, but minisign_keys is empty: every library would be refused
+      help: add the public key that your libraries are signed with to minisign_keys
     "#);
 }

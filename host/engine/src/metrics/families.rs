@@ -13,14 +13,14 @@ use super::{PlatformMetrics, PluginMetrics, Shared, histogram::Histogram};
 pub static FAMILIES: [Family; 26] = [
     Family {
         name: "health_check_total",
-        help: "Checks that ran, by what became of them.",
+        help: "Checks that ran, by status.",
         kind: Kind::Counter,
         labels: &["platform", "plugin", "status"],
         samples: |of| each_platform(of, |p| counts(p, "status", p.checks.each())),
     },
     Family {
         name: "health_check_duration_seconds",
-        help: "How long checks took, failed ones included.",
+        help: "Duration of checks, including failed ones.",
         kind: Kind::Histogram,
         labels: &["platform", "plugin"],
         samples: |of| each_platform(of, |p| one(p, Value::histogram(&p.duration))),
@@ -34,35 +34,35 @@ pub static FAMILIES: [Family; 26] = [
     },
     Family {
         name: "circuit_breaker_transitions_total",
-        help: "Transitions of the platform's breaker, by the state it went to.",
+        help: "Transitions of the platform's breaker, by new state.",
         kind: Kind::Counter,
         labels: &["platform", "plugin", "to"],
         samples: |of| each_platform(of, |p| counts(p, "to", p.transitions.each())),
     },
     Family {
         name: "plugin_failure_total",
-        help: "Checks in which the plugin could not report, by why.",
+        help: "Checks without a report, by reason.",
         kind: Kind::Counter,
         labels: &["platform", "plugin", "error_type"],
         samples: |of| each_platform(of, |p| counts(p, "error_type", p.failures.each())),
     },
     Family {
         name: "system_resources_percent",
-        help: "Use of the machine's resources in percent, 0 to 100.",
+        help: "Usage of the machine's resources in percent, 0 to 100.",
         kind: Kind::Gauge,
         labels: &["resource"],
         samples: resources,
     },
     Family {
         name: "conductor_degraded_mode",
-        help: "How far the host is easing off: 0 normal, 1 degraded, 2 critical.",
+        help: "Mode of the host: 0 normal, 1 degraded (checks are stretched), 2 critical.",
         kind: Kind::Gauge,
         labels: &[],
         samples: degraded_mode,
     },
     Family {
         name: "conductor_platform_up",
-        help: "1 if the platform's last check found it healthy or degraded, 0 if it is unhealthy, its last check failed or its report is out of date; absent before the first check, and from when a pause outdates the report until the next check.",
+        help: "1 if the platform's last check found it healthy or degraded; 0 if it is unhealthy, its last check failed or its report is stale; absent before the first check, and after a pause that made the report stale.",
         kind: Kind::Gauge,
         labels: &["platform", "plugin"],
         samples: |of| {
@@ -75,14 +75,14 @@ pub static FAMILIES: [Family; 26] = [
     },
     Family {
         name: "conductor_platform_state",
-        help: "State of the platform: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown (no check yet, its last check failed, or its report is out of date).",
+        help: "State of the platform: 0 healthy, 1 degraded, 2 unhealthy, 3 unknown (no check yet, the last check failed, or the report is stale).",
         kind: Kind::Gauge,
         labels: &["platform", "plugin"],
         samples: |of| each_platform(of, |p| one(p, Value::Number(p.state_value(of.now).into()))),
     },
     Family {
         name: "conductor_platform_info",
-        help: "Always 1; the labels are the platform's settings, label_NAME its label NAME.",
+        help: "Always 1; the labels are the platform's settings, with label_NAME for its label NAME.",
         kind: Kind::Gauge,
         labels: &["platform", "plugin", "priority"],
         samples: |of| each_platform(of, |p| std::iter::once(platform_info(p))),
@@ -96,21 +96,21 @@ pub static FAMILIES: [Family; 26] = [
     },
     Family {
         name: "conductor_checks_skipped_total",
-        help: "Checks that were due and did not run, by why.",
+        help: "Checks that were due but did not run, by reason.",
         kind: Kind::Counter,
         labels: &["platform", "plugin", "reason"],
         samples: |of| each_platform(of, |p| counts(p, "reason", p.skips.each())),
     },
     Family {
         name: "conductor_check_lateness_seconds",
-        help: "How long after their slot checks started.",
+        help: "Delay between the slot of a check and its start.",
         kind: Kind::Histogram,
         labels: &[],
         samples: lateness,
     },
     Family {
         name: "conductor_last_report_timestamp_seconds",
-        help: "When the platform's last report came, in seconds since the Unix epoch; absent before the first report.",
+        help: "Time of the platform's last report, in seconds since the Unix epoch; absent before the first report.",
         kind: Kind::Gauge,
         labels: &["platform", "plugin"],
         samples: |of| {
@@ -123,7 +123,7 @@ pub static FAMILIES: [Family; 26] = [
     },
     Family {
         name: "conductor_measurement",
-        help: "What the platform's last report measured; absent once the report is out of date, or the last check failed.",
+        help: "Measurements of the platform's last report; absent when the report is stale or the last check failed.",
         kind: Kind::Gauge,
         labels: &["platform", "plugin", "name"],
         samples: |of| {
@@ -137,7 +137,7 @@ pub static FAMILIES: [Family; 26] = [
     },
     Family {
         name: "conductor_measurements_dropped_total",
-        help: "Measurements that are not shown: not finite, a name that is empty or too long, or too many names.",
+        help: "Measurements that were dropped: the value is not finite, the name is empty or too long, or there are too many names.",
         kind: Kind::Counter,
         labels: &["platform", "plugin"],
         samples: |of| {
@@ -151,42 +151,42 @@ pub static FAMILIES: [Family; 26] = [
     },
     Family {
         name: "conductor_plugin_info",
-        help: "Always 1; the labels say which generation of the plugin runs.",
+        help: "Always 1; the labels describe the plugin's current generation.",
         kind: Kind::Gauge,
         labels: &["plugin", "version", "api_version", "isolation", "sha256"],
         samples: plugin_info,
     },
     Family {
         name: "conductor_worker_restarts_total",
-        help: "Workers that were replaced by a new one, by why.",
+        help: "Workers that were replaced, by reason.",
         kind: Kind::Counter,
         labels: &["plugin", "reason"],
         samples: worker_restarts,
     },
     Family {
         name: "conductor_stuck_calls",
-        help: "Calls into the plugin that are past their deadline and have not come back.",
+        help: "Calls into the plugin that are past their deadline and have not returned.",
         kind: Kind::Gauge,
         labels: &["plugin"],
         samples: stuck_calls,
     },
     Family {
         name: "conductor_worker_resident_memory_bytes",
-        help: "Memory of the plugin's worker that is resident; absent while it runs inside the host.",
+        help: "Resident memory of the plugin's worker; absent while the plugin runs inside the host.",
         kind: Kind::Gauge,
         labels: &["plugin"],
         samples: |of| worker_usage(of, |plugin| plugin.worker_memory().map(Value::count)),
     },
     Family {
         name: "conductor_worker_cpu_seconds_total",
-        help: "Processor time that the plugin's workers have used since the host's start.",
+        help: "CPU time of the plugin's workers since the start of the host.",
         kind: Kind::Counter,
         labels: &["plugin"],
         samples: |of| worker_usage(of, |plugin| plugin.worker_cpu_seconds().map(Value::Number)),
     },
     Family {
         name: "conductor_plugin_stretched",
-        help: "1 while the plugin's checks are stretched because it uses so much of the machine's CPU that the machine is short of it, else 0.",
+        help: "1 while the plugin's checks are stretched because it uses up the machine's CPU, else 0.",
         kind: Kind::Gauge,
         labels: &["plugin"],
         samples: |of| {
@@ -198,7 +198,7 @@ pub static FAMILIES: [Family; 26] = [
     },
     Family {
         name: "conductor_config_last_reload_successful",
-        help: "1 if the config was applied when it was last read, at the start included; 0 if it was refused, and the one before is in force.",
+        help: "1 if the config was applied when it was last read, including at the start; 0 if it was refused and the previous one is in force.",
         kind: Kind::Gauge,
         labels: &[],
         samples: |of| {
@@ -208,14 +208,14 @@ pub static FAMILIES: [Family; 26] = [
     },
     Family {
         name: "conductor_config_last_reload_success_timestamp_seconds",
-        help: "When the config in force was read, in seconds since the Unix epoch.",
+        help: "Time at which the config in force was read, in seconds since the Unix epoch.",
         kind: Kind::Gauge,
         labels: &[],
         samples: |of| loaded_config(of, |when| when),
     },
     Family {
         name: "conductor_tracked_objects",
-        help: "What the host keeps in memory for its platforms, by kind; one that only ever rises is a leak.",
+        help: "Objects that the host keeps in memory, by kind; a kind that only ever rises is a leak.",
         kind: Kind::Gauge,
         labels: &["kind"],
         samples: |of| {
@@ -227,7 +227,7 @@ pub static FAMILIES: [Family; 26] = [
     },
     Family {
         name: "conductor_build_info",
-        help: "Always 1; the labels say which host this is.",
+        help: "Always 1; the labels describe the host program.",
         kind: Kind::Gauge,
         labels: &["version", "os", "arch"],
         samples: build_info,
