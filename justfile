@@ -32,7 +32,7 @@ crate NAME *FILTER:
 
 # Test a real host, seen from outside: `just scenario reload::`
 scenario *FILTER:
-    cargo test -p conductor-tests --test scenarios -- {{ FILTER }}
+    cargo test --test scenarios -- {{ FILTER }}
 
 # Try to escape from the sandbox
 sandbox:
@@ -61,6 +61,10 @@ fuzz TARGET:
 # Make the Debian package and the tarball
 package:
     packaging/build
+
+# Write the generated parts of the documentation again
+docs:
+    UPDATE_DOCS=1 cargo test --test scenarios docs::reference
 
 # Serve the documentation as a book
 book:

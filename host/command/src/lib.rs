@@ -1,13 +1,4 @@
 //! Code shared by all commands: exit codes, errors, options, output, and the client of a running host.
-//!
-//! | code | meaning |
-//! |---|---|
-//! | 0 | success; `run` was asked to stop |
-//! | 1 | a platform is unhealthy or failing, or the command itself failed |
-//! | 2 | the command line is wrong |
-//! | 3 | the config is wrong |
-//! | 4 | a plugin was refused |
-//! | 5 | the host did not respond, or responded with something unexpected |
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -24,7 +15,23 @@ mod output;
 pub use global::{Global, LogFormat, LogLevel};
 pub use output::{Output, json, print, print_json, print_styled, table, warn};
 
-/// Exit code of a command.
+/// Every exit code with its meaning, as `conductor --help` lists them.
+pub const EXIT_CODES: [(u8, &str); 6] = [
+    (0, "success"),
+    (
+        1,
+        "a platform is unhealthy, its last check failed, or the command failed",
+    ),
+    (2, "the command line is wrong"),
+    (3, "the config is wrong"),
+    (4, "a plugin was refused"),
+    (
+        5,
+        "the host did not answer, or refused the user, password or certificate",
+    ),
+];
+
+/// Exit code of a command, as in [`EXIT_CODES`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Exit {
     /// Success.

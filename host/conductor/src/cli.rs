@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
-use conductor_command::Global;
+use conductor_command::{EXIT_CODES, Global};
 #[cfg(target_os = "linux")]
 use conductor_drill as drill;
 use conductor_runtime::worker;
@@ -21,6 +21,12 @@ mod schedule;
 mod selection;
 mod status;
 mod top;
+
+/// Returns the parser of the command line, for man pages, completions and the reference.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
 
 /// Runs the command the process was started with.
 pub fn main() -> ExitCode {
@@ -42,7 +48,7 @@ pub fn main() -> ExitCode {
     {
         return plugin::test_main();
     }
-    generate::complete(Cli::command);
+    generate::complete(command);
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Run(args) => run::run(args, &cli.global),
@@ -70,7 +76,7 @@ pub fn main() -> ExitCode {
 
 /// Monitors platforms through plugins that cannot crash it.
 #[derive(Parser)]
-#[command(version, about, after_help = AFTER_HELP, max_term_width = 110)]
+#[command(version, about, after_help = after_help(), max_term_width = 110)]
 struct Cli {
     #[command(flatten)]
     global: Global,
@@ -129,4 +135,8 @@ struct WebConfigFile {
     file: Option<PathBuf>,
 }
 
-const AFTER_HELP: &str = "Exit codes: 0 ok, 1 unhealthy or failed, 2 usage, 3 config, 4 plugin refused, 5 host unreachable";
+/// Returns the list of exit codes.
+fn after_help() -> String {
+    let codes = EXIT_CODES.map(|(code, meaning)| format!("\n  {code}  {meaning}"));
+    format!("Exit codes:{}", codes.concat())
+}

@@ -13,7 +13,6 @@ mod desk;
 mod diff;
 mod list;
 mod new;
-mod reference;
 mod run;
 mod schema;
 mod validate;
@@ -86,9 +85,6 @@ pub enum Command {
     ///
     /// The library is loaded in a temporary worker.
     Schema(schema::Args),
-    /// Write reference pages of the plugins in the plugin folders
-    #[command(hide = true)]
-    Reference(reference::Args),
 }
 
 /// Runs a command about plugins.
@@ -106,7 +102,6 @@ pub fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
             no_load,
         } => inspect(file, *output, *no_load, global),
         Command::Schema(args) => schema::run(args, global),
-        Command::Reference(args) => reference::run(args, global),
         Command::Run(args) => run::run(args, global),
         Command::Validate(args) => validate::run(args),
         Command::Pin { output } => pin(*output, global),

@@ -17,6 +17,8 @@ mod campaign;
 mod changing_libraries;
 mod command_line;
 #[cfg(target_os = "linux")]
+mod docs;
+#[cfg(target_os = "linux")]
 mod drill;
 #[cfg(target_os = "linux")]
 mod escaping;

@@ -4,7 +4,7 @@ use std::{fs, path::Path};
 
 use serde_json::Value;
 
-use crate::harness::{Setup, conductor, library, ordered, workspace};
+use crate::harness::{Setup, conductor, library, ordered};
 
 /// Returns exit code, standard output and standard error of a command with the config of `setup`.
 fn run(setup: &Setup, arguments: &[&str]) -> (i32, String, String) {
@@ -119,31 +119,4 @@ fn config_schema_completes_a_platform_by_its_plugin() {
     assert_eq!(code, 0, "{errors}");
     assert!(errors.contains("left out"), "{errors}");
     serde_json::from_str::<Value>(&schema).unwrap();
-}
-
-#[test]
-fn the_reference_pages_of_the_bundled_plugins_are_current() {
-    let setup = Setup::new().platform("a", "fault", "{}");
-    let (pages, copy) = (
-        workspace().join("docs/reference/probes"),
-        setup.path("pages"),
-    );
-    fs::create_dir(&copy).unwrap();
-    let names = ["http.md", "tcp.md", "disk.md", "fault.md"];
-    for name in names {
-        fs::copy(pages.join(name), copy.join(name)).unwrap();
-    }
-    let (code, _, errors) = run(&setup, &["plugin", "reference", copy.to_str().unwrap()]);
-    assert_eq!(code, 0, "{errors}");
-    for name in names {
-        let (page, current) = (
-            pages.join(name),
-            fs::read_to_string(copy.join(name)).unwrap(),
-        );
-        assert_eq!(
-            fs::read_to_string(page).unwrap(),
-            current,
-            "{name} is not current: run `conductor plugin reference docs/reference/probes`"
-        );
-    }
 }

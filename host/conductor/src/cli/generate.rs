@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{CommandFactory as _, ValueEnum as _};
+use clap::ValueEnum as _;
 use clap_complete::{CompleteEnv, Shell, env::Shells};
 use conductor_command::{CliError, Exit, print};
 
-use super::Cli;
+use super::command;
 
 #[derive(clap::Args)]
 pub(super) struct Completions {
@@ -52,7 +52,7 @@ pub(super) fn man_pages(args: &ManPages) -> Result<Exit, CliError> {
         ))
     };
     std::fs::create_dir_all(&args.folder).map_err(|e| failed(&args.folder, e))?;
-    clap_mangen::generate_to(Cli::command().name(NAME), &args.folder)
+    clap_mangen::generate_to(command().name(NAME), &args.folder)
         .map_err(|e| failed(&args.folder, e))?;
     Ok(Exit::Ok)
 }

@@ -8,8 +8,6 @@
 mod attempts;
 mod child;
 #[cfg(target_arch = "x86_64")]
-mod document;
-#[cfg(target_arch = "x86_64")]
 mod table;
 
 use std::{

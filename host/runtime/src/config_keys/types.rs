@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use super::{MAX_DEPTH, Reader, printable};
+use crate::schema::formats;
 
 impl<'a> Reader<'a> {
     /// Returns the values that a key's schema accepts, in words.
@@ -75,7 +76,11 @@ impl<'a> Reader<'a> {
             "boolean" => "true or false".to_owned(),
             "integer" => format!("whole number{}", range(node)),
             "number" => format!("number{}", range(node)),
-            "string" => "text".to_owned(),
+            "string" => match node.get("format").and_then(Value::as_str) {
+                Some(formats::DURATION) => "duration".to_owned(),
+                Some(formats::SIZE) => "size".to_owned(),
+                _ => "text".to_owned(),
+            },
             "array" => match node.get("items").filter(|items| items.is_object()) {
                 Some(items) => format!("list of {}", self.words(items, depth + 1)),
                 None => "list".to_owned(),

@@ -1,0 +1,53 @@
+//! The configs in the documentation.
+
+use std::fs;
+
+use super::pages::{self, Page};
+use crate::harness::Setup;
+
+#[test]
+fn every_config_in_the_documentation_passes_config_check() {
+    let mut count = 0;
+    for page in pages::all() {
+        for block in configs(&page) {
+            check(&page.path, &block);
+            count += 1;
+        }
+    }
+    assert!(count >= 10, "only {count} were found");
+}
+
+/// Returns the blocks of a page that are `conductor.toml` or a part of it.
+fn configs(page: &Page) -> Vec<String> {
+    let mut blocks = page.blocks("toml");
+    let is_manifest =
+        |block: &str| block.contains("crate-type") || block.contains("[dependencies]");
+    blocks.retain(|block| !is_manifest(block));
+    blocks
+}
+
+/// Validates a config, with what it leaves out and the files that it names.
+fn check(page: &str, block: &str) {
+    let setup = Setup::new();
+    // The plugin of the guide is not built here; another one takes its path.
+    let mut text = block
+        .replace("\"my-db\"", "\"disk\"")
+        .replace(", max_age_seconds = 1_000_000_000", "");
+    if !block.contains("[platform") {
+        text.push_str("\n[platform.db-1]\nplugin = \"fault\"\n");
+    }
+    if !block.contains("[host]") {
+        text.push_str("\n[host]\nplugin_dirs = [\"plugins\"]\nstate_dir = \"state\"\n");
+    }
+    fs::write(setup.path("shop.token"), "token").unwrap();
+    let file = setup.path("page.toml");
+    fs::write(&file, &text).unwrap();
+    let output = crate::harness::conductor(&["config", "check"])
+        .arg(&file)
+        .env("SHOP_KEY", "key")
+        .env("XDG_STATE_HOME", setup.folder.path())
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{page}: {said}\n{text}");
+}

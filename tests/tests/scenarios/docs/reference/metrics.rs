@@ -1,0 +1,55 @@
+//! Every metric of the host, from the list in the code.
+
+use std::collections::BTreeSet;
+
+use conductor_engine::metrics::{FAMILIES, Family, Kind, Metrics, Snapshot};
+use conductor_types::Resource;
+
+use super::{cell, code};
+
+/// Returns the table of all metrics, with the values of the labels that have a fixed set of them.
+pub(super) fn table() -> String {
+    let metrics = Metrics::new();
+    // Labels with a fixed set of values are exported from the start, so an empty host shows them.
+    let _platform = metrics.platform("platform", "plugin");
+    for &resource in Resource::ALL {
+        metrics.resource(resource, 0.0);
+    }
+    let snapshot = metrics.snapshot();
+    let mut text = "| metric | type | labels | meaning |\n|---|---|---|---|\n".to_owned();
+    for family in &FAMILIES {
+        let labels = family.labels.iter().map(|label| {
+            let values = values(family, label, &snapshot);
+            match values.len() {
+                0 | 1 => code(label),
+                _ => format!("{} ({})", code(label), values.join(", ")),
+            }
+        });
+        text.push_str(&format!(
+            "| {} | {} | {} | {} |\n",
+            code(family.name),
+            kind(family.kind),
+            labels.collect::<Vec<_>>().join(", "),
+            cell(family.help)
+        ));
+    }
+    text
+}
+
+/// Returns the values of a label in the order of the code.
+fn values(family: &Family, label: &str, snapshot: &Snapshot) -> Vec<String> {
+    let mut seen = BTreeSet::new();
+    let samples = family.samples(snapshot);
+    let labels = samples.flat_map(|sample| sample.labels);
+    let values = labels.filter(|(name, _)| name == label);
+    let values = values.map(|(_, value)| value.into_owned());
+    values.filter(|value| seen.insert(value.clone())).collect()
+}
+
+fn kind(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Counter => "counter",
+        Kind::Gauge => "gauge",
+        Kind::Histogram => "histogram",
+    }
+}
