@@ -30,10 +30,6 @@ mod rust_abi;
 pub mod schema;
 mod threads;
 pub mod wording;
-#[cfg(unix)]
-pub mod worker;
-#[cfg(not(unix))]
-#[path = "worker/elsewhere.rs"]
 pub mod worker;
 
 pub use config_schema::{ConfigSchema, SchemaTextError};

@@ -12,7 +12,6 @@
 
 use std::{
     io,
-    os::unix::net::UnixStream,
     path::Path,
     sync::{Arc, mpsc},
     thread,
@@ -25,11 +24,12 @@ use conductor_sandbox as sandbox;
 use conductor_types::ErrorType;
 
 use self::{
+    channel::{Channel, OutputPipe, Waker},
     conversation::Conversation,
     hearing::Traits,
     life::Life,
     output::Output,
-    process::{Group, Process},
+    process::Process,
 };
 use super::{
     Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec,
@@ -39,7 +39,9 @@ use super::{
 };
 
 mod calls;
+mod channel;
 mod child;
+#[cfg(unix)]
 mod children;
 mod conversation;
 mod hearing;
@@ -49,9 +51,9 @@ mod limiter;
 mod orphans;
 mod output;
 mod process;
-mod socket;
-mod spawner;
+mod program;
 #[cfg(test)]
+#[cfg(unix)]
 mod tests;
 mod watch;
 
@@ -59,9 +61,11 @@ mod watch;
 pub use self::orphans::{OrphanReaper, plugins_share_this_process};
 #[doc(hidden)]
 pub use self::watch::Watch;
-pub use self::{child::child_main, spawner::use_program};
-#[cfg(target_os = "linux")]
-pub use self::{child::die_of_faults, process::describe as describe_end, spawner::RUNTIME};
+pub use self::{
+    child::{child_main, die_of_faults},
+    process::describe as describe_end,
+    program::{RUNTIME, use_program},
+};
 
 /// The settings of a worker.
 #[derive(Clone, Debug)]
@@ -196,24 +200,23 @@ struct Started {
 
 impl Started {
     fn new(vetted: &Vetted, settings: &Settings, clock: Clock) -> io::Result<Self> {
-        let (ours, theirs) = UnixStream::pair()?;
-        let (wake, woken) = UnixStream::pair()?;
-        let (output, their_output) = io::pipe()?;
+        let (ours, theirs) = Channel::pair()?;
+        let (waker, wake_ups) = Waker::pair()?;
+        let (output, their_output) = OutputPipe::pair()?;
         let plugin: Arc<str> = vetted.manifest.id.as_str().into();
-        let group = Group::new(&plugin, &settings.policy.limits);
-        let child = spawner::spawn(&plugin, theirs, their_output)?;
-        let watch = Watch::new(child.id(), &settings.policy, clock.now());
-        let process = Process::new(child, group);
-        let conversation = Arc::new(Conversation::new(ours, wake, clock, settings.call_threads)?);
-        let output = Output::new(output, Arc::clone(&plugin))?;
+        let process = Process::start(&plugin, &settings.policy, theirs, their_output)?;
+        let watch = Watch::new(process.id(), &settings.policy, clock.now());
+        let conversation = Conversation::new(ours, waker, clock, settings.call_threads);
+        let conversation = Arc::new(conversation);
+        let output = Output::new(output, Arc::clone(&plugin));
         let life = Life::new(
             Some(process),
             watch,
             Arc::clone(&conversation),
-            woken,
+            wake_ups,
             output,
             plugin,
-        )?;
+        );
         Ok(Self { life, conversation })
     }
 }

@@ -3,19 +3,10 @@
 //! The main thread reads the host's messages and never runs plugin code once the library is loaded, so that it
 //! continues while every call hangs. Calls run on the threads of [`InProcess`], or continue by themselves once begun;
 //! responses leave through the [`Outlet`].
-#![expect(
-    unsafe_code,
-    reason = "what a process does once, when it has just begun: closing descriptors by number, undoing signal handlers"
-)]
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
     io::{self, Write as _},
-    os::{
-        fd::{AsFd, OwnedFd, RawFd},
-        unix::net::UnixStream,
-    },
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -25,14 +16,13 @@ use std::{
 use conductor_core::clock::Clock;
 use conductor_sandbox as sandbox;
 use conductor_types::ErrorType;
-use rustix::{
-    event::{PollFd, PollFlags, Timespec, poll},
-    process::{Signal, getpgrp, getpid, getppid, kill_current_process_group},
-};
-use signal_hook::low_level::exit;
 
-use self::{forward::LogSender, outlet::Outlet, pending::Pending};
-use super::socket::{Received, receive_now};
+#[cfg(unix)]
+use self::unix as os;
+#[cfg(windows)]
+use self::windows as os;
+use self::{forward::LogSender, os::leave, outlet::Outlet, pending::Pending};
+use super::channel::{Channel, Received};
 use crate::{
     Call, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec,
     call_journal::Slot,
@@ -48,11 +38,17 @@ use crate::{
 mod forward;
 mod outlet;
 mod pending;
+#[cfg(unix)]
+mod unix;
+#[cfg(windows)]
+mod windows;
 
-/// Runs `conductor worker`, with a socket as standard input. Does not return once it has one.
+pub use self::os::die_of_faults;
+
+/// Runs `conductor worker`, with a channel to the host as standard input. Does not return once it has one.
 pub fn child_main() -> ExitCode {
-    match take_socket() {
-        Ok(socket) => work(socket),
+    match os::take_channel() {
+        Ok(channel) => work(channel),
         Err(error) => {
             let _ = writeln!(
                 io::stderr(),
@@ -63,83 +59,18 @@ pub fn child_main() -> ExitCode {
     }
 }
 
-/// Moves the socket to another descriptor: a plugin that reads standard input must not consume the host's messages, and
-/// programs it runs must not inherit the socket.
-fn take_socket() -> io::Result<UnixStream> {
-    let stdin = io::stdin();
-    if !rustix::fs::FileType::from_raw_mode(rustix::fs::fstat(&stdin)?.st_mode).is_socket() {
-        return Err(io::Error::other("standard input is no socket"));
-    }
-    close_inherited()?;
-    let socket: OwnedFd = rustix::io::fcntl_dupfd_cloexec(&stdin, SOCKET)?;
-    rustix::stdio::dup2_stdin(File::open("/dev/null")?)?;
-    Ok(socket.into())
-}
-
-/// Closes descriptors that the host inherited from its parent and passed on unknowingly.
-fn close_inherited() -> io::Result<()> {
-    let open: Vec<RawFd> = fs::read_dir("/dev/fd")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .filter(|&number| number >= SOCKET)
-        .collect();
-    for number in open {
-        // The descriptor used to read the folder is closed by now.
-        if fs::symlink_metadata(format!("/dev/fd/{number}")).is_ok() {
-            // SAFETY: this process has opened no file that is still open and started no thread, so no code in it owns
-            // the descriptor.
-            unsafe { rustix::io::close(number) };
-        }
-    }
-    Ok(())
-}
-
-/// If the plugin may run programs, makes the host's death arrive as a signal that is passed on to the process group: a
-/// KILL would end only this process, and leave the programs behind.
-#[cfg(target_os = "linux")]
-fn take_programs_along() {
-    // SAFETY: the handler makes one async-signal-safe system call.
-    let registered = unsafe {
-        signal_hook::low_level::register(libc::SIGHUP, || {
-            let _ = kill_current_process_group(Signal::KILL);
-        })
-    };
-    if registered.is_ok() {
-        // Otherwise the KILL requested earlier remains.
-        let _ = rustix::process::set_parent_process_death_signal(Some(Signal::HUP));
-    }
-}
-
-/// Removes the handlers by which Rust's runtime distinguishes a stack overflow from other faults. They swallow the
-/// first such signal from another process: a worker must die of it immediately, and be replaced.
-pub fn die_of_faults() {
-    for signal in [libc::SIGSEGV, libc::SIGBUS] {
-        // SAFETY: the default is not a function, and no code in this process relies on the handlers.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
-}
-
-fn work(socket: UnixStream) -> ! {
+fn work(channel: Channel) -> ! {
     die_of_faults();
-    // However the host dies.
-    #[cfg(target_os = "linux")]
-    if rustix::process::set_parent_process_death_signal(Some(Signal::KILL)).is_err() {
-        leave();
-    }
+    os::die_with_host();
     let mut decoder = Decoder::new(protocol::FROM_HOST);
-    let Some(ToWorker::Hello(hello)) = receive(&socket, &mut decoder, None) else {
+    let Some(ToWorker::Hello(hello)) = receive(&channel, &mut decoder, None) else {
         leave();
     };
-    #[cfg(target_os = "linux")]
-    if !hello.policy.capabilities.run.is_empty() {
-        take_programs_along();
-    }
-    if getppid().is_none_or(|parent| parent.as_raw_pid() != hello.host) {
-        // The host died before this process had requested to die with it.
-        leave();
-    }
-    name_process(&hello.manifest.id);
+    os::take_programs_along(&hello.policy);
+    os::leave_without_host(hello.host);
+    os::name_process(&hello.manifest.id);
     let clock = Clock::join(hello.clock);
-    let outlet = Arc::new(Outlet::new(socket, clock));
+    let outlet = Arc::new(Outlet::new(channel, clock));
     let log = forward::start(hello.log_level, &outlet);
     match load(&hello, clock, &outlet) {
         Ok((plugin, unconfined)) => {
@@ -208,7 +139,7 @@ fn refuse(outlet: &Outlet, error: LoadError) -> ! {
         message: error.message,
         detail,
     });
-    exit(1)
+    os::exit(1)
 }
 
 /// A library and its probes, by the host's numbers.
@@ -233,7 +164,7 @@ impl Child {
             let ticks = self.outlet.ticks(nudge);
             let next_tick = ticks.then_some(last_tick + TICK);
             let left = next_tick.map(|at| at.saturating_sub(self.clock.now()));
-            if let Some(message) = receive(&self.outlet, &mut decoder, left) {
+            if let Some(message) = receive(self.outlet.channel(), &mut decoder, left) {
                 nudge |= self.obey(message);
                 self.log.flush();
             }
@@ -324,7 +255,7 @@ impl Child {
         }
         self.outlet.flush();
         self.log.flush();
-        exit(0)
+        os::exit(0)
     }
 }
 
@@ -332,7 +263,7 @@ impl Child {
 ///
 /// Exits if the host is gone.
 fn receive(
-    socket: &impl AsFd,
+    channel: &Channel,
     decoder: &mut Decoder,
     patience: Option<Duration>,
 ) -> Option<ToWorker> {
@@ -347,39 +278,17 @@ fn receive(
                 leave();
             }
         }
-        let mut socket_ready = [PollFd::new(socket, PollFlags::IN)];
-        let timeout = patience.and_then(|patience| Timespec::try_from(patience).ok());
-        match poll(&mut socket_ready, timeout.as_ref()) {
-            Ok(0) => return None,
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        match channel.wait(patience) {
+            Ok(false) => return None,
+            Ok(true) => {}
             Err(_) => leave(),
         }
-        match receive_now(socket, &mut buffer) {
+        match channel.receive_now(&mut buffer) {
             Ok(Received::Bytes(bytes)) => decoder.feed(&buffer[..bytes]),
             Ok(Received::Nothing) => {}
             Ok(Received::End) | Err(_) => leave(),
         }
     }
-}
-
-/// Ends this process and everything it has started, because the host is gone or unreachable.
-fn leave() -> ! {
-    // Otherwise it was not started by a host, and the group belongs to other processes.
-    if getpgrp() == getpid() {
-        let _ = kill_current_process_group(Signal::KILL);
-    }
-    exit(1)
-}
-
-/// Shows the plugin where processes are listed by name.
-fn name_process(plugin: &str) {
-    #[cfg(target_os = "linux")]
-    if let Ok(name) = std::ffi::CString::new(plugin) {
-        // It works without a name as well.
-        let _ = rustix::thread::set_name(&name);
-    }
-    #[cfg(not(target_os = "linux"))]
-    let _ = plugin;
 }
 
 impl LoadError {
@@ -392,8 +301,6 @@ impl LoadError {
     }
 }
 
-/// The socket's descriptor.
-const SOCKET: RawFd = 3;
 /// Interval at which queued calls get more threads, and gathered responses are sent.
 const TICK: Duration = Duration::from_millis(10);
 /// Time for the plugin to drop its probes; the host kills the worker a second later.

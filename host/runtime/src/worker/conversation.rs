@@ -1,13 +1,12 @@
 //! The host's side of the connection to one worker: outgoing messages, and calls in flight.
 //!
 //! Nothing here blocks: not on the worker, which may be stopped or busy, and callers are never called with the lock
-//! held. Data that the worker's socket does not accept stays in a buffer, and the worker's [life](super::life) sends
+//! held. Data that the worker's channel does not accept stays in a buffer, and the worker's [life](super::life) sends
 //! it.
 
 use std::{
     collections::HashMap,
     io,
-    os::unix::net::UnixStream,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -16,7 +15,7 @@ use conductor_core::clock::Clock;
 
 use super::{
     calls::{Calls, Starting, UnderWay},
-    socket::send_now,
+    channel::{Channel, Waker},
 };
 use crate::{
     Call, Caller, Ended, Failure, ProbeId, ProbeSpec,
@@ -26,9 +25,9 @@ use crate::{
 
 /// The connection of the host to one worker.
 pub(super) struct Conversation {
-    socket: UnixStream,
-    /// Writing to it wakes the worker's thread.
-    wake: UnixStream,
+    channel: Channel,
+    /// Wakes the worker's thread.
+    waker: Waker,
     clock: Clock,
     state: Mutex<State>,
 }
@@ -53,16 +52,10 @@ pub(super) enum Phase {
 }
 
 impl Conversation {
-    pub(super) fn new(
-        socket: UnixStream,
-        wake: UnixStream,
-        clock: Clock,
-        call_threads: usize,
-    ) -> io::Result<Self> {
-        wake.set_nonblocking(true)?;
-        Ok(Self {
-            socket,
-            wake,
+    pub(super) fn new(channel: Channel, waker: Waker, clock: Clock, call_threads: usize) -> Self {
+        Self {
+            channel,
+            waker,
             clock,
             state: Mutex::new(State {
                 calls: Calls::new(call_threads),
@@ -70,15 +63,15 @@ impl Conversation {
                 outgoing: Outgoing::new(),
                 phase: Phase::Open,
             }),
-        })
+        }
     }
 
     pub(super) fn clock(&self) -> Clock {
         self.clock
     }
 
-    pub(super) fn socket(&self) -> &UnixStream {
-        &self.socket
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
     }
 
     pub(super) fn phase(&self) -> Phase {
@@ -287,15 +280,14 @@ impl Conversation {
     /// Sends what fits; the worker's thread sends the rest, or ends the worker.
     fn flush(&self, state: &mut State) {
         let waited = state.outgoing.waits;
-        state.outgoing.flush(&self.socket);
+        state.outgoing.flush(&self.channel);
         if state.outgoing.waits && (!waited || state.outgoing.len() > MAX_UNSENT) {
             self.wake();
         }
     }
 
     fn wake(&self) {
-        // If it is full, the thread has not yet handled an earlier wake-up.
-        let _ = send_now(&self.wake, &[0]);
+        self.waker.wake();
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -344,7 +336,7 @@ struct Outgoing {
     bytes: Vec<u8>,
     /// Number of bytes already sent.
     sent: usize,
-    /// `true` while the socket accepts nothing more.
+    /// `true` while the channel accepts nothing more.
     waits: bool,
 }
 
@@ -366,9 +358,9 @@ impl Outgoing {
         self.bytes.len() - self.sent
     }
 
-    fn flush(&mut self, socket: &UnixStream) {
+    fn flush(&mut self, channel: &Channel) {
         while self.sent < self.bytes.len() {
-            match send_now(socket, &self.bytes[self.sent..]) {
+            match channel.send_now(&self.bytes[self.sent..]) {
                 Ok(sent) => self.sent += sent,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

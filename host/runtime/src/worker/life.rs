@@ -1,22 +1,20 @@
 //! The lifecycle of a worker, from its start to its end: one thread that waits for its events.
 
 use std::{
-    io::{self, Read as _},
-    os::unix::net::UnixStream,
+    io,
     sync::{Arc, mpsc},
     time::Duration,
 };
 
 use conductor_core::clock::Clock;
 use conductor_types::ErrorType;
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::{
+    channel::{EventSources, Events, Received, WakeUps, wait},
     conversation::{Conversation, MAX_UNSENT, Phase},
     hearing::{Heard, Hearing, Traits},
     output::Output,
     process::{Process, describe},
-    socket::{Received, receive_now},
     watch::Watch,
 };
 use crate::{
@@ -30,7 +28,7 @@ pub(super) struct Life {
     process: Option<Process>,
     watch: Option<Watch>,
     conversation: Arc<Conversation>,
-    woken: UnixStream,
+    wake_ups: WakeUps,
     output: Output,
     decoder: Decoder,
     hearing: Hearing,
@@ -63,22 +61,21 @@ impl Life {
         process: Option<Process>,
         watch: Option<Watch>,
         conversation: Arc<Conversation>,
-        woken: UnixStream,
+        wake_ups: WakeUps,
         output: Output,
         plugin: Arc<str>,
-    ) -> io::Result<Self> {
-        woken.set_nonblocking(true)?;
-        Ok(Self {
+    ) -> Self {
+        Self {
             process,
             watch,
-            woken,
+            wake_ups,
             output,
             decoder: Decoder::new(protocol::FROM_WORKER),
             hearing: Hearing::new(Arc::clone(&conversation), plugin),
             buffer: vec![0; 64 << 10].into(),
             clock: conversation.clock(),
             conversation,
-        })
+        }
     }
 
     pub(super) fn pid(&self) -> u32 {
@@ -158,7 +155,7 @@ impl Life {
         let happened = self.wait(deadline).map_err(Cause::Unwatched)?;
         let now = self.clock.now();
         if happened.woken {
-            while matches!(self.woken.read(&mut self.buffer), Ok(1..)) {}
+            self.wake_ups.clear();
         }
         if happened.writable {
             self.conversation.send_rest();
@@ -186,7 +183,9 @@ impl Life {
         // A worker that never stops sending gets no advantage: its time limits are checked in between.
         let most = if all { LAST_WORDS } else { WORDS };
         for _ in 0..most {
-            let received = receive_now(self.conversation.socket(), &mut self.buffer)
+            let channel = self.conversation.channel();
+            let received = channel
+                .receive_now(&mut self.buffer)
                 .map_err(Cause::Unwatched)?;
             let bytes = match received {
                 Received::Bytes(bytes) => bytes,
@@ -223,40 +222,18 @@ impl Life {
         }
     }
 
-    fn wait(&self, deadline: Option<Duration>) -> io::Result<Happened> {
+    fn wait(&self, deadline: Option<Duration>) -> io::Result<Events> {
         let now = self.clock.now();
         let look = self.watch.as_ref().map(Watch::due);
         let due = [deadline, self.output.due(now), self.hearing.due(), look];
-        let timeout = due
-            .into_iter()
-            .flatten()
-            .min()
-            .and_then(|due| Timespec::try_from(due.saturating_sub(now)).ok());
-        let unsent = match self.conversation.unsent() {
-            0 => PollFlags::empty(),
-            _ => PollFlags::OUT,
-        };
-        let mut watched = vec![
-            PollFd::new(self.conversation.socket(), PollFlags::IN | unsent),
-            PollFd::new(&self.woken, PollFlags::IN),
-        ];
-        let output = self.output.readable(now);
-        watched.extend(output.map(|pipe| PollFd::from_borrowed_fd(pipe, PollFlags::IN)));
-        let ended = self.process.as_ref().and_then(Process::ended);
-        watched.extend(ended.map(|pidfd| PollFd::from_borrowed_fd(pidfd, PollFlags::IN)));
-        match poll(&mut watched, timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-        let mut seen = watched.iter().map(PollFd::revents);
-        let mut next = || seen.next().unwrap_or(PollFlags::empty());
-        let (socket, woken) = (next(), next());
-        Ok(Happened {
-            readable: socket.intersects(!PollFlags::OUT),
-            writable: socket.contains(PollFlags::OUT),
-            woken: !woken.is_empty(),
-            printed: output.is_some() && !next().is_empty(),
-            ended: ended.is_some() && !next().is_empty(),
+        let due = due.into_iter().flatten().min();
+        wait(&EventSources {
+            channel: self.conversation.channel(),
+            unsent: self.conversation.unsent() > 0,
+            wake_ups: &self.wake_ups,
+            output: self.output.readable(now),
+            process: self.process.as_ref(),
+            timeout: due.map(|due| due.saturating_sub(now)),
         })
     }
 
@@ -333,15 +310,6 @@ impl Life {
             detail: None,
         }
     }
-}
-
-/// The events of one wait.
-struct Happened {
-    readable: bool,
-    writable: bool,
-    woken: bool,
-    printed: bool,
-    ended: bool,
 }
 
 /// Maximum time for a worker to end when asked to; it gives its probes two seconds of that.

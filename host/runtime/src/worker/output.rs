@@ -1,19 +1,13 @@
 //! The output of a worker: lines for the host's log, under the plugin's name.
 
-use std::{
-    collections::VecDeque,
-    io::{self, PipeReader, Read as _},
-    os::fd::{AsFd, BorrowedFd},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
-use super::limiter::Limiter;
+use super::{channel::OutputPipe, limiter::Limiter};
 use crate::{MAX_MESSAGE, redaction, set_message};
 
 /// The pipe from a worker's standard output and error.
 pub(super) struct Output {
-    pipe: PipeReader,
+    pipe: OutputPipe,
     at_end: bool,
     /// Time until which reading is paused after too much output.
     paused_until: Duration,
@@ -24,9 +18,8 @@ pub(super) struct Output {
 }
 
 impl Output {
-    pub(super) fn new(pipe: PipeReader, plugin: Arc<str>) -> io::Result<Self> {
-        rustix::io::ioctl_fionbio(&pipe, true)?;
-        Ok(Self {
+    pub(super) fn new(pipe: OutputPipe, plugin: Arc<str>) -> Self {
+        Self {
             pipe,
             at_end: false,
             paused_until: Duration::ZERO,
@@ -34,12 +27,12 @@ impl Output {
             limiter: Limiter::default(),
             plugin,
             last: VecDeque::new(),
-        })
+        }
     }
 
-    /// Returns the descriptor to wait for, unless reading is paused.
-    pub(super) fn readable(&self, now: Duration) -> Option<BorrowedFd<'_>> {
-        (!self.at_end && self.paused_until <= now).then_some(self.pipe.as_fd())
+    /// Returns the pipe to wait for, unless reading is paused.
+    pub(super) fn readable(&self, now: Duration) -> Option<&OutputPipe> {
+        (!self.at_end && self.paused_until <= now).then_some(&self.pipe)
     }
 
     /// Returns the time of the next scheduled read.
@@ -53,7 +46,7 @@ impl Output {
         let mut buffer = [0; 16 << 10];
         let mut left = AT_A_TIME;
         while left > 0 {
-            match self.pipe.read(&mut buffer) {
+            match self.pipe.read_now(&mut buffer) {
                 Ok(0) => self.at_end = true,
                 Ok(bytes) => {
                     left = left.saturating_sub(bytes);

@@ -1,7 +1,8 @@
 //! The host's side with simulated workers: a test at the other end of the socket, which sends arbitrary messages.
 
 use std::{
-    io::{self, PipeWriter, Read as _, Write as _},
+    io::{PipeWriter, Read as _, Write as _},
+    os::unix::net::UnixStream,
     sync::{
         Mutex,
         mpsc::{Receiver, RecvTimeoutError},
@@ -31,14 +32,15 @@ struct Fake {
 
 impl Fake {
     fn start(load_timeout: Duration) -> Self {
-        let (ours, theirs) = UnixStream::pair().unwrap();
-        let (wake, woken) = UnixStream::pair().unwrap();
-        let (pipe, output) = io::pipe().unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = UnixStream::from(theirs);
+        let (waker, wake_ups) = Waker::pair().unwrap();
+        let (pipe, output) = OutputPipe::pair().unwrap();
         let clock = Clock::start();
-        let conversation = Arc::new(Conversation::new(ours, wake, clock, 2).unwrap());
-        let output_read = Output::new(pipe, "fake".into()).unwrap();
+        let conversation = Arc::new(Conversation::new(ours, waker, clock, 2));
+        let output_read = Output::new(pipe, "fake".into());
         let copy = Arc::clone(&conversation);
-        let life = Life::new(None, None, copy, woken, output_read, "fake".into()).unwrap();
+        let life = Life::new(None, None, copy, wake_ups, output_read, "fake".into());
         let (tell_loaded, loaded) = mpsc::channel();
         let (tell_ended, ended) = mpsc::channel();
         let log = Log::default();

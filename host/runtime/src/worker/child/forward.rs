@@ -171,11 +171,15 @@ mod tests {
     use std::{io::Read as _, os::unix::net::UnixStream};
 
     use super::*;
-    use crate::protocol::{self, Decoder};
+    use crate::{
+        protocol::{self, Decoder},
+        worker::channel::Channel,
+    };
 
     #[test]
     fn a_burst_before_silence_drops_no_error_and_each_dropped_line_is_reported() {
-        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let mut theirs = UnixStream::from(theirs);
         let outlet = Arc::new(Outlet::new(ours, Clock::start()));
         let sender = LogSender::new(&outlet);
         let subscriber = tracing_subscriber::registry().with(Forward(Arc::clone(&sender)));

@@ -2,10 +2,6 @@
 //! asynchronous calls that end together, share a write.
 
 use std::{
-    os::{
-        fd::{AsFd, BorrowedFd},
-        unix::net::UnixStream,
-    },
     sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
     thread,
     time::Duration,
@@ -14,7 +10,7 @@ use std::{
 use conductor_core::clock::Clock;
 use conductor_types::ErrorType;
 
-use super::{super::socket::send_all, TICK, leave};
+use super::{super::channel::Channel, TICK, leave};
 use crate::{
     protocol::{
         self, Encoder, Unsent,
@@ -25,7 +21,7 @@ use crate::{
 
 /// A worker's connection to its host.
 pub(super) struct Outlet {
-    socket: UnixStream,
+    channel: Channel,
     clock: Clock,
     state: Mutex<State>,
     /// Wakes the thread that sends [gathered](Self::gather) responses.
@@ -56,9 +52,9 @@ struct Gathering {
 }
 
 impl Outlet {
-    pub(super) fn new(socket: UnixStream, clock: Clock) -> Self {
+    pub(super) fn new(channel: Channel, clock: Clock) -> Self {
         Self {
-            socket,
+            channel,
             clock,
             state: Mutex::new(State {
                 encoder: Encoder::new(protocol::FROM_WORKER),
@@ -97,6 +93,11 @@ impl Outlet {
 
     pub(super) fn clock(&self) -> Clock {
         self.clock
+    }
+
+    /// Returns the channel that the host's messages arrive on.
+    pub(super) fn channel(&self) -> &Channel {
+        &self.channel
     }
 
     /// Sends a message at once.
@@ -199,7 +200,7 @@ impl Outlet {
 
     /// Blocks if the host does not receive: it always does, as long as it runs.
     fn send(&self, frames: &mut Vec<u8>) {
-        if send_all(&self.socket, frames).is_err() {
+        if self.channel.send_all(frames).is_err() {
             leave();
         }
         frames.clear();
@@ -208,12 +209,6 @@ impl Outlet {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl AsFd for Outlet {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.socket.as_fd()
     }
 }
 
@@ -242,13 +237,14 @@ const MAX_ANSWER: usize = 512 << 10;
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read as _;
+    use std::{io::Read as _, os::unix::net::UnixStream};
 
     use super::*;
     use crate::protocol::{Decoder, messages::Found};
 
     fn outlet() -> (Outlet, UnixStream) {
-        let (ours, theirs) = UnixStream::pair().unwrap();
+        let (ours, theirs) = Channel::pair().unwrap();
+        let theirs = UnixStream::from(theirs);
         theirs.set_nonblocking(true).unwrap();
         (Outlet::new(ours, Clock::start()), theirs)
     }
