@@ -36,7 +36,7 @@ pub const EXIT_CODES: [(u8, &str); 6] = [
 pub enum Exit {
     /// Success.
     Ok = 0,
-    /// A platform is unhealthy or failing, or the command itself failed.
+    /// A platform is unhealthy, its last check failed, or the command itself failed.
     Unhealthy = 1,
     /// The config is wrong.
     Config = 3,

@@ -79,7 +79,7 @@ impl Host {
     ///
     /// # Errors
     /// If the host cannot work at all: another host uses its state folder, it has no place for private copies, or it
-    /// cannot start a thread. A plugin or a platform that cannot work does not stop the others; it is shown as failing.
+    /// cannot start a thread. A plugin or a platform that cannot work does not stop the others; it is shown as unknown.
     pub fn start(config: &Arc<Config>, tail: Tail, security: Security) -> Result<Self, String> {
         let state = config.host.state_dir.clone();
         let state = StateLock::acquire(&state.unwrap_or_else(Store::default_base))

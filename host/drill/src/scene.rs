@@ -69,7 +69,7 @@ pub(super) struct Scene {
     clock: Clock,
     /// The characteristics of its leftovers.
     pub(super) leftovers: Leftovers,
-    /// Its last message about the faulty platform while that was failing.
+    /// The message of the last failed check of the faulty platform.
     pub(super) said: Option<String>,
     /// Largest delay of a bystander's check, in seconds.
     pub(super) latest: f64,

@@ -23,7 +23,7 @@ use conductor_core::{
 };
 use conductor_plugin_api::Status;
 use conductor_runtime::{Caller, Failure, Report, Waiting};
-use conductor_types::{BreakerState, ErrorType, Health, Priority, SkipReason};
+use conductor_types::{BreakerState, ErrorType, PlatformState, Priority, SkipReason, StateUrgency};
 
 use self::log::no_answer_within;
 pub use self::{
@@ -86,13 +86,13 @@ struct Inner {
 }
 
 impl Inner {
-    /// Records the end of a check; returns the platform's previous health if it changed.
+    /// Records the end of a check; returns the platform's previous urgency if it changed.
     fn ended(
         &mut self,
         result: Result<&Report, &Failure>,
         now: Duration,
         took: Duration,
-    ) -> Option<Health> {
+    ) -> Option<StateUrgency> {
         let change = match result {
             Ok(report) => self.view.reported(report, now, took),
             Err(failure) => self.view.failed(failure, now, took),
@@ -100,7 +100,7 @@ impl Inner {
         self.history.note(Past {
             ended: now,
             took,
-            health: self.view.health,
+            state: self.view.state,
         });
         change
     }
@@ -285,8 +285,7 @@ impl PlatformGuard {
 
     /// Returns `true` if the last check returned a report.
     pub fn has_reported(&self) -> bool {
-        let health = self.inner.lock().view.health;
-        !matches!(health, Health::Failing | Health::Waiting)
+        self.inner.lock().view.state != PlatformState::Unknown
     }
 
     /// Ends a call with its result.

@@ -5,7 +5,7 @@
 
 use std::{collections::VecDeque, time::Duration};
 
-use conductor_types::Health;
+use conductor_types::PlatformState;
 
 /// The last checks of one platform, the oldest first.
 #[derive(Debug, Default)]
@@ -22,16 +22,16 @@ pub struct Past {
     pub ended: Duration,
     /// Its duration.
     pub took: Duration,
-    /// The resulting health: never `Waiting`.
-    pub health: Health,
+    /// The resulting state: unknown if the check failed.
+    pub state: PlatformState,
 }
 
 #[derive(Clone, Copy, Debug)]
 struct Entry {
     /// Milliseconds from the end of the previous check.
     gap: Gap,
-    /// Microseconds, with the health in the highest two bits.
-    took_and_health: u16,
+    /// Microseconds, with the state in the highest two bits.
+    took_and_state: u16,
 }
 
 impl History {
@@ -45,7 +45,7 @@ impl History {
         self.last += Duration::from_millis(gap.value());
         self.checks.push_back(Entry {
             gap,
-            took_and_health: took.0 | (bits(past.health) << HEALTH_SHIFT),
+            took_and_state: took.0 | (bits(past.state) << STATE_SHIFT),
         });
     }
 
@@ -53,11 +53,11 @@ impl History {
     pub fn latest_first(&self) -> impl Iterator<Item = Past> {
         let mut ended = self.last;
         self.checks.iter().rev().map(move |entry| {
-            let took: Took = Rough(entry.took_and_health & Took::GREATEST);
+            let took: Took = Rough(entry.took_and_state & Took::GREATEST);
             let past = Past {
                 ended,
                 took: Duration::from_micros(took.value()),
-                health: HEALTHS[usize::from(entry.took_and_health >> HEALTH_SHIFT)],
+                state: STATES[usize::from(entry.took_and_state >> STATE_SHIFT)],
             };
             ended = ended.saturating_sub(Duration::from_millis(entry.gap.value()));
             past
@@ -70,7 +70,7 @@ impl History {
 struct Rough<const BITS: u32, const WIDTH: u32>(u16);
 
 type Gap = Rough<10, 16>;
-type Took = Rough<8, HEALTH_SHIFT>;
+type Took = Rough<8, STATE_SHIFT>;
 
 impl<const BITS: u32, const WIDTH: u32> Rough<BITS, WIDTH> {
     const GREATEST: u16 = u16::MAX >> (16 - WIDTH);
@@ -89,23 +89,27 @@ impl<const BITS: u32, const WIDTH: u32> Rough<BITS, WIDTH> {
     }
 }
 
-fn bits(health: Health) -> u16 {
-    let place = HEALTHS.iter().position(|known| *known == health);
-    // A completed check is never `Waiting`.
-    u16::try_from(place.unwrap_or(0)).unwrap_or(0)
+fn bits(state: PlatformState) -> u16 {
+    match state {
+        PlatformState::Unknown => 0,
+        PlatformState::Unhealthy => 1,
+        PlatformState::Degraded => 2,
+        PlatformState::Healthy => 3,
+    }
 }
 
-const HEALTHS: [Health; 4] = [
-    Health::Failing,
-    Health::Unhealthy,
-    Health::Degraded,
-    Health::Healthy,
+/// The states by their bits.
+const STATES: [PlatformState; 4] = [
+    PlatformState::Unknown,
+    PlatformState::Unhealthy,
+    PlatformState::Degraded,
+    PlatformState::Healthy,
 ];
 
 /// The number of checks kept for a platform.
 pub const CHECKS: usize = 60;
-/// The shift of the two health bits.
-const HEALTH_SHIFT: u32 = 14;
+/// The shift of the two bits of the state.
+const STATE_SHIFT: u32 = 14;
 
 #[cfg(test)]
 mod tests {
@@ -115,7 +119,7 @@ mod tests {
         Past {
             ended,
             took,
-            health: Health::Degraded,
+            state: PlatformState::Degraded,
         }
     }
 
@@ -129,23 +133,23 @@ mod tests {
         assert_eq!(kept.len(), CHECKS);
         for (n, kept) in (0..100).rev().zip(&kept) {
             assert_eq!(kept.took, Duration::from_micros(n));
-            assert_eq!(kept.health, Health::Degraded);
+            assert_eq!(kept.state, PlatformState::Degraded);
             let off = kept.ended.abs_diff(Duration::from_secs(n));
             assert!(off < Duration::from_millis(1), "{off:?}");
         }
     }
 
     #[test]
-    fn every_health_a_check_can_leave_comes_back() {
+    fn every_state_that_a_check_can_result_in_is_kept() {
         let mut history = History::default();
-        for health in HEALTHS {
+        for state in STATES {
             history.note(Past {
-                health,
+                state,
                 ..past(Duration::ZERO, Duration::ZERO)
             });
         }
-        let kept: Vec<_> = history.latest_first().map(|past| past.health).collect();
-        assert_eq!(kept.into_iter().rev().collect::<Vec<_>>(), HEALTHS);
+        let kept: Vec<_> = history.latest_first().map(|past| past.state).collect();
+        assert_eq!(kept.into_iter().rev().collect::<Vec<_>>(), STATES);
     }
 
     #[test]

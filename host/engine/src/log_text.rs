@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 2026-11-29T18:44:03Z INFO  shop: healthy: 200 OK in 12 ms
-//! 2026-11-29T18:44:03Z ERROR shop (plugin http): failing: no answer within 4s
+//! 2026-11-29T18:44:03Z ERROR shop (plugin http): check failed: no answer within 4s
 //! 2026-11-29T18:44:04Z ERROR plugin http: its worker was killed by signal 6 (SIGABRT)
 //! 2026-11-29T18:44:05Z WARN  shop: plugin http says: retrying attempt=2
 //! ```
@@ -192,7 +192,7 @@ mod tests {
             tracing::error!(
                 platform = "shop",
                 plugin = "http",
-                "failing: error: no route"
+                "check failed: error: no route"
             );
             tracing::error!(plugin = "http", "its worker was killed");
             let none = None::<&str>;
@@ -203,7 +203,7 @@ mod tests {
             text,
             "INFO  listening on http://127.0.0.1:9750\n\
              INFO  shop: healthy: 200 OK\n\
-             ERROR shop (plugin http): failing: error: no route\n\
+             ERROR shop (plugin http): check failed: error: no route\n\
              ERROR plugin http: its worker was killed\n\
              WARN  shop: plugin http says: slow n=2\n\
              WARN  plugin http says: at \"x\" nth=3\n"

@@ -6,29 +6,29 @@ use conductor_config as config;
 use conductor_plugin_api::Status;
 use conductor_runtime::{Failure, LoadError, Report};
 use conductor_types::{
-    ErrorType, Health, SkipReason,
+    ErrorType, PlatformState, SkipReason, StateUrgency,
     limits::{MEASUREMENT_NAME_BYTES, MEASUREMENTS},
 };
 
-/// Returns the health that a report gives a platform.
-fn health(status: Status) -> Health {
+/// Returns the state that a report gives a platform.
+fn reported_state(status: Status) -> PlatformState {
     match status {
-        Status::Healthy => Health::Healthy,
-        Status::Degraded => Health::Degraded,
-        Status::Unhealthy => Health::Unhealthy,
+        Status::Healthy => PlatformState::Healthy,
+        Status::Degraded => PlatformState::Degraded,
+        Status::Unhealthy => PlatformState::Unhealthy,
     }
 }
 
-/// The state of one platform.
+/// The last check of one platform, and its result.
 #[derive(Clone, Debug, Default)]
 pub struct View {
-    /// Its health.
-    pub health: Health,
+    /// The platform's state.
+    pub state: PlatformState,
     /// The last report's or failure's message.
     pub message: String,
-    /// The kind of failure, while it is failing.
+    /// The kind of failure, if the last check failed.
     pub error_type: Option<ErrorType>,
-    /// The time since which it has had this health.
+    /// The time since which it has had this state.
     pub since: Duration,
     /// The end and duration of the last check.
     pub last_check: Option<(Duration, Duration)>,
@@ -39,8 +39,20 @@ pub struct View {
 }
 
 impl View {
-    /// Records a report; returns the previous health if it changed.
-    pub fn reported(&mut self, report: &Report, now: Duration, took: Duration) -> Option<Health> {
+    /// Returns the urgency of the state.
+    pub fn urgency(&self) -> StateUrgency {
+        self.state.urgency(self.error_type.is_some())
+    }
+
+    /// Records a report; returns the previous urgency if it changed.
+    pub fn reported(
+        &mut self,
+        report: &Report,
+        now: Duration,
+        took: Duration,
+    ) -> Option<StateUrgency> {
+        let before = self.urgency();
+        self.state = reported_state(report.status);
         self.error_type = None;
         self.last_report = Some(now);
         self.measurements.clear();
@@ -49,20 +61,41 @@ impl View {
         };
         let kept = report.measurements.iter().filter(legal).take(MEASUREMENTS);
         self.measurements.extend(kept.cloned());
-        self.ended(health(report.status), &report.message, now, took)
+        self.ended(before, &report.message, now, took)
     }
 
-    /// Records a failure; returns the previous health if it changed.
-    pub fn failed(&mut self, failure: &Failure, now: Duration, took: Duration) -> Option<Health> {
+    /// Records a failure; returns the previous urgency if it changed.
+    pub fn failed(
+        &mut self,
+        failure: &Failure,
+        now: Duration,
+        took: Duration,
+    ) -> Option<StateUrgency> {
+        let before = self.urgency();
+        self.state = PlatformState::Unknown;
         self.error_type = Some(failure.kind);
-        self.ended(Health::Failing, &failure.message, now, took)
+        self.ended(before, &failure.message, now, took)
     }
 
-    /// Returns the view of a platform whose last check is out of date because of a pause: its health is unknown.
-    pub fn outdated(self) -> Self {
+    /// Returns the view as it is displayed: without a check, and after a pause that has outlasted the last one, the
+    /// state is unknown, and the message gives the reason.
+    pub fn displayed(self, is_outdated_by_pause: bool) -> Self {
+        if self.last_check.is_none() {
+            return Self {
+                message: NOT_CHECKED_YET.to_owned(),
+                ..self
+            };
+        }
+        if !is_outdated_by_pause {
+            return self;
+        }
+        let result = match self.error_type {
+            Some(_) => "check failed".to_owned(),
+            None => self.state.to_string(),
+        };
         Self {
-            health: Health::Waiting,
-            message: format!("{} before the pause: {}", self.health, self.message),
+            state: PlatformState::Unknown,
+            message: format!("{result} before the pause: {}", self.message),
             error_type: None,
             measurements: Vec::new(),
             ..self
@@ -71,21 +104,24 @@ impl View {
 
     fn ended(
         &mut self,
-        health: Health,
+        before: StateUrgency,
         message: &str,
         now: Duration,
         took: Duration,
-    ) -> Option<Health> {
+    ) -> Option<StateUrgency> {
         if self.message != message {
             message.clone_into(&mut self.message);
         }
         self.last_check = Some((now, took));
-        (self.health != health).then(|| {
+        (self.urgency() != before).then(|| {
             self.since = now;
-            std::mem::replace(&mut self.health, health)
+            before
         })
     }
 }
+
+/// Message of a platform before its first check has ended.
+const NOT_CHECKED_YET: &str = "not checked yet";
 
 /// The loading state of a plugin.
 #[derive(Clone, Debug)]

@@ -126,7 +126,7 @@ async function turn() {
 		await (reload || moved.size > ("grouped" in data ? 0 : 300) ? load() : rows());
 	} catch {
 		reload = true;
-		say("Out of date; asking again", "lost");
+		say("Out of date; retrying", "lost");
 		await new Promise((go) => setTimeout(go, 4000));
 	}
 	busy = false;

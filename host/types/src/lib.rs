@@ -1,9 +1,12 @@
 //! Types that several crates share: closed sets of values, and the views and requests of the JSON API.
 
-mod health;
 mod labels;
 pub mod limits;
+mod platform_state;
 pub mod requests;
 pub mod views;
 
-pub use self::{health::Health, labels::*};
+pub use self::{
+    labels::*,
+    platform_state::{PlatformState, StateUrgency},
+};

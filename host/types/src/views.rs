@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::Health;
+use crate::{PlatformState, StateUrgency};
 
 /// Everything there is to know: the content of `/api/v1/status`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
@@ -63,13 +63,13 @@ pub struct PlatformView {
     /// The plugin's generation that is called; 0 while none is.
     #[serde(default)]
     pub generation: u64,
-    /// How it is doing.
-    pub status: Health,
-    /// The last report's or failure's message.
+    /// Its state.
+    pub status: PlatformState,
+    /// The message of the last report or failure, or the reason why there is neither.
     pub message: String,
-    /// The failure's sort, while it is failing.
+    /// The kind of failure, if the last check failed; absent if the state is unknown because there is no current report.
     pub error_type: Option<String>,
-    /// Since when it has been doing so; absent while it is `waiting`.
+    /// The time since which it has had this state; absent while there is no current report or failure.
     pub since: Option<f64>,
     /// When the last check ended.
     pub last_check: Option<f64>,
@@ -112,7 +112,19 @@ pub struct PlatformView {
 }
 
 impl PlatformView {
-    /// Returns `true` if its checks are paused on purpose, so that `waiting` is expected. A breaker that opened by
+    /// Returns the urgency of its state.
+    #[must_use]
+    pub fn urgency(&self) -> StateUrgency {
+        self.status.urgency(self.error_type.is_some())
+    }
+
+    /// Returns `true` if an operator should look at it: it is unhealthy, or its last check failed.
+    #[must_use]
+    pub fn needs_attention(&self) -> bool {
+        self.urgency().needs_attention()
+    }
+
+    /// Returns `true` if its checks are paused on purpose, so that `unknown` is expected. A breaker that opened by
     /// itself does not count.
     #[must_use]
     pub fn is_paused(&self) -> bool {
@@ -140,8 +152,16 @@ pub struct PastView {
     pub ended: f64,
     /// How long it took.
     pub duration: f64,
-    /// How the platform was doing by it.
-    pub status: Health,
+    /// The state that it gave the platform: unknown if the check failed.
+    pub status: PlatformState,
+}
+
+impl PastView {
+    /// Returns the urgency of the state that it gave the platform.
+    #[must_use]
+    pub fn urgency(&self) -> StateUrgency {
+        self.status.urgency(true)
+    }
 }
 
 /// A line of the log.

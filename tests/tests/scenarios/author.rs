@@ -51,7 +51,7 @@ fn the_readmes_fifteen_lines_are_a_plugin_that_a_running_host_checks() {
     host.wait("its report", |m| m.checks("backup", "healthy") >= 1.0);
     host.wait_for_log("healthy: 5 bytes");
     host.wait("a failure", |m| m.failures("missing", "error") >= 1.0);
-    host.wait_for_log("failing: error: No such file or directory");
+    host.wait_for_log("check failed: error: No such file or directory");
 }
 
 #[test]

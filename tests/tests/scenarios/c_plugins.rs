@@ -74,8 +74,8 @@ fn the_examples_are_checked_in_a_worker_and_inside_the_host() {
                 && m.failures("thrown", "error") >= 3.0
                 && m.failures("typo", "config") >= 1.0
         });
-        host.wait_for_log("failing: error: Not a directory");
-        host.wait_for_log("failing: error: cannot read a number from /nowhere");
+        host.wait_for_log("check failed: error: Not a directory");
+        host.wait_for_log("check failed: error: cannot read a number from /nowhere");
         let measured = |platform, name| {
             metrics.sum(
                 "conductor_measurement",

@@ -24,14 +24,14 @@ fn assert_one_line(host: &Host, text: &str) {
 
 #[test]
 fn a_start_a_reload_a_change_and_maintenance_take_a_line_of_80_columns_each() {
-    let failing = r#"{ check = { fault = "error", after = 3, times = 4 } }"#;
+    let failed = r#"{ check = { fault = "error", after = 3, times = 4 } }"#;
     let host = Setup::new()
         .with("[breaker]\nreset_timeout = \"1s\"\nmax_reset_timeout = \"2s\"")
         .with("[maintenance.night]\nplatforms = [\"shop\"]\nfrom = 2026-01-01T00:00:00Z\nuntil = 2099-01-01T00:00:00Z")
-        .platform("shop", "fault", failing)
+        .platform("shop", "fault", failed)
         .start_with(&["--web.enable-lifecycle"]);
     host.wait_for_log("breaker open for");
-    host.wait_for_log("healthy (was failing): as it was told; breaker closed");
+    host.wait_for_log("healthy (was unknown): as it was told; breaker closed");
 
     let address = format!("http://{}", host.address);
     let maintenance = ["maintenance", "start", "shop", "--for", "1s"];
@@ -51,8 +51,8 @@ fn a_start_a_reload_a_change_and_maintenance_take_a_line_of_80_columns_each() {
         "INFO  listening on http://",
         "INFO  plugin fault: loaded version",
         "INFO  maintenance night until",
-        "ERROR shop (plugin fault): failing: error: failed",
-        "INFO  shop: healthy (was failing): as it was told; breaker closed",
+        "ERROR shop (plugin fault): check failed: error: failed",
+        "INFO  shop: healthy (was unknown): as it was told; breaker closed",
         "INFO  anonymous operator started maintenance of shop for 1s",
         "INFO  config reloaded by SIGHUP: 2 platforms",
     ] {
@@ -73,12 +73,12 @@ fn the_first_80_columns_of_a_longer_line_have_its_subject_and_its_event() {
     fs::write(host.path("token"), "healthy").unwrap();
     let host = host.start();
     host.wait("failed checks", |m| m.failures("db", "load") >= 1.0);
-    host.wait_for_log("db (plugin nosuch): failing");
+    host.wait_for_log("db (plugin nosuch): check failed");
     for start in [
         "WARN  platform.shop.config.status: secret is readable by",
         "ERROR platform.db: there is no plugin \"nosuch\"",
         "ERROR plugin nosuch: not loaded: there is no plugin",
-        "ERROR db (plugin nosuch): failing: the plugin is not load",
+        "ERROR db (plugin nosuch): check failed: the plugin is no",
     ] {
         let lines = own_lines(&host);
         let first: Vec<_> = lines

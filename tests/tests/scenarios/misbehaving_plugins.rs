@@ -40,7 +40,7 @@ fn a_probe_that_returns_errors_is_counted_and_named() {
         .start();
     let metrics = host.wait("three errors", |m| m.failures("sinner", "error") == 3.0);
     assert_eq!(metrics.checks("sinner", "failed"), 3.0);
-    host.wait_for_log("failing: error: failed as it was told");
+    host.wait_for_log("check failed: error: failed as it was told");
     the_bystander_is_unharmed(&host);
 }
 

@@ -104,11 +104,11 @@ fn a_reset_lets_checks_go_on_at_once_and_one_held_closed_never_opens() {
     tell(&host, &["breaker", "close", "db"]);
     let metrics = host.wait("many more", |m| m.failures("db", "error") >= 15.0);
     assert_eq!(metrics.breaker("db"), 0.0);
-    assert!(tell_failing(&host).contains("closed, held"));
+    assert!(status_with_problem(&host).contains("closed, held"));
 }
 
-/// Returns the table of a host with a failing platform.
-fn tell_failing(host: &Host) -> String {
+/// Returns the table of a host with a platform whose checks fail.
+fn status_with_problem(host: &Host) -> String {
     let (code, table, error) = ask(host.address, &["status"]);
     assert_eq!(code, 1, "{table}{error}");
     table
@@ -171,7 +171,7 @@ fn a_check_that_is_asked_for_is_waited_for() {
 }
 
 #[test]
-fn status_is_narrowed_by_name_label_and_what_is_failing() {
+fn status_is_narrowed_by_name_label_and_problems() {
     let host = start(
         Setup::new()
             .platform("db-1", "fault", "{}")
@@ -187,8 +187,9 @@ fn status_is_narrowed_by_name_label_and_what_is_failing() {
         (&["db-1"], 0, &["db-1"]),
         (&["d?-1", "--label", "team=a"], 0, &["db-1"]),
         (&["--label", "team=b"], 1, &["db-2"]),
+        (&["--problems"], 1, &["db-2"]),
         (&["--failing"], 1, &["db-2"]),
-        (&["--failing", "--label", "team=a"], 0, &[]),
+        (&["--problems", "--label", "team=a"], 0, &[]),
     ] {
         let mut command = vec!["status", "--output", "json"];
         command.extend(arguments);

@@ -12,7 +12,7 @@ use conductor_config::parse_duration;
 use conductor_core::maintenance::local_time;
 use conductor_library::printable;
 use conductor_types::{
-    Health,
+    StateUrgency,
     views::{PlatformView, StatusView},
 };
 use serde_json::Value;
@@ -23,9 +23,9 @@ use super::selection::Selection;
 pub(super) struct Args {
     #[command(flatten)]
     selection: Selection,
-    /// Show only unhealthy and failing platforms; the exit code still covers all selected platforms
-    #[arg(long)]
-    failing: bool,
+    /// Show only platforms that are unhealthy or whose last check failed; the exit code covers all selected platforms
+    #[arg(long, alias = "failing")]
+    problems: bool,
     /// Print the status again every INTERVAL until interrupted
     #[arg(
         long,
@@ -79,12 +79,12 @@ fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exi
         exit = error.exit();
         error.print();
     }
-    if args.failing {
-        status.platforms.retain(is_failing);
+    if args.problems {
+        status.platforms.retain(PlatformView::needs_attention);
     }
     let text = match args.output {
         // Print the host's own text, to keep fields that this program does not know.
-        Output::Json if args.selection.is_everything() && !args.failing => {
+        Output::Json if args.selection.is_everything() && !args.problems => {
             let body = String::from_utf8_lossy(&body);
             format!("{}\n", printable::json(body.trim_end()))
         }
@@ -130,12 +130,12 @@ impl Coloring {
     }
 }
 
-fn health_color(health: Health) -> Option<AnsiColor> {
-    match health {
-        Health::Healthy => Some(AnsiColor::Green),
-        Health::Degraded => Some(AnsiColor::Yellow),
-        Health::Unhealthy | Health::Failing => Some(AnsiColor::Red),
-        Health::Waiting => None,
+fn state_color(urgency: StateUrgency) -> Option<AnsiColor> {
+    match urgency {
+        StateUrgency::Healthy => Some(AnsiColor::Green),
+        StateUrgency::Degraded => Some(AnsiColor::Yellow),
+        StateUrgency::Unhealthy | StateUrgency::CheckFailed => Some(AnsiColor::Red),
+        StateUrgency::NotChecked => None,
     }
 }
 
@@ -150,11 +150,7 @@ pub(super) fn exit(status: &StatusView) -> Exit {
 
 /// Returns `true` if the platform needs attention; during maintenance it already has it.
 pub(super) fn is_bad(platform: &PlatformView) -> bool {
-    is_failing(platform) && platform.maintenance.is_none()
-}
-
-fn is_failing(platform: &PlatformView) -> bool {
-    matches!(platform.status, Health::Failing | Health::Unhealthy)
+    platform.needs_attention() && platform.maintenance.is_none()
 }
 
 /// Returns the host's own JSON, reduced to the remaining platforms.
@@ -171,7 +167,7 @@ fn narrowed(body: &[u8], left: &StatusView) -> Result<String, CliError> {
 pub(super) fn text(status: &StatusView, coloring: Coloring) -> String {
     let mut platforms = status.platforms.clone();
     // Platforms under maintenance go last.
-    platforms.sort_by_key(|p| (is_failing(p) && !is_bad(p), p.status, p.name.clone()));
+    platforms.sort_by_key(|p| (p.needs_attention() && !is_bad(p), p.urgency(), p.name.clone()));
     let mut text = table(HEADER, rows(&platforms, coloring));
     for plugin in &status.plugins {
         let told = [&plugin.error, &plugin.note, &plugin.held_in_worker];
@@ -210,7 +206,7 @@ pub(super) fn rows(
             platform.name.clone(),
             coloring.paint(
                 format!("{}{age}", platform.status),
-                health_color(platform.status),
+                state_color(platform.urgency()),
             ),
             coloring.paint(
                 format!("{}{held}", platform.breaker.state),

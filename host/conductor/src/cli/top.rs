@@ -47,8 +47,7 @@ pub(super) struct Args {
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     if !io::stdout().is_terminal() {
         return Err(CliError::Other(
-            "standard output is not a terminal; `conductor status` prints the same for scripts"
-                .to_owned(),
+            "standard output is not a terminal: use `conductor status` in scripts".to_owned(),
         ));
     }
     let client = Client::open(&args.remote)?;

@@ -21,7 +21,7 @@ use std::{
     time::Duration,
 };
 
-use conductor_types::Health;
+use conductor_types::StateUrgency;
 use sd_notify::NotifyState;
 
 use super::Host;
@@ -42,9 +42,9 @@ pub(super) async fn keep_informed(host: Arc<Host>) {
         let looked = tokio::task::spawn_blocking(move || {
             let goes_round = asked.scheduler.goes_round_within(period);
             let guards = asked.board.platform_guards();
-            let healths: Vec<_> = guards.iter().map(|guard| guard.health()).collect();
+            let states: Vec<_> = guards.iter().map(|guard| guard.urgency()).collect();
             let is_refused = asked.metrics().is_config_refused();
-            let status = status(&healths, asked.board.mode(), is_refused);
+            let status = status(&states, asked.board.mode(), is_refused);
             (goes_round, status)
         });
         let (goes_round, status) = match looked.await {
@@ -125,19 +125,13 @@ fn send(address: &OsStr, message: &str) -> io::Result<()> {
 }
 
 /// Returns the line that `systemctl status` shows.
-fn status(platforms: &[Health], mode: &str, is_refused: bool) -> String {
+fn status(platforms: &[StateUrgency], mode: &str, is_refused: bool) -> String {
     let mut text = format!("{} platforms", platforms.len());
     let mut join = ": ";
-    for health in [
-        Health::Failing,
-        Health::Unhealthy,
-        Health::Degraded,
-        Health::Waiting,
-        Health::Healthy,
-    ] {
-        let count = platforms.iter().filter(|found| **found == health).count();
+    for urgency in StateUrgency::ALL {
+        let count = platforms.iter().filter(|found| **found == urgency).count();
         if count > 0 {
-            text.push_str(&format!("{join}{count} {health}"));
+            text.push_str(&format!("{join}{count} {}", urgency.label()));
             join = ", ";
         }
     }
@@ -161,10 +155,15 @@ mod tests {
 
     #[test]
     fn the_line_of_status_has_the_worst_first() {
-        let platforms = [Health::Healthy, Health::Failing, Health::Healthy];
+        let platforms = [
+            StateUrgency::Healthy,
+            StateUrgency::CheckFailed,
+            StateUrgency::NotChecked,
+            StateUrgency::Healthy,
+        ];
         assert_eq!(
             status(&platforms, "normal", false),
-            "3 platforms: 1 failing, 2 healthy"
+            "4 platforms: 1 unknown, 1 not checked, 2 healthy"
         );
         assert_eq!(
             status(&[], "critical", true),

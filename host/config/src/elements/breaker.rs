@@ -1,4 +1,4 @@
-//! `[breaker]`: suspends checks of a platform that keeps failing, for all platforms or for one.
+//! `[breaker]`: suspends the checks of a platform whose checks keep failing, for all platforms or for one.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::{
     duration::{self, LONGEST, SHORTEST, given},
 };
 
-/// The conditions and durations of suspending checks of a failing platform.
+/// The conditions and durations of suspending the checks of a platform.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct BreakerConfig {
     /// Number of consecutive failures that open the breaker, at least 1.

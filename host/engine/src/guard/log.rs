@@ -5,7 +5,7 @@ use std::time::Duration;
 use conductor_core::breaker::{State, Transition};
 use conductor_plugin_api::Status;
 use conductor_runtime::{Failure, Report};
-use conductor_types::{BreakerState, ErrorType, Health};
+use conductor_types::{BreakerState, ErrorType, StateUrgency};
 
 use super::PlatformGuard;
 
@@ -13,7 +13,7 @@ impl PlatformGuard {
     /// Logs the change caused by the end of a check: one line, even if it also moved the breaker.
     pub(super) fn log_end(
         &self,
-        change: Option<Health>,
+        change: Option<StateUrgency>,
         result: Result<&Report, &Failure>,
         transition: Option<Transition>,
         now: Duration,
@@ -30,8 +30,8 @@ impl PlatformGuard {
         };
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
         let was = match before {
-            Health::Waiting => String::new(),
-            before => format!(" (was {before})"),
+            StateUrgency::NotChecked => String::new(),
+            before => format!(" (was {})", before.label()),
         };
         match result {
             Ok(Report {
@@ -39,7 +39,7 @@ impl PlatformGuard {
                 message,
                 ..
             }) => {
-                if before == Health::Waiting && !self.shared.logs_first_report() {
+                if before == StateUrgency::NotChecked && !self.shared.logs_first_report() {
                     tracing::debug!(platform, plugin, "healthy: {message}");
                 } else {
                     tracing::info!(platform, plugin, "healthy{was}: {message}{breaker}");
@@ -61,18 +61,22 @@ impl PlatformGuard {
             }
             // The cause of the crash is in the plugin's own line, and can affect many platforms.
             Err(failure) if failure.kind == ErrorType::Crash => {
-                tracing::error!(platform, plugin, "failing: crash of its worker{breaker}");
+                tracing::error!(
+                    platform,
+                    plugin,
+                    "check failed: its worker crashed{breaker}"
+                );
             }
-            // So is why it is not loaded.
+            // The same applies to the reason why it is not loaded.
             Err(failure) if failure.message.starts_with(NOT_LOADED) => {
-                tracing::error!(platform, plugin, "failing: {NOT_LOADED}{breaker}");
+                tracing::error!(platform, plugin, "check failed: {NOT_LOADED}{breaker}");
             }
             Err(failure) if failure.message == no_answer_within(self.settings.timeout) => {
-                tracing::error!(platform, plugin, "failing: {failure}{breaker}");
+                tracing::error!(platform, plugin, "check failed: {failure}{breaker}");
             }
             Err(failure) => {
                 let kind = failure.kind.label();
-                tracing::error!(platform, plugin, "failing: {kind}: {failure}{breaker}");
+                tracing::error!(platform, plugin, "check failed: {kind}: {failure}{breaker}");
             }
         }
     }

@@ -132,7 +132,7 @@ fn a_state_from_before_a_pause_is_shown_as_such() {
         (view.status, view.message)
     };
     let waiting = (
-        Health::Waiting,
+        PlatformState::Unknown,
         "unhealthy before the pause: 503".to_owned(),
     );
     let mut second = 1;
@@ -161,7 +161,7 @@ fn a_state_from_before_a_pause_is_shown_as_such() {
         let call = guard.begin(start, start).unwrap();
         guard.finished(call, start, Ok(&unhealthy));
         pause(true, start);
-        assert_eq!(shown(start), (Health::Unhealthy, "503".to_owned()));
+        assert_eq!(shown(start), (PlatformState::Unhealthy, "503".to_owned()));
         assert_eq!(shown(start + 99 * S), waiting, "paused");
         assert!(guard.view_at(start + 99 * S).paused.is_some());
         assert_eq!(guard.view_at(start + 99 * S).since, None);
@@ -171,7 +171,7 @@ fn a_state_from_before_a_pause_is_shown_as_such() {
         guard.finished(call, start + 102 * S, Ok(&unhealthy));
         assert_eq!(
             shown(start + 103 * S),
-            (Health::Unhealthy, "503".to_owned())
+            (PlatformState::Unhealthy, "503".to_owned())
         );
         second += 200;
     }
@@ -257,12 +257,12 @@ fn a_check_that_changes_a_platform_and_its_breaker_is_one_line() {
         let trial = guard.begin_asked(4 * S).unwrap();
         guard.finished(trial, 4 * S, Ok(&Report::empty()));
     });
-    let [failing, open, healthy] = &lines[..] else {
+    let [failed, open, healthy] = &lines[..] else {
         panic!("{lines:#?}");
     };
     assert_eq!(
-        failing,
-        "ERROR shop (plugin http): failing: crash of its worker"
+        failed,
+        "ERROR shop (plugin http): check failed: its worker crashed"
     );
     assert!(
         open.starts_with("WARN  shop (plugin http): breaker open for 3"),
@@ -270,7 +270,7 @@ fn a_check_that_changes_a_platform_and_its_breaker_is_one_line() {
     );
     assert_eq!(
         healthy,
-        "INFO  shop: healthy (was failing): ; breaker closed"
+        "INFO  shop: healthy (was unknown): ; breaker closed"
     );
 }
 

@@ -7,19 +7,19 @@ use std::{
 
 use conductor_core::breaker::State;
 use conductor_types::{
-    Checks, Health,
+    Checks, StateUrgency,
     views::{BreakerView, MaintenanceView, PastView, PlatformView},
 };
 
 use super::PlatformGuard;
 
 impl PlatformGuard {
-    /// Returns the displayed state.
-    pub fn health(&self) -> Health {
-        let health = self.inner.lock().view.health;
+    /// Returns the urgency of the displayed state.
+    pub fn urgency(&self) -> StateUrgency {
+        let urgency = self.inner.lock().view.urgency();
         match self.is_outdated_by_pause(self.shared.clock.now()) {
-            true => Health::Waiting,
-            false => health,
+            true => StateUrgency::NotChecked,
+            false => urgency,
         }
     }
 
@@ -41,7 +41,7 @@ impl PlatformGuard {
             .map(|past| PastView {
                 ended: self.shared.unix_seconds(past.ended),
                 duration: past.took.as_secs_f64(),
-                status: past.health,
+                status: past.state,
             })
             .collect()
     }
@@ -66,18 +66,16 @@ impl PlatformGuard {
             Some(pause) => Some(pause.why),
             None => self.is_shed().then_some("critical mode"),
         };
-        let view = match view.last_check.is_some() && self.is_outdated_by_pause(now) {
-            true => view.outdated(),
-            false => view,
-        };
+        let view = view.displayed(self.is_outdated_by_pause(now));
+        let has_result = view.urgency() != StateUrgency::NotChecked;
         PlatformView {
             name: settings.name.to_string(),
             plugin: self.plugin.id().to_owned(),
             generation: self.plugin.generation(),
-            status: view.health,
+            status: view.state,
             message: view.message,
             error_type: view.error_type.map(|kind| kind.label().to_owned()),
-            since: (view.health != Health::Waiting).then(|| at(view.since)),
+            since: has_result.then(|| at(view.since)),
             last_check: view.last_check.map(|(ended, _)| at(ended)),
             last_duration: view.last_check.map(|(_, took)| took.as_secs_f64()),
             age: age.map(|age| age.as_secs_f64()),

@@ -16,14 +16,14 @@ fn a_new_program_is_told_everything_and_then_what_changed() {
     assert!(first.starts_with("retry: 2000\n\n"), "{first}");
     assert!(first.ends_with("\nid: 10000-1\n\n"), "{first}");
 
-    table.look(status(11.0, &[("shop", "healthy"), ("mail", "failing")]));
+    table.look(status(11.0, &[("shop", "healthy"), ("mail", "unknown")]));
     let news = text(&table.news());
     assert_eq!(events(&news), ["platform mail"]);
     assert!(news.ends_with("\nid: 10000-2\n\n"), "{news}");
 
-    table.look(status(12.0, &[("mail", "failing")]));
+    table.look(status(12.0, &[("mail", "unknown")]));
     assert_eq!(events(&text(&table.news())), ["removed shop"]);
-    table.look(status(13.0, &[("mail", "failing")]));
+    table.look(status(13.0, &[("mail", "unknown")]));
     assert_eq!(text(&table.news()), "", "only the time has changed");
 }
 
@@ -31,8 +31,8 @@ fn a_new_program_is_told_everything_and_then_what_changed() {
 fn a_program_that_comes_back_is_told_what_it_missed() {
     let mut table = Table::default();
     table.look(status(10.0, &[("shop", "healthy"), ("mail", "healthy")]));
-    table.look(status(11.0, &[("shop", "failing"), ("mail", "healthy")]));
-    table.look(status(12.0, &[("shop", "failing")]));
+    table.look(status(11.0, &[("shop", "unknown"), ("mail", "healthy")]));
+    table.look(status(12.0, &[("shop", "unknown")]));
     let told = |table: &mut Table, last| events(&text(&table.since(Some(last))));
     assert_eq!(
         told(&mut table, "10000-1"),
@@ -73,14 +73,14 @@ fn a_page_is_told_which_rows_changed_and_not_what_is_in_them() {
         "{all}"
     );
     assert!(all.contains("event: host\n"), "{all}");
-    table.look(status(11.0, &[("shop", "failing"), ("mail", "degraded")]));
+    table.look(status(11.0, &[("shop", "unknown"), ("mail", "degraded")]));
     let news = text(&table.news_for_page());
     assert!(
         news.starts_with("event: changed\ndata: [\"0shop\"]\n\n"),
         "{news}"
     );
-    assert!(news.contains("1 failing, 1 degraded"), "{news}");
-    table.look(status(12.0, &[("shop", "failing")]));
+    assert!(news.contains("1 unknown, 1 degraded"), "{news}");
+    table.look(status(12.0, &[("shop", "unknown")]));
     let news = text(&table.news_for_page());
     assert!(
         news.starts_with("event: changed\ndata: [\"-mail\"]\n\n"),
@@ -92,6 +92,7 @@ fn status(now: f64, platforms: &[(&str, &str)]) -> StatusView {
     let platforms = platforms.iter().map(|(name, status)| {
         serde_json::json!({
             "name": name, "plugin": "http", "status": status, "message": "", "age": now,
+            "error_type": (*status == "unknown").then_some("error"),
             "interval": 5.0, "timeout": 4.0, "priority": "normal",
             "breaker": { "state": "closed", "forced": false }, "labels": {}, "measurements": {},
         })

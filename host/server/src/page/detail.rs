@@ -1,12 +1,12 @@
 //! The page of one platform.
 
 use askama::Template;
-use conductor_types::views::PastView;
+use conductor_types::{PlatformState, views::PastView};
 
 use super::{
     Done, Frame, Source,
     host::HostPart,
-    row::Row,
+    row::{Row, state_rank},
     times::{Moment, span, took},
 };
 
@@ -82,8 +82,11 @@ impl Check {
         Self {
             ended: Moment::new(past.ended, now),
             took: took(past.duration),
-            word: past.status.to_string(),
-            rank: super::row::health_rank(past.status),
+            word: match past.status {
+                PlatformState::Unknown => "failed".to_owned(),
+                state => state.to_string(),
+            },
+            rank: state_rank(past.urgency()),
         }
     }
 }

@@ -97,23 +97,23 @@ fn troubles(status: &StatusView) -> Vec<Trouble> {
         troubles.push(Trouble { class, what, text });
     };
     if !host.ready {
-        let text = "It is starting or shutting down: platforms wait for their checks.".to_owned();
+        let text = "The host is starting or shutting down: platforms are not checked.".to_owned();
         say(odd, "not ready", text);
     }
     if host.mode != "normal" {
         let why = host
             .mode_reason
             .as_deref()
-            .unwrap_or("the machine is short of something");
+            .unwrap_or("the machine is short of resources");
         say(
             bad,
             &host.mode,
-            format!("{why}. Platforms of lower priority may be checked less often."),
+            format!("{why}. Platforms of normal and low priority may be checked less often."),
         );
     }
     if let Some(late) = host.lateness_p99.filter(|late| *late > LATE) {
         let text = format!(
-            "Checks begin late: {}. Their results may say more of this machine than of the platforms.",
+            "Checks start late: {}. Timeouts may be caused by this machine instead of the platforms.",
             lateness(late)
         );
         say(bad, "late", text);
@@ -125,7 +125,7 @@ fn troubles(status: &StatusView) -> Vec<Trouble> {
         }
         if plugin.quarantined {
             let text = format!(
-                "is quarantined: {} calls are stuck in it, so it gets no others",
+                "is saturated: {} of its calls are stuck, so it gets no further calls",
                 plugin.stuck_calls
             );
             say(bad, &what, text);
@@ -140,7 +140,7 @@ fn troubles(status: &StatusView) -> Vec<Trouble> {
             say(
                 odd,
                 &what,
-                format!("runs in a worker although the config wants it in the host: {why}"),
+                format!("runs in a worker although the config says in-process: {why}"),
             );
         }
         if let Some(note) = &plugin.note {
@@ -187,11 +187,11 @@ impl Counts {
     /// Returns the counts in words, worst first.
     pub(super) fn words(&self) -> String {
         let names = [
-            "failing",
+            "unknown",
             "unhealthy",
             "degraded",
             "stale",
-            "waiting",
+            "not checked",
             "healthy",
         ];
         let counts = names.into_iter().zip(self.by_rank);

@@ -167,7 +167,7 @@ fn row_of(
 fn filters(wanted: &Wanted, counts: &Counts) -> Vec<Filter> {
     let named = |show| match show {
         Show::All => "All",
-        Show::Failing => "Failing or unhealthy",
+        Show::Problems => "Problems",
         Show::Troubled => "All but healthy",
     };
     let filters = Show::ALL.into_iter().map(|show| Filter {

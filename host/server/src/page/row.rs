@@ -1,7 +1,7 @@
 //! A platform's row in the list.
 
 use conductor_types::{
-    Health,
+    StateUrgency,
     views::{BreakerView, LineView, PastView, PlatformView},
 };
 
@@ -72,7 +72,7 @@ impl Row {
         Self {
             name: view.name.clone(),
             key: key(view),
-            rank: health_rank(view.status),
+            rank: state_rank(view.urgency()),
             word: view.status.to_string(),
             stale: view.stale,
             paused: view.is_paused(),
@@ -126,19 +126,19 @@ impl Breaker {
 
 /// Returns the urgency for an operator, 0 first. An out-of-date result ranks below its state.
 pub(super) fn rank(view: &PlatformView) -> u8 {
-    match health_rank(view.status) {
+    match state_rank(view.urgency()) {
         STALE.. if view.stale => STALE,
         rank => rank,
     }
 }
 
-pub(super) fn health_rank(health: Health) -> u8 {
-    match health {
-        Health::Failing => 0,
-        Health::Unhealthy => 1,
-        Health::Degraded => 2,
-        Health::Waiting => 4,
-        Health::Healthy => 5,
+pub(super) fn state_rank(urgency: StateUrgency) -> u8 {
+    match urgency {
+        StateUrgency::CheckFailed => 0,
+        StateUrgency::Unhealthy => 1,
+        StateUrgency::Degraded => 2,
+        StateUrgency::NotChecked => 4,
+        StateUrgency::Healthy => 5,
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use conductor_types::{Health, views::PastView};
+use conductor_types::{PlatformState, views::PastView};
 
 use super::times::took;
 
@@ -10,7 +10,7 @@ use super::times::took;
 pub(super) struct Spark {
     /// The outline of all checks.
     pub(super) all: String,
-    /// The bars of failing and unhealthy ones.
+    /// The bars of failed and unhealthy ones.
     pub(super) bad: String,
     /// The bars of degraded ones.
     pub(super) degraded: String,
@@ -43,15 +43,15 @@ impl Spark {
             }
             run += WIDTH;
             let bar = match past.status {
-                Health::Failing | Health::Unhealthy => {
+                PlatformState::Unknown | PlatformState::Unhealthy => {
                     counts[0] += 1;
                     &mut bad
                 }
-                Health::Degraded => {
+                PlatformState::Degraded => {
                     counts[1] += 1;
                     &mut degraded
                 }
-                Health::Waiting | Health::Healthy => continue,
+                PlatformState::Healthy => continue,
             };
             // Writing to a string cannot fail.
             let _ = write!(bar, "M{x} 20V{y}h{WIDTH}V20z");

@@ -65,14 +65,14 @@ fn worst_come_first_and_a_stale_result_before_a_good_one() {
 
 #[test]
 fn a_filter_shows_only_what_it_says_and_keeps_the_rest_of_the_address() {
-    assert_eq!(shown("show=failing"), ["mail"]);
+    assert_eq!(shown("show=problems"), ["mail"]);
     assert_eq!(shown("show=troubled"), ["mail", "shop", "old"]);
     assert_eq!(shown("show=nonsense").len(), 5);
     assert_eq!(shown("q=SHOP"), ["shop"], "by name");
     assert_eq!(shown("q=team=chat"), ["mail"], "by label");
     assert_eq!(shown("q=refused"), ["mail"], "by message");
-    assert_eq!(shown("show=failing&q=wiki"), [""; 0]);
-    let page = list(&host(), "show=failing&q=a%26b&group=team");
+    assert_eq!(shown("show=problems&q=wiki"), [""; 0]);
+    let page = list(&host(), "show=problems&q=a%26b&group=team");
     assert!(
         page.contains("href=\"/?show=troubled&#38;q=a%2526b&#38;group=team\""),
         "{page}"
@@ -99,7 +99,7 @@ fn rows_asked_for_by_the_script_pass_the_same_filter() {
         ids(&rows.render().unwrap())
     };
     assert_eq!(rows(""), ["mail", "wiki"]);
-    assert_eq!(rows("show=failing"), ["mail"]);
+    assert_eq!(rows("show=problems"), ["mail"]);
 }
 
 #[test]
@@ -115,11 +115,11 @@ fn a_sick_host_is_not_read_as_sick_platforms() {
     plugin.note = Some("a new library was not taken".to_owned());
     for page in [list(&host, ""), detail(&host, "wiki", false, "")] {
         for trouble in [
-            "Trouble of the host itself",
+            "Host problems",
             "critical</strong> memory 95 % in use",
-            "Checks begin late: 99 % of starts within 500 ms",
+            "Checks start late: 99 % of starts within 500 ms",
             "starting or shutting down",
-            "quarantined: 9 calls are stuck",
+            "saturated: 9 of its calls are stuck",
             "a new library was not taken",
             "bad.so: no manifest",
         ] {
@@ -127,7 +127,7 @@ fn a_sick_host_is_not_read_as_sick_platforms() {
         }
     }
     let page = list(&healthy_host(), "");
-    assert!(!page.contains("Trouble of the host"), "{page}");
+    assert!(!page.contains("Host problems"), "{page}");
 }
 
 #[test]
@@ -173,7 +173,7 @@ fn a_row_says_when_the_next_real_check_is_and_not_when_a_slot_comes() {
         Badge::of(&host.platforms[2].platform)
             .render()
             .unwrap()
-            .contains("failing, paused")
+            .contains("unknown, paused")
     );
 }
 
@@ -182,10 +182,10 @@ fn a_stretched_interval_is_shown_beside_the_configured_one() {
     let mut host = host();
     host.status.host.mode = "degraded".to_owned();
     let page = detail(&host, "wiki", false, "");
-    assert!(page.contains("every 5 s, for at most 4 s"), "{page}");
+    assert!(page.contains("every 5 s, timeout 4 s"), "{page}");
     host.platforms[0].platform.effective_interval = 10.0;
     let page = detail(&host, "wiki", false, "");
-    let told = "every 10 s while the machine is degraded (configured: 5 s), for at most 4 s";
+    let told = "every 10 s while the machine is degraded (configured: 5 s), timeout 4 s";
     assert!(page.contains(told), "{page}");
 }
 
@@ -215,10 +215,10 @@ fn a_spark_shows_the_latest_at_the_right_and_the_bad_ones_apart() {
         duration,
         status,
     };
-    use conductor_types::Health::{Degraded, Failing, Healthy};
+    use conductor_types::PlatformState::{Degraded, Healthy, Unknown};
     assert!(Spark::of(&[]).is_none());
     let latest_first = [
-        past(0.004, Failing),
+        past(0.004, Unknown),
         past(0.002, Degraded),
         past(0.0, Healthy),
     ];
@@ -309,7 +309,7 @@ fn host() -> Fake {
         serde_json::from_value::<PlatformDetail>(serde_json::json!({
             "name": name, "plugin": "http", "generation": 2, "status": status,
             "message": if name == "mail" { "connection refused" } else { "200 OK" },
-            "error_type": (status == "failing").then_some("error"),
+            "error_type": (name == "mail").then_some("error"),
             "since": 900.0, "last_check": 995.0, "last_duration": 0.012, "age": 5.0, "stale": name == "old",
             "next_check": if name == "mail" { 1021.0 } else { 1003.0 }, "interval": 5.0, "timeout": 4.0, "priority": "normal",
             "breaker": if name == "mail" {
@@ -350,10 +350,26 @@ fn host() -> Fake {
         platforms: vec![
             platform("wiki", "healthy", Some("web")),
             platform("shop", "degraded", Some("web")),
-            platform("mail", "failing", Some("chat")),
+            platform("mail", "unknown", Some("chat")),
             platform("old", "healthy", None),
-            platform("new", "waiting", None),
+            not_checked(platform("new", "unknown", None)),
         ],
+    }
+}
+
+/// Returns the platform as it is before its first check.
+fn not_checked(detail: PlatformDetail) -> PlatformDetail {
+    PlatformDetail {
+        platform: PlatformView {
+            message: "not checked yet".to_owned(),
+            since: None,
+            last_check: None,
+            last_duration: None,
+            age: None,
+            ..detail.platform.clone()
+        },
+        history: Vec::new(),
+        ..detail
     }
 }
 

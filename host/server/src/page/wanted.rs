@@ -17,19 +17,19 @@ pub(super) struct Wanted {
 pub(super) enum Show {
     #[default]
     All,
-    /// Failing or unhealthy.
-    Failing,
-    /// Everything that needs an operator's attention: degraded platforms and out-of-date results, too.
+    /// Unhealthy platforms, and those whose last check failed.
+    Problems,
+    /// Degraded platforms and out-of-date results, too.
     Troubled,
 }
 
 impl Show {
-    pub(super) const ALL: [Self; 3] = [Self::All, Self::Failing, Self::Troubled];
+    pub(super) const ALL: [Self; 3] = [Self::All, Self::Problems, Self::Troubled];
 
     pub(super) fn word(self) -> &'static str {
         match self {
             Self::All => "",
-            Self::Failing => "failing",
+            Self::Problems => "problems",
             Self::Troubled => "troubled",
         }
     }
@@ -37,7 +37,7 @@ impl Show {
     /// Returns the last rank shown.
     pub(super) fn last_rank(self) -> u8 {
         match self {
-            Self::Failing => 1,
+            Self::Problems => 1,
             Self::Troubled => 3,
             Self::All => 9,
         }

@@ -20,7 +20,7 @@ fn the_page_is_shown_kept_current_and_breaks_no_policy() {
     let host = platforms().start();
     browser.open(&format!("http://{}/", host.address));
     browser.wait_for("worst first", "rows() === 'bad,odd,good'");
-    browser.wait_for("shapes and words", "row('bad').querySelector('.s').innerText.trim().startsWith('failing') && row('bad').querySelector('.s svg use') !== null");
+    browser.wait_for("shapes and words", "row('bad').querySelector('.s').innerText.trim().startsWith('unknown') && row('bad').querySelector('.s svg use') !== null");
     browser.wait_for(
         "a label as text",
         "row('odd').innerText.includes('team=<b>chat</b>')",
@@ -49,7 +49,7 @@ fn the_page_is_shown_kept_current_and_breaks_no_policy() {
     std::fs::write(&config, changed).unwrap();
     host.signal("HUP");
     browser.wait_for("the new order", "rows() === 'bad,good,odd,zoo'");
-    browser.wait_for("the summary", "document.querySelector('#say').textContent === '1 failing, 1 unhealthy, 1 degraded, 1 healthy'");
+    browser.wait_for("the summary", "document.querySelector('#say').textContent === '1 unknown, 1 unhealthy, 1 degraded, 1 healthy'");
     browser.wait_for("no reload", "window.before === 1");
 
     // A refusal removes nothing from the page, which shows that it is old and recovers by itself.
@@ -58,12 +58,12 @@ fn the_page_is_shown_kept_current_and_breaks_no_policy() {
     browser.wait_for("a notice", "document.querySelector('#say[role=status]').textContent.startsWith('Out of date') && document.body.className === 'lost'");
     browser.wait_for("the rows as they were", "rows() === 'bad,good,odd,zoo'");
     browser.run("(window.fetch = window.real, 0)");
-    browser.wait_for("what is new", "document.body.className === '' && document.querySelector('#say').textContent.startsWith('1 failing')");
+    browser.wait_for("what is new", "document.body.className === '' && document.querySelector('#say').textContent.startsWith('1 unknown')");
     browser.run("row('good').dataset.mark = 1");
     browser.wait_for("a newer row", "row('good').dataset.mark === undefined");
     browser.wait_for("no reload", "window.before === 1");
 
-    browser.open(&format!("http://{}/?show=failing", host.address));
+    browser.open(&format!("http://{}/?show=problems", host.address));
     browser.wait_for("the filter", "rows() === 'bad,good'");
     browser.open(&format!("http://{}/platforms/odd", host.address));
     browser.wait_for("the page of a platform", "document.querySelector('h1').innerText === 'odd' && document.querySelectorAll('tbody tr').length > 2");
@@ -87,9 +87,9 @@ fn the_page_works_without_javascript() {
     for (path, texts) in [
         (
             "/",
-            ["1 failing, 1 degraded, 1 healthy", "breaker open, trial"],
+            ["1 unknown, 1 degraded, 1 healthy", "breaker open, trial"],
         ),
-        ("/?show=failing", ["failed as it was told", "generation 1"]),
+        ("/?show=problems", ["failed as it was told", "generation 1"]),
         ("/platforms/bad", ["Last checks", "circuit breaker"]),
     ] {
         browser.open(&format!("http://{}{path}", host.address));

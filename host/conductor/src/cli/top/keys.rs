@@ -48,7 +48,7 @@ fn in_view(state: &mut State, code: KeyCode) -> Option<Command> {
             return leave_detail(state);
         }
         KeyCode::Char('f') => {
-            state.filter.only_failing = !state.filter.only_failing;
+            state.filter.only_problems = !state.filter.only_problems;
             state.list();
         }
         KeyCode::Char('s') => sort(state, state.sort.next()),

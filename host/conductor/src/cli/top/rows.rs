@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-use conductor_types::{Health, views::PlatformView};
+use conductor_types::{PlatformState, views::PlatformView};
 
 /// The order of the list.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -39,8 +39,8 @@ impl Sort {
         };
         let first = match self {
             // Platforms under maintenance go last.
-            Self::Status => (a.maintenance.is_some() && !is_well(a), a.status)
-                .cmp(&(b.maintenance.is_some() && !is_well(b), b.status)),
+            Self::Status => (a.maintenance.is_some() && !is_well(a), a.urgency())
+                .cmp(&(b.maintenance.is_some() && !is_well(b), b.urgency())),
             Self::Name => Ordering::Equal,
             Self::Duration => descending(a.last_duration, b.last_duration),
             Self::Since => descending(a.since, b.since),
@@ -54,13 +54,13 @@ impl Sort {
 pub(super) struct Filter {
     /// Text that a platform's name, plugin, message or label must contain, ignoring case.
     pub(super) text: String,
-    /// Only unhealthy or failing platforms.
-    pub(super) only_failing: bool,
+    /// Only platforms that are unhealthy or whose last check failed.
+    pub(super) only_problems: bool,
 }
 
 impl Filter {
     fn takes(&self, platform: &PlatformView, text: &str) -> bool {
-        if self.only_failing && !is_failing(platform) {
+        if self.only_problems && !platform.needs_attention() {
             return false;
         }
         let has = |field: &str| field.to_lowercase().contains(text);
@@ -85,10 +85,6 @@ pub(super) fn listed(platforms: &[PlatformView], filter: &Filter, sort: Sort) ->
     rows
 }
 
-pub(super) fn is_failing(platform: &PlatformView) -> bool {
-    matches!(platform.status, Health::Failing | Health::Unhealthy)
-}
-
 fn is_well(platform: &PlatformView) -> bool {
-    platform.status == Health::Healthy
+    platform.status == PlatformState::Healthy
 }

@@ -261,10 +261,12 @@ impl Order {
         match self.what {
             What::Check => format!("Check {platform} now?"),
             What::Breaker(BreakerOrder::Open) => {
-                format!("Hold the breaker of {platform} open, so that it is not checked?")
+                format!("Hold the breaker of {platform} open (no checks)?")
             }
             What::Breaker(BreakerOrder::Close) => {
-                format!("Hold the breaker of {platform} closed, whatever becomes of its checks?")
+                format!(
+                    "Hold the breaker of {platform} closed (checks continue even if they fail)?"
+                )
             }
             What::Breaker(BreakerOrder::Release) => format!("Release the breaker of {platform}?"),
             What::Breaker(BreakerOrder::Reset) => format!("Reset the breaker of {platform}?"),

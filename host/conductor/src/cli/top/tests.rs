@@ -58,7 +58,7 @@ fn mixed() -> Event {
         ),
         (
             "db-1",
-            "failing",
+            "unknown",
             json!({
                 "message": "connection refused", "error_type": "error", "plugin": "tcp", "since": NOW - 7200.0,
                 "breaker": { "state": "open", "retry_at": NOW + 21.0, "forced": false }
@@ -66,7 +66,7 @@ fn mixed() -> Event {
         ),
         (
             "db-2",
-            "failing",
+            "unknown",
             json!({
                 "message": "connection refused", "error_type": "error", "since": NOW - 30.0,
                 "maintenance": { "name": "patching", "reason": "patches", "until": NOW + 600.0, "checks": "pause" }
@@ -92,9 +92,9 @@ fn mixed() -> Event {
         ),
         (
             "new",
-            "waiting",
+            "unknown",
             json!({
-                "message": "", "since": null, "last_check": null, "last_duration": null, "age": null
+                "message": "not checked yet", "since": null, "last_check": null, "last_duration": null, "age": null
             }),
         ),
     ])
@@ -151,7 +151,7 @@ fn drawn(state: &State, width: u16, height: u16) -> String {
 fn detail(name: &str) -> Event {
     let mut detail = platform(
         name,
-        "failing",
+        "unknown",
         &json!({
             "message": "connection refused", "error_type": "error", "plugin": "tcp",
             "breaker": { "state": "open", "retry_at": NOW + 21.0, "forced": false }
@@ -161,12 +161,12 @@ fn detail(name: &str) -> Event {
         json!({
             "ended": NOW - f64::from(at) * 5.0,
             "duration": f64::from(at % 7 + 1) / 100.0,
-            "status": if at < 3 { "failing" } else { "healthy" }
+            "status": if at < 3 { "unknown" } else { "healthy" }
         })
     });
     detail["history"] = past.collect();
     detail["log"] = json!([
-        { "at": NOW - 10.0, "level": "error", "text": "failing (was healthy): connection refused" },
+        { "at": NOW - 10.0, "level": "error", "text": "check failed: error: connection refused" },
         { "at": NOW - 1.0, "level": "warn", "text": "breaker open for 30s" }
     ]);
     Event::Detail(Box::new(serde_json::from_value(detail).unwrap()))
@@ -196,7 +196,9 @@ fn a_filter_narrows_the_list_as_it_is_typed() {
     typed(&mut state, "/team=web⏎");
     assert_eq!(listed(&state), ["api.eu"]);
     typed(&mut state, "⎋/nothing⏎");
-    assert!(drawn(&state, 80, 24).contains("no platform matches \"nothing\"; Esc shows all"));
+    assert!(
+        drawn(&state, 80, 24).contains("no platform matches \"nothing\"; Esc shows all platforms")
+    );
 }
 
 #[test]
@@ -283,7 +285,7 @@ fn enter_shows_one_platform_with_its_last_checks_and_lines_of_the_log() {
     assert!(!state.in_detail);
     typed(&mut state, "⏎");
     state.update(host(&[("other", "healthy", json!({}))]));
-    assert!(drawn(&state, 80, 24).contains("shop is no longer among the platforms"));
+    assert!(drawn(&state, 80, 24).contains("shop has been removed from the config"));
 }
 
 #[test]
@@ -404,7 +406,7 @@ fn ctrl_c_ends_it_whatever_is_shown() {
 fn what_a_platform_says_cannot_steer_the_terminal() {
     let mut state = after([host(&[(
         "shop",
-        "failing",
+        "unknown",
         json!({ "message": "\u{1b}[31m\u{7}\nevil" }),
     )])]);
     for keys in ["", "⏎"] {

@@ -1,6 +1,6 @@
 //! The screen: a head with the host's state, the list or one platform, and a line of available keys.
 
-use conductor_types::Health;
+use conductor_types::StateUrgency;
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -66,15 +66,15 @@ fn head(frame: &mut Frame<'_>, state: &State, area: Rect) {
 fn counts(state: &State) -> Line<'static> {
     let platforms = state.platforms();
     let mut spans = vec![Span::styled(
-        format!("{} platforms", platforms.len()),
+        format!("{} total", platforms.len()),
         Style::new().add_modifier(Modifier::BOLD),
     )];
-    for health in ALL {
-        let many = platforms.iter().filter(|p| p.status == health).count();
+    for urgency in StateUrgency::ALL {
+        let many = platforms.iter().filter(|p| p.urgency() == urgency).count();
         if many > 0 {
             spans.push(Span::raw("  "));
-            let text = format!("{} {many} {health}", words::mark(health));
-            spans.push(Span::styled(text, style_of(state, health)));
+            let text = format!("{} {many} {}", words::mark(urgency), urgency.label());
+            spans.push(Span::styled(text, style_of(state, urgency)));
         }
     }
     let working = platforms.iter().filter(|p| p.maintenance.is_some()).count();
@@ -89,16 +89,16 @@ fn foot(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let line = match &state.prompt {
         Prompt::Filter { .. } => Line::from(vec![
             Span::styled(format!("/{}", state.filter.text), bold),
-            Span::raw("▏  Enter keeps it, Esc does not"),
+            Span::raw("▏  Enter apply  Esc cancel"),
         ]),
         Prompt::Breaker { platform } => Line::styled(
             format!(
-                "Breaker of {platform}: o hold open, c hold closed, r release, t reset, Esc nothing"
+                "Breaker of {platform}: o hold open, c hold closed, r release, t reset, Esc cancel"
             ),
             bold,
         ),
         Prompt::Confirm(order) => Line::styled(format!("{} y/n", order.question()), bold),
-        Prompt::Help => Line::raw("any key goes back"),
+        Prompt::Help => Line::raw("any key back"),
         Prompt::None => match state.notice() {
             Some(notice) => Line::styled(notice.to_owned(), bold),
             None if state.in_detail => {
@@ -115,22 +115,22 @@ fn list_keys(state: &State) -> String {
     if !state.filter.text.is_empty() {
         text.push_str(&format!("[/{}] ", state.filter.text));
     }
-    if state.filter.only_failing {
-        text.push_str("[only failing] ");
+    if state.filter.only_problems {
+        text.push_str("[only problems] ");
     }
     if !text.is_empty() {
-        text.push_str("Esc shows all  ");
+        text.push_str("Esc show all  ");
     }
-    text + "q quit  ? help  ⏎ detail  / filter  f failing  c check  b breaker  1-4 sort"
+    text + "q quit  ? help  ⏎ detail  / filter  f problems  c check  b breaker  1-4 sort"
 }
 
-fn style_of(state: &State, health: Health) -> Style {
-    match health {
-        Health::Failing => emphasis(state, Color::Magenta),
-        Health::Unhealthy => emphasis(state, Color::Red),
-        Health::Degraded => plain(state, Color::Yellow),
-        Health::Waiting => plain(state, Color::Cyan),
-        Health::Healthy => plain(state, Color::Green),
+fn style_of(state: &State, urgency: StateUrgency) -> Style {
+    match urgency {
+        StateUrgency::CheckFailed => emphasis(state, Color::Magenta),
+        StateUrgency::Unhealthy => emphasis(state, Color::Red),
+        StateUrgency::Degraded => plain(state, Color::Yellow),
+        StateUrgency::NotChecked => plain(state, Color::Cyan),
+        StateUrgency::Healthy => plain(state, Color::Green),
     }
 }
 
@@ -145,12 +145,3 @@ fn plain(state: &State, colour: Color) -> Style {
         Style::new()
     }
 }
-
-/// All states, worst first.
-const ALL: [Health; 5] = [
-    Health::Failing,
-    Health::Unhealthy,
-    Health::Degraded,
-    Health::Waiting,
-    Health::Healthy,
-];

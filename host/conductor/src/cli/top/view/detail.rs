@@ -18,7 +18,7 @@ use crate::cli::top::state::State;
 pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
     let Some(platform) = state.selected() else {
         let name = state.selected.as_deref().unwrap_or_default();
-        let text = format!("{name} is no longer among the platforms; Esc goes back to the list");
+        let text = format!("{name} has been removed from the config; Esc goes back to the list");
         frame.render_widget(Paragraph::new(text), area);
         return;
     };
@@ -46,11 +46,11 @@ pub(super) fn draw(frame: &mut Frame<'_>, state: &State, area: Rect) {
 
 fn facts(state: &State, platform: &PlatformView) -> Vec<Line<'static>> {
     let bold = Style::new().add_modifier(Modifier::BOLD);
-    let status = format!("{} {}", words::mark(platform.status), platform.status);
+    let status = format!("{} {}", words::mark(platform.urgency()), platform.status);
     let mut lines = vec![Line::from(vec![
         Span::styled(platform.name.clone(), bold),
         Span::raw("  "),
-        Span::styled(status, style_of(state, platform.status)),
+        Span::styled(status, style_of(state, platform.urgency())),
         Span::raw(format!(" for {}", words::since(state, platform))),
     ])];
     let mut fact = |name: &str, text: String| {
@@ -131,13 +131,13 @@ fn draw_checks(frame: &mut Frame<'_>, state: &State, history: &[PastView], area:
     );
     frame.render_widget(Paragraph::new(text), title);
     let bar = |past: &&PastView| {
-        let style = style_of(state, past.status);
+        let style = style_of(state, past.urgency());
         SparklineBar::from(micros(past.duration)).style(style)
     };
     frame.render_widget(Sparkline::default().data(shown.iter().map(bar)), bars);
     let marks_line = shown.iter().map(|past| {
-        let mark = words::mark(past.status).to_string();
-        Span::styled(mark, style_of(state, past.status))
+        let mark = words::mark(past.urgency()).to_string();
+        Span::styled(mark, style_of(state, past.urgency()))
     });
     frame.render_widget(Paragraph::new(Line::from_iter(marks_line)), marks);
 }
@@ -167,7 +167,7 @@ fn length(seconds: f64) -> String {
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
-    reason = "a check that took longer than a number can say is as long as it can say"
+    reason = "a longer duration is shown as the largest number"
 )]
 fn micros(seconds: f64) -> u64 {
     (seconds * 1e6) as u64

@@ -7,17 +7,17 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect) {
 }
 
 const TEXT: &str = "\
-↑ ↓ j k      the platform before, after      PgUp PgDn space   a page
-g G          the first, the last             Enter             all of one
-/            only what contains a text: in name, plugin, message or label=value
-f            only what is unhealthy or failing
-Esc          back to the list; there, all platforms again
-1 2 3 4 s    sort by status, name, duration, since; the next of them
+↑ ↓ j k      previous, next platform         PgUp PgDn space   page
+g G          first, last platform            Enter             show its details
+/            filter by text in name, plugin, message or label=value
+f            show only platforms that are unhealthy or whose last check failed
+Esc          back to the list; in the list, show all platforms
+1 2 3 4 s    sort by status, name, duration, since; s selects the next order
 c            check the selected platform now
-b            its breaker: hold it open or closed, release or reset it
+b            hold its breaker open or closed, release or reset it
 q ctrl-c     quit
 
-✗ failing: nobody can tell   ! unhealthy   ~ degraded   · no check yet   ✓ healthy
+✗ check failed, · not checked: unknown   ! unhealthy   ~ degraded   ✓ healthy
 stale: the last result is old   held: an operator holds the breaker
 c and b need a host that was started with --web.enable-lifecycle.
 ";

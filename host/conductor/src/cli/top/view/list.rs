@@ -48,16 +48,16 @@ fn nothing(state: &State) -> Line<'static> {
     if state.seen.is_none() {
         return Line::raw("");
     }
-    let failing = if state.filter.only_failing {
-        "failing "
+    let problem = if state.filter.only_problems {
+        " with a problem"
     } else {
         ""
     };
     let text = match state.filter.text.as_str() {
-        "" => format!("no {failing}platform"),
-        text => format!("no {failing}platform matches {text:?}"),
+        "" => format!("no platform{problem}"),
+        text => format!("no platform{problem} matches {text:?}"),
     };
-    Line::raw(format!("{text}; Esc shows all"))
+    Line::raw(format!("{text}; Esc shows all platforms"))
 }
 
 /// The columns that fit.
@@ -127,9 +127,9 @@ impl Columns {
     }
 
     fn row<'a>(&self, state: &State, platform: &'a PlatformView) -> Row<'a> {
-        let status = format!("{} {}", words::mark(platform.status), platform.status);
+        let status = format!("{} {}", words::mark(platform.urgency()), platform.status);
         let mut cells = vec![
-            Cell::from(status).style(style_of(state, platform.status)),
+            Cell::from(status).style(style_of(state, platform.urgency())),
             Cell::from(platform.name.as_str()),
         ];
         if self.breaker {

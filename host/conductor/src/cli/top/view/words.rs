@@ -3,28 +3,28 @@
 use std::time::Duration;
 
 use conductor_types::{
-    Health,
+    StateUrgency,
     views::{BreakerView, PlatformView},
 };
 use jiff::Timestamp;
 
 use crate::cli::top::state::{Gone, State};
 
-/// Returns the symbol of a status, for users who do not see colours.
-pub(super) fn mark(health: Health) -> char {
-    match health {
-        Health::Failing => '✗',
-        Health::Unhealthy => '!',
-        Health::Degraded => '~',
-        Health::Waiting => '·',
-        Health::Healthy => '✓',
+/// Returns the symbol of a state, for users who do not see colours.
+pub(super) fn mark(urgency: StateUrgency) -> char {
+    match urgency {
+        StateUrgency::CheckFailed => '✗',
+        StateUrgency::Unhealthy => '!',
+        StateUrgency::Degraded => '~',
+        StateUrgency::NotChecked => '·',
+        StateUrgency::Healthy => '✓',
     }
 }
 
 /// Describes the state of the host's machine.
 pub(super) fn machine(state: &State) -> String {
     let Some(seen) = &state.seen else {
-        return format!("waiting for the first answer of {}", state.address);
+        return format!("connecting to {}", state.address);
     };
     let host = &seen.status.host;
     let mut text = format!(
@@ -73,7 +73,7 @@ pub(super) fn gone(state: &State, gone: &Gone) -> (String, String) {
 /// Formats a moment in this machine's time zone.
 #[expect(
     clippy::cast_possible_truncation,
-    reason = "a moment that no calendar has is none at all"
+    reason = "a time outside the range of the calendar is shown as 1970"
 )]
 pub(super) fn clock(state: &State, unix_seconds: f64) -> String {
     let at = Timestamp::from_second(unix_seconds as i64).unwrap_or(Timestamp::UNIX_EPOCH);
