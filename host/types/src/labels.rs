@@ -166,18 +166,18 @@ labels! {
     #[derive(Default, Deserialize, JsonSchema)]
     #[serde(rename_all = "kebab-case")]
     Isolation {
-        /// In a process of its own, which it can bring down alone.
+        /// In a worker process, so that a crash affects only this plugin.
         #[default]
         Process = "process",
-        /// In the host's process: only for a plugin that is trusted fully.
+        /// In the host's process; only for fully trusted plugins.
         InProcess = "in-process",
     }
 
-    /// How important a platform's checks are when the machine is short of resources.
+    /// Priority of a platform's checks when the machine is short of resources.
     #[derive(Default, Deserialize, JsonSchema, Ord, PartialOrd)]
     #[serde(rename_all = "kebab-case")]
     Priority {
-        /// Never stretched or left out.
+        /// Never stretched or skipped.
         Critical = "critical",
         /// Stretched when the machine is degraded.
         #[default]
@@ -190,10 +190,10 @@ labels! {
     #[derive(Default, Deserialize, JsonSchema, Ord, PartialOrd, Serialize)]
     #[serde(rename_all = "kebab-case")]
     Checks {
-        /// They go on.
+        /// They continue.
         #[default]
         GoOn = "go-on",
-        /// None is begun by the schedule; each that was due counts as skipped.
+        /// The schedule starts none; each due check counts as skipped.
         Pause = "pause",
     }
 }

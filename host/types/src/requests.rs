@@ -7,6 +7,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::Checks;
 
+/// Reason in the response to a request for a check while the previous one is still running, by which clients recognise
+/// it.
+pub const CHECK_RUNNING: &str = "the previous check is still running";
+
 /// An operator's order to a platform's breaker.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -42,34 +46,34 @@ impl BreakerOrder {
     }
 }
 
-/// Maintenance that an operator starts now.
+/// Request to start maintenance now.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaintenanceOrder {
-    /// Platforms it applies to, by name or with wildcards; each becomes a window of that name. Empty with labels: all that
-    /// have them.
+    /// Names of platforms, which may have wildcards; each becomes a window of that name. Empty for all platforms that
+    /// have the labels.
     #[serde(default)]
     pub platforms: Vec<String>,
     /// Labels that the platforms must have.
     #[serde(default)]
     pub labels: BTreeMap<String, String>,
-    /// For how long, such as `2h`.
+    /// Length, for example `2h`.
     #[serde(rename = "for")]
     pub length: String,
-    /// Why, for whoever looks.
+    /// Reason, shown with the window.
     #[serde(default)]
     pub reason: String,
-    /// What becomes of checks meanwhile.
+    /// Checks during the window.
     #[serde(default)]
     pub checks: Checks,
 }
 
-/// The end of maintenance that operators started.
+/// Request to end maintenance that was started by request.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct MaintenanceEnd {
-    /// Windows to end, by the name or wildcards they were started with; wildcards match names too. Empty with labels: all
-    /// that were started with them.
+    /// Windows to end, by the names or patterns that they were started with; wildcards also match names. Empty for all
+    /// windows that were started with the labels.
     #[serde(default)]
     pub platforms: Vec<String>,
     /// Labels that the windows were started with.

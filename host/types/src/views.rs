@@ -9,105 +9,105 @@ use serde::{Deserialize, Serialize};
 
 use crate::{PlatformState, StateUrgency};
 
-/// Everything there is to know: the content of `/api/v1/status`.
+/// State of the host, its platforms and its plugins: the content of `/api/v1/status`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct StatusView {
-    /// The host itself.
+    /// The host.
     pub host: HostView,
-    /// Each platform, by name.
+    /// The platforms, in the config's order.
     pub platforms: Vec<PlatformView>,
-    /// Each plugin that the config names, by id.
+    /// The plugins that the config names, by id.
     pub plugins: Vec<PluginView>,
-    /// Library files that were refused, with the reason.
+    /// Library files that were refused.
     pub refused: Vec<RefusedView>,
 }
 
-/// The host itself.
+/// The host.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct HostView {
     /// Its version.
     pub version: String,
-    /// When it was started.
+    /// Start time.
     pub started: f64,
-    /// When it was looked at, by its own clock: what the other times are to be held against.
+    /// Time of this response, by the host's clock, which the other times are from.
     #[serde(default)]
     pub now: f64,
-    /// Whether it watches platforms: not yet while it starts, and no more once it stops.
+    /// `true` while it monitors platforms; `false` while it starts or shuts down.
     #[serde(default)]
     pub ready: bool,
-    /// 99 of 100 checks of about the last minute began at most so long after their slot, rounded up to the next bucket
-    /// of `conductor_check_lateness_seconds`, or down to the greatest; absent where there were none.
+    /// 99th percentile of the lateness of checks (start minus slot) over about the last minute, rounded up to a bucket
+    /// of `conductor_check_lateness_seconds`, or down to the largest; absent without checks.
     #[serde(default)]
     pub lateness_p99: Option<f64>,
-    /// How the machine is doing: `normal`, `degraded` or `critical`.
+    /// Mode of the machine: `normal`, `degraded` or `critical`.
     pub mode: String,
-    /// Why it is not normal.
+    /// Reason for a mode other than `normal`.
     pub mode_reason: Option<String>,
-    /// Percent of the machine's CPU in use, 0–100; absent while unknown, like the two below.
+    /// CPU in use, percent, 0–100; absent while unknown, like the next two.
     pub cpu_percent: Option<f64>,
-    /// Percent of memory in use.
+    /// Memory in use, percent.
     pub memory_percent: Option<f64>,
-    /// Percent of the fullest watched filesystem in use.
+    /// Space in use on the fullest of the host's filesystems, percent.
     pub disk_percent: Option<f64>,
-    /// Checks under way.
+    /// Number of running checks.
     pub checks_in_flight: usize,
 }
 
 /// One platform.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PlatformView {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// The plugin it is checked by.
+    /// Id of the plugin that checks it.
     pub plugin: String,
-    /// The plugin's generation that is called; 0 while none is.
+    /// Current generation of the plugin; 0 without one.
     #[serde(default)]
     pub generation: u64,
-    /// Its state.
+    /// State.
     pub status: PlatformState,
     /// The message of the last report or failure, or the reason why there is neither.
     pub message: String,
-    /// The kind of failure, if the last check failed; absent if the state is unknown because there is no current report.
+    /// The kind of failure if the last check failed; absent if it did not, or if there is no current report.
     pub error_type: Option<String>,
     /// The time since which it has had this state; absent while there is no current report or failure.
     pub since: Option<f64>,
-    /// When the last check ended.
+    /// End of the last check.
     pub last_check: Option<f64>,
-    /// How long it took.
+    /// Duration of the last check.
     pub last_duration: Option<f64>,
-    /// How long ago it ended.
+    /// Time since the end of the last check.
     #[serde(default)]
     pub age: Option<f64>,
-    /// Whether that is more than two intervals and a timeout ago although checks are due: its result is out of date.
+    /// `true` if the last check ended more than two intervals and a timeout ago although checks are due: its result is
+    /// out of date.
     #[serde(default)]
     pub stale: bool,
-    /// Why no checks are due at present: `maintenance`, `breaker open`, `breaker held open` or `critical mode` (of a
-    /// platform of low priority); absent while they are.
+    /// Reason why no checks are due: `maintenance`, `breaker open`, `breaker held open` or `critical mode` (for a
+    /// platform of low priority); absent while checks are due.
     #[serde(default)]
     pub paused: Option<String>,
-    /// When the last report came, which is what `measurements` are of.
+    /// Time of the last report, which `measurements` are from.
     #[serde(default)]
     pub last_report: Option<f64>,
-    /// When the next check will be made, the trial of an open breaker included; absent while an operator holds the breaker
-    /// open.
+    /// Time of the next check, or of the trial of an open breaker; absent while an operator holds the breaker open.
     pub next_check: Option<f64>,
-    /// Seconds between two checks, as configured.
+    /// Configured time between two checks, in seconds.
     pub interval: f64,
-    /// The same as things are: more than `interval` while the machine is short of something.
+    /// Current time between two checks, in seconds; longer than `interval` in degraded mode.
     #[serde(default)]
     pub effective_interval: f64,
-    /// Longest a check may take, in seconds.
+    /// Longest allowed check, in seconds.
     pub timeout: f64,
     /// `critical`, `normal` or `low`.
     pub priority: String,
     /// The circuit breaker.
     pub breaker: BreakerView,
-    /// The maintenance window in force, if there is one.
+    /// The maintenance window in force, if any.
     #[serde(default)]
     pub maintenance: Option<MaintenanceView>,
-    /// For grouping.
+    /// Labels for grouping and selection.
     pub labels: BTreeMap<String, String>,
-    /// What the last report measured.
+    /// Measurements of the last report.
     pub measurements: BTreeMap<String, f64>,
 }
 
@@ -133,24 +133,24 @@ impl PlatformView {
     }
 }
 
-/// One platform with what has become of its last checks: the content of `/api/v1/platforms/NAME`.
+/// One platform with its last checks and log lines: the content of `/api/v1/platforms/NAME`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PlatformDetail {
-    /// What is known of each platform.
+    /// The same data as in the list of platforms.
     #[serde(flatten)]
     pub platform: PlatformView,
-    /// Its last checks, the latest first, at most 60. Times of older ones are rounded a little.
+    /// The last checks, at most 60, the latest first. Times of older ones are rounded.
     pub history: Vec<PastView>,
-    /// The last lines of the log about it, the oldest first.
+    /// The last log lines about it, the oldest first.
     pub log: Vec<LineView>,
 }
 
-/// A check that is over.
+/// A completed check.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PastView {
-    /// When it ended.
+    /// End of the check.
     pub ended: f64,
-    /// How long it took.
+    /// Duration.
     pub duration: f64,
     /// The state that it gave the platform: unknown if the check failed.
     pub status: PlatformState,
@@ -164,50 +164,50 @@ impl PastView {
     }
 }
 
-/// A line of the log.
+/// A log line.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct LineView {
-    /// When it was written.
+    /// Time at which it was written.
     pub at: f64,
     /// `error`, `warn`, `info`, `debug` or `trace`.
     pub level: String,
-    /// What it says.
+    /// The text.
     pub text: String,
 }
 
 /// A maintenance window that is in force for a platform.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct MaintenanceView {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Why it is there, as whoever made it says; may be empty.
+    /// Reason given by its author; may be empty.
     pub reason: String,
-    /// When it ends.
+    /// End.
     pub until: f64,
-    /// What becomes of checks meanwhile: `go-on` or `pause`.
+    /// Checks during the window: `go-on` or `pause`.
     pub checks: String,
 }
 
 /// A maintenance window, in force or not: an item of `/api/v1/maintenance`.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct WindowView {
-    /// Its name.
+    /// Name.
     pub name: String,
-    /// Why it is there.
+    /// Reason; may be empty.
     pub reason: String,
-    /// Who made it: `config`, or `operator` for one that was started by command and goes with the host.
+    /// `config`, or `operator` for a window that was started by command and ends when the host stops.
     pub origin: String,
-    /// The platforms it is for, by name; all if empty, as far as they have the labels.
+    /// Names and patterns of its platforms; empty for all that have the labels.
     pub platforms: Vec<String>,
-    /// The labels they have.
+    /// Labels that its platforms have.
     pub labels: BTreeMap<String, String>,
-    /// When it is in force, for people.
+    /// Times at which it is in force, as text.
     pub times: String,
-    /// What becomes of checks meanwhile: `go-on` or `pause`.
+    /// Checks during the window: `go-on` or `pause`.
     pub checks: String,
-    /// When it ends, while it is in force.
+    /// End of the current period; absent while it is not in force.
     pub in_force_until: Option<f64>,
-    /// When that changes next; absent once it is over for good.
+    /// Next start or end; absent if there is none.
     pub next_change: Option<f64>,
 }
 
@@ -216,67 +216,67 @@ pub struct WindowView {
 pub struct BreakerView {
     /// `closed`, `open` or `half-open`.
     pub state: String,
-    /// When an open one lets its trial through.
+    /// Earliest time of the trial of an open breaker.
     pub retry_at: Option<f64>,
-    /// Whether an operator holds it.
+    /// `true` if an operator holds it open or closed.
     pub forced: bool,
 }
 
 /// One plugin.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PluginView {
-    /// What platforms call it by.
+    /// Id.
     pub id: String,
     /// `waiting`, `loading`, `loaded` or `failed`.
     pub state: String,
-    /// Why it is not loaded.
+    /// Reason why it is not loaded.
     pub error: Option<String>,
-    /// What the operator should know while it is: a new library that was not taken, for instance.
+    /// Notice for the operator while it is loaded, for example that a new library was rejected.
     pub note: Option<String>,
-    /// Its own version; this and the following are absent until it is loaded.
+    /// Version; this and the following fields are absent until it is loaded.
     pub version: Option<String>,
-    /// The API version it was built for.
+    /// API version that it was built for.
     pub api_version: Option<String>,
-    /// Where it runs: `process` (a worker of its own) or `in-process`.
+    /// `process` (it runs in a worker) or `in-process` (it runs in the host).
     pub isolation: Option<String>,
-    /// The number of the generation that is called, from 1: each start of a worker is a new one.
+    /// Current generation, from 1: each start of a worker is a new one.
     pub generation: Option<u64>,
-    /// The worker's process.
+    /// Process ID of the worker.
     pub pid: Option<u32>,
-    /// Its resident memory.
+    /// Resident memory of the worker, in bytes.
     pub memory_bytes: Option<u64>,
-    /// The processor time it has used since it was started.
+    /// CPU time of the worker since its start, in seconds.
     pub cpu_seconds: Option<f64>,
-    /// Of the library, 64 hexadecimal digits.
+    /// SHA-256 of the library, 64 hexadecimal digits.
     pub sha256: Option<String>,
-    /// The library as the operator placed it.
+    /// Path of the library in the plugin folder.
     pub file: Option<String>,
-    /// Calls given up on that have not returned.
+    /// Number of calls that have passed their deadline and have not returned.
     pub stuck_calls: u64,
-    /// Whether it has so many of them that it gets no further calls.
+    /// `true` if it is saturated: so many calls are stuck that it gets no further ones.
     pub quarantined: bool,
-    /// Why it runs in a worker although the config wants it in the host's process: the quarantine, until an operator
-    /// clears it.
+    /// Reason why it runs in a worker although the config says `in-process`: it is quarantined until an operator clears
+    /// it.
     #[serde(default)]
     pub held_in_worker: Option<String>,
 }
 
-/// One plugin with the keys of its config.
+/// One plugin with its config schema.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct PluginDetail {
-    /// Its part of `/status`.
+    /// The same data as in `/status`.
     #[serde(flatten)]
     pub plugin: PluginView,
-    /// The JSON Schema of a platform's `config` table; null until the plugin is loaded, and where the schema is longer
-    /// than 128 KiB.
+    /// JSON Schema of a platform's `config` table; null until the plugin is loaded, and if the schema is longer than
+    /// 128 KiB.
     pub config_schema: Option<serde_json::Value>,
 }
 
 /// A library file that was refused.
 #[derive(Clone, Debug, Deserialize, JsonSchema, Serialize)]
 pub struct RefusedView {
-    /// Where it lies.
+    /// Path.
     pub file: String,
-    /// The rule, what was found, and what to do.
+    /// The rule that it violates, what was found, and the remedy.
     pub reason: String,
 }
