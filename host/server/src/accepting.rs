@@ -59,9 +59,7 @@ impl Pauses {
             return None;
         }
         if self.last.is_none() {
-            tracing::warn!(
-                "no connection can be taken in: {error}; trying again, at most once a second"
-            );
+            tracing::warn!("cannot accept connections: {error}; retrying at most once a second");
         }
         let pause = self
             .last

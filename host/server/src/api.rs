@@ -102,7 +102,7 @@ async fn breaker(
         .into_iter()
         .find(|(name, _)| *name == order)
     else {
-        let text = "A breaker can be told to open, close, release or reset.\n";
+        let text = "Unknown order: a breaker takes open, close, release or reset.\n";
         return (StatusCode::NOT_FOUND, text).into_response();
     };
     let asked = name.clone();
@@ -146,7 +146,7 @@ async fn arrange<T: DeserializeOwned + Send + 'static>(
     act: impl FnOnce(&dyn Control, &T) -> Result<String, OrderError> + Send + 'static,
 ) -> Response {
     let order = serde_json::from_slice::<T>(body)
-        .map_err(|error| OrderError::Invalid(format!("the body is not the JSON wanted: {error}")));
+        .map_err(|error| OrderError::Invalid(format!("invalid request body: {error}")));
     control(shown, headers, move |control| {
         control::arranged(order.and_then(|order| act(control, &order)))
     })
@@ -235,7 +235,7 @@ pub(super) async fn show<E: Display + Send + 'static>(
                     }
                     Ok(Some(Err(error))) => Rendering::Failed(error.to_string().into()),
                     Ok(None) => Rendering::Missing,
-                    Err(_) => Rendering::Failed("it panicked".into()),
+                    Err(_) => Rendering::Failed("rendering panicked".into()),
                 }
             });
     let why = match rendering.await {
@@ -247,8 +247,8 @@ pub(super) async fn show<E: Display + Send + 'static>(
         Some(Rendering::NoRoom) | None => return busy(),
         Some(Rendering::Failed(why)) => why,
     };
-    tracing::error!("failed to build the response that a client asked for: {why}");
-    let text = r#"{"error":"the status could not be put together; see the host's log"}"#;
+    tracing::error!("failed to build a response: {why}");
+    let text = r#"{"error":"failed to build the response; see the host's log"}"#;
     let json = [(header::CONTENT_TYPE, "application/json")];
     (StatusCode::INTERNAL_SERVER_ERROR, json, text).into_response()
 }

@@ -108,7 +108,7 @@ impl Budget {
         *warned = Some(Instant::now());
         drop(warned);
         tracing::warn!(
-            "HTTP responses that clients have not read fill their {} MiB of memory: closed {closed} slow connections; while it is full, requests get a 503",
+            "unread HTTP responses fill their {} MiB of memory: closed {closed} slow connections; requests get a 503 until memory is free",
             self.ledger.limit >> 20
         );
     }

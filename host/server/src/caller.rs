@@ -77,7 +77,7 @@ pub fn identify(connection: Connection) -> Caller {
 #[cfg(target_os = "linux")]
 fn identify_local(connection: Connection) -> Caller {
     let Ok(socket) = find_socket(connection) else {
-        return Caller::Unknown("/proc/self/net/tcp cannot be read");
+        return Caller::Unknown("cannot read /proc/self/net/tcp");
     };
     let user = rustix::process::geteuid().as_raw();
     judge(socket, user, |socket| holder(socket.inode))
@@ -95,7 +95,7 @@ pub fn limitation() -> Option<&'static str> {
     let limitation = linux::limitation();
     #[cfg(not(target_os = "linux"))]
     let limitation = Some(
-        "the host cannot tell on this system which process a connection comes from: a plugin that may use the network can operate the host unless passwords are asked for",
+        "this system does not show which process a connection comes from: a plugin with network access can operate the host unless the web config requires a password",
     );
     limitation
 }
@@ -112,10 +112,10 @@ fn judge(socket: Option<Socket>, host: u32, holder: impl FnOnce(Socket) -> Holde
         Holder::Own { pid, worker } => Caller::Own { pid, worker },
         Holder::Other { confined: false } => Caller::Other,
         Holder::Other { confined: true } => {
-            Caller::Unknown("the client is confined as a process that a plugin has started is")
+            Caller::Unknown("the client is sandboxed like a process that a plugin has started")
         }
         Holder::Unseen => Caller::Unknown(
-            "the client is a process of the host's own user that is closed to the host",
+            "the client is a process of the host's user that the host cannot inspect",
         ),
     }
 }

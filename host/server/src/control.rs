@@ -13,7 +13,10 @@ use conductor_engine::{
     actor::Actor,
     state::{CheckNow, OrderError},
 };
-use conductor_types::{SkipReason, requests::BreakerOrder};
+use conductor_types::{
+    SkipReason,
+    requests::{BreakerOrder, CHECK_RUNNING},
+};
 use tokio::task::JoinError;
 
 /// Refuses a request that a page of another origin sent.
@@ -35,7 +38,7 @@ pub(super) fn may_ask(headers: &HeaderMap) -> Result<(), Response> {
     if site && origin {
         return Ok(());
     }
-    let text = "A page of another site may not do this: send the request without a browser, or from this host's own pages (a proxy in between must pass on the Host header).\n";
+    let text = "Refused: the request comes from a page of another site. Send it from this host's own pages or without a browser; a proxy must forward the Host header.\n";
     Err((StatusCode::FORBIDDEN, text).into_response())
 }
 
@@ -52,7 +55,7 @@ impl<S: Sync> FromRequestParts<S> for By {
 
 /// Returns the response for when the operator has not enabled control.
 pub(super) fn not_enabled() -> Response {
-    let text = "This is not enabled: start the host with --web.enable-lifecycle. It reads its config again at a SIGHUP, too.\n";
+    let text = "Not enabled: start the host with --web.enable-lifecycle. SIGHUP reloads the config without it.\n";
     (StatusCode::FORBIDDEN, text).into_response()
 }
 
@@ -80,17 +83,13 @@ fn cut(text: &str) -> std::borrow::Cow<'_, str> {
     }
     let end = text.floor_char_boundary(MESSAGE_BYTES);
     let left = text.len() - end;
-    format!(
-        "{}\n… and {left} bytes more; see the host's log",
-        &text[..end]
-    )
-    .into()
+    format!("{}\n… {left} more bytes; see the host's log", &text[..end]).into()
 }
 
 /// Returns the response for when the requested action has panicked.
 pub(super) fn broke_off(error: &JoinError) -> Response {
-    tracing::error!("what a client asked for broke off: {error}");
-    let text = "It broke off, which is a bug of the host's; see its log.\n";
+    tracing::error!("a requested action panicked: {error}");
+    let text = "Internal error; see the host's log.\n";
     (StatusCode::INTERNAL_SERVER_ERROR, text).into_response()
 }
 
@@ -98,23 +97,21 @@ pub(super) fn broke_off(error: &JoinError) -> Response {
 pub(super) fn checked(platform: &str, check: CheckNow) -> Response {
     match check {
         CheckNow::Begun => {
-            let text = format!("A check of {platform} has begun.\n");
+            let text = format!("Started a check of {platform}.\n");
             (StatusCode::ACCEPTED, text).into_response()
         }
         CheckNow::Skipped(reason) => {
             let why = match reason {
-                SkipReason::BreakerOpen => {
-                    "its breaker is open and held by an operator (release it first)"
-                }
-                SkipReason::Overlap => "the check before is still running",
-                _ => "its plugin has too many calls that wait or are stuck",
+                SkipReason::BreakerOpen => "an operator holds its breaker open (release it first)",
+                SkipReason::Overlap => CHECK_RUNNING,
+                _ => "its plugin has too many queued or stuck calls",
             };
             let text = format!("Cannot check {platform} now: {why}.\n");
             (StatusCode::CONFLICT, text).into_response()
         }
         CheckNow::Unknown => no_such_platform(platform),
         CheckNow::Leaving => {
-            let text = "The host is stopping: no check begins any more.\n";
+            let text = "The host is shutting down and starts no more checks.\n";
             (StatusCode::SERVICE_UNAVAILABLE, text).into_response()
         }
     }
@@ -155,7 +152,7 @@ pub(super) fn arranged(result: Result<String, OrderError>) -> Response {
 
 pub(super) fn no_such_platform(name: &str) -> Response {
     let text = format!(
-        "No platform is called {}. `conductor status` and GET /api/v1/platforms list all.\n",
+        "No platform is named {}: `conductor status` and GET /api/v1/platforms list all platforms.\n",
         name.escape_debug()
     );
     (StatusCode::NOT_FOUND, text).into_response()

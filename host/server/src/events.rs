@@ -94,7 +94,7 @@ impl Events {
     /// Opens a stream for a client that has seen everything up to the event `last`.
     pub(super) fn listen(&self, kind: Kind, last: Option<String>) -> Response {
         let Ok(place) = Arc::clone(&self.shared.places).try_acquire_owned() else {
-            let text = "Too many listen already: ask for /api/v1/status now and then instead.\n";
+            let text = "Too many event streams: poll /api/v1/status instead.\n";
             let later = [(header::RETRY_AFTER, "30")];
             return (StatusCode::SERVICE_UNAVAILABLE, later, text).into_response();
         };
@@ -173,7 +173,7 @@ impl Shared {
             Some(looking) => match looking.await {
                 Ok(told) => told.unwrap_or_default(),
                 Err(error) => {
-                    tracing::error!("events could not be put together: {error}");
+                    tracing::error!("failed to build events: {error}");
                     <_>::default()
                 }
             },

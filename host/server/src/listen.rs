@@ -29,7 +29,7 @@ enum Host {
 /// The error for text that is not a [`ListenAddress`].
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
-    "{0}: write it like 127.0.0.1:9750, localhost:9750 or [::1]:9750, or :9750 for all addresses of this machine"
+    "{0}; expected HOST:PORT such as 127.0.0.1:9750, localhost:9750 or [::1]:9750, or :PORT for all addresses"
 )]
 pub struct NotAnAddress(&'static str);
 
@@ -48,15 +48,15 @@ impl FromStr for ListenAddress {
 
     fn from_str(text: &str) -> Result<Self, NotAnAddress> {
         if text.contains("://") {
-            return Err(NotAnAddress("an address to listen on has no scheme"));
+            return Err(NotAnAddress("a listen address has no scheme"));
         }
         let (host, port) = text
             .rsplit_once(':')
             .filter(|(_, port)| !port.ends_with(']'))
-            .ok_or(NotAnAddress("it has no port"))?;
+            .ok_or(NotAnAddress("the port is missing"))?;
         let port = port
             .parse()
-            .map_err(|_| NotAnAddress("its port is no number from 0 to 65535"))?;
+            .map_err(|_| NotAnAddress("the port is not a number from 0 to 65535"))?;
         let bare = host
             .strip_prefix('[')
             .and_then(|host| host.strip_suffix(']'));
@@ -67,14 +67,14 @@ impl FromStr for ListenAddress {
             Some(bare) => match bare.parse() {
                 Ok(address) => Host::Address(IpAddr::V6(address)),
                 Err(_) if bare.contains('%') => Host::Name(bare.to_owned()),
-                Err(_) => return Err(NotAnAddress("it is no IPv6 address")),
+                Err(_) => return Err(NotAnAddress("not an IPv6 address")),
             },
             None if host.is_empty() => Host::All,
             None if host.contains(':') => {
-                return Err(NotAnAddress("an IPv6 address is written in brackets"));
+                return Err(NotAnAddress("an IPv6 address needs brackets"));
             }
             None if host.chars().any(|c| !is_of_a_name(c)) => {
-                return Err(NotAnAddress("it has neither an IP address nor a host name"));
+                return Err(NotAnAddress("neither an IP address nor a host name"));
             }
             None => match host.parse() {
                 Ok(address) => Host::Address(IpAddr::V4(address)),
@@ -158,7 +158,7 @@ impl ListenAddress {
                 }
                 Errno::NODEV | Errno::INVAL if self.host != Host::All => {
                     return format!(
-                        "{error}: a link-local address needs the zone of a network interface that exists, as in [fe80::1%eth0]:{port}"
+                        "{error}: a link-local address needs the zone of an existing network interface, for example [fe80::1%eth0]:{port}"
                     );
                 }
                 _ => {}
@@ -238,16 +238,16 @@ mod tests {
     #[test]
     fn what_is_no_address_is_refused_with_the_reason() {
         for (text, why) in [
-            ("", "no port"),
-            ("9750", "no port"),
-            ("localhost", "no port"),
-            ("[::1]", "no port"),
-            ("localhost:", "no number"),
-            (":99999", "no number"),
-            ("127.0.0.1:-1", "no number"),
-            ("::1:9750", "in brackets"),
+            ("", "port is missing"),
+            ("9750", "port is missing"),
+            ("localhost", "port is missing"),
+            ("[::1]", "port is missing"),
+            ("localhost:", "not a number"),
+            (":99999", "not a number"),
+            ("127.0.0.1:-1", "not a number"),
+            ("::1:9750", "needs brackets"),
             ("[localhost]:1", "brackets are for IPv6"),
-            ("[::x]:1", "no IPv6 address"),
+            ("[::x]:1", "not an IPv6 address"),
             ("http://127.0.0.1:9750", "no scheme"),
             ("a b:1", "neither an IP address nor a host name"),
             ("*:1", "neither an IP address nor a host name"),

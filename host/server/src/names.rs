@@ -35,7 +35,7 @@ impl FromStr for ExternalUrl {
             .filter(|uri| is_web(uri) && is_root(uri))
             .and_then(|uri| uri.host().map(str::to_owned));
         let host = host.filter(|host| !host.is_empty()).ok_or(
-            "write it like https://conductor.example.org/: http or https and a name, without a path, for the pages link to /",
+            "expected http:// or https:// and a host name without a path, such as https://conductor.example.org/",
         )?;
         Ok(Self { host })
     }
@@ -68,7 +68,7 @@ impl Names {
         };
         let name = String::from_utf8_lossy(name.as_bytes());
         let text = format!(
-            "This host does not answer to the name {}, since any web page could make it lead here and nobody is asked for a password: ask {address} instead, or start the host with --web.external-url=URL if this is the name that a proxy passes on or people use.\n",
+            "Refused: unknown host name {}. Without a password, the host answers only to IP addresses, localhost and its external URL, because any web page can point a name of its own at it. Use {address}, or set --web.external-url=URL to the name that people or a proxy use.\n",
             name.escape_debug()
         );
         Err(Box::new(
@@ -173,7 +173,10 @@ mod tests {
             "https://a/?q=1",
         ] {
             let error = bad.parse::<ExternalUrl>().unwrap_err();
-            assert!(error.contains("write it like https://"), "{bad}: {error}");
+            assert!(
+                error.contains("expected http:// or https://"),
+                "{bad}: {error}"
+            );
         }
     }
 }

@@ -42,7 +42,7 @@ fn document() -> Value {
         "info": {
             "title": "Conductor",
             "version": env!("CARGO_PKG_VERSION"),
-            "description": "What a host knows of the platforms it watches. Times are seconds since 1970, durations are seconds. Fields may be added to any object.",
+            "description": "State of the platforms that a host monitors. Times are seconds since 1970, durations are seconds. Fields may be added to any object.",
         },
         "paths": paths,
         "components": { "schemas": generator.take_definitions(true) },
@@ -81,7 +81,10 @@ impl Operation {
             code.to_owned(),
             json!({ "description": self.summary, "content": { (content_type): { "schema": schema } } }),
         );
-        let busy = ("503", "Too many ask at once, or the host is stopping.");
+        let busy = (
+            "503",
+            "Too many requests at once, or the host is shutting down.",
+        );
         for (code, why) in self.others.iter().chain([&busy]) {
             let text = json!({ "text/plain": { "schema": { "type": "string" } } });
             responses.insert(
@@ -125,18 +128,15 @@ fn schema_of<T: JsonSchema>(generator: &mut SchemaGenerator) -> Schema {
 
 const PREFIX: &str = "/api/v1";
 
-const UNKNOWN: (&str, &str) = ("404", "There is no such platform.");
+const UNKNOWN: (&str, &str) = ("404", "No such platform.");
 const REFUSED: (&str, &str) = (
     "403",
-    "It is not enabled, or a page of another site asked for it.",
+    "Not enabled, or requested by a page of another site.",
 );
-const INVALID: (&str, &str) = (
-    "400",
-    "The body is not what is wanted, for the reason given.",
-);
+const INVALID: (&str, &str) = ("400", "The body is invalid; the text gives the reason.");
 const BACK: (&str, &str) = (
     "303",
-    "It was done; a browser is sent back to the platform's page.",
+    "Done; a browser is redirected to the platform's page.",
 );
 
 const OPERATIONS: &[Operation] = &[
@@ -144,7 +144,7 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/status",
         id: "status",
-        summary: "Everything.",
+        summary: "The host, its platforms and its plugins.",
         body: None,
         answer: Answer::Json(schema_of::<StatusView>),
         others: &[],
@@ -153,7 +153,7 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/platforms",
         id: "platforms",
-        summary: "Each platform, in the config's order.",
+        summary: "The platforms, in the config's order.",
         body: None,
         answer: Answer::Json(schema_of::<Vec<PlatformView>>),
         others: &[],
@@ -171,7 +171,7 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/platforms/{name}/badge.svg",
         id: "badge",
-        summary: "A picture of its name and status.",
+        summary: "Badge with its name and state.",
         body: None,
         answer: Answer::Other("200", "image/svg+xml"),
         others: &[UNKNOWN],
@@ -180,7 +180,7 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/plugins",
         id: "plugins",
-        summary: "Each plugin that the config names, with the JSON Schema of its config.",
+        summary: "The plugins that the config names, each with the JSON Schema of its config.",
         body: None,
         answer: Answer::Json(schema_of::<Vec<PluginDetail>>),
         others: &[],
@@ -189,7 +189,7 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/maintenance",
         id: "maintenance",
-        summary: "Each maintenance window, in force or not.",
+        summary: "The maintenance windows, in force or not.",
         body: None,
         answer: Answer::Json(schema_of::<Vec<WindowView>>),
         others: &[],
@@ -198,7 +198,7 @@ const OPERATIONS: &[Operation] = &[
         method: "post",
         path: "/maintenance",
         id: "start_maintenance",
-        summary: "Starts maintenance of platforms now.",
+        summary: "Starts maintenance of platforms.",
         body: Some(schema_of::<MaintenanceOrder>),
         answer: Answer::Other("200", "text/plain"),
         others: &[REFUSED, INVALID, UNKNOWN],
@@ -207,21 +207,24 @@ const OPERATIONS: &[Operation] = &[
         method: "post",
         path: "/maintenance/end",
         id: "end_maintenance",
-        summary: "Ends maintenance that was started so.",
+        summary: "Ends maintenance that was started by request.",
         body: Some(schema_of::<MaintenanceEnd>),
         answer: Answer::Other("200", "text/plain"),
         others: &[
             REFUSED,
             INVALID,
             UNKNOWN,
-            ("409", "The window is the config's, and is changed there."),
+            (
+                "409",
+                "The window is defined in the config and must be changed there.",
+            ),
         ],
     },
     Operation {
         method: "get",
         path: "/events",
         id: "events",
-        summary: "Server-sent events, for as long as the client listens, at most one look's worth a second: `host` with a HostView, `platform` with a PlatformView, `removed` with the name of a platform that is no more. A new client is told everything; one that sends Last-Event-ID, what it missed; `reset` says that what it knew is to be forgotten.",
+        summary: "Server-sent events, sent at most once a second: `host` with a HostView, `platform` with a PlatformView, `removed` with the name of a removed platform. A new client gets the full state, and one that sends Last-Event-ID the events that it missed; `reset` means that the full state follows.",
         body: None,
         answer: Answer::Other("200", "text/event-stream"),
         others: &[],
@@ -230,7 +233,7 @@ const OPERATIONS: &[Operation] = &[
         method: "get",
         path: "/openapi.json",
         id: "openapi",
-        summary: "This description.",
+        summary: "This document.",
         body: None,
         answer: Answer::Json(|_| schemars::json_schema!({ "type": "object" })),
         others: &[],
@@ -239,21 +242,24 @@ const OPERATIONS: &[Operation] = &[
         method: "post",
         path: "/platforms/{name}/check",
         id: "check",
-        summary: "Checks it now, beside its schedule.",
+        summary: "Checks it now, in addition to its schedule.",
         body: None,
         answer: Answer::Other("202", "text/plain"),
         others: &[
             BACK,
             REFUSED,
             UNKNOWN,
-            ("409", "There is none now, for the reason given."),
+            (
+                "409",
+                "It cannot be checked now; the text gives the reason.",
+            ),
         ],
     },
     Operation {
         method: "post",
         path: "/platforms/{name}/breaker/{order}",
         id: "order_breaker",
-        summary: "Holds its breaker open or closed, lets it go by the checks again, or resets it.",
+        summary: "Holds its breaker open or closed, returns it to automatic control, or resets it.",
         body: None,
         answer: Answer::Other("200", "text/plain"),
         others: &[BACK, REFUSED, UNKNOWN],

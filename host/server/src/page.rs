@@ -87,7 +87,7 @@ async fn platform(
     if answer.status() != StatusCode::NOT_FOUND {
         return answer;
     }
-    let text = format!("No platform is called {}.", name.escape_debug());
+    let text = format!("No platform is named {}.", name.escape_debug());
     message(StatusCode::NOT_FOUND, "/", &text)
 }
 

@@ -146,15 +146,12 @@ async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> Response {
 
 #[cfg(not(feature = "prometheus"))]
 async fn metrics() -> (StatusCode, &'static str) {
-    let text = "This host was built without the `prometheus` feature; its metrics go to its log.\n";
+    let text = "This host was built without the `prometheus` feature; its metrics are written to the log.\n";
     (StatusCode::NOT_IMPLEMENTED, text)
 }
 
 async fn not_found() -> (StatusCode, String) {
-    (
-        StatusCode::NOT_FOUND,
-        format!("There is nothing here.\n\n{ROUTES}"),
-    )
+    (StatusCode::NOT_FOUND, format!("Not found.\n\n{ROUTES}"))
 }
 
 async fn not_allowed(method: Method) -> (StatusCode, String) {
@@ -163,7 +160,7 @@ async fn not_allowed(method: Method) -> (StatusCode, String) {
     } else {
         "GET or HEAD"
     };
-    let text = format!("{method} is not for this path: use {instead}.\n");
+    let text = format!("{method} is not allowed here: use {instead}.\n");
     (StatusCode::METHOD_NOT_ALLOWED, text)
 }
 
@@ -208,7 +205,7 @@ async fn refuse_large_body(limit: u64, request: Request, next: Next) -> Response
 }
 
 pub(super) fn busy() -> Response {
-    let text = "Too many ask for this at once: try again later.\n";
+    let text = "Too many requests at once: try again later.\n";
     let soon = [(header::RETRY_AFTER, "1")];
     (StatusCode::SERVICE_UNAVAILABLE, soon, text).into_response()
 }
@@ -218,17 +215,17 @@ const RELOAD: &str = "/-/reload";
 const RELOAD_TURN: Duration = Duration::from_secs(120);
 
 const ROUTES: &str = "\
-/               the status page; /platforms/NAME one platform's
-/metrics        metrics in Prometheus's text format, or in OpenMetrics if asked for
+/               status page; /platforms/NAME for one platform
+/metrics        metrics in Prometheus's text format, or in OpenMetrics if requested
 /-/healthy      200 while the host runs
-/-/ready        200 while the host watches platforms, 503 before and after
-/-/reload       POST: reads the config again (with --web.enable-lifecycle)
-/api/v1/status  everything as JSON
+/-/ready        200 while the host monitors platforms, 503 before and after
+/-/reload       POST: reload the config (needs --web.enable-lifecycle)
+/api/v1/status  the full state as JSON
 /api/v1/platforms, /api/v1/platforms/NAME, /api/v1/plugins  parts of it
-/api/v1/maintenance  maintenance windows; POST starts one, POST …/end ends it (with --web.enable-lifecycle)
-/api/v1/events  the same as server-sent events, as it changes
-/api/v1/openapi.json  all of that described, for programs
-/api/v1/platforms/NAME/badge.svg  a picture for pages of others
-/api/v1/platforms/NAME/check  POST: checks it now (with --web.enable-lifecycle)
-/api/v1/platforms/NAME/breaker/open, …/close, …/release, …/reset  POST (with --web.enable-lifecycle)
+/api/v1/maintenance  maintenance windows; POST starts one, POST …/end ends it (needs --web.enable-lifecycle)
+/api/v1/events  changes of the state as server-sent events
+/api/v1/openapi.json  OpenAPI description of /api/v1
+/api/v1/platforms/NAME/badge.svg  badge for other pages
+/api/v1/platforms/NAME/check  POST: check it now (needs --web.enable-lifecycle)
+/api/v1/platforms/NAME/breaker/open, …/close, …/release, …/reset  POST (needs --web.enable-lifecycle)
 ";

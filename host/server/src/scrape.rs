@@ -178,7 +178,7 @@ impl hyper::body::Body for Rendering {
                 (self.scraped)();
                 None
             }
-            None => Some(Err(io::Error::other("the rendering broke off"))),
+            None => Some(Err(io::Error::other("rendering panicked"))),
         })
     }
 }

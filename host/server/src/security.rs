@@ -146,7 +146,7 @@ impl Security {
             return Ok(None);
         };
         if !lock(&shared.bucket).takes(config.rate_limit) {
-            let text = "Too many requests: this host answers only so many (rate_limit in its web config).\n";
+            let text = "Too many requests: the limit is rate_limit in the web config.\n";
             return refuse(StatusCode::TOO_MANY_REQUESTS, text);
         }
         if config.users.is_empty() {
@@ -164,7 +164,7 @@ impl Security {
             Verdict::Right => Ok(Some(user)),
             Verdict::Wrong => unauthorized(),
             Verdict::Unknown => {
-                let text = "Too many log in at once: try again later.\n";
+                let text = "Too many logins at once: try again later.\n";
                 refuse(StatusCode::SERVICE_UNAVAILABLE, text)
             }
         }
@@ -294,7 +294,7 @@ fn credentials(headers: &HeaderMap) -> Option<(String, String)> {
 }
 
 fn unauthorized<T>() -> Result<T, Box<Response>> {
-    let text = "Unauthorized: this host asks for a name and a password.\n";
+    let text = "Unauthorized: the host requires a user name and a password.\n";
     let mut response = (StatusCode::UNAUTHORIZED, text).into_response();
     response
         .headers_mut()

@@ -94,14 +94,14 @@ fn each_route_answers() {
     let host = Host::default();
     let server = host.serve(Limits::default());
     for (path, status, content_type, text) in [
-        ("/", 200, "text/html", "There are no platforms"),
+        ("/", 200, "text/html", "The config has no platforms"),
         ("/-/", 200, "text/plain", "/api/v1/status"),
         ("/platforms/shop", 200, "text/html", "<h1>shop</h1>"),
         (
             "/platforms/nobody",
             404,
             "text/html",
-            "No platform is called nobody.",
+            "No platform is named nobody",
         ),
         ("/assets/page.css", 200, "text/css", ":root"),
         ("/assets/page.js", 200, "text/javascript", "EventSource"),
@@ -116,7 +116,7 @@ fn each_route_answers() {
             "/api/v1/platforms/nobody/badge.svg",
             404,
             "text/plain",
-            "No platform is called nobody.",
+            "No platform is named nobody",
         ),
         ("/api/v1/openapi.json", 200, "application/json", "\"3.1.0\""),
         ("/-/healthy", 200, "text/plain", "Conductor is healthy."),
@@ -138,7 +138,7 @@ fn each_route_answers() {
             "/api/v1/platforms/nobody",
             404,
             "text/plain",
-            "No platform is called nobody.",
+            "No platform is named nobody",
         ),
         ("/api/v1/plugins", 200, "application/json", "[]"),
         ("/nothing", 404, "text/plain", "/-/healthy"),
@@ -201,7 +201,10 @@ fn without_the_feature_metrics_says_where_they_are() {
     let answer = server.get("/metrics");
     assert_eq!(host.scrapes(), 0);
     assert!(answer.starts_with("HTTP/1.1 501 "), "{answer}");
-    assert!(answer.contains("its metrics go to its log"), "{answer}");
+    assert!(
+        answer.contains("its metrics are written to the log"),
+        "{answer}"
+    );
 }
 
 #[test]

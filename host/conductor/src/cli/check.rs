@@ -8,7 +8,7 @@ use conductor_command::{
     json, print, table,
 };
 use conductor_core::clock::Clock;
-use conductor_types::views::PlatformDetail;
+use conductor_types::{requests::CHECK_RUNNING, views::PlatformDetail};
 use hyper::{Method, StatusCode};
 
 use super::{
@@ -77,7 +77,7 @@ fn begin(client: &Client, platform: &str) -> Result<(), CliError> {
     let path = format!("{}/check", platform_path(platform));
     let answer = client.ask(Method::POST, &path, String::new())?;
     let under_way = answer.status == StatusCode::CONFLICT
-        && String::from_utf8_lossy(&answer.body).contains("still under way");
+        && String::from_utf8_lossy(&answer.body).contains(CHECK_RUNNING);
     if under_way {
         return Ok(());
     }
@@ -101,7 +101,7 @@ fn result(
         }
         if waited.as_secs_f64() > detail.platform.timeout + PATIENCE.as_secs_f64() {
             return Err(CliError::Other(format!(
-                "{platform}: no result within {}; its plugin may be short of threads, or not be loaded (`conductor status` tells)",
+                "{platform}: no result within {}: its plugin may have no free thread or not be loaded (see `conductor status`)",
                 humantime::format_duration(Duration::from_secs(waited.as_secs()))
             )));
         }

@@ -57,7 +57,7 @@ pub(super) fn holder(inode: u64) -> Holder {
 /// Returns the reason why callers cannot be identified on this machine, if any.
 pub(super) fn limitation() -> Option<&'static str> {
     fs::File::open("/proc/self/net/tcp").err().map(|_| {
-        "/proc/self/net/tcp cannot be read, so that the host cannot tell its plugins from other clients of this machine: requests from this machine that change something are refused unless passwords are asked for (--web.config.file)"
+        "cannot read /proc/self/net/tcp, so the host cannot distinguish its plugins from other local clients: local requests that change something are refused unless a password is required (--web.config.file)"
     })
 }
 

@@ -168,7 +168,7 @@ impl Table {
         }
         let mut text = String::new();
         if let Err(error) = write(self, &mut text) {
-            tracing::error!("an event could not be put together: {error}");
+            tracing::error!("failed to build an event: {error}");
             text.clear();
         }
         text.shrink_to_fit();

@@ -95,7 +95,9 @@ fn start() -> Option<SyncSender<Job>> {
     match thread.spawn(move || work(&jobs)) {
         Ok(_) => Some(sender),
         Err(error) => {
-            tracing::error!("nobody can log in: there is no thread to check passwords: {error}");
+            tracing::error!(
+                "cannot start a thread to check passwords, so no login succeeds: {error}"
+            );
             None
         }
     }

@@ -1,7 +1,7 @@
 //! Operators' requests: who may send them, and the responses.
 
 use conductor_engine::state::maintenance_length;
-use conductor_types::SkipReason;
+use conductor_types::{SkipReason, requests::CHECK_RUNNING};
 
 use super::*;
 
@@ -31,7 +31,7 @@ fn a_reload_is_answered_with_what_became_of_it() {
     for _ in 0..2 {
         let answer = post();
         assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
-        assert!(answer.contains("see its log"), "{answer}");
+        assert!(answer.contains("see the host's log"), "{answer}");
     }
     let answer = server.get("/-/reload");
     assert!(answer.starts_with("HTTP/1.1 405 "), "{answer}");
@@ -141,19 +141,20 @@ fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
         ))
     };
     for (path, status, text) in [
-        ("shop/check", 202, "A check of shop has begun."),
-        ("busy/check", 409, "its breaker is open"),
-        ("nobody/check", 404, "No platform is called nobody."),
-        ("leaving/check", 503, "The host is stopping"),
+        ("shop/check", 202, "Started a check of shop."),
+        ("busy/check", 409, "holds its breaker open"),
+        ("running/check", 409, CHECK_RUNNING),
+        ("nobody/check", 404, "No platform is named nobody"),
+        ("leaving/check", 503, "The host is shutting down"),
         (
             "shop/breaker/open",
             200,
             "shop: anonymous operator holds the breaker open",
         ),
         ("shop/breaker/reset", 200, "reset the breaker"),
-        ("nobody/breaker/open", 404, "No platform is called nobody."),
+        ("nobody/breaker/open", 404, "No platform is named nobody"),
         ("shop/breaker/explode", 404, "open, close, release or reset"),
-        ("%1b[31m/check", 404, "No platform is called \\u{1b}[31m."),
+        ("%1b[31m/check", 404, "No platform is named \\u{1b}[31m"),
     ] {
         let answer = to(path);
         assert!(
@@ -190,7 +191,7 @@ fn maintenance_is_started_and_ended_by_what_the_body_says() {
             "",
             r#"{"platforms":["nobody"],"for":"2h"}"#,
             404,
-            "No platform is called nobody.",
+            "No platform is named nobody",
         ),
         (
             "",
@@ -222,7 +223,7 @@ fn maintenance_is_started_and_ended_by_what_the_body_says() {
             400,
             "unknown variant `stop`",
         ),
-        ("", "for=2h", 400, "is not the JSON wanted"),
+        ("", "for=2h", 400, "invalid request body"),
         ("/end", r#"{"platforms":["shop"]}"#, 200, "ended"),
         (
             "/end",
@@ -285,8 +286,8 @@ fn a_browser_is_sent_back_to_the_page_or_shown_why_not() {
         assert!(server.get(back).contains("<p class=\"note\">"));
     }
     for (path, status, text) in [
-        ("busy/check", 409, "its breaker is open"),
-        ("nobody/check", 404, "No platform is called nobody."),
+        ("busy/check", 409, "holds its breaker open"),
+        ("nobody/check", 404, "No platform is named nobody"),
     ] {
         let answer = to(path);
         assert!(
@@ -318,6 +319,7 @@ pub(super) fn reloading(
             match platform {
                 "shop" => CheckNow::Begun,
                 "busy" => CheckNow::Skipped(SkipReason::BreakerOpen),
+                "running" => CheckNow::Skipped(SkipReason::Overlap),
                 "leaving" => CheckNow::Leaving,
                 _ => CheckNow::Unknown,
             }

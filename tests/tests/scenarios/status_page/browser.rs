@@ -121,7 +121,7 @@ fn buttons_act_where_lifecycle_calls_are_enabled() {
     browser.run("document.querySelector('#check').click()");
     browser.wait_for(
         "why not",
-        "document.body.innerText.includes('held by an operator (release it first)')",
+        "document.body.innerText.includes('an operator holds its breaker open (release it first)')",
     );
     browser.run("document.querySelector('#back').click()");
     browser.wait_for(
