@@ -123,7 +123,7 @@ impl Client {
         });
         let value = value.map_err(|e| {
             CliError::Unreachable(format!(
-                "{} is not a Conductor host, or one of another version: its answer cannot be read: {e}",
+                "cannot read the response of {}: {e}; is it a Conductor host, and of this version?",
                 self.address
             ))
         })?;
@@ -183,7 +183,7 @@ impl Client {
         let Address { host, port, .. } = &self.address;
         let connecting = TcpStream::connect((host.as_str(), *port));
         let stream = connecting.await.map_err(|e| {
-            format!("{e}; is `conductor run` running there? (--address names another)")
+            format!("{e}; is `conductor run` running there? (--address selects another host)")
         })?;
         let _ = stream.set_nodelay(true);
         match &self.tls {

@@ -154,7 +154,7 @@ impl Global {
         #[cfg(target_os = "linux")]
         if let Some(error) = no_journal {
             tracing::warn!(
-                "the log goes to standard error: systemd's journal cannot be reached: {error}"
+                "cannot connect to systemd's journal, so the log goes to standard error: {error}"
             );
         }
         guard
@@ -170,7 +170,7 @@ fn say_losses(counter: ErrorCounter) {
             let lost = counter.dropped_lines();
             if lost > said {
                 let lines = lost - said;
-                tracing::warn!("{lines} log lines were lost: their reader is too slow");
+                tracing::warn!("{lines} log lines were lost: the reader of the log is too slow");
                 said = lost;
             }
         }

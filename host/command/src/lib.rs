@@ -98,7 +98,7 @@ impl From<ConfigError> for CliError {
 /// If the operating system does not provide the program's path.
 pub fn program_folder() -> Result<PathBuf, CliError> {
     library::program_folder()
-        .map_err(|e| CliError::Other(format!("cannot tell where this program lies: {e}")))
+        .map_err(|e| CliError::Other(format!("cannot find the path of this program: {e}")))
 }
 
 /// Loopback only, on a port next to those of other Prometheus exporters.

@@ -266,7 +266,7 @@ pub async fn run(
         () = &mut shutdown => host.leaving(),
         () = host.scheduler_ended() => {
             host.leaving();
-            return Err("the scheduler has ended, which is a bug of the host's; nothing is checked any more".to_owned());
+            return Err("internal error: the scheduler has stopped, so no platform is checked".to_owned());
         }
     }
     tracing::info!("stopping");

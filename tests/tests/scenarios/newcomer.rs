@@ -198,8 +198,8 @@ fn a_taken_port_is_fatal_with_the_reason() {
     for (address, code, reason) in [
         (address.as_str(), 1, "another process listens on this port"),
         ("192.0.2.1:0", 1, "no network interface of this machine"),
-        ("127.0.0.1", 2, "it has no port"),
-        ("127.0.0.1:99999", 2, "its port is no number"),
+        ("127.0.0.1", 2, "the port is missing"),
+        ("127.0.0.1:99999", 2, "the port is not a number"),
     ] {
         let setup = Setup::new().platform("shop", "fault", "{}");
         let output = setup

@@ -70,7 +70,7 @@ fn a_breaker_held_open_stays_so_through_a_reload_and_is_tried_when_it_is_release
     assert!(table.contains("open, held"), "{table}");
     let (code, _, error) = ask(host.address, &["check", "shop"]);
     assert!(
-        code == 1 && error.contains("its breaker is open"),
+        code == 1 && error.contains("holds its breaker open"),
         "{error}"
     );
 
@@ -119,7 +119,7 @@ fn an_order_for_several_is_followed_for_those_there_are() {
     let host = start(Setup::new().platform("shop", "fault", "{}"));
     let (code, said, error) = ask(host.address, &["breaker", "open", "nobody", "shop"]);
     assert_eq!(code, 1);
-    assert!(error.contains("No platform is called nobody."), "{error}");
+    assert!(error.contains("No platform is named nobody"), "{error}");
     assert!(said.contains("shop: anonymous operator holds"), "{said}");
 }
 
@@ -437,7 +437,7 @@ fn maintenance_that_an_operator_starts_lives_through_a_reload_and_ends_by_comman
     host.wait("checks again", |m| m.checks("db-1", "degraded") >= 3.0);
     assert_eq!(
         tell(&host, &["maintenance", "list"]),
-        "There is no maintenance window.\n"
+        "No maintenance windows.\n"
     );
 
     tell(
@@ -453,7 +453,7 @@ fn maintenance_that_an_operator_starts_lives_through_a_reload_and_ends_by_comman
     for (arguments, why) in [
         (
             &["start", "nobody", "shop", "--for", "2h"][..],
-            "No platform is called nobody.",
+            "No platform is named nobody",
         ),
         (
             &["end", "shop"],

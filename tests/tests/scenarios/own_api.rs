@@ -88,7 +88,7 @@ interval = "5s"
         "{status:#}"
     );
     assert_eq!(metrics.breaker("bystander"), 0.0);
-    host.wait_for_log("refused a request to operate the host; it comes from ");
+    host.wait_for_log("refused a request to operate the host from ");
 }
 
 /// Overwrites a file, keeping its owner.

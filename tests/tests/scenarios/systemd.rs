@@ -108,7 +108,7 @@ fn systemd_sees_a_reload_and_its_verdict() {
     host.find_address();
     told(&socket, "READY=1");
     let good = fs::read_to_string(&file).unwrap();
-    let refused = "the last reload was refused: an older config is in force";
+    let refused = "the last reload failed: an older config is in use";
     for (config, is_good) in [(format!("{good}\nmistake = 1\n"), false), (good, true)] {
         fs::write(&file, config).unwrap();
         host.signal("HUP");

@@ -19,7 +19,7 @@ impl Address {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
             format!(
-                "{text:?} is not a host's address: {why}; write it like http://127.0.0.1:9750, or 127.0.0.1:9750"
+                "{text:?} is not a host address: {why}; expected a URL such as http://127.0.0.1:9750, or HOST:PORT"
             )
         };
         let has_scheme = text.contains("://");
@@ -39,7 +39,7 @@ impl Address {
         };
         let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
         if authority.as_str().contains('@') {
-            return Err("an address holds no user and password, which others could see: give --user and --password-file".to_owned());
+            return Err("an address must not contain a user and password, which other users could see: use --user and --password-file".to_owned());
         }
         if uri.query().is_some() {
             return Err(wrong("it has a query"));
@@ -72,7 +72,7 @@ impl Address {
                 .rsplit_once(':')
                 .is_some_and(|(_, port)| !port.ends_with(']'))
         {
-            return Err(wrong("its port is not one"));
+            return Err(wrong("its port is not a number from 0 to 65535"));
         }
         Ok(Self {
             https,
@@ -135,11 +135,11 @@ mod tests {
         for (text, why) in [
             ("ftp://x", "neither http nor https"),
             ("http://me:secret@x", "--password-file"),
-            ("http://", "is not a host's address"),
-            ("", "is not a host's address"),
-            ("x:99999", "its port is not one"),
-            (":99999", "its port is not one"),
-            (":", "its port is not one"),
+            ("http://", "is not a host address"),
+            ("", "is not a host address"),
+            ("x:99999", "its port is not a number from 0 to 65535"),
+            (":99999", "its port is not a number from 0 to 65535"),
+            (":", "its port is not a number from 0 to 65535"),
             ("http://x/?a=b", "query"),
         ] {
             let error = Address::parse(text).unwrap_err();

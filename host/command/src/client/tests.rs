@@ -92,8 +92,8 @@ fn answers_that_are_none_of_a_hosts_are_told_with_who_answered_and_the_cure() {
         ),
         (
             "403 Forbidden",
-            "This is not enabled: start it with --web.enable-lifecycle.",
-            "This is not enabled",
+            "Not enabled: start the host with --web.enable-lifecycle.",
+            "Not enabled",
         ),
         (
             "404 Not Found",
@@ -103,7 +103,7 @@ fn answers_that_are_none_of_a_hosts_are_told_with_who_answered_and_the_cure() {
         (
             "200 OK",
             "<html>hello</html>",
-            "is not a Conductor host, or one of another version",
+            "is it a Conductor host, and of this version",
         ),
         ("500 Oops", "\u{1b}[31mred", "[31mred"),
     ] {

@@ -18,7 +18,8 @@ pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String
             let found = file_reader::within(Path::new("/etc/ssl"), file_reader::PATIENCE, || {
                 rustls_native_certs::load_native_certs().certs
             });
-            let found = found.map_err(|e| format!("the CAs of this system cannot be read: {e}"))?;
+            let found =
+                found.map_err(|e| format!("cannot read the system's CA certificates: {e}"))?;
             let from = "this system (on Debian: install ca-certificates)".to_owned();
             (found, from)
         }
@@ -27,13 +28,13 @@ pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String
     let (added, _) = roots.add_parsable_certificates(certificates);
     if added == 0 {
         return Err(format!(
-            "there is no CA certificate to trust in {from}; --ca-file names a file of them"
+            "no CA certificates found in {from}: name a file with --ca-file"
         ));
     }
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
     let builder = builder
         .with_safe_default_protocol_versions()
-        .map_err(|e| format!("cannot do TLS here: {e}"))?;
+        .map_err(|e| format!("cannot set up TLS: {e}"))?;
     Ok(Arc::new(
         builder.with_root_certificates(roots).with_no_client_auth(),
     ))
@@ -42,7 +43,7 @@ pub(super) fn config(ca_file: Option<&Path>) -> Result<Arc<ClientConfig>, String
 /// Returns the name that the host's certificate must be for.
 pub(super) fn server_name(host: &str) -> Result<ServerName<'static>, String> {
     ServerName::try_from(host.to_owned())
-        .map_err(|_| format!("{host} is not a name that a certificate can be for"))
+        .map_err(|_| format!("{host} is not a name that a certificate can be issued for"))
 }
 
 /// Returns the reason why the handshake failed, with the cure if there is one.
@@ -54,21 +55,18 @@ pub(super) fn explain(error: &io::Error) -> String {
         // A CA of the same name with another key is just as untrusted.
         Some(Error::InvalidCertificate(
             CertificateError::UnknownIssuer | CertificateError::BadSignature,
-        )) => {
-            "its certificate is from an issuer that is not trusted here: name its CA with --ca-file"
-                .to_owned()
-        }
+        )) => "its certificate is from an unknown CA: name the CA with --ca-file".to_owned(),
         Some(Error::InvalidMessage(_)) => "it does not speak https (write http://)".to_owned(),
         _ => error.to_string(),
     }
 }
 
 fn read(file: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
-    let refuse = |why: String| format!("the CA file {}: {why}", file.display());
+    let refuse = |why: String| format!("cannot use the CA file {}: {why}", file.display());
     let pem = file_reader::read(file, LARGEST_BUNDLE).map_err(|e| refuse(e.to_string()))?;
     CertificateDer::pem_slice_iter(&pem.bytes)
         .collect::<Result<_, _>>()
-        .map_err(|e| refuse(format!("not sound PEM: {e}")))
+        .map_err(|e| refuse(format!("not valid PEM: {e}")))
 }
 
 /// In bytes; all CAs of a system take some 200 kB.

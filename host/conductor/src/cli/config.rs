@@ -33,7 +33,7 @@ pub(super) struct CheckArgs {
     /// Config file; overrides `--config.file`
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
-    /// Output format; JSON is an array of mistakes with file, line, column, message and help
+    /// Output format; JSON is an array of errors with file, line, column, message and help
     #[arg(long, value_enum, default_value_t = Output::Table)]
     output: Output,
     /// Address that `run` will serve on; resolved, but not opened
@@ -117,7 +117,7 @@ fn schema(global: &Global) -> Result<(), CliError> {
     match plugin_schemas(global) {
         Ok(plugins) => for_editors::add_plugins(&mut schema, plugins),
         Err(error) => {
-            warn("the keys of plugins are left out:");
+            warn("the schema does not include the keys of plugins:");
             error.print();
         }
     }
@@ -142,7 +142,7 @@ fn plugin_schemas(global: &Global) -> Result<Vec<(String, Value)>, CliError> {
         };
         if schema.as_str().len() > MAX_SCHEMA {
             warn(&format!(
-                "plugin {id}: its config schema is too long, {MAX_SCHEMA} bytes at most"
+                "plugin {id}: its config schema has more than {MAX_SCHEMA} bytes and is left out"
             ));
         } else if schema.is_null() {
             schemas.push((id.clone(), json!({ "type": "object", "maxProperties": 0 })));

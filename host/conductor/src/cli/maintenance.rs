@@ -113,7 +113,7 @@ fn list(client: &Client, output: Output) -> Result<Exit, CliError> {
     let (body, windows) = client.look::<Vec<WindowView>>("/api/v1/maintenance")?;
     match output {
         Output::Json => print_json(&String::from_utf8_lossy(&body))?,
-        Output::Table if windows.is_empty() => print("There is no maintenance window.\n")?,
+        Output::Table if windows.is_empty() => print("No maintenance windows.\n")?,
         Output::Table => print(&text(&windows))?,
     }
     Ok(Exit::Ok)

@@ -101,7 +101,7 @@ fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
     };
     let address = listener
         .local_addr()
-        .map_err(|e| CliError::Other(format!("the address of the open port is not known: {e}")))?;
+        .map_err(|e| CliError::Other(format!("cannot get the address of the open port: {e}")))?;
     let read_config = {
         let (global, security) = (global.clone(), security.clone());
         move |text: Option<&Config>| read_config(&global, address, &security, text)
@@ -141,7 +141,7 @@ fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
     let mut passed = listenfd::ListenFd::from_env();
     if passed.len() > 1 {
         return Err(format!(
-            "systemd passes {} sockets, this host serves one; leave a single ListenStream= in its .socket unit",
+            "systemd passes {} sockets, but the host serves one: leave a single ListenStream= in its .socket unit",
             passed.len()
         ));
     }
@@ -150,7 +150,7 @@ fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
     }
     passed
         .take_tcp_listener(0)
-        .map_err(|e| format!("the socket that systemd passes is no TCP port: {e}"))
+        .map_err(|e| format!("the socket that systemd passes is not a TCP socket: {e}"))
 }
 
 #[cfg(not(unix))]

@@ -27,7 +27,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     let now = clock.wall(clock.now());
     let now = now
         .try_into()
-        .map_err(|e| CliError::Other(format!("the clock of this machine: {e}")))?;
+        .map_err(|e| CliError::Other(format!("cannot read this machine's clock: {e}")))?;
     let summary = summarise(&config, now).map_err(|e| CliError::Other(e.to_string()))?;
     match args.output {
         Output::Table => print(&text(&summary))?,
@@ -84,7 +84,7 @@ fn summarise(config: &Config, now: jiff::Timestamp) -> Result<Summary, ScheduleE
         });
         if busy > f64::from(threads) {
             warnings.push(format!(
-                "plugin {id} has {threads} call threads; if all its checks took as long as they may, {:.0} would be busy at once: \
+                "plugin {id} has {threads} call threads, but needs {:.0} if all its checks take as long as their timeouts allow: \
                  raise call_threads, lengthen intervals or shorten timeouts",
                 busy.ceil()
             ));

@@ -167,7 +167,13 @@ fn narrowed(body: &[u8], left: &StatusView) -> Result<String, CliError> {
 pub(super) fn text(status: &StatusView, coloring: Coloring) -> String {
     let mut platforms = status.platforms.clone();
     // Platforms under maintenance go last.
-    platforms.sort_by_key(|p| (p.needs_attention() && !is_bad(p), p.urgency(), p.name.clone()));
+    platforms.sort_by_key(|p| {
+        (
+            p.needs_attention() && !is_bad(p),
+            p.urgency(),
+            p.name.clone(),
+        )
+    });
     let mut text = table(HEADER, rows(&platforms, coloring));
     for plugin in &status.plugins {
         let told = [&plugin.error, &plugin.note, &plugin.held_in_worker];

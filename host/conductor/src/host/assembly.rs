@@ -415,7 +415,9 @@ fn try_creates(
             trials.retain(|trial| !trial.is_finished());
             trials.push(trial);
         }
-        Err(error) => tracing::warn!("no thread to try out probes: {error}"),
+        Err(error) => {
+            tracing::warn!("cannot start a thread to try the configs of platforms: {error}")
+        }
     }
 }
 

@@ -233,7 +233,7 @@ impl Judge {
         let (config, of_shape) = match (reading.config, reading.error) {
             (Some(config), of_shape) => (Arc::new(config), of_shape),
             (None, Some(error)) => return Err(error.into()),
-            (None, None) => unreachable!("a file without mistakes makes sense"),
+            (None, None) => unreachable!("a reading without errors has a config"),
         };
         redaction::learn(config.platforms.iter().flat_map(|p| p.secrets.texts()));
         self.accepted().begin();
@@ -252,13 +252,13 @@ impl Judge {
         };
         let verdict = verdict.unwrap_or_else(|| {
             let what = format!(
-                "the plugins could not be asked within {}",
+                "the plugins did not check the config within {}",
                 humantime::format_duration(PATIENCE)
             );
             Verdict {
                 mistakes: vec![config.mistake_of_plugin_dirs(
                     &what,
-                    "is a plugin folder on a disk that does not answer?",
+                    "check that the disks of the plugin folders respond",
                 )],
                 only_loading: false,
             }
@@ -292,7 +292,7 @@ impl Judge {
             let searched = format!("searched for plugins: {}", libraries.searched());
             config.mistake_of_plugin_dirs(
                 &searched,
-                "put the missing libraries into one of the folders; correct or replace those that are refused",
+                "put the missing libraries into one of these folders; correct or replace refused libraries",
             )
         });
         let mut mistakes: Vec<_> = unknown.into_iter().chain(searched).collect();
@@ -323,7 +323,7 @@ impl Judge {
                     Err(_) => {
                         let error = LoadError {
                             kind: ErrorType::Load,
-                            message: "judging its configs failed: internal error".to_owned(),
+                            message: "internal error while checking its configs".to_owned(),
                             detail: None,
                         };
                         mistakes.extend(does_not_load(config, &id, &error));
@@ -350,8 +350,8 @@ fn does_not_load(config: &Config, id: &str, error: &LoadError) -> Option<ConfigE
     let first = platforms.next()?;
     let more = match platforms.count() {
         0 => String::new(),
-        1 => " (one more platform needs it)".to_owned(),
-        more => format!(" ({more} more platforms need it)"),
+        1 => " (1 more platform uses it)".to_owned(),
+        more => format!(" ({more} more platforms use it)"),
     };
     let message = format!("plugin {id} does not load{more}: {error}");
     Some(config.mistake_of_platform(first, &message, "correct or replace its library"))
@@ -369,7 +369,7 @@ pub(crate) fn mistakes(
         Finding::Create(failure) => match failure.kind {
             ErrorType::Panic => (
                 format!("plugin {plugin} panics when its probe is created or dropped: {failure}"),
-                "the plugin must be corrected: tell its author",
+                "report the bug to the author of the plugin",
             ),
             _ => (
                 format!("plugin {plugin} cannot create its probe: {failure}"),
@@ -378,27 +378,25 @@ pub(crate) fn mistakes(
         },
         Finding::Stuck(within) => (
             format!(
-                "plugin {plugin} does not finish with its config within {}",
+                "plugin {plugin} does not finish checking this config within {}",
                 humantime::format_duration(within)
             ),
-            "the plugin's schema or its `create` hangs: tell its author",
+            "the plugin's schema or its `create` hangs: report the bug to its author",
         ),
         Finding::Killed(end) => (
-            format!("plugin {plugin} cannot take its config: its worker {end}"),
-            "the plugin's schema or its `create` is wrong, or needs more than `limits` allows: tell its author",
+            format!("plugin {plugin} fails on this config: its worker {end}"),
+            "the plugin's schema or its `create` crashes or exceeds `limits`: raise the limits, or report the bug to its author",
         ),
         Finding::NotTried => (
-            format!(
-                "plugin {plugin} failed with too many other configs, so this one was not tried"
-            ),
-            "correct those first",
+            format!("not tried: plugin {plugin} failed on too many other configs"),
+            "correct the other configs first",
         ),
         Finding::NoTime(within) => (
             format!(
-                "plugin {plugin} took {} for other configs, so this one was not tried",
+                "not tried: plugin {plugin} took {} to check other configs",
                 humantime::format_duration(within)
             ),
-            "try again: configs that were accepted are not tried again",
+            "try again: accepted configs are not checked again",
         ),
     };
     config.mistake_of_platform(platform, &message, help)

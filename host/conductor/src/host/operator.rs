@@ -37,7 +37,7 @@ impl Control for Operator {
                 let caller = match (plugin, worker) {
                     (Some(plugin), _) => format!("plugin {plugin} (process {pid})"),
                     (None, Some(_)) => format!("a plugin's worker (process {pid})"),
-                    (None, None) => "a plugin inside the host's own process".to_owned(),
+                    (None, None) => "an in-process plugin".to_owned(),
                 };
                 self.note_refused(&caller);
                 Some(format!(
@@ -45,9 +45,9 @@ impl Control for Operator {
                 ))
             }
             Caller::Unknown(why) => {
-                self.note_refused(&format!("a process of this machine: {why}"));
+                self.note_refused(&format!("a local process: {why}"));
                 Some(format!(
-                    "Plugins may not operate the host, and it cannot tell that this request does not come from one: {why}. Send it as another user than the host's, or have the host ask for passwords (--web.config.file)."
+                    "Plugins may not operate the host, and this request may come from one: {why}. Send it as a user other than the host's, or require a password (--web.config.file)."
                 ))
             }
         }
@@ -111,7 +111,7 @@ impl Operator {
         refused.retain(|_, last| now.saturating_sub(*last) < LOG_INTERVAL);
         if refused.len() < MOST_CALLERS && !refused.contains_key(caller) {
             refused.insert(caller.to_owned(), now);
-            tracing::warn!("refused a request to operate the host; it comes from {caller}");
+            tracing::warn!("refused a request to operate the host from {caller}");
         }
     }
 }

@@ -7,19 +7,19 @@ use std::path::Path;
 pub(crate) enum ProcError {
     /// `/proc` is not mounted.
     #[error(
-        "/proc is not mounted, and the host starts workers and measures the machine through it: mount it with \
+        "/proc is not mounted, but the host needs it to start workers and to measure the machine: mount it with \
          \"mount -t proc proc /proc\" (bubblewrap: --proc /proc; systemd-nspawn and containers mount it by default)"
     )]
     NotMounted,
     /// It shows the processes of another PID namespace.
     #[error(
-        "/proc does not show this process, as it belongs to another PID namespace: mount it again inside this one with \
+        "/proc belongs to another PID namespace and does not show this process: mount it inside this namespace with \
          \"mount -t proc proc /proc\" (unshare: --mount-proc)"
     )]
     OfAnotherNamespace,
     /// It shows processes only.
     #[error(
-        "/proc has no {0}, which the host measures the machine by: mount it without the option subset=pid"
+        "/proc has no {0}, which the host needs to measure the machine: mount it without the option subset=pid"
     )]
     Lacks(&'static str),
 }

@@ -61,7 +61,7 @@ pub(super) async fn serve(
                 tracing::warn!("{limitation}");
             }
         }
-        Err(error) => tracing::warn!("listening, but the address is not known: {error}"),
+        Err(error) => tracing::warn!("listening, but cannot get the address: {error}"),
     }
     served
         .bound

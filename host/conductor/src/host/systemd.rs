@@ -51,9 +51,7 @@ pub(super) async fn keep_informed(host: Arc<Host>) {
             Ok(looked) => looked,
             Err(error) => {
                 // Only this sends keep-alives, and the host itself may be fine.
-                tracing::error!(
-                    "systemd is told nothing this time, as looking at the host broke off: {error}"
-                );
+                tracing::error!("internal error: systemd was not notified this time: {error}");
                 tokio::time::sleep(STARTING.min(period)).await;
                 continue;
             }
@@ -103,7 +101,7 @@ fn tell(news: &[NotifyState<'_>]) {
     let message: String = news.iter().map(|news| format!("{news}\n")).collect();
     match send(&address, &message) {
         Err(error) if !COMPLAINED.swap(true, Ordering::Relaxed) => tracing::warn!(
-            "cannot notify systemd at NOTIFY_SOCKET={}: {error}; with Type=notify it will take this service for not started",
+            "cannot notify systemd at NOTIFY_SOCKET={}: {error}; with Type=notify, systemd will consider this service not started",
             address.display()
         ),
         Err(error) => tracing::debug!("cannot notify systemd: {error}"),
@@ -139,7 +137,7 @@ fn status(platforms: &[StateUrgency], mode: &str, is_refused: bool) -> String {
         text.push_str(&format!("; the machine is {mode}"));
     }
     if is_refused {
-        text.push_str("; the last reload was refused: an older config is in force");
+        text.push_str("; the last reload failed: an older config is in use");
     }
     text
 }
@@ -167,7 +165,7 @@ mod tests {
         );
         assert_eq!(
             status(&[], "critical", true),
-            "0 platforms; the machine is critical; the last reload was refused: an older config is in force"
+            "0 platforms; the machine is critical; the last reload failed: an older config is in use"
         );
     }
 }

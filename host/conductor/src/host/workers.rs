@@ -55,7 +55,7 @@ impl WorkerWatch {
                         scheduler,
                     },
                     Err(error) => {
-                        tracing::warn!("what workers use is not watched: {error}");
+                        tracing::warn!("cannot monitor the resource usage of workers: {error}");
                         return;
                     }
                 };
@@ -64,7 +64,7 @@ impl WorkerWatch {
                 }
             });
         if let Err(error) = spawned {
-            tracing::error!("workers are not watched: there is no thread for it: {error}");
+            tracing::error!("cannot start the thread that monitors workers: {error}");
         }
         Self { _stop: stop }
     }
