@@ -11,8 +11,8 @@ use crate::fill::Limits;
 #[derive(Clone, Debug, Deserialize, schemars::JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
-    /// Absolute path of a file or folder on the filesystem to watch. With `*`, `?` or `**`: every mounted filesystem whose
-    /// mount point matches, of which the worst decides.
+    /// Absolute path of a file or folder on the filesystem to check. With `*`, `?` or `**`: every mounted filesystem whose
+    /// mount point matches; the worst one decides.
     #[cfg_attr(unix, schemars(regex(pattern = r"^/")))]
     #[schemars(example = &"/var/lib", example = &"/mnt/*")]
     pub(crate) path: PathBuf,
@@ -27,16 +27,16 @@ pub(crate) struct Config {
     #[schemars(range(min = 0, max = 100))]
     pub(crate) unhealthy_above: f64,
 
-    /// Whether `path` must be a mount point: unhealthy while its file system is not mounted, or another device than at the
-    /// first check is. With wildcards: whether this holds for every file system that was mounted at an earlier check.
+    /// Require that `path` is a mount point: unhealthy while its file system is not mounted, or while another device than at
+    /// the first check is mounted. With wildcards, this applies to every file system that was mounted at an earlier check.
     #[serde(default)]
     pub(crate) mounted: bool,
 
     /// Device whose file system `path` must be on, as `findmnt` prints it under SOURCE (`/dev/sdb1`, `nas.example:/export`), or a
-    /// link to it (`/dev/disk/by-label/data`): unhealthy while it is on another one.
+    /// link to it (`/dev/disk/by-label/data`): unhealthy while `path` is on another one.
     pub(crate) device: Option<String>,
 
-    /// Whether the file system must be writable: unhealthy while it is read-only, as ext4 is after an I/O error.
+    /// Require that the file system is writable: unhealthy while it is read-only, as ext4 is after an I/O error.
     #[serde(default)]
     pub(crate) writable: bool,
 }

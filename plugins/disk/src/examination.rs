@@ -25,7 +25,7 @@ pub(crate) struct Examination {
 /// The reason why the fill of a file system is unknown.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum ExamineError {
-    #[error("cannot ask the file system of {path:?}: {source}")]
+    #[error("cannot query the file system of {path:?}: {source}")]
     Ask { path: PathBuf, source: io::Error },
     #[error("{0:?} is on a file system without space of its own; name a path on a disk")]
     NoSpace(PathBuf),

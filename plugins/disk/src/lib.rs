@@ -252,7 +252,7 @@ impl Disk {
             problems.insert(0, MountProblem::Missing(missing));
         } else {
             for point in &missing {
-                tracing::warn!("{} is not mounted any more", point.display());
+                tracing::warn!("{} is no longer mounted", point.display());
                 self.seen.remove(point);
             }
         }

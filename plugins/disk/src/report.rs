@@ -49,11 +49,11 @@ pub(crate) enum MountProblem {
         before: PathBuf,
         now: Option<PathBuf>,
     },
-    #[error("not mounted any more: {}", listed(.0))]
+    #[error("no longer mounted: {}", listed(.0))]
     Missing(Vec<PathBuf>),
     #[error(
-        "another device is mounted at {}: expected {expected}, found {found}; mount the expected one, or accept this one with \
-         another value of `device` or another change of the platform's config, and reload",
+        "another device is mounted at {}: expected {expected}, found {found}; mount the expected one, or accept this one: \
+         change `device` or another key of the platform's config, and reload",
         .point.display()
     )]
     OtherDevice {
@@ -82,7 +82,10 @@ impl MountProblem {
 fn moved(path: &Path, now: Option<&Path>) -> String {
     let path = path.display();
     match now {
-        Some(now) => format!(": {path} is now on the one at {}", now.display()),
+        Some(now) => format!(
+            ": {path} is now on the file system mounted at {}",
+            now.display()
+        ),
         None => format!(", and {path} with it"),
     }
 }

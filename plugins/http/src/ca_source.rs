@@ -84,14 +84,14 @@ impl CaSource {
         let trust = match (self.source.load(), &mut *current) {
             (Ok(trust), before) => {
                 if before.is_some() {
-                    tracing::info!("CA certificates changed and were read again");
+                    tracing::info!("reloaded the changed CA certificates");
                 }
                 trust
             }
             (Err(failure), None) => return Err(failure),
             (Err(failure), Some(before)) => {
                 tracing::warn!(
-                    "CA certificates changed and cannot be used, those from before stay trusted: {}",
+                    "cannot use the changed CA certificates, keeping the previous ones: {}",
                     failure.message()
                 );
                 before.trust.clone()

@@ -97,11 +97,11 @@ fn broken_off(headers: &HeaderMap, read: usize, error: &hyper::Error) -> CheckEr
         .get(header::CONTENT_LENGTH)
         .and_then(|length| length.to_str().ok());
     match (judge(error), promised) {
-        (CheckError::Platform(_), Some(promised)) => CheckError::Platform(format!(
-            "the body broke off after {read} of {promised} bytes"
-        )),
+        (CheckError::Platform(_), Some(promised)) => {
+            CheckError::Platform(format!("the body ended after {read} of {promised} bytes"))
+        }
         (CheckError::Platform(why), None) => {
-            CheckError::Platform(format!("the body broke off after {read} bytes: {why}"))
+            CheckError::Platform(format!("reading the body failed after {read} bytes: {why}"))
         }
         (ours, _) => ours,
     }
@@ -112,11 +112,13 @@ fn judge(error: &hyper::Error) -> CheckError {
         .source()
         .and_then(|cause| cause.downcast_ref::<io::Error>());
     if error.is_parse() {
-        CheckError::Platform(format!("the answer is not sound HTTP/1: {error}"))
+        CheckError::Platform(format!("the response is not valid HTTP/1: {error}"))
     } else if error.is_incomplete_message() || error.is_closed() || error.is_canceled() {
-        CheckError::Platform("the connection was closed before the answer was complete".to_owned())
+        CheckError::Platform(
+            "the connection was closed before the response was complete".to_owned(),
+        )
     } else if let Some(cause) = cause.filter(|cause| cause.raw_os_error().is_some()) {
-        CheckError::of("the connection broke", cause)
+        CheckError::of("the connection failed", cause)
     } else {
         CheckError::Platform(match error.source() {
             Some(cause) => format!("{error}: {cause}"),

@@ -55,7 +55,7 @@ impl<'a> Progress<'a> {
             Step::Start | Step::Resolve => "the resolver",
             Step::Connect => "the connection",
             Step::Tls => "the TLS handshake",
-            Step::FirstByte => "the head of the answer",
+            Step::FirstByte => "the response headers",
             Step::Body | Step::Done => "the end of the body",
         };
         let message = format!(

@@ -185,7 +185,7 @@ pub(crate) async fn shake_hands(
     progress.enter(Step::Tls);
     let name = ServerName::try_from(host.to_owned()).map_err(|_| {
         CheckError::Platform(format!(
-            "{host} is not a name that a certificate can be for"
+            "{host} is not a name that a certificate can be issued for"
         ))
     })?;
     let witness = Arc::new(Witness {
@@ -214,10 +214,10 @@ fn judge(host: &str, error: &io::Error) -> CheckError {
     let what = match cause {
         Some(Error::InvalidCertificate(error)) => untrusted(host, error),
         Some(error @ (Error::FailedToGetCurrentTime | Error::FailedToGetRandomBytes)) => {
-            return CheckError::Host(Failure::new(format!("cannot do TLS here: {error}")));
+            return CheckError::Host(Failure::new(format!("cannot set up TLS: {error}")));
         }
         Some(Error::InvalidMessage(_)) => {
-            format!("{host} does not speak TLS on this port, or not soundly ({error})")
+            format!("{host} does not speak valid TLS on this port ({error})")
         }
         Some(error) => format!("the TLS handshake failed: {error}"),
         None => return CheckError::of("the TLS handshake failed", error),
@@ -233,14 +233,14 @@ fn untrusted(host: &str, error: &CertificateError) -> String {
         }
         CertificateError::NotValidYetContext { time, not_before } => {
             let days = not_before.as_secs().saturating_sub(time.as_secs()) / SECONDS_PER_DAY;
-            format!("the certificate of {host} only becomes valid in {days} days")
+            format!("the certificate of {host} becomes valid in {days} days")
         }
         CertificateError::UnknownIssuer => format!(
-            "the certificate of {host} is from an issuer that is not trusted here; if it should be, name its CA in `ca_file`"
+            "the certificate of {host} is from an unknown CA; to trust it, name the CA in `ca_file`"
         ),
-        CertificateError::BadSignature => format!(
-            "the certificate of {host} is signed with another key than that of the trusted CA of this name"
-        ),
+        CertificateError::BadSignature => {
+            format!("the certificate of {host} names a trusted CA, but is signed with another key")
+        }
         CertificateError::NotValidForNameContext { presented, .. } => {
             // rustls formats them as DnsName("shop.example").
             let bare = |name: &String| name.split('"').nth(1).unwrap_or(name).to_owned();

@@ -65,7 +65,7 @@ impl Visitor {
                 .and_then(|location| target.join(location))
                 .map_err(|rule| {
                     what(CheckError::Platform(format!(
-                        "{} to a place that {rule}",
+                        "{} to a location that {rule}",
                         show(answer.status)
                     )))
                 })?;
@@ -74,7 +74,7 @@ impl Visitor {
             target = next;
         }
         Err(CheckError::Platform(format!(
-            "redirected more than {MAX_REDIRECTS} times, at last to {target}"
+            "more than {MAX_REDIRECTS} redirects, the last to {target}"
         )))
     }
 
@@ -109,7 +109,7 @@ impl Visitor {
         let mut request = Request::new(String::new());
         *request.method_mut() = method.clone();
         *request.uri_mut() = target.path.parse().map_err(|_| {
-            CheckError::Platform(format!("{target} has a path that cannot be asked for"))
+            CheckError::Platform(format!("{target} has a path that cannot be requested"))
         })?;
         *request.headers_mut() = self.headers(target)?;
         if matches!(*method, Method::POST | Method::PUT | Method::PATCH) {
@@ -122,7 +122,7 @@ impl Visitor {
 
     fn headers(&self, target: &Target) -> Result<HeaderMap, CheckError> {
         let host = HeaderValue::try_from(target.authority()).map_err(|_| {
-            CheckError::Platform(format!("{target} has a host that cannot be asked for"))
+            CheckError::Platform(format!("{target} has a host that cannot be requested"))
         })?;
         let mut headers = HeaderMap::from_iter([
             (header::HOST, host),

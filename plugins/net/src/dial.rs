@@ -80,7 +80,7 @@ fn failed(address: &SocketAddr, error: &io::Error, limit: Duration) -> CheckErro
 
 fn silent(address: &SocketAddr, limit: Duration) -> CheckError {
     CheckError::Platform(format!(
-        "no answer within {} (waiting for {address} to take the connection)",
+        "no answer within {} (waiting for {address} to accept the connection)",
         show_duration(limit)
     ))
 }

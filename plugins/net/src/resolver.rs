@@ -107,9 +107,9 @@ fn judge(host: &str, error: &LookupError) -> CheckError {
             CheckError::Platform(format!("no such host: {host}"))
         }
         LookupErrorKind::Again => CheckError::Host(Failure::new(format!(
-            "cannot look {host} up: the resolver does not answer, or reports a temporary fault"
+            "cannot look up {host}: the resolver does not respond or reports a temporary failure"
         ))),
-        _ => CheckError::Host(Failure::new(format!("cannot look {host} up: {error}"))),
+        _ => CheckError::Host(Failure::new(format!("cannot look up {host}: {error}"))),
     }
 }
 

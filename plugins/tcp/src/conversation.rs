@@ -44,7 +44,7 @@ pub(crate) async fn hold(
             return Err(answer.wrong("before it closed the connection"));
         }
     }
-    Ok("answered as expected")
+    Ok("responded as expected")
 }
 
 /// Limit of a response before it is given up, in bytes.
@@ -54,7 +54,7 @@ async fn send(stream: &mut TcpStream, bytes: &[u8], limit: &Limit<'_>) -> Result
     match timeout(limit.left(), stream.write_all(bytes)).await {
         Ok(sent) => sent.map_err(|error| CheckError::of("cannot send", &error)),
         Err(_) => Err(CheckError::Platform(format!(
-            "no answer within {} (waiting for it to take what was sent)",
+            "no answer within {} (waiting for it to accept the data)",
             limit.show()
         ))),
     }
@@ -86,7 +86,7 @@ impl Answer<'_> {
                 self.take(&chunk[..count]);
                 Ok(count == 0)
             }
-            Ok(Err(error)) => Err(CheckError::of("cannot read the answer", &error)),
+            Ok(Err(error)) => Err(CheckError::of("cannot read the response", &error)),
             Err(_) => Err(self.late(limit)),
         }
     }
@@ -115,9 +115,9 @@ impl Answer<'_> {
     fn wrong(&self, when: &str) -> CheckError {
         let expected = excerpt(self.expected.as_bytes());
         CheckError::Platform(if self.bytes.is_empty() {
-            format!("no {expected} {when}: nothing came back")
+            format!("no {expected} {when}: no data received")
         } else {
-            format!("no {expected} {when}: got {}", excerpt(&self.bytes))
+            format!("no {expected} {when}: received {}", excerpt(&self.bytes))
         })
     }
 }

@@ -110,7 +110,7 @@ impl Tcp {
         let lookup = self.resolver.resolve(host, *port);
         let Ok(found) = timeout(limit.left(), lookup).await else {
             return Err(CheckError::Host(Failure::timeout(format!(
-                "no answer within {} (waiting for the resolver to find {host})",
+                "no answer within {} (waiting for the resolver to look up {host})",
                 limit.show()
             ))));
         };

@@ -120,7 +120,7 @@ fn the_expected_answer_is_healthy_however_it_is_cut() {
     let report =
         patient(&json!({"address": address.to_string(), "send": "PING\r\n", "expect": "+PONG"}));
     assert_eq!(report.status(), Status::Healthy, "{report:?}");
-    assert!(report.message().starts_with("answered as expected in "));
+    assert!(report.message().starts_with("responded as expected in "));
     assert_eq!(
         names(&report),
         ["connect_seconds", "first_byte_seconds", "total_seconds"]
@@ -167,14 +167,14 @@ fn a_server_that_stops_half_way_is_unhealthy() {
         read_until(&mut stream, b"never");
     });
     let report = impatient(&json!({"address": address.to_string(), "expect": "PONG"}));
-    assert_unhealthy(&report, r#" ms: got "PO""#);
+    assert_unhealthy(&report, r#" ms: received "PO""#);
 }
 
 #[test]
 fn a_server_that_drips_for_ever_is_given_up_at_the_limit() {
     let address = server(|mut stream| while stream.write_all(b".").is_ok() {});
     let report = patient(&json!({"address": address.to_string(), "expect": "PONG"}));
-    assert_unhealthy(&report, r#"no "PONG" in its first 64 KiB: got "....."#);
+    assert_unhealthy(&report, r#"no "PONG" in its first 64 KiB: received "....."#);
     assert!(report.message().len() < 200, "{}", report.message());
 }
 
@@ -186,7 +186,7 @@ fn a_server_that_takes_nothing_is_unhealthy() {
     });
     let flood = "x".repeat(32 << 20);
     let report = impatient(&json!({"address": address.to_string(), "send": flood}));
-    assert_unhealthy(&report, "(waiting for it to take what was sent)");
+    assert_unhealthy(&report, "(waiting for it to accept the data)");
 }
 
 #[test]
@@ -197,7 +197,7 @@ fn another_answer_is_unhealthy_and_shown_fit_for_a_log() {
     let report = patient(&json!({"address": address.to_string(), "expect": "+PONG"}));
     assert_unhealthy(
         &report,
-        r#"no "+PONG" before it closed the connection: got "HTTP/1.1 400\r\n\u{1b}[31m"#,
+        r#"no "+PONG" before it closed the connection: received "HTTP/1.1 400\r\n\u{1b}[31m"#,
     );
 }
 
@@ -205,10 +205,7 @@ fn another_answer_is_unhealthy_and_shown_fit_for_a_log() {
 fn a_server_that_hangs_up_is_unhealthy() {
     let address = server(drop);
     let report = patient(&json!({"address": address.to_string(), "expect": "+PONG"}));
-    assert_unhealthy(
-        &report,
-        "before it closed the connection: nothing came back",
-    );
+    assert_unhealthy(&report, "before it closed the connection: no data received");
 }
 
 #[test]
@@ -252,7 +249,7 @@ fn a_slow_resolver_costs_one_thread_and_a_timeout_per_check() {
         };
         assert_eq!(failure.kind(), FailureKind::Timeout);
         assert!(
-            failure.message().contains("resolver to find db"),
+            failure.message().contains("resolver to look up db"),
             "{failure}"
         );
     }

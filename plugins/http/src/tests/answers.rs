@@ -138,7 +138,7 @@ fn a_silent_server_is_unhealthy_and_the_message_says_what_was_waited_for() {
     let address = serve(|_, stream| keep_silent(stream));
     let report = impatient(&get(address));
     assert_unhealthy(&report, "no answer within ");
-    assert_unhealthy(&report, " ms (waiting for the head of the answer)");
+    assert_unhealthy(&report, " ms (waiting for the response headers)");
     assert_eq!(names(&report), ["connect_seconds", "total_seconds"]);
 }
 
@@ -160,7 +160,7 @@ fn a_content_length_larger_than_the_body_is_unhealthy() {
     let address = answering("HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nhalf");
     assert_unhealthy(
         &patient(&get(address)),
-        "the body broke off after 4 of 100 bytes",
+        "the body ended after 4 of 100 bytes",
     );
 }
 
@@ -174,30 +174,30 @@ fn what_comes_after_the_content_length_is_not_part_of_the_body() {
 #[test]
 fn broken_framing_is_unhealthy() {
     for (answer, message) in [
-        ("SSH-2.0-OpenSSH_9.9\r\n", "not sound HTTP"),
-        ("\x15\x03\x01\x00\x02\x02\x46", "not sound HTTP"),
+        ("SSH-2.0-OpenSSH_9.9\r\n", "not valid HTTP"),
+        ("\x15\x03\x01\x00\x02\x02\x46", "not valid HTTP"),
         (
             "HTTP/1.1 200 OK\r\ncontent-length: 4\r\ncontent-length: 5\r\n\r\nhalf",
-            "not sound HTTP",
+            "not valid HTTP",
         ),
         (
             "HTTP/1.1 200 OK\r\ncontent-length: four\r\n\r\nhalf",
-            "not sound HTTP",
+            "not valid HTTP",
         ),
-        ("HTTP/1.1 2000 OK\r\n\r\n", "not sound HTTP"),
+        ("HTTP/1.1 2000 OK\r\n\r\n", "not valid HTTP"),
         (
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nzz\r\n",
-            "the body broke off after 0 bytes",
+            "reading the body failed after 0 bytes",
         ),
         (
             "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nhalf\r\n",
-            "the body broke off after 4 bytes",
+            "reading the body failed after 4 bytes",
         ),
         (
             "HTTP/1.1 200 OK\r\nhalf",
-            "closed before the answer was complete",
+            "closed before the response was complete",
         ),
-        ("", "closed before the answer was complete"),
+        ("", "closed before the response was complete"),
     ] {
         assert_unhealthy(&patient(&get(answering(answer))), message);
     }
@@ -222,7 +222,7 @@ fn endless_promises_of_an_answer_are_given_up_at_the_limit() {
     });
     assert_unhealthy(
         &impatient(&get(address)),
-        "(waiting for the head of the answer)",
+        "(waiting for the response headers)",
     );
 }
 

@@ -44,7 +44,7 @@ fn a_redirect_loop_is_unhealthy() {
     let report = patient(&get(address));
     assert_unhealthy(
         &report,
-        &format!("redirected more than 10 times, at last to http://{address}/loop?…"),
+        &format!("more than 10 redirects, the last to http://{address}/loop?…"),
     );
 }
 
@@ -53,11 +53,14 @@ fn a_redirect_to_nowhere_is_unhealthy() {
     for (location, message) in [
         (
             "ftp://files.example/",
-            "307 Temporary Redirect to a place that does not begin with http",
+            "307 Temporary Redirect to a location that does not begin with http",
         ),
-        ("http://[::1", "to a place that is not a URL"),
-        ("//user:pw@shop.example/", "to a place that has a user name"),
-        ("\u{fc}ber", "to a place that is not"),
+        ("http://[::1", "to a location that is not a URL"),
+        (
+            "//user:pw@shop.example/",
+            "to a location that has a user name",
+        ),
+        ("\u{fc}ber", "to a location that is not"),
     ] {
         assert_unhealthy(&patient(&get(answering(redirect(307, location)))), message);
     }

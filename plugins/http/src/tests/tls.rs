@@ -168,7 +168,7 @@ fn an_issuer_nobody_trusts_is_unhealthy() {
     let report = trusted.check(&format!("https://{address}/"));
     assert_unhealthy(
         &report,
-        "from an issuer that is not trusted here; if it should be, name its CA in `ca_file`",
+        "from an unknown CA; to trust it, name the CA in `ca_file`",
     );
     assert!(value(&report, "certificate_expiry_timestamp_seconds").is_some());
 }
@@ -179,7 +179,7 @@ fn the_systems_cas_are_trusted_and_not_ours() {
     let host = TestHost::new("shop").timeout(MINUTE);
     match host.create_async::<Http>(&json!({"url": format!("https://{address}/")}).to_string()) {
         Ok(mut probe) => {
-            assert_unhealthy(&host.check_async(&mut probe).unwrap(), "not trusted here")
+            assert_unhealthy(&host.check_async(&mut probe).unwrap(), "from an unknown CA")
         }
         // On a machine without any, such as a bare container.
         Err(failure) => assert!(
@@ -196,7 +196,7 @@ fn an_issuer_that_only_has_the_name_of_a_trusted_one_is_unhealthy() {
     let report = trusted.check(&format!("https://{address}/"));
     assert_unhealthy(
         &report,
-        "signed with another key than that of the trusted CA",
+        "names a trusted CA, but is signed with another key",
     );
 }
 
@@ -208,7 +208,7 @@ fn a_server_without_tls_is_unhealthy() {
         keep_silent(&mut stream);
     });
     let report = authority.check(&format!("https://{address}/"));
-    assert_unhealthy(&report, "127.0.0.1 does not speak TLS on this port");
+    assert_unhealthy(&report, "127.0.0.1 does not speak valid TLS on this port");
 }
 
 #[test]
@@ -298,7 +298,7 @@ fn a_ca_file_is_read_again_when_it_is_rewritten_or_replaced() {
     assert_healthy(&host.check_async(&mut probe).unwrap());
 
     present(new.config("127.0.0.1"));
-    assert_unhealthy(&host.check_async(&mut probe).unwrap(), "not trusted here");
+    assert_unhealthy(&host.check_async(&mut probe).unwrap(), "from an unknown CA");
     in_place(&new);
     assert_healthy(&host.check_async(&mut probe).unwrap());
 
@@ -309,7 +309,7 @@ fn a_ca_file_is_read_again_when_it_is_rewritten_or_replaced() {
     assert_healthy(&host.check_async(&mut probe).unwrap());
 
     renamed(&old);
-    assert_unhealthy(&host.check_async(&mut probe).unwrap(), "not trusted here");
+    assert_unhealthy(&host.check_async(&mut probe).unwrap(), "from an unknown CA");
     present(old.config("127.0.0.1"));
     assert_healthy(&host.check_async(&mut probe).unwrap());
 }
