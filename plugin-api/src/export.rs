@@ -218,7 +218,7 @@ extern "C" fn init(host: AbiHostHandle) {
 
 extern "C" fn config_schema<P: Exportable>() -> RString {
     panic_barrier::catch(|| Ok(schema::<P>().to_string()))
-        .unwrap_or_else(|failure| format!("the schema could not be made: {failure}"))
+        .unwrap_or_else(|failure| format!("cannot create the config schema: {failure}"))
         .into()
 }
 
@@ -272,7 +272,7 @@ impl<P: Probe> AbiProbe for Guarded<P> {
         let result = logging::within(call, || {
             panic_barrier::catch(|| match &mut self.0 {
                 Some(probe) => probe.check(&Context::new(call)),
-                None => Err(Failure::new("the host called a probe that it had closed")),
+                None => Err(Failure::new("the host called a closed probe")),
             })
         });
         match result {

@@ -177,26 +177,26 @@ impl fmt::Display for ManifestError {
         match self {
             Self::TooShort { found } => write!(
                 f,
-                "its manifest has {found} bytes, {} are needed",
+                "its manifest has {found} bytes, but {} are required",
                 Manifest::SIZE
             ),
-            Self::Magic => f.write_str("its manifest does not begin with the manifest's magic"),
+            Self::Magic => f.write_str("its manifest does not begin with the magic bytes"),
             Self::Size { says, found } => write!(
                 f,
-                "its manifest says it has {says} bytes, but {found} are there and at least {} are needed",
+                "its manifest states a size of {says} bytes, but has {found}, and at least {} are required",
                 Manifest::SIZE
             ),
             Self::Door(door) => write!(
                 f,
-                "its manifest asks for door {door}, known are 1 (Rust) and 2 (C)"
+                "its manifest has the unknown door {door}; expected 1 (Rust) or 2 (C)"
             ),
             Self::Text { field: "id", found } => write!(
                 f,
-                "its manifest has the id \"{found}\", an id is 1–63 lower-case letters, digits and \"-\", the first a letter"
+                "its manifest has the id \"{found}\"; expected 1–63 lower-case letters, digits and \"-\", the first a letter"
             ),
             Self::Text { field, found } => write!(
                 f,
-                "its manifest has the {field} \"{found}\", which is empty, no UTF-8 or has control characters"
+                "its manifest has the {field} \"{found}\", which is empty, is not UTF-8, or has control characters"
             ),
             Self::Need { found } => {
                 write!(f, "its manifest has the need \"{found}\"; {NotANeed}")
@@ -412,7 +412,7 @@ mod tests {
         };
         assert_eq!(
             Manifest::parse(&good[..100]).unwrap_err().to_string(),
-            "its manifest has 100 bytes, 288 are needed"
+            "its manifest has 100 bytes, but 288 are required"
         );
         assert!(damaged(0, b'c').contains("magic"));
         assert!(damaged(18, 9).contains("door 9"));
@@ -443,7 +443,7 @@ mod tests {
         let mut full = record;
         full[ID + 63] = b'a';
         let said = Manifest::parse(&full).unwrap_err().to_string();
-        assert!(said.contains("an id is 1–63 lower-case letters"), "{said}");
+        assert!(said.contains("expected 1–63 lower-case letters"), "{said}");
     }
 
     #[test]

@@ -115,8 +115,8 @@ impl<P: AsyncProbe> Place<P> {
             }),
             before => {
                 let why = match before {
-                    State::Closed => "the host called a probe that it had closed",
-                    _ => "the host called a probe that had not ended its check before",
+                    State::Closed => "the host called a closed probe",
+                    _ => "the host called a probe whose previous check had not ended",
                 };
                 *state = before;
                 Err(Failure::new(why))
@@ -173,7 +173,7 @@ impl<P: AsyncProbe> Lent<P> {
         let call = self.call;
         match &mut self.probe {
             Some(probe) => check::run(probe, &call, &mut self.cancelled).await,
-            None => Err(Failure::new("the probe is not there")),
+            None => Err(Failure::new("the probe is missing")),
         }
     }
 }
@@ -201,7 +201,7 @@ impl Completion {
     pub(super) fn of(call: &AbiCall) -> Result<Self, Failure> {
         let Some(complete) = call.host.functions.complete() else {
             return Err(Failure::new(
-                "this host cannot be told the end of a check that it has begun",
+                "this host offers no way to complete a check that it has begun",
             ));
         };
         Ok(Self {
@@ -220,7 +220,7 @@ impl Drop for Completion {
     fn drop(&mut self) {
         let result = self.result.take().unwrap_or_else(|| {
             Err(Failure::new(
-                "the check was dropped before its end, which is a fault of the plugin's runtime",
+                "the plugin's runtime dropped the check before its end",
             ))
         });
         (self.complete)(self.call, abi(result));

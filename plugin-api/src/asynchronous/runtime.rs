@@ -25,7 +25,7 @@ pub(crate) fn get() -> Result<&'static Runtime, Failure> {
     // tokio panics if it cannot create a thread.
     let runtime = panic_barrier::catch(|| Ok(make()?)).map_err(|failure| {
         Failure::new(format!(
-            "the runtime for asynchronous checks cannot be made: {failure}; allow the plugin more threads and open files"
+            "cannot create the runtime for asynchronous checks: {failure}; raise the limits of threads and open files of the plugin"
         ))
     })?;
     Ok(RUNTIME.get_or_init(|| runtime))

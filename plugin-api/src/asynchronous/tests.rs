@@ -197,7 +197,7 @@ fn a_second_check_is_refused_while_one_is_under_way_and_after_the_close() {
     first.end().unwrap_err();
     let refused = Begun::new(MINUTE).begin(&mut probe).unwrap_err();
     assert!(
-        refused.message().contains("had closed"),
+        refused.message().contains("a closed probe"),
         "{}",
         refused.message()
     );
@@ -224,7 +224,9 @@ fn a_task_that_is_gone_without_a_result_completes_its_check_as_a_failure() {
     drop(place::Completion::of(&call.call).unwrap());
     let failure = call.end().unwrap_err();
     assert!(
-        failure.message().contains("dropped before its end"),
+        failure
+            .message()
+            .contains("dropped the check before its end"),
         "{failure}"
     );
     call.is_over();

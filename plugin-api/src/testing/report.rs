@@ -13,7 +13,7 @@ pub fn assert_legal(report: &Report) {
     let found = objections(report);
     assert!(
         found.is_empty(),
-        "a host would not show this report as it is:\n- {}\n{report:?}",
+        "a host would change this report:\n- {}\n{report:?}",
         found.join("\n- ")
     );
 }
@@ -26,12 +26,14 @@ pub fn objections(report: &Report) -> Vec<String> {
     let mut found = Vec::new();
     let message = report.message();
     if message.trim().is_empty() {
-        found.push("the message is empty; say what was found, such as \"200 OK in 12 ms\"".into());
+        found.push(
+            "the message is empty; describe what was found, such as \"200 OK in 12 ms\"".into(),
+        );
     }
     if message.len() > MAX_MESSAGE {
         let length = message.len();
         found.push(format!(
-            "the message has {length} bytes, what is above {MAX_MESSAGE} is cut off"
+            "the message has {length} bytes and is truncated to {MAX_MESSAGE}"
         ));
     }
     if message.contains(char::is_control) {
@@ -42,21 +44,21 @@ pub fn objections(report: &Report) -> Vec<String> {
     let measurements = report.measurements();
     if measurements.len() > MAX_MEASUREMENTS {
         let count = measurements.len();
-        found.push(format!("it has {count} measurements, those past the first {MAX_MEASUREMENTS} names of a platform are dropped"));
+        found.push(format!("it has {count} measurements; a host keeps the first {MAX_MEASUREMENTS} names of a platform and drops the others"));
     }
     let mut names = BTreeSet::new();
     for (name, value) in measurements {
         if !names.insert(name) {
             found.push(format!(
-                "the measurement {name:?} is there twice; the last one counts"
+                "the measurement {name:?} occurs twice; the last one counts"
             ));
         }
         if !is_name(name) {
-            found.push(format!("the measurement {name:?} is to be named by 1–{MAX_NAME} letters, digits and `_`, the first no digit"));
+            found.push(format!("the name of the measurement {name:?} is invalid; use 1–{MAX_NAME} letters, digits and `_`, not starting with a digit"));
         }
         if !value.is_finite() {
             found.push(format!(
-                "the measurement {name:?} is {value}, which is dropped; leave it out instead"
+                "the measurement {name:?} is {value}, which a host drops; leave it out"
             ));
         }
     }

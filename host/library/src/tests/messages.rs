@@ -180,8 +180,8 @@ fn of_libraries_whose_manifest_is_wrong() {
         r#"__attribute__((section(".note.conductor"), used)) static const int note[] = {1, 2, 3};"#;
     let no_note = objects::compile(&["-shared", "-fPIC"], no_note);
     insta::assert_snapshot!(place.refusal_of(&no_note), @"DIR/x.so: refused by rule manifest: its section .note.conductor holds no note of Conductor; rebuild it with conductor-plugin-api 1.x");
-    insta::assert_snapshot!(place.refusal_of(&library_with(&[(0, b'X')])), @"DIR/x.so: refused by rule manifest: its manifest does not begin with the manifest's magic; rebuild it with conductor-plugin-api 1.x");
-    insta::assert_snapshot!(place.refusal_of(&library_with(&[(ID, 0x1b)])), @r#"DIR/x.so: refused by rule manifest: its manifest has the id "\x1bpecimen", an id is 1–63 lower-case letters, digits and "-", the first a letter; rebuild it with conductor-plugin-api 1.x"#);
+    insta::assert_snapshot!(place.refusal_of(&library_with(&[(0, b'X')])), @"DIR/x.so: refused by rule manifest: its manifest does not begin with the magic bytes; rebuild it with conductor-plugin-api 1.x");
+    insta::assert_snapshot!(place.refusal_of(&library_with(&[(ID, 0x1b)])), @r#"DIR/x.so: refused by rule manifest: its manifest has the id "\x1bpecimen"; expected 1–63 lower-case letters, digits and "-", the first a letter; rebuild it with conductor-plugin-api 1.x"#);
     insta::assert_snapshot!(place.refusal_of(&library_with(&[(VERSION + 1, b'x')])), @r#"DIR/x.so: refused by rule manifest: its manifest has the version "1x2.3", which is no semantic version (unexpected character 'x' after major version number); give the plugin a version like 1.0.0 and build it again"#);
     // U+202E reverses the reading direction.
     let turned = [(NAME, 0xe2), (NAME + 1, 0x80), (NAME + 2, 0xae)];
