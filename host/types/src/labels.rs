@@ -162,7 +162,7 @@ labels! {
         Replace = "replace",
     }
 
-    /// Where a plugin runs.
+    /// Isolation of a plugin.
     #[derive(Default, Deserialize, JsonSchema)]
     #[serde(rename_all = "kebab-case")]
     Isolation {

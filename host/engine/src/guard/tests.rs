@@ -120,6 +120,35 @@ fn what_is_skipped_on_purpose_is_paused_and_not_stale() {
 }
 
 #[test]
+fn a_failed_check_and_a_missing_one_are_unknown_and_differ_in_error_type_and_message() {
+    let guard = guard();
+    let shown = |now| {
+        let view = guard.view_at(now);
+        let attention = view.needs_attention();
+        let since = view.since.is_some();
+        (view.status, view.message, view.error_type, since, attention)
+    };
+    let unknown = |message: &str, error_type: Option<&str>| {
+        let failed = error_type.is_some();
+        (
+            PlatformState::Unknown,
+            message.to_owned(),
+            error_type.map(str::to_owned),
+            failed,
+            failed,
+        )
+    };
+    assert_eq!(shown(S), unknown("not checked yet", None));
+    let call = guard.begin(S, S).unwrap();
+    let failure = Failure::new(ErrorType::Error, "no route");
+    guard.finished(call, S, Err(failure));
+    assert_eq!(shown(2 * S), unknown("no route", Some("error")));
+    guard.set_maintenance(window(Checks::Pause, f64::MAX), 2 * S);
+    let paused = "check failed before the pause: no route";
+    assert_eq!(shown(99 * S), unknown(paused, None));
+}
+
+#[test]
 fn a_state_from_before_a_pause_is_shown_as_such() {
     let guard = guard();
     let unhealthy = Report {
