@@ -27,7 +27,7 @@ pub(super) struct Args {
     address: ListenAddress,
     #[command(flatten)]
     web: super::WebConfigFile,
-    /// Where browsers reach the host, if by another name than localhost, as through a proxy on this machine
+    /// URL at which browsers reach the host, if its name is not localhost, for example that of a proxy on this machine
     #[arg(
         long = "web.external-url",
         value_name = "URL",

@@ -29,7 +29,7 @@ pub(super) struct Selection {
     labels: Vec<(String, String)>,
 }
 
-/// The same for commands that change something, which have to be told what to change.
+/// The same for commands that change something, which require a selection.
 #[derive(Clone, Debug, clap::Args)]
 #[command(group = clap::ArgGroup::new("selection").required(true).multiple(true).args(["platforms", "labels"]))]
 pub(super) struct RequiredSelection {
