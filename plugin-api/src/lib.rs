@@ -32,8 +32,8 @@
 //! ```
 //!
 //! This is the first page of the [guide]. Its chapters cover [configs](guide::config), [reports](guide::reports),
-//! [calls](guide::calls), [needs](guide::needs), [trying](guide::trying), [shipping](guide::shipping) and [what other
-//! monitors call all that](guide::coming_from).
+//! [calls](guide::calls), [needs](guide::needs), [trying](guide::trying), [shipping](guide::shipping) and
+//! [the terms of other monitors](guide::coming_from).
 //!
 //! # Many platforms: asynchronous probes
 //! A blocking check occupies a thread while it waits. A plugin that waits for the network on behalf of thousands of
