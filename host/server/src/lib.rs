@@ -55,6 +55,7 @@ pub use limits::Limits;
 pub use listen::{ListenAddress, ListenError};
 pub use names::ExternalUrl;
 use names::Names;
+pub use openapi::document as api_description;
 pub use security::Security;
 pub use surface::{Control, Source, Surface};
 

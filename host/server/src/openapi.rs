@@ -20,8 +20,9 @@ pub(super) async fn serve() -> Response {
     (json, Bytes::clone(&TEXT)).into_response()
 }
 
-/// Returns the description.
-fn document() -> Value {
+/// Returns the OpenAPI description of the JSON API, as `/api/v1/openapi.json` serves it.
+#[must_use]
+pub fn document() -> Value {
     let settings = SchemaSettings::draft2020_12().for_serialize();
     let settings = settings.with(|s| s.definitions_path = "/components/schemas".into());
     let mut generator = settings.into_generator();

@@ -6,6 +6,7 @@ use std::{env, fs};
 
 use crate::harness::workspace;
 
+mod api;
 mod command_line;
 mod config;
 mod metrics;
@@ -28,6 +29,11 @@ fn generated_parts_are_current() {
             "docs/reference/command-line.md".to_owned(),
             "commands",
             command_line::commands(),
+        ),
+        (
+            "docs/reference/api.md".to_owned(),
+            "requests",
+            api::requests(),
         ),
     ];
     for id in probes::BUNDLED {
