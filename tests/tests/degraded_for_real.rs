@@ -47,7 +47,7 @@ fn burning_the_cpu_stretches_the_checks_and_they_come_back() {
         m.skipped("normal", "degraded") >= 3.0
     });
     assert_eq!(metrics.skipped("critical", "degraded"), 0.0);
-    host.wait_for_log("machine degraded: cpu");
+    host.wait_for_log("machine degraded, checks stretched: CPU");
     drop(burners);
     let patient = |m: &harness::Metrics| m.sum("conductor_degraded_mode", &[]) == 0.0;
     let back = (0..3).any(|_| host.wait_a_while(patient).is_some());

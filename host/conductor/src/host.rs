@@ -378,8 +378,8 @@ fn warn_of_a_temporary_state_folder() {
     let folder = StateFolder::default_for_user();
     if folder.is_temporary {
         tracing::warn!(
-            "the state folder {} is in the temporary folder, as no other can be used ({}): set [host] state_dir to a \
-             folder that persists",
+            "the state folder is temporary: {}: no other can be used ({}); set [host] state_dir to a folder that \
+             persists",
             folder.path.display(),
             folder.explain()
         );

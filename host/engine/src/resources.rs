@@ -254,7 +254,7 @@ impl Judge {
     fn cross(&mut self, now: Duration, sample: &Sample) -> Vec<String> {
         let mut why = Vec::new();
         let cpu = self.cpu.observe(now, sample.cpu_percent);
-        why.extend(cpu.map(|crossing| format!("cpu {crossing}")));
+        why.extend(cpu.map(|crossing| format!("CPU {crossing}")));
 
         let memory = self.memory.observe(now, sample.memory_percent);
         let critical = self.critical.observe(now, sample.memory_percent);

@@ -392,8 +392,8 @@ impl Driver {
         let late = now.saturating_sub(wanted);
         if self.shared.starvation.woke_up(now, late) {
             tracing::warn!(
-                "host starved of CPU: {} ms late, timeouts excused",
-                late.as_millis()
+                "CPU starvation for {:.1} s: breakers ignore timeouts",
+                late.as_secs_f64()
             );
         }
     }

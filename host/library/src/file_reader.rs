@@ -116,7 +116,7 @@ pub fn within<T: Send + 'static>(
     match told.recv_timeout(patience) {
         Ok(found) => return Ok(found),
         Err(RecvTimeoutError::Disconnected) => {
-            return Err(io::Error::other("reading it panicked, a bug of the host").into());
+            return Err(io::Error::other("internal error: reading it panicked").into());
         }
         Err(RecvTimeoutError::Timeout) => {}
     }

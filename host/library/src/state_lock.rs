@@ -79,7 +79,7 @@ fn lock(base: &Path) -> Result<StateLock, StateLockError> {
         }
         Err(error) => {
             tracing::warn!(
-                "{} cannot be locked ({error}): see to it that no other host uses it",
+                "cannot lock {} ({error}): make sure that no other host uses it",
                 printable_path(base)
             );
             Ok(StateLock { _lock: None })

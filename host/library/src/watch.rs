@@ -62,9 +62,7 @@ impl Watch {
         let thread = match spawned {
             Ok(thread) => Some(thread.thread().id()),
             Err(error) => {
-                tracing::error!(
-                    "the plugin folders are not watched: there is no thread for it: {error}"
-                );
+                tracing::error!("plugin folders are not watched: cannot start a thread: {error}");
                 None
             }
         };
@@ -125,7 +123,7 @@ impl Watching {
         }));
         if result.is_err() && !std::mem::replace(&mut self.panicked, true) {
             tracing::error!(
-                "looking through the plugin folders panicked, which is a bug of the host's; what lies there may not be noticed"
+                "internal error in the scan of the plugin folders: new libraries may go unnoticed"
             );
         }
     }
@@ -199,7 +197,7 @@ impl Notifier {
         if !std::mem::replace(&mut self.complained, true) {
             let seconds = POLL.as_secs();
             tracing::info!(
-                "the OS does not tell when plugin folders change, so they are looked through every {seconds} s only: {why}"
+                "plugin folders are scanned every {seconds} s only: no change notifications: {why}"
             );
         }
     }

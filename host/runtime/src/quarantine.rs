@@ -70,7 +70,7 @@ impl Quarantine {
         let record = Record::create(store.folder());
         if let Err(error) = &record {
             tracing::warn!(
-                "no record of calls is kept, so a plugin that ends the host will not be named: {error}"
+                "calls are not recorded, so a plugin that crashes the host is not identified: {error}"
             );
         }
         (quarantine, record.ok().map(Arc::new))

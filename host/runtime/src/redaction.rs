@@ -39,7 +39,7 @@ pub fn learn<'a>(secrets: impl IntoIterator<Item = &'a str>) {
     let mut known = KNOWN.write().unwrap_or_else(PoisonError::into_inner);
     match known.learn(secrets) {
         Ok(()) => SOME_ARE_KNOWN.store(!known.layers.is_empty(), Ordering::Release),
-        Err(error) => tracing::error!("secrets are not taken out of what plugins say: {error}"),
+        Err(error) => tracing::error!("secrets are not redacted from plugins' output: {error}"),
     }
 }
 
@@ -53,7 +53,7 @@ pub fn learn_config<'a>(secrets: impl IntoIterator<Item = &'a str>) {
         .and_then(|()| known.forget())
     {
         Ok(()) => SOME_ARE_KNOWN.store(!known.layers.is_empty(), Ordering::Release),
-        Err(error) => tracing::error!("secrets are not taken out of what plugins say: {error}"),
+        Err(error) => tracing::error!("secrets are not redacted from plugins' output: {error}"),
     }
 }
 

@@ -356,7 +356,7 @@ extern "C" fn platform(call: usize) -> RStr<'static> {
 
 extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
     let Some(call) = call_data::take(call) else {
-        tracing::warn!("a plugin completed a check that was over, or that it was not asked for");
+        tracing::warn!("a plugin completed a check that had ended or was not requested");
         return;
     };
     call.end(match result {

@@ -115,7 +115,7 @@ fn a_check_that_hears_of_no_cancelling_ends_with_its_generation() {
             .platform("waits", "waiter", "{ act = \"wait\" }")
             .platform("deaf", "waiter", "{ act = \"deaf\" }")
             .start();
-        host.wait_for_log("took over after hang");
+        host.wait_for_log("restarted after a hang");
         let waiter = find(&host.status(), "plugins", "id", "waiter");
         assert_eq!(waiter["isolation"], "process", "{waiter}");
         let before = host.metrics().checks("waits", "healthy");

@@ -85,7 +85,7 @@ fn a_library_whose_first_checks_fail_is_not_taken() {
     let host = running();
     let before = host.metrics();
     move_over(&host, &ordered("checks"));
-    host.wait_for_log("new library not taken");
+    host.wait_for_log("new library rejected");
     let seen = note(&host);
     assert!(
         seen.contains("a: error: failed as its library was ordered"),

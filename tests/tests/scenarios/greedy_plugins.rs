@@ -39,7 +39,11 @@ fn a_plugin_that_spins_has_its_own_checks_stretched_and_is_named() {
     let skipped = |name| after.skipped(name, "degraded") - before.skipped(name, "degraded");
     assert_eq!(skipped("bystander"), 0.0, "a bystander is thinned");
     assert!(skipped("other") >= 20.0, "the cause is not stretched");
-    host.wait_for_log("of the CPU, which is short");
+    let named = "WARN  plugin fault: checks stretched: uses ";
+    host.wait_for_log(named);
+    let log = host.log();
+    let line = log.lines().find(|line| line.contains(named)).unwrap();
+    assert!(line.chars().count() <= 80, "{line}");
     let status = host.status();
     let reason = status["host"]["mode_reason"].as_str().unwrap_or("");
     assert!(reason.contains("plugin fault uses "), "{reason}");

@@ -1,6 +1,6 @@
 //! The log as text: a line per event that fits a terminal of 80 columns.
 
-use std::fs;
+use std::{fs, thread, time::Duration};
 
 use crate::harness::{Host, Setup, conductor};
 
@@ -55,10 +55,42 @@ fn a_start_a_reload_a_change_and_maintenance_take_a_line_of_80_columns_each() {
         "INFO  shop: healthy (was unknown): as it was told; breaker closed",
         "INFO  anonymous operator started maintenance of shop for 1s",
         "INFO  config reloaded by SIGHUP: 2 platforms",
+        "WARN  anyone on this machine can operate the host:",
     ] {
         assert_one_line(&host, event);
     }
-    for line in own_lines(&host) {
+    assert_fits_80_columns(&own_lines(&host));
+}
+
+#[test]
+fn starvation_and_saturation_take_a_line_of_80_columns_each() {
+    let hangs = r#"{ check = { fault = "hang" } }"#;
+    let host = Setup::new()
+        .with("[plugin.fault]\ncall_threads = 3\nstuck_limit = 2")
+        .platform("a", "fault", hangs)
+        .platform("b", "fault", hangs)
+        .start();
+    host.wait_for_log("restarted after a hang");
+    // Long enough for the scheduler to notice that it was late.
+    host.signal("STOP");
+    thread::sleep(Duration::from_secs(1));
+    host.signal("CONT");
+    host.wait_for_log("CPU starvation for");
+    let lines = own_lines(&host);
+    for event in [
+        "ERROR plugin fault: saturated: 2 stuck calls, no new calls",
+        "INFO  plugin fault: restarted after a hang (worker ",
+        "WARN  CPU starvation for 1.",
+    ] {
+        let found = lines.iter().any(|line| line.contains(event));
+        assert!(found, "{event:?} in:\n{}", lines.join("\n"));
+    }
+    assert_fits_80_columns(&lines);
+}
+
+#[track_caller]
+fn assert_fits_80_columns(lines: &[String]) {
+    for line in lines {
         let own = line.replace(MESSAGE, "");
         let columns = own.chars().count();
         assert!(columns <= 80, "{columns} columns: {line}");

@@ -158,7 +158,7 @@ fn plugin(host: &Host, id: &str) -> serde_json::Value {
 #[test]
 fn a_worker_with_too_many_stuck_calls_is_replaced_and_what_was_stuck_ends_with_it() {
     let host = with_hanging_platforms("");
-    host.wait_for_log("quarantined: 3 of its calls are stuck");
+    host.wait_for_log("saturated: 3 stuck calls");
     let metrics = host.wait("a successor", |m| {
         m.sum(
             "conductor_worker_restarts_total",
@@ -179,7 +179,7 @@ fn a_worker_with_too_many_stuck_calls_is_replaced_and_what_was_stuck_ends_with_i
 #[test]
 fn a_plugin_that_gets_stuck_too_often_inside_the_host_is_moved_to_a_worker() {
     let host = with_hanging_platforms("isolation = \"in-process\"");
-    host.wait_for_log("took over after hang");
+    host.wait_for_log("restarted after a hang");
     assert_eq!(plugin(&host, "disk")["isolation"], "process");
     let view = plugin(&host, "fault");
     assert_eq!(view["isolation"], "process", "{view}");

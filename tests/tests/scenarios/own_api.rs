@@ -14,7 +14,7 @@ use crate::harness::{Host, Setup};
 #[test]
 fn a_plugin_cannot_operate_the_host_and_is_named() {
     let host = setup().start_with(&["--web.enable-lifecycle"]);
-    host.wait_for_log("--web.enable-lifecycle is open");
+    host.wait_for_log("anyone on this machine can operate the host");
     attack(&host);
     let (code, body) = post(&host, "/api/v1/platforms/bystander/breaker/reset");
     assert_eq!(code, 200, "an operator is refused: {body}");

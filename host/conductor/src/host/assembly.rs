@@ -125,7 +125,7 @@ impl Assembly {
             .reconfigure(dirs, are_default, config.policy());
         if let Err(error) = looked {
             tracing::warn!(
-                "the plugin folders do not answer ({error}): the reload takes effect with the libraries that are known"
+                "plugin folders not scanned ({error}): the reload uses the known libraries"
             );
         }
     }

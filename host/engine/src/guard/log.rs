@@ -97,7 +97,7 @@ impl PlatformGuard {
         let Some(transition) = transition else { return };
         let (platform, plugin) = (&*self.settings.name, self.plugin.id());
         match transition.to {
-            State::Closed => tracing::info!(platform, plugin, "breaker closed: checks go on"),
+            State::Closed => tracing::info!(platform, plugin, "breaker closed: checks resume"),
             State::HalfOpen => tracing::debug!(platform, plugin, "breaker half-open: one trial"),
             State::Open { until: Some(until) } => {
                 let wait = whole_seconds(now, until);

@@ -254,11 +254,11 @@ impl PluginGuard {
 
     /// Records that a generation failed verification; the current one stays.
     pub fn rejected(&self, birth: Birth, now: Duration, reason: &str) {
-        tracing::error!(plugin = &*self.id, "new library not taken: {reason}");
+        tracing::error!(plugin = &*self.id, "new library rejected: {reason}");
         let mut inner = self.inner.lock();
         let _ = inner.loading.record(birth.loading, Outcome::Success, now);
         let _ = inner.lives.record(birth.life, Outcome::Ignored, now);
-        inner.note = Some(format!("its new library was not taken: {reason}"));
+        inner.note = Some(format!("its new library was rejected: {reason}"));
     }
 
     /// Records that the current generation ended unexpectedly.
@@ -321,7 +321,7 @@ impl PluginGuard {
         match (was, percent) {
             (None, Some(percent)) => tracing::warn!(
                 plugin = &*self.id,
-                "checks stretched: uses {percent:.0} % of the CPU, which is short; to cap it, set limits.cpu_percent"
+                "checks stretched: uses {percent:.0} % of CPU"
             ),
             (Some(_), None) => tracing::info!(plugin = &*self.id, "checks no longer stretched"),
             _ => {}
@@ -418,7 +418,7 @@ impl PluginGuard {
     pub(super) fn log_quarantine(&self) {
         tracing::error!(
             plugin = &*self.id,
-            "quarantined: {} of its calls are stuck; no new calls until some return or it is replaced",
+            "saturated: {} stuck calls, no new calls",
             self.stuck_limit.load(Ordering::Relaxed)
         );
     }
@@ -431,10 +431,7 @@ impl PluginGuard {
             && self.stuck.fetch_sub(1, Ordering::Relaxed) == self.limit();
         drop(changing);
         if out_of_quarantine {
-            tracing::info!(
-                plugin = &*self.id,
-                "out of quarantine: a stuck call returned"
-            );
+            tracing::info!(plugin = &*self.id, "no longer saturated: a call returned");
         }
     }
 
@@ -446,7 +443,15 @@ impl PluginGuard {
         };
         match restart {
             None => tracing::info!(plugin, "loaded version {version} ({place})"),
-            Some(reason) => tracing::info!(plugin, "{place} took over after {}", reason.label()),
+            Some(reason) => {
+                let event = match reason {
+                    RestartReason::Crash => "restarted after a crash",
+                    RestartReason::Hang => "restarted after a hang",
+                    RestartReason::Limit => "restarted after exceeding a limit",
+                    RestartReason::Replace => "replaced by a new generation",
+                };
+                tracing::info!(plugin, "{event} ({place})");
+            }
         }
         tracing::debug!(
             plugin,
@@ -460,7 +465,7 @@ impl Inner {
     fn shown_note(&self) -> Option<String> {
         let stretched = self.stretched.map(|percent| {
             format!(
-                "its checks are stretched: it uses {percent:.0} % of the machine's CPU, which is short"
+                "its checks are stretched: it uses {percent:.0} % of the machine's CPU, which is short (limits.cpu_percent caps it)"
             )
         });
         match (&self.note, stretched) {
@@ -485,9 +490,9 @@ impl Inner {
     /// Logs and shows, once, why no new generation runs.
     fn refused(&mut self, plugin: &str, error: LoadError) {
         if self.running.is_some() {
-            let note = format!("no new generation could be started: {error}");
+            let note = format!("cannot start a new generation: {error}");
             if self.note.as_ref() != Some(&note) {
-                tracing::error!(plugin, "{note}; the one that runs stays");
+                tracing::error!(plugin, "{note}; the old one keeps running");
             }
             self.note = Some(note);
             return;

@@ -112,18 +112,19 @@ impl Culprits {
         !self.named.is_empty() && self.unexplained < PATIENCE
     }
 
-    /// Returns a text such as "plugin shop uses 97 % of it, and its checks alone are stretched"; `None` without
+    /// Returns a text such as "plugin shop uses 97 % of it: only its checks are stretched"; `None` without
     /// culprits.
     pub fn describe(&self) -> Option<String> {
-        let whose = match self.spare_others() {
-            true => "and its checks alone are stretched",
-            false => "and so do other programs: all checks are stretched",
+        let whose = match (self.spare_others(), self.named.len()) {
+            (true, 1) => "only its checks are stretched",
+            (true, _) => "only their checks are stretched",
+            (false, _) => "other programs use it too, so all checks are stretched",
         };
         let named = self.named.iter();
         let named: Vec<_> = named
             .map(|(plugin, percent)| format!("plugin {plugin} uses {percent:.0} % of it"))
             .collect();
-        (!named.is_empty()).then(|| format!("{}, {whose}", named.join(", ")))
+        (!named.is_empty()).then(|| format!("{}: {whose}", named.join(", ")))
     }
 }
 
@@ -180,7 +181,7 @@ mod tests {
         assert!(culprits.spare_others() && !culprits.contains("b"));
         assert_eq!(
             culprits.describe().unwrap(),
-            "plugin a uses 49 % of it, and its checks alone are stretched"
+            "plugin a uses 49 % of it: only its checks are stretched"
         );
         let both = [(Arc::from("a"), 0.1), (Arc::from("b"), 1.7)];
         let new = culprits.observe(machine(95.0), &both);

@@ -85,7 +85,11 @@ impl fmt::Display for Crossing {
                 percent,
                 limit,
                 samples,
-            } => write!(f, "above {limit} % {samples} times ({} %)", round(percent)),
+            } => write!(
+                f,
+                "above {limit} % for {samples} consecutive samples ({} %)",
+                round(percent)
+            ),
             Self::Back { percent, limit } => write!(
                 f,
                 "below {limit} % for {} s ({} %)",

@@ -193,7 +193,10 @@ fn disk_is_not_left_out_and_does_not_stretch() {
     let judgement = fed.feed(&disk(85.0));
     assert!(judgement.disk_full);
     assert_eq!((judgement.stretch, judgement.shown), (Normal, Degraded));
-    assert_eq!(why(judgement), "disk /var above 80 % 3 times (85 %)");
+    assert_eq!(
+        why(judgement),
+        "disk /var above 80 % for 3 consecutive samples (85 %)"
+    );
 
     let both = Sample {
         cpu_percent: Some(99.0),
@@ -312,13 +315,13 @@ fn the_reasons_are_sentences_for_people() {
     fed.feed_all([91.26; 2].map(cpu));
     assert_eq!(
         why(fed.feed(&cpu(91.26))),
-        "cpu above 80 % 3 times (91.3 %)"
+        "CPU above 80 % for 3 consecutive samples (91.3 %)"
     );
     let mut fed = Fed::new();
     fed.feed_all([14.0; 2].map(stalled));
     assert_eq!(
         why(fed.feed(&stalled(14.0))),
-        "time lost to memory stalls above 10 % 3 times (14 %)"
+        "time lost to memory stalls above 10 % for 3 consecutive samples (14 %)"
     );
 }
 

@@ -75,7 +75,7 @@ impl Driver {
                 let result = catch_unwind(AssertUnwindSafe(|| load(order)));
                 let result = result.unwrap_or_else(|_| {
                     Err(load_error(
-                        "loading it panicked in the host, which is a bug of the host's",
+                        "internal error: loading it panicked in the host",
                     ))
                 });
                 let _ = commands.send(Command::Loaded(at, number, result));
@@ -218,7 +218,7 @@ impl Driver {
             if !mem::replace(&mut proving.is_excused, true) {
                 tracing::info!(
                     plugin = self.plugins[at].guard.id(),
-                    "first checks of the new library time out while the host is short of CPU; they are retried until it is not"
+                    "first checks of the new library time out because of CPU starvation: retrying"
                 );
             }
             self.plugins[at].next = Some(Next::Proving(proving));

@@ -18,7 +18,7 @@ impl Driver {
         match sampler {
             Ok(sampler) => self.sampler = Some(sampler),
             Err(error) => {
-                tracing::error!("resources are not watched: cannot start a thread: {error}")
+                tracing::error!("resource monitor not started: cannot start its thread: {error}")
             }
         }
     }
@@ -70,9 +70,15 @@ impl Driver {
             }
         }
         if let Some(change) = &judgement.changed {
+            let effect = match (judgement.stretch, self.culprits.spare_others()) {
+                (Mode::Normal, _) => "checks on schedule",
+                (Mode::Degraded, true) => "other checks on schedule",
+                (Mode::Degraded, false) => "checks stretched",
+                (Mode::Critical, _) => "checks stretched or paused",
+            };
             match change.to {
-                Mode::Normal => tracing::info!("machine normal: {}", change.why),
-                to => tracing::warn!("machine {}: {}", to.name(), change.why),
+                Mode::Normal => tracing::info!("machine normal, {effect}: {}", change.why),
+                to => tracing::warn!("machine {}, {effect}: {}", to.name(), change.why),
             }
         }
         self.board

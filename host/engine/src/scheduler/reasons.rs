@@ -97,7 +97,7 @@ impl Driver {
         if for_long && !was_on_its_way && plugin.next.is_some() {
             tracing::error!(
                 plugin = plugin.guard.id(),
-                "its threads are stuck for {} s; replacing it: its `begin` and `cancel` must not block",
+                "replacing its worker: threads stuck for {} s; its `begin` and `cancel` must not block",
                 waited.as_secs()
             );
         }
@@ -116,7 +116,7 @@ impl Driver {
         }
         if plugin.next.is_none() || order.must_end {
             let (id, what) = (&*order.plugin, &order.what);
-            tracing::warn!(plugin = id, "its worker {what}; replacing it");
+            tracing::warn!(plugin = id, "replacing its worker: it {what}");
         }
         if order.must_end {
             self.outlaw(at, order.what, now);
@@ -139,7 +139,7 @@ impl Driver {
     pub(super) fn end_outlawed(&mut self, at: PluginIx, now: Duration) {
         let plugin = &self.plugins[at];
         if let Some(what) = plugin.must_end().filter(|_| plugin.next.is_none()) {
-            let reason = format!("its worker {what}, and no new one could take over");
+            let reason = format!("its worker {what}, and no new one could replace it");
             plugin.guard.stopped(now, load_error(&reason));
             self.stop_plugin(at, now);
         }

@@ -14,7 +14,7 @@ impl Driver {
         let waiting = self.shared.in_flight();
         if waiting > 0 {
             tracing::info!(
-                "stopping: {waiting} checks are under way and get {}",
+                "stopping: waiting up to {} for running checks ({waiting})",
                 humantime::format_duration(self.timing.shutdown_grace)
             );
         }
@@ -42,7 +42,7 @@ impl Driver {
         }
         let left = self.shared.in_flight();
         if left > 0 {
-            tracing::warn!("leaving with {left} checks under way");
+            tracing::warn!("exiting with {left} unfinished checks");
             let now = self.shared.clock.now();
             self.watch.each(|at, sequence| {
                 if let Some(platform) = self.platforms.get(at) {

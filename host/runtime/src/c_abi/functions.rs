@@ -140,7 +140,7 @@ unsafe extern "C" fn complete(call: *const c::Call) {
     }
     let (Some(outcome), Some(begun)) = (calls::finish(name), call_data::take(name.number())) else {
         irregular::note_misuse(irregular::NOT_BEGUN);
-        tracing::warn!("a plugin completed a check that was over, or that it was not asked for");
+        tracing::warn!("a plugin completed a check that had ended or was not requested");
         return;
     };
     let mut report = Report::empty();

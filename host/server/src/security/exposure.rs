@@ -1,5 +1,5 @@
-//! Warnings about a server that is open to more clients than it should be, each short enough for a log line. The book's
-//! chapter on access describes what such clients can do.
+//! Warnings about a server that is open to more clients than it should be: a line for the log, and one with the cure. The
+//! book's chapter on access describes what such clients can do.
 
 use std::net::SocketAddr;
 
@@ -9,17 +9,19 @@ use conductor_config::web::WebConfig;
 pub(super) fn exposure(config: &WebConfig, address: SocketAddr, controls: bool) -> Option<String> {
     if address.ip().is_loopback() {
         return (controls && !config.asks_who())
-            .then(|| "--web.enable-lifecycle is open: set basic_auth_users".to_owned());
+            .then(|| format!("anyone on this machine can operate the host:\n{SET_USERS}"));
     }
     if !config.asks_who() {
         let act = if controls { "operate" } else { "read" };
-        return Some(format!("anyone can {act} {address}: set basic_auth_users"));
+        return Some(format!("anyone can {act} {address}:\n{SET_USERS}"));
     }
     config
         .tls
         .is_none()
-        .then(|| "passwords are sent in the clear: set tls_server_config".to_owned())
+        .then(|| "passwords are sent in the clear:\nset tls_server_config in the file of --web.config.file".to_owned())
 }
+
+const SET_USERS: &str = "set basic_auth_users in the file of --web.config.file";
 
 #[cfg(test)]
 mod tests {
@@ -33,7 +35,11 @@ mod tests {
         for own in ["127.0.0.1:9750", "[::1]:9750"] {
             assert_eq!(exposure(&open, address(own), false), None);
             let acts = exposure(&open, address(own), true).unwrap();
-            assert!(acts.contains("--web.enable-lifecycle is open"), "{acts}");
+            assert!(
+                acts.contains("anyone on this machine can operate"),
+                "{acts}"
+            );
+            assert!(acts.contains("in the file of --web.config.file"), "{acts}");
         }
         let sees = exposure(&open, everywhere, false).unwrap();
         assert!(sees.contains("anyone can read 0.0.0.0:9750"), "{sees}");
