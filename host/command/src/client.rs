@@ -2,7 +2,7 @@
 //!
 //! Errors name the address that was tried and the cure.
 
-use std::{ffi::OsStr, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsStr, io, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use conductor_library::{file_reader, printable};
@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
 use self::address::Address;
-use crate::{CliError, DEFAULT_ADDRESS};
+use crate::{CliError, DEFAULT_ADDRESS, note};
 
 mod address;
 #[cfg(test)]
@@ -65,9 +65,25 @@ impl Remote {
 pub struct Client {
     timeout: Duration,
     address: Address,
+    /// `true` if the operator has named the address.
+    is_named: bool,
     tls: Option<Arc<ClientConfig>>,
     authorization: Option<String>,
     runtime: tokio::runtime::Runtime,
+}
+
+/// The reason why there is no response.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    /// Nothing accepts connections at the address.
+    #[error("{0}; is `conductor run` running there? (--address selects another host)")]
+    Connect(io::Error),
+    /// The request or its response failed.
+    #[error("{0}")]
+    Exchange(String),
+    /// The response did not come in time.
+    #[error("no answer within {} s", .0.as_secs())]
+    Timeout(Duration),
 }
 
 /// Response of a host.
@@ -80,12 +96,16 @@ pub struct Answer {
 
 impl Client {
     /// Returns a client of this host; connects on the first request only.
+    ///
+    /// # Errors
+    /// If the address is none, the user has no password, or a file with the password or the CAs cannot be read.
     pub fn open(remote: &Remote) -> Result<Self, CliError> {
         let written = remote.address.clone();
         // The variable that sets a host's listen address also helps clients find it.
         let written = written.or_else(|| std::env::var("CONDUCTOR_WEB_LISTEN_ADDRESS").ok());
+        let is_named = written.is_some();
         let written = written.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
-        let address = Address::parse(&written).map_err(CliError::Other)?;
+        let address = Address::parse(&written).map_err(CliError::Usage)?;
         let tls = address
             .https
             .then(|| trust::config(remote.ca_file.as_deref()));
@@ -96,8 +116,9 @@ impl Client {
         Ok(Self {
             timeout: TIMEOUT,
             address,
+            is_named,
             tls: tls.transpose().map_err(CliError::Other)?,
-            authorization: authorization(remote).map_err(CliError::Other)?,
+            authorization: authorization(remote)?,
             runtime,
         })
     }
@@ -115,6 +136,28 @@ impl Client {
     /// Gets a path and returns the body, as bytes and parsed.
     pub fn look<T: DeserializeOwned>(&self, path: &str) -> Result<(Vec<u8>, T), CliError> {
         let answer = self.ask(Method::GET, path, String::new())?;
+        self.parse(answer)
+    }
+
+    /// Gets data that a command can do without, if a host runs; `what` names it for the operator.
+    ///
+    /// Prints a note with the reason and the cure if a host runs but does not give it. That no host runs at the default
+    /// address needs no note: the command works without one.
+    pub fn look_if_running<T: DeserializeOwned>(&self, path: &str, what: &str) -> Option<T> {
+        let answer = match self.request(Method::GET, path, String::new()) {
+            Err(RequestError::Connect(_)) if !self.is_named => return None,
+            answer => answer.map_err(|error| self.unreachable(&error)),
+        };
+        match answer.and_then(|answer| self.parse(answer)) {
+            Ok((_, value)) => Some(value),
+            Err(error) => {
+                note(&format!("{what} is not shown: {error}"));
+                None
+            }
+        }
+    }
+
+    fn parse<T: DeserializeOwned>(&self, answer: Answer) -> Result<(Vec<u8>, T), CliError> {
         let body = self.accepted(answer)?;
         // The server at the address may not be a host, or may belong to an untrusted user.
         let value = serde_json::from_slice(&body).and_then(|mut value| {
@@ -139,14 +182,23 @@ impl Client {
 
     /// Sends a request and returns the response, whatever its status.
     pub fn ask(&self, method: Method, path: &str, body: String) -> Result<Answer, CliError> {
-        let asked = self.runtime.block_on(async {
+        let answer = self.request(method, path, body);
+        answer.map_err(|error| self.unreachable(&error))
+    }
+
+    fn request(&self, method: Method, path: &str, body: String) -> Result<Answer, RequestError> {
+        self.runtime.block_on(async {
             tokio::time::timeout(self.timeout, self.exchange(method, path, body))
                 .await
-                .unwrap_or_else(|_| Err(format!("no answer within {} s", self.timeout.as_secs())))
-        });
-        asked.map_err(|why| {
-            CliError::Unreachable(format!("cannot reach the host at {}: {why}", self.address))
+                .unwrap_or(Err(RequestError::Timeout(self.timeout)))
         })
+    }
+
+    fn unreachable(&self, error: &RequestError) -> CliError {
+        CliError::Unreachable(format!(
+            "cannot reach the host at {}: {error}",
+            self.address
+        ))
     }
 
     /// Returns the body of a successful response, or the host's error message.
@@ -179,22 +231,27 @@ impl Client {
         })
     }
 
-    async fn exchange(&self, method: Method, path: &str, body: String) -> Result<Answer, String> {
+    async fn exchange(
+        &self,
+        method: Method,
+        path: &str,
+        body: String,
+    ) -> Result<Answer, RequestError> {
         let Address { host, port, .. } = &self.address;
         let connecting = TcpStream::connect((host.as_str(), *port));
-        let stream = connecting.await.map_err(|e| {
-            format!("{e}; is `conductor run` running there? (--address selects another host)")
-        })?;
+        let stream = connecting.await.map_err(RequestError::Connect)?;
         let _ = stream.set_nodelay(true);
-        match &self.tls {
+        let answer = match &self.tls {
             None => self.send(stream, method, path, body).await,
             Some(config) => {
-                let name = trust::server_name(host)?;
+                let name = trust::server_name(host).map_err(RequestError::Exchange)?;
                 let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream);
-                let stream = stream.await.map_err(|e| trust::explain(&e))?;
+                let stream = stream.await;
+                let stream = stream.map_err(|e| RequestError::Exchange(trust::explain(&e)))?;
                 self.send(stream, method, path, body).await
             }
-        }
+        };
+        answer.map_err(RequestError::Exchange)
     }
 
     async fn send<S>(
@@ -258,17 +315,25 @@ pub fn platform_path(name: &str) -> String {
 }
 
 /// Returns the Authorization header.
-fn authorization(remote: &Remote) -> Result<Option<String>, String> {
+fn authorization(remote: &Remote) -> Result<Option<String>, CliError> {
     let Some(user) = &remote.user else {
         return Ok(None);
     };
     let password = match &remote.password_file {
         Some(file) => file_reader::read_text(file, LONGEST_PASSWORD)
-            .map_err(|e| format!("cannot read the password file {}: {e}", file.display()))?
+            .map_err(|e| {
+                CliError::Other(format!(
+                    "cannot read the password file {}: {e}",
+                    file.display()
+                ))
+            })?
             .trim_end_matches(['\r', '\n'])
             .to_owned(),
         None => std::env::var("CONDUCTOR_PASSWORD").map_err(|_| {
-            "--user needs a password: give --password-file, or set CONDUCTOR_PASSWORD".to_owned()
+            CliError::Usage(
+                "--user needs a password: give --password-file, or set CONDUCTOR_PASSWORD"
+                    .to_owned(),
+            )
         })?,
     };
     let pair = STANDARD.encode(format!("{user}:{password}"));

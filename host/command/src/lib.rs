@@ -1,6 +1,6 @@
 //! Code shared by all commands: exit codes, errors, options, output, and the client of a running host.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{fmt, path::PathBuf, process::ExitCode};
 
 use conductor_config::ConfigError;
 use conductor_library as library;
@@ -13,7 +13,10 @@ mod journal;
 mod output;
 
 pub use global::{Global, LogFormat, LogLevel};
-pub use output::{Output, json, print, print_json, print_styled, table, warn};
+pub use output::{
+    Output, facts, json, note, print, print_json, print_styled, table, table_within,
+    terminal_width, warn,
+};
 
 /// Every exit code with its meaning, as `conductor --help` lists them.
 pub const EXIT_CODES: [(u8, &str); 6] = [
@@ -38,6 +41,8 @@ pub enum Exit {
     Ok = 0,
     /// A platform is unhealthy, its last check failed, or the command itself failed.
     Unhealthy = 1,
+    /// The command line is wrong.
+    Usage = 2,
     /// The config is wrong.
     Config = 3,
     /// A plugin was refused.
@@ -55,6 +60,8 @@ impl From<Exit> for ExitCode {
 /// Error of a command, for the person who started it.
 #[derive(Debug)]
 pub enum CliError {
+    /// The command line is wrong, in a way that its parser cannot know.
+    Usage(String),
     /// The config is wrong.
     Config(ConfigError),
     /// The host did not respond, or responded with something unexpected.
@@ -68,6 +75,7 @@ impl CliError {
     #[must_use]
     pub fn exit(&self) -> Exit {
         match self {
+            Self::Usage(_) => Exit::Usage,
             Self::Config(_) => Exit::Config,
             Self::Unreachable(_) => Exit::Unreachable,
             Self::Other(_) => Exit::Unhealthy,
@@ -79,10 +87,21 @@ impl CliError {
         use std::io::Write as _;
         let text = match self {
             Self::Config(error) => error.to_plain(),
-            Self::Unreachable(message) | Self::Other(message) => format!("error: {message}"),
+            error => format!("error: {error}"),
         };
         // A failed write to standard error cannot be reported anywhere.
         let _ = writeln!(std::io::stderr(), "{}", printable::lines(text.trim_end()));
+    }
+}
+
+impl fmt::Display for CliError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Config(error) => f.write_str(&error.to_plain()),
+            Self::Usage(message) | Self::Unreachable(message) | Self::Other(message) => {
+                f.write_str(message)
+            }
+        }
     }
 }
 

@@ -1,8 +1,14 @@
 //! The command line: one file per command.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{
+    path::{Path, PathBuf},
+    process::ExitCode,
+};
 
-use clap::{CommandFactory as _, Parser, Subcommand};
+use clap::{
+    CommandFactory as _, Parser, Subcommand,
+    error::{ContextKind, ContextValue, ErrorKind},
+};
 use conductor_command::{EXIT_CODES, Global};
 #[cfg(target_os = "linux")]
 use conductor_drill as drill;
@@ -49,7 +55,7 @@ pub fn main() -> ExitCode {
         return plugin::test_main();
     }
     generate::complete(command);
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|error| with_config_tip(error).exit());
     let result = match cli.command {
         Command::Run(args) => run::run(args, &cli.global),
         Command::Config { command } => config::run(&command, &cli.global),
@@ -72,6 +78,23 @@ pub fn main() -> ExitCode {
             error.exit().into()
         }
     }
+}
+
+/// Adds the right way to name a config file to the error about one that was given without its option.
+fn with_config_tip(mut error: clap::Error) -> clap::Error {
+    let argument = match error.get(ContextKind::InvalidArg) {
+        Some(ContextValue::String(argument)) if error.kind() == ErrorKind::UnknownArgument => {
+            argument.clone()
+        }
+        _ => return error,
+    };
+    let is_file = argument.ends_with(".toml") || Path::new(&argument).is_file();
+    if is_file && !argument.starts_with('-') {
+        let tip = format!("to read the config from it, write `--config.file {argument}`");
+        let tips = ContextValue::StyledStrs(vec![tip.into()]);
+        error.insert(ContextKind::Suggested, tips);
+    }
+    error
 }
 
 /// Monitors platforms through plugins that cannot crash it.

@@ -132,8 +132,8 @@ fn cases(args: &Args) -> Result<Vec<Case>, CliError> {
         args.only.is_empty() || args.only.iter().any(is_called)
     });
     if cases.is_empty() {
-        return Err(CliError::Other(format!(
-            "no fault is called like {}; names are such as check/segfault/process",
+        return Err(CliError::Usage(format!(
+            "no fault matches --only {}: names look like check/segfault/process",
             args.only.join(" or ")
         )));
     }

@@ -144,39 +144,59 @@ impl Inspection {
     }
 }
 
+impl Inspection {
+    /// Returns the facts, each with its name; printable.
+    #[must_use]
+    pub fn facts(&self) -> Vec<[String; 2]> {
+        let said = |tell: fn(&Manifest) -> String| self.manifest.as_ref().map(tell);
+        let facts = [
+            ("file", Some(printable_path(&self.file))),
+            ("size", self.size.map(|size| format!("{size} bytes"))),
+            ("sha256", self.sha256.map(|hash| hash.to_string())),
+            ("format", self.format.map(|format| format.to_string())),
+            ("built for", self.machine.as_ref().map(Machine::to_string)),
+            ("kind", self.kind.map(|kind| kind.to_string())),
+            ("plugin", said(|m| m.id.clone())),
+            ("version", said(|m| m.version.clone())),
+            ("name", said(|m| m.name.clone())),
+            ("API", said(|m| m.api.to_string())),
+            ("door", said(|m| door(m.door).to_owned())),
+            ("panics", said(|m| panics(m).to_owned())),
+            ("needs", said(needs)),
+            ("libraries", self.format.map(|_| self.libraries.join(" "))),
+        ];
+        let unknown = || "unknown".to_owned();
+        let facts = facts.into_iter();
+        facts
+            .map(|(name, value)| [name.to_owned(), value.unwrap_or_else(unknown)])
+            .collect()
+    }
+
+    /// Returns each rule with its outcome; printable.
+    #[must_use]
+    pub fn outcomes(&self) -> Vec<[String; 2]> {
+        let outcome = |verdict: &Verdict| match (&verdict.outcome, &verdict.note) {
+            (Outcome::Passed, None) => "passed".to_owned(),
+            (Outcome::Passed, Some(note)) => format!("passed: {note}"),
+            (Outcome::Open, None) => "not checked".to_owned(),
+            (Outcome::Open, Some(note)) => note.clone(),
+            (Outcome::Refused { found, cure }, _) => format!("REFUSED: {found}; {cure}"),
+        };
+        let verdicts = self.verdicts.iter();
+        verdicts
+            .map(|verdict| [verdict.rule.to_string(), outcome(verdict)])
+            .collect()
+    }
+}
+
 impl fmt::Display for Inspection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut fact = |name: &str, value: Option<String>| {
-            let value = value.as_deref().unwrap_or("unknown");
-            writeln!(f, "{name:<14} {value}")
-        };
-        let said = |tell: fn(&Manifest) -> String| self.manifest.as_ref().map(tell);
-        fact("file", Some(printable_path(&self.file)))?;
-        fact("size", self.size.map(|size| format!("{size} bytes")))?;
-        fact("sha256", self.sha256.map(|hash| hash.to_string()))?;
-        fact("format", self.format.map(|format| format.to_string()))?;
-        fact("built for", self.machine.as_ref().map(Machine::to_string))?;
-        fact("kind", self.kind.map(|kind| kind.to_string()))?;
-        fact("plugin", said(|m| m.id.clone()))?;
-        fact("version", said(|m| m.version.clone()))?;
-        fact("name", said(|m| m.name.clone()))?;
-        fact("API", said(|m| m.api.to_string()))?;
-        fact("door", said(|m| door(m.door).to_owned()))?;
-        fact("panics", said(|m| panics(m).to_owned()))?;
-        fact("needs", said(needs))?;
-        fact("libraries", self.format.map(|_| self.libraries.join(" ")))?;
+        for [name, value] in self.facts() {
+            writeln!(f, "{name:<14} {value}")?;
+        }
         writeln!(f)?;
-        for verdict in &self.verdicts {
-            let rule = verdict.rule;
-            match (&verdict.outcome, &verdict.note) {
-                (Outcome::Passed, None) => writeln!(f, "{rule:<14} passed")?,
-                (Outcome::Passed, Some(note)) => writeln!(f, "{rule:<14} passed: {note}")?,
-                (Outcome::Open, None) => writeln!(f, "{rule:<14} not checked")?,
-                (Outcome::Open, Some(note)) => writeln!(f, "{rule:<14} {note}")?,
-                (Outcome::Refused { found, cure }, _) => {
-                    writeln!(f, "{rule:<14} REFUSED: {found}; {cure}")?
-                }
-            }
+        for [rule, outcome] in self.outcomes() {
+            writeln!(f, "{rule:<14} {outcome}")?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
-use conductor_command::{CliError, Exit, Global, Output, json, print, table};
+use conductor_command::{CliError, Exit, Global, Output, facts, json, print, table};
 use conductor_config::Config;
 use conductor_library as library;
 use conductor_library::{Catalog, Pins, Policy, Store, printable};
@@ -112,8 +112,8 @@ pub fn run(command: &Command, global: &Global) -> Result<Exit, CliError> {
 fn pin(output: Output, global: &Global) -> Result<Exit, CliError> {
     let config = global.config()?;
     let Some(lock_file) = &config.lock_file else {
-        return Err(CliError::Other(
-            "the built-in config has no folder for plugins.lock; name a file with --config.file (`conductor config default` prints one)"
+        return Err(CliError::Usage(
+            "the built-in config has no folder for plugins.lock: name a file with --config.file (`conductor config default` prints one)"
                 .to_owned(),
         ));
     };
@@ -246,7 +246,9 @@ fn inspect(file: &Path, output: Output, no_load: bool, global: &Global) -> Resul
             print(&json(&inspection)?)?;
         }
         Output::Table => {
-            print(&inspection.to_string())?;
+            let gap = [String::new(), String::new()];
+            let rows = inspection.facts().into_iter().chain([gap]);
+            print(&facts(rows.chain(inspection.outcomes())))?;
             match schema {
                 Some(Ok(schema)) => {
                     print(&format!("\n{}", schema::to_table(&ConfigKeys::of(&schema))))?;

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use conductor_command::{
     CliError, Exit, Global, Output,
     client::{Client, Remote},
-    json, print, table,
+    json, print, table_within, terminal_width,
 };
 use conductor_core::clock::Clock;
 use conductor_library::{Vetted, printable};
@@ -46,6 +46,7 @@ struct Listed {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
+    let client = Client::open(&args.remote)?;
     let config = global.config()?;
     let loader = config
         .loader(Clock::start())
@@ -56,9 +57,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
         BTreeMap::new()
     });
     // A missing host is no error: the list works without one.
-    let running = Client::open(&args.remote)
-        .and_then(|client| client.look::<StatusView>("/api/v1/status"))
-        .map_or_else(|_| Vec::new(), |(_, status)| status.plugins);
+    let status = client.look_if_running::<StatusView>(
+        "/api/v1/status",
+        "what the running host knows of its plugins (RUNS to CPU)",
+    );
+    let running = status.map_or_else(Vec::new, |status| status.plugins);
     let mut plugins: Vec<Listed> = Vec::new();
     for library in loader.catalog().libraries() {
         let id = &library.manifest.id;
@@ -81,7 +84,11 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     }
     match args.output {
         Output::Json => print(&json(&plugins)?)?,
-        Output::Table => print(&text(&plugins, args.verbose))?,
+        Output::Table if plugins.is_empty() => print(&format!(
+            "There is no plugin library; searched: {}\n",
+            loader.catalog().searched()
+        ))?,
+        Output::Table => print(&text(&plugins, args.verbose, terminal_width()))?,
     }
     let refused = plugins.iter().any(|plugin| plugin.reason.is_some());
     Ok(if refused { Exit::Refused } else { Exit::Ok })
@@ -115,7 +122,8 @@ impl Listed {
     }
 }
 
-fn text(plugins: &[Listed], verbose: bool) -> String {
+/// Formats the list for a terminal of this width. Files go into a table of their own if that is too narrow for both.
+fn text(plugins: &[Listed], verbose: bool, width: Option<u16>) -> String {
     let text = |text: &Option<String>| text.clone().unwrap_or_default();
     let rows = plugins.iter().map(|plugin| {
         let running = plugin.running.as_ref();
@@ -140,7 +148,22 @@ fn text(plugins: &[Listed], verbose: bool) -> String {
             plugin.file.clone(),
         ]
     });
-    let mut lines = table(HEADER, rows);
+    let rows: Vec<_> = rows.collect();
+    let mut lines = table_within(None, HEADER, rows.clone());
+    let widest = lines.lines().map(|line| line.chars().count()).max();
+    if width.is_some_and(|width| widest > Some(width.into())) {
+        let [header @ .., file] = HEADER;
+        let files = rows.iter().map(|row| {
+            let [id, .., file] = row.clone();
+            [id, file]
+        });
+        let files = table_within(width, [header[0], file], files);
+        let rows = rows.iter().map(|row| {
+            let [row @ .., _] = row.clone();
+            row
+        });
+        lines = table_within(width, header, rows) + "\n" + &files;
+    }
     for plugin in plugins {
         if let Some(reason) = &plugin.reason {
             lines.push_str(&format!("\n{reason}\n"));
@@ -164,25 +187,15 @@ fn shown(value: Option<impl std::fmt::Display>) -> String {
 }
 
 const HEADER: [&str; 10] = [
-    "PLUGIN",
-    "VERSION",
-    "API",
-    "STATE",
-    "RUNS",
-    "GENERATION",
-    "PID",
-    "MEMORY",
-    "CPU",
-    "FILE",
+    "PLUGIN", "VERSION", "API", "STATE", "RUNS", "GEN", "PID", "MEMORY", "CPU", "FILE",
 ];
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn what_a_library_says_of_its_types_does_nothing_to_a_terminal() {
-        let plugin = Listed {
+    fn listed(detail: Option<String>) -> Listed {
+        Listed {
             id: Some("x".into()),
             version: None,
             api_version: None,
@@ -191,9 +204,40 @@ mod tests {
             reason: None,
             quarantined: None,
             running: None,
-            detail: Some("first\nsecond \u{1b}]0;title\u{7}\r\u{202e}".into()),
+            detail,
+        }
+    }
+
+    #[test]
+    fn a_narrow_terminal_gets_the_files_in_a_table_of_their_own() {
+        let file = format!("/usr/lib/conductor/{}.so", "x".repeat(40));
+        let running = serde_json::json!({
+            "id": "x", "state": "loaded", "error": null, "note": null, "version": "1.0.0",
+            "api_version": "1.0.0", "isolation": "in-process", "generation": 12, "pid": 1_234_567,
+            "memory_bytes": 123 << 20, "cpu_seconds": 1234.5, "sha256": null, "file": null,
+            "stuck_calls": 0, "quarantined": false,
+        });
+        let plugin = Listed {
+            file: file.clone(),
+            version: Some("1.0.0".to_owned()),
+            api_version: Some("1.1.0".to_owned()),
+            running: Some(serde_json::from_value(running).unwrap()),
+            ..listed(None)
         };
-        let text = printable::lines(&text(&[plugin], true)).into_owned();
+        let narrow = text(&[plugin], false, Some(80));
+        for line in narrow.lines() {
+            assert!(line.chars().count() <= 80, "{narrow}");
+        }
+        for word in [file.as_str(), "1234567", "in-process", "1234.5 s"] {
+            assert!(narrow.contains(word), "{word}:\n{narrow}");
+        }
+    }
+
+    #[test]
+    fn what_a_library_says_of_its_types_does_nothing_to_a_terminal() {
+        let detail = "first\nsecond \u{1b}]0;title\u{7}\r\u{202e}";
+        let plugin = listed(Some(detail.to_owned()));
+        let text = printable::lines(&text(&[plugin], true, None)).into_owned();
         let expected = "first\nsecond \\u{1b}]0;title\\u{7}\\r\\u{202e}\n";
         assert!(text.ends_with(expected), "{text:?}");
     }

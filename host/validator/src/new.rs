@@ -41,7 +41,7 @@ enum Language {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
-    let plugin = Plugin::new(args).map_err(CliError::Other)?;
+    let plugin = Plugin::new(args).map_err(CliError::Usage)?;
     let folder = match args.dir.as_os_str() {
         here if here == "." => PathBuf::from(&args.id),
         _ => args.dir.join(&args.id),

@@ -6,7 +6,7 @@ use std::{collections::BTreeSet, path::PathBuf, sync::Arc, thread, time::Duratio
 
 use clap::ValueEnum;
 use conductor_command::{CliError, Exit, Global, Output, print};
-use conductor_config::InlineConfig;
+use conductor_config::{InlineConfig, parse_duration};
 use conductor_core::clock::Clock;
 use conductor_engine::{
     judge::{self, Candidate, Finding, Terms},
@@ -38,10 +38,10 @@ pub struct Args {
     #[arg(long, default_value = "1", value_parser = clap::value_parser!(u64).range(1..))]
     repeat: u64,
     /// Time between the starts of two checks
-    #[arg(long, default_value = "1s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "1s", value_parser = parse_duration)]
     interval: Duration,
     /// Timeout of a check
-    #[arg(long, default_value = "4s", value_parser = humantime::parse_duration)]
+    #[arg(long, default_value = "4s", value_parser = parse_duration)]
     timeout: Duration,
     /// Permission of the plugin: network, unix-sockets, no-udp, 'read /PATH' or 'run /PATH'; may be repeated
     ///

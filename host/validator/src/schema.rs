@@ -4,8 +4,7 @@
 
 use std::path::{MAIN_SEPARATOR, Path, PathBuf};
 
-use comfy_table::{ContentArrangement, Table, presets::NOTHING};
-use conductor_command::{CliError, Exit, Global, Output, print};
+use conductor_command::{CliError, Exit, Global, Output, print, table_within, terminal_width};
 use conductor_core::clock::Clock;
 use conductor_library as library;
 use conductor_library::{Policy, Store, printable::escaped};
@@ -131,30 +130,21 @@ pub(super) fn to_table(keys: &ConfigKeys) -> String {
     if keys.keys.is_empty() {
         return "It has no keys.\n".to_owned();
     }
-    let mut table = Table::new();
-    table
-        .load_style(NOTHING)
-        .set_content_arrangement(ContentArrangement::Dynamic)
-        .set_header(["KEY", "TYPE", "DEFAULT", "MEANING"])
-        .add_rows(keys.keys.iter().map(|key| {
-            [
-                key.key.clone(),
-                key.kind.clone(),
-                default(key),
-                key.meaning.clone(),
-            ]
-        }));
-    if table.width().is_none() {
-        table.set_width(WIDTH);
-    }
-    for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
-    }
+    let rows = keys.keys.iter().map(|key| {
+        [
+            key.key.clone(),
+            key.kind.clone(),
+            default(key),
+            key.meaning.clone(),
+        ]
+    });
+    let header = ["KEY", "TYPE", "DEFAULT", "MEANING"];
+    let table = table_within(terminal_width().or(Some(WIDTH)), header, rows);
     let more = match keys.cut {
         true => "\nThere are more keys: --output json prints the whole schema.\n",
         false => "",
     };
-    format!("{}\n{more}", table.trim_fmt())
+    format!("{table}{more}")
 }
 
 /// Returns the default of a key, or a note that it is required.

@@ -113,7 +113,7 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     }
     let tests: Vec<&Test> = catalogue::all().into_iter().filter(selected).collect();
     if tests.is_empty() {
-        return Err(CliError::Other(format!(
+        return Err(CliError::Usage(format!(
             "no test of level {} or below has such an id; --list prints them all",
             args.strictness
         )));

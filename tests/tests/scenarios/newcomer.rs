@@ -60,7 +60,7 @@ fn the_builtin_config_is_well_without_a_server_and_behind_a_password() {
         String::from_utf8_lossy(&once.stdout).into_owned() + &String::from_utf8_lossy(&once.stderr);
     assert_eq!(once.status.code(), Some(0), "{said}");
     assert!(
-        said.contains("left out: run --once serves nothing"),
+        said.contains("not checked: run --once serves no page or port"),
         "{said}"
     );
 
@@ -79,7 +79,10 @@ fn the_builtin_config_is_well_without_a_server_and_behind_a_password() {
     let host = Host::adopt(child, Setup::without_plugins());
     host.wait_for_log("healthy: connected in");
     let log = host.log();
-    assert!(log.contains("left out: it asks for ${self.url}"), "{log}");
+    assert!(
+        log.contains("not checked: web config restricts access"),
+        "{log}"
+    );
     assert!(!log.contains("unhealthy"), "{log}");
 }
 
@@ -167,7 +170,7 @@ fn a_second_sigterm_leaves_at_once() {
         assert!(start.elapsed() < PATIENCE);
     }
     host.signal("TERM");
-    host.wait_for_log("stopping: 1 checks are under way");
+    host.wait_for_log("stopping: waiting up to 10m for running checks (1)");
     host.signal("TERM");
     assert_eq!(host.wait_for_exit().code(), Some(128 + 15));
 }

@@ -35,7 +35,7 @@ impl Address {
         let https = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            _ => return Err(wrong("it is neither http nor https")),
+            _ => return Err(wrong("its scheme is neither http nor https")),
         };
         let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
         if authority.as_str().contains('@') {
@@ -63,15 +63,9 @@ impl Address {
             (true, true) => 443,
         };
         let port = authority.port_u16();
-        if port.is_none()
-            && authority
-                .as_str()
-                .ends_with(|c: char| c == ':' || c.is_ascii_digit())
-            && authority
-                .as_str()
-                .rsplit_once(':')
-                .is_some_and(|(_, port)| !port.ends_with(']'))
-        {
+        let after_colon = authority.as_str().rsplit_once(':').map(|(_, port)| port);
+        // An IPv6 address ends with a bracket.
+        if port.is_none() && after_colon.is_some_and(|port| !port.ends_with(']')) {
             return Err(wrong("its port is not a number from 0 to 65535"));
         }
         Ok(Self {
@@ -137,6 +131,7 @@ mod tests {
             ("http://me:secret@x", "--password-file"),
             ("http://", "is not a host address"),
             ("", "is not a host address"),
+            ("x:port", "its port is not a number from 0 to 65535"),
             ("x:99999", "its port is not a number from 0 to 65535"),
             (":99999", "its port is not a number from 0 to 65535"),
             (":", "its port is not a number from 0 to 65535"),

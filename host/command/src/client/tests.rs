@@ -16,6 +16,7 @@ use tokio_rustls::rustls::{
 };
 
 use super::*;
+use crate::Exit;
 
 #[test]
 fn a_name_cannot_leave_its_place_in_the_path() {
@@ -83,6 +84,33 @@ fn what_is_missing_to_ask_is_told_before_anybody_is_asked() {
 }
 
 #[test]
+fn a_command_line_that_cannot_work_is_a_usage_error() {
+    let of = |remote: Remote| Client::open(&remote).err().map(|error| error.exit());
+    let lone_user = Remote {
+        user: Some("me".to_owned()),
+        ..remote("localhost")
+    };
+    assert_eq!(of(lone_user), Some(Exit::Usage));
+    for address in ["ftp://localhost", "http://me:secret@localhost", ":port"] {
+        assert_eq!(of(remote(address)), Some(Exit::Usage), "{address}");
+    }
+    assert_eq!(of(remote("localhost")), None);
+}
+
+#[test]
+fn data_that_a_command_can_do_without_is_no_error_where_it_is_missing() {
+    let look = |address: &str| {
+        let client = Client::open(&remote(address)).unwrap();
+        client.look_if_running::<Vec<u8>>("/api/v1/x", "x")
+    };
+    let (port, _asked) = serve("200 OK", "[1]");
+    assert_eq!(look(&format!("127.0.0.1:{port}")), Some(vec![1]));
+    let (port, _asked) = serve("401 Unauthorized", "");
+    assert_eq!(look(&format!("127.0.0.1:{port}")), None);
+    assert_eq!(look("127.0.0.1:1"), None);
+}
+
+#[test]
 fn answers_that_are_none_of_a_hosts_are_told_with_who_answered_and_the_cure() {
     for (status, body, wanted) in [
         (
@@ -141,8 +169,7 @@ fn remote(address: &str) -> Remote {
 fn error<T>(result: Result<T, CliError>) -> String {
     match result {
         Ok(_) => panic!("it should have failed"),
-        Err(CliError::Unreachable(message) | CliError::Other(message)) => message,
-        Err(CliError::Config(error)) => error.to_plain(),
+        Err(error) => error.to_string(),
     }
 }
 

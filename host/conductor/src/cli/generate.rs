@@ -35,7 +35,7 @@ pub(super) fn completions(args: &Completions) -> Result<Exit, CliError> {
         .as_ref()
         .and_then(|shell| shells.completer(shell.get_name()));
     let completer =
-        completer.ok_or_else(|| CliError::Other(format!("no completions for {}", args.shell)))?;
+        completer.ok_or_else(|| CliError::Usage(format!("no completions for {}", args.shell)))?;
     let mut script = Vec::new();
     completer
         .write_registration(COMPLETE_VARIABLE, NAME, NAME, NAME, &mut script)

@@ -43,7 +43,7 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
     let tail = Tail::default();
     let log = global.start_log(tail.clone());
     if let Err(error) = sandbox::protect_host() {
-        tracing::warn!("this process is not closed to others of its user: {error}");
+        tracing::warn!("other processes of this user can read the host's memory: {error}");
     }
     #[cfg(target_os = "linux")]
     host::check_proc(std::path::Path::new("/proc"), std::process::id())
@@ -75,8 +75,7 @@ fn once(output: Output, global: &Global) -> Result<Exit, CliError> {
     let config = accepted(global.reading_for(&OwnAddress::default())?)?;
     let config = without_platforms(config, |platform| {
         let is_own = platform.secrets.name_own_address;
-        is_own
-            .then_some("run --once serves nothing, so there is no page or port of its own to check")
+        is_own.then_some("run --once serves no page or port")
     });
     let status = host::check_once(&Arc::new(config)).map_err(CliError::Other)?;
     match output {
@@ -118,12 +117,7 @@ fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
             listener,
             external_url: args.external_url.clone(),
             enable_lifecycle: args.enable_lifecycle,
-            read_config: Arc::new(move |text| {
-                read_config(text).map_err(|error| match error {
-                    CliError::Config(error) => error.to_plain(),
-                    CliError::Unreachable(message) | CliError::Other(message) => message,
-                })
-            }),
+            read_config: Arc::new(move |text| read_config(text).map_err(|error| error.to_string())),
             security,
             tail,
             reloads: asked_to_reload().map_err(|e| format!("cannot listen to signals: {e}"))?,
@@ -189,7 +183,7 @@ fn read_config(
     let config = reading.config.map(|config| {
         without_platforms(config, |platform| {
             asks_own_page(platform).then_some(
-                "it asks for ${self.url} with neither ca_file, headers nor expect_status, which the web config's TLS or passwords refuse",
+                "web config restricts access\nadd ca_file, headers or expect_status to its config, so that its requests are accepted",
             )
         })
     });
@@ -206,7 +200,7 @@ fn asks_own_page(platform: &PlatformConfig) -> bool {
         && config.is_some_and(|config| config.len() == 1 && config.contains_key("url"))
 }
 
-/// Returns the config without the platforms to be left out, and logs the reason for each.
+/// Returns the config without the platforms that cannot be checked, and logs the reason for each.
 fn without_platforms(
     mut config: Config,
     reason: impl Fn(&PlatformConfig) -> Option<&'static str>,
@@ -219,7 +213,7 @@ fn without_platforms(
         config.platforms.retain(|platform| {
             let reason = reason(platform);
             if let Some(reason) = reason {
-                tracing::info!(platform = platform.name, "left out: {reason}");
+                tracing::info!(platform = platform.name, "not checked: {reason}");
             }
             reason.is_none()
         });

@@ -45,12 +45,12 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
+    let client = Client::open(&args.remote)?;
     if !io::stdout().is_terminal() {
         return Err(CliError::Other(
             "standard output is not a terminal: use `conductor status` in scripts".to_owned(),
         ));
     }
-    let client = Client::open(&args.remote)?;
     let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     let mut state = State::new(client.address(), TimeZone::system(), !no_color);
     let failed = |what: &str, e: io::Error| CliError::Other(format!("{what}: {e}"));

@@ -7,10 +7,7 @@ use std::{
     time::Duration,
 };
 
-use conductor_command::{
-    CliError,
-    client::{Client, platform_path},
-};
+use conductor_command::client::{Client, platform_path};
 use conductor_core::clock::Clock;
 use conductor_types::views::{PlatformDetail, StatusView};
 
@@ -86,7 +83,7 @@ impl Asking {
     fn look(&self) -> Result<(), mpsc::SendError<Event>> {
         let (body, status) = match self.client.look::<StatusView>("/api/v1/status") {
             Ok(found) => found,
-            Err(error) => return self.tell.send(Event::Gone(message(error))),
+            Err(error) => return self.tell.send(Event::Gone(error.to_string())),
         };
         drop(body);
         self.tell.send(Event::Status(Box::new(status)))?;
@@ -105,15 +102,8 @@ impl Asking {
         let path = format!("{}/{}", platform_path(&order.platform), order.what.path());
         match self.client.order(&path, "") {
             Ok(said) => said.trim().to_owned(),
-            Err(error) => message(error),
+            Err(error) => error.to_string(),
         }
-    }
-}
-
-fn message(error: CliError) -> String {
-    match error {
-        CliError::Unreachable(message) | CliError::Other(message) => message,
-        CliError::Config(error) => error.to_plain(),
     }
 }
 
