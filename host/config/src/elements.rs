@@ -128,15 +128,23 @@ pub(super) fn read(
             return (None, faults);
         }
     };
-    let mut parts = written.resolve(source, base_dir, Check::new(&places, &mut faults));
+    let mut warnings = Vec::new();
+    let check = Check::new(&places, &mut faults, &mut warnings);
+    let mut parts = written.resolve(source, base_dir, check);
+    if !misshapen.is_empty() {
+        // What was removed from the file may be what a selector is about.
+        warnings.clear();
+    }
     if !are_libraries_known {
         return (None, faults);
     }
     for platform in &mut parts.platforms {
         platform.secrets = secrets.remove(&platform.name).unwrap_or_default();
     }
-    let warnings = lookup.warnings.into_iter();
-    parts.warnings = warnings
+    parts.warnings = lookup
+        .warnings
+        .into_iter()
+        .chain(warnings)
         .map(|(place, text)| format!("{text} ({})", source.location(place.start)))
         .collect();
     parts
@@ -155,7 +163,7 @@ impl RawConfig {
             .resources
             .resolve(&host, &mut check.table(&["resources"]));
         let trust = self.trust.resolve(base_dir, &mut check.table(&["trust"]));
-        let plugins = self
+        let plugins: BTreeMap<_, _> = self
             .plugin
             .into_iter()
             .map(|(id, plugin)| {
@@ -181,6 +189,15 @@ impl RawConfig {
             .into_iter()
             .map(|(_, platform)| platform)
             .collect();
+        for id in plugins.keys() {
+            if !platforms.iter().any(|platform| platform.plugin == *id) {
+                let mut check = check.table(&["plugin", id]);
+                let name = check.own_name();
+                check.warn_of_table(format!(
+                    "{name}: no platform uses this plugin, so the table has no effect"
+                ));
+            }
+        }
         let maintenance = self.maintenance.into_iter().filter_map(|(name, window)| {
             window.resolve(&name, &platforms, &mut check.table(&["maintenance", &name]))
         });

@@ -17,6 +17,21 @@ pub struct ConfigError {
     cause: Option<io::Error>,
 }
 
+/// The errors of a file, reduced to one line.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct ErrorSummary {
+    /// First error, with its place in the file and its fix.
+    pub first: String,
+    /// Number of further errors.
+    pub more: usize,
+}
+
+impl From<String> for ErrorSummary {
+    fn from(first: String) -> Self {
+        Self { first, more: 0 }
+    }
+}
+
 /// One mistake, in machine-readable form.
 #[derive(Debug, serde::Serialize)]
 pub struct Mistake {
@@ -139,6 +154,15 @@ impl ConfigError {
         let more = (self.left_out > 0)
             .then(|| format!("and {} more mistakes ({})", self.left_out, self.name));
         lines.chain(more).collect()
+    }
+
+    /// Returns the first mistake and the number of the others.
+    #[must_use]
+    pub fn summary(&self) -> ErrorSummary {
+        ErrorSummary {
+            first: self.to_lines().swap_remove(0),
+            more: self.faults.len() + self.left_out - 1,
+        }
     }
 
     /// Returns the mistakes in file order, the order of [`to_plain`](Self::to_plain).

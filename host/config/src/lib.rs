@@ -33,15 +33,15 @@ use conductor_runtime::{
 };
 pub use elements::{
     breaker::BreakerConfig,
-    duration::{LONGEST as LONGEST_DURATION, parse as parse_duration},
+    duration::{DurationError, LONGEST as LONGEST_DURATION, parse as parse_duration},
     host::HostConfig,
     platform::{PlatformConfig, is_name as is_platform_name},
     plugin::PluginConfig,
     resources::ResourcesConfig,
     trust::TrustConfig,
 };
-pub use error::ConfigError;
 use error::Fault;
+pub use error::{ConfigError, ErrorSummary};
 pub use inline::InlineConfig;
 pub use own::OwnAddress;
 pub use schema::json_schema;
@@ -282,6 +282,37 @@ impl Config {
         ConfigError::new(Arc::clone(&self.source), vec![fault])
     }
 
+    /// Returns a mistake that a plugin has found in a platform's `config`: at the key that the message names as
+    /// ``key `NAME` ``, else at `config` itself.
+    #[must_use]
+    pub fn mistake_of_config(
+        &self,
+        platform: &PlatformConfig,
+        message: &str,
+        help: &str,
+    ) -> ConfigError {
+        let places = self.source.places();
+        let own = spans::path(&["platform", &platform.name]);
+        let mut path = spans::path(&["platform", &platform.name, "config"]);
+        let place = match places.exact_key(&path) {
+            // The table of the platform has none.
+            None => places.key_at(&own),
+            Some(config) => match key_in(message) {
+                None => config,
+                Some(key) => {
+                    path.extend(
+                        key.split(['.', '['])
+                            .map(|part| part.trim_end_matches(']').to_owned()),
+                    );
+                    places.exact_key(&path).unwrap_or(config)
+                }
+            },
+        };
+        let message = format!("{}: {message}", places.name(&own));
+        let fault = Fault::new(message).help(help).at(place);
+        ConfigError::new(Arc::clone(&self.source), vec![fault])
+    }
+
     /// Returns a mistake about the contents of the plugin folders.
     #[must_use]
     pub fn mistake_of_plugin_dirs(&self, message: &str, help: &str) -> ConfigError {
@@ -374,6 +405,12 @@ impl From<Config> for Reading {
             error: None,
         }
     }
+}
+
+/// Returns the key that a plugin's message names, as in ``key `ca_file`: not found``.
+fn key_in(message: &str) -> Option<&str> {
+    let (_, rest) = message.split_once("key `")?;
+    rest.split_once('`').map(|(key, _)| key)
 }
 
 fn refused_plugin(table: &str, id: &str, refusal: &Refusal) -> Fault {

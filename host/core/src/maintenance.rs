@@ -34,6 +34,8 @@ pub struct Window {
     pub times: Times,
     /// The origin of the window.
     pub origin: Origin,
+    /// The authenticated user who started it, if any.
+    pub by: Option<Arc<str>>,
 }
 
 /// The origin of a window.
@@ -85,6 +87,8 @@ pub struct InForce {
     pub checks: Checks,
     /// The end, in seconds since 1970.
     pub until: f64,
+    /// The authenticated user who started it, if any.
+    pub by: Option<Arc<str>>,
 }
 
 /// The state of all windows at one moment.
@@ -106,6 +110,7 @@ pub fn judge<'a>(windows: impl IntoIterator<Item = &'a Window>, now: Timestamp) 
                 reason: Arc::clone(&window.reason),
                 checks: window.checks,
                 until: seconds(until),
+                by: window.by.clone(),
             };
             in_force.push((&window.scope, Arc::new(what)));
         }
@@ -140,7 +145,7 @@ pub fn seconds(at: Timestamp) -> f64 {
     at.duration_since(Timestamp::UNIX_EPOCH).as_secs_f64()
 }
 
-/// Formats a moment in this machine's time zone, for people.
+/// Formats a moment in this machine's time zone, for people; with seconds unless the minute is full.
 #[must_use]
 #[expect(
     clippy::cast_possible_truncation,
@@ -150,7 +155,13 @@ pub fn local_time(unix_seconds: f64) -> String {
     match Timestamp::from_second(unix_seconds as i64) {
         Ok(at) => {
             let shown = at.to_zoned_datetime(jiff::tz::TimeZone::system());
-            shown.strftime("%a %Y-%m-%d %H:%M %Z").to_string()
+            let time = match shown.second() {
+                0 => "%H:%M",
+                _ => "%H:%M:%S",
+            };
+            shown
+                .strftime(&format!("%a %Y-%m-%d {time} %Z"))
+                .to_string()
         }
         Err(_) => "never".to_owned(),
     }
@@ -175,6 +186,7 @@ mod tests {
             },
             times: Times::once(at("2026-01-01T00:00:00Z"), at(until)).unwrap(),
             origin: Origin::Config,
+            by: None,
         }
     }
 
@@ -194,6 +206,13 @@ mod tests {
         assert_eq!(&*found.of("db1", &none).unwrap().name, "long");
         let found = judge(&windows, at("2026-01-09T00:00:00Z"));
         assert_eq!((found.of("db1", &none), found.next_change), (None, None));
+    }
+
+    #[test]
+    fn a_moment_has_seconds_unless_the_minute_is_full() {
+        let (full, odd) = (local_time(1_763_000_040.0), local_time(1_763_000_069.0));
+        assert!(full.contains(":14 ") && !full.contains(":14:"), "{full}");
+        assert!(odd.contains(":14:29 "), "{odd}");
     }
 
     #[test]

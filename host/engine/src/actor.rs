@@ -16,6 +16,17 @@ pub enum Actor {
     Signal,
 }
 
+impl Actor {
+    /// Returns the name by which the actor was authenticated: the user, or the subject of the certificate.
+    #[must_use]
+    pub fn authenticated(&self) -> Option<&Arc<str>> {
+        match self {
+            Self::User(name) | Self::Certificate(name) => Some(name),
+            Self::Unauthenticated | Self::Signal => None,
+        }
+    }
+}
+
 impl fmt::Display for Actor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

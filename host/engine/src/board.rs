@@ -10,13 +10,17 @@ use std::{
 };
 
 mod lateness;
+mod reloads;
 
+use conductor_core::schedule::Mode;
 use conductor_library::{Catalog, printable};
 use conductor_types::views::{
     HostView, LineView, PlatformDetail, PlatformView, PluginDetail, RefusedView, StatusView,
     WindowView,
 };
 use lateness::Lateness;
+pub use reloads::ConfigFile;
+use reloads::FailedReloads;
 
 use crate::{
     guard::{PlatformGuard, PluginGuard, Shared},
@@ -33,6 +37,7 @@ pub struct Board {
     guards: RwLock<Guards>,
     resources: Mutex<Resources>,
     windows: Mutex<Vec<WindowView>>,
+    failed_reloads: FailedReloads,
     ready: AtomicBool,
 }
 
@@ -49,6 +54,8 @@ struct Resources {
     mode: &'static str,
     reason: Option<String>,
     culprits: Option<String>,
+    /// `true` while checks are stretched.
+    stretched: bool,
     lateness: Lateness,
 }
 
@@ -71,6 +78,7 @@ impl Board {
                 ..Resources::default()
             }),
             windows: Mutex::default(),
+            failed_reloads: FailedReloads::default(),
             ready: AtomicBool::new(false),
         }
     }
@@ -118,6 +126,7 @@ impl Board {
             .lateness
             .note(self.shared.clock.now(), &counts, all);
         resources.mode = judgement.shown.name();
+        resources.stretched = judgement.stretch != Mode::Normal;
         if let Some(change) = &judgement.changed {
             resources.reason = (resources.mode != "normal").then(|| change.why.clone());
         }
@@ -249,14 +258,18 @@ impl Board {
             ready: self.is_ready(),
             lateness_p99: resources.lateness.p99(),
             mode: resources.mode.to_owned(),
-            mode_reason: match (&resources.reason, &resources.culprits) {
-                (Some(reason), Some(culprits)) => Some(format!("{reason}; {culprits}")),
-                (reason, _) => reason.clone(),
-            },
+            mode_reason: resources.reason.as_ref().map(|reason| {
+                match (&resources.culprits, resources.stretched) {
+                    (Some(culprits), _) => format!("{reason}; {culprits}"),
+                    (None, true) => format!("{reason}; checks are stretched"),
+                    (None, false) => reason.clone(),
+                }
+            }),
             cpu_percent: resources.sample.cpu_percent,
             memory_percent: resources.sample.memory_percent,
             disk_percent: resources.sample.disk.as_ref().map(|disk| disk.percent),
             checks_in_flight: self.shared.in_flight(),
+            failed_reloads: self.failed_reload_views(),
         }
     }
 }

@@ -153,12 +153,11 @@ impl LoadState {
 /// # Errors
 /// If it is not a duration, or not a plausible one.
 pub fn maintenance_length(text: &str) -> Result<Duration, String> {
-    let length = config::parse_duration(text)
-        .map_err(|why| format!("{text:?} is not a duration such as \"2h\" or \"1h 30m\": {why}"))?;
+    let length = config::parse_duration(text).map_err(|error| error.to_string())?;
     if (Duration::from_secs(1)..=config::LONGEST_DURATION).contains(&length) {
         Ok(length)
     } else {
-        Err(format!("{text:?} is out of range: choose from 1s to 1year"))
+        Err("out of range: choose from 1s to 1year".to_owned())
     }
 }
 

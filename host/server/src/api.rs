@@ -120,7 +120,8 @@ async fn start_maintenance(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    arrange(&shown, &headers, &body, move |control, order| {
+    let example = r#"{"platforms": ["db-*"], "for": "2h"}"#;
+    arrange(&shown, &headers, &body, example, move |control, order| {
         control.start_maintenance(order, &actor)
     })
     .await
@@ -132,21 +133,24 @@ async fn end_maintenance(
     headers: HeaderMap,
     body: Bytes,
 ) -> Response {
-    arrange(&shown, &headers, &body, move |control, end| {
+    let example = r#"{"platforms": ["db-*"]}"#;
+    arrange(&shown, &headers, &body, example, move |control, end| {
         control.end_maintenance(end, &actor)
     })
     .await
 }
 
-/// Handles a maintenance order that the body contains as JSON.
+/// Handles a maintenance order that the body contains as JSON, like `example`.
 async fn arrange<T: DeserializeOwned + Send + 'static>(
     shown: &Shown,
     headers: &HeaderMap,
     body: &Bytes,
+    example: &str,
     act: impl FnOnce(&dyn Control, &T) -> Result<String, OrderError> + Send + 'static,
 ) -> Response {
-    let order = serde_json::from_slice::<T>(body)
-        .map_err(|error| OrderError::Invalid(format!("invalid request body: {error}")));
+    let order = serde_json::from_slice::<T>(body).map_err(|error| {
+        OrderError::Invalid(format!("the body must be JSON like {example}: {error}"))
+    });
     control(shown, headers, move |control| {
         control::arranged(order.and_then(|order| act(control, &order)))
     })

@@ -21,7 +21,7 @@ use axum::{
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use conductor_config::{
-    ConfigError,
+    ConfigError, ErrorSummary,
     web::{Inputs, Reading, WebConfig},
 };
 use exposure::exposure;
@@ -43,8 +43,8 @@ struct Shared {
     file: PathBuf,
     /// The config in effect.
     current: Mutex<Arc<WebConfig>>,
-    /// Signalled when the config changes.
-    changes: watch::Sender<()>,
+    /// Signalled after each reload, with the errors of a file that is not in force.
+    changes: watch::Sender<Option<ErrorSummary>>,
     /// The inputs of the current config, or those of the newest attempt that failed.
     inputs: Mutex<Inputs>,
     /// Allows one check at a time.
@@ -69,7 +69,7 @@ impl Security {
         let shared = Shared {
             file: path.to_owned(),
             current: Mutex::new(Arc::new(config)),
-            changes: watch::Sender::new(()),
+            changes: watch::Sender::new(None),
             inputs: Mutex::new(inputs),
             turns: Arc::new(Semaphore::new(1)),
             looks: AtomicU64::new(0),
@@ -96,8 +96,9 @@ impl Security {
         (self.scheme(), self.lets_everybody_in())
     }
 
-    /// Returns a receiver that is notified of each later web config; `None` without a web config file.
-    pub fn changes(&self) -> Option<watch::Receiver<()>> {
+    /// Returns a receiver that is notified of each later version of the web config file, with its errors if it did not
+    /// come into force; `None` without a web config file.
+    pub fn changes(&self) -> Option<watch::Receiver<Option<ErrorSummary>>> {
         let shared = self.shared.as_ref()?;
         Some(shared.changes.subscribe())
     }
@@ -228,26 +229,35 @@ impl Shared {
         let reading = WebConfig::read(&self.file);
         *inputs = reading.inputs;
         match reading.outcome {
-            Ok(config) if config.says_nothing => tracing::warn!(
-                "{} is empty: it is taken for one that is being written, and the old web config stays; write `{{}}` into it if neither TLS nor passwords are wanted",
+            Ok(config) if config.says_nothing => self.doubt(format!(
+                "{} is empty, as if it were being written: write `{{}}` into it if neither TLS nor passwords are wanted",
                 self.file.display()
-            ),
+            )),
             Ok(config) => self.consider(config),
-            Err(error) => tracing::error!(
-                "the web config was not read again, the old one stays: {}",
-                error.to_plain()
-            ),
+            Err(error) => {
+                tracing::error!(
+                    "web config not reloaded, the old one stays in force:\n{}",
+                    error.to_plain()
+                );
+                self.changes.send_replace(Some(error.summary()));
+            }
         }
+    }
+
+    /// Keeps the old config because the file looks half-written.
+    fn doubt(&self, why: String) {
+        tracing::warn!("web config not reloaded, the old one stays in force: {why}");
+        self.changes.send_replace(Some(why.into()));
     }
 
     /// Applies a config, unless it has lost a protection that it does not disable explicitly.
     fn consider(&self, config: WebConfig) {
         let lacking = config.lacks(&lock(&self.current));
         match lacking {
-            Some((key, line)) => tracing::warn!(
-                "{} no longer has `{key}`: it is taken for half-written, and the old web config stays in force; write `{line}` into it, or `{{}}` alone, to do without",
+            Some((key, line)) => self.doubt(format!(
+                "{} no longer has `{key}`, as if it were half-written: write `{line}` into it, or `{{}}` alone, to do without",
                 self.file.display()
-            ),
+            )),
             None => self.follow(config),
         }
     }
@@ -255,11 +265,11 @@ impl Shared {
     /// Applies this config, and logs what it exposes.
     fn follow(&self, config: WebConfig) {
         let old = Arc::clone(&lock(&self.current));
-        tracing::info!("the web config was read again");
+        tracing::info!("web config reloaded");
         remark(&config);
         if old.asks_who() && !config.asks_who() {
             tracing::warn!(
-                "{} asks nobody for a password or a certificate any more",
+                "{} no longer requires a password or a certificate",
                 self.file.display()
             );
         }
@@ -271,7 +281,7 @@ impl Shared {
             }
         }
         *lock(&self.current) = Arc::new(config);
-        self.changes.send_replace(());
+        self.changes.send_replace(None);
     }
 }
 
@@ -363,7 +373,7 @@ mod tests {
                 let kept = said();
                 assert!(
                     kept.contains("no longer has `basic_auth_users`")
-                        && kept.contains("old web config stays"),
+                        && kept.contains("the old one stays in force"),
                     "{kept}"
                 );
                 assert!(security.now().asks_who());
@@ -374,7 +384,7 @@ mod tests {
             std::fs::write(&file, "rate_limit: {}\nbasic_auth_users: {}\n").unwrap();
             shared.look();
             let open = said();
-            assert!(open.contains("asks nobody for a password"), "{open}");
+            assert!(open.contains("no longer requires a password"), "{open}");
             assert!(
                 open.contains("WARN") && open.contains("anyone can read"),
                 "{open}"

@@ -51,6 +51,39 @@ pub struct HostView {
     pub disk_percent: Option<f64>,
     /// Number of running checks.
     pub checks_in_flight: usize,
+    /// Config files whose last reload failed: an earlier version of each stays in force until a reload succeeds.
+    #[serde(default)]
+    pub failed_reloads: Vec<FailedReloadView>,
+}
+
+/// A config file whose last reload failed.
+#[derive(Clone, Debug, Deserialize, JsonSchema, PartialEq, Serialize)]
+pub struct FailedReloadView {
+    /// `config` or `web config`.
+    pub file: String,
+    /// Time of the failed reload.
+    pub at: f64,
+    /// First error, with its place in the file.
+    pub error: String,
+    /// Number of further errors.
+    #[serde(default)]
+    pub more_errors: usize,
+}
+
+impl FailedReloadView {
+    /// Describes it in one line; `at` is its time in the form of the surface that shows it.
+    #[must_use]
+    pub fn describe(&self, at: &str) -> String {
+        let more = match self.more_errors {
+            0 => String::new(),
+            1 => " (and 1 more error)".to_owned(),
+            more => format!(" (and {more} more errors)"),
+        };
+        format!(
+            "the {} was not reloaded at {at}, the earlier one stays in force: {}{more}",
+            self.file, self.error
+        )
+    }
 }
 
 /// One platform.
@@ -186,6 +219,9 @@ pub struct MaintenanceView {
     pub until: f64,
     /// Checks during the window: `go-on` or `pause`.
     pub checks: String,
+    /// Authenticated user who started it; absent for windows of the config and of anonymous operators.
+    #[serde(default)]
+    pub by: Option<String>,
 }
 
 /// A maintenance window, in force or not: an item of `/api/v1/maintenance`.
@@ -197,6 +233,9 @@ pub struct WindowView {
     pub reason: String,
     /// `config`, or `operator` for a window that was started by command and ends when the host stops.
     pub origin: String,
+    /// Authenticated user who started it; absent for windows of the config and of anonymous operators.
+    #[serde(default)]
+    pub by: Option<String>,
     /// Names and patterns of its platforms; empty for all that have the labels.
     pub platforms: Vec<String>,
     /// Labels that its platforms have.

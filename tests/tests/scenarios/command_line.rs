@@ -143,6 +143,14 @@ fn plugin_list_shows_each_file_loaded_or_refused_and_why() {
 }
 
 #[test]
+fn plugin_list_names_the_folders_that_hold_no_plugin() {
+    let setup = Setup::without_plugins().platform("a", "fault", "{}");
+    let (code, text, _) = run(&setup, &["plugin", "list"]);
+    let expected = "There is no plugin library; searched: DIR/plugins";
+    assert!(code == 0 && text.starts_with(expected), "{code}: {text}");
+}
+
+#[test]
 fn once_pinned_only_the_pinned_libraries_are_loaded_and_only_unchanged() {
     let setup = Setup::new().platform("a", "fault", "{}");
     let (code, table, errors) = run(&setup, &["plugin", "pin"]);
@@ -286,7 +294,10 @@ fn inspect_takes_the_id_of_a_plugin_as_well_as_a_file() {
     let setup = Setup::new().platform("a", "fault", "{}");
     let (code, text, errors) = run(&setup, &["plugin", "inspect", "fault"]);
     assert!(
-        code == 0 && text.contains("plugin         fault"),
+        code == 0
+            && text
+                .lines()
+                .any(|line| line.split_whitespace().eq(["plugin", "fault"])),
         "{text}{errors}"
     );
     let (code, text, errors) = run(&setup, &["plugin", "inspect", "nope"]);
@@ -392,6 +403,37 @@ fn usage_mistakes_end_with_2() {
         conductor(&["frobnicate"]).output().unwrap().status.code(),
         Some(2)
     );
+}
+
+#[test]
+fn a_config_file_without_its_option_is_told_the_option() {
+    let commands: [&[&str]; 3] = [&["run"], &["schedule"], &["plugin", "list"]];
+    for command in commands {
+        let output = conductor(command).arg("shop.toml").output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {error}");
+        let tip = "tip: to read the config from it, write `--config.file shop.toml`";
+        assert!(error.contains(tip), "{command:?}: {error}");
+    }
+}
+
+#[test]
+fn a_duration_that_is_none_is_told_what_one_looks_like() {
+    let commands: [&[&str]; 3] = [
+        &["maintenance", "start", "shop", "--for", "abc"],
+        &["status", "--watch=abc"],
+        &["plugin", "run", "x.so", "--timeout", "abc"],
+    ];
+    for command in commands {
+        let output = conductor(command).output().unwrap();
+        let error = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{command:?}: {error}");
+        let expected = "expected a number and a unit, such as 30s, 2h or '1h 30m'";
+        assert!(
+            error.contains("invalid value 'abc'") && error.contains(expected),
+            "{command:?}: {error}"
+        );
+    }
 }
 
 #[test]

@@ -267,9 +267,10 @@ fn a_create_that_fails_is_reported_at_start_with_its_place_and_stops_no_other() 
     let file = setup.write();
     let text = fs::read_to_string(&file).unwrap();
     let before = text.split("[platform.bad]").next().unwrap();
-    let line = before.lines().count() + 1;
+    // Of its `config`, two lines below the name.
+    let line = before.lines().count() + 3;
     let expected = "platform.bad: plugin fault cannot create its probe: ";
-    let place = format!("conductor.toml:{line}:11");
+    let place = format!("conductor.toml:{line}:1");
     for arguments in [&["config", "check"][..], &["run", "--once"]] {
         let (_, _, said) = run(&file, arguments);
         let lines = || said.lines().filter(|line| line.contains(expected));

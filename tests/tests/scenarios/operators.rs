@@ -204,6 +204,10 @@ fn status_is_narrowed_by_name_label_and_problems() {
         assert_eq!(names, shown, "{arguments:?}");
         assert_eq!(json["plugins"][0]["id"], "fault", "the rest stays");
     }
+    assert_eq!(
+        tell(&host, &["status", "--problems", "--label", "team=a"]),
+        "No platform is unhealthy, and no check failed.\n"
+    );
     let (code, _, error) = ask(host.address, &["status", "shop"]);
     assert!(
         code == 1 && error.contains("no platform matches \"shop\""),
@@ -233,6 +237,96 @@ fn a_host_that_does_not_answer_is_told_apart_from_a_bad_platform() {
             "{command:?}: {code} {error}"
         );
     }
+}
+
+#[test]
+fn a_command_line_that_cannot_work_ends_with_2() {
+    let commands: [&[&str]; 6] = [
+        &["status"],
+        &["top"],
+        &["check", "shop"],
+        &["breaker", "open", "shop"],
+        &["maintenance", "list"],
+        &["plugin", "list"],
+    ];
+    for command in commands {
+        for (flags, expected) in [
+            (["--user", "x"], "--password-file"),
+            (["--address", "ftp://127.0.0.1"], "neither http nor https"),
+        ] {
+            // `top` needs a terminal, which it finds out later.
+            let output = conductor(command).args(flags).output().unwrap();
+            let error = String::from_utf8(output.stderr).unwrap();
+            assert_eq!(output.status.code(), Some(2), "{command:?}: {error}");
+            assert!(error.contains(expected), "{command:?}: {error}");
+        }
+    }
+}
+
+/// Starts a host that requires a password; returns it with the options of a command that has one.
+fn start_for_alice(setup: Setup) -> (Host, [String; 4]) {
+    let hash = bcrypt::hash("wonder", 4).unwrap();
+    let users = format!("basic_auth_users:\n  alice: {hash}\n");
+    fs::write(setup.path("web.yml"), users).unwrap();
+    fs::write(setup.path("password"), "wonder").unwrap();
+    let web = setup.path("web.yml").display().to_string();
+    let password = setup.path("password").display().to_string();
+    let host = setup.start_with(&["--web.enable-lifecycle", "--web.config.file", &web]);
+    host.wait_for_log("loaded version");
+    let options = ["--user", "alice", "--password-file", &password];
+    (host, options.map(str::to_owned))
+}
+
+#[test]
+fn plugin_list_says_why_a_running_host_is_not_asked() {
+    let (host, options) = start_for_alice(Setup::new().platform("shop", "fault", "{}"));
+    let address = host.address.to_string();
+    let list = |more: &[String]| {
+        let mut command = host
+            .setup
+            .command(&["plugin", "list", "--address", &address]);
+        let output = command.args(more).output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{output:?}");
+        let text = |bytes| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr))
+    };
+    let (table, note) = list(&[]);
+    assert!(
+        table.contains("fault") && !table.contains(" process "),
+        "{table}"
+    );
+    assert!(
+        note.contains("note: ") && note.contains("give --user and --password-file"),
+        "{note}"
+    );
+    let (table, note) = list(&options);
+    assert!(table.contains(" process "), "{table}");
+    assert!(!note.contains("note: "), "{note}");
+}
+
+#[test]
+fn a_window_names_the_user_who_started_it() {
+    let (host, options) = start_for_alice(Setup::new().platform("shop", "fault", "{}"));
+    let tell = |arguments: &[&str]| {
+        let options = options.iter().map(String::as_str);
+        let command: Vec<_> = arguments.iter().copied().chain(options).collect();
+        self::tell(&host, &command)
+    };
+    tell(&["maintenance", "start", "shop", "--for", "1h"]);
+    host.wait_for_log("operator alice started maintenance of shop for 1h");
+    let list = tell(&["maintenance", "list"]);
+    assert!(
+        list.contains("alice") && !list.contains("operator"),
+        "{list}"
+    );
+    let status = tell(&["status"]);
+    assert!(status.contains(" by alice] "), "{status}");
+    let json = tell(&["maintenance", "list", "--output", "json"]);
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(
+        (&json[0]["origin"], &json[0]["by"]),
+        (&"operator".into(), &"alice".into())
+    );
 }
 
 #[test]

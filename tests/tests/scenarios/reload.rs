@@ -6,7 +6,7 @@ use std::{
     net::TcpStream,
 };
 
-use crate::harness::{Host, Setup};
+use crate::harness::{Host, Setup, conductor};
 
 /// Changes the text of the config.
 fn edit(host: &Host, change: impl Fn(&str) -> String) {
@@ -87,6 +87,18 @@ fn a_reload_keeps_slot_breaker_and_counters_of_what_did_not_change() {
     );
 }
 
+/// Returns the failed reload that the API shows; null if there is none.
+fn failed_reload(host: &Host) -> serde_json::Value {
+    host.status()["host"]["failed_reloads"][0].clone()
+}
+
+/// Returns the output of `conductor status`.
+fn status(host: &Host) -> String {
+    let address = host.address.to_string();
+    let output = conductor(&["status", "--address", &address]).output();
+    String::from_utf8(output.unwrap().stdout).unwrap()
+}
+
 #[test]
 fn a_reload_with_a_mistake_changes_nothing_and_says_what_is_wrong() {
     let host = Setup::new()
@@ -101,7 +113,15 @@ fn a_reload_with_a_mistake_changes_nothing_and_says_what_is_wrong() {
         body.contains("platfrom") && body.contains("conductor.toml:"),
         "{body}"
     );
-    host.wait_for_log("the config was not reloaded");
+    host.wait_for_log("config not reloaded");
+    assert_eq!(failed_reload(&host)["file"], "config");
+    assert_eq!(failed_reload(&host)["more_errors"], 0);
+    let error = failed_reload(&host)["error"].to_string();
+    for surface in [error, status(&host), host.get("/").1] {
+        let names = surface.contains("platfrom") && surface.contains("conductor.toml:");
+        assert!(names, "{surface}");
+    }
+    assert!(status(&host).contains("the earlier one stays in force"));
     let metrics = host.metrics();
     assert_eq!(
         metrics.sum("conductor_config_last_reload_successful", &[]),
@@ -115,6 +135,8 @@ fn a_reload_with_a_mistake_changes_nothing_and_says_what_is_wrong() {
         text.replace("[platfrom.stays]", "[platform.stays]")
     });
     assert_eq!(post_reload(&host).0, 200);
+    assert!(failed_reload(&host).is_null());
+    assert!(!status(&host).contains("not reloaded"));
     let metrics = host.metrics();
     assert_eq!(
         metrics.sum("conductor_config_last_reload_successful", &[]),

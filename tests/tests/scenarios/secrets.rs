@@ -89,5 +89,5 @@ fn a_secret_that_does_not_fit_is_not_shown_and_a_new_one_holds_from_a_reload_on(
     fs::remove_file(host.setup.path("status")).unwrap();
     host.signal("HUP");
     host.wait_for_log("the file");
-    host.wait_for_log("the config was not reloaded");
+    host.wait_for_log("config not reloaded");
 }

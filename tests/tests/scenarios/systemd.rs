@@ -227,7 +227,11 @@ fn a_reload_by_systemd_fails_on_a_mistake_and_leaves_the_host_alone() {
     .unwrap();
     assert!(reload().status.success());
     host.wait("the new platform", |m| m.checks("p3", "healthy") >= 1.0);
-    assert!(!host.log().contains("was not reloaded"), "{}", host.log());
+    assert!(
+        !host.log().contains("config not reloaded"),
+        "{}",
+        host.log()
+    );
 }
 
 #[test]

@@ -197,6 +197,12 @@ fn a_certificate_that_was_replaced_is_served_to_the_next_client_and_a_broken_one
     serves("second");
     assert_eq!(code(&host, "/-/healthy", &[]), 200);
     host.wait_for_log("did you mean `tls_server_config`?");
+    let failed = || {
+        let status = curl(&host, "/api/v1/status", &[]).unwrap().1;
+        let status: Value = serde_json::from_str(&status).unwrap();
+        status["host"]["failed_reloads"][0].clone()
+    };
+    assert_eq!(failed()["file"], "web config");
     let told = host.log().matches("the old one stays").count();
     assert!(
         told <= 5,
@@ -205,6 +211,7 @@ fn a_certificate_that_was_replaced_is_served_to_the_next_client_and_a_broken_one
     put(&host.setup, "web.yml", TLS);
     authority.issue(&host.setup, "server", "third", "localhost");
     serves("third");
+    assert!(failed().is_null(), "{}", failed());
 }
 
 #[test]

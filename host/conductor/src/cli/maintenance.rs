@@ -129,6 +129,11 @@ pub(super) fn text(windows: &[WindowView]) -> String {
             (None, Some(next)) => format!("begins {}", local_time(next)),
             (None, None) => "over".to_owned(),
         };
+        // The state of one that an operator has started says all of it.
+        let times = match window.origin.as_str() {
+            "config" => window.times.clone(),
+            _ => String::new(),
+        };
         let labels = window.labels.iter().map(|(k, v)| format!("{k}={v}"));
         let scope: Vec<_> = window.platforms.iter().cloned().chain(labels).collect();
         [
@@ -136,14 +141,14 @@ pub(super) fn text(windows: &[WindowView]) -> String {
             state,
             scope.join(" "),
             window.checks.clone(),
-            window.times.clone(),
-            window.origin.clone(),
+            times,
+            window.by.clone().unwrap_or_else(|| window.origin.clone()),
             window.reason.clone(),
         ]
     });
     table(
         [
-            "MAINTENANCE",
+            "WINDOW",
             "STATE",
             "PLATFORMS",
             "CHECKS",

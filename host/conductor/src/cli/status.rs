@@ -89,13 +89,16 @@ fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exi
             format!("{}\n", printable::json(body.trim_end()))
         }
         Output::Json => format!("{}\n", printable::json(&narrowed(&body, &status)?)),
+        Output::Table if status.platforms.is_empty() && args.problems => {
+            format!("No platform is unhealthy, and no check failed.\n{}", notes(&status))
+        }
         Output::Table => text(&status, coloring),
     };
     Ok((text, exit))
 }
 
 fn watch_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text)?;
+    let interval = parse_duration(text).map_err(|error| error.to_string())?;
     if interval < SHORTEST_WATCH {
         return Err("the shortest interval is 100ms".to_owned());
     }
@@ -174,12 +177,25 @@ pub(super) fn text(status: &StatusView, coloring: Coloring) -> String {
             p.name.clone(),
         )
     });
-    let mut text = table(HEADER, rows(&platforms, coloring));
+    let platforms = match platforms.is_empty() {
+        true => "There are no platforms.\n".to_owned(),
+        false => table(HEADER, rows(&platforms, coloring)),
+    };
+    platforms + &notes(status)
+}
+
+/// Formats the notes about plugins and host that follow the platforms.
+fn notes(status: &StatusView) -> String {
+    let mut text = String::new();
     for plugin in &status.plugins {
         let told = [&plugin.error, &plugin.note, &plugin.held_in_worker];
         for told in told.into_iter().flatten() {
             text.push_str(&format!("\nplugin {}: {told}\n", plugin.id));
         }
+    }
+    for failed in &status.host.failed_reloads {
+        let failed = failed.describe(&local_time(failed.at));
+        text.push_str(&format!("\nhost: {failed}\n"));
     }
     if let Some(reason) = &status.host.mode_reason {
         text.push_str(&format!("\nhost {}: {reason}\n", status.host.mode));
@@ -239,9 +255,13 @@ fn message(platform: &PlatformView) -> String {
         "" => String::new(),
         reason => format!(": {reason}"),
     };
+    let by = match &window.by {
+        None => String::new(),
+        Some(by) => format!(" by {by}"),
+    };
     let until = local_time(window.until);
     format!(
-        "[maintenance until {until}{paused}{reason}] {}",
+        "[maintenance until {until}{by}{paused}{reason}] {}",
         platform.message
     )
 }

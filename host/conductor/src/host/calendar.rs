@@ -122,7 +122,8 @@ impl Calendar {
         by: &Actor,
         now: Now,
     ) -> Result<String, OrderError> {
-        let length = maintenance_length(&order.length).map_err(OrderError::Invalid)?;
+        let length = maintenance_length(&order.length)
+            .map_err(|why| OrderError::Invalid(format!("\"for\" is {:?}: {why}", order.length)))?;
         // The reason is shown in terminals.
         if order.reason.chars().any(char::is_control) || order.reason.len() > LONGEST_REASON {
             let why = format!("the reason is one line of at most {LONGEST_REASON} bytes");
@@ -163,6 +164,7 @@ impl Calendar {
                 scope,
                 times: times.clone(),
                 origin: Origin::Operator,
+                by: by.authenticated().cloned(),
             };
             inner.started.push(Started {
                 window,
@@ -220,7 +222,7 @@ impl Calendar {
             .spawn(move || watch(&calendar, &wake));
         if let Err(error) = spawned {
             tracing::error!(
-                "maintenance neither begins nor ends by itself: there is no thread for it: {error}"
+                "maintenance windows do not begin or end: cannot start their thread: {error}"
             );
         }
     }
@@ -386,6 +388,7 @@ pub(crate) fn view(window: &Window, now: Timestamp) -> WindowView {
         name: window.name.to_string(),
         reason: window.reason.to_string(),
         origin: window.origin.name().to_owned(),
+        by: window.by.as_deref().map(str::to_owned),
         platforms: platforms.map(|pattern| pattern.text().to_owned()).collect(),
         labels: window.scope.labels.clone(),
         times: window.times.describe(),

@@ -399,7 +399,7 @@ pub(crate) fn mistakes(
             "try again: accepted configs are not checked again",
         ),
     };
-    config.mistake_of_platform(platform, &message, help)
+    config.mistake_of_config(platform, &message, help)
 }
 
 /// Logs the platforms that a plugin creates no probe for, each with its position in the file, as `config check` reports

@@ -6,14 +6,34 @@ use std::{
     time::Duration,
 };
 
-use conductor_config::Config;
-use conductor_engine::actor::Actor;
+use conductor_config::{Config, ConfigError, ErrorSummary};
+use conductor_engine::{actor::Actor, board::ConfigFile};
 use conductor_server::{Control as _, Security};
 use tokio::sync::{mpsc, watch};
 
 #[cfg(target_os = "linux")]
 use super::systemd;
 use super::{Host, ReadConfig, operator::Operator, take_in};
+
+/// The reason why a config was not reloaded; nothing has changed then.
+#[derive(Debug, thiserror::Error)]
+enum ReloadError {
+    /// There is nothing to read.
+    #[error("{0}")]
+    Unreadable(String),
+    /// It has errors.
+    #[error("{}", .0.to_plain())]
+    Rejected(ConfigError),
+}
+
+impl ReloadError {
+    fn summary(&self) -> ErrorSummary {
+        match self {
+            Self::Unreadable(reason) => reason.clone().into(),
+            Self::Rejected(error) => error.summary(),
+        }
+    }
+}
 
 impl Host {
     /// Reads the config again and puts it in force: everything unchanged keeps slot, breaker and counters. Returns a
@@ -38,6 +58,7 @@ impl Host {
             Ok(config) => {
                 self.take_effect(&config);
                 metrics.config_loaded(self.shared.clock.now());
+                self.board.reloaded(ConfigFile::Config, None);
                 tracing::info!(
                     "config reloaded by {by}: {} platforms",
                     config.platforms.len()
@@ -51,18 +72,18 @@ impl Host {
             }
             Err(error) => {
                 metrics.config_refused();
-                tracing::error!(
-                    "the config was not reloaded for {by}, the running one stays: {error}"
-                );
-                Err(error)
+                let errors = Some(error.summary());
+                self.board.reloaded(ConfigFile::Config, errors);
+                tracing::error!("config not reloaded ({by}), the old one stays in force:\n{error}");
+                Err(error.to_string())
             }
         }
     }
 
     /// Reads and judges the config file, or the text of a config read earlier.
-    fn judged(&self, read: &ReadConfig, text: Option<&Config>) -> Result<Arc<Config>, String> {
-        let judged = self.assembly.judge(read(text)?);
-        judged.map_err(|error| error.to_plain())
+    fn judged(&self, read: &ReadConfig, text: Option<&Config>) -> Result<Arc<Config>, ReloadError> {
+        let reading = read(text).map_err(ReloadError::Unreadable)?;
+        self.assembly.judge(reading).map_err(ReloadError::Rejected)
     }
 
     /// Puts an accepted config in force.
@@ -91,11 +112,15 @@ impl Host {
         match self.judged(read, Some(&running)) {
             Ok(config) => {
                 self.take_effect(&config);
-                tracing::info!("platforms that watch this host follow its web config");
+                tracing::info!("platforms that check this host follow its new web config");
             }
-            Err(error) => tracing::warn!(
-                "platforms that watch this host do not follow its web config until the next reload: {error}"
-            ),
+            Err(error) => {
+                let errors = Some(error.summary());
+                self.board.reloaded(ConfigFile::Config, errors);
+                tracing::warn!(
+                    "platforms that check this host do not follow its new web config until the next reload:\n{error}"
+                );
+            }
         }
     }
 
@@ -134,14 +159,17 @@ pub(super) async fn reload_when_asked(mut asked: mpsc::Receiver<()>, operator: A
     }
 }
 
-/// Updates the platforms that monitor the host itself after each web config that changes how the host is reached.
+/// Records the outcome of each reload of the web config, and updates the platforms that monitor the host itself when
+/// it changes how the host is reached.
 pub(super) async fn follow_web_config(
     security: Security,
     mut access: (&'static str, bool),
-    mut changes: watch::Receiver<()>,
+    mut changes: watch::Receiver<Option<ErrorSummary>>,
     operator: Arc<Operator>,
 ) {
     while changes.changed().await.is_ok() {
+        let errors = changes.borrow_and_update().clone();
+        operator.host.board.reloaded(ConfigFile::WebConfig, errors);
         let before = std::mem::replace(&mut access, security.access());
         if access != before {
             let operator = Arc::clone(&operator);

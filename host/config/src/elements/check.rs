@@ -9,14 +9,23 @@ use crate::{error::Fault, spans::Place};
 pub(super) struct Check<'a> {
     places: &'a Place,
     faults: &'a mut Vec<Fault>,
+    warnings: &'a mut Vec<Warning>,
     path: Vec<String>,
 }
 
+/// A problem that does not prevent the use of the file, and its place.
+pub(crate) type Warning = (Range<usize>, String);
+
 impl<'a> Check<'a> {
-    pub(super) fn new(places: &'a Place, faults: &'a mut Vec<Fault>) -> Self {
+    pub(super) fn new(
+        places: &'a Place,
+        faults: &'a mut Vec<Fault>,
+        warnings: &'a mut Vec<Warning>,
+    ) -> Self {
         Self {
             places,
             faults,
+            warnings,
             path: Vec::new(),
         }
     }
@@ -27,6 +36,7 @@ impl<'a> Check<'a> {
             places: self.places,
             path: self.path_to(segments),
             faults: self.faults,
+            warnings: self.warnings,
         }
     }
 
@@ -65,6 +75,17 @@ impl<'a> Check<'a> {
     ) {
         let place = self.places.value_at(&self.path_to(&[key]));
         self.faults.push(Fault::new(message).help(help).at(place));
+    }
+
+    /// Warns of the value of a key.
+    pub(super) fn warn(&mut self, key: &str, message: String) {
+        let place = self.places.value_at(&self.path_to(&[key]));
+        self.warnings.push((place, message));
+    }
+
+    /// Warns of the whole table.
+    pub(super) fn warn_of_table(&mut self, message: String) {
+        self.warnings.push((self.place(), message));
     }
 
     /// Rejects the key's `value` unless it is within the two limits, inclusive; returns `true` if it is.

@@ -10,16 +10,22 @@ use serde::{Deserialize, Deserializer, de};
 #[derive(Clone, Copy)]
 pub(crate) struct RawDuration(Duration);
 
-/// Parses a duration, or returns what is wrong with it.
-pub fn parse(text: &str) -> Result<Duration, String> {
+/// A text that is not a duration.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("expected a number and a unit, such as 30s, 2h or '1h 30m'")]
+pub struct DurationError;
+
+/// Parses a duration.
+///
+/// # Errors
+/// If it is not a series of numbers with units.
+pub fn parse(text: &str) -> Result<Duration, DurationError> {
     // The limits also keep humantime's sum far from an overflow, on which it panics.
     let too_long = |run: &str| run.len() > MOST_DIGITS;
     if text.len() > MOST_BYTES || text.split(|c: char| !c.is_ascii_digit()).any(too_long) {
-        return Err(format!(
-            "a number in it has more than {MOST_DIGITS} digits, or it is too long"
-        ));
+        return Err(DurationError);
     }
-    humantime::parse_duration(text).map_err(|error| error.to_string())
+    humantime::parse_duration(text).map_err(|_| DurationError)
 }
 
 /// The format name in the file's schema that validates durations beyond their pattern.

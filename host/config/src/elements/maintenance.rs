@@ -67,6 +67,7 @@ impl RawMaintenance {
         check: &mut Check<'_>,
     ) -> Option<Window> {
         self.check_scope(platforms, check);
+        self.warn_of_empty_scope(platforms, check);
         let times = self.times(check)?;
         Some(Window {
             name: name.into(),
@@ -82,6 +83,7 @@ impl RawMaintenance {
             },
             times,
             origin: Origin::Config,
+            by: None,
         })
     }
 
@@ -107,6 +109,43 @@ impl RawMaintenance {
                 None => "use a name from this config, or a pattern such as \"db-*\"".to_owned(),
             };
             check.refuse("platforms", message, help);
+        }
+    }
+
+    /// Warns of labels and patterns that select no platform: alarms would go off during the window.
+    fn warn_of_empty_scope(&self, platforms: &[PlatformConfig], check: &mut Check<'_>) {
+        let labels: Vec<_> = self
+            .labels
+            .iter()
+            .map(|(key, value)| format!("{key} = {value:?}"))
+            .collect();
+        let labels = labels.join(", ");
+        let scope = |platforms| Scope {
+            platforms,
+            labels: self.labels.clone(),
+        };
+        let selects_any = |scope: Scope| {
+            let mut platforms = platforms.iter();
+            platforms.any(|platform| scope.has(&platform.name, &platform.labels))
+        };
+        if !self.labels.is_empty() && !selects_any(scope(Vec::new())) {
+            let name = check.name("labels");
+            check.warn("labels", format!("{name}: no platform has {labels}"));
+            return;
+        }
+        for (at, text) in self.platforms.iter().enumerate() {
+            let pattern = Pattern::new(text);
+            let is_unknown = pattern.is_name() && !check.file_has(&["platform", text]);
+            if is_unknown || selects_any(scope(vec![pattern])) {
+                continue;
+            }
+            let name = check.name("platforms");
+            let with = match labels.as_str() {
+                "" => String::new(),
+                labels => format!(" and has {labels}"),
+            };
+            let message = format!("{name}[{at}]: no platform matches {text:?}{with}");
+            check.warn("platforms", message);
         }
     }
 
@@ -192,12 +231,12 @@ impl RawMaintenance {
 fn moment(key: &str, text: &str, check: &mut Check<'_>) -> Option<Timestamp> {
     match text.parse() {
         Ok(moment) => Some(moment),
-        Err(error) => {
+        Err(_) => {
             let message = format!(
-                "{}: {text:?} is not a date and time: {error}",
+                "{}: {text:?} is not a date and time with an offset from UTC",
                 check.name(key)
             );
-            let help = "write date, time and offset from UTC, for example 2026-12-31T22:00:00+01:00, or Z for UTC";
+            let help = "write it like 2026-12-31T22:00:00+01:00, or with Z for UTC";
             check.refuse(key, message, help);
             None
         }

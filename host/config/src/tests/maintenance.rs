@@ -32,7 +32,7 @@ fn windows_are_read_with_their_defaults() {
     ));
     let window = &config.maintenance[0];
     assert_eq!((window.checks, &*window.reason), (Checks::Pause, "patches"));
-    let times = "2026-12-31T21:00:00Z to 2027-01-01T06:00:00Z";
+    let times = "2026-12-31 21:00 UTC to 2027-01-01 06:00 UTC";
     assert_eq!(window.times.describe(), times);
 }
 
@@ -150,10 +150,10 @@ fn times_that_are_none() {
       help: write it like "02:00-04:00"
     "#);
     assert_snapshot!(mistakes("platforms = [\"shop\"]\nfrom = 2026-12-31T22:00:00\nuntil = \"tomorrow\""), @r#"
-    conductor.toml:7:8: maintenance.night.from: "2026-12-31T22:00:00" is not a date and time: failed to find offset component, which is required for parsing a timestamp
-      help: write date, time and offset from UTC, for example 2026-12-31T22:00:00+01:00, or Z for UTC
-    conductor.toml:8:9: maintenance.night.until: "tomorrow" is not a date and time: failed to parse four digit integer as year: invalid digit, expected 0-9 but got t
-      help: write date, time and offset from UTC, for example 2026-12-31T22:00:00+01:00, or Z for UTC
+    conductor.toml:7:8: maintenance.night.from: "2026-12-31T22:00:00" is not a date and time with an offset from UTC
+      help: write it like 2026-12-31T22:00:00+01:00, or with Z for UTC
+    conductor.toml:8:9: maintenance.night.until: "tomorrow" is not a date and time with an offset from UTC
+      help: write it like 2026-12-31T22:00:00+01:00, or with Z for UTC
     "#);
     assert_snapshot!(mistakes("platforms = [\"shop\"]\nfrom = 2026-12-31T22:00:00Z\nuntil = 2026-12-31T22:00:00Z\ntimezone = \"UTC\""), @r"
     conductor.toml:8:9: maintenance.night.until is 2026-12-31T22:00:00Z, not after from
@@ -172,4 +172,18 @@ fn a_platform_with_a_mistake_is_no_unknown_one() {
     assert_snapshot!(parse(&text).unwrap_err().to_plain(), @r"
     conductor.toml:4:10: platform.shop.plugin must be a string, not the number 3
     ");
+}
+
+#[test]
+fn a_selector_that_matches_no_platform_is_a_warning_with_its_place() {
+    let warnings = |lines: &str| {
+        let text = file(lines).replace("\"http\"", "\"http\"\nlabels = { team = \"web\" }");
+        read(&text).warnings.join("\n")
+    };
+    let daily = "daily = [\"02:00-04:00\"]";
+    assert_snapshot!(warnings(&format!("platforms = [\"db-*\", \"web-*\", \"s???\"]\n{daily}")), @r#"maintenance.night.platforms[1]: no platform matches "web-*" (conductor.toml:7:13)"#);
+    assert_snapshot!(warnings(&format!("labels = {{ team = \"chat\" }}\n{daily}")), @r#"maintenance.night.labels: no platform has team = "chat" (conductor.toml:7:10)"#);
+    assert_snapshot!(warnings(&format!("platforms = [\"db-1\", \"*\"]\nlabels = {{ team = \"web\" }}\n{daily}")), @r#"maintenance.night.platforms[0]: no platform matches "db-1" and has team = "web" (conductor.toml:7:13)"#);
+    assert_snapshot!(warnings(&format!("platforms = [\"*\"]\n{daily}\n[plugin.disk]\n[plugin.tcp]")), @"plugin.disk: no platform uses this plugin, so the table has no effect (conductor.toml:9:9)");
+    assert_eq!(warnings(&format!("platforms = [\"*\"]\n{daily}")), "");
 }

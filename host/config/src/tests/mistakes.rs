@@ -616,3 +616,17 @@ fn a_key_that_is_none() {
       help: add the public key that your libraries are signed with to minisign_keys
     "#);
 }
+
+#[test]
+fn what_a_plugin_finds_in_a_config_is_placed_at_the_key_that_it_names() {
+    let text = "[platform.a]\nplugin = \"http\"\nconfig = { url = \"x\", expect_status = [1] }\n[platform.b]\nplugin = \"http\"\n";
+    let config = read(text);
+    let place = |nth: usize, message: &str| {
+        let error = config.mistake_of_config(&config.platforms[nth], message, "help");
+        error.to_plain().split(": ").next().unwrap().to_owned()
+    };
+    assert_eq!(place(0, "no route"), "conductor.toml:3:1");
+    assert_eq!(place(0, "key `url`: wrong"), "conductor.toml:3:12");
+    assert_eq!(place(0, "key `headers.x`: wrong"), "conductor.toml:3:1");
+    assert_eq!(place(1, "key `url`: wrong"), "conductor.toml:4:11");
+}

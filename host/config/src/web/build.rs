@@ -294,8 +294,8 @@ fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<Str
 fn rate_limit(rate: &Rate, check: &mut Check<'_>) -> Option<RateLimit> {
     let interval = match rate.interval.as_deref() {
         None | Some("0") => Duration::ZERO,
-        Some(text) => duration::parse(text).unwrap_or_else(|why| {
-            let message = format!("rate_limit.interval is not a duration: {why}");
+        Some(text) => duration::parse(text).unwrap_or_else(|_| {
+            let message = format!("rate_limit.interval is not a duration: {text:?}");
             check.refuse(
                 &["rate_limit", "interval"],
                 message,

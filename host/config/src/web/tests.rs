@@ -283,7 +283,7 @@ fn what_goes_together_is_asked_for_together() {
       help: give burst, the number of requests that may come at once
     "#);
     assert_snapshot!(folder.refused("rate_limit:\n  interval: soon\n  burst: many\n"), @r#"
-    web.yml:2:13: rate_limit.interval is not a duration: expected number at 0
+    web.yml:2:13: rate_limit.interval is not a duration: "soon"
       help: write it like 1s or 100ms
     web.yml:3:10: rate_limit.burst must be a whole number
       help: write it like 20, without quotes

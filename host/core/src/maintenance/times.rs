@@ -60,13 +60,23 @@ impl Times {
     #[must_use]
     pub fn describe(&self) -> String {
         match &self.0 {
-            Kind::Once { from, until } => format!("{from} to {until}"),
+            Kind::Once { from, until } => format!("{} to {}", utc(*from), utc(*until)),
             Kind::Again { spans, zone } => {
                 let spans: Vec<_> = spans.iter().map(ToString::to_string).collect();
                 format!("{} ({})", spans.join(", "), zone.name())
             }
         }
     }
+}
+
+/// Formats a moment in UTC, with seconds unless the minute is full.
+fn utc(at: Timestamp) -> String {
+    let is_full = at.as_second() % 60 == 0;
+    let format = match is_full {
+        true => "%Y-%m-%d %H:%M UTC",
+        false => "%Y-%m-%d %H:%M:%S UTC",
+    };
+    at.strftime(format).to_string()
 }
 
 fn again(spans: &[Span], zone: &Zone, now: Timestamp) -> Now {

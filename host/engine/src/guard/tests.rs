@@ -31,6 +31,7 @@ fn window(checks: Checks, until: f64) -> Option<Arc<InForce>> {
         reason: "".into(),
         checks,
         until,
+        by: None,
     }))
 }
 

@@ -31,6 +31,7 @@ impl PlatformGuard {
             reason: window.reason.to_string(),
             until: window.until,
             checks: window.checks.label().to_owned(),
+            by: window.by.as_deref().map(str::to_owned),
         })
     }
 

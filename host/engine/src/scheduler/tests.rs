@@ -321,6 +321,7 @@ fn paused() -> Option<Arc<InForce>> {
         reason: "a move".into(),
         until: 0.0,
         checks: Checks::Pause,
+        by: None,
     }))
 }
 

@@ -6,7 +6,7 @@ use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{
     row::rank,
-    times::{Moment, span},
+    times::{Moment, date, span},
     wanted::Show,
 };
 
@@ -100,16 +100,13 @@ fn troubles(status: &StatusView) -> Vec<Trouble> {
         let text = "The host is starting or shutting down: platforms are not checked.".to_owned();
         say(odd, "not ready", text);
     }
+    for failed in &host.failed_reloads {
+        let text = failed.describe(&date(failed.at));
+        say(bad, "reload failed", text);
+    }
     if host.mode != "normal" {
-        let why = host
-            .mode_reason
-            .as_deref()
-            .unwrap_or("the machine is short of resources");
-        say(
-            bad,
-            &host.mode,
-            format!("{why}. Platforms of normal and low priority may be checked less often."),
-        );
+        let why = host.mode_reason.as_deref().unwrap_or_default();
+        say(bad, &host.mode, why.to_owned());
     }
     if let Some(late) = host.lateness_p99.filter(|late| *late > LATE) {
         let text = format!(

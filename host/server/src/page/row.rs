@@ -51,6 +51,8 @@ pub(super) struct Maintenance {
     pub(super) reason: String,
     pub(super) until: Moment,
     pub(super) pauses: bool,
+    /// The authenticated user who started it.
+    pub(super) by: Option<String>,
 }
 
 /// A line of the log.
@@ -95,6 +97,7 @@ impl Row {
                 reason: window.reason.clone(),
                 until: Moment::new(window.until, now),
                 pauses: window.checks == "pause",
+                by: window.by.clone(),
             }),
             log: log
                 .iter()

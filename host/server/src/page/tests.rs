@@ -1,6 +1,8 @@
 //! The pages as a browser gets them, and their parts.
 
-use conductor_types::views::{PastView, PlatformDetail, PlatformView, PluginDetail, WindowView};
+use conductor_types::views::{
+    FailedReloadView, PastView, PlatformDetail, PlatformView, PluginDetail, WindowView,
+};
 
 use super::{
     badge::Badge,
@@ -128,6 +130,30 @@ fn a_sick_host_is_not_read_as_sick_platforms() {
     }
     let page = list(&healthy_host(), "");
     assert!(!page.contains("Host problems"), "{page}");
+}
+
+#[test]
+fn a_failed_reload_is_shown_with_its_time_and_its_first_error() {
+    let mut host = healthy_host();
+    host.status.host.failed_reloads = vec![FailedReloadView {
+        file: "config".to_owned(),
+        at: 990.0,
+        error: "platform.shop has no key `timout` (conductor.toml:3:1)".to_owned(),
+        more_errors: 2,
+    }];
+    let page = list(&host, "");
+    let expected = "the config was not reloaded at 1970-01-01T00:16:30Z, the earlier one stays in force: platform.shop has no key `timout` (conductor.toml:3:1) (and 2 more errors)";
+    assert!(page.contains(expected), "{page}");
+}
+
+#[test]
+fn a_window_names_the_user_who_started_it() {
+    let mut host = host();
+    let window = host.platforms[2].platform.maintenance.as_mut().unwrap();
+    window.by = Some("<alice>".to_owned());
+    let page = list(&host, "");
+    let expected = "in maintenance by &#60;alice&#62; (new disks), checks paused";
+    assert!(page.contains(expected), "{page}");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use conductor_types::requests::BreakerOrder;
+use conductor_types::{requests::BreakerOrder, views::FailedReloadView};
 use insta::assert_snapshot;
 use jiff::tz::TimeZone;
 use ratatui::{
@@ -176,6 +176,25 @@ fn detail(name: &str) -> Event {
 fn the_list_shows_the_worst_first() {
     assert_snapshot!(drawn(&after([mixed()]), 80, 24));
     assert_snapshot!(drawn(&after([mixed()]), 140, 12));
+}
+
+#[test]
+fn a_config_that_was_not_reloaded_is_named_in_the_head() {
+    let mut event = mixed();
+    let Event::Status(status) = &mut event else {
+        panic!("not a status")
+    };
+    status.host.failed_reloads = vec![FailedReloadView {
+        file: "web config".to_owned(),
+        at: NOW,
+        error: String::new(),
+        more_errors: 0,
+    }];
+    let frame = drawn(&after([event]), 80, 24);
+    assert!(
+        frame.contains("machine normal  web config not reloaded"),
+        "{frame}"
+    );
 }
 
 #[test]

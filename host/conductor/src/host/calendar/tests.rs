@@ -119,6 +119,7 @@ fn a_date_in_the_config_goes_by_the_wall_clock() {
         scope: Scope::default(),
         times: Times::once(date(12.0 * HOUR), date(48.0 * HOUR)).unwrap(),
         origin: Origin::Config,
+        by: None,
     };
     scene.calendar.inner().windows = vec![window];
     scene

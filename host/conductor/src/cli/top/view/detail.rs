@@ -64,7 +64,13 @@ fn facts(state: &State, platform: &PlatformView) -> Vec<Line<'static>> {
     );
     if let Some(window) = &platform.maintenance {
         let until = maintenance::local_time(window.until);
-        let text = format!("{} until {until}: {}", window.name, window.reason);
+        let by = window.by.as_ref();
+        let by = by.map_or_else(String::new, |by| format!(" by {by}"));
+        let reason = match window.reason.as_str() {
+            "" => String::new(),
+            reason => format!(": {reason}"),
+        };
+        let text = format!("{} until {until}{by}{reason}", window.name);
         fact("maintenance", text);
     }
     // The time of the trial itself, not the earliest time at which it is allowed.

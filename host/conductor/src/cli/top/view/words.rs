@@ -31,6 +31,9 @@ pub(super) fn machine(state: &State) -> String {
         "{} ({}), machine {}",
         state.address, host.version, host.mode
     );
+    for failed in &host.failed_reloads {
+        text.push_str(&format!("  {} not reloaded", failed.file));
+    }
     let parts = [
         ("cpu", host.cpu_percent),
         ("memory", host.memory_percent),
