@@ -270,7 +270,7 @@ fn users(users: BTreeMap<String, String>, check: &mut Check<'_>) -> BTreeMap<Str
         match hash.parse::<HashParts>() {
             Err(_) => check.refuse(
                 &path,
-                format!("what stands for {name:?} is not a bcrypt hash"),
+                format!("the value of {name:?} is not a bcrypt hash"),
                 "make one with `htpasswd -nBC 10 \"\"`, and write what follows the colon",
             ),
             Ok(parts) if !COSTS.contains(&parts.get_cost()) => check.refuse(

@@ -176,7 +176,7 @@ fn mistakes_of_all_kinds_are_reported_in_one_round() {
     );
     for part in [
         "the file has no table `wether`",
-        "what stands for \"alice\" is not a bcrypt hash",
+        "the value of \"alice\" is not a bcrypt hash",
         "there is no hash for \"bob\"",
         "interval is given twice",
         "rate_limit.interval is not a duration",
@@ -338,7 +338,7 @@ fn hashes_and_keys_are_never_shown() {
     assert_snapshot!(refused, @r#"
     web.yml:2:8: "a:b" can never log in: a client ends the name at the colon
       help: choose a name without a colon
-    web.yml:3:10: what stands for "carol" is not a bcrypt hash
+    web.yml:3:10: the value of "carol" is not a bcrypt hash
       help: make one with `htpasswd -nBC 10 ""`, and write what follows the colon
     web.yml:4:9: the hash of "dave" has a cost of 18, out of range
       help: choose from 4 to 16: each step doubles the time that a login takes, 10 takes a tenth of a second or less
