@@ -7,10 +7,10 @@ use std::{ffi::CString, hint, io, mem, thread, time::Duration};
 
 use conductor_plugin_api::Failure;
 
-use crate::misdeed::Misdeed;
+use crate::injection::Injection;
 
-pub(crate) fn memory(misdeed: &Misdeed) -> Result<(), Failure> {
-    let limit = misdeed.limit.unwrap_or(4 << 30);
+pub(crate) fn memory(injection: &Injection) -> Result<(), Failure> {
+    let limit = injection.limit.unwrap_or(4 << 30);
     for _ in 0..limit.div_ceil(BLOCK as u64) {
         // Written to, as untouched memory costs nothing.
         mem::forget(hint::black_box(vec![1_u8; BLOCK]));
@@ -18,16 +18,16 @@ pub(crate) fn memory(misdeed: &Misdeed) -> Result<(), Failure> {
     Err(reached(limit, "bytes of memory"))
 }
 
-pub(crate) fn files(misdeed: &Misdeed) -> Result<(), Failure> {
-    let limit = misdeed.limit.unwrap_or(100_000);
+pub(crate) fn files(injection: &Injection) -> Result<(), Failure> {
+    let limit = injection.limit.unwrap_or(100_000);
     for taken in 0..limit.div_ceil(2) {
         mem::forget(io::pipe().map_err(|error| refused(taken * 2, "open files", &error))?);
     }
     Err(reached(limit, "open files"))
 }
 
-pub(crate) fn threads(misdeed: &Misdeed) -> Result<(), Failure> {
-    let limit = misdeed.limit.unwrap_or(5_000);
+pub(crate) fn threads(injection: &Injection) -> Result<(), Failure> {
+    let limit = injection.limit.unwrap_or(5_000);
     for taken in 0..limit {
         let idle = || {
             loop {
@@ -52,9 +52,9 @@ pub(crate) enum Kind {
 }
 
 /// Leaves processes behind, which inherit every open descriptor.
-pub(crate) fn children(misdeed: &Misdeed, kind: Kind) -> Result<(), Failure> {
-    let limit = misdeed.limit.unwrap_or(1_000);
-    let lifetime = Duration::from_millis(misdeed.millis.unwrap_or(600_000));
+pub(crate) fn children(injection: &Injection, kind: Kind) -> Result<(), Failure> {
+    let limit = injection.limit.unwrap_or(1_000);
+    let lifetime = Duration::from_millis(injection.millis.unwrap_or(600_000));
     let sleep = Sleep::new(lifetime);
     keep_descriptors_on_exec();
     for taken in 0..limit {

@@ -7,14 +7,14 @@ use std::{
     time::Duration,
 };
 
-use crate::misdeed::Misdeed;
+use crate::injection::Injection;
 
-pub(crate) fn sleep(misdeed: &Misdeed) {
-    thread::sleep(Duration::from_millis(misdeed.millis.unwrap_or(100)));
+pub(crate) fn sleep(injection: &Injection) {
+    thread::sleep(Duration::from_millis(injection.millis.unwrap_or(100)));
 }
 
-pub(crate) fn hang(misdeed: &Misdeed) {
-    while !misdeed
+pub(crate) fn hang(injection: &Injection) {
+    while !injection
         .until_file
         .as_ref()
         .is_some_and(|file| file.exists())

@@ -39,9 +39,9 @@ mod death;
 #[cfg(unix)]
 mod greed;
 mod halt;
+mod injection;
 mod lies;
 mod load;
-mod misdeed;
 mod noise;
 #[cfg(unix)]
 mod vandalism;
@@ -55,7 +55,7 @@ use std::{
 };
 
 use conductor_plugin_api::{Context, Failure, Probe, Report, export_plugin, schemars};
-use misdeed::Misdeed;
+use injection::Injection;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -65,11 +65,11 @@ use serde::Deserialize;
 #[schemars(example = Obedient {})]
 struct Config {
     /// What to do as the probe is created.
-    create: Option<Misdeed>,
+    create: Option<Injection>,
     /// What to do in a check.
-    check: Option<Misdeed>,
+    check: Option<Injection>,
     /// What to do as the probe is dropped.
-    drop: Option<Misdeed>,
+    drop: Option<Injection>,
     /// What a check that goes well reports.
     status: Status,
     /// A file that gets a line per call, with the call's name.
@@ -102,8 +102,8 @@ impl Probe for Faulty {
         count(config.count_file.as_deref(), "create")?;
         #[cfg(target_os = "linux")]
         load::leak();
-        if let Some(misdeed) = &config.create {
-            misdeed.commit_without_report()?;
+        if let Some(injection) = &config.create {
+            injection.inject_without_report()?;
         }
         Ok(Self { config, checks: 0 })
     }
@@ -118,8 +118,8 @@ impl Probe for Faulty {
         if load::check_fails(nth) {
             return Err(Failure::new("failed as its library was ordered"));
         }
-        if let Some(misdeed) = &self.config.check
-            && let Some(untrue) = misdeed.commit(nth)?
+        if let Some(injection) = &self.config.check
+            && let Some(untrue) = injection.inject(nth)?
         {
             return Ok(untrue);
         }
@@ -135,9 +135,9 @@ impl Probe for Faulty {
 impl Drop for Faulty {
     fn drop(&mut self) {
         let counted = count(self.config.count_file.as_deref(), "drop");
-        if let Some(misdeed) = &self.config.drop {
+        if let Some(injection) = &self.config.drop {
             counted
-                .and_then(|()| misdeed.commit_without_report())
+                .and_then(|()| injection.inject_without_report())
                 .unwrap_or_else(|failure| panic!("{failure}"));
         }
     }

@@ -2,14 +2,14 @@
 
 use std::io::{self, Read as _, Write};
 
-use crate::misdeed::Misdeed;
+use crate::injection::Injection;
 
-pub(crate) fn stdout(misdeed: &Misdeed) {
-    write(misdeed, io::stdout().lock());
+pub(crate) fn stdout(injection: &Injection) {
+    write(injection, io::stdout().lock());
 }
 
-pub(crate) fn stderr(misdeed: &Misdeed) {
-    write(misdeed, io::stderr().lock());
+pub(crate) fn stderr(injection: &Injection) {
+    write(injection, io::stderr().lock());
 }
 
 /// Reads standard input to its end.
@@ -19,9 +19,9 @@ pub(crate) fn stdin() {
 }
 
 /// Writes lines of 100 bytes, and at the end an incomplete one.
-fn write(misdeed: &Misdeed, mut to: impl Write) {
+fn write(injection: &Injection, mut to: impl Write) {
     let line = format!("{:-<99}\n", "printed as it was told ");
-    for _ in 0..misdeed.limit.unwrap_or(8 << 20) / 100 {
+    for _ in 0..injection.limit.unwrap_or(8 << 20) / 100 {
         // A missing reader does not matter.
         if to.write_all(line.as_bytes()).is_err() {
             return;

@@ -58,7 +58,7 @@ fn a_panic_in_check_is_a_failure_with_file_and_line_and_the_probe_is_made_anew()
         .start();
     host.wait("a panic", |m| m.failures("sinner", "panic") == 1.0);
     host.wait_for_log("panicked as it was told");
-    host.wait_for_log("plugins/fault/src/misdeed.rs:");
+    host.wait_for_log("plugins/fault/src/injection.rs:");
     host.wait("healthy again", |m| m.checks("sinner", "healthy") >= 2.0);
     let calls = std::fs::read_to_string(count).unwrap();
     assert!(

@@ -188,7 +188,7 @@ fn a_library_is_loaded_described_and_called_in_another_process() {
     assert_eq!(report.unwrap().message, "as it was told");
     let panic = panic.unwrap_err();
     assert_eq!(panic.kind, ErrorType::Panic);
-    assert!(panic.message.contains("misdeed.rs:"), "{panic}");
+    assert!(panic.message.contains("injection.rs:"), "{panic}");
     assert_eq!(config.unwrap_err().kind, ErrorType::Config);
 }
 

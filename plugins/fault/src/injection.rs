@@ -16,7 +16,7 @@ use crate::{greed, vandalism, wire};
 
 #[derive(Clone, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Misdeed {
+pub(crate) struct Injection {
     /// Fault to inject.
     fault: Fault,
     /// Calls that succeed first.
@@ -104,14 +104,14 @@ enum Fault {
     WireBytes,
 }
 
-impl Misdeed {
-    /// Commits the fault if it applies to the `nth` check, counted from 0; returns the report, if the fault is in the
+impl Injection {
+    /// Injects the fault if it applies to the `nth` check, counted from 0; returns the report, if the fault is in the
     /// report.
-    pub(crate) fn commit(&self, nth: u64) -> Result<Option<Report>, Failure> {
+    pub(crate) fn inject(&self, nth: u64) -> Result<Option<Report>, Failure> {
         let end = self
             .times
             .map_or(u64::MAX, |times| self.after.saturating_add(times));
-        if !(self.after..end).contains(&nth) || !self.strikes() {
+        if !(self.after..end).contains(&nth) || !self.is_selected() {
             return Ok(None);
         }
         match self.fault {
@@ -143,7 +143,7 @@ impl Misdeed {
             Fault::ControlCharacters => return Ok(Some(lies::control_characters())),
 
             #[cfg(unix)]
-            of_unix => self.commit_on_unix(of_unix)?,
+            of_unix => self.inject_on_unix(of_unix)?,
             #[cfg(not(unix))]
             other => {
                 return Err(Failure::config(format!(
@@ -157,7 +157,7 @@ impl Misdeed {
     /// Returns `true` if the draw selects this call.
     ///
     /// The draw uses the seed and the time, as a recreated probe would otherwise repeat itself forever.
-    fn strikes(&self) -> bool {
+    fn is_selected(&self) -> bool {
         let Some(permille) = self.permille else {
             return true;
         };
@@ -172,16 +172,16 @@ impl Misdeed {
         draw(self.seed, tenths) % 1000 < permille
     }
 
-    /// Commits the fault in a call without a report; a fault in a report goes into a failure's message.
-    pub(crate) fn commit_without_report(&self) -> Result<(), Failure> {
-        match self.commit(0)? {
+    /// Injects the fault in a call without a report; a fault in a report goes into a failure's message.
+    pub(crate) fn inject_without_report(&self) -> Result<(), Failure> {
+        match self.inject(0)? {
             Some(untrue) => Err(Failure::new(untrue.message())),
             None => Ok(()),
         }
     }
 
     #[cfg(unix)]
-    fn commit_on_unix(&self, fault: Fault) -> Result<(), Failure> {
+    fn inject_on_unix(&self, fault: Fault) -> Result<(), Failure> {
         match fault {
             Fault::Segfault => death::write_to_null(),
             Fault::IllegalInstruction => death::illegal_instruction(),
