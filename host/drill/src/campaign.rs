@@ -9,35 +9,35 @@
 use std::{collections::BTreeMap, thread, time::Duration};
 
 use conductor_core::clock::Clock;
-use events::{Events, write_config};
-use holdings::{Holdings, memory};
-use innocents::Innocents;
-use ledger::{Ledger, since};
-pub(super) use report::Report;
-use report::Tally;
+use control_group::ControlGroup;
+use events::{CampaignEvents, write_config};
+use faults::CountedBy;
+use ledger::{CheckLedger, since};
+pub(super) use report::CampaignReport;
+use report::FaultTally;
+use resources::{HostResources, memory};
 use roster::{Role, Roster};
 use rustix::process::Signal;
-use sight::{Counts, Glance};
-use sins::Counted;
+use snapshots::{MetricsSnapshot, StatusSnapshot};
 
 use super::{
-    Chance,
-    canary::Canary,
+    SeededRng,
+    host_under_test::{Fixtures, HostUnderTest, PLUGINS, STATE, mark},
     leftovers::libraries_in,
-    scene::{Cast, PLUGINS, STATE, Scene, mark},
+    stall_monitor::StallMonitor,
 };
 
+mod control_group;
 mod events;
-mod holdings;
-mod innocents;
+mod faults;
 mod ledger;
 mod report;
+mod resources;
 mod roster;
-mod sight;
-mod sins;
+mod snapshots;
 
 /// The settings of a campaign.
-pub(super) struct Orders {
+pub(super) struct CampaignSettings {
     pub(super) faults: u64,
     pub(super) platforms: usize,
     pub(super) seed: u64,
@@ -47,61 +47,64 @@ pub(super) struct Orders {
 ///
 /// # Errors
 /// If it could not start; other failures are in the report.
-pub(super) fn run(orders: &Orders, cast: &Cast) -> Result<Report, String> {
+pub(super) fn run(
+    settings: &CampaignSettings,
+    fixtures: &Fixtures,
+) -> Result<CampaignReport, String> {
     let clock = Clock::start();
-    let canary = Canary::new(clock);
+    let monitor = StallMonitor::new(clock);
     thread::scope(|threads| {
-        threads.spawn(|| canary.sing());
-        let _end = EndOfSong(&canary);
-        Campaign::begin(orders, cast, clock, &canary).map(Campaign::run)
+        threads.spawn(|| monitor.run());
+        let _end = StopOnDrop(&monitor);
+        Campaign::begin(settings, fixtures, clock, &monitor).map(Campaign::run)
     })
 }
 
-/// Ends the canary's thread on every path, as the scope waits for it.
-struct EndOfSong<'a>(&'a Canary);
+/// Ends the monitor's thread on every path, as the scope waits for it.
+struct StopOnDrop<'a>(&'a StallMonitor);
 
-impl Drop for EndOfSong<'_> {
+impl Drop for StopOnDrop<'_> {
     fn drop(&mut self) {
-        self.0.end();
+        self.0.stop();
     }
 }
 
 struct Campaign<'a> {
-    orders: &'a Orders,
-    cast: &'a Cast,
+    settings: &'a CampaignSettings,
+    fixtures: &'a Fixtures,
     clock: Clock,
-    canary: &'a Canary,
-    chance: Chance,
+    monitor: &'a StallMonitor,
+    rng: SeededRng,
     roster: Roster,
-    scene: Scene,
-    report: Report,
+    host: HostUnderTest,
+    report: CampaignReport,
 }
 
 impl<'a> Campaign<'a> {
     fn begin(
-        orders: &'a Orders,
-        cast: &'a Cast,
+        settings: &'a CampaignSettings,
+        fixtures: &'a Fixtures,
         clock: Clock,
-        canary: &'a Canary,
+        monitor: &'a StallMonitor,
     ) -> Result<Self, String> {
-        let mut chance = Chance(orders.seed);
-        let roster = Roster::draw(orders.platforms, &mut chance);
-        let folder = Scene::folder()?;
-        roster.install(cast, &folder.path().join(PLUGINS))?;
+        let mut rng = SeededRng(settings.seed);
+        let roster = Roster::draw(settings.platforms, &mut rng);
+        let folder = HostUnderTest::create_folder()?;
+        roster.install(fixtures, &folder.path().join(PLUGINS))?;
         let config = roster.config((PLUGINS, STATE), false, 0);
-        write_config(&folder.path().join(super::scene::CONFIG), &config)?;
-        let scene = Scene::launch(folder, cast, mark(0), clock)?;
-        let report = Report {
-            seed: orders.seed,
+        write_config(&folder.path().join(super::host_under_test::CONFIG), &config)?;
+        let host = HostUnderTest::launch(folder, fixtures, mark(0), clock)?;
+        let report = CampaignReport {
+            seed: settings.seed,
             seconds: 0.0,
             platforms: roster.members.len(),
             faults: 0,
             by_fault: BTreeMap::new(),
-            outside: events::Done::default(),
+            outside: events::EventCounts::default(),
             restarts: BTreeMap::new(),
             host_deaths: 0,
             due: 0,
-            innocents: Innocents::default(),
+            control_group: ControlGroup::default(),
             before: None,
             after: None,
             memory_warm_kib: 0,
@@ -111,85 +114,85 @@ impl<'a> Campaign<'a> {
             failures: Vec::new(),
         };
         Ok(Self {
-            orders,
-            cast,
+            settings,
+            fixtures,
             clock,
-            canary,
-            chance,
+            monitor,
+            rng,
             roster,
-            scene,
+            host,
             report,
         })
     }
 
-    fn run(mut self) -> Report {
+    fn run(mut self) -> CampaignReport {
         let start = self.clock.now();
-        if let Err(reason) = self.through() {
+        if let Err(reason) = self.execute() {
             self.report.failures.push(reason);
         }
-        if self.scene.is_alive().is_err() {
+        if self.host.check_alive().is_err() {
             self.report.host_deaths += 1;
         }
-        self.leave();
+        self.shut_down();
         self.report.seconds = (self.clock.now() - start).as_secs_f64();
-        self.report.machine_stall_ms = self.canary.worst_since(start).as_secs_f64() * 1000.0;
+        self.report.machine_stall_ms = self.monitor.longest_since(start).as_secs_f64() * 1000.0;
         self.report
     }
 
     /// Runs the campaign; returns an error if it could not finish.
-    fn through(&mut self) -> Result<(), String> {
+    fn execute(&mut self) -> Result<(), String> {
         self.wait_for_all()?;
         // Resources that the host keeps after its first reload, such as a thread of its runtime, are no leak.
-        self.scene.signal(Signal::HUP)?;
-        let before = self.holdings();
+        self.host.signal(Signal::HUP)?;
+        let before = self.resources();
         self.report.before = Some(before.clone());
-        let wanted = (self.orders.faults / 100).max(LEAST_REPLACED);
-        let (roster, chance) = (&self.roster, &mut self.chance);
-        let mut events = Events::new(roster, self.cast, self.clock, wanted);
-        let mut look = Looking {
-            scene: &mut self.scene,
+        let wanted = (self.settings.faults / 100).max(LEAST_REPLACED);
+        let (roster, rng) = (&self.roster, &mut self.rng);
+        let mut events = CampaignEvents::new(roster, self.fixtures, self.clock, wanted);
+        let mut reader = SnapshotReader {
+            host: &mut self.host,
             clock: self.clock,
         };
-        events.reload(look.scene, true, 0)?;
+        events.reload(reader.host, true, 0)?;
         thread::sleep(SETTLING);
         let names = || roster.members.iter().map(|member| member.name.as_str());
-        let mut ledger = Ledger::of(names());
-        look.until(
+        let mut ledger = CheckLedger::of(names());
+        reader.until(
             "the platforms' slots are not where they must be",
             |a, counts, b| ledger.open(a, counts, b),
         )?;
-        let first = look.counts()?;
+        let first = reader.counts()?;
         let start = self.clock.now();
-        let mut innocents = Innocents::of(roster, &first, start);
+        let mut control_group = ControlGroup::of(roster, &first, start);
         let mut counted_at = start;
         let last = loop {
-            let glance = look.glance()?;
-            innocents.see(roster, &glance, self.canary);
-            events.go_on(look.scene, &glance, chance)?;
+            let status = reader.status()?;
+            control_group.record_starts(roster, &status, self.monitor);
+            events.run_due(reader.host, &status, rng)?;
             if self.clock.now() - counted_at >= COUNTING {
                 counted_at = self.clock.now();
-                let counts = look.counts()?;
-                innocents.count(&counts, counted_at, self.canary);
-                events.replace(look.scene, &counts, chance)?;
+                let counts = reader.counts()?;
+                control_group.record_missed(&counts, counted_at, self.monitor);
+                events.replace(reader.host, &counts, rng)?;
                 let faults = tally(roster, &first, &counts)
                     .values()
                     .map(|t| t.count)
                     .sum::<u64>()
-                    + events.done.strikes();
+                    + events.counts_so_far.disruptions();
                 self.report.faults = faults;
-                let used = memory(look.scene.host_pid());
+                let used = memory(reader.host.host_pid());
                 self.report.memory_most_kib = self.report.memory_most_kib.max(used);
-                if self.report.memory_warm_kib == 0 && faults * 5 >= self.orders.faults {
+                if self.report.memory_warm_kib == 0 && faults * 5 >= self.settings.faults {
                     self.report.memory_warm_kib = used;
                 }
-                if faults >= self.orders.faults && events.all_replaced() {
+                if faults >= self.settings.faults && events.all_replaced() {
                     break counts;
                 }
-                if self.clock.now() - start > longest(self.orders.faults) {
-                    let replaced = events.done.replaced;
+                if self.clock.now() - start > longest(self.settings.faults) {
+                    let replaced = events.counts_so_far.replaced;
                     self.report.failures.push(format!(
                         "only {faults} faults and {replaced} replacements in {} s",
-                        longest(self.orders.faults).as_secs()
+                        longest(self.settings.faults).as_secs()
                     ));
                     break counts;
                 }
@@ -198,11 +201,11 @@ impl<'a> Campaign<'a> {
         };
         events.end();
         self.report.by_fault = tally(roster, &first, &last);
-        self.report.outside = events.done;
+        self.report.outside = events.counts_so_far;
         for reason in ["crash", "hang", "limit", "protocol", "replace"] {
             self.report.restarts.insert(reason, last.restarts(reason));
         }
-        look.until(
+        reader.until(
             "the platforms' slots are not where they must be",
             |a, counts, b| ledger.close(a, counts, b),
         )?;
@@ -210,29 +213,31 @@ impl<'a> Campaign<'a> {
         self.report
             .failures
             .extend(ledger.faults().into_iter().take(MOST_WORDS));
-        let (end, glance) = (look.counts()?, look.glance()?);
-        innocents.count(&end, self.clock.now(), self.canary);
-        innocents.settle(roster, &first, &end, &glance);
-        self.report.failures.extend(innocents.lost.iter().cloned());
-        self.report.innocents = innocents;
+        let (end, status) = (reader.counts()?, reader.status()?);
+        control_group.record_missed(&end, self.clock.now(), self.monitor);
+        control_group.record_totals(roster, &first, &end, &status);
+        self.report
+            .failures
+            .extend(control_group.lost.iter().cloned());
+        self.report.control_group = control_group;
         if !end.reload_is_successful {
             self.report
                 .failures
                 .push("the last reload did not succeed".to_owned());
         }
         // Without faults again: the host must hold the same resources as before.
-        events.reload(look.scene, false, 0)?;
-        self.compare(&before)
+        events.reload(reader.host, false, 0)?;
+        self.compare_resources(&before)
     }
 
     /// Waits until every platform has reported twice.
     fn wait_for_all(&mut self) -> Result<(), String> {
         let roster = &self.roster;
-        let mut look = Looking {
-            scene: &mut self.scene,
+        let mut reader = SnapshotReader {
+            host: &mut self.host,
             clock: self.clock,
         };
-        look.until(
+        reader.until(
             "the platforms' first reports do not come",
             |_, counts, _| {
                 roster.members.iter().all(|member| {
@@ -244,17 +249,17 @@ impl<'a> Campaign<'a> {
     }
 
     /// Returns the host's resources at rest: snapshots themselves take a descriptor and a thread.
-    fn holdings(&mut self) -> Holdings {
+    fn resources(&mut self) -> HostResources {
         thread::sleep(SETTLING);
-        Holdings::of(&mut self.scene)
+        HostResources::of(&mut self.host)
     }
 
     /// Waits until the host holds no more than before, including threads that it keeps for a while.
-    fn compare(&mut self, before: &Holdings) -> Result<(), String> {
+    fn compare_resources(&mut self, before: &HostResources) -> Result<(), String> {
         let start = self.clock.now();
         let more = loop {
-            let after = self.holdings();
-            self.scene.is_alive()?;
+            let after = self.resources();
+            self.host.check_alive()?;
             self.report.memory_end_kib = after.memory_kib;
             let more = after.more_than(before);
             self.report.after = Some(after);
@@ -268,7 +273,7 @@ impl<'a> Campaign<'a> {
                 .push(format!("in quiet again, the host has {more}"));
         }
         let (warm, end) = (self.report.memory_warm_kib, self.report.memory_end_kib);
-        let is_long = self.orders.faults >= WARM_AFTER * 5;
+        let is_long = self.settings.faults >= WARM_AFTER * 5;
         if is_long && end > warm + (warm / 10).max(GROWTH_KIB) {
             self.report.failures.push(format!(
                 "the host's memory grew from {warm} KiB after a fifth of the faults to {end} KiB"
@@ -278,26 +283,26 @@ impl<'a> Campaign<'a> {
     }
 
     /// Ends the host, and checks what it leaves behind.
-    fn leave(&mut self) {
-        let is_well = self.scene.is_alive().is_ok();
-        if let Err(reason) = self.scene.stop() {
+    fn shut_down(&mut self) {
+        let is_well = self.host.check_alive().is_ok();
+        if let Err(reason) = self.host.stop() {
             self.report.failures.push(reason);
-            self.keep_the_log();
+            self.report_log_end();
         }
-        self.scene.kill();
+        self.host.kill();
         let start = self.clock.now();
-        let mut left = self.scene.leftovers.alive().len();
+        let mut left = self.host.leftovers.alive().len();
         while left > 0 && self.clock.now() - start < CLEAN {
             thread::sleep(GLANCING);
-            left = self.scene.leftovers.alive().len();
+            left = self.host.leftovers.alive().len();
         }
         if left > 0 {
             self.report
                 .failures
                 .push(format!("{left} processes are left behind"));
         }
-        self.scene.leftovers.kill();
-        let copies = libraries_in(&self.scene.state());
+        self.host.leftovers.kill();
+        let copies = libraries_in(&self.host.state());
         if is_well && copies > 0 {
             self.report
                 .failures
@@ -306,8 +311,8 @@ impl<'a> Campaign<'a> {
     }
 
     /// The last log lines of a dead host explain more than its death alone.
-    fn keep_the_log(&mut self) {
-        let log = self.scene.log();
+    fn report_log_end(&mut self) {
+        let log = self.host.log();
         let lines: Vec<_> = log.lines().rev().take(LAST_LINES).collect();
         let lines: Vec<_> = lines.into_iter().rev().collect();
         self.report
@@ -317,31 +322,31 @@ impl<'a> Campaign<'a> {
 }
 
 /// Takes snapshots of the host, and reports how it died if it did.
-struct Looking<'a> {
-    scene: &'a mut Scene,
+struct SnapshotReader<'a> {
+    host: &'a mut HostUnderTest,
     clock: Clock,
 }
 
-impl Looking<'_> {
-    fn glance(&mut self) -> Result<Glance, String> {
-        let glance = Glance::take(self.scene.address(), self.clock);
-        glance.map_err(|error| self.scene.or_how_it_died(error))
+impl SnapshotReader<'_> {
+    fn status(&mut self) -> Result<StatusSnapshot, String> {
+        let status = StatusSnapshot::take(self.host.address(), self.clock);
+        status.map_err(|error| self.host.death_or(error))
     }
 
-    fn counts(&mut self) -> Result<Counts, String> {
-        let counts = Counts::take(self.scene.address());
-        counts.map_err(|error| self.scene.or_how_it_died(error))
+    fn counts(&mut self) -> Result<MetricsSnapshot, String> {
+        let counts = MetricsSnapshot::take(self.host.address());
+        counts.map_err(|error| self.host.death_or(error))
     }
 
-    /// Repeats until `wanted`: a glance, the counts, and another glance.
+    /// Repeats until `wanted`: a status, the counts, and another status.
     fn until(
         &mut self,
         missing: &str,
-        mut wanted: impl FnMut(&Glance, &Counts, &Glance) -> bool,
+        mut wanted: impl FnMut(&StatusSnapshot, &MetricsSnapshot, &StatusSnapshot) -> bool,
     ) -> Result<(), String> {
         let start = self.clock.now();
         loop {
-            let (before, counts, after) = (self.glance()?, self.counts()?, self.glance()?);
+            let (before, counts, after) = (self.status()?, self.counts()?, self.status()?);
             if wanted(&before, &counts, &after) {
                 return Ok(());
             }
@@ -354,18 +359,22 @@ impl Looking<'_> {
 }
 
 /// Returns the number of faults of each kind between two snapshots.
-fn tally(roster: &Roster, start: &Counts, end: &Counts) -> BTreeMap<String, Tally> {
-    let mut tallies = BTreeMap::<String, Tally>::new();
+fn tally(
+    roster: &Roster,
+    start: &MetricsSnapshot,
+    end: &MetricsSnapshot,
+) -> BTreeMap<String, FaultTally> {
+    let mut tallies = BTreeMap::<String, FaultTally>::new();
     for member in &roster.members {
-        let Role::Sinner(sin) = member.role else {
+        let Role::Faulty(fault) = member.role else {
             continue;
         };
-        let (counted_by, count) = match sin.counted {
-            Counted::Failures(types) => (
+        let (counted_by, count) = match fault.counted {
+            CountedBy::Failures(types) => (
                 format!("failures of type {}", types.join(", ")),
                 since(start, end, |count| count.failed(types)),
             ),
-            Counted::Reports => (
+            CountedBy::Reports => (
                 "reports".to_owned(),
                 since(start, end, |count| {
                     count.all_ended() - count.ended("failed")
@@ -373,7 +382,7 @@ fn tally(roster: &Roster, start: &Counts, end: &Counts) -> BTreeMap<String, Tall
             ),
         };
         let tally = tallies
-            .entry(format!("{}/{}", sin.stage, sin.fault))
+            .entry(format!("{}/{}", fault.stage, fault.fault))
             .or_default();
         tally.platforms += 1;
         tally.count += count.get(member.name.as_str()).copied().unwrap_or_default();

@@ -4,26 +4,26 @@ use std::fmt;
 
 use conductor_types::Isolation;
 
-use super::{catalogue::FAULTS, library::Patch, seen::Seen};
+use super::{catalog::FAULTS, library_patch::LibraryPatch, snapshot::HostSnapshot};
 
 /// A fault, and the host's required response.
 #[derive(Debug)]
-pub(super) struct Fault {
-    /// Its name; for [`Deed::Call`], the fault plugin's.
+pub(super) struct FaultSpec {
+    /// Its name; for [`Injection::Call`], the fault plugin's.
     pub(super) name: &'static str,
     /// The stages at which it can happen.
-    pub(super) stages: &'static [Stage],
+    pub(super) stages: &'static [FaultStage],
     /// The way to cause it.
-    pub(super) deed: Deed,
+    pub(super) injection: Injection,
     /// The host's required response.
-    pub(super) response: Response,
+    pub(super) response: RequiredResponse,
     /// Its use without a worker.
-    pub(super) in_process: InProcess,
+    pub(super) in_process: InProcessUse,
 }
 
 /// The stage of a fault.
 #[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
-pub(super) enum Stage {
+pub(super) enum FaultStage {
     Load,
     Create,
     Check,
@@ -34,13 +34,13 @@ pub(super) enum Stage {
 
 /// The way to cause a fault.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Deed {
+pub(super) enum Injection {
     /// The config of the fault plugin, with these further keys.
     Call(&'static str),
     /// The fault plugin sends these bytes to the host, when it creates its first probe.
     Bytes(fn() -> Vec<u8>),
     /// A modified library.
-    Library(Patch),
+    Library(LibraryPatch),
     /// An external action on the host.
     Host(HostFault),
 }
@@ -64,7 +64,7 @@ pub(super) enum HostFault {
 
 /// The host's required response to a fault, beyond sparing all other platforms.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Response {
+pub(super) enum RequiredResponse {
     /// Count a failure of one of these types, and call the same generation again.
     Fails(&'static [&'static str]),
     /// Count a crash, and start a new generation for it.
@@ -93,7 +93,7 @@ pub(super) enum Response {
 
 /// The result of a fault without a worker.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum InProcess {
+pub(super) enum InProcessUse {
     /// The host survives it as well.
     Contained,
     /// It makes no sense, for this reason.
@@ -102,16 +102,16 @@ pub(super) enum InProcess {
 
 /// One row of the drill.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Case {
-    /// Its index in the catalogue.
+pub(super) struct FaultCase {
+    /// Its index in the catalog.
     pub(super) number: usize,
-    pub(super) fault: &'static Fault,
-    pub(super) stage: Stage,
+    pub(super) fault: &'static FaultSpec,
+    pub(super) stage: FaultStage,
     pub(super) isolation: Isolation,
 }
 
-impl Case {
-    /// Returns every case, in the order of the catalogue.
+impl FaultCase {
+    /// Returns every case, in the order of the catalog.
     pub(super) fn all(isolations: &[Isolation]) -> Vec<Self> {
         let mut cases = Vec::new();
         for fault in FAULTS {
@@ -133,7 +133,7 @@ impl Case {
     /// Returns the reason why it is not run.
     pub(super) fn skipped(&self) -> Option<&'static str> {
         match (self.isolation, self.fault.in_process) {
-            (Isolation::InProcess, InProcess::Skipped(reason)) => Some(reason),
+            (Isolation::InProcess, InProcessUse::Skipped(reason)) => Some(reason),
             _ => None,
         }
     }
@@ -143,17 +143,17 @@ impl Case {
     /// A probe is dropped after a panic, so a fault in drop begins with a panic. `mark` is the lifetime of the
     /// processes it leaves behind, in milliseconds, which identifies them.
     pub(super) fn config(&self, well: u32, mark: u64) -> String {
-        let keys = match self.fault.deed {
-            Deed::Call(keys) => keys,
-            Deed::Bytes(bytes) => {
+        let keys = match self.fault.injection {
+            Injection::Call(keys) => keys,
+            Injection::Bytes(bytes) => {
                 let bytes = bytes();
                 return format!("{{ create = {{ fault = \"wire-bytes\", bytes = {bytes:?} }} }}");
             }
             // Make sure that calls are in flight most of the time.
-            Deed::Host(HostFault::KillHost | HostFault::CrashWorker) => {
+            Injection::Host(HostFault::KillHost | HostFault::CrashWorker) => {
                 return "{ check = { fault = \"sleep\", millis = 100 } }".to_owned();
             }
-            Deed::Host(_) | Deed::Library(_) => return "{}".to_owned(),
+            Injection::Host(_) | Injection::Library(_) => return "{}".to_owned(),
         };
         let mut keys: Vec<_> = vec![keys.to_owned()];
         keys.retain(|keys| !keys.is_empty());
@@ -161,91 +161,91 @@ impl Case {
         if LEAVE_SOMETHING.contains(&self.fault.name) {
             keys.push(format!("millis = {mark}"));
         }
-        let deed = keys.join(", ");
+        let injection = keys.join(", ");
         match self.stage {
-            Stage::Create => format!("{{ create = {{ {deed} }} }}"),
-            Stage::Drop => format!(
-                "{{ check = {{ fault = \"panic\", after = {well}, times = 1 }}, drop = {{ {deed} }} }}"
+            FaultStage::Create => format!("{{ create = {{ {injection} }} }}"),
+            FaultStage::Drop => format!(
+                "{{ check = {{ fault = \"panic\", after = {well}, times = 1 }}, drop = {{ {injection} }} }}"
             ),
-            _ => format!("{{ check = {{ {deed}, after = {well} }} }}"),
+            _ => format!("{{ check = {{ {injection}, after = {well} }} }}"),
         }
     }
 
     /// Returns the host's missing response, if any.
-    pub(super) fn missing(&self, seen: &Seen, since: &Seen) -> Option<String> {
+    pub(super) fn missing(&self, snapshot: &HostSnapshot, since: &HostSnapshot) -> Option<String> {
         let counted = |types: &[&str]| {
-            let any = types.iter().any(|t| seen.failures(SINNER, t) > 0.0);
+            let any = types.iter().any(|t| snapshot.failures(FAULTY, t) > 0.0);
             (!any).then(|| format!("no failure of type {} is counted", types.join(" or ")))
         };
         let replaced = |reasons: &[&str]| {
-            let any = reasons.iter().any(|r| seen.restarts(r) > 0.0);
+            let any = reasons.iter().any(|r| snapshot.restarts(r) > 0.0);
             (!any && self.isolation == Isolation::Process)
                 .then(|| format!("no new generation for reason {}", reasons.join(" or ")))
         };
         // A drop comes after a panic, which is counted as such unless the call itself does not end.
-        let dropped = self.stage == Stage::Drop;
+        let dropped = self.stage == FaultStage::Drop;
         // A throw-away worker creates and drops each probe before the library is loaded into the host.
-        let judged = matches!(self.stage, Stage::Create | Stage::Drop)
+        let judged = matches!(self.stage, FaultStage::Create | FaultStage::Drop)
             && self.isolation == Isolation::InProcess;
         match self.fault.response {
-            Response::Hangs if judged => counted(&["config", "timeout"]),
-            Response::Fails(_) if dropped => counted(&["panic"]),
-            Response::Fails(types) => counted(types),
-            Response::Dies => counted(&["crash"]).or_else(|| replaced(&["crash"])),
-            Response::Hangs => counted(&["timeout"]).or_else(|| replaced(&["hang"])),
-            Response::Stalls => counted(&["timeout"]),
-            Response::FailsOrDies => counted(ANY_FAILURE),
-            Response::Breaks => {
+            RequiredResponse::Hangs if judged => counted(&["config", "timeout"]),
+            RequiredResponse::Fails(_) if dropped => counted(&["panic"]),
+            RequiredResponse::Fails(types) => counted(types),
+            RequiredResponse::Dies => counted(&["crash"]).or_else(|| replaced(&["crash"])),
+            RequiredResponse::Hangs => counted(&["timeout"]).or_else(|| replaced(&["hang"])),
+            RequiredResponse::Stalls => counted(&["timeout"]),
+            RequiredResponse::FailsOrDies => counted(ANY_FAILURE),
+            RequiredResponse::Breaks => {
                 counted(ANY_FAILURE).or_else(|| replaced(&["crash", "protocol", "hang", "limit"]))
             }
-            Response::Restarts => replaced(&["crash"]),
-            Response::Unloadable => counted(UNLOADED),
-            Response::Answers => {
-                let answered = seen.failed(SINNER) + seen.healthy(SINNER);
-                (answered < since.failed(SINNER) + since.healthy(SINNER) + ANSWERS)
+            RequiredResponse::Restarts => replaced(&["crash"]),
+            RequiredResponse::Unloadable => counted(UNLOADED),
+            RequiredResponse::Answers => {
+                let answered = snapshot.failed(FAULTY) + snapshot.healthy(FAULTY);
+                (answered < since.failed(FAULTY) + since.healthy(FAULTY) + ANSWERS)
                     .then(|| "nothing is counted for it".to_owned())
             }
-            Response::GoesOn => self.reports(seen, since),
-            Response::Sifts => self.reports(seen, since).or_else(|| {
-                (seen.dropped(SINNER) == 0.0)
+            RequiredResponse::GoesOn => self.reports(snapshot, since),
+            RequiredResponse::Sifts => self.reports(snapshot, since).or_else(|| {
+                (snapshot.dropped(FAULTY) == 0.0)
                     .then(|| "no measurement is counted as dropped".to_owned())
             }),
-            Response::LeavesNothing => None,
+            RequiredResponse::LeavesNothing => None,
         }
     }
 
     /// Returns the reason if reports do not continue without a failure.
-    fn reports(&self, seen: &Seen, since: &Seen) -> Option<String> {
-        if seen.healthy(SINNER) - since.healthy(SINNER) < REPORTS {
+    fn reports(&self, snapshot: &HostSnapshot, since: &HostSnapshot) -> Option<String> {
+        if snapshot.healthy(FAULTY) - since.healthy(FAULTY) < REPORTS {
             return Some("its reports do not go on".to_owned());
         }
-        let mut failures = seen.failed(SINNER);
-        if self.stage == Stage::Drop {
-            failures -= seen.failures(SINNER, "panic");
+        let mut failures = snapshot.failed(FAULTY);
+        if self.stage == FaultStage::Drop {
+            failures -= snapshot.failures(FAULTY, "panic");
         }
         // A host that can open nothing starts no worker: only the plugin's own platforms may suffer.
-        let may_fail = self.deed_is(HostFault::NoDescriptors);
+        let may_fail = self.is_host_fault(HostFault::NoDescriptors);
         (failures > 0.0 && !may_fail).then(|| "its checks fail".to_owned())
     }
 
     /// Returns `true` if the faulty plugin must recover in the end.
     pub(super) fn recovers(&self) -> bool {
-        !matches!(self.fault.deed, Deed::Library(_))
+        !matches!(self.fault.injection, Injection::Library(_))
     }
 
     /// Returns `true` if the fault is this action on the host.
-    pub(super) fn deed_is(&self, fault: HostFault) -> bool {
-        matches!(self.fault.deed, Deed::Host(f) if f == fault)
+    pub(super) fn is_host_fault(&self, fault: HostFault) -> bool {
+        matches!(self.fault.injection, Injection::Host(f) if f == fault)
     }
 }
 
-impl fmt::Display for Case {
+impl fmt::Display for FaultCase {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}/{}", self.stage, self.fault.name, self.isolation)
     }
 }
 
-impl fmt::Display for Stage {
+impl fmt::Display for FaultStage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(match self {
             Self::Load => "load",
@@ -259,13 +259,13 @@ impl fmt::Display for Stage {
 }
 
 /// The faulty platform.
-pub(super) const SINNER: &str = "sinner";
+pub(super) const FAULTY: &str = "faulty";
 /// A platform of the same plugin, which is affected too and must recover.
 ///
 /// Its name comes after the other's, so that the fault's call is the first one.
-pub(super) const TWIN: &str = "twin";
+pub(super) const SIBLING: &str = "sibling";
 /// Platforms of another plugin, which must lose nothing.
-pub(super) const BYSTANDERS: [&str; 2] = ["bystander-1", "bystander-2"];
+pub(super) const CONTROL_GROUP: [&str; 2] = ["control-1", "control-2"];
 /// The faulty plugin.
 pub(super) const PLUGIN: &str = "fault";
 

@@ -8,10 +8,10 @@ use std::{
 
 use rustix::process::Signal;
 
-use super::scene;
+use super::host_under_test;
 
 /// The characteristics of one host's leftovers.
-pub(super) struct Leftovers {
+pub(super) struct HostLeftovers {
     folder: PathBuf,
     host: u32,
     /// The argument of the `sleep` processes its plugins start.
@@ -20,7 +20,7 @@ pub(super) struct Leftovers {
     known: BTreeSet<(u32, u64)>,
 }
 
-impl Leftovers {
+impl HostLeftovers {
     /// Returns those of a host with this folder; its plugins' orphans sleep for `mark` milliseconds.
     pub(super) fn of(folder: &Path, host: u32, mark: u64) -> Self {
         Self {
@@ -32,8 +32,8 @@ impl Leftovers {
     }
 
     /// Records the host's descendants, while it is alive.
-    pub(super) fn note(&mut self) {
-        let all: Vec<_> = processes().filter_map(Process::read).collect();
+    pub(super) fn record_descendants(&mut self) {
+        let all: Vec<_> = processes().filter_map(ProcessEntry::read).collect();
         let mut family = BTreeSet::from([self.host]);
         loop {
             let before = family.len();
@@ -55,12 +55,14 @@ impl Leftovers {
     /// They descend from it, map a file in its folder, name the folder in their arguments, or sleep for the time of its
     /// plugins' orphans.
     pub(super) fn alive(&self) -> Vec<u32> {
-        let ours = |process: &Process| {
+        let ours = |process: &ProcessEntry| {
             process.pid != self.host
                 && (self.known.contains(&(process.pid, process.started))
                     || self.is_recognised(process.pid))
         };
-        let alive = processes().filter_map(Process::read).filter(|p| !p.is_dead);
+        let alive = processes()
+            .filter_map(ProcessEntry::read)
+            .filter(|p| !p.is_dead);
         alive.filter(ours).map(|p| p.pid).collect()
     }
 
@@ -79,7 +81,7 @@ impl Leftovers {
     pub(super) fn kill(&self) {
         for pid in self.alive() {
             // It may have ended by itself.
-            let _ = scene::send(pid, Signal::KILL);
+            let _ = host_under_test::send(pid, Signal::KILL);
         }
     }
 }
@@ -111,7 +113,7 @@ pub(super) fn first_free_descriptor(pid: u32) -> u64 {
     (0..).find(|n| !open.contains(n)).unwrap_or_default()
 }
 
-struct Process {
+struct ProcessEntry {
     pid: u32,
     parent: u32,
     /// In ticks since the machine started; it distinguishes reused process IDs.
@@ -119,7 +121,7 @@ struct Process {
     is_dead: bool,
 }
 
-impl Process {
+impl ProcessEntry {
     fn read(pid: u32) -> Option<Self> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
         // The name before it may contain anything, including brackets and spaces.
@@ -163,9 +165,9 @@ mod tests {
     #[test]
     fn a_child_that_outlives_its_host_is_known_by_its_descent_and_killed() {
         let mut host = host("1234");
-        let mut left = Leftovers::of(Path::new("/nowhere/at-all"), host.id(), 300_001);
+        let mut left = HostLeftovers::of(Path::new("/nowhere/at-all"), host.id(), 300_001);
         until("the child", || {
-            left.note();
+            left.record_descendants();
             left.alive().len() == 1
         });
         host.kill().unwrap();
@@ -178,7 +180,7 @@ mod tests {
     #[test]
     fn a_child_whose_descent_nobody_noted_is_known_by_how_long_it_sleeps() {
         let mut host = host("300.002");
-        let of = |mark| Leftovers::of(Path::new("/nowhere/at-all"), host.id(), mark);
+        let of = |mark| HostLeftovers::of(Path::new("/nowhere/at-all"), host.id(), mark);
         let (ours, of_another) = (of(300_002), of(300_003));
         until("the child", || ours.alive().len() == 1);
         assert_eq!(of_another.alive().len(), 0);

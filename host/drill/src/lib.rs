@@ -11,30 +11,30 @@ use std::{
     thread,
 };
 
-use canary::Canary;
-use case::Case;
+use case::FaultCase;
 use clap::ValueEnum;
 use conductor_command::{CliError, Exit, Output, json, print, program_folder};
 use conductor_core::clock::Clock;
 use conductor_types::Isolation;
-use report::{Report, Row, Verdict};
+use host_under_test::Fixtures;
+use report::{CaseResult, CaseVerdict, DrillReport};
+use runner::DrillRunner;
 use rustix::process::{Resource, Rlimit, setrlimit};
-use scene::Cast;
-use trial::Drill;
+use stall_monitor::StallMonitor;
 
-mod account;
 mod campaign;
-mod canary;
 mod case;
-mod catalogue;
-mod forgery;
-mod host_fault;
+mod catalog;
+mod forged_frames;
+mod host_injection;
+mod host_under_test;
 mod leftovers;
-mod library;
+mod library_patch;
+mod losses;
 mod report;
-mod scene;
-mod seen;
-mod trial;
+mod runner;
+mod snapshot;
+mod stall_monitor;
 
 #[derive(clap::Args)]
 /// Options of the drill.
@@ -44,7 +44,7 @@ pub struct Args {
     only: Vec<String>,
     /// Isolation of the faulty plugin
     #[arg(long, default_value = "both")]
-    isolation: Which,
+    isolation: IsolationChoice,
     /// Output format
     #[arg(long, default_value = "table")]
     output: Output,
@@ -63,7 +63,7 @@ pub struct Args {
 }
 
 #[derive(Clone, Copy, ValueEnum)]
-enum Which {
+enum IsolationChoice {
     Process,
     InProcess,
     Both,
@@ -75,7 +75,7 @@ enum Which {
 /// If a test host cannot be set up.
 pub fn run(args: &Args) -> Result<Exit, CliError> {
     let cases = cases(args)?;
-    let cast = Cast::find(&program_folder()?).map_err(CliError::Other)?;
+    let fixtures = Fixtures::find(&program_folder()?).map_err(CliError::Other)?;
     // Hosts are meant to die here; core dumps are not needed.
     let none = Rlimit {
         current: Some(0),
@@ -83,16 +83,16 @@ pub fn run(args: &Args) -> Result<Exit, CliError> {
     };
     let _ = setrlimit(Resource::Core, none);
     if let Some(faults) = args.campaign {
-        return run_campaign(faults, args, &cast);
+        return run_campaign(faults, args, &fixtures);
     }
     let clock = Clock::start();
-    let drill = Drill {
-        cast,
+    let drill = DrillRunner {
+        fixtures,
         clock,
-        canary: Canary::new(clock),
+        monitor: StallMonitor::new(clock),
     };
     let rows = run_all(&drill, cases, args);
-    let report = Report::new(args.seed, rows);
+    let report = DrillReport::new(args.seed, rows);
     print(&match args.output {
         Output::Json => json(&report)?,
         Output::Table => report.text(),
@@ -103,13 +103,13 @@ pub fn run(args: &Args) -> Result<Exit, CliError> {
     })
 }
 
-fn run_campaign(faults: u64, args: &Args, cast: &Cast) -> Result<Exit, CliError> {
-    let orders = campaign::Orders {
+fn run_campaign(faults: u64, args: &Args, fixtures: &Fixtures) -> Result<Exit, CliError> {
+    let settings = campaign::CampaignSettings {
         faults,
         platforms: args.platforms.into(),
         seed: args.seed,
     };
-    let report = campaign::run(&orders, cast).map_err(CliError::Other)?;
+    let report = campaign::run(&settings, fixtures).map_err(CliError::Other)?;
     print(&match args.output {
         Output::Json => json(&report)?,
         Output::Table => report.text(),
@@ -120,11 +120,11 @@ fn run_campaign(faults: u64, args: &Args, cast: &Cast) -> Result<Exit, CliError>
     })
 }
 
-fn cases(args: &Args) -> Result<Vec<Case>, CliError> {
-    let mut cases = Case::all(match args.isolation {
-        Which::Process => &[Isolation::Process],
-        Which::InProcess => &[Isolation::InProcess],
-        Which::Both => &[Isolation::Process, Isolation::InProcess],
+fn cases(args: &Args) -> Result<Vec<FaultCase>, CliError> {
+    let mut cases = FaultCase::all(match args.isolation {
+        IsolationChoice::Process => &[Isolation::Process],
+        IsolationChoice::InProcess => &[Isolation::InProcess],
+        IsolationChoice::Both => &[Isolation::Process, Isolation::InProcess],
     });
     cases.retain(|case| {
         let name = format!("/{case}");
@@ -140,19 +140,19 @@ fn cases(args: &Args) -> Result<Vec<Case>, CliError> {
     Ok(cases)
 }
 
-/// Runs the cases in the seed's order, several at a time; returns them in the catalogue's order.
-fn run_all(drill: &Drill, cases: Vec<Case>, args: &Args) -> Vec<Row> {
+/// Runs the cases in the seed's order, several at a time; returns them in the catalog's order.
+fn run_all(drill: &DrillRunner, cases: Vec<FaultCase>, args: &Args) -> Vec<CaseResult> {
     let jobs = args.jobs.unwrap_or_else(|| {
         let cores = thread::available_parallelism().map_or(1, usize::from);
         cores * 3
     });
-    let mut chance = Chance(args.seed);
-    let mut queue: Vec<_> = cases.iter().map(|case| (chance.next(), *case)).collect();
+    let mut rng = SeededRng(args.seed);
+    let mut queue: Vec<_> = cases.iter().map(|case| (rng.next(), *case)).collect();
     queue.sort_by_key(|(order, _)| *order);
     let queue = Mutex::new(VecDeque::from(queue));
     let rows = Mutex::new(Vec::new());
     thread::scope(|threads| {
-        threads.spawn(|| drill.canary.sing());
+        threads.spawn(|| drill.monitor.run());
         let work = || {
             loop {
                 let next = queue
@@ -164,7 +164,7 @@ fn run_all(drill: &Drill, cases: Vec<Case>, args: &Args) -> Vec<Row> {
                 };
                 // The first one to three checks are good.
                 let row = drill.run(&case, 1 + u32::try_from(order % 3).unwrap_or_default());
-                tell(&case, &row);
+                print_progress(&case, &row);
                 rows.lock()
                     .unwrap_or_else(PoisonError::into_inner)
                     .push((case.number, row));
@@ -175,7 +175,7 @@ fn run_all(drill: &Drill, cases: Vec<Case>, args: &Args) -> Vec<Row> {
             // A trial that panicked leaves its row out, and the scope passes the panic on.
             let _ = worker.join();
         }
-        drill.canary.end();
+        drill.monitor.stop();
     });
     let mut rows = rows.into_inner().unwrap_or_else(PoisonError::into_inner);
     rows.sort_by_key(|(number, _)| *number);
@@ -183,10 +183,10 @@ fn run_all(drill: &Drill, cases: Vec<Case>, args: &Args) -> Vec<Row> {
 }
 
 /// Prints the progress on a terminal: a drill takes a minute or two.
-fn tell(case: &Case, row: &Row) {
+fn print_progress(case: &FaultCase, row: &CaseResult) {
     let mut terminal = std::io::stderr();
-    if terminal.is_terminal() && row.verdict != Verdict::Skipped {
-        let short = if row.verdict == Verdict::Passed {
+    if terminal.is_terminal() && row.verdict != CaseVerdict::Skipped {
+        let short = if row.verdict == CaseVerdict::Passed {
             "passed"
         } else {
             "FELL SHORT"
@@ -196,9 +196,9 @@ fn tell(case: &Case, row: &Row) {
 }
 
 /// Pseudo-random numbers, the same for the same seed (splitmix64).
-struct Chance(u64);
+struct SeededRng(u64);
 
-impl Chance {
+impl SeededRng {
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

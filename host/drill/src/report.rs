@@ -3,11 +3,11 @@
 use conductor_command::table;
 use serde::Serialize;
 
-use super::case::Case;
+use super::case::FaultCase;
 
 /// The result of one case.
 #[derive(Debug, Serialize)]
-pub(super) struct Row {
+pub(super) struct CaseResult {
     /// The fault.
     pub(super) fault: &'static str,
     /// Its stage: load, create, check, drop, protocol or host.
@@ -17,14 +17,14 @@ pub(super) struct Row {
     /// The host's response.
     pub(super) host: String,
     /// The host's message about the faulty platform.
-    pub(super) said: Option<String>,
+    pub(super) message: Option<String>,
     /// Losses of uninvolved platforms.
     pub(super) collateral: String,
     /// Largest delay of an uninvolved check; absent if nothing was measured.
     pub(super) late_ms: Option<f64>,
     /// The same for any check, including the faulty plugin's, as the bound of the metric's bucket.
     pub(super) any_late_ms: Option<f64>,
-    pub(super) verdict: Verdict,
+    pub(super) verdict: CaseVerdict,
     /// The reason for a failure or a skip.
     pub(super) reason: Option<String>,
     /// The longest stall of the machine during the case.
@@ -37,7 +37,7 @@ pub(super) struct Row {
 /// The outcome of a case.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Verdict {
+pub(super) enum CaseVerdict {
     /// The host did what it must, without collateral damage.
     Passed,
     /// It did not.
@@ -48,26 +48,26 @@ pub(super) enum Verdict {
 
 /// All results of a drill.
 #[derive(Serialize)]
-pub(super) struct Report {
+pub(super) struct DrillReport {
     pub(super) seed: u64,
     pub(super) passed: usize,
     pub(super) failed: usize,
     pub(super) skipped: usize,
-    pub(super) rows: Vec<Row>,
+    pub(super) rows: Vec<CaseResult>,
 }
 
-impl Row {
-    pub(super) fn new(case: &Case) -> Self {
+impl CaseResult {
+    pub(super) fn new(case: &FaultCase) -> Self {
         Self {
             fault: case.fault.name,
             stage: case.stage.to_string(),
             isolation: case.isolation.to_string(),
             host: String::new(),
-            said: None,
+            message: None,
             collateral: String::new(),
             late_ms: None,
             any_late_ms: None,
-            verdict: Verdict::Failed,
+            verdict: CaseVerdict::Failed,
             reason: None,
             machine_stall_ms: 0.0,
             tries: 1,
@@ -76,27 +76,30 @@ impl Row {
     }
 
     pub(super) fn skipped(mut self, reason: &str) -> Self {
-        self.verdict = Verdict::Skipped;
+        self.verdict = CaseVerdict::Skipped;
         self.reason = Some(reason.to_owned());
         self
     }
 }
 
-impl Report {
-    pub(super) fn new(seed: u64, rows: Vec<Row>) -> Self {
+impl DrillReport {
+    pub(super) fn new(seed: u64, rows: Vec<CaseResult>) -> Self {
         let count = |verdict| rows.iter().filter(|row| row.verdict == verdict).count();
         Self {
             seed,
-            passed: count(Verdict::Passed),
-            failed: count(Verdict::Failed),
-            skipped: count(Verdict::Skipped),
+            passed: count(CaseVerdict::Passed),
+            failed: count(CaseVerdict::Failed),
+            skipped: count(CaseVerdict::Skipped),
             rows,
         }
     }
 
     /// Formats a table with a row per case that was run, and the reasons of those that failed.
     pub(super) fn text(&self) -> String {
-        let run = self.rows.iter().filter(|r| r.verdict != Verdict::Skipped);
+        let run = self
+            .rows
+            .iter()
+            .filter(|r| r.verdict != CaseVerdict::Skipped);
         let mut text = table(
             [
                 "WHERE",
@@ -123,7 +126,11 @@ impl Report {
                 ]
             }),
         );
-        for row in self.rows.iter().filter(|r| r.verdict == Verdict::Failed) {
+        for row in self
+            .rows
+            .iter()
+            .filter(|r| r.verdict == CaseVerdict::Failed)
+        {
             let reason = row.reason.as_deref().unwrap_or_default();
             text.push_str(&format!(
                 "\n{}/{}/{} failed: {reason}\n",
@@ -138,7 +145,7 @@ impl Report {
     }
 }
 
-impl Verdict {
+impl CaseVerdict {
     fn name(self) -> &'static str {
         match self {
             Self::Passed => "passed",

@@ -8,32 +8,32 @@ use serde::Serialize;
 
 use super::{
     super::{
-        Chance,
-        scene::{self, Cast, PLUGINS, STATE, Scene},
+        SeededRng,
+        host_under_test::{self, Fixtures, HostUnderTest, PLUGINS, STATE},
     },
     roster::{Role, Roster},
-    sight::{Counts, Glance},
+    snapshots::{MetricsSnapshot, StatusSnapshot},
 };
 
 /// The events still to come, and those that have happened.
-pub(super) struct Events<'a> {
+pub(super) struct CampaignEvents<'a> {
     roster: &'a Roster,
-    cast: &'a Cast,
+    fixtures: &'a Fixtures,
     clock: Clock,
-    next_strike: Duration,
+    next_disruption: Duration,
     next_reload: Duration,
     /// Stopped workers, with the time to continue each.
     stopped: Vec<(u32, Duration)>,
-    round: Option<Round>,
+    round: Option<ReplacementRound>,
     /// The number of libraries to replace.
     wanted: u64,
     builds: usize,
-    pub(super) done: Done,
+    pub(super) counts_so_far: EventCounts,
 }
 
 /// The events so far.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
-pub(super) struct Done {
+pub(super) struct EventCounts {
     pub(super) killed: u64,
     pub(super) crashed: u64,
     pub(super) stopped: u64,
@@ -42,92 +42,104 @@ pub(super) struct Done {
 }
 
 /// Libraries that have been replaced on disk and are not yet loaded.
-struct Round {
+struct ReplacementRound {
     start: Duration,
     /// Each plugin, with its number of generations for that reason once the library is loaded.
     expected: Vec<(String, u64)>,
 }
 
-impl<'a> Events<'a> {
-    pub(super) fn new(roster: &'a Roster, cast: &'a Cast, clock: Clock, wanted: u64) -> Self {
+impl<'a> CampaignEvents<'a> {
+    pub(super) fn new(
+        roster: &'a Roster,
+        fixtures: &'a Fixtures,
+        clock: Clock,
+        wanted: u64,
+    ) -> Self {
         let now = clock.now();
         Self {
             roster,
-            cast,
+            fixtures,
             clock,
-            next_strike: now,
+            next_disruption: now,
             next_reload: now,
             stopped: Vec::new(),
             round: None,
             wanted,
             builds: 0,
-            done: Done::default(),
+            counts_so_far: EventCounts::default(),
         }
     }
 
-    /// Runs the events that are due; `glance` lists the current processes.
-    pub(super) fn go_on(
+    /// Runs the events that are due; `status` lists the current processes.
+    pub(super) fn run_due(
         &mut self,
-        scene: &Scene,
-        glance: &Glance,
-        chance: &mut Chance,
+        host: &HostUnderTest,
+        status: &StatusSnapshot,
+        rng: &mut SeededRng,
     ) -> Result<(), String> {
         let now = self.clock.now();
         for (worker, _) in self.stopped.extract_if(.., |(_, until)| *until <= now) {
             // The worker may have been replaced.
-            let _ = scene::send(worker, Signal::CONT);
+            let _ = host_under_test::send(worker, Signal::CONT);
         }
-        if now >= self.next_strike {
-            self.next_strike = now + between(STRIKES, chance);
-            self.strike(glance, chance);
+        if now >= self.next_disruption {
+            self.next_disruption = now + between(DISRUPTIONS, rng);
+            self.disrupt(status, rng);
         }
         if now >= self.next_reload {
-            self.next_reload = now + between(RELOADS, chance);
-            let guests = usize::try_from(chance.next() % MOST_GUESTS).unwrap_or_default();
-            self.reload(scene, true, guests)?;
-            self.done.reloaded += 1;
+            self.next_reload = now + between(RELOADS, rng);
+            let guests = usize::try_from(rng.next() % MOST_GUESTS).unwrap_or_default();
+            self.reload(host, true, guests)?;
+            self.counts_so_far.reloaded += 1;
         }
         Ok(())
     }
 
     /// Sends a signal to a worker of a plugin used for that.
-    fn strike(&mut self, glance: &Glance, chance: &mut Chance) {
-        let struck = self.roster.plugins_of(|role| matches!(role, Role::Struck));
-        let Some(worker) = pick(&struck, chance).and_then(|id| glance.worker(id)) else {
+    fn disrupt(&mut self, status: &StatusSnapshot, rng: &mut SeededRng) {
+        let disrupted = self
+            .roster
+            .plugins_of(|role| matches!(role, Role::Disrupted));
+        let Some(worker) = pick(&disrupted, rng).and_then(|id| status.worker(id)) else {
             return;
         };
         if self.stopped.iter().any(|(stopped, _)| *stopped == worker) {
             return;
         }
-        let (signal, count) = match chance.next() % 3 {
-            0 => (Signal::KILL, &mut self.done.killed),
-            1 => (Signal::SEGV, &mut self.done.crashed),
-            _ => (Signal::STOP, &mut self.done.stopped),
+        let (signal, count) = match rng.next() % 3 {
+            0 => (Signal::KILL, &mut self.counts_so_far.killed),
+            1 => (Signal::SEGV, &mut self.counts_so_far.crashed),
+            _ => (Signal::STOP, &mut self.counts_so_far.stopped),
         };
-        if scene::send(worker, signal).is_ok() {
+        if host_under_test::send(worker, signal).is_ok() {
             *count += 1;
             if signal == Signal::STOP {
-                let until = self.clock.now() + between(STOPS, chance);
+                let until = self.clock.now() + between(STOPS, rng);
                 self.stopped.push((worker, until));
             }
         }
     }
 
     /// Makes the host load another config.
-    pub(super) fn reload(&self, scene: &Scene, sins: bool, guests: usize) -> Result<(), String> {
+    pub(super) fn reload(
+        &self,
+        host: &HostUnderTest,
+        with_faults: bool,
+        guests: usize,
+    ) -> Result<(), String> {
         write_config(
-            &scene.config(),
-            &self.roster.config((PLUGINS, STATE), sins, guests),
+            &host.config(),
+            &self.roster.config((PLUGINS, STATE), with_faults, guests),
         )?;
-        scene.signal(Signal::HUP)
+        host.signal(Signal::HUP)
     }
 
     /// Replaces libraries, by moving another one over them or by writing into them, once the previous ones are loaded.
     pub(super) fn replace(
         &mut self,
-        scene: &Scene,
-        counts: &Counts,
-        chance: &mut Chance,
+        host: &HostUnderTest,
+        counts: &MetricsSnapshot,
+        rng: &mut SeededRng,
     ) -> Result<(), String> {
         let now = self.clock.now();
         if let Some(round) = &self.round {
@@ -141,10 +153,10 @@ impl<'a> Events<'a> {
                     false => Ok(()),
                 };
             }
-            self.done.replaced += u64::try_from(round.expected.len()).unwrap_or_default();
+            self.counts_so_far.replaced += u64::try_from(round.expected.len()).unwrap_or_default();
             self.round = None;
         }
-        if self.done.replaced >= self.wanted {
+        if self.counts_so_far.replaced >= self.wanted {
             return Ok(());
         }
         self.builds += 1;
@@ -153,9 +165,9 @@ impl<'a> Events<'a> {
             .roster
             .plugins_of(|role| matches!(role, Role::Replaced))
         {
-            let (file, library) = self.roster.build(id, self.cast, self.builds)?;
-            let place = scene.plugins().join(file);
-            let put = match chance.next() % 2 {
+            let (file, library) = self.roster.build(id, self.fixtures, self.builds)?;
+            let place = host.plugins().join(file);
+            let put = match rng.next() % 2 {
                 0 => fs::write(&place, library),
                 _ => {
                     let new = place.with_extension("new");
@@ -165,7 +177,7 @@ impl<'a> Events<'a> {
             put.map_err(|e| format!("cannot replace a library: {e}"))?;
             expected.push((id.to_owned(), counts.restarts_of(id, "replace") + 1));
         }
-        self.round = Some(Round {
+        self.round = Some(ReplacementRound {
             start: now,
             expected,
         });
@@ -174,21 +186,21 @@ impl<'a> Events<'a> {
 
     /// Returns `true` if all intended libraries are replaced.
     pub(super) fn all_replaced(&self) -> bool {
-        self.round.is_none() && self.done.replaced >= self.wanted
+        self.round.is_none() && self.counts_so_far.replaced >= self.wanted
     }
 
     /// Undoes the events in progress.
     pub(super) fn end(&mut self) {
         for (worker, _) in self.stopped.drain(..) {
             // The worker may have been replaced.
-            let _ = scene::send(worker, Signal::CONT);
+            let _ = host_under_test::send(worker, Signal::CONT);
         }
     }
 }
 
-impl Done {
+impl EventCounts {
     /// Returns the number of external faults.
-    pub(super) fn strikes(&self) -> u64 {
+    pub(super) fn disruptions(&self) -> u64 {
         self.killed + self.crashed + self.stopped
     }
 }
@@ -201,19 +213,19 @@ pub(super) fn write_config(file: &Path, text: &str) -> Result<(), String> {
         .map_err(|e| format!("cannot write the config: {e}"))
 }
 
-fn pick<'a>(ids: &[&'a str], chance: &mut Chance) -> Option<&'a str> {
+fn pick<'a>(ids: &[&'a str], rng: &mut SeededRng) -> Option<&'a str> {
     let many = u64::try_from(ids.len()).ok()?;
-    let nth = chance.next().checked_rem(many)?;
+    let nth = rng.next().checked_rem(many)?;
     ids.get(usize::try_from(nth).ok()?).copied()
 }
 
 /// Returns a random time between two bounds, in milliseconds.
-fn between((least, most): (u64, u64), chance: &mut Chance) -> Duration {
-    Duration::from_millis(least + chance.next() % (most - least))
+fn between((least, most): (u64, u64), rng: &mut SeededRng) -> Duration {
+    Duration::from_millis(least + rng.next() % (most - least))
 }
 
-/// Milliseconds between two strikes, between two reloads, and of a worker's stop.
-const STRIKES: (u64, u64) = (200, 1500);
+/// Milliseconds between two disruptions, between two reloads, and of a worker's stop.
+const DISRUPTIONS: (u64, u64) = (200, 1500);
 const RELOADS: (u64, u64) = (1500, 6000);
 const STOPS: (u64, u64) = (30, 1200);
 /// Upper bound, exclusive, of the platforms that reloads add and remove.

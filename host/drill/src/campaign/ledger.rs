@@ -7,15 +7,15 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use super::sight::{Counts, Glance, Stand};
+use super::snapshots::{MetricsSnapshot, PlatformStatus, StatusSnapshot};
 
 /// The account of each platform.
 #[derive(Default)]
-pub(super) struct Ledger(BTreeMap<String, Line>);
+pub(super) struct CheckLedger(BTreeMap<String, PlatformAccount>);
 
 /// The account of one platform.
 #[derive(Default)]
-struct Line {
+struct PlatformAccount {
     /// The first observed slot.
     first: f64,
     /// The first count.
@@ -27,18 +27,23 @@ struct Line {
     due: i64,
 }
 
-impl Ledger {
+impl CheckLedger {
     /// Returns an account for each of these platforms.
     pub(super) fn of<'a>(names: impl Iterator<Item = &'a str>) -> Self {
         Self(
             names
-                .map(|name| (name.to_owned(), Line::default()))
+                .map(|name| (name.to_owned(), PlatformAccount::default()))
                 .collect(),
         )
     }
 
-    /// Records a snapshot whose counts were read between the two glances. Returns `true` once every account is open.
-    pub(super) fn open(&mut self, before: &Glance, counts: &Counts, after: &Glance) -> bool {
+    /// Records a snapshot whose counts were read between the two snapshots. Returns `true` once every account is open.
+    pub(super) fn open(
+        &mut self,
+        before: &StatusSnapshot,
+        counts: &MetricsSnapshot,
+        after: &StatusSnapshot,
+    ) -> bool {
         for (name, line) in &mut self.0 {
             if let Some((next, interval, counted)) = mark(name, before, counts, after) {
                 if line.opened.is_empty() {
@@ -47,11 +52,18 @@ impl Ledger {
                 line.opened.push(line.balance(next, interval, counted));
             }
         }
-        self.0.values().all(|line| line.opened.len() >= LOOKS)
+        self.0
+            .values()
+            .all(|line| line.opened.len() >= OPENING_SNAPSHOTS)
     }
 
     /// Records a snapshot at the end; returns `true` once every account balances, or never will.
-    pub(super) fn close(&mut self, before: &Glance, counts: &Counts, after: &Glance) -> bool {
+    pub(super) fn close(
+        &mut self,
+        before: &StatusSnapshot,
+        counts: &MetricsSnapshot,
+        after: &StatusSnapshot,
+    ) -> bool {
         for (name, line) in &mut self.0 {
             if !line.balances()
                 && let Some((next, interval, counted)) = mark(name, before, counts, after)
@@ -61,7 +73,8 @@ impl Ledger {
                 line.due = whole(counted) - whole(line.counted) - balance;
             }
         }
-        let done = |line: &Line| line.balances() || line.closed.len() >= TRIES;
+        let done =
+            |line: &PlatformAccount| line.balances() || line.closed.len() >= CLOSING_SNAPSHOTS;
         self.0.values().all(done)
     }
 
@@ -86,7 +99,7 @@ impl Ledger {
     }
 }
 
-impl Line {
+impl PlatformAccount {
     /// Returns the checks counted since the account was opened, minus the slots that have passed.
     fn balance(&self, next: f64, interval: f64, counted: u64) -> i64 {
         #[expect(
@@ -105,17 +118,26 @@ impl Line {
 }
 
 /// Returns the next slot, the interval and the count of a platform, if they are consistent.
-fn mark(name: &str, before: &Glance, counts: &Counts, after: &Glance) -> Option<(f64, f64, u64)> {
-    let (stand, later) = (before.platforms.get(name)?, after.platforms.get(name)?);
+fn mark(
+    name: &str,
+    before: &StatusSnapshot,
+    counts: &MetricsSnapshot,
+    after: &StatusSnapshot,
+) -> Option<(f64, f64, u64)> {
+    let (platform, later) = (before.platforms.get(name)?, after.platforms.get(name)?);
     let counted = counts.platforms.get(name)?.due();
-    let unmoved = (stand.next - later.next).abs() < stand.interval / 2.0;
-    (unmoved && is_over(stand, before.wall)).then_some((stand.next, stand.interval, counted))
+    let unmoved = (platform.next - later.next).abs() < platform.interval / 2.0;
+    (unmoved && is_over(platform, before.wall)).then_some((
+        platform.next,
+        platform.interval,
+        counted,
+    ))
 }
 
 /// Returns `true` if the check of the last slot is over, and the next slot is less than an interval ahead.
-fn is_over(stand: &Stand, now: f64) -> bool {
-    let since_slot = now - (stand.next - stand.interval);
-    (stand.timeout + SETTLED..stand.interval).contains(&since_slot)
+fn is_over(platform: &PlatformStatus, now: f64) -> bool {
+    let since_slot = now - (platform.next - platform.interval);
+    (platform.timeout + SETTLED..platform.interval).contains(&since_slot)
 }
 
 fn whole(count: u64) -> i64 {
@@ -124,9 +146,9 @@ fn whole(count: u64) -> i64 {
 
 /// Returns the names of platforms with their counts between two snapshots.
 pub(super) fn since<'a>(
-    start: &'a Counts,
-    end: &'a Counts,
-    count: impl Fn(&super::sight::Count) -> u64 + 'a,
+    start: &'a MetricsSnapshot,
+    end: &'a MetricsSnapshot,
+    count: impl Fn(&super::snapshots::PlatformCounts) -> u64 + 'a,
 ) -> HashMap<&'a str, u64> {
     let diffs = end.platforms.iter().map(move |(name, now)| {
         let before = start.platforms.get(name).map_or(0, &count);
@@ -136,9 +158,9 @@ pub(super) fn since<'a>(
 }
 
 /// Number of snapshots that open an account: one may fall on a check that the host gives up on late.
-const LOOKS: usize = 2;
+const OPENING_SNAPSHOTS: usize = 2;
 /// Number of snapshots after which an unbalanced account never balances.
-const TRIES: usize = 6;
+const CLOSING_SNAPSHOTS: usize = 6;
 /// Time after its deadline by which a check is certainly counted on a machine that is not stalled, in seconds.
 const SETTLED: f64 = 0.06;
 
@@ -147,26 +169,30 @@ mod tests {
     use super::*;
 
     /// Returns a platform with an interval of 1 s and a timeout of 0.5 s, `into` seconds after its `nth` slot.
-    fn glance(nth: f64, into: f64) -> Glance {
-        let stand = Stand {
+    fn status(nth: f64, into: f64) -> StatusSnapshot {
+        let platform = PlatformStatus {
             next: 1000.0 + nth + 1.0,
             started: None,
             interval: 1.0,
             timeout: 0.5,
             message: String::new(),
         };
-        Glance::of_one("a", stand, 1000.0 + nth + into)
+        StatusSnapshot::of_one("a", platform, 1000.0 + nth + into)
     }
 
-    fn ledger(slots: f64, counted: u64) -> Ledger {
-        let mut ledger = Ledger::of(["a"].into_iter());
-        let look = glance(0.0, 0.8);
-        for _ in 0..LOOKS {
-            ledger.open(&look, &Counts::of_one("a", 7), &look);
+    fn ledger(slots: f64, counted: u64) -> CheckLedger {
+        let mut ledger = CheckLedger::of(["a"].into_iter());
+        let snapshot = status(0.0, 0.8);
+        for _ in 0..OPENING_SNAPSHOTS {
+            ledger.open(&snapshot, &MetricsSnapshot::of_one("a", 7), &snapshot);
         }
-        let look = glance(slots, 0.8);
-        for _ in 0..TRIES {
-            ledger.close(&look, &Counts::of_one("a", 7 + counted), &look);
+        let snapshot = status(slots, 0.8);
+        for _ in 0..CLOSING_SNAPSHOTS {
+            ledger.close(
+                &snapshot,
+                &MetricsSnapshot::of_one("a", 7 + counted),
+                &snapshot,
+            );
         }
         ledger
     }
@@ -188,13 +214,13 @@ mod tests {
 
     #[test]
     fn nothing_is_compared_while_a_check_may_be_under_way_or_a_slot_passes() {
-        let counts = Counts::of_one("a", 1);
-        let quiet = glance(3.0, 0.8);
+        let counts = MetricsSnapshot::of_one("a", 1);
+        let quiet = status(3.0, 0.8);
         assert!(mark("a", &quiet, &counts, &quiet).is_some());
-        assert!(mark("a", &quiet, &counts, &glance(4.0, 0.1)).is_none());
-        let running = glance(3.0, 0.3);
+        assert!(mark("a", &quiet, &counts, &status(4.0, 0.1)).is_none());
+        let running = status(3.0, 0.3);
         assert!(mark("a", &running, &counts, &running).is_none());
-        let stopped = glance(3.0, 1.3);
+        let stopped = status(3.0, 1.3);
         assert!(mark("a", &stopped, &counts, &stopped).is_none());
     }
 }

@@ -5,26 +5,26 @@ use std::collections::BTreeMap;
 use conductor_command::table;
 use serde::Serialize;
 
-use super::{events::Done, holdings::Holdings, innocents::Innocents};
+use super::{control_group::ControlGroup, events::EventCounts, resources::HostResources};
 
 /// All results of a campaign.
 #[derive(Serialize)]
-pub(crate) struct Report {
+pub(crate) struct CampaignReport {
     pub(super) seed: u64,
     pub(super) seconds: f64,
     pub(super) platforms: usize,
-    /// Total faults: those counted below, and external strikes.
+    /// Total faults: those counted below, and external disruptions.
     pub(super) faults: u64,
-    pub(super) by_fault: BTreeMap<String, Tally>,
-    pub(super) outside: Done,
+    pub(super) by_fault: BTreeMap<String, FaultTally>,
+    pub(super) outside: EventCounts,
     /// New generations, by reason.
     pub(super) restarts: BTreeMap<&'static str, u64>,
     pub(super) host_deaths: u32,
     /// Number of due checks, of all platforms.
     pub(super) due: i64,
-    pub(super) innocents: Innocents,
-    pub(super) before: Option<Holdings>,
-    pub(super) after: Option<Holdings>,
+    pub(super) control_group: ControlGroup,
+    pub(super) before: Option<HostResources>,
+    pub(super) after: Option<HostResources>,
     /// The host's memory after a fifth of the faults, the maximum, and at rest at the end, in KiB.
     pub(super) memory_warm_kib: u64,
     pub(super) memory_most_kib: u64,
@@ -37,14 +37,14 @@ pub(crate) struct Report {
 
 /// The counts of one fault.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Tally {
+pub(super) struct FaultTally {
     pub(super) platforms: usize,
     pub(super) count: u64,
     /// The metric that counts it.
     pub(super) counted_by: String,
 }
 
-impl Report {
+impl CampaignReport {
     /// Formats the report for people.
     pub(crate) fn text(&self) -> String {
         let mut text = table(
@@ -85,24 +85,24 @@ impl Report {
         line("generations", restarts.collect::<Vec<_>>().join(", "));
         line("host", format!("{} deaths", self.host_deaths));
         line("checks", format!("{} were due, of all platforms", self.due));
-        let innocents = &self.innocents;
+        let control_group = &self.control_group;
         line(
-            "innocent",
+            "control group",
             format!(
                 "{} platforms, {} starts seen, the latest {} ms after its slot; {} later than that may be, {} slots missed \
              ({} and {} more while the machine itself stood still)",
-                innocents.platforms,
-                innocents.checks_seen,
-                innocents.latest_ms,
-                innocents.late,
-                innocents.missed,
-                innocents.excused_late,
-                innocents.excused_missed
+                control_group.platforms,
+                control_group.checks_seen,
+                control_group.latest_ms,
+                control_group.late,
+                control_group.missed,
+                control_group.excused_late,
+                control_group.excused_missed
             ),
         );
-        for (name, holdings) in [("before", &self.before), ("after", &self.after)] {
-            if let Some(holdings) = holdings {
-                line(name, holdings.to_string());
+        for (name, resources) in [("before", &self.before), ("after", &self.after)] {
+            if let Some(resources) = resources {
+                line(name, resources.to_string());
             }
         }
         line(

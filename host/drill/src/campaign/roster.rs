@@ -3,18 +3,18 @@
 use std::{fs, path::Path};
 
 use super::{
-    super::{Chance, library::identify, scene::Cast},
-    sins::{DEADLY, FAILING, LYING, SLOW, Sin},
+    super::{SeededRng, host_under_test::Fixtures, library_patch::set_identity},
+    faults::{DEADLY, FAILING, LYING, RepeatedFault, SLOW},
 };
 
 /// All participants.
 pub(super) struct Roster {
-    pub(super) members: Vec<Member>,
-    plugins: Vec<Plugin>,
+    pub(super) members: Vec<RosterMember>,
+    plugins: Vec<RosterPlugin>,
 }
 
 /// One platform.
-pub(super) struct Member {
+pub(super) struct RosterMember {
     pub(super) name: String,
     pub(super) plugin: String,
     pub(super) role: Role,
@@ -28,96 +28,96 @@ pub(super) struct Member {
 #[derive(Clone, Copy)]
 pub(super) enum Role {
     /// Its plugin never misbehaves, and it must lose nothing.
-    Innocent,
+    Control,
     /// The same, and its plugin's library is replaced while it runs.
     Replaced,
     /// Its plugin's worker is killed and stopped from outside.
-    Struck,
+    Disrupted,
     /// It commits this fault.
-    Sinner(&'static Sin),
+    Faulty(&'static RepeatedFault),
 }
 
 /// A copy of a bundled library under another id.
-struct Plugin {
+struct RosterPlugin {
     id: String,
-    of: Library,
+    of: BundledLibrary,
 }
 
 #[derive(Clone, Copy)]
-enum Library {
+enum BundledLibrary {
     Fault,
     Disk,
 }
 
 impl Roster {
-    /// Returns this many platforms, with faults drawn from `chance`.
-    pub(super) fn draw(platforms: usize, chance: &mut Chance) -> Self {
+    /// Returns this many platforms, with faults drawn from `rng`.
+    pub(super) fn draw(platforms: usize, rng: &mut SeededRng) -> Self {
         let mut roster = Self {
             members: Vec::new(),
             plugins: Vec::new(),
         };
-        let sinning = (platforms / 12).clamp(2, DEADLY.len());
-        let mut deadly = shuffled(DEADLY, chance);
-        let mut slow = shuffled(SLOW, chance).into_iter().cycle();
-        let mut failing = shuffled(FAILING, chance).into_iter().cycle();
-        let mut lying = shuffled(LYING, chance).into_iter().cycle();
-        for _ in 0..sinning {
-            let plugin = roster.add_plugin(Library::Fault, "fs");
-            let sins = [deadly.pop(), slow.next(), failing.next(), lying.next()];
-            for sin in sins.into_iter().flatten() {
-                roster.add(&plugin, Role::Sinner(sin), chance);
+        let faulty = (platforms / 12).clamp(2, DEADLY.len());
+        let mut deadly = shuffled(DEADLY, rng);
+        let mut slow = shuffled(SLOW, rng).into_iter().cycle();
+        let mut failing = shuffled(FAILING, rng).into_iter().cycle();
+        let mut lying = shuffled(LYING, rng).into_iter().cycle();
+        for _ in 0..faulty {
+            let plugin = roster.add_plugin(BundledLibrary::Fault, "fs");
+            let faults = [deadly.pop(), slow.next(), failing.next(), lying.next()];
+            for fault in faults.into_iter().flatten() {
+                roster.add(&plugin, Role::Faulty(fault), rng);
             }
         }
-        for _ in 0..STRUCK {
-            let plugin = roster.add_plugin(Library::Fault, "fk");
+        for _ in 0..DISRUPTED {
+            let plugin = roster.add_plugin(BundledLibrary::Fault, "fk");
             for _ in 0..PER_PLUGIN {
-                roster.add(&plugin, Role::Struck, chance);
+                roster.add(&plugin, Role::Disrupted, rng);
             }
         }
         for _ in 0..REPLACED {
-            let plugin = roster.add_plugin(Library::Fault, "fr");
+            let plugin = roster.add_plugin(BundledLibrary::Fault, "fr");
             for _ in 0..PER_PLUGIN {
-                roster.add(&plugin, Role::Replaced, chance);
+                roster.add(&plugin, Role::Replaced, rng);
             }
         }
-        let innocent = [
-            roster.add_plugin(Library::Disk, "d"),
-            roster.add_plugin(Library::Fault, "fi"),
-            roster.add_plugin(Library::Disk, "d"),
-            roster.add_plugin(Library::Fault, "fi"),
+        let control = [
+            roster.add_plugin(BundledLibrary::Disk, "d"),
+            roster.add_plugin(BundledLibrary::Fault, "fi"),
+            roster.add_plugin(BundledLibrary::Disk, "d"),
+            roster.add_plugin(BundledLibrary::Fault, "fi"),
         ];
-        let mut next = innocent.iter().cycle();
+        let mut next = control.iter().cycle();
         while let Some(plugin) = next.next()
             && roster.members.len() < platforms
         {
-            roster.add(plugin, Role::Innocent, chance);
+            roster.add(plugin, Role::Control, rng);
         }
         roster
     }
 
-    fn add_plugin(&mut self, of: Library, prefix: &str) -> String {
+    fn add_plugin(&mut self, of: BundledLibrary, prefix: &str) -> String {
         // The id must be as long as that of the library it is a copy of.
         let digits = of.id().len() - prefix.len();
         let id = format!("{prefix}{:0digits$}", self.plugins.len());
-        self.plugins.push(Plugin { id: id.clone(), of });
+        self.plugins.push(RosterPlugin { id: id.clone(), of });
         id
     }
 
-    fn add(&mut self, plugin: &str, role: Role, chance: &mut Chance) {
-        let seed = chance.next();
-        self.members.push(Member {
+    fn add(&mut self, plugin: &str, role: Role, rng: &mut SeededRng) {
+        let seed = rng.next();
+        self.members.push(RosterMember {
             name: format!("p{:03}-{}", self.members.len(), role.name()),
             plugin: plugin.to_owned(),
             role,
             seed,
-            has_breaker: matches!(role, Role::Sinner(_)) && seed.is_multiple_of(5),
+            has_breaker: matches!(role, Role::Faulty(_)) && seed.is_multiple_of(5),
         });
     }
 
     /// Writes every plugin's library into the folder.
-    pub(super) fn install(&self, cast: &Cast, folder: &Path) -> Result<(), String> {
+    pub(super) fn install(&self, fixtures: &Fixtures, folder: &Path) -> Result<(), String> {
         for plugin in &self.plugins {
-            let library = plugin.library(cast, 0)?;
+            let library = plugin.library(fixtures, 0)?;
             fs::write(folder.join(plugin.file()), library)
                 .map_err(|e| format!("cannot set the scene: {e}"))?;
         }
@@ -128,12 +128,12 @@ impl Roster {
     pub(super) fn build(
         &self,
         id: &str,
-        cast: &Cast,
+        fixtures: &Fixtures,
         nth: usize,
     ) -> Result<(String, Vec<u8>), String> {
         let plugin = self.plugins.iter().find(|plugin| plugin.id == id);
         let plugin = plugin.ok_or_else(|| format!("there is no plugin {id}"))?;
-        Ok((plugin.file(), plugin.library(cast, nth)?))
+        Ok((plugin.file(), plugin.library(fixtures, nth)?))
     }
 
     /// Returns the ids of plugins with platforms of a role.
@@ -146,7 +146,7 @@ impl Roster {
     }
 
     /// Returns the config, with or without faults; `guests` is the number of temporary platforms.
-    pub(super) fn config(&self, folders: (&str, &str), sins: bool, guests: usize) -> String {
+    pub(super) fn config(&self, folders: (&str, &str), with_faults: bool, guests: usize) -> String {
         let (plugins, state) = folders;
         let mut text = format!(
             "[host]\nplugin_dirs = [\"{plugins}\"]\nstate_dir = \"{state}\"\nisolation = \"process\"\n\
@@ -162,7 +162,7 @@ impl Roster {
             ));
         }
         for member in &self.members {
-            text.push_str(&member.config(self.is_of_disk(&member.plugin), sins));
+            text.push_str(&member.config(self.is_of_disk(&member.plugin), with_faults));
         }
         let hosts: Vec<_> = self.plugins.iter().rev().map(|p| p.id.as_str()).collect();
         for (nth, plugin) in hosts.iter().cycle().take(guests).enumerate() {
@@ -176,20 +176,20 @@ impl Roster {
 
     fn is_of_disk(&self, id: &str) -> bool {
         let plugin = self.plugins.iter().find(|plugin| plugin.id == id);
-        plugin.is_some_and(|plugin| matches!(plugin.of, Library::Disk))
+        plugin.is_some_and(|plugin| matches!(plugin.of, BundledLibrary::Disk))
     }
 }
 
-impl Member {
-    fn config(&self, is_of_disk: bool, sins: bool) -> String {
+impl RosterMember {
+    fn config(&self, is_of_disk: bool, with_faults: bool) -> String {
         let Self { name, plugin, .. } = self;
         let mut text = format!("[platform.{name}]\nplugin = \"{plugin}\"\n");
         if self.role.is_disturbed() {
             text.push_str("interval = \"600ms\"\ntimeout = \"150ms\"\n");
         }
         match self.role {
-            Role::Sinner(sin) if sins => {
-                text.push_str(&format!("config = {}\n", sin.config(self.seed)));
+            Role::Faulty(fault) if with_faults => {
+                text.push_str(&format!("config = {}\n", fault.config(self.seed)));
             }
             _ if is_of_disk => text.push_str(DISK_CONFIG),
             _ => {}
@@ -203,37 +203,37 @@ impl Member {
 
 impl Role {
     /// Returns `true` if faults of others must cost it nothing.
-    pub(super) fn is_innocent(self) -> bool {
-        matches!(self, Self::Innocent | Self::Replaced)
+    pub(super) fn is_control(self) -> bool {
+        matches!(self, Self::Control | Self::Replaced)
     }
 
     fn is_disturbed(self) -> bool {
-        !self.is_innocent()
+        !self.is_control()
     }
 
     fn name(self) -> &'static str {
         match self {
-            Self::Innocent => "innocent",
+            Self::Control => "control",
             Self::Replaced => "replaced",
-            Self::Struck => "struck",
-            Self::Sinner(sin) => sin.fault,
+            Self::Disrupted => "disrupted",
+            Self::Faulty(fault) => fault.fault,
         }
     }
 }
 
-impl Plugin {
+impl RosterPlugin {
     fn file(&self) -> String {
         format!("{}.so", self.id)
     }
 
-    fn library(&self, cast: &Cast, nth: usize) -> Result<Vec<u8>, String> {
-        let (fault, disk) = cast.libraries();
+    fn library(&self, fixtures: &Fixtures, nth: usize) -> Result<Vec<u8>, String> {
+        let (fault, disk) = fixtures.libraries();
         let mut library = match self.of {
-            Library::Fault => fault,
-            Library::Disk => disk,
+            BundledLibrary::Fault => fault,
+            BundledLibrary::Disk => disk,
         }
         .to_vec();
-        identify(
+        set_identity(
             &mut library,
             &self.id,
             &format!("Build {nth} of {}", self.id),
@@ -242,7 +242,7 @@ impl Plugin {
     }
 }
 
-impl Library {
+impl BundledLibrary {
     /// The id the library was built with.
     fn id(self) -> &'static str {
         match self {
@@ -252,17 +252,17 @@ impl Library {
     }
 }
 
-fn shuffled(sins: &'static [Sin], chance: &mut Chance) -> Vec<&'static Sin> {
-    let mut sins: Vec<_> = sins.iter().map(|sin| (chance.next(), sin)).collect();
-    sins.sort_by_key(|(order, _)| *order);
-    sins.into_iter().map(|(_, sin)| sin).collect()
+fn shuffled(faults: &'static [RepeatedFault], rng: &mut SeededRng) -> Vec<&'static RepeatedFault> {
+    let mut faults: Vec<_> = faults.iter().map(|fault| (rng.next(), fault)).collect();
+    faults.sort_by_key(|(order, _)| *order);
+    faults.into_iter().map(|(_, fault)| fault).collect()
 }
 
 /// Healthy however full the disk is, which does not matter here.
 const DISK_CONFIG: &str =
     "config = { path = \"/\", degraded_above = 100, unhealthy_above = 100 }\n";
 /// Number of plugins that are killed and stopped, and number that are replaced.
-const STRUCK: usize = 2;
+const DISRUPTED: usize = 2;
 const REPLACED: usize = 4;
 /// Number of platforms of each of those.
 const PER_PLUGIN: usize = 3;
@@ -274,7 +274,7 @@ mod tests {
     use super::*;
 
     fn config(seed: u64) -> String {
-        Roster::draw(200, &mut Chance(seed)).config((PLACE, PLACE), true, 5)
+        Roster::draw(200, &mut SeededRng(seed)).config((PLACE, PLACE), true, 5)
     }
 
     #[test]
@@ -284,22 +284,22 @@ mod tests {
     }
 
     #[test]
-    fn most_are_innocent_and_no_plugin_has_both_them_and_others() {
+    fn most_platforms_are_controls_and_no_plugin_mixes_them_with_others() {
         for platforms in [60, 200, 1000] {
-            let roster = Roster::draw(platforms, &mut Chance(3));
+            let roster = Roster::draw(platforms, &mut SeededRng(3));
             assert_eq!(roster.members.len(), platforms);
-            let innocent = roster.members.iter().filter(|m| m.role.is_innocent());
-            assert!(innocent.count() * 2 > platforms);
-            let of = |innocent| roster.plugins_of(|role| role.is_innocent() == innocent);
-            let innocent: BTreeSet<_> = of(true).into_iter().collect();
-            assert!(innocent.is_disjoint(&of(false).into_iter().collect()));
+            let control = roster.members.iter().filter(|m| m.role.is_control());
+            assert!(control.count() * 2 > platforms);
+            let of = |control| roster.plugins_of(|role| role.is_control() == control);
+            let control: BTreeSet<_> = of(true).into_iter().collect();
+            assert!(control.is_disjoint(&of(false).into_iter().collect()));
         }
     }
 
     #[test]
     fn a_plugin_has_one_platform_at_most_whose_faults_end_the_worker() {
-        let roster = Roster::draw(200, &mut Chance(4));
-        let deadly = |role: Role| matches!(role, Role::Sinner(sin) if DEADLY.iter().any(|d| std::ptr::eq(d, sin)));
+        let roster = Roster::draw(200, &mut SeededRng(4));
+        let deadly = |role: Role| matches!(role, Role::Faulty(fault) if DEADLY.iter().any(|d| std::ptr::eq(d, fault)));
         let members = roster.members.iter().filter(|m| deadly(m.role));
         assert_eq!(roster.plugins_of(deadly).len(), members.count());
     }
@@ -312,7 +312,7 @@ mod tests {
 
     #[test]
     fn ids_are_as_long_as_those_of_the_libraries_and_no_two_the_same() {
-        let roster = Roster::draw(200, &mut Chance(6));
+        let roster = Roster::draw(200, &mut SeededRng(6));
         let ids: BTreeSet<_> = roster.plugins.iter().map(|plugin| &plugin.id).collect();
         assert_eq!(ids.len(), roster.plugins.len());
         for plugin in &roster.plugins {

@@ -5,12 +5,12 @@
 //! frame reports that its library is loaded, so these are the second.
 
 /// Returns the response to a call that was never made.
-pub(super) fn unasked_answer() -> Vec<u8> {
+pub(super) fn unrequested_response() -> Vec<u8> {
     frame(&answers(&[u64::MAX]))
 }
 
 /// Returns two responses to each of the first calls.
-pub(super) fn two_answers() -> Vec<u8> {
+pub(super) fn duplicate_responses() -> Vec<u8> {
     frame(&answers(&[0, 0, 1, 1]))
 }
 
@@ -66,7 +66,7 @@ mod tests {
 
     #[test]
     fn a_frame_is_as_long_as_it_says() {
-        let frame = two_answers();
+        let frame = duplicate_responses();
         assert_eq!(
             u32::from_le_bytes(frame[..4].try_into().unwrap()) as usize,
             frame.len() - 4

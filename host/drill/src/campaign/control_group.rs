@@ -6,16 +6,16 @@ use serde::Serialize;
 
 use super::{
     super::{
-        account::{EXCUSE, LATE},
-        canary::Canary,
+        losses::{EXCUSE, LATE},
+        stall_monitor::StallMonitor,
     },
     roster::Roster,
-    sight::{Count, Counts, Glance},
+    snapshots::{MetricsSnapshot, PlatformCounts, StatusSnapshot},
 };
 
 /// Observations of the uninvolved platforms.
 #[derive(Debug, Default, Serialize)]
-pub(super) struct Innocents {
+pub(super) struct ControlGroup {
     pub(super) platforms: usize,
     /// Number of observed starts of checks.
     pub(super) checks_seen: u64,
@@ -36,10 +36,10 @@ pub(super) struct Innocents {
     counted_at: Duration,
 }
 
-impl Innocents {
+impl ControlGroup {
     /// Returns an empty record, based on the counts at `at`.
-    pub(super) fn of(roster: &Roster, counts: &Counts, at: Duration) -> Self {
-        let mut innocents = Self {
+    pub(super) fn of(roster: &Roster, counts: &MetricsSnapshot, at: Duration) -> Self {
+        let mut control_group = Self {
             platforms: names(roster).count(),
             counted_at: at,
             ..Self::default()
@@ -49,18 +49,23 @@ impl Innocents {
                 .platforms
                 .get(name)
                 .map_or(0, |count| count.skipped("missed"));
-            innocents.missed_before.insert(name.to_owned(), missed);
+            control_group.missed_before.insert(name.to_owned(), missed);
         }
-        innocents
+        control_group
     }
 
     /// Records the starts of their last checks.
-    pub(super) fn see(&mut self, roster: &Roster, glance: &Glance, canary: &Canary) {
+    pub(super) fn record_starts(
+        &mut self,
+        roster: &Roster,
+        status: &StatusSnapshot,
+        monitor: &StallMonitor,
+    ) {
         for name in names(roster) {
-            let Some((stand, started)) = glance
+            let Some((platform, started)) = status
                 .platforms
                 .get(name)
-                .and_then(|stand| Some((stand, stand.started?)))
+                .and_then(|platform| Some((platform, platform.started?)))
             else {
                 continue;
             };
@@ -69,20 +74,20 @@ impl Innocents {
                 continue;
             }
             self.checks_seen += 1;
-            let late = stand.lateness().unwrap_or_default();
+            let late = platform.lateness().unwrap_or_default();
             self.latest_ms = self.latest_ms.max((late * 1000.0).round());
             if late <= LATE {
                 continue;
             }
-            let ago = Duration::try_from_secs_f64(glance.wall - started).unwrap_or_default();
-            let at = glance.at.saturating_sub(ago);
+            let ago = Duration::try_from_secs_f64(status.wall - started).unwrap_or_default();
+            let at = status.at.saturating_sub(ago);
             let around = (at.saturating_sub(AROUND), at + AROUND);
-            let stall = canary.worst_between(around.0, around.1);
+            let stall = monitor.longest_between(around.0, around.1);
             if late <= LATE + stall.as_secs_f64() {
                 self.excused_late += 1;
             } else {
                 self.late += 1;
-                self.lose(format!(
+                self.add_loss(format!(
                     "{name}: a check started {:.0} ms late, and the machine by {} ms at most",
                     late * 1000.0,
                     stall.as_millis()
@@ -92,9 +97,14 @@ impl Innocents {
     }
 
     /// Records the counts at `at`: slots are missed if the machine stalls at them.
-    pub(super) fn count(&mut self, counts: &Counts, at: Duration, canary: &Canary) {
+    pub(super) fn record_missed(
+        &mut self,
+        counts: &MetricsSnapshot,
+        at: Duration,
+        monitor: &StallMonitor,
+    ) {
         let since = self.counted_at.saturating_sub(AROUND);
-        let stall = canary.worst_between(since, at + AROUND);
+        let stall = monitor.longest_between(since, at + AROUND);
         let mut lost = Vec::new();
         for (name, before) in &mut self.missed_before {
             let missed = counts
@@ -116,44 +126,44 @@ impl Innocents {
             }
         }
         self.counted_at = at;
-        lost.into_iter().for_each(|what| self.lose(what));
+        lost.into_iter().for_each(|what| self.add_loss(what));
     }
 
     /// Records the totals: only healthy reports, and missed slots.
-    pub(super) fn settle(
+    pub(super) fn record_totals(
         &mut self,
         roster: &Roster,
-        start: &Counts,
-        end: &Counts,
-        glance: &Glance,
+        start: &MetricsSnapshot,
+        end: &MetricsSnapshot,
+        status: &StatusSnapshot,
     ) {
         for name in names(roster) {
             let (Some(before), Some(after)) = (start.platforms.get(name), end.platforms.get(name))
             else {
-                self.lose(format!("{name}: it is not in the metrics any more"));
+                self.add_loss(format!("{name}: it is not in the metrics any more"));
                 continue;
             };
-            let bad = |count: &Count| count.all_ended() - count.ended("healthy");
+            let bad = |count: &PlatformCounts| count.all_ended() - count.ended("healthy");
             let bad = bad(after).saturating_sub(bad(before));
             if bad > 0 {
-                let said = glance
+                let said = status
                     .platforms
                     .get(name)
-                    .map_or("", |stand| &stand.message);
-                self.lose(format!(
+                    .map_or("", |platform| &platform.message);
+                self.add_loss(format!(
                     "{name}: {bad} checks did not find it healthy (last: {said})"
                 ));
             }
-            let skipped = |count: &Count| count.all_skipped() - count.skipped("missed");
+            let skipped = |count: &PlatformCounts| count.all_skipped() - count.skipped("missed");
             let skipped = skipped(after).saturating_sub(skipped(before));
             if skipped > 0 {
-                self.lose(format!("{name}: {skipped} checks were skipped"));
+                self.add_loss(format!("{name}: {skipped} checks were skipped"));
             }
         }
     }
 
     /// More of the same losses add no information.
-    fn lose(&mut self, what: String) {
+    fn add_loss(&mut self, what: String) {
         if self.lost.len() < MOST_WORDS {
             self.lost.push(what);
         }
@@ -161,11 +171,11 @@ impl Innocents {
 }
 
 fn names(roster: &Roster) -> impl Iterator<Item = &str> {
-    let innocent = roster
+    let members = roster
         .members
         .iter()
-        .filter(|member| member.role.is_innocent());
-    innocent.map(|member| member.name.as_str())
+        .filter(|member| member.role.is_control());
+    members.map(|member| member.name.as_str())
 }
 
 /// Largest distance between a check and a stall of the machine that can have delayed it.
@@ -178,47 +188,51 @@ mod tests {
     use conductor_core::clock::Clock;
 
     use super::{
-        super::{super::Chance, sight::Stand},
+        super::{super::SeededRng, snapshots::PlatformStatus},
         *,
     };
 
     /// Returns the record after a check of the first uninvolved platform that starts late by so many seconds.
-    fn seen(late: f64) -> Innocents {
-        let roster = Roster::draw(60, &mut Chance(1));
+    fn seen(late: f64) -> ControlGroup {
+        let roster = Roster::draw(60, &mut SeededRng(1));
         let name = names(&roster).next().unwrap();
-        let canary = Canary::new(Clock::start());
-        let mut innocents = Innocents::of(&roster, &Counts::of_one(name, 0), Duration::ZERO);
+        let monitor = StallMonitor::new(Clock::start());
+        let mut control_group =
+            ControlGroup::of(&roster, &MetricsSnapshot::of_one(name, 0), Duration::ZERO);
         for (slot, late) in [(1000.0, 0.0), (1001.0, late)] {
-            let stand = Stand {
+            let platform = PlatformStatus {
                 next: slot + 1.0,
                 started: Some(slot + late),
                 interval: 1.0,
                 timeout: 0.5,
                 message: String::new(),
             };
-            let glance = Glance::of_one(name, stand, slot + 0.5);
-            innocents.see(&roster, &glance, &canary);
-            innocents.see(&roster, &glance, &canary);
+            let status = StatusSnapshot::of_one(name, platform, slot + 0.5);
+            control_group.record_starts(&roster, &status, &monitor);
+            control_group.record_starts(&roster, &status, &monitor);
         }
-        innocents
+        control_group
     }
 
     #[test]
     fn what_was_counted_before_the_faults_began_is_no_loss() {
-        let roster = Roster::draw(60, &mut Chance(1));
+        let roster = Roster::draw(60, &mut SeededRng(1));
         let name = names(&roster).next().unwrap();
-        let (before, after) = (Counts::of_one(name, 3), Counts::of_one(name, 9));
-        let mut innocents = Innocents::of(&roster, &before, Duration::ZERO);
-        let stand = Stand {
+        let (before, after) = (
+            MetricsSnapshot::of_one(name, 3),
+            MetricsSnapshot::of_one(name, 9),
+        );
+        let mut control_group = ControlGroup::of(&roster, &before, Duration::ZERO);
+        let platform = PlatformStatus {
             next: 0.0,
             started: None,
             interval: 1.0,
             timeout: 0.5,
             message: String::new(),
         };
-        let glance = Glance::of_one(name, stand, 0.0);
-        innocents.settle(&roster, &before, &after, &glance);
-        assert!(!innocents.lost.iter().any(|lost| lost.starts_with(name)));
+        let status = StatusSnapshot::of_one(name, platform, 0.0);
+        control_group.record_totals(&roster, &before, &after, &status);
+        assert!(!control_group.lost.iter().any(|lost| lost.starts_with(name)));
     }
 
     #[test]

@@ -4,11 +4,11 @@ use std::{collections::BTreeMap, fmt, fs};
 
 use serde::Serialize;
 
-use super::super::{leftovers::libraries_in, scene::Scene};
+use super::super::{host_under_test::HostUnderTest, leftovers::libraries_in};
 
 /// A host's resources at one moment.
 #[derive(Clone, Debug, Serialize)]
-pub(super) struct Holdings {
+pub(super) struct HostResources {
     pub(super) descriptors: usize,
     /// The number of threads by name.
     pub(super) threads: BTreeMap<String, usize>,
@@ -18,17 +18,17 @@ pub(super) struct Holdings {
     pub(super) memory_kib: u64,
 }
 
-impl Holdings {
+impl HostResources {
     /// Returns those of a running host.
-    pub(super) fn of(scene: &mut Scene) -> Self {
-        let pid = scene.host_pid();
-        scene.leftovers.note();
+    pub(super) fn of(host: &mut HostUnderTest) -> Self {
+        let pid = host.host_pid();
+        host.leftovers.record_descendants();
         let open = fs::read_dir(format!("/proc/{pid}/fd"));
         Self {
             descriptors: open.map_or(0, Iterator::count),
             threads: threads(pid),
-            processes: scene.leftovers.alive().len(),
-            private_copies: libraries_in(&scene.state()),
+            processes: host.leftovers.alive().len(),
+            private_copies: libraries_in(&host.state()),
             memory_kib: memory(pid),
         }
     }
@@ -57,7 +57,7 @@ impl Holdings {
     }
 }
 
-impl fmt::Display for Holdings {
+impl fmt::Display for HostResources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(
             f,
@@ -108,33 +108,33 @@ mod tests {
     #[test]
     fn what_there_is_more_of_is_said_and_what_there_is_less_of_is_not() {
         let threads = |many| BTreeMap::from([("worker".to_owned(), many)]);
-        let before = Holdings {
+        let before = HostResources {
             descriptors: 20,
             threads: threads(30),
             processes: 4,
             private_copies: 4,
             memory_kib: 1000,
         };
-        let same = Holdings {
+        let same = HostResources {
             memory_kib: 2000,
             descriptors: 19,
             ..before.clone()
         };
         assert_eq!(same.more_than(&before), None);
         for more in [
-            Holdings {
+            HostResources {
                 descriptors: 21,
                 ..before.clone()
             },
-            Holdings {
+            HostResources {
                 threads: threads(31),
                 ..before.clone()
             },
-            Holdings {
+            HostResources {
                 processes: 5,
                 ..before.clone()
             },
-            Holdings {
+            HostResources {
                 private_copies: 5,
                 ..before.clone()
             },

@@ -5,19 +5,19 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use conductor_core::clock::Clock;
 use serde_json::Value;
 
-use super::super::seen;
+use super::super::snapshot;
 
 /// The status of each platform and plugin.
-pub(super) struct Glance {
+pub(super) struct StatusSnapshot {
     /// The time of the request, by the drill's clock, and in seconds since 1970.
     pub(super) at: Duration,
     pub(super) wall: f64,
-    pub(super) platforms: HashMap<String, Stand>,
+    pub(super) platforms: HashMap<String, PlatformStatus>,
     workers: HashMap<String, u32>,
 }
 
 /// A platform's lattice and its last check, in seconds, the first three since 1970.
-pub(super) struct Stand {
+pub(super) struct PlatformStatus {
     pub(super) next: f64,
     /// The start of its last check.
     pub(super) started: Option<f64>,
@@ -27,25 +27,25 @@ pub(super) struct Stand {
 }
 
 /// The counts in the metrics.
-pub(super) struct Counts {
-    pub(super) platforms: HashMap<String, Count>,
+pub(super) struct MetricsSnapshot {
+    pub(super) platforms: HashMap<String, PlatformCounts>,
     restarts: HashMap<(String, String), u64>,
     pub(super) reload_is_successful: bool,
 }
 
 /// The counts of a platform.
 #[derive(Default)]
-pub(super) struct Count {
+pub(super) struct PlatformCounts {
     statuses: HashMap<String, u64>,
     skips: HashMap<String, u64>,
     failures: HashMap<String, u64>,
 }
 
-impl Glance {
+impl StatusSnapshot {
     pub(super) fn take(address: SocketAddr, clock: Clock) -> Result<Self, String> {
         let at = clock.now();
         let wall = clock.unix_seconds(at);
-        let status = seen::status(address)?;
+        let status = snapshot::status(address)?;
         let named = |list: &str, key: &str| {
             let all = status[list].as_array().into_iter().flatten();
             let pairs = all.filter_map(|one| Some((one[key].as_str()?.to_owned(), one.clone())));
@@ -57,7 +57,7 @@ impl Glance {
             at,
             wall,
             platforms: platforms
-                .filter_map(|(name, value)| Some((name, Stand::read(&value)?)))
+                .filter_map(|(name, value)| Some((name, PlatformStatus::read(&value)?)))
                 .collect(),
             workers: workers
                 .filter_map(|(id, value)| Some((id, value["pid"].as_u64()?.try_into().ok()?)))
@@ -66,11 +66,11 @@ impl Glance {
     }
 
     #[cfg(test)]
-    pub(super) fn of_one(name: &str, stand: Stand, wall: f64) -> Self {
+    pub(super) fn of_one(name: &str, platform: PlatformStatus, wall: f64) -> Self {
         Self {
             at: Duration::ZERO,
             wall,
-            platforms: HashMap::from([(name.to_owned(), stand)]),
+            platforms: HashMap::from([(name.to_owned(), platform)]),
             workers: HashMap::new(),
         }
     }
@@ -81,7 +81,7 @@ impl Glance {
     }
 }
 
-impl Stand {
+impl PlatformStatus {
     fn read(platform: &Value) -> Option<Self> {
         let number = |key: &str| platform[key].as_f64();
         Some(Self {
@@ -108,14 +108,14 @@ impl Stand {
     }
 }
 
-impl Counts {
+impl MetricsSnapshot {
     pub(super) fn take(address: SocketAddr) -> Result<Self, String> {
         let mut counts = Self {
             platforms: HashMap::new(),
             restarts: HashMap::new(),
             reload_is_successful: false,
         };
-        for (series, value) in seen::metrics(address)? {
+        for (series, value) in snapshot::metrics(address)? {
             counts.take_in(&series, value);
         }
         Ok(counts)
@@ -129,7 +129,7 @@ impl Counts {
         )]
         let count = value as u64;
         let (metric, labels) = series.split_once('{').unwrap_or((series, ""));
-        let mut add = |key: &str, of: fn(&mut Count) -> &mut HashMap<String, u64>| {
+        let mut add = |key: &str, of: fn(&mut PlatformCounts) -> &mut HashMap<String, u64>| {
             let platform = label(labels, "platform").zip(label(labels, key));
             if let Some((platform, key)) = platform {
                 let platform = self.platforms.entry(platform.to_owned()).or_default();
@@ -154,9 +154,9 @@ impl Counts {
 
     #[cfg(test)]
     pub(super) fn of_one(name: &str, healthy: u64) -> Self {
-        let count = Count {
+        let count = PlatformCounts {
             statuses: HashMap::from([("healthy".to_owned(), healthy)]),
-            ..Count::default()
+            ..PlatformCounts::default()
         };
         Self {
             platforms: HashMap::from([(name.to_owned(), count)]),
@@ -178,7 +178,7 @@ impl Counts {
     }
 }
 
-impl Count {
+impl PlatformCounts {
     /// Returns the number of due checks, whatever their outcome.
     pub(super) fn due(&self) -> u64 {
         self.statuses.values().sum::<u64>() + self.all_skipped()

@@ -2,37 +2,46 @@
 
 use std::time::Duration;
 
-use super::{case::BYSTANDERS, scene::INTERVAL, seen::Seen};
+use super::{case::CONTROL_GROUP, host_under_test::INTERVAL, snapshot::HostSnapshot};
 
 /// Returns the losses between two snapshots, if any. `stall` is the time that the machine itself stalled meanwhile.
-pub(super) fn lost(before: &Seen, after: &Seen, stall: Duration) -> Option<Lost> {
-    let each = BYSTANDERS
+pub(super) fn control_group_losses(
+    before: &HostSnapshot,
+    after: &HostSnapshot,
+    stall: Duration,
+) -> Option<ControlGroupLoss> {
+    let each = CONTROL_GROUP
         .iter()
-        .filter_map(|name| lost_by(name, before, after, stall));
+        .filter_map(|name| losses_of(name, before, after, stall));
     let all: Vec<_> = each.collect();
-    (!all.is_empty()).then(|| Lost {
-        time_alone: all.iter().all(|lost| lost.time_alone),
-        what: all
+    (!all.is_empty()).then(|| ControlGroupLoss {
+        only_late: all.iter().all(|lost| lost.only_late),
+        description: all
             .into_iter()
-            .map(|lost| lost.what)
+            .map(|lost| lost.description)
             .collect::<Vec<_>>()
             .join("; "),
     })
 }
 
 /// The losses of the uninvolved platforms.
-pub(super) struct Lost {
+pub(super) struct ControlGroupLoss {
     /// A description.
-    pub(super) what: String,
+    pub(super) description: String,
     /// `true` if only slots were missed, which also happens on a busy machine.
-    pub(super) time_alone: bool,
+    pub(super) only_late: bool,
 }
 
-fn lost_by(name: &str, before: &Seen, after: &Seen, stall: Duration) -> Option<Lost> {
+fn losses_of(
+    name: &str,
+    before: &HostSnapshot,
+    after: &HostSnapshot,
+    stall: Duration,
+) -> Option<ControlGroupLoss> {
     let lost = |what: String| {
-        Some(Lost {
-            what: format!("{name}: {what}"),
-            time_alone: false,
+        Some(ControlGroupLoss {
+            description: format!("{name}: {what}"),
+            only_late: false,
         })
     };
     let failed = after.failed(name);
@@ -47,9 +56,9 @@ fn lost_by(name: &str, before: &Seen, after: &Seen, stall: Duration) -> Option<L
     }
     // A slot is missed if the machine stalls at it.
     if missed > 0.0 && stall < EXCUSE {
-        return Some(Lost {
-            what: format!("{name}: {missed} slots were missed"),
-            time_alone: true,
+        return Some(ControlGroupLoss {
+            description: format!("{name}: {missed} slots were missed"),
+            only_late: true,
         });
     }
     let due = after.due(name) - before.due(name);
@@ -70,7 +79,7 @@ fn lost_by(name: &str, before: &Seen, after: &Seen, stall: Duration) -> Option<L
 }
 
 /// Returns the largest delay of a start, as the bound of its bucket in seconds.
-pub(super) fn worst_lateness(before: &Seen, after: &Seen) -> f64 {
+pub(super) fn worst_lateness(before: &HostSnapshot, after: &HostSnapshot) -> f64 {
     let (before, after) = (before.lateness(), after.lateness());
     let new: Vec<_> = after
         .iter()
@@ -87,8 +96,8 @@ pub(super) fn worst_lateness(before: &Seen, after: &Seen) -> f64 {
 /// The metric for that counts the checks of all platforms, and those of the faulty plugin may have to wait for its next
 /// worker. The status has the end and duration of a check, and the time of the next: slots are a whole number of
 /// intervals before that.
-pub(super) fn lateness(seen: &Seen, name: &str) -> Option<f64> {
-    let number = |key| seen.platform(name, key).as_f64();
+pub(super) fn lateness(snapshot: &HostSnapshot, name: &str) -> Option<f64> {
+    let number = |key| snapshot.platform(name, key).as_f64();
     let started = number("last_check")? - number("last_duration")?;
     let interval = number("interval")?;
     let late = (started - number("next_check")?).rem_euclid(interval);

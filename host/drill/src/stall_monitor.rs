@@ -14,13 +14,13 @@ use std::{
 use conductor_core::clock::Clock;
 
 /// The thread's findings.
-pub(super) struct Canary {
+pub(super) struct StallMonitor {
     clock: Clock,
     stalls: Mutex<Vec<(Duration, Duration)>>,
     done: AtomicBool,
 }
 
-impl Canary {
+impl StallMonitor {
     pub(super) fn new(clock: Clock) -> Self {
         Self {
             clock,
@@ -30,7 +30,7 @@ impl Canary {
     }
 
     /// Sleeps and reads the clock until it is stopped.
-    pub(super) fn sing(&self) {
+    pub(super) fn run(&self) {
         while !self.done.load(Ordering::Relaxed) {
             let before = self.clock.now();
             thread::sleep(NAP);
@@ -42,19 +42,19 @@ impl Canary {
         }
     }
 
-    pub(super) fn end(&self) {
+    pub(super) fn stop(&self) {
         self.done.store(true, Ordering::Relaxed);
     }
 
     /// Returns the longest stall since `start`.
-    pub(super) fn worst_since(&self, start: Duration) -> Duration {
+    pub(super) fn longest_since(&self, start: Duration) -> Duration {
         let stalls = self.stalls();
         let since = stalls.iter().filter(|(at, _)| *at >= start);
         since.map(|(_, late)| *late).max().unwrap_or_default()
     }
 
     /// Returns the longest stall that ended between the two times.
-    pub(super) fn worst_between(&self, start: Duration, end: Duration) -> Duration {
+    pub(super) fn longest_between(&self, start: Duration, end: Duration) -> Duration {
         let stalls = self.stalls();
         let within = stalls.iter().filter(|(at, _)| (start..=end).contains(at));
         within.map(|(_, late)| *late).max().unwrap_or_default()

@@ -8,7 +8,7 @@ use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
 /// The change to a copy of a library.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Patch {
+pub(super) enum LibraryPatch {
     /// Its constructor follows this order: `abort`, `exit`, `hang` or `segfault`.
     Constructor(&'static str),
     /// It needs a library that does not exist.
@@ -19,11 +19,11 @@ pub(super) enum Patch {
     Truncated,
 }
 
-impl Patch {
+impl LibraryPatch {
     /// Changes the bytes of a library.
     pub(super) fn apply(self, library: &mut Vec<u8>) -> Result<(), String> {
         match self {
-            Self::Constructor(order) => give_order(library, order),
+            Self::Constructor(order) => set_order(library, order),
             Self::MissingDependency => {
                 let places = dependency(library)?;
                 library[places.start + 3] = b'X';
@@ -44,7 +44,7 @@ impl Patch {
 
 /// Gives a copy of a library another id, as long as its own, and another name: another plugin to the host, or another
 /// build of the same one.
-pub(super) fn identify(library: &mut [u8], id: &str, name: &str) -> Result<(), String> {
+pub(super) fn set_identity(library: &mut [u8], id: &str, name: &str) -> Result<(), String> {
     let starts = library.windows(MAGIC.len()).enumerate();
     let found = starts
         .filter(|(_, window)| *window == MAGIC)
@@ -64,7 +64,7 @@ pub(super) fn identify(library: &mut [u8], id: &str, name: &str) -> Result<(), S
     Ok(())
 }
 
-fn give_order(library: &mut [u8], order: &str) -> Result<(), String> {
+fn set_order(library: &mut [u8], order: &str) -> Result<(), String> {
     let marks = |library: &[u8]| -> Vec<usize> {
         let windows = library.windows(MARK.len()).enumerate();
         windows
@@ -151,7 +151,9 @@ mod tests {
     #[test]
     fn an_order_replaces_the_one_before_and_the_rest_stays() {
         let mut library = b"before conductor-fault:none\0\0\0\0\0\0\0\0\0\0\0\0 after".to_vec();
-        Patch::Constructor("segfault").apply(&mut library).unwrap();
+        LibraryPatch::Constructor("segfault")
+            .apply(&mut library)
+            .unwrap();
         assert_eq!(
             library,
             b"before conductor-fault:segfault\0\0\0\0\0\0\0\0 after"
@@ -173,7 +175,7 @@ mod tests {
         }
         // The magic alone, as in programs that search for it, is no manifest.
         let mut library = [b"before", MAGIC, b"between", &record[..], b"after"].concat();
-        identify(&mut library, "other", "Name").unwrap();
+        set_identity(&mut library, "other", "Name").unwrap();
         let manifest = Manifest::parse(&library[6 + 8 + 7..]).unwrap();
         assert_eq!(
             (manifest.id.as_str(), manifest.name.as_str()),
@@ -181,8 +183,8 @@ mod tests {
         );
         assert_eq!(manifest.version, "1.2.3");
         assert!(library.ends_with(b"after"));
-        assert!(identify(&mut library, "another", "Name").is_err());
-        assert!(identify(&mut b"nothing".to_vec(), "other", "Name").is_err());
+        assert!(set_identity(&mut library, "another", "Name").is_err());
+        assert!(set_identity(&mut b"nothing".to_vec(), "other", "Name").is_err());
     }
 
     #[test]
@@ -192,7 +194,7 @@ mod tests {
             b"conductor-fault:conductor-fault:none",
             b"conductor-fault:no",
         ] {
-            let told = Patch::Constructor("exit").apply(&mut wrong.to_vec());
+            let told = LibraryPatch::Constructor("exit").apply(&mut wrong.to_vec());
             assert!(told.unwrap_err().contains("build it again"));
         }
     }
@@ -200,12 +202,12 @@ mod tests {
     #[test]
     fn this_programs_own_names_are_found_and_changed() {
         let program = std::fs::read(std::env::current_exe().unwrap()).unwrap();
-        let changed = |patch: Patch| {
+        let changed = |patch: LibraryPatch| {
             let mut copy = program.clone();
             patch.apply(&mut copy).unwrap();
             copy.iter().zip(&program).filter(|(a, b)| a != b).count()
         };
-        assert_eq!(changed(Patch::MissingDependency), 1);
-        assert_eq!(changed(Patch::UndefinedSymbol), 1);
+        assert_eq!(changed(LibraryPatch::MissingDependency), 1);
+        assert_eq!(changed(LibraryPatch::UndefinedSymbol), 1);
     }
 }

@@ -13,16 +13,16 @@ use super::case::PLUGIN;
 
 /// A snapshot of a host.
 #[derive(Debug)]
-pub(super) struct Seen {
+pub(super) struct HostSnapshot {
     /// The time of the snapshot, by the drill's clock.
     pub(super) at: Duration,
     series: BTreeMap<String, f64>,
     status: Value,
 }
 
-impl Seen {
+impl HostSnapshot {
     /// Takes a snapshot of the host that listens at `address`.
-    pub(super) fn look(address: SocketAddr, now: Duration) -> Result<Self, String> {
+    pub(super) fn take(address: SocketAddr, now: Duration) -> Result<Self, String> {
         let status = status(address)?;
         Ok(Self {
             at: now,

@@ -14,32 +14,39 @@ use rustix::{
 };
 
 use super::{
-    case::{Case, Deed, HostFault},
+    case::{FaultCase, HostFault, Injection},
+    host_under_test::{self, Fixtures, HostUnderTest},
     leftovers::first_free_descriptor,
-    scene::{self, Cast, Scene},
-    trial::Short,
+    runner::CaseFailure,
 };
 
 /// An external action on a host, or nothing if the plugin itself is faulty.
-pub(super) struct Strike {
+pub(super) struct HostInjection {
     fault: Option<HostFault>,
     isolation: Isolation,
-    mounted: Option<Mounted>,
+    mounted: Option<SmallFilesystem>,
     stopped: Option<u32>,
 }
 
 /// The reason why this machine cannot do it.
-pub(super) struct Unable(pub(super) String);
+pub(super) struct CannotInject(pub(super) String);
 
-impl Strike {
+impl HostInjection {
     /// Prepares the action before the host starts.
-    pub(super) fn prepare(case: &Case, folder: &Path, cast: &Cast) -> Result<Self, Unable> {
-        let fault = match case.fault.deed {
-            Deed::Host(fault) => Some(fault),
+    pub(super) fn prepare(
+        case: &FaultCase,
+        folder: &Path,
+        fixtures: &Fixtures,
+    ) -> Result<Self, CannotInject> {
+        let fault = match case.fault.injection {
+            Injection::Host(fault) => Some(fault),
             _ => None,
         };
         let mounted = match fault {
-            Some(HostFault::FullDisk) => Some(Mounted::new(&scene::state_of(folder), cast)?),
+            Some(HostFault::FullDisk) => Some(SmallFilesystem::new(
+                &host_under_test::state_of(folder),
+                fixtures,
+            )?),
             _ => None,
         };
         Ok(Self {
@@ -51,17 +58,17 @@ impl Strike {
     }
 
     /// Performs the action.
-    pub(super) fn strike(&mut self, scene: &mut Scene) -> Result<(), Short> {
+    pub(super) fn inject(&mut self, host: &mut HostUnderTest) -> Result<(), CaseFailure> {
         match self.fault {
             Some(HostFault::StopWorker) => {
-                let worker = worker(scene)?;
-                scene::send(worker, Signal::STOP)?;
+                let worker = worker(host)?;
+                host_under_test::send(worker, Signal::STOP)?;
                 self.stopped = Some(worker);
             }
-            Some(HostFault::CrashWorker) => scene::send(worker(scene)?, Signal::SEGV)?,
-            Some(HostFault::NoDescriptors) => self.take_descriptors(scene)?,
+            Some(HostFault::CrashWorker) => host_under_test::send(worker(host)?, Signal::SEGV)?,
+            Some(HostFault::NoDescriptors) => self.take_descriptors(host)?,
             Some(HostFault::FolderGone) => {
-                let plugins = scene.plugins();
+                let plugins = host.plugins();
                 rename(&plugins, &plugins.with_extension("gone"))?;
                 thread::sleep(A_WHILE);
             }
@@ -71,81 +78,85 @@ impl Strike {
     }
 
     /// Reverses the action.
-    pub(super) fn relieve(&mut self, scene: &mut Scene) -> Result<(), Short> {
+    pub(super) fn revert(&mut self, host: &mut HostUnderTest) -> Result<(), CaseFailure> {
         if let Some(worker) = self.stopped.take() {
             // The worker may have been replaced.
-            let _ = scene::send(worker, Signal::CONT);
+            let _ = host_under_test::send(worker, Signal::CONT);
         }
         if let Some(mounted) = &self.mounted {
             mounted.make_room()?;
         }
         if self.fault == Some(HostFault::FolderGone) {
-            let plugins = scene.plugins();
+            let plugins = host.plugins();
             rename(&plugins.with_extension("gone"), &plugins)?;
         }
         Ok(())
     }
 
     /// Lowers the host's descriptor limit to its open ones for a while; its plugin's worker dies meanwhile.
-    fn take_descriptors(&self, scene: &mut Scene) -> Result<(), Short> {
+    fn take_descriptors(&self, host: &mut HostUnderTest) -> Result<(), CaseFailure> {
         let worker = match self.isolation {
-            Isolation::Process => Some(worker(scene)?),
+            Isolation::Process => Some(worker(host)?),
             Isolation::InProcess => None,
         };
-        let host = i32::try_from(scene.host_pid()).ok().and_then(Pid::from_raw);
+        let pid = i32::try_from(host.host_pid()).ok().and_then(Pid::from_raw);
         // The host inherits its hard limit from the drill.
         let maximum = getrlimit(Resource::Nofile).maximum;
         let set = |current| {
-            prlimit(host, Resource::Nofile, Rlimit { current, maximum })
-                .map_err(|e| Short::Skipped(format!("a host's limits cannot be changed here: {e}")))
+            prlimit(pid, Resource::Nofile, Rlimit { current, maximum }).map_err(|e| {
+                CaseFailure::Skipped(format!("a host's limits cannot be changed here: {e}"))
+            })
         };
-        let before = set(Some(first_free_descriptor(scene.host_pid())))?;
+        let before = set(Some(first_free_descriptor(host.host_pid())))?;
         if let Some(worker) = worker {
-            scene::send(worker, Signal::KILL)?;
+            host_under_test::send(worker, Signal::KILL)?;
         }
         thread::sleep(A_WHILE);
         set(before.current)?;
-        scene.is_alive()?;
+        host.check_alive()?;
         Ok(())
     }
 }
 
 /// Returns the process of the faulty plugin.
-fn worker(scene: &mut Scene) -> Result<u32, Short> {
-    let seen = scene.look()?;
-    seen.worker()
-        .ok_or_else(|| Short::Fell("the status names no worker to do it to".to_owned()))
+fn worker(host: &mut HostUnderTest) -> Result<u32, CaseFailure> {
+    let snapshot = host.snapshot()?;
+    snapshot
+        .worker()
+        .ok_or_else(|| CaseFailure::Failed("the status names no worker to do it to".to_owned()))
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), Short> {
-    fs::rename(from, to).map_err(|e| Short::Fell(format!("cannot move the plugin folder: {e}")))
+fn rename(from: &Path, to: &Path) -> Result<(), CaseFailure> {
+    fs::rename(from, to)
+        .map_err(|e| CaseFailure::Failed(format!("cannot move the plugin folder: {e}")))
 }
 
 /// A filesystem without room for both libraries, until it is enlarged.
-struct Mounted {
+struct SmallFilesystem {
     place: PathBuf,
 }
 
-impl Mounted {
-    fn new(place: &Path, cast: &Cast) -> Result<Self, Unable> {
-        let (both, fault) = scene::sizes(cast);
+impl SmallFilesystem {
+    fn new(place: &Path, fixtures: &Fixtures) -> Result<Self, CannotInject> {
+        let (both, fault) = host_under_test::sizes(fixtures);
         let size = std::ffi::CString::new(format!("mode=0700,size={}", both + SLACK))
-            .map_err(|e| Unable(e.to_string()))?;
+            .map_err(|e| CannotInject(e.to_string()))?;
         mount("none", place, "tmpfs", MountFlags::empty(), size.as_c_str())
-            .map_err(|e| Unable(format!("no filesystem can be mounted here: {e}")))?;
+            .map_err(|e| CannotInject(format!("no filesystem can be mounted here: {e}")))?;
         let mounted = Self {
             place: place.to_owned(),
         };
         fs::write(mounted.filler(), vec![0; fault.min(both - fault) / 2]).map_err(|e| {
-            Unable(format!(
+            CannotInject(format!(
                 "a filesystem that was mounted cannot be filled: {e}"
             ))
         })?;
         Ok(mounted)
     }
 
-    fn make_room(&self) -> Result<(), Short> {
-        fs::remove_file(self.filler()).map_err(|e| Short::Fell(format!("cannot make room: {e}")))
+    fn make_room(&self) -> Result<(), CaseFailure> {
+        fs::remove_file(self.filler())
+            .map_err(|e| CaseFailure::Failed(format!("cannot make room: {e}")))
     }
 
     fn filler(&self) -> PathBuf {
@@ -153,7 +164,7 @@ impl Mounted {
     }
 }
 
-impl Drop for Mounted {
+impl Drop for SmallFilesystem {
     fn drop(&mut self) {
         // Lazily, as the host may still be running.
         let _ = unmount(&self.place, UnmountFlags::DETACH);

@@ -18,20 +18,20 @@ use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
 
 use super::{
-    account,
-    case::{BYSTANDERS, Case, Deed, PLUGIN, SINNER, TWIN},
-    leftovers::Leftovers,
-    seen::Seen,
+    case::{CONTROL_GROUP, FAULTY, FaultCase, Injection, PLUGIN, SIBLING},
+    leftovers::HostLeftovers,
+    losses,
+    snapshot::HostSnapshot,
 };
 
 /// The program and the libraries a drill runs.
-pub(super) struct Cast {
+pub(super) struct Fixtures {
     program: PathBuf,
     fault: Vec<u8>,
-    bystander: Vec<u8>,
+    control: Vec<u8>,
 }
 
-impl Cast {
+impl Fixtures {
     /// Finds them next to this program.
     pub(super) fn find(folder: &Path) -> Result<Self, String> {
         let library = |id: &str| {
@@ -49,35 +49,35 @@ impl Cast {
             program: std::env::current_exe()
                 .map_err(|e| format!("cannot tell where this program lies: {e}"))?,
             fault: library(PLUGIN)?,
-            bystander: library(BYSTANDER)?,
+            control: library(CONTROL_PLUGIN)?,
         })
     }
 
-    /// Returns the library of the faults, and that of the bystanders.
+    /// Returns the library of the faults, and that of the control group.
     pub(super) fn libraries(&self) -> (&[u8], &[u8]) {
-        (&self.fault, &self.bystander)
+        (&self.fault, &self.control)
     }
 }
 
 /// A running host with a faulty platform, another one of its plugin, and two that must not be affected.
-pub(super) struct Scene {
+pub(super) struct HostUnderTest {
     /// The folder of all its files. Dropped last, as the host writes into it.
     folder: TempDir,
-    host: Child,
+    process: Child,
     address: SocketAddr,
     log: Arc<Mutex<Log>>,
     clock: Clock,
     /// The characteristics of its leftovers.
-    pub(super) leftovers: Leftovers,
+    pub(super) leftovers: HostLeftovers,
     /// The message of the last failed check of the faulty platform.
-    pub(super) said: Option<String>,
-    /// Largest delay of a bystander's check, in seconds.
-    pub(super) latest: f64,
+    pub(super) last_message: Option<String>,
+    /// Largest delay of a check of the control group, in seconds.
+    pub(super) max_lateness: f64,
 }
 
-impl Scene {
+impl HostUnderTest {
     /// Creates the folder of a case, without starting anything.
-    pub(super) fn folder() -> Result<TempDir, String> {
+    pub(super) fn create_folder() -> Result<TempDir, String> {
         let folder = tempfile::Builder::new()
             .prefix("conductor-drill-")
             .tempdir()
@@ -92,32 +92,32 @@ impl Scene {
     /// Starts a host on it, and waits until it serves.
     pub(super) fn start(
         folder: TempDir,
-        cast: &Cast,
-        case: &Case,
+        fixtures: &Fixtures,
+        case: &FaultCase,
         well: u32,
         clock: Clock,
     ) -> Result<Self, String> {
         let mark = mark(case.number);
         let cannot = |e: std::io::Error| format!("cannot set the scene: {e}");
-        let mut library = cast.fault.clone();
-        if let Deed::Library(patch) = case.fault.deed {
+        let mut library = fixtures.fault.clone();
+        if let Injection::Library(patch) = case.fault.injection {
             patch.apply(&mut library)?;
         }
         let plugins = folder.path().join(PLUGINS);
         fs::write(plugins.join("fault.so"), library).map_err(cannot)?;
-        fs::write(plugins.join("bystander.so"), &cast.bystander).map_err(cannot)?;
+        fs::write(plugins.join("control.so"), &fixtures.control).map_err(cannot)?;
         fs::write(folder.path().join(CONFIG), config_text(case, well, mark)).map_err(cannot)?;
-        Self::launch(folder, cast, mark, clock)
+        Self::launch(folder, fixtures, mark, clock)
     }
 
     /// Starts a host on a complete folder, and waits until it serves.
     pub(super) fn launch(
         folder: TempDir,
-        cast: &Cast,
+        fixtures: &Fixtures,
         mark: u64,
         clock: Clock,
     ) -> Result<Self, String> {
-        let mut command = Command::new(&cast.program);
+        let mut command = Command::new(&fixtures.program);
         command
             .args(["run", "--web.listen-address", "127.0.0.1:0"])
             .args(["--log.level", "info", "--log.format", "text"])
@@ -128,25 +128,25 @@ impl Scene {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut host = command
+        let mut process = command
             .spawn()
             .map_err(|e| format!("cannot start a host: {e}"))?;
         let log = Arc::new(Mutex::new(Log::default()));
-        if let Some(stderr) = host.stderr.take() {
+        if let Some(stderr) = process.stderr.take() {
             follow(stderr, Arc::clone(&log));
         }
-        let mut scene = Self {
-            leftovers: Leftovers::of(folder.path(), host.id(), mark),
+        let mut host = Self {
+            leftovers: HostLeftovers::of(folder.path(), process.id(), mark),
             folder,
-            host,
+            process,
             address: SocketAddr::from(([127, 0, 0, 1], 0)),
             log,
             clock,
-            said: None,
-            latest: 0.0,
+            last_message: None,
+            max_lateness: 0.0,
         };
-        scene.find_address()?;
-        Ok(scene)
+        host.find_address()?;
+        Ok(host)
     }
 
     fn find_address(&mut self) -> Result<(), String> {
@@ -160,7 +160,7 @@ impl Scene {
                 self.address = address;
                 return Ok(());
             }
-            self.is_alive()?;
+            self.check_alive()?;
             if self.clock.now() - start > PATIENCE {
                 return Err(format!("the host does not serve: {}", last_line(&log)));
             }
@@ -169,24 +169,28 @@ impl Scene {
     }
 
     /// Takes a snapshot of the host, and records the notable values.
-    pub(super) fn look(&mut self) -> Result<Seen, String> {
+    pub(super) fn snapshot(&mut self) -> Result<HostSnapshot, String> {
         let now = self.clock.now();
-        let seen = Seen::look(self.address, now).map_err(|error| self.or_how_it_died(error))?;
-        if seen.platform(SINNER, "error_type").is_string() {
-            self.said = seen.platform(SINNER, "message").as_str().map(str::to_owned);
+        let snapshot =
+            HostSnapshot::take(self.address, now).map_err(|error| self.death_or(error))?;
+        if snapshot.platform(FAULTY, "error_type").is_string() {
+            self.last_message = snapshot
+                .platform(FAULTY, "message")
+                .as_str()
+                .map(str::to_owned);
         }
-        for name in BYSTANDERS {
-            let late = account::lateness(&seen, name).unwrap_or_default();
-            self.latest = self.latest.max(late);
+        for name in CONTROL_GROUP {
+            let late = losses::lateness(&snapshot, name).unwrap_or_default();
+            self.max_lateness = self.max_lateness.max(late);
         }
-        Ok(seen)
+        Ok(snapshot)
     }
 
     /// The reason of a host's death explains more than a failed request, and comes a little later.
-    pub(super) fn or_how_it_died(&mut self, error: String) -> String {
+    pub(super) fn death_or(&mut self, error: String) -> String {
         let start = self.clock.now();
         while self.clock.now() - start < DYING {
-            if let Err(died) = self.is_alive() {
+            if let Err(died) = self.check_alive() {
                 return died;
             }
             thread::sleep(POLL);
@@ -195,8 +199,8 @@ impl Scene {
     }
 
     /// Returns an error with the host's exit status if it has died.
-    pub(super) fn is_alive(&mut self) -> Result<(), String> {
-        match self.host.try_wait() {
+    pub(super) fn check_alive(&mut self) -> Result<(), String> {
+        match self.process.try_wait() {
             Ok(None) => Ok(()),
             Ok(Some(status)) => Err(format!("the host died: {}", how(status))),
             Err(e) => Err(format!("cannot tell whether the host lives: {e}")),
@@ -205,11 +209,11 @@ impl Scene {
 
     /// Asks the host to stop, and waits until it has; returns an error if it did not stop properly.
     pub(super) fn stop(&mut self) -> Result<(), String> {
-        self.is_alive()?;
+        self.check_alive()?;
         self.signal(Signal::TERM)?;
         let start = self.clock.now();
         loop {
-            match self.host.try_wait() {
+            match self.process.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
                 Ok(Some(status)) => {
                     return Err(format!("asked to stop, the host died: {}", how(status)));
@@ -225,13 +229,13 @@ impl Scene {
     /// Kills the host.
     pub(super) fn kill(&mut self) {
         // It may have died by itself.
-        let _ = self.host.kill();
-        let _ = self.host.wait();
+        let _ = self.process.kill();
+        let _ = self.process.wait();
     }
 
     /// Sends the host a signal.
     pub(super) fn signal(&self, signal: Signal) -> Result<(), String> {
-        send(self.host.id(), signal)
+        send(self.process.id(), signal)
     }
 
     /// Returns the host's address.
@@ -246,7 +250,7 @@ impl Scene {
 
     /// Returns the host's process ID.
     pub(super) fn host_pid(&self) -> u32 {
-        self.host.id()
+        self.process.id()
     }
 
     /// Returns the folder with the libraries.
@@ -272,7 +276,7 @@ impl Scene {
     }
 }
 
-impl Drop for Scene {
+impl Drop for HostUnderTest {
     fn drop(&mut self) {
         self.kill();
     }
@@ -284,8 +288,11 @@ pub(super) fn state_of(folder: &Path) -> PathBuf {
 }
 
 /// Returns the size of the two libraries together, and that of the fault library, in bytes.
-pub(super) fn sizes(cast: &Cast) -> (usize, usize) {
-    (cast.fault.len() + cast.bystander.len(), cast.fault.len())
+pub(super) fn sizes(fixtures: &Fixtures) -> (usize, usize) {
+    (
+        fixtures.fault.len() + fixtures.control.len(),
+        fixtures.fault.len(),
+    )
 }
 
 /// Sends a process a signal.
@@ -301,7 +308,7 @@ pub(super) fn mark(number: usize) -> u64 {
     300_000 + drill + u64::try_from(number % 1000).unwrap_or_default()
 }
 
-fn config_text(case: &Case, well: u32, mark: u64) -> String {
+fn config_text(case: &FaultCase, well: u32, mark: u64) -> String {
     let mut text = format!(
         "[host]\nplugin_dirs = [\"{PLUGINS}\"]\nstate_dir = \"{STATE}\"\nisolation = \"{}\"\n\
          interval = \"{}ms\"\nstagger = \"20ms\"\ntimeout = \"{}ms\"\nshutdown_grace = \"300ms\"\n\
@@ -321,12 +328,12 @@ fn config_text(case: &Case, well: u32, mark: u64) -> String {
             "[platform.{name}]\nplugin = \"{plugin}\"\nconfig = {config}\n"
         ));
     };
-    platform(SINNER, PLUGIN, &case.config(well, mark));
-    platform(TWIN, PLUGIN, "{}");
-    for name in BYSTANDERS {
+    platform(FAULTY, PLUGIN, &case.config(well, mark));
+    platform(SIBLING, PLUGIN, "{}");
+    for name in CONTROL_GROUP {
         // Healthy however full the disk is, which does not matter here.
         let config = "{ path = \"/\", degraded_above = 100, unhealthy_above = 100 }";
-        platform(name, BYSTANDER, config);
+        platform(name, CONTROL_PLUGIN, config);
     }
     text
 }
@@ -378,5 +385,5 @@ const LISTENING: &str = "listening on http://";
 pub(super) const PLUGINS: &str = "plugins";
 pub(super) const STATE: &str = "state";
 pub(super) const CONFIG: &str = "conductor.toml";
-/// The plugin of the bystanders.
-const BYSTANDER: &str = "disk";
+/// The plugin of the control group.
+const CONTROL_PLUGIN: &str = "disk";
