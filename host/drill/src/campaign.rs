@@ -10,31 +10,35 @@ use std::{collections::BTreeMap, thread, time::Duration};
 
 use conductor_core::clock::Clock;
 use control_group::ControlGroup;
+use error::CampaignError;
 use events::{CampaignEvents, write_config};
-use faults::CountedBy;
-use ledger::{CheckLedger, since};
+use ledger::CheckLedger;
+use reader::SnapshotReader;
 pub(super) use report::CampaignReport;
-use report::FaultTally;
 use resources::{HostResources, memory};
-use roster::{Role, Roster};
+use roster::Roster;
 use rustix::process::Signal;
-use snapshots::{MetricsSnapshot, StatusSnapshot};
+use tally::tally;
 
 use super::{
     SeededRng,
-    host_under_test::{Fixtures, HostUnderTest, PLUGINS, STATE, mark},
+    fixtures::Fixtures,
+    host_under_test::{CONFIG, HostUnderTest, PLUGINS, STATE, mark},
     leftovers::libraries_in,
     stall_monitor::StallMonitor,
 };
 
 mod control_group;
+mod error;
 mod events;
 mod faults;
 mod ledger;
+mod reader;
 mod report;
 mod resources;
 mod roster;
 mod snapshots;
+mod tally;
 
 /// The settings of a campaign.
 pub(super) struct CampaignSettings {
@@ -50,7 +54,7 @@ pub(super) struct CampaignSettings {
 pub(super) fn run(
     settings: &CampaignSettings,
     fixtures: &Fixtures,
-) -> Result<CampaignReport, String> {
+) -> Result<CampaignReport, CampaignError> {
     let clock = Clock::start();
     let monitor = StallMonitor::new(clock);
     thread::scope(|threads| {
@@ -86,13 +90,13 @@ impl<'a> Campaign<'a> {
         fixtures: &'a Fixtures,
         clock: Clock,
         monitor: &'a StallMonitor,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, CampaignError> {
         let mut rng = SeededRng(settings.seed);
         let roster = Roster::draw(settings.platforms, &mut rng);
         let folder = HostUnderTest::create_folder()?;
         roster.install(fixtures, &folder.path().join(PLUGINS))?;
         let config = roster.config((PLUGINS, STATE), false, 0);
-        write_config(&folder.path().join(super::host_under_test::CONFIG), &config)?;
+        write_config(&folder.path().join(CONFIG), &config)?;
         let host = HostUnderTest::launch(folder, fixtures, mark(0), clock)?;
         let report = CampaignReport {
             seed: settings.seed,
@@ -128,7 +132,7 @@ impl<'a> Campaign<'a> {
     fn run(mut self) -> CampaignReport {
         let start = self.clock.now();
         if let Err(reason) = self.execute() {
-            self.report.failures.push(reason);
+            self.report.failures.push(reason.to_string());
         }
         if self.host.check_alive().is_err() {
             self.report.host_deaths += 1;
@@ -140,7 +144,7 @@ impl<'a> Campaign<'a> {
     }
 
     /// Runs the campaign; returns an error if it could not finish.
-    fn execute(&mut self) -> Result<(), String> {
+    fn execute(&mut self) -> Result<(), CampaignError> {
         self.wait_for_all()?;
         // Resources that the host keeps after its first reload, such as a thread of its runtime, are no leak.
         self.host.signal(Signal::HUP)?;
@@ -158,7 +162,7 @@ impl<'a> Campaign<'a> {
         let names = || roster.members.iter().map(|member| member.name.as_str());
         let mut ledger = CheckLedger::of(names());
         reader.until(
-            "the platforms' slots are not where they must be",
+            "the slots of the platforms are not where they must be",
             |a, counts, b| ledger.open(a, counts, b),
         )?;
         let first = reader.counts()?;
@@ -169,7 +173,7 @@ impl<'a> Campaign<'a> {
             let status = reader.status()?;
             control_group.record_starts(roster, &status, self.monitor);
             events.run_due(reader.host, &status, rng)?;
-            if self.clock.now() - counted_at >= COUNTING {
+            if self.clock.now() - counted_at >= COUNT_PERIOD {
                 counted_at = self.clock.now();
                 let counts = reader.counts()?;
                 control_group.record_missed(&counts, counted_at, self.monitor);
@@ -191,13 +195,13 @@ impl<'a> Campaign<'a> {
                 if self.clock.now() - start > longest(self.settings.faults) {
                     let replaced = events.counts_so_far.replaced;
                     self.report.failures.push(format!(
-                        "only {faults} faults and {replaced} replacements in {} s",
+                        "only {faults} faults and {replaced} replacements after {} s",
                         longest(self.settings.faults).as_secs()
                     ));
                     break counts;
                 }
             }
-            thread::sleep(GLANCING);
+            thread::sleep(SNAPSHOT_PERIOD);
         };
         events.end();
         self.report.by_fault = tally(roster, &first, &last);
@@ -206,7 +210,7 @@ impl<'a> Campaign<'a> {
             self.report.restarts.insert(reason, last.restarts(reason));
         }
         reader.until(
-            "the platforms' slots are not where they must be",
+            "the slots of the platforms are not where they must be",
             |a, counts, b| ledger.close(a, counts, b),
         )?;
         self.report.due = ledger.due();
@@ -231,21 +235,18 @@ impl<'a> Campaign<'a> {
     }
 
     /// Waits until every platform has reported twice.
-    fn wait_for_all(&mut self) -> Result<(), String> {
+    fn wait_for_all(&mut self) -> Result<(), CampaignError> {
         let roster = &self.roster;
         let mut reader = SnapshotReader {
             host: &mut self.host,
             clock: self.clock,
         };
-        reader.until(
-            "the platforms' first reports do not come",
-            |_, counts, _| {
-                roster.members.iter().all(|member| {
-                    let count = counts.platforms.get(&member.name);
-                    count.is_some_and(|count| count.ended("healthy") >= 2)
-                })
-            },
-        )
+        reader.until("not every platform has two reports", |_, counts, _| {
+            roster.members.iter().all(|member| {
+                let count = counts.platforms.get(&member.name);
+                count.is_some_and(|count| count.ended("healthy") >= 2)
+            })
+        })
     }
 
     /// Returns the host's resources at rest: snapshots themselves take a descriptor and a thread.
@@ -255,7 +256,7 @@ impl<'a> Campaign<'a> {
     }
 
     /// Waits until the host holds no more than before, including threads that it keeps for a while.
-    fn compare_resources(&mut self, before: &HostResources) -> Result<(), String> {
+    fn compare_resources(&mut self, before: &HostResources) -> Result<(), CampaignError> {
         let start = self.clock.now();
         let more = loop {
             let after = self.resources();
@@ -270,7 +271,7 @@ impl<'a> Campaign<'a> {
         if let Some(more) = more {
             self.report
                 .failures
-                .push(format!("in quiet again, the host has {more}"));
+                .push(format!("without faults again, the host has {more}"));
         }
         let (warm, end) = (self.report.memory_warm_kib, self.report.memory_end_kib);
         let is_long = self.settings.faults >= WARM_AFTER * 5;
@@ -286,14 +287,14 @@ impl<'a> Campaign<'a> {
     fn shut_down(&mut self) {
         let is_well = self.host.check_alive().is_ok();
         if let Err(reason) = self.host.stop() {
-            self.report.failures.push(reason);
+            self.report.failures.push(reason.to_string());
             self.report_log_end();
         }
         self.host.kill();
         let start = self.clock.now();
         let mut left = self.host.leftovers.alive().len();
         while left > 0 && self.clock.now() - start < CLEAN {
-            thread::sleep(GLANCING);
+            thread::sleep(SNAPSHOT_PERIOD);
             left = self.host.leftovers.alive().len();
         }
         if left > 0 {
@@ -304,91 +305,21 @@ impl<'a> Campaign<'a> {
         self.host.leftovers.kill();
         let copies = libraries_in(&self.host.state());
         if is_well && copies > 0 {
-            self.report
-                .failures
-                .push(format!("{copies} private copies of libraries are left"));
+            self.report.failures.push(format!(
+                "{copies} private copies of libraries are left behind"
+            ));
         }
     }
 
     /// The last log lines of a dead host explain more than its death alone.
     fn report_log_end(&mut self) {
-        let log = self.host.log();
+        let log = self.host.log().text();
         let lines: Vec<_> = log.lines().rev().take(LAST_LINES).collect();
         let lines: Vec<_> = lines.into_iter().rev().collect();
         self.report
             .failures
-            .push(format!("its log ended so: {}", lines.join(" | ")));
+            .push(format!("the last lines of its log: {}", lines.join(" | ")));
     }
-}
-
-/// Takes snapshots of the host, and reports how it died if it did.
-struct SnapshotReader<'a> {
-    host: &'a mut HostUnderTest,
-    clock: Clock,
-}
-
-impl SnapshotReader<'_> {
-    fn status(&mut self) -> Result<StatusSnapshot, String> {
-        let status = StatusSnapshot::take(self.host.address(), self.clock);
-        status.map_err(|error| self.host.death_or(error))
-    }
-
-    fn counts(&mut self) -> Result<MetricsSnapshot, String> {
-        let counts = MetricsSnapshot::take(self.host.address());
-        counts.map_err(|error| self.host.death_or(error))
-    }
-
-    /// Repeats until `wanted`: a status, the counts, and another status.
-    fn until(
-        &mut self,
-        missing: &str,
-        mut wanted: impl FnMut(&StatusSnapshot, &MetricsSnapshot, &StatusSnapshot) -> bool,
-    ) -> Result<(), String> {
-        let start = self.clock.now();
-        loop {
-            let (before, counts, after) = (self.status()?, self.counts()?, self.status()?);
-            if wanted(&before, &counts, &after) {
-                return Ok(());
-            }
-            if self.clock.now() - start > PATIENCE {
-                return Err(format!("{missing}, after {} s", PATIENCE.as_secs()));
-            }
-            thread::sleep(LOOKING);
-        }
-    }
-}
-
-/// Returns the number of faults of each kind between two snapshots.
-fn tally(
-    roster: &Roster,
-    start: &MetricsSnapshot,
-    end: &MetricsSnapshot,
-) -> BTreeMap<String, FaultTally> {
-    let mut tallies = BTreeMap::<String, FaultTally>::new();
-    for member in &roster.members {
-        let Role::Faulty(fault) = member.role else {
-            continue;
-        };
-        let (counted_by, count) = match fault.counted {
-            CountedBy::Failures(types) => (
-                format!("failures of type {}", types.join(", ")),
-                since(start, end, |count| count.failed(types)),
-            ),
-            CountedBy::Reports => (
-                "reports".to_owned(),
-                since(start, end, |count| {
-                    count.all_ended() - count.ended("failed")
-                }),
-            ),
-        };
-        let tally = tallies
-            .entry(format!("{}/{}", fault.stage, fault.fault))
-            .or_default();
-        tally.platforms += 1;
-        tally.count += count.get(member.name.as_str()).copied().unwrap_or_default();
-        tally.counted_by = counted_by;
-    }
-    tallies
 }
 
 /// Returns the time limit of a campaign: that of ten thousand faults, and a minute for few.
@@ -400,12 +331,9 @@ fn longest(faults: u64) -> Duration {
 const LEAST_REPLACED: u64 = 8;
 /// Time until the host has settled after a request.
 const SETTLING: Duration = Duration::from_millis(1500);
-/// Period of the snapshots: of starts, of counts, and of both together.
-const GLANCING: Duration = Duration::from_millis(150);
-const COUNTING: Duration = Duration::from_secs(1);
-const LOOKING: Duration = Duration::from_millis(70);
-/// Time limit for any single step.
-const PATIENCE: Duration = Duration::from_secs(60);
+/// Period of the snapshots of starts, and of counts.
+const SNAPSHOT_PERIOD: Duration = Duration::from_millis(150);
+const COUNT_PERIOD: Duration = Duration::from_secs(1);
 /// Time that a host keeps idle threads, with a margin.
 const CALMING: Duration = Duration::from_secs(25);
 /// Time until a stopped host has left nothing behind.

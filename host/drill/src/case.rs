@@ -175,12 +175,12 @@ impl FaultCase {
     pub(super) fn missing(&self, snapshot: &HostSnapshot, since: &HostSnapshot) -> Option<String> {
         let counted = |types: &[&str]| {
             let any = types.iter().any(|t| snapshot.failures(FAULTY, t) > 0.0);
-            (!any).then(|| format!("no failure of type {} is counted", types.join(" or ")))
+            (!any).then(|| format!("no failure of type {} was counted", types.join(" or ")))
         };
         let replaced = |reasons: &[&str]| {
             let any = reasons.iter().any(|r| snapshot.restarts(r) > 0.0);
             (!any && self.isolation == Isolation::Process)
-                .then(|| format!("no new generation for reason {}", reasons.join(" or ")))
+                .then(|| format!("no restart for reason {}", reasons.join(" or ")))
         };
         // A drop comes after a panic, which is counted as such unless the call itself does not end.
         let dropped = self.stage == FaultStage::Drop;
@@ -203,12 +203,12 @@ impl FaultCase {
             RequiredResponse::Answers => {
                 let answered = snapshot.failed(FAULTY) + snapshot.healthy(FAULTY);
                 (answered < since.failed(FAULTY) + since.healthy(FAULTY) + ANSWERS)
-                    .then(|| "nothing is counted for it".to_owned())
+                    .then(|| "its checks were not counted".to_owned())
             }
             RequiredResponse::GoesOn => self.reports(snapshot, since),
             RequiredResponse::Sifts => self.reports(snapshot, since).or_else(|| {
                 (snapshot.dropped(FAULTY) == 0.0)
-                    .then(|| "no measurement is counted as dropped".to_owned())
+                    .then(|| "no measurement was counted as dropped".to_owned())
             }),
             RequiredResponse::LeavesNothing => None,
         }
@@ -217,7 +217,7 @@ impl FaultCase {
     /// Returns the reason if reports do not continue without a failure.
     fn reports(&self, snapshot: &HostSnapshot, since: &HostSnapshot) -> Option<String> {
         if snapshot.healthy(FAULTY) - since.healthy(FAULTY) < REPORTS {
-            return Some("its reports do not go on".to_owned());
+            return Some("it no longer reports".to_owned());
         }
         let mut failures = snapshot.failed(FAULTY);
         if self.stage == FaultStage::Drop {
@@ -225,7 +225,7 @@ impl FaultCase {
         }
         // A host that can open nothing starts no worker: only the plugin's own platforms may suffer.
         let may_fail = self.is_host_fault(HostFault::NoDescriptors);
-        (failures > 0.0 && !may_fail).then(|| "its checks fail".to_owned())
+        (failures > 0.0 && !may_fail).then(|| "its checks failed".to_owned())
     }
 
     /// Returns `true` if the faulty plugin must recover in the end.
@@ -266,8 +266,9 @@ pub(super) const FAULTY: &str = "faulty";
 pub(super) const SIBLING: &str = "sibling";
 /// Platforms of another plugin, which must lose nothing.
 pub(super) const CONTROL_GROUP: [&str; 2] = ["control-1", "control-2"];
-/// The faulty plugin.
+/// The faulty plugin, and that of the control group.
 pub(super) const PLUGIN: &str = "fault";
+pub(super) const CONTROL_PLUGIN: &str = "disk";
 
 /// A library that kills its worker is counted as what it did.
 const UNLOADED: &[&str] = &["load", "abi", "crash", "timeout", "protocol"];

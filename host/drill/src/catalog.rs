@@ -108,8 +108,8 @@ pub(super) const FAULTS: &[FaultSpec] = &[
     call("wire-torn-frame", WIRE, RequiredResponse::Breaks, NO_WIRE),
     call("wire-huge-frame", WIRE, RequiredResponse::Breaks, NO_WIRE),
     call("wire-closed", WIRE, RequiredResponse::Breaks, NO_WIRE),
-    forged("unasked-answer", forged_frames::unrequested_response),
-    forged("two-answers", forged_frames::duplicate_responses),
+    forged("unrequested-response", forged_frames::unrequested_response),
+    forged("duplicate-response", forged_frames::duplicate_responses),
     // Faults of the host itself.
     host(
         "sigkill-of-the-host",
@@ -232,11 +232,11 @@ const ONCE: &str = "times = 1";
 const BOTH: InProcessUse = InProcessUse::Contained;
 const FATAL: InProcessUse = InProcessUse::Skipped("fatal in-process by definition");
 const GREEDY: InProcessUse =
-    InProcessUse::Skipped("in-process nothing bounds it: such a plugin is trusted fully");
+    InProcessUse::Skipped("no limits apply in-process: such a plugin is trusted fully");
 const VANDALISM: InProcessUse =
-    InProcessUse::Skipped("in-process it is done to the host: such a plugin is trusted fully");
-const NO_WIRE: InProcessUse = InProcessUse::Skipped("in-process there is no protocol");
-const NO_WORKER: InProcessUse = InProcessUse::Skipped("in-process there is no worker");
+    InProcessUse::Skipped("in-process it changes the host itself: such a plugin is trusted fully");
+const NO_WIRE: InProcessUse = InProcessUse::Skipped("no protocol in-process");
+const NO_WORKER: InProcessUse = InProcessUse::Skipped("no worker in-process");
 
 #[cfg(test)]
 mod tests {

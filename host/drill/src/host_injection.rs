@@ -1,7 +1,8 @@
 //! External actions on a host, and their reversal.
 
 use std::{
-    fs,
+    ffi::CString,
+    fs, io,
     path::{Path, PathBuf},
     thread,
     time::Duration,
@@ -9,15 +10,16 @@ use std::{
 
 use conductor_types::Isolation;
 use rustix::{
+    io::Errno,
     mount::{MountFlags, UnmountFlags, mount, unmount},
     process::{Pid, Resource, Rlimit, Signal, getrlimit, prlimit},
 };
 
 use super::{
-    case::{FaultCase, HostFault, Injection},
-    host_under_test::{self, Fixtures, HostUnderTest},
+    case::{FaultCase, HostFault, Injection, PLUGIN},
+    fixtures::Fixtures,
+    host_under_test::{self, HostError, HostUnderTest},
     leftovers::first_free_descriptor,
-    runner::CaseFailure,
 };
 
 /// An external action on a host, or nothing if the plugin itself is faulty.
@@ -28,8 +30,36 @@ pub(super) struct HostInjection {
     stopped: Option<u32>,
 }
 
-/// The reason why this machine cannot do it.
-pub(super) struct CannotInject(pub(super) String);
+/// The reason why an action on a host failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum InjectionError {
+    #[error("this machine does not allow mounting a filesystem: {0}")]
+    Mount(#[source] Errno),
+    #[error("cannot fill the mounted filesystem: {0}")]
+    Fill(#[source] io::Error),
+    #[error("this machine does not allow changing the limits of a process: {0}")]
+    Limits(#[source] Errno),
+    #[error("this user may not list the descriptors of a host: {0}")]
+    Descriptors(#[source] io::Error),
+    #[error("cannot free space on the mounted filesystem: {0}")]
+    MakeRoom(#[source] io::Error),
+    #[error("cannot move the plugin folder: {0}")]
+    MoveFolder(#[source] io::Error),
+    #[error("the host's status has no worker process of the plugin `{PLUGIN}`")]
+    NoWorker,
+    #[error(transparent)]
+    Host(#[from] HostError),
+}
+
+impl InjectionError {
+    /// Returns `true` if this machine or user lacks the means, which says nothing about the host.
+    pub(super) fn is_unsupported(&self) -> bool {
+        matches!(
+            self,
+            Self::Mount(_) | Self::Fill(_) | Self::Limits(_) | Self::Descriptors(_)
+        )
+    }
+}
 
 impl HostInjection {
     /// Prepares the action before the host starts.
@@ -37,7 +67,7 @@ impl HostInjection {
         case: &FaultCase,
         folder: &Path,
         fixtures: &Fixtures,
-    ) -> Result<Self, CannotInject> {
+    ) -> Result<Self, InjectionError> {
         let fault = match case.fault.injection {
             Injection::Host(fault) => Some(fault),
             _ => None,
@@ -58,7 +88,7 @@ impl HostInjection {
     }
 
     /// Performs the action.
-    pub(super) fn inject(&mut self, host: &mut HostUnderTest) -> Result<(), CaseFailure> {
+    pub(super) fn inject(&mut self, host: &mut HostUnderTest) -> Result<(), InjectionError> {
         match self.fault {
             Some(HostFault::StopWorker) => {
                 let worker = worker(host)?;
@@ -78,7 +108,7 @@ impl HostInjection {
     }
 
     /// Reverses the action.
-    pub(super) fn revert(&mut self, host: &mut HostUnderTest) -> Result<(), CaseFailure> {
+    pub(super) fn revert(&mut self, host: &mut HostUnderTest) -> Result<(), InjectionError> {
         if let Some(worker) = self.stopped.take() {
             // The worker may have been replaced.
             let _ = host_under_test::send(worker, Signal::CONT);
@@ -94,7 +124,7 @@ impl HostInjection {
     }
 
     /// Lowers the host's descriptor limit to its open ones for a while; its plugin's worker dies meanwhile.
-    fn take_descriptors(&self, host: &mut HostUnderTest) -> Result<(), CaseFailure> {
+    fn take_descriptors(&self, host: &mut HostUnderTest) -> Result<(), InjectionError> {
         let worker = match self.isolation {
             Isolation::Process => Some(worker(host)?),
             Isolation::InProcess => None,
@@ -103,11 +133,12 @@ impl HostInjection {
         // The host inherits its hard limit from the drill.
         let maximum = getrlimit(Resource::Nofile).maximum;
         let set = |current| {
-            prlimit(pid, Resource::Nofile, Rlimit { current, maximum }).map_err(|e| {
-                CaseFailure::Skipped(format!("a host's limits cannot be changed here: {e}"))
-            })
+            prlimit(pid, Resource::Nofile, Rlimit { current, maximum })
+                .map_err(InjectionError::Limits)
         };
-        let before = set(Some(first_free_descriptor(host.host_pid())))?;
+        // A lower limit would also refuse the host to poll the descriptors that it has.
+        let limit = first_free_descriptor(host.host_pid()).map_err(InjectionError::Descriptors)?;
+        let before = set(Some(limit))?;
         if let Some(worker) = worker {
             host_under_test::send(worker, Signal::KILL)?;
         }
@@ -119,16 +150,12 @@ impl HostInjection {
 }
 
 /// Returns the process of the faulty plugin.
-fn worker(host: &mut HostUnderTest) -> Result<u32, CaseFailure> {
-    let snapshot = host.snapshot()?;
-    snapshot
-        .worker()
-        .ok_or_else(|| CaseFailure::Failed("the status names no worker to do it to".to_owned()))
+fn worker(host: &mut HostUnderTest) -> Result<u32, InjectionError> {
+    host.snapshot()?.worker().ok_or(InjectionError::NoWorker)
 }
 
-fn rename(from: &Path, to: &Path) -> Result<(), CaseFailure> {
-    fs::rename(from, to)
-        .map_err(|e| CaseFailure::Failed(format!("cannot move the plugin folder: {e}")))
+fn rename(from: &Path, to: &Path) -> Result<(), InjectionError> {
+    fs::rename(from, to).map_err(InjectionError::MoveFolder)
 }
 
 /// A filesystem without room for both libraries, until it is enlarged.
@@ -137,26 +164,21 @@ struct SmallFilesystem {
 }
 
 impl SmallFilesystem {
-    fn new(place: &Path, fixtures: &Fixtures) -> Result<Self, CannotInject> {
-        let (both, fault) = host_under_test::sizes(fixtures);
-        let size = std::ffi::CString::new(format!("mode=0700,size={}", both + SLACK))
-            .map_err(|e| CannotInject(e.to_string()))?;
-        mount("none", place, "tmpfs", MountFlags::empty(), size.as_c_str())
-            .map_err(|e| CannotInject(format!("no filesystem can be mounted here: {e}")))?;
+    fn new(place: &Path, fixtures: &Fixtures) -> Result<Self, InjectionError> {
+        let (fault, control) = (fixtures.fault.len(), fixtures.control.len());
+        let options = format!("mode=0700,size={}", fault + control + SLACK);
+        mount_tmpfs(place, &options).map_err(InjectionError::Mount)?;
         let mounted = Self {
             place: place.to_owned(),
         };
-        fs::write(mounted.filler(), vec![0; fault.min(both - fault) / 2]).map_err(|e| {
-            CannotInject(format!(
-                "a filesystem that was mounted cannot be filled: {e}"
-            ))
-        })?;
+        // The control group's library still fits, and half of the other one.
+        let filler = vec![0; SLACK + fault / 2];
+        fs::write(mounted.filler(), filler).map_err(InjectionError::Fill)?;
         Ok(mounted)
     }
 
-    fn make_room(&self) -> Result<(), CaseFailure> {
-        fs::remove_file(self.filler())
-            .map_err(|e| CaseFailure::Failed(format!("cannot make room: {e}")))
+    fn make_room(&self) -> Result<(), InjectionError> {
+        fs::remove_file(self.filler()).map_err(InjectionError::MakeRoom)
     }
 
     fn filler(&self) -> PathBuf {
@@ -169,6 +191,11 @@ impl Drop for SmallFilesystem {
         // Lazily, as the host may still be running.
         let _ = unmount(&self.place, UnmountFlags::DETACH);
     }
+}
+
+fn mount_tmpfs(place: &Path, options: &str) -> Result<(), Errno> {
+    let options = CString::new(options).map_err(|_| Errno::INVAL)?;
+    mount("none", place, "tmpfs", MountFlags::empty(), &*options)
 }
 
 /// Time until the host gets its resources back.

@@ -1,62 +1,61 @@
 //! A test host of the drill: its folder, config, process and log.
 
 use std::{
-    fs,
-    io::Read,
+    fs, io,
     net::SocketAddr,
     os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, PoisonError},
     thread,
     time::Duration,
 };
 
 use conductor_core::clock::Clock;
 use conductor_types::Isolation;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::{
+    io::Errno,
+    process::{Pid, Signal, kill_process},
+};
 use tempfile::TempDir;
 
 use super::{
-    case::{CONTROL_GROUP, FAULTY, FaultCase, Injection, PLUGIN, SIBLING},
+    case::{CONTROL_GROUP, CONTROL_PLUGIN, FAULTY, FaultCase, Injection, PLUGIN, SIBLING},
+    fixtures::Fixtures,
+    host_log::HostLog,
     leftovers::HostLeftovers,
+    library_patch::PatchError,
     losses,
-    snapshot::HostSnapshot,
+    snapshot::{HostSnapshot, SnapshotError},
 };
 
-/// The program and the libraries a drill runs.
-pub(super) struct Fixtures {
-    program: PathBuf,
-    fault: Vec<u8>,
-    control: Vec<u8>,
-}
-
-impl Fixtures {
-    /// Finds them next to this program.
-    pub(super) fn find(folder: &Path) -> Result<Self, String> {
-        let library = |id: &str| {
-            let (prefix, suffix) = (std::env::consts::DLL_PREFIX, std::env::consts::DLL_SUFFIX);
-            let path = folder.join(format!("{prefix}conductor_plugin_{id}{suffix}"));
-            fs::read(&path).map_err(|e| {
-                format!(
-                    "the drill needs the plugin `{id}` beside this program, and {} cannot be read: {e}; \
-                     `cargo build` puts it there",
-                    path.display()
-                )
-            })
-        };
-        Ok(Self {
-            program: std::env::current_exe()
-                .map_err(|e| format!("cannot tell where this program lies: {e}"))?,
-            fault: library(PLUGIN)?,
-            control: library(CONTROL_PLUGIN)?,
-        })
-    }
-
-    /// Returns the library of the faults, and that of the control group.
-    pub(super) fn libraries(&self) -> (&[u8], &[u8]) {
-        (&self.fault, &self.control)
-    }
+/// The reason why a host under test is of no further use.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum HostError {
+    #[error("cannot create a folder for the host: {0}")]
+    Folder(#[source] io::Error),
+    #[error("cannot write the host's files: {0}")]
+    Files(#[source] io::Error),
+    #[error(transparent)]
+    Patch(#[from] PatchError),
+    #[error("cannot start the host: {0}")]
+    Start(#[source] io::Error),
+    #[error(
+        "the host is not listening after {} s; the last line of its log: {last_line}",
+        PATIENCE.as_secs()
+    )]
+    NotListening { last_line: String },
+    #[error("the host died: {}", exit_text(*.0))]
+    Died(ExitStatus),
+    #[error("cannot read the host's exit status: {0}")]
+    Wait(#[source] io::Error),
+    #[error("the host died after SIGTERM: {}", exit_text(*.0))]
+    DiedStopping(ExitStatus),
+    #[error("the host is still running {} s after SIGTERM", PATIENCE.as_secs())]
+    DoesNotStop,
+    #[error("cannot send a signal to process {pid}: {source}")]
+    Signal { pid: u32, source: Errno },
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
 }
 
 /// A running host with a faulty platform, another one of its plugin, and two that must not be affected.
@@ -65,7 +64,7 @@ pub(super) struct HostUnderTest {
     folder: TempDir,
     process: Child,
     address: SocketAddr,
-    log: Arc<Mutex<Log>>,
+    log: HostLog,
     clock: Clock,
     /// The characteristics of its leftovers.
     pub(super) leftovers: HostLeftovers,
@@ -77,14 +76,13 @@ pub(super) struct HostUnderTest {
 
 impl HostUnderTest {
     /// Creates the folder of a case, without starting anything.
-    pub(super) fn create_folder() -> Result<TempDir, String> {
+    pub(super) fn create_folder() -> Result<TempDir, HostError> {
         let folder = tempfile::Builder::new()
             .prefix("conductor-drill-")
             .tempdir()
-            .map_err(|e| format!("cannot make a folder for the drill: {e}"))?;
+            .map_err(HostError::Folder)?;
         for name in [PLUGINS, STATE] {
-            fs::create_dir(folder.path().join(name))
-                .map_err(|e| format!("cannot make a folder for the drill: {e}"))?;
+            fs::create_dir(folder.path().join(name)).map_err(HostError::Folder)?;
         }
         Ok(folder)
     }
@@ -96,17 +94,17 @@ impl HostUnderTest {
         case: &FaultCase,
         well: u32,
         clock: Clock,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, HostError> {
         let mark = mark(case.number);
-        let cannot = |e: std::io::Error| format!("cannot set the scene: {e}");
         let mut library = fixtures.fault.clone();
         if let Injection::Library(patch) = case.fault.injection {
             patch.apply(&mut library)?;
         }
         let plugins = folder.path().join(PLUGINS);
-        fs::write(plugins.join("fault.so"), library).map_err(cannot)?;
-        fs::write(plugins.join("control.so"), &fixtures.control).map_err(cannot)?;
-        fs::write(folder.path().join(CONFIG), config_text(case, well, mark)).map_err(cannot)?;
+        fs::write(plugins.join("fault.so"), library).map_err(HostError::Files)?;
+        fs::write(plugins.join("control.so"), &fixtures.control).map_err(HostError::Files)?;
+        fs::write(folder.path().join(CONFIG), config_text(case, well, mark))
+            .map_err(HostError::Files)?;
         Self::launch(folder, fixtures, mark, clock)
     }
 
@@ -116,7 +114,7 @@ impl HostUnderTest {
         fixtures: &Fixtures,
         mark: u64,
         clock: Clock,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, HostError> {
         let mut command = Command::new(&fixtures.program);
         command
             .args(["run", "--web.listen-address", "127.0.0.1:0"])
@@ -128,12 +126,10 @@ impl HostUnderTest {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped());
-        let mut process = command
-            .spawn()
-            .map_err(|e| format!("cannot start a host: {e}"))?;
-        let log = Arc::new(Mutex::new(Log::default()));
+        let mut process = command.spawn().map_err(HostError::Start)?;
+        let log = HostLog::default();
         if let Some(stderr) = process.stderr.take() {
-            follow(stderr, Arc::clone(&log));
+            log.follow(stderr);
         }
         let mut host = Self {
             leftovers: HostLeftovers::of(folder.path(), process.id(), mark),
@@ -149,10 +145,10 @@ impl HostUnderTest {
         Ok(host)
     }
 
-    fn find_address(&mut self) -> Result<(), String> {
+    fn find_address(&mut self) -> Result<(), HostError> {
         let start = self.clock.now();
         loop {
-            let log = self.log();
+            let log = self.log.text();
             let after = log.split(LISTENING).nth(1);
             // The line may be incomplete.
             let line = after.and_then(|rest| Some(rest.split_once('\n')?.0));
@@ -162,14 +158,15 @@ impl HostUnderTest {
             }
             self.check_alive()?;
             if self.clock.now() - start > PATIENCE {
-                return Err(format!("the host does not serve: {}", last_line(&log)));
+                let last_line = log.lines().last().unwrap_or("(none)").to_owned();
+                return Err(HostError::NotListening { last_line });
             }
             thread::sleep(POLL);
         }
     }
 
     /// Takes a snapshot of the host, and records the notable values.
-    pub(super) fn snapshot(&mut self) -> Result<HostSnapshot, String> {
+    pub(super) fn snapshot(&mut self) -> Result<HostSnapshot, HostError> {
         let now = self.clock.now();
         let snapshot =
             HostSnapshot::take(self.address, now).map_err(|error| self.death_or(error))?;
@@ -187,7 +184,7 @@ impl HostUnderTest {
     }
 
     /// The reason of a host's death explains more than a failed request, and comes a little later.
-    pub(super) fn death_or(&mut self, error: String) -> String {
+    pub(super) fn death_or(&mut self, error: SnapshotError) -> HostError {
         let start = self.clock.now();
         while self.clock.now() - start < DYING {
             if let Err(died) = self.check_alive() {
@@ -195,32 +192,28 @@ impl HostUnderTest {
             }
             thread::sleep(POLL);
         }
-        error
+        HostError::Snapshot(error)
     }
 
     /// Returns an error with the host's exit status if it has died.
-    pub(super) fn check_alive(&mut self) -> Result<(), String> {
+    pub(super) fn check_alive(&mut self) -> Result<(), HostError> {
         match self.process.try_wait() {
             Ok(None) => Ok(()),
-            Ok(Some(status)) => Err(format!("the host died: {}", how(status))),
-            Err(e) => Err(format!("cannot tell whether the host lives: {e}")),
+            Ok(Some(status)) => Err(HostError::Died(status)),
+            Err(e) => Err(HostError::Wait(e)),
         }
     }
 
     /// Asks the host to stop, and waits until it has; returns an error if it did not stop properly.
-    pub(super) fn stop(&mut self) -> Result<(), String> {
+    pub(super) fn stop(&mut self) -> Result<(), HostError> {
         self.check_alive()?;
         self.signal(Signal::TERM)?;
         let start = self.clock.now();
         loop {
             match self.process.try_wait() {
                 Ok(Some(status)) if status.success() => return Ok(()),
-                Ok(Some(status)) => {
-                    return Err(format!("asked to stop, the host died: {}", how(status)));
-                }
-                _ if self.clock.now() - start > PATIENCE => {
-                    return Err("the host does not stop when it is asked to".to_owned());
-                }
+                Ok(Some(status)) => return Err(HostError::DiedStopping(status)),
+                _ if self.clock.now() - start > PATIENCE => return Err(HostError::DoesNotStop),
                 _ => thread::sleep(POLL),
             }
         }
@@ -234,7 +227,7 @@ impl HostUnderTest {
     }
 
     /// Sends the host a signal.
-    pub(super) fn signal(&self, signal: Signal) -> Result<(), String> {
+    pub(super) fn signal(&self, signal: Signal) -> Result<(), HostError> {
         send(self.process.id(), signal)
     }
 
@@ -263,16 +256,9 @@ impl HostUnderTest {
         state_of(self.folder.path())
     }
 
-    /// Returns the host's log, up to the limit.
-    pub(super) fn log(&self) -> String {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        String::from_utf8_lossy(&log.kept).into_owned()
-    }
-
-    /// Returns the total size of its log, in bytes.
-    pub(super) fn log_size(&self) -> usize {
-        let log = self.log.lock().unwrap_or_else(PoisonError::into_inner);
-        log.size
+    /// Returns the host's log.
+    pub(super) fn log(&self) -> &HostLog {
+        &self.log
     }
 }
 
@@ -287,19 +273,13 @@ pub(super) fn state_of(folder: &Path) -> PathBuf {
     folder.join(STATE)
 }
 
-/// Returns the size of the two libraries together, and that of the fault library, in bytes.
-pub(super) fn sizes(fixtures: &Fixtures) -> (usize, usize) {
-    (
-        fixtures.fault.len() + fixtures.control.len(),
-        fixtures.fault.len(),
-    )
-}
-
 /// Sends a process a signal.
-pub(super) fn send(pid: u32, signal: Signal) -> Result<(), String> {
-    let raw = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let pid = raw.ok_or_else(|| format!("{pid} is no process"))?;
-    kill_process(pid, signal).map_err(|e| format!("cannot send a signal: {e}"))
+pub(super) fn send(pid: u32, signal: Signal) -> Result<(), HostError> {
+    let process = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    process
+        .ok_or(Errno::SRCH)
+        .and_then(|process| kill_process(process, signal))
+        .map_err(|source| HostError::Signal { pid, source })
 }
 
 /// Returns the lifetime of a case's orphans, in milliseconds: unique, to identify them.
@@ -338,32 +318,7 @@ fn config_text(case: &FaultCase, well: u32, mark: u64) -> String {
     text
 }
 
-/// A host's log, up to a limit.
-#[derive(Default)]
-struct Log {
-    kept: Vec<u8>,
-    size: usize,
-}
-
-/// Collects the output of a host, in a thread that ends with its last writer.
-fn follow(mut from: impl Read + Send + 'static, log: Arc<Mutex<Log>>) {
-    thread::spawn(move || {
-        let mut buffer = vec![0; 64 << 10];
-        while let Ok(read @ 1..) = from.read(&mut buffer) {
-            let mut log = log.lock().unwrap_or_else(PoisonError::into_inner);
-            log.size += read;
-            if log.kept.len() < MOST_LOG {
-                log.kept.extend_from_slice(&buffer[..read]);
-            }
-        }
-    });
-}
-
-fn last_line(log: &str) -> &str {
-    log.lines().last().unwrap_or("it logged nothing")
-}
-
-fn how(status: ExitStatus) -> String {
+fn exit_text(status: ExitStatus) -> String {
     match (status.code(), status.signal()) {
         (Some(code), _) => format!("exit code {code}"),
         (_, Some(signal)) => format!("signal {signal}"),
@@ -379,11 +334,7 @@ pub(super) const POLL: Duration = Duration::from_millis(30);
 pub(super) const PATIENCE: Duration = Duration::from_secs(20);
 /// Time in which a host's death may become visible after a failed request.
 const DYING: Duration = Duration::from_secs(1);
-/// Limit of a stored log, in bytes.
-const MOST_LOG: usize = 2 << 20;
 const LISTENING: &str = "listening on http://";
 pub(super) const PLUGINS: &str = "plugins";
 pub(super) const STATE: &str = "state";
 pub(super) const CONFIG: &str = "conductor.toml";
-/// The plugin of the control group.
-const CONTROL_PLUGIN: &str = "disk";

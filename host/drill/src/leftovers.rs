@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
 
@@ -102,15 +102,16 @@ pub(super) fn libraries_in(folder: &Path) -> usize {
 }
 
 /// Returns the lowest closed descriptor of a process: with that as its limit, it can open nothing.
-pub(super) fn first_free_descriptor(pid: u32) -> u64 {
-    let entries = fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten()
-        .flatten();
+///
+/// # Errors
+/// If this user may not list the descriptors of the process.
+pub(super) fn first_free_descriptor(pid: u32) -> io::Result<u64> {
+    let entries = fs::read_dir(format!("/proc/{pid}/fd"))?;
     let open: BTreeSet<u64> = entries
+        .flatten()
         .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
         .collect();
-    (0..).find(|n| !open.contains(n)).unwrap_or_default()
+    Ok((0..).find(|n| !open.contains(n)).unwrap_or_default())
 }
 
 struct ProcessEntry {

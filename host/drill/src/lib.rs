@@ -16,7 +16,7 @@ use clap::ValueEnum;
 use conductor_command::{CliError, Exit, Output, json, print, program_folder};
 use conductor_core::clock::Clock;
 use conductor_types::Isolation;
-use host_under_test::Fixtures;
+use fixtures::Fixtures;
 use report::{CaseResult, CaseVerdict, DrillReport};
 use runner::DrillRunner;
 use rustix::process::{Resource, Rlimit, setrlimit};
@@ -25,8 +25,10 @@ use stall_monitor::StallMonitor;
 mod campaign;
 mod case;
 mod catalog;
+mod fixtures;
 mod forged_frames;
 mod host_injection;
+mod host_log;
 mod host_under_test;
 mod leftovers;
 mod library_patch;
@@ -48,13 +50,13 @@ pub struct Args {
     /// Output format
     #[arg(long, default_value = "table")]
     output: Output,
-    /// Seed of the order, and of the number of good checks before a fault
+    /// Seed of the order and of the number of good checks before each fault
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
     /// Number of hosts that run at the same time [default: three per core]
     #[arg(long, value_name = "NUMBER")]
     jobs: Option<usize>,
-    /// Run a campaign instead: at least this many faults at random times, on one host with many platforms
+    /// Run a campaign instead: at least NUMBER faults at random times, on one host with many platforms
     #[arg(long, value_name = "NUMBER", conflicts_with_all = ["only", "isolation", "jobs"])]
     campaign: Option<u64>,
     /// Number of platforms of the campaign's host
@@ -75,7 +77,8 @@ enum IsolationChoice {
 /// If a test host cannot be set up.
 pub fn run(args: &Args) -> Result<Exit, CliError> {
     let cases = cases(args)?;
-    let fixtures = Fixtures::find(&program_folder()?).map_err(CliError::Other)?;
+    let fixtures =
+        Fixtures::find(&program_folder()?).map_err(|e| CliError::Other(e.to_string()))?;
     // Hosts are meant to die here; core dumps are not needed.
     let none = Rlimit {
         current: Some(0),
@@ -109,7 +112,7 @@ fn run_campaign(faults: u64, args: &Args, fixtures: &Fixtures) -> Result<Exit, C
         platforms: args.platforms.into(),
         seed: args.seed,
     };
-    let report = campaign::run(&settings, fixtures).map_err(CliError::Other)?;
+    let report = campaign::run(&settings, fixtures).map_err(|e| CliError::Other(e.to_string()))?;
     print(&match args.output {
         Output::Json => json(&report)?,
         Output::Table => report.text(),
@@ -186,12 +189,12 @@ fn run_all(drill: &DrillRunner, cases: Vec<FaultCase>, args: &Args) -> Vec<CaseR
 fn print_progress(case: &FaultCase, row: &CaseResult) {
     let mut terminal = std::io::stderr();
     if terminal.is_terminal() && row.verdict != CaseVerdict::Skipped {
-        let short = if row.verdict == CaseVerdict::Passed {
+        let verdict = if row.verdict == CaseVerdict::Passed {
             "passed"
         } else {
-            "FELL SHORT"
+            "FAILED"
         };
-        let _ = writeln!(terminal, "{short:<10}  {case}");
+        let _ = writeln!(terminal, "{verdict:<8}  {case}");
     }
 }
 

@@ -6,6 +6,31 @@
 use conductor_plugin_api::manifest::Manifest;
 use object::{Object as _, ObjectSection as _, ObjectSymbol as _};
 
+/// The reason why a copy of a library cannot be changed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PatchError {
+    #[error("the plugin's library has no manifest: build it again")]
+    NoManifest,
+    #[error("id {id:?} or name {name:?} does not fit into the manifest of the plugin's library")]
+    TooLong { id: String, name: String },
+    #[error(
+        "the fault plugin's library has {0} places for a load-time fault, expected one: build it again"
+    )]
+    OrderPlaces(usize),
+    #[error(
+        "the fault plugin's library ends within its place for a load-time fault: build it again"
+    )]
+    OrderTruncated,
+    #[error("the plugin's library depends on no other library")]
+    NoDependency,
+    #[error("the plugin's library imports no function")]
+    NoImport,
+    #[error("the plugin's library has no section .dynstr")]
+    NoNames,
+    #[error("the plugin's library cannot be parsed: {0}")]
+    Unreadable(#[from] object::Error),
+}
+
 /// The change to a copy of a library.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum LibraryPatch {
@@ -21,7 +46,7 @@ pub(super) enum LibraryPatch {
 
 impl LibraryPatch {
     /// Changes the bytes of a library.
-    pub(super) fn apply(self, library: &mut Vec<u8>) -> Result<(), String> {
+    pub(super) fn apply(self, library: &mut Vec<u8>) -> Result<(), PatchError> {
         match self {
             Self::Constructor(order) => set_order(library, order),
             Self::MissingDependency => {
@@ -44,7 +69,7 @@ impl LibraryPatch {
 
 /// Gives a copy of a library another id, as long as its own, and another name: another plugin to the host, or another
 /// build of the same one.
-pub(super) fn set_identity(library: &mut [u8], id: &str, name: &str) -> Result<(), String> {
+pub(super) fn set_identity(library: &mut [u8], id: &str, name: &str) -> Result<(), PatchError> {
     let starts = library.windows(MAGIC.len()).enumerate();
     let found = starts
         .filter(|(_, window)| *window == MAGIC)
@@ -52,9 +77,12 @@ pub(super) fn set_identity(library: &mut [u8], id: &str, name: &str) -> Result<(
             let manifest = Manifest::parse(&library[at..]).ok()?;
             Some((at, manifest.id.len()))
         });
-    let (at, length) = found.ok_or("the library has no manifest; build it again")?;
+    let (at, length) = found.ok_or(PatchError::NoManifest)?;
     if id.len() != length || name.len() >= NAME_SIZE {
-        return Err(format!("{id} is not as long as the library's own id"));
+        return Err(PatchError::TooLong {
+            id: id.to_owned(),
+            name: name.to_owned(),
+        });
     }
     let place = at + ID;
     library[place..place + length].copy_from_slice(id.as_bytes());
@@ -64,7 +92,7 @@ pub(super) fn set_identity(library: &mut [u8], id: &str, name: &str) -> Result<(
     Ok(())
 }
 
-fn set_order(library: &mut [u8], order: &str) -> Result<(), String> {
+fn set_order(library: &mut [u8], order: &str) -> Result<(), PatchError> {
     let marks = |library: &[u8]| -> Vec<usize> {
         let windows = library.windows(MARK.len()).enumerate();
         windows
@@ -72,18 +100,19 @@ fn set_order(library: &mut [u8], order: &str) -> Result<(), String> {
             .map(|(n, _)| n)
             .collect()
     };
-    let [mark] = marks(library)[..] else {
-        return Err("the fault plugin's library holds no order, or several; build it again".into());
+    let marks = marks(library);
+    let [mark] = marks[..] else {
+        return Err(PatchError::OrderPlaces(marks.len()));
     };
     let place = library.get_mut(mark + MARK.len()..mark + MARK.len() + ORDER);
-    let place = place.ok_or("the fault plugin's library ends within its order; build it again")?;
+    let place = place.ok_or(PatchError::OrderTruncated)?;
     place.fill(0);
     place[..order.len()].copy_from_slice(order.as_bytes());
     Ok(())
 }
 
 /// Returns the position of a needed library's name: the first in the table of names that is not the library's own.
-fn dependency(library: &[u8]) -> Result<Place, String> {
+fn dependency(library: &[u8]) -> Result<Place, PatchError> {
     let names = names(library)?;
     let mut start = names.start;
     for name in library[names].split(|&byte| byte == 0) {
@@ -94,13 +123,13 @@ fn dependency(library: &[u8]) -> Result<Place, String> {
             return Ok(place);
         }
     }
-    Err("the library needs no other".into())
+    Err(PatchError::NoDependency)
 }
 
 /// Returns the position of the name of an imported function that is no suffix of another name.
-fn import(library: &[u8]) -> Result<Place, String> {
+fn import(library: &[u8]) -> Result<Place, PatchError> {
     let names = names(library)?;
-    let file = object::File::parse(library).map_err(|e| e.to_string())?;
+    let file = object::File::parse(library)?;
     let wanted = file
         .dynamic_symbols()
         .filter(|symbol| symbol.is_undefined() && symbol.is_global() && !symbol.is_weak());
@@ -117,17 +146,17 @@ fn import(library: &[u8]) -> Result<Place, String> {
             return Ok(start..start + name.len());
         }
     }
-    Err("the library needs no function".into())
+    Err(PatchError::NoImport)
 }
 
 /// Returns the position of the names that the dynamic linker reads.
-fn names(library: &[u8]) -> Result<Place, String> {
-    let file = object::File::parse(library).map_err(|e| e.to_string())?;
+fn names(library: &[u8]) -> Result<Place, PatchError> {
+    let file = object::File::parse(library)?;
     let section = file.section_by_name(".dynstr");
     let (offset, length) = section
         .and_then(|section| section.file_range())
-        .ok_or("the library has no table of names")?;
-    let place = |n: u64| usize::try_from(n).map_err(|e| e.to_string());
+        .ok_or(PatchError::NoNames)?;
+    let place = |n: u64| usize::try_from(n).map_err(|_| PatchError::NoNames);
     Ok(place(offset)?..place(offset)? + place(length)?)
 }
 
@@ -194,8 +223,9 @@ mod tests {
             b"conductor-fault:conductor-fault:none",
             b"conductor-fault:no",
         ] {
-            let told = LibraryPatch::Constructor("exit").apply(&mut wrong.to_vec());
-            assert!(told.unwrap_err().contains("build it again"));
+            let result = LibraryPatch::Constructor("exit").apply(&mut wrong.to_vec());
+            let error = result.unwrap_err().to_string();
+            assert!(error.contains("build it again"), "{error}");
         }
     }
 

@@ -47,7 +47,7 @@ fn losses_of(
     let failed = after.failed(name);
     if failed > 0.0 {
         let message = after.platform(name, "message");
-        return lost(format!("{failed} checks failed ({message})"));
+        return lost(format!("{failed} checks failed (last message: {message})"));
     }
     let missed = after.skipped(name, "missed");
     let skipped = after.all_skipped(name) - missed;
@@ -66,14 +66,12 @@ fn losses_of(
     // A check at each end may be on either side of a snapshot, and a snapshot is delayed by a stall.
     let slack = 2.0 + stall.as_secs_f64() / INTERVAL.as_secs_f64();
     if (due - slots).abs() > slack {
-        return lost(format!(
-            "{due} checks were counted where {slots:.1} were due"
-        ));
+        return lost(format!("{due} checks were counted, {slots:.1} were due"));
     }
     let healthy = after.healthy(name) - before.healthy(name);
     let untold = due - healthy - (after.skipped(name, "missed") - before.skipped(name, "missed"));
     match untold > 1.0 {
-        true => lost(format!("{untold} checks found it not healthy")),
+        true => lost(format!("{untold} checks did not report it healthy")),
         false => None,
     }
 }

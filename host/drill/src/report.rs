@@ -102,12 +102,12 @@ impl DrillReport {
             .filter(|r| r.verdict != CaseVerdict::Skipped);
         let mut text = table(
             [
-                "WHERE",
+                "STAGE",
                 "FAULT",
                 "ISOLATION",
-                "HOST",
+                "RESPONSE",
                 "COLLATERAL",
-                "LATE",
+                "MAX DELAY",
                 "VERDICT",
             ],
             run.map(|row| {
@@ -138,7 +138,7 @@ impl DrillReport {
             ));
         }
         text.push_str(&format!(
-            "\n{} passed, {} failed, {} skipped (--output json says why); seed {}\n",
+            "\n{} passed, {} failed, {} skipped (reasons: --output json); seed {}\n",
             self.passed, self.failed, self.skipped, self.seed
         ));
         text

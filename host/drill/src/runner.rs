@@ -9,8 +9,9 @@ use super::{
     case::{
         CONTROL_GROUP, FAULTY, FaultCase, HostFault, Injection, PLUGIN, RequiredResponse, SIBLING,
     },
-    host_injection::{CannotInject, HostInjection},
-    host_under_test::{Fixtures, HostUnderTest, PATIENCE, POLL},
+    fixtures::Fixtures,
+    host_injection::{HostInjection, InjectionError},
+    host_under_test::{HostError, HostUnderTest, PATIENCE, POLL},
     leftovers::libraries_in,
     losses,
     report::{CaseResult, CaseVerdict},
@@ -93,7 +94,7 @@ impl DrillRunner {
             let begun = CONTROL_GROUP
                 .iter()
                 .all(|name| snapshot.healthy(name) >= 1.0);
-            (!begun).then(|| "the control group's first reports do not come".to_owned())
+            (!begun).then(|| "the control group has no report yet".to_owned())
         })?;
         // Take the counts of the plugin's other platforms before its worker is known.
         if matches!(case.fault.injection, Injection::Host(_))
@@ -101,7 +102,7 @@ impl DrillRunner {
         {
             self.wait(host, |snapshot| {
                 let begun = snapshot.healthy(SIBLING) >= 1.0;
-                (!begun).then(|| "the plugin's first reports do not come".to_owned())
+                (!begun).then(|| "the plugin has no report yet".to_owned())
             })?;
         }
         host.leftovers.record_descendants();
@@ -120,13 +121,13 @@ impl DrillRunner {
             // The fault may occur again during the snapshot, while its successor is about to start.
             let between = case.isolation == Isolation::Process && snapshot.worker().is_none();
             (case.recovers() && (more < RECOVERED || between))
-                .then(|| format!("{SIBLING}, of the same plugin, is not well again"))
+                .then(|| format!("{SIBLING}, of the same plugin, has not recovered"))
         };
         let went_on = |snapshot: &HostSnapshot| {
             let on = CONTROL_GROUP
                 .iter()
                 .all(|name| snapshot.healthy(name) >= answered.healthy(name) + 3.0);
-            (!on).then(|| "the control group's checks do not go on".to_owned())
+            (!on).then(|| "the control group is no longer checked".to_owned())
         };
         let after = self.wait(host, |snapshot| {
             well_again(snapshot).or_else(|| went_on(snapshot))
@@ -155,7 +156,7 @@ impl DrillRunner {
         row.any_late_ms = Some(losses::worst_lateness(before, after) * 1000.0);
         if let Some(lost) = losses::control_group_losses(before, after, stall) {
             row.collateral.clone_from(&lost.description);
-            let reason = format!("others lost something: {}", lost.description);
+            let reason = format!("collateral damage: {}", lost.description);
             return Err(match lost.only_late {
                 true => CaseFailure::Late(reason),
                 false => CaseFailure::Failed(reason),
@@ -164,7 +165,7 @@ impl DrillRunner {
         "nothing".clone_into(&mut row.collateral);
         if late > losses::LATE + stall.as_secs_f64() {
             return Err(CaseFailure::Late(format!(
-                "the control group's checks started up to {:.0} ms late, and the machine was late by {} ms at most",
+                "checks of the control group started up to {:.0} ms late, while the machine stalled for at most {} ms",
                 late * 1000.0,
                 stall.as_millis()
             )));
@@ -175,7 +176,7 @@ impl DrillRunner {
             .unwrap_or_default();
         if message.len() > LONGEST_MESSAGE || message.contains(char::is_control) {
             return failed(format!(
-                "a message of {} bytes is shown as it came: {:?}…",
+                "a message of {} bytes is shown without cutting or escaping it: {:?}…",
                 message.len(),
                 message.chars().take(80).collect::<String>()
             ));
@@ -191,9 +192,11 @@ impl DrillRunner {
             ));
         }
         if case.recovers() && case.isolation == Isolation::Process {
-            let said = after.plugin("isolation").as_str().unwrap_or("nowhere");
-            if said != "process" || after.worker().is_none() {
-                return failed(format!("the plugin runs {said}, not in a worker"));
+            let isolation = after.plugin("isolation").as_str().unwrap_or("unknown");
+            if isolation != "process" || after.worker().is_none() {
+                return failed(format!(
+                    "the plugin does not run in a worker (isolation: {isolation})"
+                ));
             }
         }
         Ok(())
@@ -201,7 +204,7 @@ impl DrillRunner {
 
     /// Checks that the log has whole lines without control characters, names the failure, and is not flooded.
     fn check_log(&self, case: &FaultCase, host: &HostUnderTest) -> Result<(), CaseFailure> {
-        let log = host.log();
+        let log = host.log().text();
         let of_the_plugin =
             |line: &str| (line.contains("WARN") || line.contains("ERROR")) && line.contains(PLUGIN);
         let is_failure = !matches!(
@@ -209,14 +212,16 @@ impl DrillRunner {
             RequiredResponse::GoesOn | RequiredResponse::Sifts | RequiredResponse::Answers
         );
         if is_failure && !log.lines().any(of_the_plugin) {
-            return failed("the log does not name the plugin".to_owned());
+            return failed("the log has no warning or error that names the plugin".to_owned());
         }
         if let Some(line) = log.lines().find(|line| line.contains(char::is_control)) {
             return failed(format!("the log has a control character: {line:?}"));
         }
-        let size = host.log_size();
+        let size = host.log().size();
         if case.isolation == Isolation::Process && size > MOST_LOG {
-            return failed(format!("{size} bytes of a plugin's output flood the log"));
+            return failed(format!(
+                "the log has {size} bytes, expected at most {MOST_LOG}"
+            ));
         }
         Ok(())
     }
@@ -238,7 +243,9 @@ impl DrillRunner {
             stopped?;
             let copies = libraries_in(&host.state());
             if copies > 0 {
-                return failed(format!("{copies} private copies of libraries are left"));
+                return failed(format!(
+                    "{copies} private copies of libraries are left behind"
+                ));
             }
         }
         Ok(())
@@ -251,14 +258,14 @@ impl DrillRunner {
     ) -> Result<(), CaseFailure> {
         let workers = host.leftovers.alive().len();
         if workers == 0 {
-            return failed("the host has no worker whose end could be watched".to_owned());
+            return failed("the host has no worker".to_owned());
         }
         let killed = self.clock.now();
         host.kill();
         self.wait_until_clean(host)?;
         let took = self.clock.now() - killed;
-        row.host = format!("its {workers} workers ended within {} ms", took.as_millis());
-        "nothing but their host".clone_into(&mut row.collateral);
+        row.host = format!("{workers} workers ended within {} ms", took.as_millis());
+        "only the killed host".clone_into(&mut row.collateral);
         Ok(())
     }
 
@@ -291,7 +298,7 @@ impl DrillRunner {
             };
             if self.clock.now() - start > PATIENCE {
                 return failed(format!(
-                    "{missing}, after {} s; the host: {}",
+                    "{missing} after {} s; response of the host: {}",
                     PATIENCE.as_secs(),
                     response_text(&snapshot)
                 ));
@@ -301,23 +308,28 @@ impl DrillRunner {
     }
 }
 
-/// The reason why a trial failed.
-pub(super) enum CaseFailure {
+/// The reason why a case did not pass.
+enum CaseFailure {
+    /// The host did not do what it must.
     Failed(String),
-    /// Other platforms were late, which a busy machine can cause as well: it must not repeat.
+    /// The control group was late, which a busy machine can cause as well: a real fault repeats.
     Late(String),
+    /// This machine cannot run the case.
     Skipped(String),
 }
 
-impl From<String> for CaseFailure {
-    fn from(reason: String) -> Self {
-        Self::Failed(reason)
+impl From<HostError> for CaseFailure {
+    fn from(error: HostError) -> Self {
+        Self::Failed(error.to_string())
     }
 }
 
-impl From<CannotInject> for CaseFailure {
-    fn from(unable: CannotInject) -> Self {
-        Self::Skipped(unable.0)
+impl From<InjectionError> for CaseFailure {
+    fn from(error: InjectionError) -> Self {
+        match error.is_unsupported() {
+            true => Self::Skipped(error.to_string()),
+            false => Self::Failed(error.to_string()),
+        }
     }
 }
 
@@ -327,28 +339,33 @@ fn failed<T>(reason: String) -> Result<T, CaseFailure> {
 
 /// Describes the host's response to the fault.
 fn response_text(snapshot: &HostSnapshot) -> String {
-    let mut did = Vec::new();
+    let mut parts = Vec::new();
     for error_type in [
         "error", "timeout", "panic", "crash", "load", "abi", "config", "protocol",
     ] {
         let count = snapshot.failures(FAULTY, error_type);
         if count > 0.0 {
-            did.push(format!("{count} {error_type} counted"));
+            parts.push(format!("{} ({error_type})", counted(count, "failure")));
         }
     }
-    if did.is_empty() {
-        did.push("reports go on".to_owned());
+    if parts.is_empty() {
+        parts.push("reports continue".to_owned());
     }
     for reason in ["crash", "hang", "limit", "protocol"] {
         let count = snapshot.restarts(reason);
         if count > 0.0 {
-            did.push(format!("{count} new generations ({reason})"));
+            parts.push(format!("{} ({reason})", counted(count, "restart")));
         }
     }
     if snapshot.plugin("quarantined") == true {
-        did.push("quarantined".to_owned());
+        parts.push("quarantined".to_owned());
     }
-    did.join(", ")
+    parts.join(", ")
+}
+
+fn counted(count: f64, noun: &str) -> String {
+    let plural = if count == 1.0 { "" } else { "s" };
+    format!("{count} {noun}{plural}")
 }
 
 /// Longest message that a host shows, in bytes: its limit and the truncation mark, including escapes.

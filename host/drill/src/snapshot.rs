@@ -11,6 +11,28 @@ use serde_json::Value;
 
 use super::case::PLUGIN;
 
+/// The reason why a snapshot cannot be taken.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SnapshotError {
+    #[error("the host does not respond to {path}: {source}")]
+    NoResponse {
+        path: &'static str,
+        source: std::io::Error,
+    },
+    #[error("the host's response to {0} is not HTTP")]
+    NotHttp(&'static str),
+    #[error("the host responds to {path} with status {status}, expected 200")]
+    Status { path: &'static str, status: String },
+    #[error("the host's response to {0} is not UTF-8")]
+    NotUtf8(&'static str),
+    #[error("the host's status is not JSON: {0}")]
+    NotJson(#[from] serde_json::Error),
+    #[error("/metrics has a line that is not a sample: {0:?}")]
+    NotASample(String),
+    #[error("/metrics has two samples of {0}")]
+    Duplicate(String),
+}
+
 /// A snapshot of a host.
 #[derive(Debug)]
 pub(super) struct HostSnapshot {
@@ -22,7 +44,7 @@ pub(super) struct HostSnapshot {
 
 impl HostSnapshot {
     /// Takes a snapshot of the host that listens at `address`.
-    pub(super) fn take(address: SocketAddr, now: Duration) -> Result<Self, String> {
+    pub(super) fn take(address: SocketAddr, now: Duration) -> Result<Self, SnapshotError> {
         let status = status(address)?;
         Ok(Self {
             at: now,
@@ -120,18 +142,18 @@ impl HostSnapshot {
 }
 
 /// Returns the host's status.
-pub(super) fn status(address: SocketAddr) -> Result<Value, String> {
+pub(super) fn status(address: SocketAddr) -> Result<Value, SnapshotError> {
     let status = get(address, "/api/v1/status")?;
-    serde_json::from_str(&status).map_err(|e| format!("/api/v1/status is not JSON any more: {e}"))
+    Ok(serde_json::from_str(&status)?)
 }
 
 /// Returns each sample of the host's metrics, by its series.
-pub(super) fn metrics(address: SocketAddr) -> Result<BTreeMap<String, f64>, String> {
+pub(super) fn metrics(address: SocketAddr) -> Result<BTreeMap<String, f64>, SnapshotError> {
     parse(&get(address, "/metrics")?)
 }
 
 /// Parses Prometheus's text format, and rejects invalid text as Prometheus does.
-fn parse(text: &str) -> Result<BTreeMap<String, f64>, String> {
+fn parse(text: &str) -> Result<BTreeMap<String, f64>, SnapshotError> {
     let mut series = BTreeMap::new();
     for line in text.lines().filter(|line| !line.starts_with('#')) {
         let sample = line.rsplit_once(' ').and_then(|(name, value)| {
@@ -139,30 +161,34 @@ fn parse(text: &str) -> Result<BTreeMap<String, f64>, String> {
             let whole = name.ends_with('}') || !name.contains('{');
             whole.then_some((name, value))
         });
-        let (name, value) =
-            sample.ok_or_else(|| format!("/metrics has a line that is no sample: {line:?}"))?;
+        let (name, value) = sample.ok_or_else(|| SnapshotError::NotASample(line.to_owned()))?;
         if series.insert(name.to_owned(), value).is_some() {
-            return Err(format!("/metrics has two samples of {name}"));
+            return Err(SnapshotError::Duplicate(name.to_owned()));
         }
     }
     Ok(series)
 }
 
 /// Returns the body of a GET request.
-fn get(address: SocketAddr, path: &str) -> Result<String, String> {
-    let cannot = |e: std::io::Error| format!("{path} does not answer: {e}");
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(cannot)?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(cannot)?;
-    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").map_err(cannot)?;
-    let mut answer = Vec::new();
-    stream.read_to_end(&mut answer).map_err(cannot)?;
-    let answer = String::from_utf8(answer).map_err(|_| format!("{path} is not UTF-8"))?;
-    let (head, body) = answer
+fn get(address: SocketAddr, path: &'static str) -> Result<String, SnapshotError> {
+    let no_response = |source| SnapshotError::NoResponse { path, source };
+    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).map_err(no_response)?;
+    stream
+        .set_read_timeout(Some(PATIENCE))
+        .map_err(no_response)?;
+    write!(stream, "GET {path} HTTP/1.0\r\nHost: localhost\r\n\r\n").map_err(no_response)?;
+    let mut response = Vec::new();
+    stream.read_to_end(&mut response).map_err(no_response)?;
+    let response = String::from_utf8(response).map_err(|_| SnapshotError::NotUtf8(path))?;
+    let (head, body) = response
         .split_once("\r\n\r\n")
-        .ok_or_else(|| format!("{path} does not answer as a host does"))?;
+        .ok_or(SnapshotError::NotHttp(path))?;
     match head.split(' ').nth(1) {
         Some("200") => Ok(body.to_owned()),
-        code => Err(format!("{path} answers {}", code.unwrap_or("nothing"))),
+        status => Err(SnapshotError::Status {
+            path,
+            status: status.unwrap_or("(none)").to_owned(),
+        }),
     }
 }
 
@@ -178,11 +204,10 @@ mod tests {
     #[test]
     fn a_label_that_breaks_its_line_and_a_series_shown_twice_are_refused() {
         assert_eq!(parse("# HELP a b\na{b=\"c d\"} 1\ne 2\n").unwrap().len(), 2);
-        assert!(
-            parse("a{b=\"c\nd\"} 1\n")
-                .unwrap_err()
-                .contains("no sample")
-        );
-        assert!(parse("a 1\na 1\n").unwrap_err().contains("two samples"));
+        let error = |text| parse(text).unwrap_err();
+        let broken = error("a{b=\"c\nd\"} 1\n");
+        assert!(matches!(broken, SnapshotError::NotASample(_)), "{broken}");
+        let twice = error("a 1\na 1\n");
+        assert!(matches!(twice, SnapshotError::Duplicate(_)), "{twice}");
     }
 }

@@ -88,7 +88,7 @@ impl ControlGroup {
             } else {
                 self.late += 1;
                 self.add_loss(format!(
-                    "{name}: a check started {:.0} ms late, and the machine by {} ms at most",
+                    "{name}: a check started {:.0} ms late, while the machine stalled for at most {} ms",
                     late * 1000.0,
                     stall.as_millis()
                 ));
@@ -120,7 +120,7 @@ impl ControlGroup {
             } else {
                 self.missed += new;
                 lost.push(format!(
-                    "{name}: {new} slots were missed, and the machine was late by {} ms at most",
+                    "{name}: {new} slots were missed, while the machine stalled for at most {} ms",
                     stall.as_millis()
                 ));
             }
@@ -140,7 +140,7 @@ impl ControlGroup {
         for name in names(roster) {
             let (Some(before), Some(after)) = (start.platforms.get(name), end.platforms.get(name))
             else {
-                self.add_loss(format!("{name}: it is not in the metrics any more"));
+                self.add_loss(format!("{name}: it is no longer in the metrics"));
                 continue;
             };
             let bad = |count: &PlatformCounts| count.all_ended() - count.ended("healthy");
@@ -151,7 +151,7 @@ impl ControlGroup {
                     .get(name)
                     .map_or("", |platform| &platform.message);
                 self.add_loss(format!(
-                    "{name}: {bad} checks did not find it healthy (last: {said})"
+                    "{name}: {bad} checks did not report it healthy (last message: {said})"
                 ));
             }
             let skipped = |count: &PlatformCounts| count.all_skipped() - count.skipped("missed");

@@ -9,8 +9,10 @@ use serde::Serialize;
 use super::{
     super::{
         SeededRng,
-        host_under_test::{self, Fixtures, HostUnderTest, PLUGINS, STATE},
+        fixtures::Fixtures,
+        host_under_test::{self, HostUnderTest, PLUGINS, STATE},
     },
+    error::CampaignError,
     roster::{Role, Roster},
     snapshots::{MetricsSnapshot, StatusSnapshot},
 };
@@ -76,7 +78,7 @@ impl<'a> CampaignEvents<'a> {
         host: &HostUnderTest,
         status: &StatusSnapshot,
         rng: &mut SeededRng,
-    ) -> Result<(), String> {
+    ) -> Result<(), CampaignError> {
         let now = self.clock.now();
         for (worker, _) in self.stopped.extract_if(.., |(_, until)| *until <= now) {
             // The worker may have been replaced.
@@ -126,12 +128,12 @@ impl<'a> CampaignEvents<'a> {
         host: &HostUnderTest,
         with_faults: bool,
         guests: usize,
-    ) -> Result<(), String> {
+    ) -> Result<(), CampaignError> {
         write_config(
             &host.config(),
             &self.roster.config((PLUGINS, STATE), with_faults, guests),
         )?;
-        host.signal(Signal::HUP)
+        Ok(host.signal(Signal::HUP)?)
     }
 
     /// Replaces libraries, by moving another one over them or by writing into them, once the previous ones are loaded.
@@ -140,16 +142,16 @@ impl<'a> CampaignEvents<'a> {
         host: &HostUnderTest,
         counts: &MetricsSnapshot,
         rng: &mut SeededRng,
-    ) -> Result<(), String> {
+    ) -> Result<(), CampaignError> {
         let now = self.clock.now();
         if let Some(round) = &self.round {
             let taken = |(id, count): &&(String, u64)| counts.restarts_of(id, "replace") >= *count;
             if let Some((id, _)) = round.expected.iter().find(|expected| !taken(expected)) {
                 return match now - round.start > PATIENCE {
-                    true => Err(format!(
-                        "the library that replaced that of {id} is not taken after {} s",
-                        PATIENCE.as_secs()
-                    )),
+                    true => Err(CampaignError::NotReplaced {
+                        plugin: id.clone(),
+                        seconds: PATIENCE.as_secs(),
+                    }),
                     false => Ok(()),
                 };
             }
@@ -174,7 +176,7 @@ impl<'a> CampaignEvents<'a> {
                     fs::write(&new, library).and_then(|()| fs::rename(&new, &place))
                 }
             };
-            put.map_err(|e| format!("cannot replace a library: {e}"))?;
+            put.map_err(CampaignError::ReplaceLibrary)?;
             expected.push((id.to_owned(), counts.restarts_of(id, "replace") + 1));
         }
         self.round = Some(ReplacementRound {
@@ -206,11 +208,11 @@ impl EventCounts {
 }
 
 /// Replaces a config file atomically.
-pub(super) fn write_config(file: &Path, text: &str) -> Result<(), String> {
+pub(super) fn write_config(file: &Path, text: &str) -> Result<(), CampaignError> {
     let new = file.with_extension("new");
     fs::write(&new, text)
         .and_then(|()| fs::rename(&new, file))
-        .map_err(|e| format!("cannot write the config: {e}"))
+        .map_err(CampaignError::WriteConfig)
 }
 
 fn pick<'a>(ids: &[&'a str], rng: &mut SeededRng) -> Option<&'a str> {

@@ -88,9 +88,9 @@ impl CheckLedger {
         let faults = self.0.iter().filter(|(_, line)| !line.balances());
         faults
             .map(|(name, line)| match line.closed.last() {
-                None => format!("{name}: its slots do not go on where they lie"),
+                None => format!("{name}: its slots have moved"),
                 Some(balance) => format!(
-                    "{name}: {} checks were counted where {} were due",
+                    "{name}: {} checks were counted, {} were due",
                     line.due + balance,
                     line.due
                 ),
@@ -207,7 +207,7 @@ mod tests {
     fn a_check_that_is_lost_or_counted_twice_is_told_of() {
         for counted in [499, 501] {
             let faults = ledger(500.0, counted).faults();
-            let expected = format!("a: {counted} checks were counted where 500 were due");
+            let expected = format!("a: {counted} checks were counted, 500 were due");
             assert_eq!(faults, [expected]);
         }
     }

@@ -61,9 +61,9 @@ impl CampaignReport {
         let mut line = |name: &str, what: String| text.push_str(&format!("{name:<14}{what}\n"));
         let outside = &self.outside;
         line(
-            "\nfrom outside",
+            "\ndisruptions",
             format!(
-                "{} workers killed, {} sent a SIGSEGV, {} stopped for a while; {} libraries replaced, {} reloads",
+                "{} workers killed, {} sent SIGSEGV, {} stopped temporarily; {} libraries replaced, {} reloads",
                 outside.killed,
                 outside.crashed,
                 outside.stopped,
@@ -74,7 +74,7 @@ impl CampaignReport {
         line(
             "faults",
             format!(
-                "{} in {:.0} s over {} platforms",
+                "{} in {:.0} s on {} platforms",
                 self.faults, self.seconds, self.platforms
             ),
         );
@@ -82,15 +82,15 @@ impl CampaignReport {
             .restarts
             .iter()
             .map(|(reason, count)| format!("{count} {reason}"));
-        line("generations", restarts.collect::<Vec<_>>().join(", "));
+        line("restarts", restarts.collect::<Vec<_>>().join(", "));
         line("host", format!("{} deaths", self.host_deaths));
-        line("checks", format!("{} were due, of all platforms", self.due));
+        line("checks", format!("{} due, over all platforms", self.due));
         let control_group = &self.control_group;
         line(
             "control group",
             format!(
-                "{} platforms, {} starts seen, the latest {} ms after its slot; {} later than that may be, {} slots missed \
-             ({} and {} more while the machine itself stood still)",
+                "{} platforms, {} starts observed, at most {} ms after their slots; {} too late, {} slots missed (and {} and \
+                 {} during stalls of the machine)",
                 control_group.platforms,
                 control_group.checks_seen,
                 control_group.latest_ms,
@@ -108,13 +108,13 @@ impl CampaignReport {
         line(
             "memory",
             format!(
-                "{} KiB after a fifth of the faults, {} KiB at the most, {} KiB at the end",
+                "{} KiB after a fifth of the faults, {} KiB at most, {} KiB at the end",
                 self.memory_warm_kib, self.memory_most_kib, self.memory_end_kib
             ),
         );
         line(
             "machine",
-            format!("stood still for {:.0} ms at most", self.machine_stall_ms),
+            format!("stalled for at most {:.0} ms", self.machine_stall_ms),
         );
         for failure in &self.failures {
             text.push_str(&format!("\nfailed: {failure}"));

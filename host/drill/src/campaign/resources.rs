@@ -43,14 +43,12 @@ impl HostResources {
         let mut more: Vec<_> = counts
             .iter()
             .filter(|(_, now, before)| now > before)
-            .map(|(what, now, before)| format!("{now} {what} where it had {before}"))
+            .map(|(what, now, before)| format!("{now} {what} instead of {before}"))
             .collect();
         for (name, now) in &self.threads {
             let before = before.threads.get(name).copied().unwrap_or_default();
             if *now > before {
-                more.push(format!(
-                    "{now} threads called {name:?} where it had {before}"
-                ));
+                more.push(format!("{now} threads named {name:?} instead of {before}"));
             }
         }
         (!more.is_empty()).then(|| more.join(", "))
@@ -139,7 +137,7 @@ mod tests {
                 ..before.clone()
             },
         ] {
-            assert!(more.more_than(&before).unwrap().contains("where it had"));
+            assert!(more.more_than(&before).unwrap().contains("instead of"));
         }
     }
 }

@@ -3,7 +3,12 @@
 use std::{fs, path::Path};
 
 use super::{
-    super::{SeededRng, host_under_test::Fixtures, library_patch::set_identity},
+    super::{
+        SeededRng,
+        fixtures::Fixtures,
+        library_patch::{PatchError, set_identity},
+    },
+    error::CampaignError,
     faults::{DEADLY, FAILING, LYING, RepeatedFault, SLOW},
 };
 
@@ -115,11 +120,10 @@ impl Roster {
     }
 
     /// Writes every plugin's library into the folder.
-    pub(super) fn install(&self, fixtures: &Fixtures, folder: &Path) -> Result<(), String> {
+    pub(super) fn install(&self, fixtures: &Fixtures, folder: &Path) -> Result<(), CampaignError> {
         for plugin in &self.plugins {
             let library = plugin.library(fixtures, 0)?;
-            fs::write(folder.join(plugin.file()), library)
-                .map_err(|e| format!("cannot set the scene: {e}"))?;
+            fs::write(folder.join(plugin.file()), library).map_err(CampaignError::Install)?;
         }
         Ok(())
     }
@@ -130,9 +134,9 @@ impl Roster {
         id: &str,
         fixtures: &Fixtures,
         nth: usize,
-    ) -> Result<(String, Vec<u8>), String> {
+    ) -> Result<(String, Vec<u8>), CampaignError> {
         let plugin = self.plugins.iter().find(|plugin| plugin.id == id);
-        let plugin = plugin.ok_or_else(|| format!("there is no plugin {id}"))?;
+        let plugin = plugin.ok_or_else(|| CampaignError::UnknownPlugin(id.to_owned()))?;
         Ok((plugin.file(), plugin.library(fixtures, nth)?))
     }
 
@@ -226,13 +230,11 @@ impl RosterPlugin {
         format!("{}.so", self.id)
     }
 
-    fn library(&self, fixtures: &Fixtures, nth: usize) -> Result<Vec<u8>, String> {
-        let (fault, disk) = fixtures.libraries();
+    fn library(&self, fixtures: &Fixtures, nth: usize) -> Result<Vec<u8>, PatchError> {
         let mut library = match self.of {
-            BundledLibrary::Fault => fault,
-            BundledLibrary::Disk => disk,
-        }
-        .to_vec();
+            BundledLibrary::Fault => fixtures.fault.clone(),
+            BundledLibrary::Disk => fixtures.control.clone(),
+        };
         set_identity(
             &mut library,
             &self.id,

@@ -5,7 +5,7 @@ use std::{collections::HashMap, net::SocketAddr, time::Duration};
 use conductor_core::clock::Clock;
 use serde_json::Value;
 
-use super::super::snapshot;
+use super::super::snapshot::{self, SnapshotError};
 
 /// The status of each platform and plugin.
 pub(super) struct StatusSnapshot {
@@ -42,7 +42,7 @@ pub(super) struct PlatformCounts {
 }
 
 impl StatusSnapshot {
-    pub(super) fn take(address: SocketAddr, clock: Clock) -> Result<Self, String> {
+    pub(super) fn take(address: SocketAddr, clock: Clock) -> Result<Self, SnapshotError> {
         let at = clock.now();
         let wall = clock.unix_seconds(at);
         let status = snapshot::status(address)?;
@@ -109,7 +109,7 @@ impl PlatformStatus {
 }
 
 impl MetricsSnapshot {
-    pub(super) fn take(address: SocketAddr) -> Result<Self, String> {
+    pub(super) fn take(address: SocketAddr) -> Result<Self, SnapshotError> {
         let mut counts = Self {
             platforms: HashMap::new(),
             restarts: HashMap::new(),
