@@ -5,7 +5,7 @@
 //! length, which the host only maps to places in the file.
 
 use explain::Explainer;
-use jsonschema::{PatternOptions, Validator};
+use jsonschema::{PatternOptions, ValidationError, Validator};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -48,6 +48,18 @@ pub struct SchemaError {
     at: String,
 }
 
+impl SchemaError {
+    fn new(error: &ValidationError<'_>) -> Self {
+        Self {
+            what: shorten(&error.to_string()),
+            at: shorten(error.instance_path().as_str()),
+        }
+    }
+}
+
+/// Returns `true` if a text has the format.
+pub type Format = fn(&str) -> bool;
+
 /// A compiled schema.
 #[derive(Debug)]
 pub struct CompiledSchema {
@@ -66,16 +78,23 @@ impl CompiledSchema {
         let validator = jsonschema::options()
             .with_pattern_options(PatternOptions::regex())
             .build(&schema)
-            .map_err(|error| SchemaError {
-                what: shorten(&error.to_string()),
-                at: shorten(error.instance_path().as_str()),
-            })?;
+            .map_err(|e| SchemaError::new(&e))?;
         Ok(Self { schema, validator })
     }
 
-    /// Returns the host's own schema, with the validator built from it.
-    pub fn own(schema: Value, validator: Validator) -> Self {
-        Self { schema, validator }
+    /// Compiles the host's own schema, whose `formats` are enforced by these functions.
+    ///
+    /// Here and not where the schema is: each crate that compiles schemas has a copy of the validator's code.
+    ///
+    /// # Errors
+    /// When it is not a schema.
+    pub fn own(schema: Value, formats: &[(&'static str, Format)]) -> Result<Self, SchemaError> {
+        let mut options = jsonschema::options().should_validate_formats(true);
+        for &(name, accepts) in formats {
+            options = options.with_format(name, accepts);
+        }
+        let validator = options.build(&schema).map_err(|e| SchemaError::new(&e))?;
+        Ok(Self { schema, validator })
     }
 
     /// Returns the schema as written.
