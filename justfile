@@ -40,7 +40,7 @@ sandbox:
 
 # Test plugins of other compilers and API versions
 matrix:
-    cargo test -p conductor-tests --features matrix --test matrix
+    cargo test --features conductor-tests/matrix --test matrix
 
 # Test the lock around a platform's calls under every interleaving
 loom:
@@ -58,7 +58,7 @@ drill *ARGS: build
 fuzz TARGET:
     cargo +nightly fuzz run {{ TARGET }} -- -max_total_time=180 -max_len=8192
 
-# Make the Debian package and the tarball
+# Make the Debian package and the tarball, with their debug information (Debian)
 package:
     packaging/build
 

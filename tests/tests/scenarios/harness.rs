@@ -27,6 +27,10 @@ pub(crate) fn artifacts() -> &'static Path {
             .arg(folder.parent().unwrap());
         if folder.ends_with("release") {
             cargo.arg("--release");
+        } else {
+            // With a test among the targets the crates have the features that `cargo test` gave them. Without one, most
+            // of them would be compiled again.
+            cargo.args(["--lib", "--bins", "--test", "scenarios"]);
         }
         let output = cargo.current_dir(workspace()).output().unwrap();
         assert!(
