@@ -39,7 +39,7 @@ fn a_drill_without_a_fault_of_that_name_says_how_they_are_called() {
     let output = conductor(&["drill", "--only", "nonsense"])
         .output()
         .unwrap();
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     let said = String::from_utf8_lossy(&output.stderr);
     assert!(
         said.contains("nonsense") && said.contains("check/segfault/process"),
