@@ -90,7 +90,10 @@ fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exi
         }
         Output::Json => format!("{}\n", printable::json(&narrowed(&body, &status)?)),
         Output::Table if status.platforms.is_empty() && args.problems => {
-            format!("No platform is unhealthy, and no check failed.\n{}", notes(&status))
+            format!(
+                "No platform is unhealthy, and no check failed.\n{}",
+                notes(&status)
+            )
         }
         Output::Table => text(&status, coloring),
     };
