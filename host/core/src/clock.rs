@@ -1,4 +1,5 @@
-//! The host's only clock. Every pure module gets `now` from it and reads no clock itself.
+//! The host's only clock. Every pure module gets `now` from it and reads no clock itself. In a simulation the clock is
+//! [set by hand](Clock::manual).
 //!
 //! The clock includes time suspended: a laptop that slept for an hour finds its schedule an hour later. On Linux that
 //! is `CLOCK_BOOTTIME`, read without a system call. Elsewhere it is the standard library's monotonic clock, which
@@ -13,7 +14,29 @@ use std::{
 /// A copy has the same origin, so the times of all copies can be compared.
 #[derive(Clone, Copy, Debug)]
 pub struct Clock {
-    origin: source::Point,
+    source: Source,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Source {
+    /// The OS's clock, with this origin.
+    System(source::Point),
+    /// The nanoseconds that a [`ManualClock`] has set.
+    Manual(&'static AtomicU64),
+}
+
+/// Sets the time of a clock that does not advance by itself.
+#[derive(Debug)]
+pub struct ManualClock {
+    nanos: &'static AtomicU64,
+}
+
+impl ManualClock {
+    /// Advances the clock to `now`; it never goes back.
+    pub fn advance_to(&self, now: Duration) {
+        let nanos = u64::try_from(now.as_nanos()).unwrap_or(u64::MAX);
+        self.nanos.fetch_max(nanos, Ordering::Relaxed);
+    }
 }
 
 impl Clock {
@@ -21,20 +44,37 @@ impl Clock {
     #[must_use]
     pub fn start() -> Self {
         Self {
-            origin: source::read(),
+            source: Source::System(source::read()),
         }
+    }
+
+    /// Creates a clock that shows zero until the returned [`ManualClock`] advances it. Its wall clock shows 2026 at the
+    /// origin.
+    ///
+    /// The memory of its time, eight bytes, is never freed, so that copies of the clock need no owner.
+    #[must_use]
+    pub fn manual() -> (Self, ManualClock) {
+        let nanos = Box::leak(Box::new(AtomicU64::new(0)));
+        let source = Source::Manual(nanos);
+        (Self { source }, ManualClock { nanos })
     }
 
     /// Returns the time since the origin. Never decreases.
     #[must_use]
     pub fn now(&self) -> Duration {
-        source::since(self.origin)
+        match self.source {
+            Source::System(origin) => source::since(origin),
+            Source::Manual(nanos) => Duration::from_nanos(nanos.load(Ordering::Relaxed)),
+        }
     }
 
     /// Returns the value that another process on this machine needs to [`join`](Self::join) this clock.
     #[must_use]
     pub fn anchor(&self) -> Duration {
-        source::anchor(self.origin)
+        match self.source {
+            Source::System(origin) => source::anchor(origin),
+            Source::Manual(_) => self.now(),
+        }
     }
 
     /// Joins the clock of the process that has just sent its `anchor`: both read the same times.
@@ -43,7 +83,7 @@ impl Clock {
     #[must_use]
     pub fn join(anchor: Duration) -> Self {
         Self {
-            origin: source::join(anchor),
+            source: Source::System(source::join(anchor)),
         }
     }
 
@@ -53,7 +93,11 @@ impl Clock {
     /// timestamp wrong.
     #[must_use]
     pub fn wall(&self, at: Duration) -> SystemTime {
-        wall_of(at, self.now(), wall_now())
+        let wall = match self.source {
+            Source::System(_) => wall_now(),
+            Source::Manual(_) => UNIX_EPOCH + MANUAL_ORIGIN + self.now(),
+        };
+        wall_of(at, self.now(), wall)
     }
 
     /// Returns [`Clock::wall`] as a Prometheus timestamp: seconds since 1970, or 0 for an earlier time.
@@ -131,6 +175,9 @@ fn followed(kept: f64, measured: f64) -> f64 {
         measured
     }
 }
+
+/// The time from 1970 to the origin of a manual clock.
+const MANUAL_ORIGIN: Duration = Duration::from_secs(1_767_225_600);
 
 /// The difference in seconds from which the wall clock counts as set.
 const SET: f64 = 0.1;
@@ -226,6 +273,17 @@ mod tests {
             }
         }
         panic!("the clock stands still at {last:?}");
+    }
+
+    #[test]
+    fn a_manual_clock_shows_the_time_it_was_set_to() {
+        let (clock, hand) = Clock::manual();
+        let copy = clock;
+        assert_eq!(clock.now(), Duration::ZERO);
+        hand.advance_to(Duration::from_secs(70));
+        hand.advance_to(Duration::from_secs(7));
+        assert_eq!(copy.now(), Duration::from_secs(70), "it never goes back");
+        assert_eq!(clock.unix_seconds(copy.now()), 1_767_225_670.0);
     }
 
     #[test]
