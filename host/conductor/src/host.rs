@@ -4,6 +4,7 @@
 //! each other; none of them looks up another.
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
@@ -13,6 +14,7 @@ use conductor_config::{Config, Reading};
 use conductor_core::clock::Clock;
 use conductor_engine::{
     board::Board,
+    environment::SystemEnvironment,
     guard::Shared,
     metrics::Metrics,
     scheduler::{self, Handle, LibraryChange, Setup},
@@ -41,6 +43,7 @@ mod assembly;
 mod calendar;
 pub(crate) mod judging;
 mod operator;
+mod plugin_loader;
 #[cfg(target_os = "linux")]
 mod proc;
 mod reload;
@@ -93,6 +96,7 @@ impl Host {
         let setup = Setup {
             shared: Arc::clone(&shared),
             board: Arc::clone(&board),
+            environment: Arc::new(SystemEnvironment),
             plan: assembly.plan(config, &Reasons::default()),
         };
         take_in(config);
@@ -303,6 +307,7 @@ pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
     scheduler::check_once(Setup {
         shared: parts.shared,
         board: Arc::clone(&parts.board),
+        environment: Arc::new(SystemEnvironment),
         plan,
     });
     parts.assembly.finish_trials();
@@ -353,11 +358,10 @@ impl Parts {
         let (quarantine, record) =
             Quarantine::open_with_record(loader.catalog().store(), clock.wall(clock.now()));
         let loader = loader.with_suspicion(quarantine, record.clone());
-        let shared = Arc::new(Shared::new(
-            clock,
-            Metrics::by(clock),
-            config.platforms.len(),
-        ));
+        // Many hosts that lose the same service at once must not try it again at once.
+        let seed = RandomState::new().hash_one(());
+        let shared = Shared::new(clock, Metrics::by(clock), config.platforms.len());
+        let shared = Arc::new(shared.with_seed(seed));
         let board = Arc::new(Board::new(
             Arc::clone(&shared),
             Arc::clone(loader.catalog()),

@@ -27,7 +27,7 @@ use conductor_types::{BreakerState, ErrorType, PlatformState, Priority, SkipReas
 
 use self::log::no_answer_within;
 pub use self::{
-    plugin::{Birth, PluginGuard, Running},
+    plugin::{PluginGuard, StartPermit},
     shared::Shared,
 };
 use crate::{
@@ -127,11 +127,8 @@ impl PlatformGuard {
             settings.priority.label(),
             &settings.labels,
         ));
-        let seed = settings.name.bytes().fold(0, |seed: u64, byte| {
-            seed.wrapping_mul(31).wrapping_add(byte.into())
-        });
         let calls = Entry::new(
-            Breaker::new(settings.breaker, seed),
+            Breaker::new(settings.breaker, shared.seed_of(&settings.name)),
             shared.first_sequence(),
         );
         let guard = Self {

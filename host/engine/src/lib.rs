@@ -1,10 +1,12 @@
 //! The running host: schedules checks, guards every call, and keeps the state of every platform.
 //!
 //! [`scheduler`] starts checks, [`guard`] admits them and records their end, [`metrics`] counts, [`board`] provides the
-//! status. [`resources`] measures the machine and judges it. [`judge`] tries configs in workers.
+//! status. [`resources`] measures the machine and judges it. [`judge`] tries configs in workers. [`environment`] is what
+//! all of this takes from outside.
 
 pub mod actor;
 pub mod board;
+pub mod environment;
 pub mod guard;
 pub mod history;
 pub mod judge;

@@ -13,46 +13,52 @@ use std::{
     time::Duration,
 };
 
-use conductor_core::schedule::{Due, Mode, Schedule, Start, next_run, stretch_factor};
-use conductor_runtime::{Ended, LoadError};
+use conductor_core::schedule::{Due, Mode, Schedule};
+use conductor_runtime::Ended;
 use conductor_types::SkipReason;
 
+pub use self::{
+    handle::Handle,
+    setup::{
+        LibraryChange, Plan, PlatformSetup, PluginLoader, PluginSetup, RefusedConfig, Renewal,
+        Setup, Timing,
+    },
+};
 use self::{
-    generations::progress,
     index::{PlatformIx, PluginIx},
-    platforms::{Platform, Platforms},
+    loading::LoadResult,
+    platforms::Platforms,
     plugin::Plugin,
     plugins::Plugins,
     watch::Watch,
 };
-pub use self::{
-    handle::Handle,
-    setup::{
-        LibraryChange, LoadJob, LoadOrder, Plan, PlatformSetup, PluginSetup, Ready, Refused,
-        Renewal, Setup, Timing,
-    },
-};
 use crate::{
     board::Board,
-    guard::{Shared, Skip},
-    resources::{Judge, Limits, Sample, culprits::Culprits, sample::Sampler},
+    environment::{Environment, ResourceMonitor},
+    guard::Shared,
+    resources::{Judge, Limits, Sample, culprits::Culprits},
     state::CheckNow,
 };
 
-mod generations;
+mod checks;
 mod handle;
 mod index;
+mod loading;
 mod machine;
 mod plan;
 mod platforms;
 mod plugin;
 mod plugins;
-mod proof;
-mod reasons;
+mod replacement;
 mod setup;
+#[cfg(test)]
+mod simulation;
 mod stopping;
+mod takeover;
 #[cfg(test)]
 mod tests;
+mod verification;
+mod verifying;
 mod waiting;
 mod watch;
 
@@ -61,9 +67,9 @@ enum Command {
     Stop,
     Sampled(Sample),
     /// The generation of this number, of the plugin at this index, is loaded or failed to load.
-    Loaded(PluginIx, u64, Result<Ready, LoadError>),
+    Loaded(PluginIx, u64, LoadResult),
     /// All its first checks have ended.
-    Proved(PluginIx, u64),
+    Verified(PluginIx, u64),
     /// It ended unexpectedly.
     Ended(PluginIx, u64, Ended),
     /// A generation must be replaced.
@@ -103,6 +109,7 @@ pub fn check_once(setup: Setup) {
 struct Driver {
     shared: Arc<Shared>,
     board: Arc<Board>,
+    environment: Arc<dyn Environment>,
     plugins: Plugins,
     platforms: Platforms,
     /// The platforms that a reload removed from the schedule and whose last call is under way.
@@ -110,13 +117,15 @@ struct Driver {
     schedule: Schedule,
     /// The beginning of the lattice, from which ticks are counted.
     origin: Duration,
+    /// The time of the next turn.
+    wakeup: Duration,
     watch: Watch,
     judge: Judge,
     limits: Limits,
     stretch: Mode,
     /// The plugins that cause a shortage of CPU.
     culprits: Culprits,
-    sampler: Option<Sampler>,
+    monitor: Option<Box<dyn ResourceMonitor>>,
     timing: Timing,
     commands: Sender<Command>,
     inbox: Receiver<Command>,
@@ -129,8 +138,10 @@ impl Driver {
         let mut driver = Self {
             schedule: schedule(Duration::ZERO, &plan.timing),
             origin: Duration::ZERO,
+            wakeup: Duration::ZERO,
             shared: setup.shared,
             board: setup.board,
+            environment: setup.environment,
             plugins: Plugins::default(),
             platforms: Platforms::default(),
             leaving: Vec::new(),
@@ -139,7 +150,7 @@ impl Driver {
             limits: plan.limits,
             stretch: Mode::Normal,
             culprits: Culprits::default(),
-            sampler: None,
+            monitor: None,
             timing: plan.timing,
             commands,
             inbox,
@@ -153,26 +164,28 @@ impl Driver {
         if !self.start_all() {
             return;
         }
-        self.start_sampler();
-        self.lay_out_schedule();
-        self.board.set_ready();
-        let mut wanted = self.origin;
+        self.begin_schedule();
         loop {
-            let now = self.shared.clock.now();
-            self.note_lateness(now, wanted);
-            self.begin_due(now);
-            self.expire(now);
-            self.look_after_generations(now);
-            self.dispatch();
-            let now = self.shared.clock.now();
-            wanted = self.next_turn(now);
-            match self.inbox.recv_timeout(wanted.saturating_sub(now)) {
+            let wakeup = self.turn(self.shared.clock.now());
+            let left = wakeup.saturating_sub(self.shared.clock.now());
+            match self.inbox.recv_timeout(left) {
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(command) => self.obey(command),
                 Err(RecvTimeoutError::Timeout) => {}
             }
         }
         self.drain();
+    }
+
+    /// Does what is due at `now`, without waiting; returns the time of the next turn, unless a command comes first.
+    fn turn(&mut self, now: Duration) -> Duration {
+        self.note_lateness(now);
+        self.begin_due(now);
+        self.expire(now);
+        self.look_after_generations(now);
+        self.dispatch();
+        self.wakeup = self.next_turn(self.shared.clock.now());
+        self.wakeup
     }
 
     fn check_once(mut self) {
@@ -191,9 +204,8 @@ impl Driver {
         }
         while self.shared.in_flight() > 0 {
             self.dispatch();
-            thread::sleep(self.timing.tick);
             // A worker that ended is replaced, for calls that had not started.
-            while let Ok(command) = self.inbox.try_recv() {
+            if let Ok(command) = self.inbox.recv_timeout(self.timing.tick) {
                 self.obey(command);
             }
             let now = self.shared.clock.now();
@@ -204,156 +216,13 @@ impl Driver {
     }
 
     /// Gives every entry a slot; the lattice begins now.
-    fn lay_out_schedule(&mut self) {
+    fn begin_schedule(&mut self) {
+        self.start_monitor();
         self.origin = self.shared.clock.now();
+        self.wakeup = self.origin;
         self.schedule = schedule(self.origin, &self.timing);
         self.fill_schedule();
-    }
-
-    fn begin_due(&mut self, now: Duration) {
-        let mut due = std::mem::take(&mut self.due);
-        self.schedule.poll(now, |found| due.push(found));
-        for found in due.drain(..) {
-            match PlatformIx::from_key(found.key) {
-                None => self.sample(),
-                Some(at) => self.begin_one(at, found, now),
-            }
-        }
-        self.due = due;
-    }
-
-    /// Handles one platform's due entry.
-    fn begin_one(&mut self, at: PlatformIx, found: Due, now: Duration) {
-        let guard = &self.platforms[at].guard;
-        if found.missed > 0 {
-            guard.skip(SkipReason::Missed, found.missed);
-        }
-        let Some(Start {
-            at: slot_time,
-            tick,
-            slot,
-        }) = found.start
-        else {
-            return;
-        };
-        let settings = guard.settings();
-        let interval = settings.interval;
-        let mode = match self.culprits.spare_others() {
-            true if !self.culprits.contains(guard.plugin().id()) => Mode::Normal,
-            _ => self.stretch,
-        };
-        let factor = stretch_factor(settings.priority, mode, interval);
-        let left_out = next_run(factor, tick, slot);
-        let intervals = if left_out == 0 { factor } else { left_out };
-        let intervals = u32::try_from(intervals).unwrap_or(u32::MAX);
-        guard.set_stretch(factor, now);
-        guard.set_next(slot_time.saturating_add(interval.saturating_mul(intervals)));
-        if guard.is_paused() {
-            guard.skip(SkipReason::Maintenance, 1);
-        } else if left_out == 0 {
-            self.begin(at, slot_time, now);
-        } else {
-            guard.skip(SkipReason::Degraded, 1);
-        }
-    }
-
-    /// Begins one platform's check, if its guard admits it.
-    fn begin(&mut self, at: PlatformIx, slot_time: Duration, now: Duration) {
-        // The guard has counted a skipped check.
-        let _ = self.try_begin(at, slot_time, now);
-    }
-
-    fn try_begin(
-        &mut self,
-        at: PlatformIx,
-        slot_time: Duration,
-        now: Duration,
-    ) -> Result<(), Skip> {
-        let begun = self.platforms[at].guard.begin(slot_time, now);
-        self.go_on(at, begun, now)
-    }
-
-    /// Hands over a call that its guard has begun, or handles the reason why there is none.
-    fn go_on(
-        &mut self,
-        at: PlatformIx,
-        begun: Result<u64, Skip>,
-        now: Duration,
-    ) -> Result<(), Skip> {
-        let platform = &self.platforms[at];
-        let plugin = platform.plugin;
-        match begun {
-            Ok(sequence) if self.plugins[plugin].current.is_some() => {
-                self.hand_over(at, sequence, now);
-                self.watch.begun(at, sequence, now);
-            }
-            Ok(sequence) => self.hold(plugin, at, sequence, now),
-            Err(Skip::Stuck(since)) => {
-                let patience = platform.guard.settings().breaker.reset_timeout();
-                self.consider_stuck(plugin, now.saturating_sub(since) >= patience, now);
-            }
-            Err(Skip::Waiting(since)) => {
-                let settings = platform.guard.settings();
-                let patience = settings.breaker.reset_timeout() + settings.timeout;
-                let since = since.max(platform.guard.plugin().last_start());
-                if now.saturating_sub(since) >= patience {
-                    self.consider_waiting(plugin, now.saturating_sub(since), now);
-                } else {
-                    self.consider_stuck(plugin, false, now);
-                }
-            }
-            Err(Skip::Saturated) => self.consider_stuck(plugin, false, now),
-            Err(Skip::Overlap | Skip::BreakerOpen) => {}
-        }
-        begun.map(|_| ())
-    }
-
-    fn check_now(&mut self, name: &str) -> CheckNow {
-        let named = |platform: &Platform| &*platform.guard.settings().name == name;
-        let found = {
-            let mut staying = self.platforms.staying();
-            staying.find_map(|(at, platform)| named(platform).then_some(at))
-        };
-        let Some(at) = found else {
-            return CheckNow::Unknown;
-        };
-        let now = self.shared.clock.now();
-        let begun = self.platforms[at].guard.begin_asked(now);
-        match self.go_on(at, begun, now) {
-            Ok(()) => CheckNow::Begun,
-            Err(skip) => CheckNow::Skipped(skip.into()),
-        }
-    }
-
-    fn dispatch(&mut self) {
-        let now = self.shared.clock.now();
-        for plugin in self.plugins.iter_mut() {
-            plugin.dispatch(now);
-        }
-    }
-
-    fn expire(&mut self, now: Duration) {
-        let (platforms, plugins) = (&self.platforms, &self.plugins);
-        let mut with_stuck = Vec::new();
-        self.watch.expire(
-            now,
-            |at, sequence| progress(platforms, at, sequence),
-            |at, sequence| {
-                let platform = &platforms[at];
-                let plugin = &plugins[platform.plugin];
-                let stuck = || {
-                    if let Ok(Some(probe)) = platform.probe {
-                        plugin.abandoned(at, sequence, probe);
-                    }
-                };
-                platform.guard.expire(sequence, now, stuck);
-                with_stuck.push(platform.plugin);
-            },
-        );
-        for at in with_stuck {
-            self.consider_stuck(at, false, now);
-        }
-        self.let_leave();
+        self.board.set_ready();
     }
 
     /// Returns the next wake-up time: always on a tick boundary, so that calls due by then start together.
@@ -368,7 +237,8 @@ impl Driver {
             .into_iter()
             .flatten()
             .min()
-            .map(|at| self.end_of_tick(at));
+            // Later than now, even at a tick boundary.
+            .map(|at| self.end_of_tick(at.max(now + Duration::from_nanos(1))));
         [
             self.schedule.next_wakeup(now),
             own,
@@ -388,8 +258,8 @@ impl Driver {
     }
 
     /// Records a turn that comes much too late, which is a sign that the host is starved.
-    fn note_lateness(&self, now: Duration, wanted: Duration) {
-        let late = now.saturating_sub(wanted);
+    fn note_lateness(&self, now: Duration) {
+        let late = now.saturating_sub(self.wakeup);
         if self.shared.starvation.woke_up(now, late) {
             tracing::warn!(
                 "CPU starvation for {:.1} s: breakers ignore timeouts",
@@ -405,14 +275,14 @@ impl Driver {
             Command::Loaded(at, number, result) if self.plugins.contains(at) => {
                 self.loaded(at, number, result);
             }
-            Command::Proved(at, number) if self.plugins.contains(at) => self.proved(at, number),
+            Command::Verified(at, number) if self.plugins.contains(at) => self.verified(at, number),
             Command::Ended(at, number, ended) if self.plugins.contains(at) => {
                 self.ended(at, number, &ended);
             }
             // A forgotten plugin's: an unknown generation ends when it is dropped.
-            Command::Loaded(..) | Command::Proved(..) | Command::Ended(..) => {}
+            Command::Loaded(..) | Command::Verified(..) | Command::Ended(..) => {}
             Command::Renew(order) => self.succeed(order),
-            Command::Library(id, change) => self.library_changed(&id, &change),
+            Command::Library(id, change) => self.library_changed(&id, change),
             Command::Follow(plan) => self.follow(*plan),
             Command::Answer(tell) => {
                 // A receiver that no longer waits has already timed out.

@@ -42,13 +42,27 @@ pub struct How {
     pub hidden: Vec<PathBuf>,
 }
 
+/// An order to load a generation.
+pub struct LoadOrder {
+    /// Its number among the plugin's generations, from 1.
+    pub number: u64,
+    /// The library to load; `None` for the catalog's.
+    pub library: Option<Arc<Vetted>>,
+    /// The library to load instead of a rejected one.
+    pub fallback: Option<FallbackLibrary>,
+    /// `true` to use a worker, whatever the config says: the plugin got stuck in-process too often.
+    pub in_worker: bool,
+    /// Called if it ends unexpectedly, once its calls have ended.
+    pub ended: Box<dyn FnOnce(Ended) + Send>,
+}
+
 /// A rejected library, and its replacement.
 #[derive(Clone, Debug)]
-pub struct Instead {
+pub struct FallbackLibrary {
     /// The hash of the rejected library.
-    pub of: Hash,
+    pub rejected: Hash,
     /// The replacement.
-    pub take: Arc<Vetted>,
+    pub library: Arc<Vetted>,
 }
 
 /// Restrictions that the host enforces while a worker runs.
@@ -60,10 +74,12 @@ pub struct Confinement {
     pub openings: Openings,
 }
 
-/// A loaded plugin, and its source.
-pub struct Loaded {
+/// One loaded instance of a plugin, from its load to its retirement.
+pub struct LoadedGeneration {
+    /// Its number among the plugin's generations, from 1.
+    pub number: u64,
     /// The callable plugin.
-    pub plugin: Arc<dyn LoadedPlugin>,
+    pub plugin: Box<dyn LoadedPlugin>,
     /// The library.
     pub vetted: Arc<Vetted>,
     /// The actual isolation.
@@ -71,7 +87,21 @@ pub struct Loaded {
     /// The reason for running in a worker although the config requests the host's process.
     pub held: Option<String>,
     /// Restrictions still to be enforced on a worker.
-    pub confinement: Option<Arc<Confinement>>,
+    pub confinement: Option<Confinement>,
+    /// The maximum number of threads for its calls.
+    pub call_threads: usize,
+}
+
+impl LoadedGeneration {
+    /// Returns the plugin's description.
+    pub fn description(&self) -> &Description {
+        self.plugin.description()
+    }
+
+    /// Returns the PID of its process, if it runs in its own.
+    pub fn pid(&self) -> Option<u32> {
+        self.plugin.pid()
+    }
 }
 
 impl Loader {
@@ -100,7 +130,7 @@ impl Loader {
         &self.catalog
     }
 
-    /// Loads a plugin; calls `first` with its library, and `ended` if its worker later ends unexpectedly.
+    /// Loads a generation of a plugin, after calling `first` with its library.
     ///
     /// Scans the folders again if no library is known. Otherwise that is left to the watcher: a folder that does not
     /// respond must not keep a plugin from being restarted.
@@ -111,37 +141,40 @@ impl Loader {
         &self,
         id: &str,
         how: &How,
-        in_worker: bool,
-        instead: Option<Instead>,
+        order: LoadOrder,
         first: impl FnOnce(&Vetted) -> Result<T, LoadError>,
-        ended: impl FnOnce(Ended) + Send + 'static,
-    ) -> Result<(Loaded, T), LoadError> {
-        let vetted = self.library(id)?;
-        let vetted = match instead {
-            Some(Instead { of, take }) if vetted.sha256 == of => take,
+    ) -> Result<(LoadedGeneration, T), LoadError> {
+        let vetted = match order.library {
+            Some(library) => library,
+            None => self.library(id)?,
+        };
+        let vetted = match order.fallback {
+            Some(fallback) if vetted.sha256 == fallback.rejected => fallback.library,
             _ => vetted,
         };
         let done = first(&vetted)?;
-        let (isolation, held) = self.place(id, how.isolation, in_worker);
-        let (plugin, confinement): (Arc<dyn LoadedPlugin>, _) = match isolation {
+        let (isolation, held) = self.place(id, how.isolation, order.in_worker);
+        let (plugin, confinement): (Box<dyn LoadedPlugin>, _) = match isolation {
             Isolation::Process => {
                 let policy = policy(&vetted, how)?;
                 let confinement = Confinement {
                     openings: Openings::of(&policy),
                     policy: policy.clone(),
                 };
-                let worker = self.start_worker(&vetted, how, policy, ended)?;
-                (Arc::new(worker), Some(Arc::new(confinement)))
+                let worker = start_worker(&vetted, how, policy, false, self.clock, order.ended)?;
+                (Box::new(worker), Some(confinement))
             }
             Isolation::InProcess => {
                 #[cfg(target_os = "linux")]
                 worker::plugins_share_this_process();
                 let record = self.record.as_ref();
                 let loaded = in_this_process(&vetted, how, self.clock, record)?;
-                (Arc::new(loaded), None)
+                (Box::new(loaded), None)
             }
         };
-        let loaded = Loaded {
+        let loaded = LoadedGeneration {
+            number: order.number,
+            call_threads: how.call_threads,
             plugin,
             vetted,
             isolation,
@@ -162,16 +195,6 @@ impl Loader {
             find()
         });
         vetted.ok_or_else(|| self.not_found(id))
-    }
-
-    fn start_worker(
-        &self,
-        vetted: &Vetted,
-        how: &How,
-        policy: Policy,
-        ended: impl FnOnce(Ended) + Send + 'static,
-    ) -> Result<Worker, LoadError> {
-        start_worker(vetted, how, policy, false, self.clock, ended)
     }
 
     /// Returns the isolation of a plugin, and why it differs from the config.

@@ -1,4 +1,4 @@
-//! Turns a config into the scheduler's plan: a guard for each plugin and platform, and a load job for each plugin.
+//! Turns a config into the scheduler's plan: a guard for each plugin and platform, and a loader for each plugin.
 //!
 //! It remembers the guards of the last config, so that a reload keeps the guard of each unchanged item, and with it
 //! slot, breaker and counters.
@@ -6,11 +6,7 @@
 use std::{
     collections::BTreeMap,
     path::PathBuf,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    thread,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use conductor_config::{
@@ -19,17 +15,18 @@ use conductor_config::{
 use conductor_core::breaker;
 use conductor_engine::{
     board::Board,
-    guard::{PlatformGuard, PlatformSettings, PluginGuard, Running, Shared},
-    judge::Finding,
+    guard::{PlatformGuard, PlatformSettings, PluginGuard, Shared},
     resources::Limits,
-    scheduler::{LoadJob, Plan, PlatformSetup, PluginSetup, Ready, Refused, Timing},
+    scheduler::{Plan, PlatformSetup, PluginSetup, Timing},
 };
-use conductor_library::{Catalog, Vetted};
-use conductor_runtime::loader::{How, Loader};
+use conductor_library::Catalog;
+use conductor_runtime::loader::Loader;
 use conductor_server::Security;
-use conductor_types::Isolation;
 
-use super::judging::{Judge, log_failed_creates, reason};
+use super::{
+    judging::{Judge, reason},
+    plugin_loader::{ConfiguredLoader, ProbeTrials},
+};
 
 /// Builds plans for the scheduler.
 pub(super) struct Assembly {
@@ -42,11 +39,8 @@ pub(super) struct Assembly {
     made: Mutex<Made>,
     /// The host's own files that the config names.
     hidden: Arc<Mutex<Vec<PathBuf>>>,
-    /// Threads that try to create the probes of a loaded plugin.
-    trials: Trials,
+    trials: ProbeTrials,
 }
-
-type Trials = Arc<Mutex<Vec<thread::JoinHandle<()>>>>;
 
 /// The reasons why platforms' configs are refused, by the platform's name.
 pub(super) type Reasons = BTreeMap<String, Arc<str>>;
@@ -85,17 +79,13 @@ impl Assembly {
             security,
             made: Mutex::default(),
             hidden: Arc::default(),
-            trials: Trials::default(),
+            trials: ProbeTrials::default(),
         }
     }
 
     /// Waits until the probes of all loaded plugins have been tried.
     pub(super) fn finish_trials(&self) {
-        let trials = std::mem::take(&mut *lock(&self.trials));
-        for trial in trials {
-            // A panic in the thread was logged.
-            let _ = trial.join();
-        }
+        self.trials.finish();
     }
 
     /// Returns the source of the libraries.
@@ -242,7 +232,7 @@ impl Assembly {
                 id,
                 breaker,
                 settings.stuck_limit.into(),
-                self.shared.metrics.plugin(id),
+                &self.shared,
             )),
         };
         let renew = known.is_some_and(|known| !known.config.runs_like(&settings));
@@ -254,7 +244,7 @@ impl Assembly {
         made.plugins.insert(id.to_owned(), plugin);
         PluginSetup {
             guard,
-            load: self.load_job(config, id),
+            loader: Arc::new(self.loader_of(config, id)),
             renew,
             must_end,
         }
@@ -309,6 +299,18 @@ impl Assembly {
         Arc::new(guard)
     }
 
+    /// Returns the loader of a plugin under this config.
+    fn loader_of(&self, config: &Arc<Config>, id: &str) -> ConfiguredLoader {
+        ConfiguredLoader::new(
+            config,
+            id,
+            self.loader.clone(),
+            self.security.clone(),
+            self.judge.clone(),
+            self.trials.clone(),
+        )
+    }
+
     /// Removes from the metrics all items that the new config no longer names; returns the plugins that are removed for
     /// good.
     fn forget(&self, old: &Made, made: &Made) -> Vec<Arc<PluginGuard>> {
@@ -330,99 +332,6 @@ impl Assembly {
         })
         .collect()
     }
-
-    /// Returns the job that loads a plugin and validates its platforms' configs against its schema.
-    fn load_job(&self, config: &Arc<Config>, id: &str) -> LoadJob {
-        let (config, id, loader) = (Arc::clone(config), id.to_owned(), self.loader.clone());
-        let (how, security) = (config.how(&id), self.security.clone());
-        let (judge, trials) = (self.judge.clone(), Arc::clone(&self.trials));
-        // The first probe of an in-process plugin must not crash the host.
-        let creates = how.isolation == Isolation::InProcess;
-        let is_tried = AtomicBool::new(creates);
-        Arc::new(move |order| {
-            // The web config may name another key by now.
-            let mut how = how.clone();
-            how.hidden.extend(security.private_files());
-            // A reload may have named another folder, which takes effect at a restart.
-            how.hidden.push(loader.catalog().store().base().to_owned());
-            let judged = |vetted: &Vetted| judge.platforms(&config, vetted, &how, creates);
-            let (loaded, wrong) = loader.load(
-                &id,
-                &how,
-                order.in_worker,
-                order.instead,
-                judged,
-                order.ended,
-            )?;
-            let (of_create, wrong): (Vec<_>, Vec<_>) = wrong
-                .into_iter()
-                .partition(|(_, finding)| matches!(finding, Finding::Create(_)));
-            log_failed_creates(&config, of_create);
-            let refused = wrong
-                .into_iter()
-                // A failed `create` is retried at each check, and an untried config may be right.
-                .filter(|(_, finding)| !matches!(finding, Finding::NoTime(_)))
-                .map(|(platform, finding)| {
-                    let (name, reason) = reason(&config, platform, finding);
-                    let config = platform.config.to_string().into();
-                    (name, Refused { config, reason })
-                })
-                .collect();
-            if !is_tried.swap(true, Ordering::Relaxed) {
-                try_creates(&trials, &judge, &config, &loaded.vetted, &how);
-            }
-            let description = loaded.plugin.description().clone();
-            Ok(Ready {
-                refused,
-                call_threads: how.call_threads,
-                running: Running {
-                    description,
-                    vetted: loaded.vetted,
-                    isolation: loaded.isolation,
-                    held: loaded.held,
-                    confinement: loaded.confinement,
-                    pid: loaded.plugin.pid(),
-                },
-                plugin: loaded.plugin,
-            })
-        })
-    }
-}
-
-/// Tries to create the probes of a plugin's platforms on a separate thread, and logs those that cannot be created.
-///
-/// The checks do not wait for it, and report the same error without a position in the file.
-fn try_creates(
-    trials: &Trials,
-    judge: &Judge,
-    config: &Arc<Config>,
-    vetted: &Arc<Vetted>,
-    how: &How,
-) {
-    let (judge, config) = (judge.clone(), Arc::clone(config));
-    let (vetted, how) = (Arc::clone(vetted), how.clone());
-    let trying = thread::Builder::new()
-        .name("judge".to_owned())
-        .spawn(move || {
-            // A library that no longer loads is replaced, and the error is reported at its load.
-            if let Ok(wrong) = judge.platforms(&config, &vetted, &how, true) {
-                log_failed_creates(&config, wrong);
-            }
-        });
-    match trying {
-        Ok(trial) => {
-            let mut trials = lock(trials);
-            trials.retain(|trial| !trial.is_finished());
-            trials.push(trial);
-        }
-        Err(error) => {
-            tracing::warn!("cannot start a thread to try the configs of platforms: {error}")
-        }
-    }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Returns `true` if two configs define a platform identically, wherever in the file.

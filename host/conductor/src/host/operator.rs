@@ -99,7 +99,7 @@ impl Operator {
     /// Returns the plugin of the worker with this process ID.
     fn plugin_of(&self, worker: u32) -> Option<String> {
         let plugins = self.host.board.plugins();
-        let of = |plugin: &Arc<PluginGuard>| plugin.running().and_then(|running| running.pid);
+        let of = |plugin: &Arc<PluginGuard>| plugin.running().and_then(|running| running.pid());
         let plugin = plugins.iter().find(|plugin| of(plugin) == Some(worker))?;
         Some(plugin.id().to_owned())
     }

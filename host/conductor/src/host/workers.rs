@@ -15,13 +15,14 @@ use std::{
 use conductor_core::clock::Clock;
 use conductor_engine::{
     board::Board,
-    guard::{PluginGuard, Running},
+    guard::PluginGuard,
     resources::{
         culprits::CpuLoad,
-        workers::{Ledger, Measured, Meter},
+        workers::{Ledger, Measured, Meter, Usage},
     },
     scheduler::{Handle, Renewal},
 };
+use conductor_runtime::loader::LoadedGeneration;
 use conductor_types::RestartReason;
 
 /// Monitors the workers until it is dropped.
@@ -91,27 +92,29 @@ impl Watching {
         let workers: Vec<_> = plugins
             .iter()
             .filter_map(|guard| {
-                let generation = guard.generation();
                 let running = guard.running()?;
-                Some((guard, generation, running.pid?, running))
+                Some((guard, running.pid()?, running))
             })
             .collect();
-        let pids: Vec<_> = workers.iter().map(|(_, _, pid, _)| *pid).collect();
+        let pids: Vec<_> = workers.iter().map(|(_, pid, _)| *pid).collect();
         self.ledgers.retain(|pid, _| pids.contains(pid));
         self.loads.retain(|pid, _| pids.contains(pid));
         self.asked.retain(|(pid, _)| pids.contains(pid));
-        let measured = workers.iter().map(|(_, _, pid, running)| {
+        let measured = workers.iter().map(|(_, pid, running)| {
             let confinement = running.confinement.as_ref();
             let may_run = confinement.is_some_and(|c| !c.policy.capabilities.run.is_empty());
             Measured { pid: *pid, may_run }
         });
         let usages = self.meter.measure(&measured.collect::<Vec<_>>());
-        for ((guard, generation, pid, running), usage) in workers.into_iter().zip(usages) {
+        for ((guard, pid, running), usage) in workers.into_iter().zip(usages) {
             if let Some(usage) = usage {
-                guard.uses(generation, usage);
+                guard.uses(running.number, usage);
                 let load = self.loads.entry(pid).or_default();
-                guard.keeps_busy(generation, load.note(self.clock.now(), usage.cpu_seconds));
-                self.judge(guard, generation, pid, &running, usage, rehidden);
+                guard.keeps_busy(
+                    running.number,
+                    load.note(self.clock.now(), usage.cpu_seconds),
+                );
+                self.judge(guard, pid, &running, usage, rehidden);
             }
         }
     }
@@ -119,10 +122,9 @@ impl Watching {
     fn judge(
         &mut self,
         guard: &PluginGuard,
-        generation: u64,
         pid: u32,
-        running: &Running,
-        usage: conductor_engine::resources::workers::Usage,
+        running: &LoadedGeneration,
+        usage: Usage,
         rehidden: bool,
     ) {
         let Some(confinement) = &running.confinement else {
@@ -137,7 +139,7 @@ impl Watching {
             if asked.insert((pid, why)) {
                 self.scheduler.renew(Renewal {
                     plugin: guard.id().into(),
-                    generation,
+                    generation: running.number,
                     reason,
                     what,
                     must_end: why == Reason::Closed,

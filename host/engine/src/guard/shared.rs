@@ -1,4 +1,4 @@
-//! State shared by all guards of a host: clock, metrics, and signs of starvation.
+//! State shared by all guards of a host: clock, seed, metrics, and signs of starvation.
 
 use std::{
     sync::atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -18,6 +18,8 @@ pub struct Shared {
     pub metrics: Metrics,
     /// Detects a host that is too slow for failures to be blamed on plugins.
     pub starvation: Starvation,
+    /// The origin of all randomness: the jitter of breakers.
+    seed: u64,
     /// Calls begun and neither ended nor abandoned.
     in_flight: AtomicUsize,
     ended: AtomicU64,
@@ -41,11 +43,25 @@ impl Shared {
             clock,
             metrics,
             starvation: Starvation::new(platforms),
+            seed: 0,
             in_flight: AtomicUsize::new(0),
             ended: AtomicU64::new(0),
             guards: AtomicU64::new(0),
             first_reports: FirstReports::default(),
         }
+    }
+
+    /// Sets the origin of all randomness, which should differ between hosts.
+    #[must_use]
+    pub fn with_seed(self, seed: u64) -> Self {
+        Self { seed, ..self }
+    }
+
+    /// Returns a seed for the breakers of the platform or plugin of this name.
+    pub(super) fn seed_of(&self, name: &str) -> u64 {
+        name.bytes().fold(self.seed, |seed, byte| {
+            seed.wrapping_mul(31).wrapping_add(byte.into())
+        })
     }
 
     /// Reads the wall clock again, so that dates shown next follow it.

@@ -12,8 +12,7 @@ fn guard() -> PlatformGuard {
     let breaker = Settings::try_new(3, 30 * S, 600 * S).unwrap();
     let clock = Clock::start();
     let shared = Arc::new(Shared::new(clock, Metrics::by(clock), 1));
-    let plugin = shared.metrics.plugin("http");
-    let plugin = PluginGuard::new("http", breaker, 8, plugin);
+    let plugin = PluginGuard::new("http", breaker, 8, &shared);
     let settings = PlatformSettings {
         name: "shop".into(),
         interval: 5 * S,

@@ -260,6 +260,27 @@ impl PlatformMetrics {
             .fetch_add(dropped, Ordering::Relaxed);
     }
 
+    /// Returns the number of checks that have ended in each status, and in each reason for a skip.
+    #[cfg(test)]
+    pub(crate) fn ends(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
+        // Both have a "degraded".
+        let renamed = |(label, count)| match label {
+            "degraded" => ("stretched", count),
+            _ => (label, count),
+        };
+        self.checks.each().chain(self.skips.each().map(renamed))
+    }
+
+    /// Returns the number of times that the breaker opened.
+    #[cfg(test)]
+    pub(crate) fn times_opened(&self) -> u64 {
+        let open = BreakerState::Open.label();
+        let mut transitions = self.transitions.each();
+        transitions
+            .find(|(to, _)| *to == open)
+            .map_or(0, |(_, count)| count)
+    }
+
     pub(super) fn breaker_value(&self) -> u8 {
         self.breaker.load(Ordering::Relaxed)
     }

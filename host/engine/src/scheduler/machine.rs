@@ -7,16 +7,20 @@ use conductor_runtime::redaction;
 use conductor_types::{DegradedMode, Resource, Tracked};
 
 use super::{Command, Driver, plugin::Plugin};
-use crate::resources::{Sample, culprits::Machine, sample::Sampler};
+use crate::resources::{Sample, culprits::Machine};
 
 impl Driver {
-    pub(super) fn start_sampler(&mut self) {
+    pub(super) fn start_monitor(&mut self) {
         let commands = self.commands.clone();
-        let sampler = Sampler::start(self.shared.clock, self.board.disk_paths(), move |sample| {
+        let on_sample = move |sample| {
             let _ = commands.send(Command::Sampled(sample));
-        });
-        match sampler {
-            Ok(sampler) => self.sampler = Some(sampler),
+        };
+        let (clock, disks) = (self.shared.clock, self.board.disk_paths());
+        let monitor = self
+            .environment
+            .start_monitor(clock, disks, Box::new(on_sample));
+        match monitor {
+            Ok(monitor) => self.monitor = Some(monitor),
             Err(error) => {
                 tracing::error!("resource monitor not started: cannot start its thread: {error}")
             }
@@ -28,8 +32,8 @@ impl Driver {
         self.shared.follow_wall_clock();
         self.track();
         self.shared.log_first_reports();
-        if let Some(sampler) = &self.sampler
-            && !sampler.request()
+        if let Some(monitor) = &self.monitor
+            && !monitor.request()
         {
             tracing::debug!("the resource monitor is still busy with its last sample");
         }

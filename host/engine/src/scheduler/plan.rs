@@ -9,11 +9,12 @@ use std::{
 
 use super::{
     Driver, Plan, PlatformSetup, PluginSetup,
-    generations::{load_error, progress},
     index::{MONITOR_KEY, PlatformIx, PluginIx},
+    loading::load_error,
     platforms::Platform,
     plugin::Plugin,
     schedule,
+    takeover::progress,
 };
 use crate::{guard::Progress, resources::Judge};
 
@@ -52,7 +53,9 @@ impl Driver {
             let at = self.plugin_ix(setup.guard.id());
             match at {
                 Some(at) => {
-                    self.plugins[at].load = setup.load;
+                    self.plugins[at].loader = setup.loader;
+                    // The rules for libraries may have changed since it was announced.
+                    self.plugins[at].announced = None;
                     if setup.must_end {
                         // The one being started may have them too.
                         self.call_off(at, now);
@@ -63,7 +66,7 @@ impl Driver {
                         self.want_renewal(at, now);
                     }
                 }
-                None => self.plugins.add(Plugin::new(setup.guard, setup.load)),
+                None => self.plugins.add(Plugin::new(setup.guard, setup.loader)),
             }
         }
         self.remove_platforms(&platforms);

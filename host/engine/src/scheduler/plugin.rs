@@ -2,24 +2,29 @@
 
 use std::{collections::BTreeMap, mem, sync::Arc, time::Duration};
 
-use conductor_library::Hash;
-use conductor_runtime::{Call, Ended, LoadedPlugin, ProbeId};
+use conductor_library::{Hash, Vetted};
+use conductor_runtime::{
+    Call, Ended, LoadedPlugin, ProbeId,
+    loader::{FallbackLibrary, LoadedGeneration},
+};
 use conductor_types::{Isolation, RestartReason};
 
-use super::{LoadJob, index::PlatformIx, proof::Proof};
-use crate::guard::{Birth, PlatformGuard, PluginGuard, Running};
+use super::{PluginLoader, index::PlatformIx, verification::Verification};
+use crate::guard::{PlatformGuard, PluginGuard, StartPermit};
 
 /// One plugin in the driver.
 pub(super) struct Plugin {
     pub(super) guard: Arc<PluginGuard>,
-    pub(super) load: LoadJob,
+    pub(super) loader: Arc<dyn PluginLoader>,
     /// No platform uses it and its library is gone: it is dropped once its last call has ended.
     pub(super) is_forgotten: bool,
-    pub(super) current: Option<Generation>,
+    pub(super) current: Option<Arc<LoadedGeneration>>,
     /// The generation being started.
-    pub(super) next: Option<Next>,
+    pub(super) next: Option<NextGeneration>,
     /// `true` if another one must be started after `next`.
     pub(super) again: bool,
+    /// A new library in the plugin folders, for the next start.
+    pub(super) announced: Option<Arc<Vetted>>,
     /// The reason for a replacement that could not be started yet.
     pub(super) owed: Option<RestartReason>,
     /// The number of a generation that must end, and the reason.
@@ -27,9 +32,9 @@ pub(super) struct Plugin {
     /// A library that failed verification; it is not loaded for any other reason either.
     pub(super) rejected: Option<Hash>,
     /// Generations whose last calls are ending.
-    pub(super) old: Vec<Draining>,
+    pub(super) old: Vec<DrainingGeneration>,
     /// Checks that wait for a generation.
-    pub(super) held: Vec<Held>,
+    pub(super) held: Vec<HeldCheck>,
     /// `true` once it got stuck in-process too often: from then on it runs in workers.
     pub(super) in_worker: bool,
     /// The calls of this turn.
@@ -37,50 +42,37 @@ pub(super) struct Plugin {
     pub(super) wants_nudge: bool,
 }
 
-/// One loaded instance of a plugin.
-pub(super) struct Generation {
-    pub(super) number: u64,
-    pub(super) plugin: Arc<dyn LoadedPlugin>,
-    pub(super) isolation: Isolation,
-}
-
 /// A generation being started.
-pub(super) enum Next {
+pub(super) enum NextGeneration {
     /// It is being loaded.
-    Loading(Loading),
+    Loading {
+        permit: StartPermit,
+        /// Set if it ended before it was known to be loaded.
+        ended: Option<Ended>,
+    },
     /// It is loaded and being verified.
-    Proving(Proving),
+    Verifying {
+        candidate: Candidate,
+        verification: Arc<Verification>,
+        /// `true` if the log already mentions that its timeouts do not count.
+        is_excused: bool,
+    },
 }
 
-pub(super) struct Loading {
-    pub(super) birth: Birth,
-    pub(super) why: Option<RestartReason>,
-    /// Set if it ended before it was known to be loaded.
-    pub(super) ended: Option<Ended>,
-}
-
-pub(super) struct Proving {
-    pub(super) arrival: Arrival,
-    pub(super) proof: Arc<Proof>,
-    /// `true` if the log already mentions that its timeouts do not count.
-    pub(super) is_excused: bool,
-}
-
-/// A generation that can be called.
-pub(super) struct Arrival {
-    pub(super) birth: Birth,
-    pub(super) why: Option<RestartReason>,
-    pub(super) plugin: Arc<dyn LoadedPlugin>,
-    pub(super) running: Running,
-    pub(super) probes: Probes,
+/// A loaded generation that is not the current one yet.
+pub(super) struct Candidate {
+    pub(super) permit: StartPermit,
+    pub(super) generation: Arc<LoadedGeneration>,
+    pub(super) probes: CandidateProbes,
 }
 
 /// The probes of a generation by their platform, or the reason why there is none.
-pub(super) type Probes = BTreeMap<PlatformIx, (Arc<PlatformGuard>, Result<ProbeId, Arc<str>>)>;
+pub(super) type CandidateProbes =
+    BTreeMap<PlatformIx, (Arc<PlatformGuard>, Result<ProbeId, Arc<str>>)>;
 
 /// A generation that was replaced.
-pub(super) struct Draining {
-    pub(super) generation: Generation,
+pub(super) struct DrainingGeneration {
+    pub(super) generation: Arc<LoadedGeneration>,
     /// Its calls under way.
     pub(super) calls: Calls,
 }
@@ -89,21 +81,22 @@ pub(super) struct Draining {
 pub(super) type Calls = Vec<(PlatformIx, u64)>;
 
 /// A check that waits for a generation.
-pub(super) struct Held {
+pub(super) struct HeldCheck {
     pub(super) platform: PlatformIx,
     pub(super) sequence: u64,
     pub(super) until: Duration,
 }
 
 impl Plugin {
-    pub(super) fn new(guard: Arc<PluginGuard>, load: LoadJob) -> Self {
+    pub(super) fn new(guard: Arc<PluginGuard>, loader: Arc<dyn PluginLoader>) -> Self {
         Self {
             guard,
-            load,
+            loader,
             is_forgotten: false,
             current: None,
             next: None,
             again: false,
+            announced: None,
             owed: None,
             outlawed: None,
             rejected: None,
@@ -115,14 +108,35 @@ impl Plugin {
         }
     }
 
+    /// Takes the generation that is being verified, without judging it.
+    pub(super) fn take_unjudged(&mut self) -> Option<Candidate> {
+        let (mut candidate, verification) = self.take_candidate()?;
+        candidate.give_up(&verification);
+        Some(candidate)
+    }
+
+    /// Takes the generation that is being verified, if any.
+    pub(super) fn take_candidate(&mut self) -> Option<(Candidate, Arc<Verification>)> {
+        let verifying =
+            |next: &mut NextGeneration| matches!(next, NextGeneration::Verifying { .. });
+        match self.next.take_if(verifying)? {
+            NextGeneration::Verifying {
+                candidate,
+                verification,
+                ..
+            } => Some((candidate, verification)),
+            NextGeneration::Loading { .. } => None,
+        }
+    }
+
     /// Records that a call was abandoned; it is the one under way in this probe unless it belongs to an older
     /// generation.
-    pub(super) fn abandoned(&self, place: PlatformIx, sequence: u64, probe: ProbeId) {
-        let is_old = |old: &Draining| old.calls.contains(&(place, sequence));
-        if let Some(current) = &self.current
+    pub(super) fn abandoned(&self, platform: PlatformIx, sequence: u64, probe: ProbeId) {
+        let is_old = |old: &DrainingGeneration| old.calls.contains(&(platform, sequence));
+        if let Some(current) = self.loaded()
             && !self.old.iter().any(is_old)
         {
-            current.plugin.abandoned(probe);
+            current.abandoned(probe);
         }
     }
 
@@ -133,6 +147,14 @@ impl Plugin {
         outlawed.and_then(|(number, what)| (*number == running).then_some(what.as_str()))
     }
 
+    /// Returns the replacement of the library that failed verification.
+    pub(super) fn fallback(&self) -> Option<FallbackLibrary> {
+        Some(FallbackLibrary {
+            rejected: self.rejected?,
+            library: self.guard.last_taken()?,
+        })
+    }
+
     /// Returns `true` if no generation runs or is being started.
     pub(super) fn is_idle(&self) -> bool {
         self.current.is_none() && self.next.is_none() && self.old.is_empty() && self.held.is_empty()
@@ -140,20 +162,25 @@ impl Plugin {
 
     /// Returns the number of open probes in all its generations.
     pub(super) fn open_probes(&self) -> usize {
-        let current = self.current.iter().map(|current| &current.plugin);
-        let old = self.old.iter().map(|old| &old.generation.plugin);
-        current.chain(old).map(|plugin| plugin.open_probes()).sum()
+        let old = self.old.iter().map(|old| &old.generation);
+        let generations = self.current.iter().chain(old);
+        generations.map(|one| one.plugin.open_probes()).sum()
     }
 
-    /// Returns the generation that can be called now.
-    pub(super) fn loaded(&self) -> Option<&Arc<dyn LoadedPlugin>> {
-        self.current.as_ref().map(|current| &current.plugin)
+    /// Returns the plugin that can be called now.
+    pub(super) fn loaded(&self) -> Option<&dyn LoadedPlugin> {
+        self.current.as_ref().map(|current| &*current.plugin)
     }
 
     /// Hands over the calls of this turn, and wakes up calls that have waited since the last one.
     pub(super) fn dispatch(&mut self, now: Duration) {
-        if let Some(Next::Proving(proving)) = &self.next {
-            proving.go_on(now);
+        if let Some(NextGeneration::Verifying {
+            candidate,
+            verification,
+            ..
+        }) = &self.next
+        {
+            candidate.go_on(verification, now);
         }
         for old in &self.old {
             old.generation.plugin.nudge();
@@ -170,8 +197,8 @@ impl Plugin {
 
     /// Returns `true` if the driver must come back a tick later.
     pub(super) fn wants_a_turn(&self) -> bool {
-        let proving = matches!(self.next, Some(Next::Proving(_)));
-        self.wants_nudge || proving || !self.old.is_empty()
+        let verifying = matches!(self.next, Some(NextGeneration::Verifying { .. }));
+        self.wants_nudge || verifying || !self.old.is_empty()
     }
 
     /// Releases everything without waiting for it.
@@ -180,57 +207,59 @@ impl Plugin {
     /// author's drop that hangs must not delay the host's exit.
     pub(super) fn leave(&mut self) {
         let next = match self.next.take() {
-            Some(Next::Proving(proving)) => {
-                Some((proving.arrival.plugin, proving.arrival.running.isolation))
-            }
+            Some(NextGeneration::Verifying { candidate, .. }) => Some(candidate.generation),
             _ => None,
         };
         let old = self.old.drain(..).map(|old| old.generation);
-        let generations = self.current.take().into_iter().chain(old);
-        let generations = generations.map(|generation| (generation.plugin, generation.isolation));
-        for (plugin, isolation) in generations.chain(next) {
-            match isolation {
-                Isolation::Process => plugin.end(),
-                Isolation::InProcess => mem::forget(plugin),
+        for generation in self.current.take().into_iter().chain(old).chain(next) {
+            match generation.isolation {
+                Isolation::Process => generation.plugin.end(),
+                Isolation::InProcess => mem::forget(generation),
             }
         }
     }
 }
 
-impl Proving {
-    /// Hands over the checks that there is room for.
-    pub(super) fn go_on(&self, now: Duration) {
-        let Arrival {
-            plugin,
-            running,
-            probes,
-            ..
-        } = &self.arrival;
-        if running.description.asynchronous {
+impl Candidate {
+    /// Ends its verification; a platform whose first check is under way will need another probe.
+    pub(super) fn give_up(&mut self, verification: &Verification) {
+        for platform in verification.give_up() {
+            // Its call may never return; the platform's checks must not wait for it.
+            if let Some((_, Ok(probe))) = self.probes.remove(&platform) {
+                self.generation.plugin.abandoned(probe);
+                self.generation.plugin.close(probe);
+            }
+        }
+    }
+
+    /// Hands over the checks of its verification that there is room for.
+    pub(super) fn go_on(&self, verification: &Arc<Verification>, now: Duration) {
+        let plugin = &self.generation.plugin;
+        if plugin.description().asynchronous {
             // A blocking call would only be given another thread, and the next hanging one yet another.
-            for place in self.proof.late(now) {
-                if let Some((_, Ok(probe))) = probes.get(&place) {
+            for platform in verification.late(now) {
+                if let Some((_, Ok(probe))) = self.probes.get(&platform) {
                     plugin.abandoned(*probe);
                 }
             }
         }
         plugin.nudge();
-        let wanted = |place| {
-            let probe: Option<&(Arc<PlatformGuard>, _)> = probes.get(&place);
+        let wanted = |platform| {
+            let probe = self.probes.get(&platform);
             probe.is_some_and(|(guard, _)| guard.may_be_tried())
         };
-        let mut calls = self.proof.next(now, wanted);
+        let mut calls = verification.next(now, wanted);
         if !calls.is_empty() {
             plugin.start(&mut calls);
         }
     }
 }
 
-impl Next {
+impl NextGeneration {
     pub(super) fn number(&self) -> u64 {
         match self {
-            Self::Loading(loading) => loading.birth.number,
-            Self::Proving(proving) => proving.arrival.birth.number,
+            Self::Loading { permit, .. } => permit.number,
+            Self::Verifying { candidate, .. } => candidate.permit.number,
         }
     }
 }

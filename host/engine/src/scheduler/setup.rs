@@ -3,12 +3,16 @@
 use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use conductor_library::Vetted;
-use conductor_runtime::{Ended, LoadError, LoadedPlugin, loader::Instead};
+use conductor_runtime::{
+    LoadError,
+    loader::{LoadOrder, LoadedGeneration},
+};
 use conductor_types::RestartReason;
 
 use crate::{
     board::Board,
-    guard::{PlatformGuard, PluginGuard, Running, Shared},
+    environment::Environment,
+    guard::{PlatformGuard, PluginGuard, Shared},
     resources::Limits,
 };
 
@@ -18,6 +22,8 @@ pub struct Setup {
     pub shared: Arc<Shared>,
     /// The board that shows the host's own state.
     pub board: Arc<Board>,
+    /// The threads and measurements that the engine takes from outside.
+    pub environment: Arc<dyn Environment>,
     /// The plugins, platforms and times.
     pub plan: Plan,
 }
@@ -53,8 +59,8 @@ pub struct Timing {
 pub struct PluginSetup {
     /// The guard of its generations; a known one keeps its current generation.
     pub guard: Arc<PluginGuard>,
-    /// Vets and loads it; runs on a separate thread.
-    pub load: LoadJob,
+    /// Loads its generations.
+    pub loader: Arc<dyn PluginLoader>,
     /// `true` if the settings of its workers changed, so that a new one must take over.
     pub renew: bool,
     /// `true` if its current generation has access that the config forbids: it ends even if no other can take over.
@@ -86,33 +92,22 @@ pub struct PlatformSetup {
     pub refused: Option<Arc<str>>,
 }
 
-/// Vets and loads a plugin.
-pub type LoadJob = Arc<dyn Fn(LoadOrder) -> Result<Ready, LoadError> + Send + Sync>;
-
-/// The options for loading a generation.
-pub struct LoadOrder {
-    /// `true` to use a worker, whatever the config says: the plugin got stuck in-process too often.
-    pub in_worker: bool,
-    /// The library to load if the newest one is still the one that failed verification.
-    pub instead: Option<Instead>,
-    /// Called if it ends unexpectedly, once its calls have ended.
-    pub ended: Box<dyn FnOnce(Ended) + Send>,
-}
-
-/// A generation that was loaded.
-pub struct Ready {
-    /// The plugin, ready to be called.
-    pub plugin: Arc<dyn LoadedPlugin>,
-    /// Its description.
-    pub running: Running,
-    /// The maximum number of threads for its calls.
-    pub call_threads: usize,
-    /// Platforms whose config the plugin's schema refuses, by name.
-    pub refused: BTreeMap<String, Refused>,
+/// Loads the generations of one plugin, as the config in force says.
+pub trait PluginLoader: Send + Sync {
+    /// Loads a generation; may take long, and runs on a separate thread.
+    ///
+    /// Also returns the platforms whose config the plugin's schema refuses, by name.
+    ///
+    /// # Errors
+    /// If there is no library, or it does not load.
+    fn load(
+        &self,
+        order: LoadOrder,
+    ) -> Result<(LoadedGeneration, BTreeMap<String, RefusedConfig>), LoadError>;
 }
 
 /// A platform's config that its plugin's schema refuses.
-pub struct Refused {
+pub struct RefusedConfig {
     /// The config as JSON text; a reload may have brought another one meanwhile.
     pub config: Arc<str>,
     /// The reason.

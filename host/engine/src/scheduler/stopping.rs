@@ -1,6 +1,6 @@
 //! The driver's shutdown: running checks get a grace period, and the rest is withdrawn.
 
-use std::thread;
+use std::{thread, time::Duration};
 
 use conductor_types::SkipReason;
 
@@ -18,28 +18,35 @@ impl Driver {
                 humantime::format_duration(self.timing.shutdown_grace)
             );
         }
-        loop {
-            let now = self.shared.clock.now();
-            self.schedule.poll(now, |found| {
-                if let Some(platform) =
-                    PlatformIx::from_key(found.key).and_then(|at| self.platforms.get(at))
-                {
-                    let due = found.missed + u64::from(found.start.is_some());
-                    platform.guard.skip(SkipReason::Shutdown, due);
-                }
-            });
-            self.turn_away();
-            self.expire(now);
-            self.watch.each_recent(|at, sequence| {
-                if let Some(platform) = self.platforms.get(at) {
-                    platform.guard.withdraw(sequence, now, SkipReason::Shutdown);
-                }
-            });
-            if self.shared.in_flight() == 0 || now >= end {
-                break;
-            }
+        while !self.stopping_turn(self.shared.clock.now(), end) {
             thread::sleep(self.timing.tick);
         }
+        self.abandon_checks();
+        self.leave_plugins();
+    }
+
+    /// Skips what is due at `now`, and ends what can end; returns `true` if nothing is left, or if it is `end`.
+    pub(super) fn stopping_turn(&mut self, now: Duration, end: Duration) -> bool {
+        self.schedule.poll(now, |found| {
+            if let Some(platform) =
+                PlatformIx::from_key(found.key).and_then(|at| self.platforms.get(at))
+            {
+                let due = found.missed + u64::from(found.start.is_some());
+                platform.guard.skip(SkipReason::Shutdown, due);
+            }
+        });
+        self.turn_away();
+        self.expire(now);
+        self.watch.each_recent(|at, sequence| {
+            if let Some(platform) = self.platforms.get(at) {
+                platform.guard.withdraw(sequence, now, SkipReason::Shutdown);
+            }
+        });
+        self.shared.in_flight() == 0 || now >= end
+    }
+
+    /// Abandons the checks still under way.
+    pub(super) fn abandon_checks(&mut self) {
         let left = self.shared.in_flight();
         if left > 0 {
             tracing::warn!("exiting with {left} unfinished checks");
@@ -50,7 +57,6 @@ impl Driver {
                 }
             });
         }
-        self.leave_plugins();
     }
 
     /// Replies to waiting callers; other commands no longer matter.

@@ -9,7 +9,7 @@ use conductor_types::{ErrorType, SkipReason};
 use super::{
     Driver,
     index::{PlatformIx, PluginIx},
-    plugin::Held,
+    plugin::HeldCheck,
 };
 
 impl Driver {
@@ -56,23 +56,23 @@ impl Driver {
     pub(super) fn start_elsewhere(
         &mut self,
         at: PluginIx,
-        place: PlatformIx,
+        platform: PlatformIx,
         sequence: u64,
         now: Duration,
     ) {
         let plugin = &mut self.plugins[at];
         if plugin.current.is_some() {
-            self.hand_over(place, sequence, now);
+            self.hand_over(platform, sequence, now);
         } else if plugin.next.is_some()
-            && let Some(platform) = self.platforms.get(place)
+            && let Some(waiting) = self.platforms.get(platform)
         {
-            plugin.held.push(Held {
-                platform: place,
+            plugin.held.push(HeldCheck {
+                platform,
                 sequence,
-                until: now + platform.guard.settings().timeout,
+                until: now + waiting.guard.settings().timeout,
             });
         } else {
-            self.refuse(at, place, sequence, now);
+            self.refuse(at, platform, sequence, now);
         }
     }
 
@@ -81,7 +81,7 @@ impl Driver {
         &mut self,
         at: PluginIx,
         now: Duration,
-        which: impl Fn(&Held) -> bool,
+        which: impl Fn(&HeldCheck) -> bool,
     ) {
         let held = &mut self.plugins[at].held;
         let held: Vec<_> = held.extract_if(.., |held| which(held)).collect();
@@ -91,8 +91,8 @@ impl Driver {
     }
 
     /// Fails a check with the reason why its plugin does not run.
-    pub(super) fn refuse(&self, at: PluginIx, place: PlatformIx, sequence: u64, now: Duration) {
-        if let Some(platform) = self.platforms.get(place) {
+    pub(super) fn refuse(&self, at: PluginIx, platform: PlatformIx, sequence: u64, now: Duration) {
+        if let Some(platform) = self.platforms.get(platform) {
             let failure = self.plugins[at].guard.failure();
             platform.guard.refuse(sequence, now, &failure);
         }

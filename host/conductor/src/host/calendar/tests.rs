@@ -33,7 +33,7 @@ impl Scene {
             Tail::default(),
         );
         let breaker = Settings::try_new(3, 30 * S, 600 * S).unwrap();
-        let plugin = PluginGuard::new("http", breaker, 8, shared.metrics.plugin("http"));
+        let plugin = PluginGuard::new("http", breaker, 8, &shared);
         let settings = PlatformSettings {
             name: "shop".into(),
             interval: 5 * S,

@@ -1,16 +1,13 @@
 //! The reasons for a new generation: the end of the current one, stuck calls, an exceeded limit, a change in the plugin
 //! folders.
 
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 use conductor_runtime::{Ended, LoadError, LoadedPlugin};
 use conductor_types::{Isolation, RestartReason};
 
 use super::{
-    Driver, LibraryChange, Renewal,
-    generations::load_error,
-    index::PluginIx,
-    plugin::{Loading, Next, Proving},
+    Driver, LibraryChange, Renewal, index::PluginIx, loading::load_error, plugin::NextGeneration,
 };
 
 impl Driver {
@@ -19,21 +16,14 @@ impl Driver {
         let now = self.shared.clock.now();
         let plugin = &mut self.plugins[at];
         plugin.old.retain(|old| old.generation.number != number);
-        match plugin.next.take_if(|next| next.number() == number) {
-            Some(Next::Loading(loading)) => {
-                let ended = Some(ended.clone());
-                plugin.next = Some(Next::Loading(Loading { ended, ..loading }));
-                return;
-            }
-            Some(Next::Proving(proving)) => {
+        if let Some(next) = plugin.next.as_mut().filter(|next| next.number() == number) {
+            if let NextGeneration::Loading { ended: known, .. } = next {
+                *known = Some(ended.clone());
+            } else if let Some(candidate) = plugin.take_unjudged() {
                 let reason = format!("its worker {} during its first checks", ended.message);
-                plugin.rejected = Some(proving.arrival.running.vetted.sha256);
-                plugin.owed = None;
-                plugin.guard.rejected(proving.arrival.birth, now, &reason);
-                self.renew_again(at, now);
-                return;
+                self.reject(at, candidate, &reason, now);
             }
-            None => {}
+            return;
         }
         if plugin
             .current
@@ -48,17 +38,16 @@ impl Driver {
             false => RestartReason::Crash,
         };
         let (waiting, _) = self.clear(at);
-        let proving = |next: &mut Next| matches!(next, Next::Proving(_));
-        match self.plugins[at].next.take_if(proving) {
+        match self.plugins[at].take_unjudged() {
             // Better than no generation, and it may well be the cure.
-            Some(Next::Proving(Proving { mut arrival, .. })) => {
-                arrival.why = Some(why);
-                self.take_over(at, arrival, now);
+            Some(mut candidate) => {
+                candidate.permit.reason = Some(why);
+                self.take_over(at, candidate, now);
             }
-            _ => self.renew(at, Some(why), now),
+            None => self.renew(at, Some(why), now),
         }
-        for (place, sequence) in waiting {
-            self.start_elsewhere(at, place, sequence, now);
+        for (platform, sequence) in waiting {
+            self.start_elsewhere(at, platform, sequence, now);
         }
     }
 
@@ -74,8 +63,7 @@ impl Driver {
             plugin.in_worker |= current.isolation == Isolation::InProcess;
             self.renew(at, Some(RestartReason::Hang), now);
         } else if for_long
-            && (current.isolation == Isolation::Process
-                || current.plugin.description().asynchronous)
+            && (current.isolation == Isolation::Process || current.description().asynchronous)
         {
             plugin.in_worker |= current.isolation == Isolation::InProcess;
             self.renew(at, Some(RestartReason::Hang), now);
@@ -89,7 +77,7 @@ impl Driver {
     /// hanging ones are found by their own deadlines.
     pub(super) fn consider_waiting(&mut self, at: PluginIx, waited: Duration, now: Duration) {
         let plugin = &self.plugins[at];
-        let is_asynchronous = |loaded: &Arc<dyn LoadedPlugin>| loaded.description().asynchronous;
+        let is_asynchronous = |loaded: &dyn LoadedPlugin| loaded.description().asynchronous;
         let was_on_its_way = plugin.next.is_some();
         let for_long = plugin.loaded().is_some_and(is_asynchronous);
         self.consider_stuck(at, for_long, now);
@@ -129,9 +117,8 @@ impl Driver {
         let plugin = &mut self.plugins[at];
         let number = plugin.current.as_ref().map(|current| current.number);
         plugin.outlawed = number.map(|number| (number, what));
-        let proving = |next: &mut Next| matches!(next, Next::Proving(_));
-        if let Some(Next::Proving(proving)) = plugin.next.take_if(proving) {
-            self.take_over(at, proving.arrival, now);
+        if let Some(candidate) = plugin.take_unjudged() {
+            self.take_over(at, candidate, now);
         }
     }
 
@@ -164,7 +151,7 @@ impl Driver {
     }
 
     /// Handles a change in the plugin folders.
-    pub(super) fn library_changed(&mut self, id: &str, change: &LibraryChange) {
+    pub(super) fn library_changed(&mut self, id: &str, change: LibraryChange) {
         let now = self.shared.clock.now();
         let Some(at) = self.plugin_ix(id) else {
             return;
@@ -172,7 +159,7 @@ impl Driver {
         let plugin = &mut self.plugins[at];
         match change {
             LibraryChange::Arrived(library) => {
-                let running = plugin.guard.running();
+                let running = plugin.current.as_ref();
                 if running.is_some_and(|running| running.vetted.sha256 == library.sha256) {
                     // Another one may be starting that has been withdrawn.
                     self.call_off(at, now);
@@ -181,10 +168,11 @@ impl Driver {
                 plugin.guard.forget_failures(now);
                 plugin.rejected = None;
                 plugin.again = true;
+                plugin.announced = Some(library);
                 self.renew_again(at, now);
             }
             LibraryChange::Removed(reason) => {
-                plugin.guard.stopped(now, load_error(reason));
+                plugin.guard.stopped(now, load_error(&reason));
                 self.stop_plugin(at, now);
                 self.call_off(at, now);
             }
@@ -195,14 +183,15 @@ impl Driver {
     pub(super) fn call_off(&mut self, at: PluginIx, now: Duration) {
         let plugin = &mut self.plugins[at];
         plugin.again = false;
+        plugin.announced = None;
         plugin.owed = None;
         match plugin.next.take() {
-            Some(Next::Proving(proving)) => {
-                plugin.guard.called_off(proving.arrival.birth, now);
-                proving.arrival.plugin.end();
+            Some(NextGeneration::Verifying { candidate, .. }) => {
+                plugin.guard.called_off(candidate.permit, now);
+                candidate.generation.plugin.end();
             }
             // It ends when its number turns out to be unknown.
-            Some(Next::Loading(loading)) => plugin.guard.called_off(loading.birth, now),
+            Some(NextGeneration::Loading { permit, .. }) => plugin.guard.called_off(permit, now),
             None => {}
         }
         self.let_go_of_held(at, now, |_| true);

@@ -21,11 +21,11 @@ use conductor_types::ErrorType;
 use super::index::PlatformIx;
 
 /// The checks of one verification.
-pub(super) struct Proof(Mutex<Checks>);
+pub(super) struct Verification(Mutex<VerificationState>);
 
 /// One platform's check in a verification.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Wanted {
+pub(super) struct FirstCheck {
     pub(super) platform: PlatformIx,
     pub(super) probe: ProbeId,
     pub(super) timeout: Duration,
@@ -33,12 +33,12 @@ pub(super) struct Wanted {
     pub(super) retry_for: Option<Duration>,
 }
 
-struct Checks {
-    states: BTreeMap<PlatformIx, State>,
+struct VerificationState {
+    states: BTreeMap<PlatformIx, CheckState>,
     /// The requested checks, and the end of their repetition once they have failed.
-    wanted: BTreeMap<PlatformIx, (Wanted, Option<Duration>)>,
+    wanted: BTreeMap<PlatformIx, (FirstCheck, Option<Duration>)>,
     /// Checks that have not been called yet.
-    held_back: VecDeque<Wanted>,
+    held_back: VecDeque<FirstCheck>,
     /// The maximum number of concurrent calls.
     at_once: usize,
     /// The time at which it ends even if checks are still waiting.
@@ -49,7 +49,7 @@ struct Checks {
 }
 
 /// The state of one check.
-enum State {
+enum CheckState {
     Waiting,
     /// It runs, with this deadline.
     Running(Duration),
@@ -61,17 +61,19 @@ enum State {
     Ended(Option<Failure>),
 }
 
-impl Proof {
+impl Verification {
     /// Creates a verification by these checks, of which `at_once` are under way at a time. `done` is called when all
     /// have ended; it is overdue at `latest`.
     pub(super) fn new(
-        wanted: &[Wanted],
+        wanted: &[FirstCheck],
         at_once: usize,
         latest: Duration,
         done: impl Fn() + Send + Sync + 'static,
     ) -> Arc<Self> {
-        let states = wanted.iter().map(|check| (check.platform, State::Waiting));
-        Arc::new(Self(Mutex::new(Checks {
+        let states = wanted
+            .iter()
+            .map(|check| (check.platform, CheckState::Waiting));
+        Arc::new(Self(Mutex::new(VerificationState {
             states: states.collect(),
             wanted: wanted
                 .iter()
@@ -93,11 +95,11 @@ impl Proof {
     ) -> Vec<Call> {
         let mut checks = self.lock();
         checks.hold_back_retries(now);
-        let ended = |state: &&State| matches!(state, State::Ended(_));
+        let ended = |state: &&CheckState| matches!(state, CheckState::Ended(_));
         let over = checks
             .states
             .values()
-            .filter(|state| ended(state) || matches!(state, State::Failing(..)))
+            .filter(|state| ended(state) || matches!(state, CheckState::Failing(..)))
             .count();
         let waiting = checks.held_back.len();
         let mut under_way = checks.states.len().saturating_sub(over + waiting);
@@ -112,8 +114,8 @@ impl Proof {
             under_way += 1;
             calls.push(Call {
                 probe: check.probe,
-                caller: Arc::new(ProvingCall {
-                    proof: Arc::clone(self),
+                caller: Arc::new(FirstCall {
+                    verification: Arc::clone(self),
                     platform: check.platform,
                     timeout: check.timeout,
                 }),
@@ -126,10 +128,10 @@ impl Proof {
     /// Returns the platforms of checks past their deadline, each once: they must end early, to make room for others.
     pub(super) fn late(&self, now: Duration) -> Vec<PlatformIx> {
         let mut late = Vec::new();
-        for (place, state) in &mut self.lock().states {
-            if matches!(state, State::Running(deadline) if *deadline <= now) {
-                *state = State::Late;
-                late.push(*place);
+        for (platform, state) in &mut self.lock().states {
+            if matches!(state, CheckState::Running(deadline) if *deadline <= now) {
+                *state = CheckState::Late;
+                late.push(*platform);
             }
         }
         late
@@ -138,10 +140,10 @@ impl Proof {
     /// Returns `true` if it must end before its checks: each of them is past its deadline, or it takes too long in all.
     pub(super) fn is_overdue(&self, now: Duration) -> bool {
         let checks = self.lock();
-        let over = |state: &State| match state {
-            State::Waiting | State::Failing(..) => false,
-            State::Running(deadline) => *deadline <= now,
-            State::Late | State::Ended(_) => true,
+        let over = |state: &CheckState| match state {
+            CheckState::Waiting | CheckState::Failing(..) => false,
+            CheckState::Running(deadline) => *deadline <= now,
+            CheckState::Late | CheckState::Ended(_) => true,
         };
         now >= checks.latest || checks.states.values().all(over)
     }
@@ -151,15 +153,15 @@ impl Proof {
     /// A check that was not made does not count, unless none of them has ended: then the library is to blame.
     pub(super) fn failure(&self, platform: PlatformIx) -> Option<String> {
         let checks = self.lock();
-        let ended = |state: &State| matches!(state, State::Ended(_));
+        let ended = |state: &CheckState| matches!(state, CheckState::Ended(_));
         match checks.states.get(&platform)? {
-            State::Ended(failure) => {
+            CheckState::Ended(failure) => {
                 let failure = failure.as_ref()?;
                 Some(format!("{}: {failure}", failure.kind.label()))
             }
-            State::Failing(failure, _) => Some(format!("{}: {failure}", failure.kind.label())),
-            State::Waiting if checks.states.values().any(ended) => None,
-            State::Waiting | State::Running(_) | State::Late => {
+            CheckState::Failing(failure, _) => Some(format!("{}: {failure}", failure.kind.label())),
+            CheckState::Waiting if checks.states.values().any(ended) => None,
+            CheckState::Waiting | CheckState::Running(_) | CheckState::Late => {
                 Some("timeout: no answer in time".to_owned())
             }
         }
@@ -171,20 +173,20 @@ impl Proof {
         let mut checks = self.lock();
         let mut excused = Vec::new();
         let mut any = false;
-        for (place, state) in &checks.states {
+        for (platform, state) in &checks.states {
             match state {
-                State::Ended(Some(failure)) | State::Failing(failure, _)
+                CheckState::Ended(Some(failure)) | CheckState::Failing(failure, _)
                     if failure.kind == ErrorType::Timeout =>
                 {
-                    excused.push((*place, failure.clone()));
+                    excused.push((*platform, failure.clone()));
                 }
-                State::Running(deadline) if *deadline <= now => any = true,
-                State::Late => any = true,
+                CheckState::Running(deadline) if *deadline <= now => any = true,
+                CheckState::Late => any = true,
                 _ => {}
             }
         }
-        for (place, failure) in excused {
-            let Some((check, until)) = checks.wanted.get_mut(&place) else {
+        for (platform, failure) in excused {
+            let Some((check, until)) = checks.wanted.get_mut(&platform) else {
                 continue;
             };
             let Some(retry_for) = check.retry_for else {
@@ -192,7 +194,9 @@ impl Proof {
             };
             *until = Some(now + retry_for);
             let at = now + retry_for / RETRIES;
-            checks.states.insert(place, State::Failing(failure, at));
+            checks
+                .states
+                .insert(platform, CheckState::Failing(failure, at));
             any = true;
         }
         if any {
@@ -208,33 +212,38 @@ impl Proof {
         checks.held_back.clear();
         let running = checks.states.iter();
         running
-            .filter(|(_, state)| matches!(state, State::Running(_) | State::Late))
-            .map(|(place, _)| *place)
+            .filter(|(_, state)| matches!(state, CheckState::Running(_) | CheckState::Late))
+            .map(|(platform, _)| *platform)
             .collect()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Checks> {
+    fn lock(&self) -> MutexGuard<'_, VerificationState> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Checks {
+impl VerificationState {
     /// Moves checks that are due for a repetition to those that were not made yet.
     fn hold_back_retries(&mut self, now: Duration) {
-        for (place, state) in &mut self.states {
-            if matches!(state, State::Failing(_, at) if *at <= now)
-                && let Some((check, _)) = self.wanted.get(place)
+        for (platform, state) in &mut self.states {
+            if matches!(state, CheckState::Failing(_, at) if *at <= now)
+                && let Some((check, _)) = self.wanted.get(platform)
             {
-                *state = State::Waiting;
+                *state = CheckState::Waiting;
                 self.held_back.push_back(*check);
             }
         }
     }
 
     /// Returns the state of a check that has ended with this result.
-    fn after(&mut self, platform: PlatformIx, failure: Option<Failure>, now: Duration) -> State {
+    fn after(
+        &mut self,
+        platform: PlatformIx,
+        failure: Option<Failure>,
+        now: Duration,
+    ) -> CheckState {
         let Some(failure) = failure else {
-            return State::Ended(None);
+            return CheckState::Ended(None);
         };
         let may_pass = matches!(failure.kind, ErrorType::Error | ErrorType::Timeout);
         if let (true, Some((check, until))) = (may_pass, self.wanted.get_mut(&platform))
@@ -243,46 +252,46 @@ impl Checks {
             let until = *until.get_or_insert(now + retry_for);
             let at = now + retry_for / RETRIES;
             if at < until {
-                return State::Failing(failure, at);
+                return CheckState::Failing(failure, at);
             }
         }
-        State::Ended(Some(failure))
+        CheckState::Ended(Some(failure))
     }
 }
 
 /// One platform's check in a verification.
-struct ProvingCall {
-    proof: Arc<Proof>,
+struct FirstCall {
+    verification: Arc<Verification>,
     platform: PlatformIx,
     timeout: Duration,
 }
 
-impl Caller for ProvingCall {
+impl Caller for FirstCall {
     fn started(&self, _: u64, now: Duration) -> Option<Duration> {
-        let mut checks = self.proof.lock();
+        let mut checks = self.verification.lock();
         if checks.given_up {
             return None;
         }
         let deadline = now + self.timeout;
         checks
             .states
-            .insert(self.platform, State::Running(deadline));
+            .insert(self.platform, CheckState::Running(deadline));
         Some(deadline)
     }
 
     fn finished(&self, _: u64, now: Duration, result: Result<&Report, Failure>) -> Waiting {
-        let mut checks = self.proof.lock();
+        let mut checks = self.verification.lock();
         if checks.given_up {
             return Waiting::No;
         }
-        let is_late = matches!(checks.states.get(&self.platform), Some(State::Late));
+        let is_late = matches!(checks.states.get(&self.platform), Some(CheckState::Late));
         let failure = match is_late {
             true => Some(Failure::new(ErrorType::Timeout, "no answer in time")),
             false => result.err(),
         };
         let state = checks.after(self.platform, failure, now);
         checks.states.insert(self.platform, state);
-        let ended = |state: &State| matches!(state, State::Ended(_));
+        let ended = |state: &CheckState| matches!(state, CheckState::Ended(_));
         let done = match checks.states.values().all(ended) {
             true => Some(Arc::clone(&checks.done)),
             false => None,
@@ -298,8 +307,8 @@ impl Caller for ProvingCall {
     }
 
     fn is_cancelled(&self, _: u64) -> bool {
-        let checks = self.proof.lock();
-        checks.given_up || matches!(checks.states.get(&self.platform), Some(State::Late))
+        let checks = self.verification.lock();
+        checks.given_up || matches!(checks.states.get(&self.platform), Some(CheckState::Late))
     }
 }
 
@@ -314,26 +323,26 @@ mod tests {
 
     const S: Duration = Duration::from_secs(1);
 
-    fn wanted(places: impl IntoIterator<Item = u32>) -> Vec<Wanted> {
-        let check = |platform| Wanted {
+    fn first_checks(platforms: impl IntoIterator<Item = u32>) -> Vec<FirstCheck> {
+        let check = |platform| FirstCheck {
             platform: PlatformIx(platform),
             probe: ProbeId(platform as usize),
             timeout: S,
             retry_for: None,
         };
-        places.into_iter().map(check).collect()
+        platforms.into_iter().map(check).collect()
     }
 
-    fn proof(places: impl IntoIterator<Item = u32>, at_once: usize) -> Arc<Proof> {
-        Proof::new(&wanted(places), at_once, 60 * S, || {})
+    fn verification(platforms: impl IntoIterator<Item = u32>, at_once: usize) -> Arc<Verification> {
+        Verification::new(&first_checks(platforms), at_once, 60 * S, || {})
     }
 
-    fn failure_of(proof: &Proof, platform: u32) -> Option<String> {
-        proof.failure(PlatformIx(platform))
+    fn failure_of(verification: &Verification, platform: u32) -> Option<String> {
+        verification.failure(PlatformIx(platform))
     }
 
-    fn next(proof: &Arc<Proof>) -> Vec<Call> {
-        proof.next(S, |_| true)
+    fn next(verification: &Arc<Verification>) -> Vec<Call> {
+        verification.next(S, |_| true)
     }
 
     fn succeed(call: &Call) -> Waiting {
@@ -344,79 +353,84 @@ mod tests {
     fn it_is_done_with_the_last_check_and_tells_each_failure() {
         let done = Arc::new(AtomicU32::new(0));
         let counted = Arc::clone(&done);
-        let proof = Proof::new(&wanted([3, 5]), usize::MAX, 60 * S, move || {
-            counted.fetch_add(1, Ordering::Relaxed);
-        });
-        let calls = next(&proof);
+        let verification =
+            Verification::new(&first_checks([3, 5]), usize::MAX, 60 * S, move || {
+                counted.fetch_add(1, Ordering::Relaxed);
+            });
+        let calls = next(&verification);
         assert_eq!(calls[0].caller.started(0, S), Some(2 * S));
         let failure = Failure::new(ErrorType::Panic, "on purpose");
         calls[1].caller.finished(0, S, Err(failure));
         assert_eq!(done.load(Ordering::Relaxed), 0);
-        assert_eq!(failure_of(&proof, 5).unwrap(), "panic: on purpose");
-        assert!(failure_of(&proof, 3).unwrap().contains("no answer"));
+        assert_eq!(failure_of(&verification, 5).unwrap(), "panic: on purpose");
+        assert!(failure_of(&verification, 3).unwrap().contains("no answer"));
         succeed(&calls[0]);
         assert_eq!(done.load(Ordering::Relaxed), 1);
-        assert_eq!(failure_of(&proof, 3), None);
+        assert_eq!(failure_of(&verification, 3), None);
     }
 
     #[test]
     fn a_check_is_late_by_its_own_time_and_not_by_what_it_waited_for_others() {
-        let proof = proof([0, 1], usize::MAX);
-        let calls = next(&proof);
+        let verification = verification([0, 1], usize::MAX);
+        let calls = next(&verification);
         calls[0].caller.started(0, S);
-        assert!(!proof.is_overdue(10 * S), "one still waits");
+        assert!(!verification.is_overdue(10 * S), "one still waits");
         calls[1].caller.started(0, 10 * S);
-        assert!(!proof.is_overdue(10 * S));
+        assert!(!verification.is_overdue(10 * S));
         succeed(&calls[1]);
-        assert!(proof.is_overdue(10 * S), "and the other is stuck");
-        assert_eq!(proof.give_up(), [PlatformIx(0)]);
+        assert!(verification.is_overdue(10 * S), "and the other is stuck");
+        assert_eq!(verification.give_up(), [PlatformIx(0)]);
         assert!(calls[0].caller.is_cancelled(0));
         assert_eq!(succeed(&calls[0]), Waiting::No);
     }
 
     #[test]
     fn so_many_checks_are_under_way_at_a_time_and_each_that_ends_makes_room_for_one() {
-        let proof = proof(0..10, 3);
-        let calls = next(&proof);
+        let verification = verification(0..10, 3);
+        let calls = next(&verification);
         assert_eq!(calls.len(), 3);
-        assert!(next(&proof).is_empty(), "none has ended");
+        assert!(next(&verification).is_empty(), "none has ended");
         succeed(&calls[0]);
         succeed(&calls[2]);
-        assert_eq!(next(&proof).len(), 2);
-        proof.give_up();
+        assert_eq!(next(&verification).len(), 2);
+        verification.give_up();
         succeed(&calls[1]);
-        assert!(next(&proof).is_empty(), "nobody wants to know any more");
+        assert!(next(&verification).is_empty(), "the verification is over");
     }
 
     #[test]
     fn a_check_past_its_deadline_is_told_once_and_has_not_answered_whatever_it_says_then() {
-        let proof = proof([0, 1], 1);
-        let calls = next(&proof);
+        let verification = verification([0, 1], 1);
+        let calls = next(&verification);
         calls[0].caller.started(0, S);
-        assert!(proof.late(S).is_empty());
-        assert_eq!(proof.late(2 * S), [PlatformIx(0)]);
-        assert!(proof.late(3 * S).is_empty());
+        assert!(verification.late(S).is_empty());
+        assert_eq!(verification.late(2 * S), [PlatformIx(0)]);
+        assert!(verification.late(3 * S).is_empty());
         assert!(calls[0].caller.is_cancelled(0));
-        assert!(next(&proof).is_empty(), "it is still there");
+        assert!(next(&verification).is_empty(), "it is still there");
         assert_eq!(succeed(&calls[0]), Waiting::No);
-        assert!(failure_of(&proof, 0).unwrap().starts_with("timeout: "));
-        assert_eq!(next(&proof).len(), 1);
+        assert!(
+            failure_of(&verification, 0)
+                .unwrap()
+                .starts_with("timeout: ")
+        );
+        assert_eq!(next(&verification).len(), 1);
     }
 
     #[test]
     fn a_platform_that_was_not_checked_speaks_neither_for_the_library_nor_against_it() {
-        let proof = proof(0..4, 2);
-        let calls = proof.next(S, |platform| platform != PlatformIx(0));
+        let verification = verification(0..4, 2);
+        let calls = verification.next(S, |platform| platform != PlatformIx(0));
         assert_eq!((calls[0].probe, calls[1].probe), (ProbeId(1), ProbeId(2)));
-        assert_eq!(failure_of(&proof, 0), None, "it was not wanted");
-        assert_eq!(failure_of(&proof, 9), None, "it was not asked for");
+        assert_eq!(failure_of(&verification, 0), None, "it was not wanted");
+        assert_eq!(failure_of(&verification, 9), None, "it was not asked for");
         assert!(
-            failure_of(&proof, 3).is_some(),
+            failure_of(&verification, 3).is_some(),
             "nothing has come through yet"
         );
         succeed(&calls[0]);
-        assert_eq!(failure_of(&proof, 3), None, "its turn has not come");
-        assert!(proof.is_overdue(60 * S), "and it need not");
+        assert_eq!(failure_of(&verification, 3), None, "its turn has not come");
+        assert!(verification.is_overdue(60 * S), "and it need not");
     }
 
     fn fail(call: &Call, kind: ErrorType, now: Duration) {
@@ -425,13 +439,13 @@ mod tests {
         call.caller.finished(0, now, Err(failure));
     }
 
-    fn retrying(done: &Arc<AtomicU32>) -> Arc<Proof> {
-        let check = Wanted {
+    fn retrying(done: &Arc<AtomicU32>) -> Arc<Verification> {
+        let check = FirstCheck {
             retry_for: Some(8 * S),
-            ..wanted([0])[0]
+            ..first_checks([0])[0]
         };
         let counted = Arc::clone(done);
-        Proof::new(&[check], 1, 300 * S, move || {
+        Verification::new(&[check], 1, 300 * S, move || {
             counted.fetch_add(1, Ordering::Relaxed);
         })
     }
@@ -439,39 +453,39 @@ mod tests {
     #[test]
     fn a_check_that_fails_is_made_again_for_an_interval_and_what_it_finds_last_counts() {
         let done = Arc::new(AtomicU32::new(0));
-        let proof = retrying(&done);
-        fail(&proof.next(S, |_| true)[0], ErrorType::Error, S);
-        assert!(proof.next(S, |_| true).is_empty(), "not at once");
-        assert!(!proof.is_overdue(2 * S));
-        assert_eq!(failure_of(&proof, 0).unwrap(), "error: not yet");
-        let again = proof.next(2 * S, |_| true);
+        let verification = retrying(&done);
+        fail(&verification.next(S, |_| true)[0], ErrorType::Error, S);
+        assert!(verification.next(S, |_| true).is_empty(), "not at once");
+        assert!(!verification.is_overdue(2 * S));
+        assert_eq!(failure_of(&verification, 0).unwrap(), "error: not yet");
+        let again = verification.next(2 * S, |_| true);
         succeed(&again[0]);
-        assert_eq!(failure_of(&proof, 0), None);
+        assert_eq!(failure_of(&verification, 0), None);
         assert_eq!(done.load(Ordering::Relaxed), 1);
     }
 
     #[test]
     fn a_check_that_goes_on_failing_counts_after_the_interval() {
         let done = Arc::new(AtomicU32::new(0));
-        let proof = retrying(&done);
+        let verification = retrying(&done);
         let mut made = 0;
         for second in 1..20 {
-            let calls = proof.next(second * S, |_| true);
+            let calls = verification.next(second * S, |_| true);
             made += calls.len();
             calls
                 .iter()
                 .for_each(|call| fail(call, ErrorType::Error, second * S));
         }
         assert_eq!((made, done.load(Ordering::Relaxed)), (8, 1));
-        assert_eq!(failure_of(&proof, 0).unwrap(), "error: not yet");
+        assert_eq!(failure_of(&verification, 0).unwrap(), "error: not yet");
     }
 
     #[test]
     fn a_panic_or_a_refused_config_counts_at_once() {
         for kind in [ErrorType::Panic, ErrorType::Config, ErrorType::Crash] {
             let done = Arc::new(AtomicU32::new(0));
-            let proof = retrying(&done);
-            fail(&proof.next(S, |_| true)[0], kind, S);
+            let verification = retrying(&done);
+            fail(&verification.next(S, |_| true)[0], kind, S);
             assert_eq!(done.load(Ordering::Relaxed), 1, "{kind:?}");
         }
     }
@@ -480,15 +494,18 @@ mod tests {
     fn timeouts_of_a_starved_host_are_made_again_and_other_failures_are_not() {
         for (kind, excused) in [(ErrorType::Timeout, true), (ErrorType::Error, false)] {
             let done = Arc::new(AtomicU32::new(0));
-            let proof = retrying(&done);
+            let verification = retrying(&done);
             for second in 1..10 {
-                let calls = proof.next(second * S, |_| true);
+                let calls = verification.next(second * S, |_| true);
                 calls.iter().for_each(|call| fail(call, kind, second * S));
             }
             assert_eq!(done.load(Ordering::Relaxed), 1);
-            assert_eq!(proof.excuse_timeouts(10 * S, 400 * S), excused);
-            assert_eq!(proof.next(11 * S, |_| true).len(), usize::from(excused));
-            assert_eq!(proof.is_overdue(310 * S), !excused, "{kind:?}");
+            assert_eq!(verification.excuse_timeouts(10 * S, 400 * S), excused);
+            assert_eq!(
+                verification.next(11 * S, |_| true).len(),
+                usize::from(excused)
+            );
+            assert_eq!(verification.is_overdue(310 * S), !excused, "{kind:?}");
         }
     }
 }

@@ -1,0 +1,205 @@
+//! The books of a simulated host: which checks were due, by the lattice alone, and which calls are under way.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, MutexGuard},
+    time::Duration,
+};
+
+use conductor_runtime::{Call, Caller};
+
+use crate::{guard::PlatformGuard, metrics::PlatformMetrics};
+
+/// The books of all platforms, including removed ones.
+#[derive(Default)]
+pub(in crate::scheduler) struct Ledger {
+    books: Mutex<Books>,
+}
+
+#[derive(Default)]
+struct Books {
+    platforms: BTreeMap<Arc<str>, PlatformBook>,
+    /// The number and the deadline of the last call that runs, by its guard.
+    under_way: BTreeMap<usize, (u64, Duration)>,
+}
+
+/// The books of one platform.
+pub(super) struct PlatformBook {
+    pub(super) guard: Arc<PlatformGuard>,
+    metrics: Arc<PlatformMetrics>,
+    pub(super) plugin: Arc<str>,
+    /// The times during which it was scheduled.
+    spans: Vec<LatticeSpan>,
+    /// Checks that operators requested.
+    requested: u64,
+}
+
+/// A stretch of time during which a platform starts on one lattice.
+struct LatticeSpan {
+    first: Duration,
+    interval: Duration,
+    /// It takes part in polls after this time.
+    after: Duration,
+    /// It takes part in polls up to this time; unless it still does.
+    until: Option<Duration>,
+}
+
+impl LatticeSpan {
+    /// Returns the number of starts up to `now`.
+    fn due(&self, now: Duration) -> u64 {
+        let up_to = |at: Duration| match at.checked_sub(self.first) {
+            Some(passed) => passed.as_nanos() / self.interval.as_nanos() + 1,
+            None => 0,
+        };
+        let end = self.until.unwrap_or(now);
+        u64::try_from(up_to(end) - up_to(self.after)).unwrap()
+    }
+}
+
+impl Ledger {
+    /// Adds a platform, or its new guard after a reload.
+    pub(super) fn add(&self, guard: &Arc<PlatformGuard>, metrics: Arc<PlatformMetrics>) {
+        let (guard, name) = (Arc::clone(guard), Arc::clone(&guard.settings().name));
+        let mut books = self.lock();
+        if let Some(known) = books.platforms.get_mut(&name) {
+            known.guard = guard;
+            return;
+        }
+        let plugin = guard.plugin().id().into();
+        books.platforms.insert(
+            name,
+            PlatformBook {
+                guard,
+                metrics,
+                plugin,
+                spans: Vec::new(),
+                requested: 0,
+            },
+        );
+    }
+
+    /// Records where a platform is on the lattice, if it is new.
+    ///
+    /// A platform never moves: neither if others come and go, nor because a poll is late.
+    pub(super) fn scheduled(
+        &self,
+        platform: &str,
+        first: Duration,
+        interval: Duration,
+        after: Duration,
+    ) {
+        let mut books = self.lock();
+        let book = books.platforms.get_mut(platform).unwrap();
+        match book.spans.last() {
+            Some(span) if span.until.is_none() => {
+                assert_eq!(
+                    (span.first, span.interval),
+                    (first, interval),
+                    "{platform} was moved on the schedule"
+                );
+            }
+            _ => book.spans.push(LatticeSpan {
+                first,
+                interval,
+                after,
+                until: None,
+            }),
+        }
+    }
+
+    /// Records that a platform is no longer scheduled.
+    pub(super) fn removed(&self, platform: &str, now: Duration) {
+        let mut books = self.lock();
+        let book = books.platforms.get_mut(platform).unwrap();
+        book.spans.last_mut().unwrap().until = Some(now);
+    }
+
+    pub(super) fn requested(&self, platform: &str) {
+        self.lock().platforms.get_mut(platform).unwrap().requested += 1;
+    }
+
+    /// Checks that a start at `now` is a slot of its platform, and at most `window` old.
+    pub(super) fn started(&self, platform: &str, now: Duration, window: Duration) {
+        let books = self.lock();
+        let spans = &books.platforms[platform].spans;
+        let is_on_lattice = spans.iter().any(|span| {
+            now.checked_sub(span.first).is_some_and(|passed| {
+                passed.as_nanos() % span.interval.as_nanos() < window.as_nanos()
+            })
+        });
+        assert!(
+            is_on_lattice,
+            "{platform} starts at {now:?}, off its lattice"
+        );
+    }
+
+    /// Records that a call runs; no other one of its guard may be under way.
+    pub(super) fn call_runs(&self, platform: &str, call: &Call, now: Duration, deadline: Duration) {
+        let mut books = self.lock();
+        let running = (call.sequence, deadline);
+        let other = books.under_way.insert(guard_of(call), running);
+        assert!(
+            other.is_none_or(|(_, deadline)| deadline <= now),
+            "two calls for {platform} are under way at {now:?}"
+        );
+    }
+
+    pub(super) fn call_ends(&self, call: &Call) {
+        let mut books = self.lock();
+        let guard = guard_of(call);
+        if books
+            .under_way
+            .get(&guard)
+            .is_some_and(|(number, _)| *number == call.sequence)
+        {
+            books.under_way.remove(&guard);
+        }
+    }
+
+    /// Returns the number of checks that were due up to `now`, and of those that have ended in a status or a skip.
+    pub(super) fn totals(&self, now: Duration) -> (u64, u64) {
+        let books = self.lock();
+        books.platforms.values().fold((0, 0), |(due, ended), book| {
+            (due + book.due(now), ended + book.ended())
+        })
+    }
+
+    pub(super) fn metrics(&self, platform: &str) -> Option<Arc<PlatformMetrics>> {
+        let books = self.lock();
+        let book = books.platforms.get(platform)?;
+        Some(Arc::clone(&book.metrics))
+    }
+
+    pub(super) fn each(&self, mut show: impl FnMut(&str, &PlatformBook)) {
+        for (name, book) in &self.lock().platforms {
+            show(name, book);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Books> {
+        self.books.lock().unwrap()
+    }
+}
+
+impl PlatformBook {
+    /// Returns the number of checks that were due or requested.
+    pub(super) fn due(&self, now: Duration) -> u64 {
+        let scheduled: u64 = self.spans.iter().map(|span| span.due(now)).sum();
+        scheduled + self.requested
+    }
+
+    /// Returns the number of checks that have ended in a status or a skip.
+    pub(super) fn ended(&self) -> u64 {
+        self.metrics.ends().map(|(_, count)| count).sum()
+    }
+
+    /// Returns the number of checks that have ended in this status or skip.
+    pub(super) fn ended_as(&self, label: &str) -> u64 {
+        let mut ends = self.metrics.ends();
+        ends.find(|(end, _)| *end == label).unwrap().1
+    }
+}
+
+fn guard_of(call: &Call) -> usize {
+    Arc::<dyn Caller>::as_ptr(&call.caller).addr()
+}
