@@ -9,10 +9,12 @@ use crate::CliError;
 
 /// Form of a command's output.
 #[derive(Clone, Copy, ValueEnum)]
+#[expect(
+    missing_docs,
+    reason = "the names say it, and help shows documentation"
+)]
 pub enum Output {
-    /// Table
     Table,
-    /// JSON
     Json,
 }
 

@@ -97,7 +97,7 @@ fn with_config_tip(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Monitors platforms through plugins that cannot crash it.
+/// Monitors platforms through plugins that cannot crash the host.
 #[derive(Parser)]
 #[command(version, about, after_help = after_help(), max_term_width = 110)]
 struct Cli {

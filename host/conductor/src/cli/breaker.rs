@@ -30,7 +30,7 @@ pub(super) struct Args {
 enum Order {
     /// Hold it open: no checks until it is released or reset
     Open,
-    /// Hold it closed: checks go on whatever their outcome, until it is released or reset
+    /// Hold it closed: checks continue whatever their results, until it is released or reset
     Close,
     /// Return to automatic control; a breaker that was held open starts with a trial
     Release,
