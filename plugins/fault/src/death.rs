@@ -9,7 +9,7 @@ pub(crate) fn panic_that_aborts() {
 }
 
 extern "C" fn unwinds_into_nothing() {
-    panic!("panicked as it was told, where it cannot be caught");
+    panic!("injected panic that cannot be caught");
 }
 
 pub(crate) fn abort() {

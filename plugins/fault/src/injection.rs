@@ -19,22 +19,22 @@ use crate::{greed, vandalism, wire};
 pub(crate) struct Injection {
     /// Fault to inject.
     fault: Fault,
-    /// Calls that succeed first.
+    /// Number of calls that succeed before the fault.
     #[serde(default)]
     after: u64,
-    /// Calls that fail after those; all of them if left out.
+    /// Number of calls with the fault after those; all further ones if left out.
     times: Option<u64>,
-    /// Share of the calls that fail, per thousand; all of them if left out.
+    /// Share of those calls that fail, per thousand; all of them if left out.
     #[schemars(range(max = 1000))]
     permille: Option<u64>,
-    /// Seed of the draw for `permille`.
+    /// Seed of the random selection by `permille`.
     #[serde(default)]
     seed: u64,
     /// Duration of `sleep` and lifetime of child processes, in milliseconds.
     pub(crate) millis: Option<u64>,
-    /// File whose appearance ends `hang`.
+    /// File that ends `hang` once it exists.
     pub(crate) until_file: Option<PathBuf>,
-    /// Amount after which `memory`, `files`, `threads`, `stdout` and their like stop.
+    /// Amount after which `memory`, `files`, `threads`, `stdout` and similar faults stop.
     pub(crate) limit: Option<u64>,
     /// Signal that `kill` sends; 9 if left out.
     #[schemars(range(min = 0, max = 64))]
@@ -115,10 +115,10 @@ impl Injection {
             return Ok(None);
         }
         match self.fault {
-            Fault::Error => return Err(Failure::new("failed as it was told")),
-            Fault::Panic => panic!("panicked as it was told"),
+            Fault::Error => return Err(Failure::new("injected error")),
+            Fault::Panic => panic!("injected panic"),
             Fault::PanicPayload => panic::panic_any(Bomb),
-            Fault::Log => tracing::warn!(nth, "logged as it was told"),
+            Fault::Log => tracing::warn!(nth, "injected log line"),
 
             Fault::PanicAbort => death::panic_that_aborts(),
             Fault::Abort => death::abort(),
@@ -230,6 +230,6 @@ struct Bomb;
 
 impl Drop for Bomb {
     fn drop(&mut self) {
-        panic!("the payload panicked too");
+        panic!("injected panic of a payload");
     }
 }

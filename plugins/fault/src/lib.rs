@@ -59,20 +59,20 @@ use injection::Injection;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-/// Misbehaves on request, to test what a host does about it.
+/// Injects faults on request, to test how a host handles them.
 #[derive(Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 #[schemars(example = Obedient {})]
 struct Config {
-    /// What to do as the probe is created.
+    /// Fault in the creation of the probe.
     create: Option<Injection>,
-    /// What to do in a check.
+    /// Fault in a check.
     check: Option<Injection>,
-    /// What to do as the probe is dropped.
+    /// Fault in the drop of the probe.
     drop: Option<Injection>,
-    /// What a check that goes well reports.
+    /// Status that checks without a fault report; `flap` alternates between healthy and unhealthy.
     status: Status,
-    /// A file that gets a line per call, with the call's name.
+    /// File to which each call appends a line with its name.
     count_file: Option<PathBuf>,
 }
 
@@ -116,7 +116,7 @@ impl Probe for Faulty {
         load::use_a_deep_stack();
         #[cfg(target_os = "linux")]
         if load::check_fails(nth) {
-            return Err(Failure::new("failed as its library was ordered"));
+            return Err(Failure::new("injected error of the library"));
         }
         if let Some(injection) = &self.config.check
             && let Some(untrue) = injection.inject(nth)?
@@ -124,10 +124,10 @@ impl Probe for Faulty {
             return Ok(untrue);
         }
         Ok(match self.config.status {
-            Status::Degraded => Report::degraded("as it was told"),
-            Status::Unhealthy => Report::unhealthy("as it was told"),
-            Status::Flap if nth % 2 == 1 => Report::unhealthy("as it was told"),
-            Status::Healthy | Status::Flap => Report::healthy("as it was told"),
+            Status::Degraded => Report::degraded("status as configured"),
+            Status::Unhealthy => Report::unhealthy("status as configured"),
+            Status::Flap if nth % 2 == 1 => Report::unhealthy("status as configured"),
+            Status::Healthy | Status::Flap => Report::healthy("status as configured"),
         })
     }
 }
@@ -151,4 +151,4 @@ fn count(file: Option<&Path>, call: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-export_plugin! { id: "fault", probe: Faulty, name: "Misbehaves on request" }
+export_plugin! { id: "fault", probe: Faulty, name: "Fault injection" }

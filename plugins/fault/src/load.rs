@@ -33,8 +33,8 @@ extern "C" fn constructor() {
             clippy::print_stdout,
             reason = "to print where nobody may is the fault"
         )]
-        b"stdout" => println!("printed as its library was ordered"),
-        b"stderr" => eprintln!("printed as its library was ordered"),
+        b"stdout" => println!("injected output of the library"),
+        b"stderr" => eprintln!("injected output of the library"),
         b"thread" => drop(thread::spawn(|| thread::sleep(Duration::from_secs(600)))),
         b"environment" => vandalism::change_environment(),
         b"chdir" => drop(vandalism::change_directory()),

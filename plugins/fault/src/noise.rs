@@ -20,7 +20,7 @@ pub(crate) fn stdin() {
 
 /// Writes lines of 100 bytes, and at the end an incomplete one.
 fn write(injection: &Injection, mut to: impl Write) {
-    let line = format!("{:-<99}\n", "printed as it was told ");
+    let line = format!("{:-<99}\n", "injected output ");
     for _ in 0..injection.limit.unwrap_or(8 << 20) / 100 {
         // A missing reader does not matter.
         if to.write_all(line.as_bytes()).is_err() {

@@ -55,7 +55,7 @@ fn a_library_that_replaces_another_takes_over_without_a_missed_slot() {
     move_over(&host, &ordered("other"));
     host.wait("a restart", |m| restarts(m, "replace") == 1.0);
     assert_eq!(generation(&host), 2);
-    host.wait_for_log("logged as it was told"); // by the old probe, as it was dropped
+    host.wait_for_log("injected log line"); // by the old probe, as it was dropped
     // Again, by overwriting the file.
     fs::write(host.setup.plugin_dir().join(FAULT), ordered("third")).unwrap();
     let metrics = host.wait("another restart", |m| restarts(m, "replace") == 2.0);
@@ -88,7 +88,7 @@ fn a_library_whose_first_checks_fail_is_not_taken() {
     host.wait_for_log("new library rejected");
     let seen = note(&host);
     assert!(
-        seen.contains("a: error: failed as its library was ordered"),
+        seen.contains("a: error: injected error of the library"),
         "{seen}"
     );
     assert!(!seen.contains("b:"), "b fails either way: {seen}");

@@ -43,7 +43,7 @@ fn run_once_prints_a_table_and_its_exit_code_says_how_it_went() {
     let (code, table, _) = run(&good, &["run", "--once"]);
     assert_eq!(code, 0, "{table}");
     assert!(
-        table.contains("a") && table.contains("healthy") && table.contains("as it was told"),
+        table.contains("a") && table.contains("healthy") && table.contains("status as configured"),
         "{table}"
     );
     let bad = Setup::new().platform("a", "fault", "{}").platform(

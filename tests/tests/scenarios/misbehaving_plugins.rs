@@ -40,7 +40,7 @@ fn a_probe_that_returns_errors_is_counted_and_named() {
         .start();
     let metrics = host.wait("three errors", |m| m.failures("sinner", "error") == 3.0);
     assert_eq!(metrics.checks("sinner", "failed"), 3.0);
-    host.wait_for_log("check failed: error: failed as it was told");
+    host.wait_for_log("check failed: error: injected error");
     the_bystander_is_unharmed(&host);
 }
 
@@ -57,7 +57,7 @@ fn a_panic_in_check_is_a_failure_with_file_and_line_and_the_probe_is_made_anew()
         .platform("sinner", "fault", &config)
         .start();
     host.wait("a panic", |m| m.failures("sinner", "panic") == 1.0);
-    host.wait_for_log("panicked as it was told");
+    host.wait_for_log("injected panic");
     host.wait_for_log("plugins/fault/src/injection.rs:");
     host.wait("healthy again", |m| m.checks("sinner", "healthy") >= 2.0);
     let calls = std::fs::read_to_string(count).unwrap();
@@ -273,14 +273,14 @@ fn what_a_plugin_logs_comes_out_with_its_name_and_platform() {
     let host = Setup::new()
         .platform("chatty", "fault", r#"{ check = { fault = "log" } }"#)
         .start();
-    host.wait_for_log("logged as it was told nth=0");
+    host.wait_for_log("injected log line nth=0");
     let log = host.log();
     let line = log
         .lines()
-        .find(|line| line.contains("logged as it was told"))
+        .find(|line| line.contains("injected log line"))
         .unwrap();
     assert!(
-        line.contains("WARN  chatty: plugin fault says: logged as it was told"),
+        line.contains("WARN  chatty: plugin fault says: injected log line"),
         "{line}"
     );
 }

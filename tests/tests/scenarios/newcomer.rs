@@ -120,7 +120,7 @@ fn a_change_of_state_is_one_readable_line_and_a_check_is_none() {
     let log = host.log();
     let lines: Vec<_> = log.lines().filter(|line| line.contains("shop: ")).collect();
     assert_eq!(lines.len(), 1, "{log}");
-    assert!(lines[0].contains("healthy: as it was told"), "{log}");
+    assert!(lines[0].contains("healthy: status as configured"), "{log}");
     let long: Vec<_> = log.lines().filter(|line| line.len() > 80).collect();
     assert!(long.is_empty(), "lines of more than 80 columns: {long:#?}");
 }

@@ -75,7 +75,7 @@ fn mistaken() -> Vec<(&'static str, Setup, Vec<&'static str>)> {
             good()
                 .platform("a", "fault", r#"{ create = { fault = "error" } }"#)
                 .platform("b", "fault", r#"{ create = { fault = "panic" } }"#),
-            vec!["as it was told"],
+            vec!["injected error", "injected panic"],
         ),
         (
             "unknown keys next to what the probe's own create refuses",
@@ -84,7 +84,7 @@ fn mistaken() -> Vec<(&'static str, Setup, Vec<&'static str>)> {
                 "fault",
                 r#"{ chekc = 1, create = { fault = "error" } }"#,
             ),
-            vec!["platform.a.config has no key `chekc`", "as it was told"],
+            vec!["platform.a.config has no key `chekc`", "injected error"],
         ),
         (
             "everything at once",
@@ -95,7 +95,7 @@ fn mistaken() -> Vec<(&'static str, Setup, Vec<&'static str>)> {
             vec![
                 "there is no plugin \"nope\"",
                 "platform.b.config has no key `chekc`",
-                "as it was told",
+                "injected error",
             ],
         ),
     ]

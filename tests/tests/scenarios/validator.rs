@@ -142,7 +142,7 @@ fn a_probe_is_run_as_a_host_would_and_told_of() {
         r#"{ check = { fault = "log" } }"#,
         &["--isolation", "in-process"],
     );
-    assert!(code == 0 && log.contains("logged as it was told"), "{log}");
+    assert!(code == 0 && log.contains("injected log line"), "{log}");
     let (code, out, _) = run(r#"{ check = { fault = "segfault" } }"#, &[]);
     assert!(code == 1 && out.contains("SIGSEGV"), "{out}");
     let (code, out, _) = run(r#"{ check = { fault = "hang" } }"#, &["--timeout", "200ms"]);
@@ -157,7 +157,7 @@ fn a_probe_is_run_as_a_host_would_and_told_of() {
     );
     let (code, _, said) = run(r#"{ chekc = {}, create = { fault = "error" } }"#, &[]);
     assert!(
-        code == 3 && said.contains("no key `chekc`") && said.contains("as it was told"),
+        code == 3 && said.contains("no key `chekc`") && said.contains("injected error"),
         "{said}"
     );
     let refused = conductor(&["plugin", "run", "Cargo.toml"])

@@ -185,7 +185,7 @@ fn a_library_is_loaded_described_and_called_in_another_process() {
     let watcher = Arc::default();
     setup.start(&probes, &watcher);
     let [report, panic, config] = watcher.ends(3).try_into().unwrap();
-    assert_eq!(report.unwrap().message, "as it was told");
+    assert_eq!(report.unwrap().message, "status as configured");
     let panic = panic.unwrap_err();
     assert_eq!(panic.kind, ErrorType::Panic);
     assert!(panic.message.contains("injection.rs:"), "{panic}");

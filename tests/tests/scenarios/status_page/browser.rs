@@ -89,7 +89,7 @@ fn the_page_works_without_javascript() {
             "/",
             ["1 unknown, 1 degraded, 1 healthy", "breaker open, trial"],
         ),
-        ("/?show=problems", ["failed as it was told", "generation 1"]),
+        ("/?show=problems", ["injected error", "generation 1"]),
         ("/platforms/bad", ["Last checks", "circuit breaker"]),
     ] {
         browser.open(&format!("http://{}{path}", host.address));
