@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! 2026-11-29T18:44:03Z INFO  shop: healthy: 200 OK in 12 ms
-//! 2026-11-29T18:44:03Z ERROR shop (plugin http): check failed: no answer within 4s
+//! 2026-11-29T18:44:03Z ERROR shop (plugin http): check timed out after 4s
 //! 2026-11-29T18:44:04Z ERROR plugin http: its worker was killed by signal 6 (SIGABRT)
 //! 2026-11-29T18:44:05Z WARN  shop: plugin http says: retrying attempt=2
 //! ```

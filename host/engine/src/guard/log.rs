@@ -72,7 +72,8 @@ impl PlatformGuard {
                 tracing::error!(platform, plugin, "check failed: {NOT_LOADED}{breaker}");
             }
             Err(failure) if failure.message == no_answer_within(self.settings.timeout) => {
-                tracing::error!(platform, plugin, "check failed: {failure}{breaker}");
+                let timeout = humantime::format_duration(self.settings.timeout);
+                tracing::error!(platform, plugin, "check timed out after {timeout}{breaker}");
             }
             Err(failure) => {
                 let kind = failure.kind.label();
