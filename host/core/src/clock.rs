@@ -2,12 +2,18 @@
 //! [set by hand](Clock::manual).
 //!
 //! The clock includes time suspended: a laptop that slept for an hour finds its schedule an hour later. On Linux that
-//! is `CLOCK_BOOTTIME`, read without a system call. Elsewhere it is the standard library's monotonic clock, which
-//! includes suspends on Windows but not on macOS.
+//! is `CLOCK_BOOTTIME`, read without a system call, on Windows the performance counter. Elsewhere it is the standard
+//! library's monotonic clock, which does not include suspends on macOS.
+
 use std::{
     sync::atomic::{AtomicU64, Ordering},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+
+#[cfg_attr(target_os = "linux", path = "clock/linux.rs")]
+#[cfg_attr(windows, path = "clock/windows.rs")]
+#[cfg_attr(not(any(target_os = "linux", windows)), path = "clock/portable.rs")]
+mod source;
 
 /// The time since the host started: monotonic, including suspends.
 ///
@@ -197,61 +203,6 @@ fn wall_of(at: Duration, now: Duration, wall: SystemTime) -> SystemTime {
 )]
 fn wall_now() -> SystemTime {
     SystemTime::now()
-}
-
-#[cfg(target_os = "linux")]
-mod source {
-    use std::time::Duration;
-
-    use rustix::time::{ClockId, clock_gettime};
-
-    pub(super) type Point = Duration;
-
-    pub(super) fn read() -> Point {
-        let time = clock_gettime(ClockId::Boottime);
-        // Negative only in a time namespace with an offset before its own boot: there, the clock starts at 0.
-        Duration::try_from(time).unwrap_or_default()
-    }
-
-    pub(super) fn since(origin: Point) -> Duration {
-        read().saturating_sub(origin)
-    }
-
-    pub(super) fn anchor(origin: Point) -> Duration {
-        origin
-    }
-
-    pub(super) fn join(anchor: Duration) -> Point {
-        anchor
-    }
-}
-
-#[cfg(not(target_os = "linux"))]
-mod source {
-    use std::time::{Duration, Instant};
-
-    pub(super) type Point = Instant;
-
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the room that reads the clock for the others"
-    )]
-    pub(super) fn read() -> Point {
-        Instant::now()
-    }
-
-    pub(super) fn since(origin: Point) -> Duration {
-        read().saturating_duration_since(origin)
-    }
-
-    pub(super) fn anchor(origin: Point) -> Duration {
-        since(origin)
-    }
-
-    pub(super) fn join(anchor: Duration) -> Point {
-        let now = read();
-        now.checked_sub(anchor).unwrap_or(now)
-    }
 }
 
 #[cfg(test)]

@@ -65,11 +65,19 @@ impl Fill {
         })
     }
 
-    #[cfg(not(unix))]
-    pub(crate) fn of(_: &Path, _: Option<&Mount>) -> io::Result<Self> {
-        Err(io::Error::other(
-            "the disk plugin does not support this operating system",
-        ))
+    /// Queries the volume that `path` is on: a drive, a mounted volume or a network share.
+    #[cfg(windows)]
+    pub(crate) fn of(path: &Path, _: Option<&Mount>) -> io::Result<Self> {
+        let volume = fs4::statvfs(path)?;
+        Ok(Self {
+            space: Room {
+                size: volume.total_space(),
+                free: volume.free_space(),
+                available: volume.available_space(),
+            },
+            inodes: Room::default(),
+            read_only: None,
+        })
     }
 
     /// Returns the higher of the percentages of space and inodes used.

@@ -5,8 +5,9 @@ use std::{
     fmt,
     fs::{self, File, Metadata},
     io::{self, ErrorKind, Read as _, Seek as _, Write as _},
+    mem,
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
 use super::{
@@ -15,9 +16,11 @@ use super::{
 };
 
 /// Keeps a private copy in place; the copy is removed with its last holder.
-///
-/// On Unix, the file of a loaded library may be removed. If an OS refuses that, it is removed with the run's folder.
-pub(crate) struct Holder {
+#[derive(Clone)]
+pub(crate) struct Holder(Arc<PrivateCopy>);
+
+/// One copy, shared by its holders.
+struct PrivateCopy {
     holders: Holders,
     hash: Hash,
     path: PathBuf,
@@ -25,94 +28,142 @@ pub(crate) struct Holder {
     verified: Mutex<Option<VerifiedCopy>>,
 }
 
-/// The number of holders of each copy of a store.
+/// The copies of a store.
 #[derive(Clone, Debug)]
 pub(super) struct Holders {
     run: Arc<RunFolder>,
-    counts: Arc<Mutex<HashMap<Hash, usize>>>,
+    copies: Arc<Mutex<Copies>>,
+}
+
+#[derive(Default)]
+struct Copies {
+    held: HashMap<Hash, Weak<PrivateCopy>>,
+    /// Copies without holders that could not be removed: Windows refuses that while a process has them loaded.
+    leftover: Vec<(Hash, PathBuf)>,
+}
+
+impl Copies {
+    fn is_held(&self, hash: &Hash) -> bool {
+        self.held
+            .get(hash)
+            .is_some_and(|copy| copy.strong_count() > 0)
+    }
+
+    /// Removes the copies that have no holders any more, as far as the OS allows.
+    fn remove_leftover(&mut self) {
+        for (hash, path) in mem::take(&mut self.leftover) {
+            if self.is_held(&hash) {
+                continue;
+            }
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    tracing::debug!(file = %path.display(), %error, "cannot remove a private copy yet");
+                    self.leftover.push((hash, path));
+                }
+                _ => {}
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Copies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Copies").finish_non_exhaustive()
+    }
 }
 
 impl Holders {
     pub(super) fn new(run: Arc<RunFolder>) -> Self {
         Self {
             run,
-            counts: Arc::default(),
+            copies: Arc::default(),
         }
     }
 
     /// Writes the copy at `path`, unless it exists, and keeps it from being removed.
     pub(super) fn hold(&self, hash: Hash, path: &Path, bytes: &[u8]) -> Result<Holder, Problem> {
-        *self.lock().entry(hash).or_default() += 1;
-        let holder = Holder {
+        self.run.restore()?;
+        let copy = self.share(hash, path);
+        // Other holders of the same copy wait until it is written.
+        let mut verified = copy.verified();
+        *verified = match VerifiedCopy::open(path, &hash) {
+            Some(found) => Some(found),
+            None => {
+                // Windows cannot replace an open file.
+                *verified = None;
+                Some(copy.write(bytes)?)
+            }
+        };
+        drop(verified);
+        Ok(Holder(copy))
+    }
+
+    /// Returns the copy with this hash, which its first holder still has to write.
+    fn share(&self, hash: Hash, path: &Path) -> Arc<PrivateCopy> {
+        let mut copies = self.lock();
+        copies.remove_leftover();
+        if let Some(copy) = copies.held.get(&hash).and_then(Weak::upgrade) {
+            return copy;
+        }
+        let copy = Arc::new(PrivateCopy {
             holders: self.clone(),
             hash,
             path: path.to_owned(),
             verified: Mutex::default(),
-        };
-        self.run.restore()?;
-        match VerifiedCopy::open(path, &hash) {
-            Some(copy) => holder.replace(copy),
-            None => holder.write(bytes)?,
-        }
-        Ok(holder)
+        });
+        copies.held.insert(hash, Arc::downgrade(&copy));
+        copy
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<Hash, usize>> {
-        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Copies> {
+        self.copies.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Holder {
     /// Returns the copy's path.
     pub(crate) fn path(&self) -> &Path {
-        &self.path
+        &self.0.path
     }
 
     /// Verifies that the copy exists, belongs to the host and has the vetted content; otherwise writes it again, from
     /// the open descriptor or from the file at `origin`. Returns `true` if that was necessary.
     pub(crate) fn verify_or_restore(&self, origin: &Path) -> Result<bool, Problem> {
-        if self.is_untouched() {
+        self.0.verify_or_restore(origin)
+    }
+}
+
+impl PrivateCopy {
+    fn verify_or_restore(&self, origin: &Path) -> Result<bool, Problem> {
+        let mut verified = self.verified();
+        if verified.as_ref().is_some_and(|copy| copy.is_at(&self.path)) {
             return Ok(false);
         }
         self.holders.run.restore()?;
         if let Some(copy) = VerifiedCopy::open(&self.path, &self.hash) {
-            self.replace(copy);
+            *verified = Some(copy);
             return Ok(false);
         }
         let is_vetted = |bytes: &Vec<u8>| Hash::of(bytes) == self.hash;
         let of_the_origin = || fs::read(origin).ok().filter(is_vetted);
-        let bytes = self.still_open().filter(is_vetted).or_else(of_the_origin);
+        let still_open = verified.take().and_then(|copy| copy.read().ok());
+        let bytes = still_open.filter(is_vetted).or_else(of_the_origin);
         let bytes = bytes.ok_or_else(|| {
             Problem::new(
                 "its private copy was removed or changed, and the file itself is not the one that was vetted any more",
                 "put the library there again",
             )
         })?;
-        self.write(&bytes)?;
+        *verified = Some(self.write(&bytes)?);
         Ok(true)
     }
 
-    fn is_untouched(&self) -> bool {
-        let verified = self.verified();
-        verified.as_ref().is_some_and(|copy| copy.is_at(&self.path))
-    }
-
-    fn still_open(&self) -> Option<Vec<u8>> {
-        self.verified().as_ref()?.read().ok()
-    }
-
-    fn write(&self, bytes: &[u8]) -> Result<(), Problem> {
+    fn write(&self, bytes: &[u8]) -> Result<VerifiedCopy, Problem> {
         let run = &self.holders.run;
         write_copy(run.path(), &self.path, bytes).map_err(|error| run.cannot_write(&error))?;
-        let copy = VerifiedCopy::open(&self.path, &self.hash).ok_or_else(|| {
+        VerifiedCopy::open(&self.path, &self.hash).ok_or_else(|| {
             run.cannot_write(&io::Error::other("what was written reads differently"))
-        })?;
-        self.replace(copy);
-        Ok(())
-    }
-
-    fn replace(&self, copy: VerifiedCopy) {
-        *self.verified() = Some(copy);
+        })
     }
 
     fn verified(&self) -> MutexGuard<'_, Option<VerifiedCopy>> {
@@ -120,38 +171,29 @@ impl Holder {
     }
 }
 
-impl Drop for Holder {
+impl Drop for PrivateCopy {
     fn drop(&mut self) {
-        // Closed first: some OSes cannot remove an open file.
+        // Closed first: Windows cannot remove an open file.
         *self.verified() = None;
-        let mut counts = self.holders.lock();
-        let left = counts.get_mut(&self.hash).map_or(0, |count| {
-            *count -= 1;
-            *count
-        });
-        if left > 0 {
-            return;
-        }
-        counts.remove(&self.hash);
         // Under the lock, so that it is not another holder's new copy.
-        match fs::remove_file(&self.path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                tracing::debug!(file = %self.path.display(), %error, "cannot remove a private copy yet");
-            }
-            _ => {}
+        let mut copies = self.holders.lock();
+        if !copies.is_held(&self.hash) {
+            copies.held.remove(&self.hash);
+            copies.leftover.push((self.hash, self.path.clone()));
         }
+        copies.remove_leftover();
     }
 }
 
 impl fmt::Debug for Holder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Holder").field(&self.path).finish()
+        f.debug_tuple("Holder").field(&self.path()).finish()
     }
 }
 
 impl PartialEq for Holder {
     fn eq(&self, other: &Self) -> bool {
-        self.path == other.path
+        self.path() == other.path()
     }
 }
 
@@ -161,12 +203,12 @@ impl Eq for Holder {}
 impl Holder {
     /// Returns the holder of a copy that does not exist.
     pub(crate) fn made_up() -> Self {
-        Self {
+        Self(Arc::new(PrivateCopy {
             holders: Holders::new(Arc::new(RunFolder::over())),
             hash: Hash([0; 32]),
             path: PathBuf::from("/nowhere/x.so"),
             verified: Mutex::default(),
-        }
+        }))
     }
 }
 
@@ -215,9 +257,15 @@ fn open(path: &Path) -> io::Result<File> {
     Ok(rustix::fs::open(path, flags, Mode::empty())?.into())
 }
 
-#[cfg(not(unix))]
+/// Opens it for reading only, so that no process can change or remove the file while it is open.
+#[cfg(windows)]
 fn open(path: &Path) -> io::Result<File> {
-    File::open(path)
+    use std::os::windows::fs::OpenOptionsExt as _;
+    const FILE_SHARE_READ: u32 = 1;
+    File::options()
+        .read(true)
+        .share_mode(FILE_SHARE_READ)
+        .open(path)
 }
 
 #[cfg(unix)]
