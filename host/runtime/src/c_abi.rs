@@ -30,7 +30,8 @@ use self::{
 use super::{
     ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
     call_data::{Begun, CallData},
-    door, irregular,
+    door::{self, HostSide},
+    observer::{CallObserver, Misuse},
     rust_abi::{chain, one_line, open_now},
 };
 
@@ -43,13 +44,19 @@ mod functions;
 pub(super) struct CDoor {
     entries: Entries,
     description: Description,
+    observer: Option<Arc<dyn CallObserver>>,
 }
 
 impl CDoor {
     /// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
     ///
     /// Runs the library's constructors, which can crash or hang this process.
-    pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
+    pub(super) fn open(
+        path: &Path,
+        origin: &Path,
+        manifest: &Manifest,
+        host: HostSide,
+    ) -> Result<Self, LoadError> {
         let error = |kind: ErrorType, message: String| LoadError {
             kind,
             message: format!("{}: {message}", printable::path(origin)),
@@ -78,12 +85,16 @@ impl CDoor {
             )
         })?;
         // SAFETY: as above; by the header, the data it points to remains valid.
-        unsafe { Self::start(&plugin, manifest) }.map_err(|why| error(ErrorType::Load, why))
+        unsafe { Self::start(&plugin, manifest, host) }.map_err(|why| error(ErrorType::Load, why))
     }
 
     /// # Safety
     /// The texts of `plugin` are valid, and `host` may be written to.
-    unsafe fn start(plugin: &c::Plugin, manifest: &Manifest) -> Result<Self, String> {
+    unsafe fn start(
+        plugin: &c::Plugin,
+        manifest: &Manifest,
+        host: HostSide,
+    ) -> Result<Self, String> {
         let entries = Entries::of(plugin)?;
         let pointers = [
             ("id", plugin.id),
@@ -112,9 +123,9 @@ impl CDoor {
             format!("its config schema is not UTF-8: {e}; correct it and rebuild it")
         })?;
         let config_schema = ConfigSchema::new(config_schema).map_err(|e| e.to_string())?;
-        let host = functions::table(&manifest.id);
+        let table = functions::table(&manifest.id, host.functions);
         // SAFETY: not null, and reserved for it by the caller's contract; no code that could read it runs yet.
-        unsafe { plugin.host.write_unaligned(host) };
+        unsafe { plugin.host.write_unaligned(table) };
         Ok(Self {
             entries,
             description: Description {
@@ -124,6 +135,7 @@ impl CDoor {
                 config_schema,
                 asynchronous: entries.begin.is_some(),
             },
+            observer: host.observer,
         })
     }
 }
@@ -138,13 +150,16 @@ impl door::Door for CDoor {
         // Neither JSON nor a platform's name can contain the byte that ends a C string.
         let json = CString::new(&*spec.config).unwrap_or_default();
         let platform: Arc<CStr> = CString::new(&*spec.platform).unwrap_or_default().into();
-        let (probe, outcome) = calls::wait(call, &platform, Some(config), |call| {
+        let observer = self.observer.as_ref();
+        let (probe, outcome) = calls::wait(call, &platform, Some(config), observer, |call| {
             // SAFETY: the header's contract: both are valid for the duration of the call.
             unsafe { (self.entries.create)(call, json.as_ptr()) }
         });
         if probe.is_null() {
             return Err(outcome.failure().unwrap_or_else(|| {
-                irregular::note_misuse(irregular::NO_PROBE);
+                if let Some(observer) = observer {
+                    observer.misuse(Misuse::NoProbe);
+                }
                 Failure::new(
                     ErrorType::Error,
                     "`create` answered NULL and did not say why; it calls conductor_fail first",
@@ -156,6 +171,7 @@ impl door::Door for CDoor {
             probe,
             platform,
             begun: None,
+            observer: self.observer.clone(),
         }))
     }
 }
@@ -167,6 +183,7 @@ struct Probe {
     platform: Arc<CStr>,
     /// The last check that was begun.
     begun: Option<Name>,
+    observer: Option<Arc<dyn CallObserver>>,
 }
 
 // SAFETY: by the header, a probe is called from any thread, one call at a time.
@@ -180,11 +197,12 @@ impl door::Probe for Probe {
                 "the plugin has no `check`, it only begins checks",
             ));
         };
-        let ((), outcome) = calls::wait(call, &self.platform, None, |call| {
+        let observer = self.observer.as_ref();
+        let ((), outcome) = calls::wait(call, &self.platform, None, observer, |call| {
             // SAFETY: the probe was returned by `create` and was not destroyed; the header's contract covers the rest.
             unsafe { check(self.probe, call) }
         });
-        outcome.fill(report)
+        outcome.fill(report, self.observer.as_deref())
     }
 
     fn begin(&mut self, call: Begun) -> Result<(), Failure> {
@@ -194,7 +212,7 @@ impl door::Probe for Probe {
                 "the plugin has no `begin`, it makes its checks within the call",
             ));
         };
-        let name = calls::begin(call, &self.platform);
+        let name = calls::begin(call, &self.platform, self.observer.as_ref());
         if let Some(before) = self.begun.replace(name) {
             calls::forget(before);
         }
@@ -216,7 +234,8 @@ impl door::Probe for Probe {
         if probe.is_null() {
             return Ok(());
         }
-        let ((), outcome) = calls::wait(call, &self.platform, None, |call| {
+        let observer = self.observer.as_ref();
+        let ((), outcome) = calls::wait(call, &self.platform, None, observer, |call| {
             // SAFETY: as for `check`; the probe is not used afterwards.
             unsafe { (self.entries.destroy)(probe, call) }
         });

@@ -20,7 +20,7 @@ use std::{
 
 use conductor_core::clock::Clock;
 
-use super::{Caller, Failure, Report};
+use super::{Caller, Failure, Report, observer::CallObserver};
 
 /// The platform and deadline of a call.
 #[derive(Clone)]
@@ -40,13 +40,19 @@ pub(super) struct BegunCall {
     /// Shared with code that is asking about it right now.
     data: Arc<CallData>,
     end: End,
+    observer: Option<Arc<dyn CallObserver>>,
 }
 
 impl BegunCall {
+    /// Returns the observer of its result, if any.
+    pub(super) fn observer(&self) -> Option<&dyn CallObserver> {
+        self.observer.as_deref()
+    }
+
     /// Ends the call.
     pub(super) fn end(self, result: Result<Report, Failure>) {
         // The platform's name was lent to the plugin until now.
-        let Self { data, end } = self;
+        let Self { data, end, .. } = self;
         end(result);
         drop(data);
     }
@@ -91,9 +97,18 @@ pub(super) fn begin(data: CallData, end: End) -> Begun {
     let call = BegunCall {
         data: Arc::new(data),
         end,
+        observer: None,
     };
     begun.insert(number, call);
     Begun(number)
+}
+
+/// Sets the observer of the result of a call that is about to begin.
+pub(super) fn observe(call: Begun, observer: &Arc<dyn CallObserver>) {
+    let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(call) = begun.get_mut(&call.0) {
+        call.observer = Some(Arc::clone(observer));
+    }
 }
 
 /// Removes a begun call that is over; `None` if there is no such call (any more).

@@ -1,7 +1,7 @@
 //! The common interface of the two ABIs of a library: the Rust ABI (`rust_abi`) with its layout check, and the C ABI
 //! (`c_abi`), where each struct contains its size.
 
-use std::path::Path;
+use std::{path::Path, sync::Arc};
 
 use conductor_plugin_api::manifest::{Door as Kind, Manifest};
 
@@ -9,6 +9,7 @@ use super::{
     Description, Failure, LoadError, ProbeSpec, Report,
     c_abi::CDoor,
     call_data::{Begun, CallData},
+    observer::CallObserver,
     rust_abi::RustDoor,
 };
 
@@ -48,15 +49,40 @@ pub trait Probe: Send {
     fn close(&mut self, call: &CallData) -> Result<(), Failure>;
 }
 
+/// The host that a library meets; a real one by default.
+#[derive(Clone, Default)]
+pub struct HostSide {
+    /// The observer of what the plugin returns, if any.
+    pub observer: Option<Arc<dyn CallObserver>>,
+    /// The functions that the plugin may call.
+    pub functions: HostFunctions,
+}
+
+/// The version of the functions that a host provides to plugins.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum HostFunctions {
+    /// Those of this host.
+    #[default]
+    Current,
+    /// Those that a host of the next minor version would provide: the same, and one more at the end. A plugin must work
+    /// with them.
+    NextMinor,
+}
+
 /// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
 ///
 /// Runs the library's constructors, which can crash or hang this process.
 ///
 /// # Errors
 /// When the loader refuses it or its ABI does not fit.
-pub fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Box<dyn Door>, LoadError> {
+pub fn open(
+    path: &Path,
+    origin: &Path,
+    manifest: &Manifest,
+    host: HostSide,
+) -> Result<Box<dyn Door>, LoadError> {
     match manifest.door {
-        Kind::Rust => Ok(Box::new(RustDoor::open(path, origin, manifest)?)),
-        Kind::C => Ok(Box::new(CDoor::open(path, origin, manifest)?)),
+        Kind::Rust => Ok(Box::new(RustDoor::open(path, origin, manifest, host)?)),
+        Kind::C => Ok(Box::new(CDoor::open(path, origin, manifest, host)?)),
     }
 }

@@ -17,7 +17,7 @@ use conductor_library::Vetted;
 use super::{
     Call, Description, LoadError, LoadedPlugin, ProbeId, ProbeSpec, Report,
     call_journal::{Phase, Record, Slot},
-    door::{self, Door},
+    door::{self, Door, HostSide},
     threads::Threads,
 };
 use crate::schema::CompiledSchema;
@@ -85,13 +85,13 @@ impl InProcess {
         let door: Arc<dyn Door> = {
             let mut slot = slot();
             let _in_call = slot.enter("", Phase::Load);
-            Arc::from(door::open(path, origin, manifest)?)
+            Arc::from(door::open(path, origin, manifest, HostSide::default())?)
         };
         Ok(Self::behind(door, call_threads, clock, slot))
     }
 
-    /// Wraps an opened library.
-    fn behind(
+    /// Wraps an opened library, see [`load`](Self::load); each thread gets a `slot` of the record.
+    pub fn behind(
         door: Arc<dyn Door>,
         call_threads: usize,
         clock: Clock,

@@ -20,9 +20,9 @@ pub mod config_keys;
 mod config_schema;
 pub mod door;
 pub mod in_process;
-pub mod irregular;
 mod layout;
 pub mod loader;
+pub mod observer;
 pub mod protocol;
 pub mod quarantine;
 pub mod redaction;
@@ -34,7 +34,7 @@ pub mod worker;
 
 pub use config_schema::{ConfigSchema, SchemaTextError};
 #[cfg(target_os = "linux")]
-pub use rust_abi::{newer, open_only};
+pub use rust_abi::open_only;
 pub use threads::RUST_STACKS;
 
 /// One loaded instance of a plugin: a generation.
@@ -213,20 +213,6 @@ impl Report {
         message: &[u8],
         measurements: impl Iterator<Item = (&'a [u8], f64)>,
     ) -> Result<(), Failure> {
-        if irregular::is_observed() {
-            let measurements: Vec<_> = measurements.collect();
-            irregular::note(status, message, &measurements);
-            return self.take(status, message, measurements.into_iter());
-        }
-        self.take(status, message, measurements)
-    }
-
-    fn take<'a>(
-        &mut self,
-        status: u8,
-        message: &[u8],
-        measurements: impl Iterator<Item = (&'a [u8], f64)>,
-    ) -> Result<(), Failure> {
         self.status = match AbiStatus(status) {
             AbiStatus::HEALTHY => Status::Healthy,
             AbiStatus::DEGRADED => Status::Degraded,
@@ -308,10 +294,10 @@ impl std::error::Error for LoadError {}
 pub const MAX_MESSAGE: usize = 2048;
 
 /// The end of a message that was cut.
-const CUT: &str = " … (cut)";
+pub const CUT: &str = " … (cut)";
 
-/// Further measurements of a report are ignored.
-const MAX_MEASUREMENTS: usize = 1000;
+/// Maximum number of measurements of a report that are looked at; further ones are ignored.
+pub const MAX_MEASUREMENTS: usize = 1000;
 
 /// Sets `text` to a plugin's message: valid UTF-8, one line, at most [`MAX_MESSAGE`] bytes, without secrets.
 fn set_message(text: &mut String, message: &[u8]) {

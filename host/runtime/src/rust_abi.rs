@@ -33,24 +33,32 @@ use tracing::level_filters::LevelFilter;
 use super::{
     ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
     call_data::{self, Begun, CallData},
-    door, irregular, layout, set_message,
+    door::{self, HostFunctions, HostSide},
+    layout,
+    observer::CallObserver,
+    set_message,
 };
 
-#[cfg(target_os = "linux")]
-pub mod newer;
+mod newer;
 
 /// A library that was opened and passed the ABI check.
 pub(super) struct RustDoor {
     module: AbiPluginRef,
     host: AbiHostHandle,
     description: Description,
+    observer: Option<Arc<dyn CallObserver>>,
 }
 
 impl RustDoor {
     /// Opens the private copy at `path`, which `manifest` was read from; `origin` is the operator's file.
     ///
     /// Runs the library's constructors, which can crash or hang this process.
-    pub(super) fn open(path: &Path, origin: &Path, manifest: &Manifest) -> Result<Self, LoadError> {
+    pub(super) fn open(
+        path: &Path,
+        origin: &Path,
+        manifest: &Manifest,
+        host: HostSide,
+    ) -> Result<Self, LoadError> {
         let file = printable::path(origin);
         let error = |message: String| LoadError {
             kind: ErrorType::Load,
@@ -102,10 +110,17 @@ impl RustDoor {
                     one_line(&e.to_string())
                 ))
             })?;
-        Self::start(module, manifest).map_err(error)
+        Self::start(module, manifest, host).map_err(error)
     }
 
-    fn start(module: AbiPluginRef, manifest: &Manifest) -> Result<Self, String> {
+    fn start(
+        module: AbiPluginRef,
+        manifest: &Manifest,
+        HostSide {
+            observer,
+            functions,
+        }: HostSide,
+    ) -> Result<Self, String> {
         let (id, version) = (module.id().to_string(), module.version().to_string());
         if (&id, &version) != (&manifest.id, &manifest.version) {
             return Err(format!(
@@ -116,7 +131,10 @@ impl RustDoor {
         // Lives as long as the library, which is never closed.
         let owner: &'static Owner = Box::leak(Box::new(Owner { id: id.clone() }));
         let host = AbiHostHandle {
-            functions: functions(),
+            functions: match functions {
+                HostFunctions::Current => *FUNCTIONS,
+                HostFunctions::NextMinor => newer::functions(),
+            },
             plugin: std::ptr::from_ref(owner).expose_provenance(),
         };
         module.init()(host);
@@ -133,6 +151,7 @@ impl RustDoor {
                 api: manifest.api,
                 config_schema,
             },
+            observer,
         })
     }
 }
@@ -151,8 +170,9 @@ impl door::Door for RustDoor {
             RResult::ROk(probe) => Ok(Box::new(Probe {
                 probe,
                 host: self.host,
+                observer: self.observer.clone(),
             })),
-            RResult::RErr(error) => Err(failure(&error)),
+            RResult::RErr(error) => Err(failure(&error, self.observer.as_deref())),
         }
     }
 }
@@ -161,6 +181,7 @@ impl door::Door for RustDoor {
 struct Probe {
     probe: AbiProbeBox,
     host: AbiHostHandle,
+    observer: Option<Arc<dyn CallObserver>>,
 }
 
 impl Probe {
@@ -168,20 +189,27 @@ impl Probe {
         let host = self.host;
         AbiCall { host, call }
     }
+
+    fn failure(&self, error: &AbiFailure) -> Failure {
+        failure(error, self.observer.as_deref())
+    }
 }
 
 impl door::Probe for Probe {
     fn check(&mut self, call: &CallData, report: &mut Report) -> Result<(), Failure> {
         match self.probe.check(&self.call(call.address())) {
-            RResult::ROk(found) => take(report, &found),
-            RResult::RErr(error) => Err(failure(&error)),
+            RResult::ROk(found) => take(report, &found, self.observer.as_deref()),
+            RResult::RErr(error) => Err(self.failure(&error)),
         }
     }
 
     fn begin(&mut self, call: Begun) -> Result<(), Failure> {
+        if let Some(observer) = &self.observer {
+            call_data::observe(call, observer);
+        }
         match self.probe.begin(&self.call(call.0)) {
             RResult::ROk(()) => Ok(()),
-            RResult::RErr(error) => Err(failure(&error)),
+            RResult::RErr(error) => Err(self.failure(&error)),
         }
     }
 
@@ -192,7 +220,7 @@ impl door::Probe for Probe {
     fn close(&mut self, call: &CallData) -> Result<(), Failure> {
         match self.probe.close(&self.call(call.address())) {
             RResult::ROk(()) => Ok(()),
-            RResult::RErr(error) => Err(failure(&error)),
+            RResult::RErr(error) => Err(self.failure(&error)),
         }
     }
 }
@@ -233,25 +261,31 @@ pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloa
 }
 
 /// Copies a report into the host's; refuses an unknown status.
-fn take(report: &mut Report, found: &AbiReport) -> Result<(), Failure> {
+fn take(
+    report: &mut Report,
+    found: &AbiReport,
+    observer: Option<&dyn CallObserver>,
+) -> Result<(), Failure> {
     let measurements = found.measurements.iter();
-    report.fill(
+    report.fill_observed(
+        observer,
         found.status.0,
         found.message.as_bytes(),
         measurements.map(|measured| (measured.name.as_bytes(), measured.value)),
     )
 }
 
-fn failure(error: &AbiFailure) -> Failure {
+fn failure(error: &AbiFailure, observer: Option<&dyn CallObserver>) -> Failure {
     let kind = match error.kind {
         AbiFailureKind::PANIC => ErrorType::Panic,
         AbiFailureKind::CONFIG => ErrorType::Config,
         AbiFailureKind::TIMEOUT => ErrorType::Timeout,
         _ => ErrorType::Error,
     };
-    // A panic's own text may have several lines.
-    if kind != ErrorType::Panic {
-        irregular::note_failure(error.message.as_bytes());
+    if kind != ErrorType::Panic
+        && let Some(observer) = observer
+    {
+        observer.failure(error.message.as_bytes());
     }
     Failure::new(kind, &*error.message)
 }
@@ -271,15 +305,6 @@ pub(super) fn one_line(text: &str) -> String {
     let mut line = String::new();
     set_message(&mut line, text.trim().as_bytes());
     line
-}
-
-/// Returns the functions for a library that is opened now.
-fn functions() -> AbiHostRef {
-    #[cfg(target_os = "linux")]
-    if newer::is_wanted() {
-        return newer::functions();
-    }
-    *FUNCTIONS
 }
 
 static FUNCTIONS: LazyLock<AbiHostRef> = LazyLock::new(|| {
@@ -359,11 +384,12 @@ extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
         tracing::warn!("a plugin completed a check that had ended or was not requested");
         return;
     };
-    call.end(match result {
+    let result = match result {
         RResult::ROk(found) => {
             let mut report = Report::empty();
-            take(&mut report, &found).map(|()| report)
+            take(&mut report, &found, call.observer()).map(|()| report)
         }
-        RResult::RErr(error) => Err(failure(&error)),
-    });
+        RResult::RErr(error) => Err(failure(&error, call.observer())),
+    };
+    call.end(result);
 }

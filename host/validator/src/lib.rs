@@ -13,6 +13,7 @@ mod desk;
 mod diff;
 mod list;
 mod new;
+mod report_lint;
 mod run;
 mod schema;
 mod validate;

@@ -16,7 +16,7 @@ use conductor_library as library;
 use conductor_library::{Policy, Store, Vetted};
 use conductor_plugin_api::manifest::Need;
 use conductor_runtime::{
-    Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report, irregular,
+    Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report,
     loader::{self, How},
     schema::Violation,
 };
@@ -24,7 +24,10 @@ use conductor_sandbox::Limits;
 use conductor_types::{ErrorType, Isolation, limits::MEASUREMENTS};
 use serde_json::json;
 
-use super::desk::{Desk, End};
+use super::{
+    desk::{Desk, End},
+    report_lint,
+};
 
 #[derive(clap::Args)]
 #[command(after_help = AFTER_HELP)]
@@ -377,7 +380,7 @@ struct Lint {
 
 impl Lint {
     fn look(&mut self, report: &Report) -> Vec<String> {
-        let mut found = irregular::of_received(report);
+        let mut found = report_lint::of_received(report);
         let (known, mut dropped) = (self.names.len(), None);
         for (name, value) in &report.measurements {
             if !value.is_finite() || self.names.contains(name) {

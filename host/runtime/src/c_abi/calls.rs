@@ -22,7 +22,7 @@ use super::config::Config;
 use crate::{
     Failure, MAX_MEASUREMENTS, Report,
     call_data::{self, Begun, CallData},
-    irregular,
+    observer::{CallObserver, Misuse},
 };
 
 /// A plugin's handle of a call; 0 is none.
@@ -60,7 +60,9 @@ pub(super) struct Running {
     pub(super) platform: Arc<CStr>,
     /// The config, for a call that creates a probe.
     pub(super) config: Option<Config>,
-    outcome: Mutex<Outcome>,
+    /// `None` once the call is over.
+    outcome: Mutex<Option<Outcome>>,
+    observer: Option<Arc<dyn CallObserver>>,
 }
 
 enum About {
@@ -79,8 +81,19 @@ impl Running {
         self.ask(CallData::is_cancelled).unwrap_or(true)
     }
 
-    /// Returns the outcome so far.
-    pub(super) fn outcome(&self) -> MutexGuard<'_, Outcome> {
+    /// Changes the outcome, unless the call is over.
+    pub(super) fn change(&self, change: impl FnOnce(&mut Outcome)) {
+        if let Some(outcome) = &mut *self.outcome() {
+            change(outcome);
+        }
+    }
+
+    /// Returns the observer of the plugin, if any.
+    pub(super) fn observer(&self) -> Option<&dyn CallObserver> {
+        self.observer.as_deref()
+    }
+
+    fn outcome(&self) -> MutexGuard<'_, Option<Outcome>> {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -115,21 +128,23 @@ impl Outcome {
         }
     }
 
-    pub(super) fn fail(&mut self, kind: i32, message: &[u8]) {
+    pub(super) fn fail(&mut self, kind: i32, message: &[u8], observer: Option<&dyn CallObserver>) {
         let kind = match u8::try_from(kind).map(AbiFailureKind) {
             Ok(AbiFailureKind::PANIC) => ErrorType::Panic,
             Ok(AbiFailureKind::CONFIG) => ErrorType::Config,
             Ok(AbiFailureKind::TIMEOUT) => ErrorType::Timeout,
             Ok(AbiFailureKind::ERROR) => ErrorType::Error,
             _ => {
-                irregular::note_misuse(irregular::NO_SUCH_KIND);
+                misuse(observer, Misuse::UnknownKind);
                 ErrorType::Error
             }
         };
-        irregular::note_failure(message);
+        if let Some(observer) = observer {
+            observer.failure(message);
+        }
         let message = match message {
             b"" => {
-                irregular::note_misuse(irregular::NO_REASON);
+                misuse(observer, Misuse::NoReason);
                 "the plugin failed and did not say why".into()
             }
             said => String::from_utf8_lossy(said),
@@ -146,7 +161,11 @@ impl Outcome {
     }
 
     /// Ends a check: applies the last report, within the host's limits.
-    pub(super) fn fill(self, report: &mut Report) -> Result<(), Failure> {
+    pub(super) fn fill(
+        self,
+        report: &mut Report,
+        observer: Option<&dyn CallObserver>,
+    ) -> Result<(), Failure> {
         match self.said {
             Some(Said::Report(status, message)) => {
                 let status = u8::try_from(status).map_err(|_| {
@@ -156,7 +175,8 @@ impl Outcome {
                     )
                 })?;
                 let measured = self.measurements.iter();
-                report.fill(
+                report.fill_observed(
+                    observer,
                     status,
                     &message,
                     measured.map(|(name, value)| (name.as_slice(), *value)),
@@ -164,7 +184,7 @@ impl Outcome {
             }
             Some(Said::Failure(failure)) => Err(failure),
             None => {
-                irregular::note_misuse(irregular::NO_REPORT);
+                misuse(observer, Misuse::NoReport);
                 Err(Failure::new(
                     ErrorType::Error,
                     "the check ended without a report; it calls conductor_report or conductor_fail before",
@@ -179,33 +199,55 @@ pub(super) fn wait<T>(
     data: &CallData,
     platform: &Arc<CStr>,
     config: Option<Config>,
+    observer: Option<&Arc<dyn CallObserver>>,
     run: impl FnOnce(*const c::Call) -> T,
 ) -> (T, Outcome) {
     let name = Name(NEXT.fetch_add(2, Ordering::Relaxed));
-    let running = add(name, About::Waited(data.clone()), platform, config);
+    let running = add(
+        name,
+        About::Waited(data.clone()),
+        platform,
+        config,
+        observer,
+    );
     let answer = run(name.as_ptr());
     forget(name);
-    let outcome = std::mem::take(&mut *running.outcome());
-    (answer, outcome)
+    let outcome = running.outcome().take();
+    (answer, outcome.unwrap_or_default())
 }
 
 /// Registers a call that is about to begin.
-pub(super) fn begin(begun: Begun, platform: &Arc<CStr>) -> Name {
+pub(super) fn begin(
+    begun: Begun,
+    platform: &Arc<CStr>,
+    observer: Option<&Arc<dyn CallObserver>>,
+) -> Name {
     let name = Name::of(begun);
-    add(name, About::Begun(begun.0), platform, None);
+    add(name, About::Begun(begun.0), platform, None, observer);
     name
 }
 
-/// Returns the call of this name, if it is in progress.
+/// Returns the call of this name, if it is in progress; it may just have ended.
 pub(super) fn get(name: Name) -> Option<Arc<Running>> {
     lock().get(&name).cloned()
 }
 
 /// Ends a begun call: returns its outcome, or `None` if it was already over.
-pub(super) fn finish(name: Name) -> Option<Outcome> {
-    let running = lock().remove(&name)?;
-    let outcome = std::mem::take(&mut *running.outcome());
-    Some(outcome)
+pub(super) fn finish(name: Name) -> Option<(Outcome, Option<Arc<dyn CallObserver>>)> {
+    let mut calls = lock();
+    let running = Arc::clone(calls.get(&name)?);
+    // An observed call stays until its probe's next one, so that its observer is known if it is completed twice.
+    if running.observer.is_none() {
+        calls.remove(&name);
+    }
+    let outcome = running.outcome().take()?;
+    Some((outcome, running.observer.clone()))
+}
+
+/// Shows a misuse of a call to the plugin's observer, if the call is known.
+pub(super) fn note_misuse(name: Name, found: Misuse) {
+    let running = get(name);
+    misuse(running.as_ref().and_then(|call| call.observer()), found);
 }
 
 /// Drops a call and its outcome.
@@ -213,12 +255,25 @@ pub(super) fn forget(name: Name) {
     lock().remove(&name);
 }
 
-fn add(name: Name, about: About, platform: &Arc<CStr>, config: Option<Config>) -> Arc<Running> {
+fn misuse(observer: Option<&dyn CallObserver>, found: Misuse) {
+    if let Some(observer) = observer {
+        observer.misuse(found);
+    }
+}
+
+fn add(
+    name: Name,
+    about: About,
+    platform: &Arc<CStr>,
+    config: Option<Config>,
+    observer: Option<&Arc<dyn CallObserver>>,
+) -> Arc<Running> {
     let running = Arc::new(Running {
         about,
         platform: Arc::clone(platform),
         config,
-        outcome: Mutex::default(),
+        outcome: Mutex::new(Some(Outcome::default())),
+        observer: observer.cloned(),
     });
     lock().insert(name, Arc::clone(&running));
     running

@@ -11,15 +11,16 @@ use std::{
 use conductor_plugin_api::{abi::AbiLevel, c, manifest::ApiVersion};
 
 use super::calls::{self, Name};
-use crate::{MAX_MESSAGE, Report, call_data, irregular, redaction, set_message};
+use crate::{
+    MAX_MESSAGE, Report, call_data, door::HostFunctions, observer::Misuse, redaction, set_message,
+};
 
 /// Returns one plugin's table of host functions; lives as long as the library, which is never closed.
-pub(super) fn table(plugin: &str) -> *const c::Host {
-    #[cfg(target_os = "linux")]
-    let is_newer = crate::newer::is_wanted();
-    #[cfg(not(target_os = "linux"))]
-    let is_newer = false;
-    let (size, minors) = if is_newer { (NEWER_SIZE, 1) } else { (SIZE, 0) };
+pub(super) fn table(plugin: &str, functions: HostFunctions) -> *const c::Host {
+    let (size, minors) = match functions {
+        HostFunctions::Current => (SIZE, 0),
+        HostFunctions::NextMinor => (NEWER_SIZE, 1),
+    };
     let lent: &'static Lent = Box::leak(Box::new(Lent {
         table: c::Host {
             size,
@@ -47,7 +48,7 @@ pub(super) fn table(plugin: &str) -> *const c::Host {
 #[repr(C)]
 struct Lent {
     table: c::Host,
-    /// The member that a host of the next minor version has in this place; see `rust_abi::newer`.
+    /// The member that a host of the [next minor version](HostFunctions::NextMinor) has in this place.
     appended: Option<unsafe extern "C" fn(*const c::Call) -> u64>,
     plugin: String,
 }
@@ -109,7 +110,7 @@ unsafe extern "C" fn report(call: *const c::Call, status: i32, message: *const c
     if let Some(call) = running(call) {
         // SAFETY: null or a text, by the header.
         let message = unsafe { said(&message) };
-        call.outcome().report(status, &message);
+        call.change(|outcome| outcome.report(status, &message));
     }
 }
 
@@ -117,7 +118,7 @@ unsafe extern "C" fn measure(call: *const c::Call, name: *const c_char, value: f
     if let Some(call) = running(call) {
         // SAFETY: null or a text, by the header.
         let name = unsafe { text(&name) };
-        call.outcome().measure(name, value);
+        call.change(|outcome| outcome.measure(name, value));
     }
 }
 
@@ -125,26 +126,29 @@ unsafe extern "C" fn fail(call: *const c::Call, kind: i32, message: *const c_cha
     if let Some(call) = running(call) {
         // SAFETY: null or a text, by the header.
         let message = unsafe { said(&message) };
-        call.outcome().fail(kind, &message);
+        call.change(|outcome| outcome.fail(kind, &message, call.observer()));
     }
 }
 
 unsafe extern "C" fn complete(call: *const c::Call) {
     let name = Name::from_ptr(call);
     if !name.is_begun() {
-        irregular::note_misuse(irregular::NOT_BEGUN);
+        calls::note_misuse(name, Misuse::NotBegun);
         tracing::warn!(
             "a plugin completed a check that it had not begun; one that `check` makes ends as that returns"
         );
         return;
     }
-    let (Some(outcome), Some(begun)) = (calls::finish(name), call_data::take(name.number())) else {
-        irregular::note_misuse(irregular::NOT_BEGUN);
+    let (Some((outcome, observer)), Some(begun)) =
+        (calls::finish(name), call_data::take(name.number()))
+    else {
+        calls::note_misuse(name, Misuse::NotBegun);
         tracing::warn!("a plugin completed a check that had ended or was not requested");
         return;
     };
     let mut report = Report::empty();
-    begun.end(outcome.fill(&mut report).map(|()| report));
+    let result = outcome.fill(&mut report, observer.as_deref());
+    begun.end(result.map(|()| report));
 }
 
 unsafe extern "C" fn config_string(

@@ -1,11 +1,15 @@
 //! The host's handling of a library's struct, and of finished calls.
 
-use std::{mem::offset_of, sync::mpsc, time::Duration};
+use std::{
+    mem::offset_of,
+    sync::{Mutex, mpsc},
+    time::Duration,
+};
 
 use conductor_core::clock::Clock;
 
 use super::{exported::MANDATORY, *};
-use crate::call_data;
+use crate::{call_data, door::HostFunctions};
 
 unsafe extern "C" fn create(_: *const c::Call, _: *const c_char) -> *mut c_void {
     ptr::null_mut()
@@ -55,7 +59,7 @@ fn platform() -> Arc<CStr> {
 /// Returns the host's functions as a plugin gets them.
 fn host() -> &'static c::Host {
     // SAFETY: the table is never freed.
-    unsafe { &*functions::table("x") }
+    unsafe { &*functions::table("x", HostFunctions::Current) }
 }
 
 #[test]
@@ -111,7 +115,7 @@ fn a_plugin_without_a_function_is_refused_by_its_name() {
 fn what_was_said_last_counts() {
     let host = host();
     let mut report = Report::empty();
-    let ((), outcome) = calls::wait(&data(), &platform(), None, |call| {
+    let ((), outcome) = calls::wait(&data(), &platform(), None, None, |call| {
         // SAFETY: texts of this program.
         unsafe {
             (host.report)(call, 0, c"first".as_ptr());
@@ -120,7 +124,7 @@ fn what_was_said_last_counts() {
             (host.report)(call, 1, c"third".as_ptr());
         }
     });
-    outcome.fill(&mut report).unwrap();
+    outcome.fill(&mut report, None).unwrap();
     assert_eq!(report.message, "third");
     assert_eq!(report.measurements, [("n".to_owned(), 1.0)]);
 }
@@ -128,8 +132,8 @@ fn what_was_said_last_counts() {
 #[test]
 fn a_call_that_is_over_is_nobodys() {
     let host = host();
-    let (over, _) = calls::wait(&data(), &platform(), None, |call| call);
-    let ((), outcome) = calls::wait(&data(), &platform(), None, |_| {
+    let (over, _) = calls::wait(&data(), &platform(), None, None, |call| call);
+    let ((), outcome) = calls::wait(&data(), &platform(), None, None, |_| {
         // SAFETY: texts of this program; a call's name is looked up.
         unsafe {
             (host.report)(over, 0, c"late".as_ptr());
@@ -141,7 +145,7 @@ fn a_call_that_is_over_is_nobodys() {
             assert_eq!((host.config_number)(over, c"x".as_ptr(), 7.0), 7.0);
         }
     });
-    let failed = outcome.fill(&mut Report::empty()).unwrap_err();
+    let failed = outcome.fill(&mut Report::empty(), None).unwrap_err();
     assert!(failed.message.contains("without a report"), "{failed}");
 }
 
@@ -150,7 +154,7 @@ fn a_check_that_was_begun_is_completed_once_from_any_thread() {
     let host = host();
     let (send, ended) = mpsc::channel();
     let begun = call_data::begin(data(), Box::new(move |result| send.send(result).unwrap()));
-    let name = calls::begin(begun, &platform());
+    let name = calls::begin(begun, &platform(), None);
     std::thread::spawn(move || {
         // SAFETY: texts of this program; a call's name is looked up.
         unsafe {
@@ -174,7 +178,7 @@ fn texts_that_are_null_or_endless_are_taken_in_part() {
     let long = CString::new(vec![b'x'; 10_000]).unwrap();
     let mut report = Report::empty();
     for (text, starts) in [(ptr::null(), ""), (long.as_ptr(), "xxx")] {
-        let ((), outcome) = calls::wait(&data(), &platform(), None, |call| {
+        let ((), outcome) = calls::wait(&data(), &platform(), None, None, |call| {
             // SAFETY: null or texts of this program.
             unsafe {
                 (host.report)(call, 0, text);
@@ -182,7 +186,7 @@ fn texts_that_are_null_or_endless_are_taken_in_part() {
                 (host.log)(ptr::null(), call, 3, text);
             }
         });
-        outcome.fill(&mut report).unwrap();
+        outcome.fill(&mut report, None).unwrap();
         assert!(report.message.starts_with(starts));
         assert!(report.message.len() < 2100);
     }
@@ -191,11 +195,67 @@ fn texts_that_are_null_or_endless_are_taken_in_part() {
 #[test]
 fn a_status_that_no_byte_holds_is_refused_by_its_number() {
     let host = host();
-    let ((), outcome) = calls::wait(&data(), &platform(), None, |call| {
+    let ((), outcome) = calls::wait(&data(), &platform(), None, None, |call| {
         // SAFETY: a text of this program.
         unsafe { (host.report)(call, 256, c"?".as_ptr()) };
     });
-    let failed = outcome.fill(&mut Report::empty()).unwrap_err();
+    let failed = outcome.fill(&mut Report::empty(), None).unwrap_err();
     assert_eq!(failed.kind, ErrorType::Protocol);
     assert!(failed.message.contains("status 256"), "{failed}");
+}
+
+/// The misuses that an observer was shown.
+#[derive(Default)]
+struct Misuses(Mutex<Vec<Misuse>>);
+
+impl CallObserver for Misuses {
+    fn report(&self, _: u8, _: &[u8], _: &[(&[u8], f64)]) {}
+
+    fn failure(&self, _: &[u8]) {}
+
+    fn misuse(&self, misuse: Misuse) {
+        self.0.lock().unwrap().push(misuse);
+    }
+}
+
+#[test]
+fn an_observer_is_shown_each_misuse_of_a_call() {
+    let host = host();
+    let misuses = Arc::new(Misuses::default());
+    let observer: Arc<dyn CallObserver> = Arc::clone(&misuses) as _;
+    let seen = || std::mem::take(&mut *misuses.0.lock().unwrap());
+    let wait = |run: fn(&c::Host, *const c::Call)| {
+        let run = |call| run(host, call);
+        let ((), outcome) = calls::wait(&data(), &platform(), None, Some(&observer), run);
+        let _ = outcome.fill(&mut Report::empty(), Some(&*observer));
+        seen()
+    };
+    assert_eq!(wait(|_, _| ()), [Misuse::NoReport]);
+    let unknown = wait(|host, call| {
+        // SAFETY: a text of this program.
+        unsafe { (host.fail)(call, 77, c"".as_ptr()) };
+    });
+    assert_eq!(unknown, [Misuse::UnknownKind, Misuse::NoReason]);
+    let completed = wait(|host, call| {
+        // SAFETY: a text of this program.
+        unsafe {
+            (host.report)(call, 0, c"fine".as_ptr());
+            (host.complete)(call);
+        }
+    });
+    assert_eq!(completed, [Misuse::NotBegun]);
+
+    let (send, ended) = mpsc::channel();
+    let begun = call_data::begin(data(), Box::new(move |result| send.send(result).unwrap()));
+    let name = calls::begin(begun, &platform(), Some(&observer));
+    // SAFETY: texts of this program; a call's name is looked up.
+    unsafe {
+        (host.report)(name.as_ptr(), 0, c"fine".as_ptr());
+        (host.complete)(name.as_ptr());
+        (host.report)(name.as_ptr(), 2, c"again".as_ptr());
+        assert_eq!(seen(), []);
+        (host.complete)(name.as_ptr());
+    }
+    assert_eq!(seen(), [Misuse::NotBegun]);
+    assert_eq!(ended.iter().count(), 1);
 }

@@ -1,12 +1,8 @@
-//! The functions that a host of the next minor version would lend: the same, and one more at the end.
-//!
-//! A current plugin must work with them. The validator makes this process lend them, and then uses the plugin as usual.
+//! The functions that a host of the next minor version would provide: the same, and one more at the end.
 #![expect(
     dead_code,
     reason = "the fields are read by plugins, by their place in the table"
 )]
-
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use abi_stable::{
     StableAbi,
@@ -32,16 +28,6 @@ struct NewerHost {
     appended: extern "C" fn(call: usize) -> u64,
 }
 
-/// Selects the functions for libraries opened from now on: these, or those of this host.
-pub fn lend(is_wanted: bool) {
-    WANTED.store(is_wanted, Ordering::SeqCst);
-}
-
-/// Returns `true` while the functions of a newer host are lent.
-pub(crate) fn is_wanted() -> bool {
-    WANTED.load(Ordering::SeqCst)
-}
-
 pub(super) fn functions() -> AbiHostRef {
     let newer = NewerHost {
         max_level,
@@ -57,5 +43,3 @@ pub(super) fn functions() -> AbiHostRef {
     // field count covers the rest.
     unsafe { std::mem::transmute::<NewerHostRef, AbiHostRef>(newer) }
 }
-
-static WANTED: AtomicBool = AtomicBool::new(false);

@@ -2,7 +2,10 @@
 
 use std::{collections::BTreeSet, thread, time::Duration};
 
-use conductor_runtime::{Failure, ProbeId, Report, irregular};
+use conductor_runtime::{
+    Failure, ProbeId, Report, call_journal::Slot, door::HostFunctions, in_process::InProcess,
+    observer::Misuse,
+};
 use conductor_types::ErrorType;
 use serde_json::Value;
 
@@ -26,8 +29,23 @@ pub(super) struct Bench {
 impl Bench {
     /// Returns a bench with threads for this many concurrent calls.
     pub(super) fn new(subject: &Subject, threads: usize) -> Result<Self, Verdict> {
-        let config = subject.good_config(&*subject.door()?)?;
-        let desk = Desk::new(subject.plugin(threads)?, subject.clock);
+        Self::with_functions(subject, threads, HostFunctions::Current)
+    }
+
+    /// Returns a bench on which the plugin may call these functions.
+    pub(super) fn with_functions(
+        subject: &Subject,
+        threads: usize,
+        functions: HostFunctions,
+    ) -> Result<Self, Verdict> {
+        let config = subject.good_config(&*subject.door_with(functions)?)?;
+        let plugin = InProcess::behind(
+            subject.door_with(functions)?.into(),
+            threads,
+            subject.clock,
+            Slot::unrecorded,
+        );
+        let desk = Desk::new(plugin, subject.clock);
         subject.doing(format!("checking with {config}"));
         let failure = subject.cure(Advice::Failure);
         Ok(Self {
@@ -65,10 +83,7 @@ fn not_back() -> Verdict {
 fn checks(subject: &Subject) -> Verdict {
     let bench = go_on!(Bench::new(subject, 1));
     let end = go_on!(bench.check(bench.open()));
-    if irregular::seen()
-        .iter()
-        .any(|found| found == irregular::NO_REPORT)
-    {
+    if subject.lint.has_seen(Misuse::NoReport) {
         return Verdict::failed(
             "the check ended without a report or a failure",
             subject.cure(Advice::Report),
@@ -95,7 +110,7 @@ fn report_legal(subject: &Subject) -> Verdict {
             Err(failed) => failure = Some(failed),
         }
     }
-    let found = irregular::seen();
+    let found = subject.lint.take();
     if !found.is_empty() {
         return Verdict::failed(
             format!("it reported {}", found.join(", ")),

@@ -13,14 +13,12 @@ use std::{
     },
     path::PathBuf,
     process::ExitCode,
-    sync::Mutex,
+    sync::{Arc, Mutex},
 };
 
 use conductor_core::clock::Clock;
 use conductor_library::Language;
-use conductor_runtime::{
-    irregular, protocol::messages::ManifestFacts, redaction, worker::die_of_faults,
-};
+use conductor_runtime::{protocol::messages::ManifestFacts, redaction, worker::die_of_faults};
 use conductor_sandbox as sandbox;
 use conductor_sandbox::Capabilities;
 use rustix::process::{Signal, set_parent_process_death_signal};
@@ -128,6 +126,7 @@ fn prepare() -> io::Result<Subject> {
         black_hole: TcpListener::bind(("127.0.0.1", 0))?,
         order,
         clock: Clock::start(),
+        lint: Arc::default(),
         talk: Mutex::new(talk),
     })
 }
@@ -146,7 +145,6 @@ fn test(subject: &Subject) -> Verdict {
             "the sandbox cannot be closed on this machine: {what}"
         ));
     }
-    irregular::observe();
     let verdict = run(subject);
     if let How::Process(how) = test.how
         && how.is_quiet

@@ -1,6 +1,6 @@
 //! Level 3: the configs that create a probe, and the refusal of others.
 
-use conductor_runtime::{Failure, door::Door, irregular, redaction};
+use conductor_runtime::{Failure, door::Door, observer::Misuse, redaction};
 use conductor_types::ErrorType;
 use serde_json::{Map, Value, json};
 
@@ -167,11 +167,7 @@ fn creates(subject: &Subject) -> Verdict {
                     },
                 );
             }
-            Err(_)
-                if irregular::seen()
-                    .iter()
-                    .any(|found| found == irregular::NO_PROBE) =>
-            {
+            Err(_) if subject.lint.has_seen(Misuse::NoProbe) => {
                 return Verdict::failed(
                     format!("`create` returns NULL with {config} and does not say why"),
                     subject.cure(Advice::NoProbe),

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use conductor_runtime::{ProbeId, newer};
+use conductor_runtime::{ProbeId, door::HostFunctions};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use super::{
@@ -259,9 +259,8 @@ fn soak(subject: &Subject) -> Verdict {
 }
 
 fn newer_host(subject: &Subject) -> Verdict {
-    let check = |is_newer: bool| {
-        newer::lend(is_newer);
-        let bench = Bench::new(subject, 1)?;
+    let check = |functions: HostFunctions| {
+        let bench = Bench::with_functions(subject, 1, functions)?;
         let probe = bench.open();
         let mut result = bench.check(probe)?.result;
         for _ in 0..2 {
@@ -269,10 +268,10 @@ fn newer_host(subject: &Subject) -> Verdict {
         }
         Ok(result)
     };
-    let Err(failure) = go_on!(check(true)) else {
+    let Err(failure) = go_on!(check(HostFunctions::NextMinor)) else {
         return Verdict::passed("");
     };
-    match go_on!(check(false)) {
+    match go_on!(check(HostFunctions::Current)) {
         Ok(_) => Verdict::failed(
             format!("with a host of the next minor version a check fails: {failure}"),
             "accept every minor version: a newer host has all functions of today's",

@@ -5,7 +5,7 @@ use std::{
     net::TcpListener,
     os::unix::net::UnixStream,
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -13,9 +13,8 @@ use conductor_core::clock::Clock;
 use conductor_runtime::{
     Failure, LoadError, ProbeSpec,
     call_data::CallData,
-    call_journal::Slot,
-    door::{self, Door, Probe},
-    in_process::InProcess,
+    door::{self, Door, HostFunctions, HostSide, Probe},
+    observer::CallObserver,
     redaction,
     schema::CompiledSchema,
 };
@@ -29,11 +28,14 @@ use super::{
     needs::Stage,
     verdict::Verdict,
 };
+use crate::report_lint::ReportLint;
 
 /// A library under test.
 pub(super) struct Subject {
     pub(super) order: Order,
     pub(super) clock: Clock,
+    /// The irregularities in what the plugin returned.
+    pub(super) lint: Arc<ReportLint>,
     /// Accepts connections and never responds.
     pub(super) black_hole: TcpListener,
     pub(super) talk: Mutex<UnixStream>,
@@ -65,29 +67,28 @@ impl Subject {
 
     /// Loads the private copy at `path`.
     pub(super) fn load(&self, path: &Path) -> Result<Box<dyn Door>, LoadError> {
+        self.load_with(path, HostFunctions::Current)
+    }
+
+    fn load_with(&self, path: &Path, functions: HostFunctions) -> Result<Box<dyn Door>, LoadError> {
         self.doing("loading it");
         let manifest = self.order.manifest.manifest();
-        door::open(path, Path::new(&self.order.origin), &manifest)
+        let host = HostSide {
+            observer: Some(Arc::clone(&self.lint) as Arc<dyn CallObserver>),
+            functions,
+        };
+        door::open(path, Path::new(&self.order.origin), &manifest, host)
     }
 
     /// Loads it through its ABI, for a test on another subject.
     pub(super) fn door(&self) -> Result<Box<dyn Door>, Verdict> {
-        self.load(&self.order.path)
-            .map_err(|error| Verdict::skipped(format!("it does not load: {}", error.message)))
+        self.door_with(HostFunctions::Current)
     }
 
-    /// Returns the library as a host has it, with threads for this many calls.
-    pub(super) fn plugin(&self, threads: usize) -> Result<InProcess, Verdict> {
-        self.doing("loading it");
-        InProcess::open_copy(
-            &self.order.path,
-            Path::new(&self.order.origin),
-            &self.order.manifest.manifest(),
-            threads,
-            self.clock,
-            Slot::unrecorded,
-        )
-        .map_err(|error| Verdict::skipped(format!("it does not load: {}", error.message)))
+    /// Loads it through its ABI, with these functions for it to call.
+    pub(super) fn door_with(&self, functions: HostFunctions) -> Result<Box<dyn Door>, Verdict> {
+        self.load_with(&self.order.path, functions)
+            .map_err(|error| Verdict::skipped(format!("it does not load: {}", error.message)))
     }
 
     /// Returns its config schema.
