@@ -6,6 +6,14 @@ use conductor_plugin_api::manifest::Need;
 
 use super::Capabilities;
 
+/// An item of `allow` that only works if the plugin declares it, and that it does not declare.
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+#[error("allow names `{stray}`, which the plugin does not declare; it declares {}: take it out", listed(.declared))]
+pub struct UndeclaredNeed {
+    stray: Need,
+    declared: Vec<Need>,
+}
+
 /// Returns a plugin's capabilities: all that it declared, or exactly those of `allow` if the operator wrote it.
 ///
 /// The operator may leave out declared capabilities, and may add paths to read and to run, because the author cannot
@@ -13,8 +21,11 @@ use super::Capabilities;
 /// declare them would only appear to use them.
 ///
 /// # Errors
-/// Names the items of `allow` that are neither paths nor declared, and the declared ones.
-pub fn capabilities(declared: &[Need], allow: Option<&[Need]>) -> Result<Capabilities, String> {
+/// When `allow` has an item that is neither a path nor declared.
+pub fn capabilities(
+    declared: &[Need],
+    allow: Option<&[Need]>,
+) -> Result<Capabilities, UndeclaredNeed> {
     let Some(allow) = allow else {
         return Ok(of(declared));
     };
@@ -22,10 +33,10 @@ pub fn capabilities(declared: &[Need], allow: Option<&[Need]>) -> Result<Capabil
         .iter()
         .find(|need| matches!(need, Need::Network | Need::UnixSockets) && !declared.contains(need));
     match stray {
-        Some(stray) => Err(format!(
-            "allow names `{stray}`, which the plugin does not declare; {}",
-            declares(declared)
-        )),
+        Some(stray) => Err(UndeclaredNeed {
+            stray: stray.clone(),
+            declared: declared.to_vec(),
+        }),
         None => Ok(of(allow)),
     }
 }
@@ -44,12 +55,12 @@ fn of(needs: &[Need]) -> Capabilities {
     capabilities
 }
 
-fn declares(declared: &[Need]) -> String {
+fn listed(declared: &[Need]) -> String {
     if declared.is_empty() {
-        return "it declares nothing: take it out".to_owned();
+        return "nothing".to_owned();
     }
     let names: Vec<String> = declared.iter().map(|need| format!("`{need}`")).collect();
-    format!("it declares {}: take it out", names.join(", "))
+    names.join(", ")
 }
 
 #[cfg(test)]
@@ -91,12 +102,13 @@ mod tests {
 
     #[test]
     fn what_was_not_declared_cannot_be_allowed() {
-        let said = capabilities(&needs(&["read /a"]), Some(&needs(&["network"]))).unwrap_err();
+        let refused = capabilities(&needs(&["read /a"]), Some(&needs(&["network"]))).unwrap_err();
         assert_eq!(
-            said,
+            refused.to_string(),
             "allow names `network`, which the plugin does not declare; it declares `read /a`: take it out"
         );
-        let said = capabilities(&[], Some(&[Need::UnixSockets])).unwrap_err();
+        let refused = capabilities(&[], Some(&[Need::UnixSockets])).unwrap_err();
+        let said = refused.to_string();
         assert!(said.ends_with("it declares nothing: take it out"), "{said}");
     }
 }

@@ -6,7 +6,7 @@ use landlock::{
 };
 
 use super::{
-    Policy,
+    Policy, SandboxError,
     files::{self, Rights},
 };
 
@@ -19,10 +19,9 @@ pub(super) struct Held {
 }
 
 /// Closes everything that landlock controls, except for what the policy and every probe need.
-pub(super) fn apply(policy: &Policy) -> Result<Held, String> {
+pub(super) fn apply(policy: &Policy) -> Result<Held, SandboxError> {
     let open = files::open(policy);
-    let status = restrict(policy, &open.files)
-        .map_err(|error| format!("cannot set landlock up: {error}"))?;
+    let status = restrict(policy, &open.files)?;
     let mut held = Held {
         lines: open.lines,
         scopes_signals: false,

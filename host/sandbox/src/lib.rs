@@ -23,6 +23,7 @@
 mod capabilities;
 #[cfg(target_os = "linux")]
 pub mod cgroup;
+mod error;
 #[cfg(target_os = "linux")]
 mod files;
 pub mod holdings;
@@ -49,7 +50,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
-pub use capabilities::capabilities;
+pub use capabilities::{UndeclaredNeed, capabilities};
+pub use error::SandboxError;
 #[cfg(target_os = "linux")]
 pub use files::readable_files;
 pub use replaced::Openings;
@@ -157,7 +159,7 @@ impl Policy {
 /// # Errors
 /// When the kernel refuses a restriction it supports; the worker must not continue then.
 #[cfg(target_os = "linux")]
-pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
+pub fn apply(policy: &Policy) -> Result<Vec<String>, SandboxError> {
     let mut lines = Vec::from_iter(privileges::die_before_the_host());
     lines.extend(rlimits::apply(policy)?);
     privileges::drop_all(policy.limits.core_dumps)?;
@@ -186,7 +188,7 @@ pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
 /// # Errors
 /// When the kernel refuses a limit.
 #[cfg(target_os = "linux")]
-pub fn apply_limits(policy: &Policy) -> Result<Vec<String>, String> {
+pub fn apply_limits(policy: &Policy) -> Result<Vec<String>, SandboxError> {
     rlimits::apply(policy)
 }
 
@@ -195,7 +197,7 @@ pub fn apply_limits(policy: &Policy) -> Result<Vec<String>, String> {
 /// # Errors
 /// When the OS refuses a restriction it supports; the worker must not continue then.
 #[cfg(not(target_os = "linux"))]
-pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
+pub fn apply(policy: &Policy) -> Result<Vec<String>, SandboxError> {
     #[cfg(unix)]
     let mut lines = rlimits::apply(policy)?;
     #[cfg(not(unix))]
@@ -217,7 +219,7 @@ pub fn apply(policy: &Policy) -> Result<Vec<String>, String> {
 /// # Errors
 /// When the kernel refuses, which is not known to happen.
 #[cfg(target_os = "linux")]
-pub fn protect_host() -> Result<(), String> {
+pub fn protect_host() -> Result<(), SandboxError> {
     privileges::close_to_others()
 }
 
@@ -226,6 +228,6 @@ pub fn protect_host() -> Result<(), String> {
 /// # Errors
 /// Never.
 #[cfg(not(target_os = "linux"))]
-pub fn protect_host() -> Result<(), String> {
+pub fn protect_host() -> Result<(), SandboxError> {
     Ok(())
 }

@@ -11,10 +11,10 @@
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
-use super::Policy;
+use super::{Policy, SandboxError};
 
 /// Sets the hard and soft limits; returns a line for each that had to be lower than requested.
-pub(super) fn apply(policy: &Policy) -> Result<Vec<String>, String> {
+pub(super) fn apply(policy: &Policy) -> Result<Vec<String>, SandboxError> {
     let limits = &policy.limits;
     let mut lines = Vec::new();
     let memory = limits.memory.saturating_add(policy.stacks);
@@ -39,13 +39,21 @@ pub(super) fn apply(policy: &Policy) -> Result<Vec<String>, String> {
     Ok(lines)
 }
 
-fn set(name: &str, resource: Resource, wanted: u64) -> Result<Option<String>, String> {
+fn set(
+    name: &'static str,
+    resource: Resource,
+    wanted: u64,
+) -> Result<Option<String>, SandboxError> {
     // Only root can exceed the limits the host was started with, and may have lost that right too.
     let granted = |limit: u64| setrlimit(resource, both(limit)).map(|()| limit);
     let most = getrlimit(resource).maximum.unwrap_or(u64::MAX);
     let limit = granted(wanted)
         .or_else(|_| granted(wanted.min(most)))
-        .map_err(|error| format!("cannot limit {name} to {wanted}: {error}"))?;
+        .map_err(|error| SandboxError::Limit {
+            name,
+            wanted,
+            source: error.into(),
+        })?;
     Ok((limit < wanted).then(|| {
         format!("limits.{name} is {wanted}, but the host itself may have only {limit}: raise the host's own limit, or lower it")
     }))

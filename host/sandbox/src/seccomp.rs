@@ -22,7 +22,7 @@ pub use listing::listing;
 use seccompiler::{BpfProgram, SeccompAction, SeccompFilter, TargetArch, apply_filter};
 
 use self::table::Decision;
-use super::Capabilities;
+use super::{Capabilities, SandboxError};
 
 /// The facts about this process and kernel that the rules depend on.
 struct Surroundings {
@@ -37,21 +37,21 @@ struct Surroundings {
 pub(super) fn apply(
     capabilities: &Capabilities,
     scopes_signals: bool,
-) -> Result<Option<String>, String> {
+) -> Result<Option<String>, SandboxError> {
     let Ok(architecture) = TargetArch::try_from(env::consts::ARCH) else {
         return Ok(Some(format!(
             "there is no filter of system calls for {}: a plugin can use any socket and run any program",
             env::consts::ARCH
         )));
     };
-    let failed = |error: &dyn std::fmt::Display| format!("cannot filter system calls: {error}");
     let surroundings = Surroundings {
         own_pid: process::id(),
         scopes_signals,
         stack_bottom: stack_bottom(),
     };
-    let refused = refused(capabilities, &surroundings, architecture).map_err(|e| failed(&e))?;
-    let known = known(architecture).map_err(|e| failed(&e))?;
+    let refused =
+        refused(capabilities, &surroundings, architecture).map_err(seccompiler::Error::from)?;
+    let known = known(architecture).map_err(seccompiler::Error::from)?;
     // The second program removes the call that installs filters.
     for program in [refused, known] {
         match apply_filter(&program) {
@@ -64,7 +64,7 @@ pub(super) fn apply(
                         .to_owned(),
                 ));
             }
-            Err(error) => return Err(failed(&error)),
+            Err(error) => return Err(error.into()),
         }
     }
     let deaf = !capabilities.run.is_empty() && !scopes_signals;

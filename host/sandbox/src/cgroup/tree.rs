@@ -7,6 +7,20 @@ use std::{
     process,
 };
 
+/// The reason why this process cannot create groups.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GroupError {
+    #[error("{file}: {source}")]
+    Unreadable {
+        file: &'static str,
+        source: io::Error,
+    },
+    #[error("there is no cgroup2 mount")]
+    NoMount,
+    #[error("the host cannot move to {}: {source}", .group.display())]
+    NotMoved { group: PathBuf, source: io::Error },
+}
+
 /// The group in which this process creates its groups.
 #[derive(Debug)]
 pub(super) struct Base {
@@ -27,11 +41,14 @@ pub(super) struct Owner {
 
 impl Base {
     /// Finds this process's own group in the version-2 hierarchy.
-    pub(super) fn find() -> Result<Self, String> {
-        let read = |file: &str| fs::read_to_string(file).map_err(|e| format!("{file}: {e}"));
+    pub(super) fn find() -> Result<Self, GroupError> {
+        let unreadable = |file| move |source| GroupError::Unreadable { file, source };
+        let read = |file| fs::read_to_string(file).map_err(unreadable(file));
         let (groups, mounts) = (read("/proc/self/cgroup")?, read("/proc/self/mountinfo")?);
-        let path = own_group(&groups, &mounts).ok_or("there is no cgroup2 mount to be seen")?;
-        let owner = Owner::of(process::id()).ok_or("/proc/self cannot be read")?;
+        let path = own_group(&groups, &mounts).ok_or(GroupError::NoMount)?;
+        let owner = Owner::of(process::id())
+            .ok_or(io::ErrorKind::InvalidData.into())
+            .map_err(unreadable("/proc/self"))?;
         Ok(Self { path, owner })
     }
 
@@ -53,7 +70,7 @@ impl Base {
     }
 
     /// Enables limits for child groups, if the host may.
-    pub(super) fn hand_down_controllers(&self) -> Result<(), String> {
+    pub(super) fn hand_down_controllers(&self) -> Result<(), GroupError> {
         let words = |file: &str| fs::read_to_string(self.path.join(file)).unwrap_or_default();
         let (there, handed) = (words("cgroup.controllers"), words("cgroup.subtree_control"));
         let lacking: Vec<&str> = CONTROLLERS
@@ -71,7 +88,10 @@ impl Base {
                 _ => Err(error),
             })
             .and_then(|()| fs::write(host.join("cgroup.procs"), process::id().to_string()));
-        moved.map_err(|error| format!("the host cannot move to {}: {error}", host.display()))?;
+        moved.map_err(|source| GroupError::NotMoved {
+            group: host,
+            source,
+        })?;
         for name in lacking {
             let control = self.path.join("cgroup.subtree_control");
             if let Err(error) = fs::write(control, format!("+{name}")) {
