@@ -25,7 +25,7 @@ use conductor_types::ErrorType;
 use self::{
     calls::Name,
     config::Config,
-    exported::{Entries, is_null, read},
+    exported::{Entries, ExportError, read},
 };
 use super::{
     ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
@@ -65,7 +65,7 @@ impl CDoor {
         // SAFETY: the library was vetted, and the operator trusts it to run in this process; no further check is
         // possible.
         let library = unsafe { open_now(path) }
-            .map_err(|e| error(ErrorType::Load, format!("cannot be loaded: {}", chain(&e))))?;
+            .map_err(|e| error(ErrorType::Load, format!("cannot be loaded: {e}")))?;
         // Never closed: its threads may still run.
         let library = ManuallyDrop::new(library);
         // SAFETY: the symbol's address is that of a struct, which `read` reads only up to the size it states.
@@ -85,7 +85,8 @@ impl CDoor {
             )
         })?;
         // SAFETY: as above; by the header, the data it points to remains valid.
-        unsafe { Self::start(&plugin, manifest, host) }.map_err(|why| error(ErrorType::Load, why))
+        unsafe { Self::start(&plugin, manifest, host) }
+            .map_err(|why| error(ErrorType::Load, why.to_string()))
     }
 
     /// # Safety
@@ -94,7 +95,7 @@ impl CDoor {
         plugin: &c::Plugin,
         manifest: &Manifest,
         host: HostSide,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ExportError> {
         let entries = Entries::of(plugin)?;
         let pointers = [
             ("id", plugin.id),
@@ -102,8 +103,8 @@ impl CDoor {
             ("config_schema", plugin.config_schema),
             ("host", plugin.host.cast_const().cast()),
         ];
-        if let Some((missing, _)) = pointers.iter().find(|(_, pointer)| pointer.is_null()) {
-            return Err(is_null(missing));
+        if let Some((missing, _)) = pointers.into_iter().find(|(_, pointer)| pointer.is_null()) {
+            return Err(ExportError::Null(missing));
         }
         // SAFETY: not null, and valid texts by the caller's contract.
         let text = |pointer: *const c_char| unsafe { CStr::from_ptr(pointer) };
@@ -112,17 +113,13 @@ impl CDoor {
             != (manifest.id.as_bytes(), manifest.version.as_bytes())
         {
             let says = format!("{} {}", id.to_string_lossy(), version.to_string_lossy());
-            return Err(format!(
-                "says it is {}, its manifest says {} {}; let CONDUCTOR_PLUGIN write both",
-                one_line(&says),
-                manifest.id,
-                manifest.version
-            ));
+            return Err(ExportError::Identity {
+                export: one_line(&says),
+                manifest: format!("{} {}", manifest.id, manifest.version),
+            });
         }
-        let config_schema = text(plugin.config_schema).to_str().map_err(|e| {
-            format!("its config schema is not UTF-8: {e}; correct it and rebuild it")
-        })?;
-        let config_schema = ConfigSchema::new(config_schema).map_err(|e| e.to_string())?;
+        let config_schema = text(plugin.config_schema).to_str()?;
+        let config_schema = ConfigSchema::new(config_schema)?;
         let table = functions::table(&manifest.id, host.functions);
         // SAFETY: not null, and reserved for it by the caller's contract; no code that could read it runs yet.
         unsafe { plugin.host.write_unaligned(table) };

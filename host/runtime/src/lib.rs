@@ -33,6 +33,7 @@ pub mod wording;
 pub mod worker;
 
 pub use config_schema::{ConfigSchema, SchemaTextError};
+pub use rust_abi::OpenError;
 #[cfg(target_os = "linux")]
 pub use rust_abi::open_only;
 pub use threads::RUST_STACKS;
@@ -272,7 +273,8 @@ impl fmt::Display for Failure {
 }
 
 /// The reason why a library could not be loaded.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("{message}")]
 pub struct LoadError {
     /// `Load`, or `Abi` if the layouts differ; `Crash`, `Timeout` or `Protocol` if its worker ended while loading it.
     pub kind: ErrorType,
@@ -281,14 +283,6 @@ pub struct LoadError {
     /// The full details, for `--verbose`.
     pub detail: Option<String>,
 }
-
-impl fmt::Display for LoadError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.message)
-    }
-}
-
-impl std::error::Error for LoadError {}
 
 /// Maximum length of a report's or failure's message, in bytes; the rest is cut off.
 pub const MAX_MESSAGE: usize = 2048;

@@ -4,8 +4,6 @@
 //! frame, and a [message](messages), both in `postcard` format. The host trusts nothing from a worker: a [`Decoder`]
 //! accepts any bytes, and the first violation ends the connection.
 
-use std::fmt;
-
 use postcard::ser_flavors::Flavor;
 use serde::{Deserialize, Serialize};
 
@@ -129,9 +127,10 @@ impl Encoder {
 }
 
 /// The protocol rule that a stream violates.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Fault {
     /// A frame's length exceeds the limit.
+    #[error("sent a frame of {says} bytes, at most {limit} are allowed")]
     TooLong {
         /// The stated length, in bytes.
         says: u32,
@@ -139,6 +138,7 @@ pub enum Fault {
         limit: usize,
     },
     /// A frame's number does not follow the last frame's.
+    #[error("sent frame {found} where frame {expected} was due")]
     OutOfOrder {
         /// The expected number.
         expected: u64,
@@ -146,10 +146,13 @@ pub enum Fault {
         found: u64,
     },
     /// It contains text that is not UTF-8.
+    #[error("sent text that is not UTF-8")]
     Text,
     /// It contains no known message.
+    #[error("sent a frame that holds no message ({0})")]
     Unreadable(String),
     /// It continues after its message.
+    #[error("sent a frame with {bytes} bytes behind its message")]
     Longer {
         /// The number of extra bytes.
         bytes: usize,
@@ -165,33 +168,11 @@ impl From<postcard::Error> for Fault {
     }
 }
 
-impl fmt::Display for Fault {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong { says, limit } => {
-                write!(
-                    f,
-                    "sent a frame of {says} bytes, at most {limit} are allowed"
-                )
-            }
-            Self::OutOfOrder { expected, found } => {
-                write!(f, "sent frame {found} where frame {expected} was due")
-            }
-            Self::Text => f.write_str("sent text that is not UTF-8"),
-            Self::Unreadable(why) => write!(f, "sent a frame that holds no message ({why})"),
-            Self::Longer { bytes } => {
-                write!(f, "sent a frame with {bytes} bytes behind its message")
-            }
-        }
-    }
-}
-
-impl std::error::Error for Fault {}
-
 /// The reason why a message cannot be sent.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum Unsent {
     /// Its frame would exceed the limit.
+    #[error("takes {bytes} bytes, at most {limit} can be sent")]
     TooLong {
         /// The length it would have, in bytes.
         bytes: usize,
@@ -199,21 +180,9 @@ pub enum Unsent {
         limit: usize,
     },
     /// It contains something that cannot be serialized, for example a path that is not UTF-8.
+    #[error("cannot be sent ({0})")]
     Unwritable(String),
 }
-
-impl fmt::Display for Unsent {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLong { bytes, limit } => {
-                write!(f, "takes {bytes} bytes, at most {limit} can be sent")
-            }
-            Self::Unwritable(why) => write!(f, "cannot be sent ({why})"),
-        }
-    }
-}
-
-impl std::error::Error for Unsent {}
 
 /// Lets `postcard` append to existing bytes.
 struct Append<'a>(&'a mut Vec<u8>);

@@ -8,7 +8,6 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
     fs::{File, OpenOptions, TryLockError},
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -17,7 +16,10 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use conductor_library::{Store, file_reader};
+use conductor_library::{
+    Store,
+    file_reader::{self, ReadError},
+};
 use conductor_types::Isolation;
 use serde::{Deserialize, Serialize};
 
@@ -49,11 +51,32 @@ pub struct Entry {
 }
 
 /// The quarantine's file cannot be read or written.
-#[derive(Debug)]
-pub struct QuarantineError {
-    file: PathBuf,
-    found: String,
-    cure: &'static str,
+#[derive(Debug, thiserror::Error)]
+pub enum QuarantineError {
+    /// It cannot be read.
+    #[error("{} cannot be read: {source}; let the host's user read it, or remove it if nothing is to be held", .file.display())]
+    Unreadable {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        source: ReadError,
+    },
+    /// Its text is not a quarantine.
+    #[error("{} is damaged: {}; mend it, or remove it if nothing is to be held", .file.display(), .source.message().escape_debug())]
+    Damaged {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        source: toml::de::Error,
+    },
+    /// It cannot be written.
+    #[error("{} cannot be written: {source}; let the host's user write to its folder, and make room there", .file.display())]
+    Unwritable {
+        /// The file.
+        file: PathBuf,
+        /// The reason.
+        source: io::Error,
+    },
 }
 
 impl Quarantine {
@@ -92,18 +115,14 @@ impl Quarantine {
         let text = match file_reader::read_text(&self.file, MAX_SIZE) {
             Ok(text) => text,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(BTreeMap::new()),
-            Err(error) => {
-                return Err(self.error(
-                    format!("cannot be read: {error}"),
-                    "let the host's user read it, or remove it if nothing is to be held",
-                ));
+            Err(source) => {
+                let file = self.file.clone();
+                return Err(QuarantineError::Unreadable { file, source });
             }
         };
-        toml::from_str(&text).map_err(|error| {
-            self.error(
-                format!("is damaged: {}", error.message().escape_debug()),
-                "mend it, or remove it if nothing is to be held",
-            )
+        toml::from_str(&text).map_err(|source| QuarantineError::Damaged {
+            file: self.file.clone(),
+            source,
         })
     }
 
@@ -177,11 +196,9 @@ impl Quarantine {
         &self,
         change: impl FnOnce(&mut BTreeMap<String, Entry>) -> T,
     ) -> Result<T, QuarantineError> {
-        let cannot = |error: io::Error| {
-            self.error(
-                format!("cannot be written: {error}"),
-                "let the host's user write to its folder, and make room there",
-            )
+        let cannot = |source: io::Error| QuarantineError::Unwritable {
+            file: self.file.clone(),
+            source,
         };
         let _lock = self.lock().map_err(cannot)?;
         let before = self.all()?;
@@ -236,14 +253,6 @@ impl Quarantine {
         File::open(folder)?.sync_all()?;
         Ok(())
     }
-
-    fn error(&self, found: String, cure: &'static str) -> QuarantineError {
-        QuarantineError {
-            file: self.file.clone(),
-            found,
-            cure,
-        }
-    }
 }
 
 /// The host's user must be able to read the file after root cleared a plugin, regardless of root's umask.
@@ -288,14 +297,6 @@ impl Entry {
         )
     }
 }
-
-impl fmt::Display for QuarantineError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}; {}", self.file.display(), self.found, self.cure)
-    }
-}
-
-impl std::error::Error for QuarantineError {}
 
 const FILE: &str = "quarantine.toml";
 /// In bytes; enough for thousands of plugins.

@@ -31,7 +31,7 @@ use conductor_types::ErrorType;
 use tracing::level_filters::LevelFilter;
 
 use super::{
-    ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
+    ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report, SchemaTextError,
     call_data::{self, Begun, CallData},
     door::{self, HostFunctions, HostSide},
     layout,
@@ -67,8 +67,8 @@ impl RustDoor {
         };
         // SAFETY: the library was vetted, and the operator trusts it to run in this process; no further check is
         // possible.
-        let library = unsafe { open_now(path) }
-            .map_err(|e| error(format!("cannot be loaded: {}", chain(&e))))?;
+        let library =
+            unsafe { open_now(path) }.map_err(|e| error(format!("cannot be loaded: {e}")))?;
         // Never closed: abi_stable keeps pointers into it, and its threads may still run.
         let library = ManuallyDrop::new(library);
         // SAFETY: this symbol belongs to abi_stable; `upgrade` checks its target before use.
@@ -110,7 +110,7 @@ impl RustDoor {
                     one_line(&e.to_string())
                 ))
             })?;
-        Self::start(module, manifest, host).map_err(error)
+        Self::start(module, manifest, host).map_err(|e| error(e.to_string()))
     }
 
     fn start(
@@ -120,13 +120,13 @@ impl RustDoor {
             observer,
             functions,
         }: HostSide,
-    ) -> Result<Self, String> {
+    ) -> Result<Self, ModuleError> {
         let (id, version) = (module.id().to_string(), module.version().to_string());
         if (&id, &version) != (&manifest.id, &manifest.version) {
-            return Err(format!(
-                "says it is {id} {version}, its manifest says {} {}; rebuild it from clean sources",
-                manifest.id, manifest.version
-            ));
+            return Err(ModuleError::Identity {
+                module: format!("{id} {version}"),
+                manifest: format!("{} {}", manifest.id, manifest.version),
+            });
         }
         // Lives as long as the library, which is never closed.
         let owner: &'static Owner = Box::leak(Box::new(Owner { id: id.clone() }));
@@ -139,7 +139,7 @@ impl RustDoor {
         };
         module.init()(host);
         let schema = module.config_schema()();
-        let config_schema = ConfigSchema::new(&schema).map_err(|e| e.to_string())?;
+        let config_schema = ConfigSchema::new(&schema)?;
         Ok(Self {
             module,
             host,
@@ -230,11 +230,25 @@ struct Owner {
     id: String,
 }
 
+/// The reason why a module with a compatible layout is not used.
+#[derive(Debug, thiserror::Error)]
+enum ModuleError {
+    #[error("says it is {module}, its manifest says {manifest}; rebuild it from clean sources")]
+    Identity { module: String, manifest: String },
+    #[error(transparent)]
+    Schema(#[from] SchemaTextError),
+}
+
+/// The refusal of a library by the OS's loader.
+#[derive(Debug, thiserror::Error)]
+#[error("{}", chain(.0))]
+pub struct OpenError(#[source] libloading::Error);
+
 /// Opens the library at `path` permanently and does nothing else with it; for measuring the effect of that alone.
 #[cfg(target_os = "linux")]
-pub fn open_only(path: &Path) -> Result<(), String> {
+pub fn open_only(path: &Path) -> Result<(), OpenError> {
     // SAFETY: as in `RustDoor::open`.
-    let library = unsafe { open_now(path) }.map_err(|e| chain(&e))?;
+    let library = unsafe { open_now(path) }?;
     std::mem::forget(library);
     Ok(())
 }
@@ -244,10 +258,11 @@ pub fn open_only(path: &Path) -> Result<(), String> {
 /// # Safety
 /// Its constructors run.
 #[cfg(unix)]
-pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
+pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, OpenError> {
     use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
     // SAFETY: the caller's contract.
-    unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) }.map(Into::into)
+    let opened = unsafe { Library::open(Some(path), RTLD_NOW | RTLD_LOCAL) };
+    opened.map(Into::into).map_err(OpenError)
 }
 
 /// Opens a library.
@@ -255,9 +270,9 @@ pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloa
 /// # Safety
 /// Its constructors run.
 #[cfg(not(unix))]
-pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, libloading::Error> {
+pub(super) unsafe fn open_now(path: &Path) -> Result<libloading::Library, OpenError> {
     // SAFETY: the caller's contract.
-    unsafe { libloading::Library::new(path) }
+    unsafe { libloading::Library::new(path) }.map_err(OpenError)
 }
 
 /// Copies a report into the host's; refuses an unknown status.

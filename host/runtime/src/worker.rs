@@ -44,6 +44,7 @@ mod child;
 #[cfg(unix)]
 mod children;
 mod conversation;
+mod error;
 mod hearing;
 mod life;
 mod limiter;

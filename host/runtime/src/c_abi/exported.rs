@@ -4,12 +4,43 @@ use std::{
     ffi::{c_char, c_void},
     mem::offset_of,
     ptr,
+    str::Utf8Error,
 };
 
 use conductor_plugin_api::c;
 
+use crate::SchemaTextError;
+
 type Create = unsafe extern "C" fn(*const c::Call, *const c_char) -> *mut c_void;
 type OnProbe = unsafe extern "C" fn(*mut c_void, *const c::Call);
+
+/// The reason why a library's struct is not used.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ExportError {
+    #[error("its `{symbol}` lies where no such struct can lie", symbol = c::SYMBOL)]
+    Address,
+    #[error(
+        "its `{symbol}` says it has {0} bytes, where at least {MANDATORY} are needed: `size` is sizeof(conductor_plugin_t)",
+        symbol = c::SYMBOL
+    )]
+    Size(u32),
+    #[error(
+        "its `{symbol}` has {0} in the member `reserved`, which is 0 in this version of the API",
+        symbol = c::SYMBOL
+    )]
+    Reserved(u32),
+    #[error(
+        "`{0}` of its `{symbol}` is NULL, which only `begin` and `cancel` may be; give it one and rebuild it",
+        symbol = c::SYMBOL
+    )]
+    Null(&'static str),
+    #[error("says it is {export}, its manifest says {manifest}; let CONDUCTOR_PLUGIN write both")]
+    Identity { export: String, manifest: String },
+    #[error("its config schema is not UTF-8: {0}; correct it and rebuild it")]
+    SchemaText(#[from] Utf8Error),
+    #[error(transparent)]
+    Schema(#[from] SchemaTextError),
+}
 
 /// The functions of a plugin.
 #[derive(Clone, Copy)]
@@ -23,13 +54,13 @@ pub(super) struct Entries {
 }
 
 impl Entries {
-    pub(super) fn of(plugin: &c::Plugin) -> Result<Self, String> {
+    pub(super) fn of(plugin: &c::Plugin) -> Result<Self, ExportError> {
         if plugin.check.is_none() && plugin.begin.is_none() {
-            return Err(is_null("check"));
+            return Err(ExportError::Null("check"));
         }
         Ok(Self {
-            create: plugin.create.ok_or_else(|| is_null("create"))?,
-            destroy: plugin.destroy.ok_or_else(|| is_null("destroy"))?,
+            create: plugin.create.ok_or(ExportError::Null("create"))?,
+            destroy: plugin.destroy.ok_or(ExportError::Null("destroy"))?,
             check: plugin.check,
             begin: plugin.begin,
             cancel: plugin.cancel,
@@ -37,29 +68,19 @@ impl Entries {
     }
 }
 
-pub(super) fn is_null(member: &str) -> String {
-    format!(
-        "`{member}` of its `{}` is NULL, which only `begin` and `cancel` may be; give it one and rebuild it",
-        c::SYMBOL
-    )
-}
-
 /// Copies the members that the library has; missing ones become null.
 ///
 /// # Safety
 /// `exported` is null or points to as many bytes as its first number states, and at least four.
-pub(super) unsafe fn read(exported: *const c::Plugin) -> Result<c::Plugin, String> {
-    let symbol = c::SYMBOL;
+pub(super) unsafe fn read(exported: *const c::Plugin) -> Result<c::Plugin, ExportError> {
     if exported.is_null() || !exported.is_aligned() {
-        return Err(format!("its `{symbol}` lies where no such struct can lie"));
+        return Err(ExportError::Address);
     }
     // SAFETY: the caller guarantees these bytes.
     let says = unsafe { exported.cast::<u32>().read() };
     let size = usize::try_from(says).unwrap_or(usize::MAX);
     if size < MANDATORY || size % align_of::<c::Plugin>() != 0 {
-        return Err(format!(
-            "its `{symbol}` says it has {says} bytes, where at least {MANDATORY} are needed: `size` is sizeof(conductor_plugin_t)"
-        ));
+        return Err(ExportError::Size(says));
     }
     let mut plugin = c::Plugin {
         size: says,
@@ -82,10 +103,7 @@ pub(super) unsafe fn read(exported: *const c::Plugin) -> Result<c::Plugin, Strin
             .copy_to_nonoverlapping((&raw mut plugin).cast(), size.min(size_of::<c::Plugin>()));
     }
     if plugin.reserved != 0 {
-        return Err(format!(
-            "its `{symbol}` has {} in the member `reserved`, which is 0 in this version of the API",
-            plugin.reserved
-        ));
+        return Err(ExportError::Reserved(plugin.reserved));
     }
     Ok(plugin)
 }

@@ -33,7 +33,7 @@ fn plugin() -> c::Plugin {
     }
 }
 
-fn read_as(size: usize) -> Result<c::Plugin, String> {
+fn read_as(size: usize) -> Result<c::Plugin, ExportError> {
     let plugin = c::Plugin {
         size: u32::try_from(size).unwrap(),
         ..plugin()
@@ -77,7 +77,7 @@ fn members_beyond_the_librarys_size_are_not_looked_at() {
 #[test]
 fn a_size_that_cannot_be_is_refused() {
     for size in [0, 4, MANDATORY - 8, MANDATORY + 1] {
-        let refused = read_as(size).unwrap_err();
+        let refused = read_as(size).unwrap_err().to_string();
         assert!(
             refused.contains(&format!("says it has {size} bytes")),
             "{refused}"
@@ -87,7 +87,7 @@ fn a_size_that_cannot_be_is_refused() {
 
 #[test]
 fn a_plugin_without_a_function_is_refused_by_its_name() {
-    let refused = |plugin: c::Plugin| Entries::of(&plugin).err().unwrap();
+    let refused = |plugin: c::Plugin| Entries::of(&plugin).err().unwrap().to_string();
     let plugin = plugin();
     let create = c::Plugin {
         create: None,

@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+use super::error::MessageError;
 use crate::{
     Call, Caller, ProbeId,
     protocol::messages::{Request, nanos},
@@ -207,13 +208,13 @@ impl Calls {
     /// Removes the call that was answered after `took`.
     ///
     /// # Errors
-    /// The mistake in the answer, for example "answered call 7, which nobody made".
-    pub(super) fn answered(&mut self, call: u64, took: Duration) -> Result<UnderWay, String> {
+    /// When there is no such call.
+    pub(super) fn answered(&mut self, call: u64, took: Duration) -> Result<UnderWay, MessageError> {
         let Some(under_way) = self.under_way.remove(&call) else {
             return Err(if call < self.next_call {
-                format!("answered call {call} twice")
+                MessageError::AnsweredTwice(call)
             } else {
-                format!("answered call {call}, which nobody made")
+                MessageError::NeverMade(call)
             });
         };
         self.given_up -= usize::from(under_way.given_up);
@@ -410,17 +411,17 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_nobody_asked_for_are_told_apart() {
+    fn answers_to_no_call_are_told_apart() {
         let mut calls = Calls::new(1);
         calls_into(&mut calls, 1);
         let ready = calls.ready();
         start(&mut calls, ready);
         calls.answered(0, S).ok().unwrap();
-        let wrong = |answered: Result<UnderWay, String>| answered.err().unwrap();
+        let wrong = |answered: Result<UnderWay, MessageError>| answered.err().unwrap().to_string();
         assert_eq!(wrong(calls.answered(0, S)), "answered call 0 twice");
         assert_eq!(
             wrong(calls.answered(1, S)),
-            "answered call 1, which nobody made"
+            "answered call 1, which was never made"
         );
     }
 }

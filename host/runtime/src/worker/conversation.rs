@@ -16,6 +16,7 @@ use conductor_core::clock::Clock;
 use super::{
     calls::{Calls, Starting, UnderWay},
     channel::{Channel, Waker},
+    error::MessageError,
 };
 use crate::{
     Call, Caller, Ended, Failure, ProbeId, ProbeSpec,
@@ -204,7 +205,7 @@ impl Conversation {
     }
 
     /// Removes the call that was answered, see [`Calls::answered`].
-    pub(super) fn answered(&self, call: u64, took: Duration) -> Result<UnderWay, String> {
+    pub(super) fn answered(&self, call: u64, took: Duration) -> Result<UnderWay, MessageError> {
         self.lock().calls.answered(call, took)
     }
 

@@ -10,6 +10,7 @@ use conductor_types::ErrorType;
 
 use super::{
     conversation::Conversation,
+    error::MessageError,
     limiter::{Dropped, Limiter},
 };
 use crate::{
@@ -64,12 +65,12 @@ impl Hearing {
     /// Handles a message.
     ///
     /// # Errors
-    /// The mistake in it, for example "answered call 7 twice".
+    /// When no worker sends such a message.
     pub(super) fn hear(
         &mut self,
         message: FromWorker<&str>,
         now: Duration,
-    ) -> Result<Heard, String> {
+    ) -> Result<Heard, MessageError> {
         match message {
             FromWorker::Answers(answers) => {
                 for answer in answers {
@@ -92,7 +93,7 @@ impl Hearing {
             FromWorker::Opened | FromWorker::Loaded { .. } | FromWorker::Refused { .. }
                 if self.loaded =>
             {
-                Err("said twice whether its library is loaded".to_owned())
+                Err(MessageError::LoadedTwice)
             }
             FromWorker::Opened => {
                 self.opened = true;
@@ -103,8 +104,7 @@ impl Hearing {
                 asynchronous,
                 unconfined,
             } => {
-                let config_schema = ConfigSchema::new(schema)
-                    .map_err(|e| format!("sent a wrong config schema: {e}"))?;
+                let config_schema = ConfigSchema::new(schema)?;
                 self.loaded = true;
                 if asynchronous {
                     self.conversation.is_asynchronous();
@@ -121,7 +121,7 @@ impl Hearing {
                 detail,
             } => Ok(Heard::Refused(LoadError {
                 kind: one_of(kind, &[ErrorType::Load, ErrorType::Abi])
-                    .ok_or_else(|| format!("refused its library with error type {kind}"))?,
+                    .ok_or(MessageError::Refusal(kind))?,
                 message: line(message),
                 detail: detail.map(str::to_owned),
             })),
@@ -146,7 +146,7 @@ impl Hearing {
         }
     }
 
-    fn answer(&mut self, answer: &Answer<&str>, now: Duration) -> Result<(), String> {
+    fn answer(&mut self, answer: &Answer<&str>, now: Duration) -> Result<(), MessageError> {
         let took = Duration::from_nanos(answer.took);
         let call = self.conversation.answered(answer.call, took)?;
         let result = match &answer.result {
@@ -195,16 +195,19 @@ impl Hearing {
 ///
 /// # Errors
 /// When it is nothing a worker sends.
-fn take(report: &mut Report, found: &Found<&str>, call: u64) -> Result<(), String> {
+fn take(report: &mut Report, found: &Found<&str>, call: u64) -> Result<(), MessageError> {
     let measured = found.measurements.iter();
     let measured = measured.map(|(name, value)| (name.as_bytes(), *value));
     report
         .fill(found.status, found.message.as_bytes(), measured)
-        .map_err(|_| format!("answered call {call} with status {}", found.status))
+        .map_err(|_| MessageError::Status {
+            call,
+            status: found.status,
+        })
 }
 
 /// Returns the failure of a call; its type must not be one that only the host can determine.
-fn failure(failed: &Failed<&str>, call: u64) -> Result<Failure, String> {
+fn failure(failed: &Failed<&str>, call: u64) -> Result<Failure, MessageError> {
     let known = [
         ErrorType::Error,
         ErrorType::Timeout,
@@ -219,7 +222,7 @@ fn failure(failed: &Failed<&str>, call: u64) -> Result<Failure, String> {
             violations: violations.map(believed).collect(),
             ..Failure::new(kind, failed.message)
         })
-        .ok_or_else(|| format!("answered call {call} with error type {kind}"))
+        .ok_or(MessageError::ErrorType { call, kind })
 }
 
 /// Sanitizes a violation: each text one line, within the limits, and without secrets.

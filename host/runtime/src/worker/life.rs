@@ -12,6 +12,7 @@ use conductor_types::ErrorType;
 use super::{
     channel::{EventSources, Events, Received, WakeUps, wait},
     conversation::{Conversation, MAX_UNSENT, Phase},
+    error::MessageError,
     hearing::{Heard, Hearing, Traits},
     output::Output,
     process::{Process, describe},
@@ -41,7 +42,7 @@ enum Cause {
     /// The process has ended, or closed its socket.
     Gone,
     /// It violated the protocol.
-    Protocol(String),
+    Protocol(MessageError),
     /// It does not read its messages.
     Stuck,
     /// It was asked to end, and did not within [`END_TIMEOUT`].
@@ -213,7 +214,7 @@ impl Life {
             let message = match self.decoder.message() {
                 Ok(Some(message)) => message,
                 Ok(None) => return Ok(Heard::Nothing),
-                Err(fault) => return Err(Cause::Protocol(fault.to_string())),
+                Err(fault) => return Err(Cause::Protocol(MessageError::Frame(fault))),
             };
             match self.hearing.hear(message, now).map_err(Cause::Protocol)? {
                 Heard::Nothing => {}

@@ -253,7 +253,7 @@ fn each_breach_of_the_protocol_ends_the_worker_and_fails_its_call_once() {
                 fake.socket.shutdown(std::net::Shutdown::Both).unwrap();
             },
         ),
-        ("answered call 17, which nobody made", |fake| {
+        ("answered call 17, which was never made", |fake| {
             fake.say(&answers([found(17, 0, "")]))
         }),
         ("answered call 0 with status 3", |fake| {
