@@ -11,7 +11,7 @@ use jiff::Timestamp;
 pub use self::{
     times::{Now, Times},
     weekly::{Span, SpanError},
-    zone::{Zone, names as zone_names},
+    zone::{Zone, ZoneError, names as zone_names},
 };
 use crate::pattern::Pattern;
 

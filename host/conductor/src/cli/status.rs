@@ -8,7 +8,7 @@ use conductor_command::{
     client::{Client, Remote},
     print_styled, table,
 };
-use conductor_config::parse_duration;
+use conductor_config::{DurationError, parse_duration};
 use conductor_core::maintenance::local_time;
 use conductor_library::printable;
 use conductor_types::{
@@ -100,10 +100,19 @@ fn once(args: &Args, client: &Client, coloring: Coloring) -> Result<(String, Exi
     Ok((text, exit))
 }
 
-fn watch_interval(text: &str) -> Result<Duration, String> {
-    let interval = parse_duration(text).map_err(|error| error.to_string())?;
+/// A wrong `--watch`.
+#[derive(Debug, thiserror::Error)]
+enum IntervalError {
+    #[error(transparent)]
+    Duration(#[from] DurationError),
+    #[error("the shortest interval is 100ms")]
+    TooShort,
+}
+
+fn watch_interval(text: &str) -> Result<Duration, IntervalError> {
+    let interval = parse_duration(text)?;
     if interval < SHORTEST_WATCH {
-        return Err("the shortest interval is 100ms".to_owned());
+        return Err(IntervalError::TooShort);
     }
     Ok(interval)
 }

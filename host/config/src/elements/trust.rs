@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use conductor_library::{Signer, file_reader};
+use conductor_library::{
+    Signer,
+    file_reader::{self, ReadError},
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -67,15 +70,26 @@ impl RawTrustConfig {
     }
 }
 
-fn signer(written: &str, base_dir: &Path) -> Result<Signer, String> {
+/// The reason why an item of `minisign_keys` is refused.
+#[derive(Debug, thiserror::Error)]
+enum KeyError {
+    #[error("{written:?} is not a minisign key, and cannot be read as a file: {source}")]
+    Unreadable { written: String, source: ReadError },
+    #[error("the file {0:?} contains no minisign key")]
+    NoKey(String),
+}
+
+fn signer(written: &str, base_dir: &Path) -> Result<Signer, KeyError> {
     if let Some(signer) = Signer::parse(written) {
         return Ok(signer);
     }
     let file = base_dir.join(written);
-    let text = file_reader::read_text(&file, MAX_KEY_FILE).map_err(|error| {
-        format!("{written:?} is not a minisign key, and cannot be read as a file: {error}")
-    })?;
-    Signer::parse(&text).ok_or_else(|| format!("the file {written:?} contains no minisign key"))
+    let text =
+        file_reader::read_text(&file, MAX_KEY_FILE).map_err(|source| KeyError::Unreadable {
+            written: written.to_owned(),
+            source,
+        })?;
+    Signer::parse(&text).ok_or_else(|| KeyError::NoKey(written.to_owned()))
 }
 
 const HELP: &str = "write the line of the .pub file that begins with RW, or the name of that file; `minisign -G` creates a key pair";

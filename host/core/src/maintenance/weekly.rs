@@ -18,13 +18,26 @@ pub struct Span {
 }
 
 /// The error in a span.
-#[derive(Debug, Eq, PartialEq)]
-pub struct SpanError(String);
-
-impl fmt::Display for SpanError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
-    }
+#[derive(Debug, Eq, PartialEq, thiserror::Error)]
+pub enum SpanError {
+    /// Only one of the two was given.
+    #[error("it lacks a day or a time")]
+    Incomplete,
+    /// One time instead of two.
+    #[error("{0:?} lacks the `-` between two times")]
+    OneTime(String),
+    /// A begin at the end of a day.
+    #[error("it begins at 24:00: write 00:00, of the day after")]
+    BeginsAtMidnight,
+    /// The same begin and end.
+    #[error("it ends when it begins: for all day, write 00:00-24:00")]
+    Empty,
+    /// A text other than `H:MM` or `HH:MM`, up to 24:00.
+    #[error("{0:?} is not a time of day")]
+    Time(String),
+    /// A text other than the name of a day.
+    #[error("{0:?} is not a day of the week: write {days}", days = DAYS.join(", "))]
+    Day(String),
 }
 
 impl Span {
@@ -49,7 +62,7 @@ impl Span {
         let (days, times_text) = text
             .trim()
             .split_once(char::is_whitespace)
-            .ok_or_else(|| SpanError("it lacks a day or a time".to_owned()))?;
+            .ok_or(SpanError::Incomplete)?;
         let (first, last) = days.split_once('-').unwrap_or((days, days));
         let (first, last) = (day(first)?, day(last)?);
         let mut of_week = [false; 7];
@@ -116,23 +129,19 @@ fn shown(date: Date, minutes: u16) -> Option<DateTime> {
 fn times(text: &str) -> Result<(u16, u16), SpanError> {
     let (from, until) = text
         .split_once('-')
-        .ok_or_else(|| SpanError(format!("{text:?} lacks the `-` between two times")))?;
+        .ok_or_else(|| SpanError::OneTime(text.to_owned()))?;
     let (from, until) = (clock(from.trim())?, clock(until.trim())?);
     if from == MINUTES_PER_DAY {
-        return Err(SpanError(
-            "it begins at 24:00: write 00:00, of the day after".to_owned(),
-        ));
+        return Err(SpanError::BeginsAtMidnight);
     }
     if from == until {
-        return Err(SpanError(
-            "it ends when it begins: for all day, write 00:00-24:00".to_owned(),
-        ));
+        return Err(SpanError::Empty);
     }
     Ok((from, until))
 }
 
 fn clock(text: &str) -> Result<u16, SpanError> {
-    let wrong = || SpanError(format!("{text:?} is not a time of day"));
+    let wrong = || SpanError::Time(text.to_owned());
     let (hour, minute) = text.split_once(':').ok_or_else(wrong)?;
     let digits = |text: &str| text.bytes().all(|b| b.is_ascii_digit());
     if !(1..=2).contains(&hour.len()) || minute.len() != 2 || !digits(hour) || !digits(minute) {
@@ -153,12 +162,7 @@ fn day(text: &str) -> Result<usize, SpanError> {
     let found = NAMES
         .iter()
         .position(|name| *name == written || (written.len() == 3 && name.starts_with(&written)));
-    found.ok_or_else(|| {
-        SpanError(format!(
-            "{text:?} is not a day of the week: write {}",
-            DAYS.join(", ")
-        ))
-    })
+    found.ok_or_else(|| SpanError::Day(text.to_owned()))
 }
 
 const DAYS: [&str; 7] = ["Mon", "Tue", "Wed", "Thu", "Fri", "Sat", "Sun"];

@@ -6,6 +6,17 @@ use jiff::{
     tz::{self, AmbiguousOffset, TimeZone},
 };
 
+/// The reason why a time zone is not known.
+#[derive(Debug, thiserror::Error)]
+pub enum ZoneError {
+    /// That of this machine.
+    #[error("this machine's time zone: {0}")]
+    Local(#[source] jiff::Error),
+    /// One by its name.
+    #[error(transparent)]
+    Named(jiff::Error),
+}
+
 /// A time zone: an IANA name, or `local`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Zone {
@@ -18,11 +29,11 @@ impl Zone {
     ///
     /// # Errors
     /// If there is no such zone.
-    pub fn named(name: &str) -> Result<Self, String> {
+    pub fn named(name: &str) -> Result<Self, ZoneError> {
         let zone = if name == LOCAL {
-            TimeZone::try_system().map_err(|e| format!("this machine's time zone: {e}"))?
+            TimeZone::try_system().map_err(ZoneError::Local)?
         } else {
-            TimeZone::get(name).map_err(|e| e.to_string())?
+            TimeZone::get(name).map_err(ZoneError::Named)?
         };
         Ok(Self {
             name: name.to_owned(),
