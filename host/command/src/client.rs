@@ -2,7 +2,7 @@
 //!
 //! Errors name the address that was tried and the cure.
 
-use std::{ffi::OsStr, io, path::PathBuf, sync::Arc, time::Duration};
+use std::{ffi::OsStr, path::PathBuf, sync::Arc, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use conductor_library::{file_reader, printable};
@@ -16,10 +16,14 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, rustls::ClientConfig};
 
-use self::address::Address;
+use self::{
+    address::Address,
+    error::{OptionError, RequestError},
+};
 use crate::{CliError, DEFAULT_ADDRESS, note};
 
 mod address;
+mod error;
 #[cfg(test)]
 mod tests;
 mod trust;
@@ -72,20 +76,6 @@ pub struct Client {
     runtime: tokio::runtime::Runtime,
 }
 
-/// The reason why there is no response.
-#[derive(Debug, thiserror::Error)]
-enum RequestError {
-    /// Nothing accepts connections at the address.
-    #[error("{0}; is `conductor run` running there? (--address selects another host)")]
-    Connect(io::Error),
-    /// The request or its response failed.
-    #[error("{0}")]
-    Exchange(String),
-    /// The response did not come in time.
-    #[error("no answer within {} s", .0.as_secs())]
-    Timeout(Duration),
-}
-
 /// Response of a host.
 pub struct Answer {
     /// HTTP status.
@@ -105,7 +95,7 @@ impl Client {
         let written = written.or_else(|| std::env::var("CONDUCTOR_WEB_LISTEN_ADDRESS").ok());
         let is_named = written.is_some();
         let written = written.unwrap_or_else(|| DEFAULT_ADDRESS.to_owned());
-        let address = Address::parse(&written).map_err(CliError::Usage)?;
+        let address = Address::parse(&written)?;
         let tls = address
             .https
             .then(|| trust::config(remote.ca_file.as_deref()));
@@ -117,7 +107,7 @@ impl Client {
             timeout: TIMEOUT,
             address,
             is_named,
-            tls: tls.transpose().map_err(CliError::Other)?,
+            tls: tls.transpose()?,
             authorization: authorization(remote)?,
             runtime,
         })
@@ -190,7 +180,7 @@ impl Client {
         self.runtime.block_on(async {
             tokio::time::timeout(self.timeout, self.exchange(method, path, body))
                 .await
-                .unwrap_or(Err(RequestError::Timeout(self.timeout)))
+                .unwrap_or(Err(RequestError::TimedOut(self.timeout)))
         })
     }
 
@@ -241,17 +231,15 @@ impl Client {
         let connecting = TcpStream::connect((host.as_str(), *port));
         let stream = connecting.await.map_err(RequestError::Connect)?;
         let _ = stream.set_nodelay(true);
-        let answer = match &self.tls {
+        match &self.tls {
             None => self.send(stream, method, path, body).await,
             Some(config) => {
-                let name = trust::server_name(host).map_err(RequestError::Exchange)?;
+                let name = trust::server_name(host)?;
                 let stream = TlsConnector::from(Arc::clone(config)).connect(name, stream);
-                let stream = stream.await;
-                let stream = stream.map_err(|e| RequestError::Exchange(trust::explain(&e)))?;
+                let stream = stream.await.map_err(RequestError::Handshake)?;
                 self.send(stream, method, path, body).await
             }
-        };
-        answer.map_err(RequestError::Exchange)
+        }
     }
 
     async fn send<S>(
@@ -260,13 +248,13 @@ impl Client {
         method: Method,
         path: &str,
         body: String,
-    ) -> Result<Answer, String>
+    ) -> Result<Answer, RequestError>
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (mut sender, connection) = http1::handshake(TokioIo::new(stream))
             .await
-            .map_err(|e| e.to_string())?;
+            .map_err(|source| RequestError::Exchange { source, hint: "" })?;
         tokio::spawn(connection);
         let mut request = Request::builder()
             .method(method)
@@ -279,22 +267,17 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request = request.header(header::AUTHORIZATION, authorization);
         }
-        let request = request
-            .body(Full::<Bytes>::from(body))
-            .map_err(|e| e.to_string())?;
-        let response = sender.send_request(request).await.map_err(|e| {
-            let hint = if self.address.https {
-                ""
-            } else {
-                " (does it speak https?)"
-            };
-            format!("{e}{hint}")
-        })?;
+        let request = request.body(Full::<Bytes>::from(body))?;
+        let hint = match self.address.https {
+            true => "",
+            false => " (does it speak https?)",
+        };
+        let response = sender.send_request(request).await;
+        let response = response.map_err(|source| RequestError::Exchange { source, hint })?;
         let status = response.status();
         let body = Limited::new(response.into_body(), BODY_LIMIT)
             .collect()
-            .await
-            .map_err(|e| e.to_string())?;
+            .await?;
         Ok(Answer {
             status,
             body: body.to_bytes().to_vec(),
@@ -315,26 +298,19 @@ pub fn platform_path(name: &str) -> String {
 }
 
 /// Returns the Authorization header.
-fn authorization(remote: &Remote) -> Result<Option<String>, CliError> {
+fn authorization(remote: &Remote) -> Result<Option<String>, OptionError> {
     let Some(user) = &remote.user else {
         return Ok(None);
     };
     let password = match &remote.password_file {
         Some(file) => file_reader::read_text(file, LONGEST_PASSWORD)
-            .map_err(|e| {
-                CliError::Other(format!(
-                    "cannot read the password file {}: {e}",
-                    file.display()
-                ))
+            .map_err(|source| OptionError::PasswordFile {
+                file: file.clone(),
+                source,
             })?
             .trim_end_matches(['\r', '\n'])
             .to_owned(),
-        None => std::env::var("CONDUCTOR_PASSWORD").map_err(|_| {
-            CliError::Usage(
-                "--user needs a password: give --password-file, or set CONDUCTOR_PASSWORD"
-                    .to_owned(),
-            )
-        })?,
+        None => std::env::var("CONDUCTOR_PASSWORD").map_err(|_| OptionError::NoPassword)?,
     };
     let pair = STANDARD.encode(format!("{user}:{password}"));
     Ok(Some(format!("Basic {pair}")))

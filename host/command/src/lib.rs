@@ -1,6 +1,6 @@
 //! Code shared by all commands: exit codes, errors, options, output, and the client of a running host.
 
-use std::{fmt, path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode};
 
 use conductor_config::ConfigError;
 use conductor_library as library;
@@ -58,15 +58,19 @@ impl From<Exit> for ExitCode {
 }
 
 /// Error of a command, for the person who started it.
-#[derive(Debug)]
+#[derive(Debug, thiserror::Error)]
 pub enum CliError {
     /// The command line is wrong, in a way that its parser cannot know.
+    #[error("{0}")]
     Usage(String),
     /// The config is wrong.
-    Config(ConfigError),
+    #[error("{}", .0.to_plain())]
+    Config(#[from] ConfigError),
     /// The host did not respond, or responded with something unexpected.
+    #[error("{0}")]
     Unreachable(String),
     /// Any other failure.
+    #[error("{0}")]
     Other(String),
 }
 
@@ -91,23 +95,6 @@ impl CliError {
         };
         // A failed write to standard error cannot be reported anywhere.
         let _ = writeln!(std::io::stderr(), "{}", printable::lines(text.trim_end()));
-    }
-}
-
-impl fmt::Display for CliError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Config(error) => f.write_str(&error.to_plain()),
-            Self::Usage(message) | Self::Unreachable(message) | Self::Other(message) => {
-                f.write_str(message)
-            }
-        }
-    }
-}
-
-impl From<ConfigError> for CliError {
-    fn from(error: ConfigError) -> Self {
-        Self::Config(error)
     }
 }
 

@@ -47,12 +47,12 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
         .transpose()?;
     let config = config.map(|config| config.value().to_string());
     let looked = [&args.old, &args.new].map(|file| look::at(file, config.as_deref()));
-    for obstacle in looked.iter().filter_map(|looked| looked.as_ref().err()) {
-        CliError::Other(obstacle.message.clone()).print();
+    for error in looked.iter().filter_map(|looked| looked.as_ref().err()) {
+        CliError::Other(error.to_string()).print();
     }
     let (old, new) = match looked {
         [Ok(old), Ok(new)] => (old, new),
-        [Err(obstacle), _] | [_, Err(obstacle)] => return Ok(obstacle.exit),
+        [Err(error), _] | [_, Err(error)] => return Ok(error.exit()),
     };
     let verdict = Verdict::new((&args.old, &old), (&args.new, &new));
     match args.output {

@@ -12,6 +12,8 @@ use clap::ValueEnum;
 use conductor_command::{CliError, Exit, print};
 use conductor_plugin_api::manifest::is_valid_id;
 
+use self::api::ApiError;
+
 mod api;
 
 #[derive(clap::Args)]
@@ -41,7 +43,7 @@ enum Language {
 }
 
 pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
-    let plugin = Plugin::new(args).map_err(CliError::Usage)?;
+    let plugin = Plugin::new(args).map_err(|error| CliError::Usage(error.to_string()))?;
     let folder = match args.dir.as_os_str() {
         here if here == "." => PathBuf::from(&args.id),
         _ => args.dir.join(&args.id),
@@ -53,6 +55,39 @@ pub(super) fn run(args: &Args) -> Result<Exit, CliError> {
     Ok(Exit::Ok)
 }
 
+/// A project that cannot be written as ordered.
+#[derive(Debug, thiserror::Error)]
+enum ProjectError {
+    #[error(
+        "{0:?} cannot be the id of a plugin: that is 1–63 lower-case letters, digits and `-`, the first a letter"
+    )]
+    Id(String),
+    #[error(
+        "--api is for plugins in Rust; one in C gets a copy of the header, which is all it needs"
+    )]
+    ApiForC,
+    #[error(transparent)]
+    Api(#[from] ApiError),
+}
+
+/// The reason why a project was not written.
+#[derive(Debug, thiserror::Error)]
+enum WriteError {
+    #[error(
+        "is there already, and nothing is ever written over; take another name, or another folder with --dir"
+    )]
+    Exists,
+    #[error("the folder to make it in is not there; make that first, or name another with --dir")]
+    NoParent,
+    #[error("cannot be made: {0}; name a folder that you may write to with --dir")]
+    Folder(#[source] io::Error),
+    #[error("{name} cannot be written: {source}")]
+    File {
+        name: &'static str,
+        source: io::Error,
+    },
+}
+
 /// The project to write.
 struct Plugin {
     language: Language,
@@ -61,12 +96,10 @@ struct Plugin {
 }
 
 impl Plugin {
-    fn new(args: &Args) -> Result<Self, String> {
+    fn new(args: &Args) -> Result<Self, ProjectError> {
         let id = &args.id;
         if !is_valid_id(id.as_bytes()) {
-            return Err(format!(
-                "{id:?} cannot be the id of a plugin: that is 1–63 lower-case letters, digits and `-`, the first a letter"
-            ));
+            return Err(ProjectError::Id(id.clone()));
         }
         let in_rust = args.lang != Language::C;
         let api = match (in_rust, &args.api) {
@@ -78,12 +111,7 @@ impl Plugin {
                 api::dependency(named.as_deref(), features)?
             }
             (false, None) => String::new(),
-            (false, Some(_)) => {
-                return Err(
-                    "--api is for plugins in Rust; one in C gets a copy of the header, which is all it needs"
-                        .to_owned(),
-                );
-            }
+            (false, Some(_)) => return Err(ProjectError::ApiForC),
         };
         let package = format!("conductor-plugin-{id}");
         let stem = match args.lang {
@@ -139,18 +167,15 @@ impl Plugin {
 }
 
 /// Writes all files into a new folder, or leaves nothing.
-fn write(folder: &Path, plugin: &Plugin) -> Result<(), String> {
+fn write(folder: &Path, plugin: &Plugin) -> Result<(), WriteError> {
     fs::create_dir(folder).map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => {
-            "is there already, and nothing is ever written over; take another name, or another folder with --dir"
-                .to_owned()
-        }
-        ErrorKind::NotFound => "the folder to make it in is not there; make that first, or name another with --dir".to_owned(),
-        _ => format!("cannot be made: {error}; name a folder that you may write to with --dir"),
+        ErrorKind::AlreadyExists => WriteError::Exists,
+        ErrorKind::NotFound => WriteError::NoParent,
+        _ => WriteError::Folder(error),
     })?;
     let written = plugin.files().iter().try_for_each(|(name, template)| {
         put(&folder.join(name), &plugin.filled(template))
-            .map_err(|error| format!("{name} cannot be written: {error}"))
+            .map_err(|source| WriteError::File { name, source })
     });
     if written.is_err() {
         // It was created above, so it contains only our files. The error names anything that cannot be removed.

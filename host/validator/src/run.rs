@@ -14,7 +14,7 @@ use conductor_engine::{
 };
 use conductor_library as library;
 use conductor_library::{Policy, Store, Vetted};
-use conductor_plugin_api::manifest::Need;
+use conductor_plugin_api::manifest::{Need, NotANeed};
 use conductor_runtime::{
     Failure, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec, Report,
     loader::{self, How},
@@ -69,9 +69,8 @@ enum Place {
     InProcess,
 }
 
-pub(super) fn need(text: &str) -> Result<Need, String> {
+pub(super) fn need(text: &str) -> Result<Need, NotANeed> {
     text.parse()
-        .map_err(|error: conductor_plugin_api::manifest::NotANeed| error.to_string())
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {

@@ -185,7 +185,7 @@ impl Job<'_> {
             } else {
                 match process::Scene::prepared(&mut scene, file, self.allow) {
                     Ok(scene) => scene.run(test, self.config, self.seed, self.keep_sandbox),
-                    Err(why) => OfTest::new(test, Verdict::untested(why)),
+                    Err(why) => OfTest::new(test, Verdict::untested(why.to_string())),
                 }
             };
             if of_test.blocks {

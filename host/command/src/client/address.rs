@@ -4,6 +4,8 @@ use std::fmt;
 
 use hyper::Uri;
 
+use super::error::{AddressError, OptionError};
+
 /// The address of a host.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Address {
@@ -16,11 +18,10 @@ pub(super) struct Address {
 }
 
 impl Address {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        let wrong = |why: &str| {
-            format!(
-                "{text:?} is not a host address: {why}; expected a URL such as http://127.0.0.1:9750, or HOST:PORT"
-            )
+    pub(super) fn parse(text: &str) -> Result<Self, OptionError> {
+        let wrong = |why: AddressError| OptionError::Address {
+            address: text.to_owned(),
+            why,
         };
         let has_scheme = text.contains("://");
         let url = if has_scheme {
@@ -31,25 +32,25 @@ impl Address {
         } else {
             format!("http://{text}")
         };
-        let uri: Uri = url.parse().map_err(|e| wrong(&format!("{e}")))?;
+        let uri: Uri = url.parse().map_err(|e| wrong(AddressError::Uri(e)))?;
         let https = match uri.scheme_str() {
             Some("http") => false,
             Some("https") => true,
-            _ => return Err(wrong("its scheme is neither http nor https")),
+            _ => return Err(wrong(AddressError::Scheme)),
         };
-        let authority = uri.authority().ok_or_else(|| wrong("it has no host"))?;
+        let authority = uri.authority().ok_or_else(|| wrong(AddressError::NoHost))?;
         if authority.as_str().contains('@') {
-            return Err("an address must not contain a user and password, which other users could see: use --user and --password-file".to_owned());
+            return Err(OptionError::Credentials);
         }
         if uri.query().is_some() {
-            return Err(wrong("it has a query"));
+            return Err(wrong(AddressError::Query));
         }
         let host = authority
             .host()
             .trim_start_matches('[')
             .trim_end_matches(']');
         if host.is_empty() {
-            return Err(wrong("it has no host"));
+            return Err(wrong(AddressError::NoHost));
         }
         // Use the loopback address for a host that listens on all addresses.
         let host = match host {
@@ -66,7 +67,7 @@ impl Address {
         let after_colon = authority.as_str().rsplit_once(':').map(|(_, port)| port);
         // An IPv6 address ends with a bracket.
         if port.is_none() && after_colon.is_some_and(|port| !port.ends_with(']')) {
-            return Err(wrong("its port is not a number from 0 to 65535"));
+            return Err(wrong(AddressError::Port));
         }
         Ok(Self {
             https,
@@ -119,8 +120,7 @@ mod tests {
                 "https://proxy.example:8443/conductor",
             ),
         ] {
-            let parsed = Address::parse(text).map(|address| address.to_string());
-            assert_eq!(parsed.as_deref(), Ok(shown), "{text}");
+            assert_eq!(Address::parse(text).unwrap().to_string(), shown, "{text}");
         }
     }
 
@@ -137,7 +137,7 @@ mod tests {
             (":", "its port is not a number from 0 to 65535"),
             ("http://x/?a=b", "query"),
         ] {
-            let error = Address::parse(text).unwrap_err();
+            let error = Address::parse(text).unwrap_err().to_string();
             assert!(error.contains(why), "{text}: {error}");
             assert!(!error.contains("secret"), "{error}");
         }

@@ -1,13 +1,18 @@
 //! The facts about one library: from its file, from a load in a worker, and from one check.
 
-use std::{collections::BTreeSet, fmt, path::Path, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use conductor_command::Exit;
 use conductor_core::clock::Clock;
 use conductor_library as library;
-use conductor_library::{Policy, Store, printable};
+use conductor_library::{Policy, Refusal, Store, printable};
 use conductor_runtime::{
-    ProbeSpec,
+    Failure, LoadError, ProbeSpec,
     loader::{self, How},
 };
 use conductor_sandbox::Limits;
@@ -16,32 +21,45 @@ use conductor_types::Isolation;
 use super::compare::Facts;
 use crate::desk::Desk;
 
-/// The reason why a library could not be examined, and the command's exit code for it.
-pub(super) struct Obstacle {
-    pub(super) message: String,
-    pub(super) exit: Exit,
+/// The reason why a library could not be examined.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum CheckError {
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error("{}: its symbols cannot be read: {source}", printable::path(.file))]
+    Symbols { file: PathBuf, source: io::Error },
+    #[error(transparent)]
+    NotLoaded(#[from] LoadError),
+    #[error("{}: its check did not end in {} s", printable::path(.file), TIMEOUT.as_secs())]
+    TimedOut { file: PathBuf },
+    #[error("{}: its check failed: {failure}", printable::path(.file))]
+    Failed { file: PathBuf, failure: Failure },
+}
+
+impl CheckError {
+    /// Returns the command's exit code for it.
+    pub(super) fn exit(&self) -> Exit {
+        match self {
+            Self::Refused(_) | Self::Symbols { .. } | Self::NotLoaded(_) => Exit::Refused,
+            Self::TimedOut { .. } | Self::Failed { .. } => Exit::Unhealthy,
+        }
+    }
 }
 
 /// Examines the library in `file`; with a config, also the measurements of a check.
 ///
 /// # Errors
 /// If it is refused or does not load, or if the check did not report.
-pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
-    let refused = |why: &dyn fmt::Display| Obstacle {
-        message: why.to_string(),
-        exit: Exit::Refused,
-    };
+pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, CheckError> {
     let inspection = library::inspect(file);
     if let Some(refusal) = inspection.refusal() {
-        return Err(refused(&refusal));
+        return Err(refusal.into());
     }
-    let store = Store::open_or_default(None).map_err(|refusal| refused(&refusal))?;
-    let vetted = library::vet(file, &Policy::none(), &store).map_err(|e| refused(&e))?;
-    let symbols = library::exports(&vetted.path).map_err(|e| {
-        refused(&format!(
-            "{}: its symbols cannot be read: {e}",
-            printable::path(file)
-        ))
+    let store = Store::open_or_default(None)?;
+    let vetted = library::vet(file, &Policy::none(), &store)?;
+    let symbols = library::exports(&vetted.path).map_err(|source| CheckError::Symbols {
+        file: file.to_owned(),
+        source,
     })?;
     let how = How {
         isolation: Isolation::Process,
@@ -52,15 +70,11 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
         hidden: Vec::new(),
     };
     let clock = Clock::start();
-    let worker = loader::throw_away(&vetted, &how, clock).map_err(|error| refused(&error))?;
+    let worker = loader::throw_away(&vetted, &how, clock)?;
     let desk = Desk::new(worker, clock);
     let measured = config
-        .map(|config| measured(&desk, config))
-        .transpose()
-        .map_err(|why| Obstacle {
-            message: format!("{}: {why}", printable::path(file)),
-            exit: Exit::Unhealthy,
-        });
+        .map(|config| measured(file, &desk, config))
+        .transpose();
     let description = desk.plugin.description().clone();
     desk.plugin.end();
     Ok(Facts {
@@ -75,11 +89,16 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, Obstacle> {
 }
 
 /// Returns the names of one check's measurements.
-fn measured(desk: &Desk, config: &str) -> Result<BTreeSet<String>, String> {
+fn measured(file: &Path, desk: &Desk, config: &str) -> Result<BTreeSet<String>, CheckError> {
+    let file = || file.to_owned();
     let probe = desk.plugin.open(ProbeSpec::new("diff", config));
     let end = desk.check(probe, TIMEOUT, GRACE);
-    let end = end.ok_or_else(|| format!("its check did not end in {} s", TIMEOUT.as_secs()))?;
-    let report = end.result.map_err(|e| format!("its check failed: {e}"))?;
+    let end = end.ok_or_else(|| CheckError::TimedOut { file: file() })?;
+    let failed = |failure| CheckError::Failed {
+        file: file(),
+        failure,
+    };
+    let report = end.result.map_err(failed)?;
     let measurements = report.measurements.into_iter();
     Ok(measurements.map(|(name, _)| name).collect())
 }

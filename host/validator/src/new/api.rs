@@ -1,15 +1,27 @@
 //! The source of `conductor-plugin-api` for a new Rust plugin, as no registry has it yet.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
 };
+
+/// The reason why `--api` does not name the crate.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ApiError {
+    #[error("--api {}: {source}; {CURE}", .manifest.display())]
+    Unreadable {
+        manifest: PathBuf,
+        source: io::Error,
+    },
+    #[error("--api {}: is not the manifest of {NAME}; {CURE}", .manifest.display())]
+    OtherCrate { manifest: PathBuf },
+}
 
 /// Returns the line of Cargo.toml: the given path, the crate in this program's source tree, or its repository.
 ///
 /// # Errors
 /// If the given path does not contain the crate.
-pub(super) fn dependency(named: Option<&Path>, features: &[&str]) -> Result<String, String> {
+pub(super) fn dependency(named: Option<&Path>, features: &[&str]) -> Result<String, ApiError> {
     let place = match named {
         Some(path) => Some(crate_at(path)?),
         // It existed when this program was built, but may be gone, or on another machine.
@@ -33,22 +45,20 @@ pub(super) fn dependency(named: Option<&Path>, features: &[&str]) -> Result<Stri
 }
 
 /// Returns the absolute path of the crate in `folder`.
-fn crate_at(folder: &Path) -> Result<PathBuf, String> {
+fn crate_at(folder: &Path) -> Result<PathBuf, ApiError> {
     let manifest = folder.join("Cargo.toml");
-    let text = fs::read_to_string(&manifest)
-        .map_err(|error| format!("--api {}: {error}; {CURE}", manifest.display()))?;
+    let read = fs::read_to_string(&manifest).and_then(|text| Ok((text, folder.canonicalize()?)));
+    let (text, folder) = match read {
+        Ok(read) => read,
+        Err(source) => return Err(ApiError::Unreadable { manifest, source }),
+    };
     let name = toml::from_str::<toml::Table>(&text)
         .ok()
         .and_then(|manifest| Some(manifest.get("package")?.get("name")?.as_str()? == NAME));
-    if name != Some(true) {
-        return Err(format!(
-            "--api {}: is not the manifest of {NAME}; {CURE}",
-            manifest.display()
-        ));
+    match name {
+        Some(true) => Ok(folder),
+        _ => Err(ApiError::OtherCrate { manifest }),
     }
-    folder
-        .canonicalize()
-        .map_err(|error| format!("--api {}: {error}", folder.display()))
 }
 
 const NAME: &str = "conductor-plugin-api";
@@ -62,7 +72,9 @@ mod tests {
     #[test]
     fn a_path_that_is_not_the_crate_is_refused() {
         for path in ["/nowhere", concat!(env!("CARGO_MANIFEST_DIR"))] {
-            let error = dependency(Some(Path::new(path)), &[]).unwrap_err();
+            let error = dependency(Some(Path::new(path)), &[])
+                .unwrap_err()
+                .to_string();
             assert!(error.contains(path) && error.contains(CURE), "{error}");
         }
     }

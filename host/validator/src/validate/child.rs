@@ -20,7 +20,7 @@ use conductor_core::clock::Clock;
 use conductor_library::Language;
 use conductor_runtime::{protocol::messages::ManifestFacts, redaction, worker::die_of_faults};
 use conductor_sandbox as sandbox;
-use conductor_sandbox::Capabilities;
+use conductor_sandbox::{Capabilities, SandboxError};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 use signal_hook::low_level::exit;
@@ -65,7 +65,7 @@ pub(super) enum Confinement {
 }
 
 impl Confinement {
-    fn apply(&self, policy: &sandbox::Policy) -> Result<(), String> {
+    fn apply(&self, policy: &sandbox::Policy) -> Result<(), SandboxError> {
         match self {
             Self::Sandbox(capabilities) => {
                 let policy = sandbox::Policy {

@@ -6,6 +6,11 @@ use conductor_plugin_api::manifest::Need;
 
 use super::{catalogue::Test, report::OfTest};
 
+/// The reason why tests that run a library are not run.
+#[derive(Debug, thiserror::Error)]
+#[error("tests that run a library need Linux: --strictness 1 asks for the others")]
+pub(super) struct SceneError;
+
 /// A placeholder for the place where a file's tests run.
 pub(super) struct Scene;
 
@@ -14,8 +19,8 @@ impl Scene {
         _: &'a mut Option<Self>,
         _: &Path,
         _: &[Need],
-    ) -> Result<&'a Self, String> {
-        Err("tests that run a library need Linux: --strictness 1 asks for the others".to_owned())
+    ) -> Result<&'a Self, SceneError> {
+        Err(SceneError)
     }
 
     pub(super) fn run(

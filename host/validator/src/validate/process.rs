@@ -17,7 +17,7 @@ use std::{
 
 use conductor_core::clock::Clock;
 use conductor_library as library;
-use conductor_library::{Language, Policy, Store, Vetted, printable};
+use conductor_library::{Language, Policy, Refusal, Store, Vetted, printable};
 use conductor_plugin_api::manifest::Need;
 use conductor_runtime::{
     LoadedPlugin as _,
@@ -27,6 +27,7 @@ use conductor_runtime::{
     worker::{RUNTIME, describe_end},
 };
 use conductor_sandbox as sandbox;
+use conductor_sandbox::UndeclaredNeed;
 use conductor_types::Isolation;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tempfile::TempDir;
@@ -40,6 +41,22 @@ use super::{
     report::OfTest,
     verdict::{Status, Verdict},
 };
+
+/// The reason why the tests of a file cannot be run.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum SceneError {
+    /// Without the error's own text, which contains a random name.
+    #[error(
+        "there is no place for private copies in {} ({}): name another folder with TMPDIR",
+        std::env::temp_dir().display(),
+        .0.kind()
+    )]
+    NoPlace(#[source] io::Error),
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    #[error(transparent)]
+    Undeclared(#[from] UndeclaredNeed),
+}
 
 /// The place where a file's tests run: a vetted private copy, and a second one under another path.
 pub(super) struct Scene {
@@ -58,30 +75,22 @@ impl Scene {
         place: &'a mut Option<Self>,
         file: &Path,
         allow: &[Need],
-    ) -> Result<&'a Self, String> {
+    ) -> Result<&'a Self, SceneError> {
         if place.is_none() {
             *place = Some(Self::new(file, allow)?);
         }
         place.as_ref().ok_or_else(|| unreachable!("made above"))
     }
 
-    fn new(file: &Path, allow: &[Need]) -> Result<Self, String> {
-        // Without the error's own text, which contains a random name.
-        let failed = |e: io::Error| {
-            format!(
-                "there is no place for private copies in {} ({}): name another folder with TMPDIR",
-                std::env::temp_dir().display(),
-                e.kind()
-            )
-        };
-        let folder = tempfile::tempdir().map_err(failed)?;
-        let store = Store::open(folder.path()).map_err(|refusal| refusal.to_string())?;
-        let vetted = library::vet(file, &Policy::none(), &store).map_err(|r| r.to_string())?;
+    fn new(file: &Path, allow: &[Need]) -> Result<Self, SceneError> {
+        let folder = tempfile::tempdir().map_err(SceneError::NoPlace)?;
+        let store = Store::open(folder.path())?;
+        let vetted = library::vet(file, &Policy::none(), &store)?;
         let second = folder.path().join("second.so");
-        std::fs::copy(&vetted.path, &second).map_err(failed)?;
+        std::fs::copy(&vetted.path, &second).map_err(SceneError::NoPlace)?;
         let language = std::fs::read(&vetted.path)
             .map(|bytes| Language::of(vetted.manifest.door, &bytes))
-            .map_err(failed)?;
+            .map_err(SceneError::NoPlace)?;
         let allow = (!allow.is_empty()).then(|| [&*vetted.manifest.needs, allow].concat());
         let mut capabilities = sandbox::capabilities(&vetted.manifest.needs, allow.as_deref())?;
         capabilities.read.push(second.clone());
