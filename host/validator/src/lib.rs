@@ -9,7 +9,7 @@ use conductor_library as library;
 use conductor_library::{Catalog, Pins, Policy, Store, printable};
 use conductor_runtime::{config_keys::ConfigKeys, quarantine::Quarantine};
 
-mod desk;
+mod call_harness;
 mod diff;
 mod list;
 mod new;

@@ -25,7 +25,7 @@ use conductor_types::{ErrorType, Isolation, limits::MEASUREMENTS};
 use serde_json::json;
 
 use super::{
-    desk::{Desk, End},
+    call_harness::{CallHarness, End},
     report_lint,
 };
 
@@ -155,7 +155,7 @@ fn checked(args: &Args, global: &Global, log: &Tail) -> Result<Exit, CliError> {
 
 /// A loaded plugin with its single probe.
 struct Session {
-    desk: Desk,
+    harness: CallHarness,
     probe: ProbeId,
     clock: Clock,
     /// Returns `true` if an in-process library has no work left.
@@ -165,25 +165,25 @@ struct Session {
 impl Session {
     fn start(vetted: &Vetted, how: &How, config: &InlineConfig) -> Result<Self, LoadError> {
         let clock = Clock::start();
-        let (desk, is_idle): (_, Option<Box<dyn Fn() -> bool>>) = match how.isolation {
+        let (harness, is_idle): (_, Option<Box<dyn Fn() -> bool>>) = match how.isolation {
             Isolation::Process => (
-                Desk::new(loader::throw_away(vetted, how, clock)?, clock),
+                CallHarness::new(loader::throw_away(vetted, how, clock)?, clock),
                 None,
             ),
             Isolation::InProcess => {
                 let plugin = Arc::new(loader::in_this_process(vetted, how, clock, None)?);
-                let desk = Desk::of(Arc::clone(&plugin) as _, clock);
+                let harness = CallHarness::of(Arc::clone(&plugin) as _, clock);
                 let is_idle = move || {
                     plugin.nudge();
                     plugin.is_idle()
                 };
-                (desk, Some(Box::new(is_idle)))
+                (harness, Some(Box::new(is_idle)))
             }
         };
         let spec = ProbeSpec::new(PLATFORM, config.value().to_string());
-        let probe = desk.plugin.open(spec);
+        let probe = harness.plugin.open(spec);
         Ok(Self {
-            desk,
+            harness,
             probe,
             clock,
             is_idle,
@@ -194,7 +194,7 @@ impl Session {
     fn is_over(&self) -> bool {
         match &self.is_idle {
             Some(is_idle) => is_idle(),
-            None => self.desk.plugin.pid().is_none_or(|pid| !is_alive(pid)),
+            None => self.harness.plugin.pid().is_none_or(|pid| !is_alive(pid)),
         }
     }
 }
@@ -219,17 +219,17 @@ impl Run<'_> {
             let slots = u32::try_from(nth - 1).unwrap_or(u32::MAX);
             let slot = begun + args.interval.saturating_mul(slots);
             thread::sleep(slot.saturating_sub(clock.now()));
-            let desk = &self.session.desk;
-            let late = desk.wait(stuck.as_slice(), Duration::ZERO);
+            let harness = &self.session.harness;
+            let late = harness.wait(stuck.as_slice(), Duration::ZERO);
             if late.iter().any(Option::is_none) {
                 print(&told_of_skipped(args.output, nth))?;
                 continue;
             }
-            let call = desk.start(&[self.session.probe], args.timeout)[0];
-            let end = desk.wait(&[call], args.timeout).pop().flatten();
+            let call = harness.start(&[self.session.probe], args.timeout)[0];
+            let end = harness.wait(&[call], args.timeout).pop().flatten();
             stuck = end.is_none().then_some(call);
             let end = end.unwrap_or_else(|| {
-                desk.give_up(call);
+                harness.give_up(call);
                 End {
                     took: args.timeout,
                     result: Err(Failure::new(
@@ -268,11 +268,11 @@ impl Run<'_> {
 
     /// Drops the probe and ends the plugin, as a host does at shutdown, and reports a drop that fails or takes long.
     fn end(&self, log: &Tail) -> Result<(), CliError> {
-        let Session { desk, clock, .. } = &self.session;
+        let Session { harness, clock, .. } = &self.session;
         let before = log.lines(PLATFORM).len();
         let begun = clock.now();
         // This drops the probe; closing it first would lose the log of its drop.
-        desk.plugin.end();
+        harness.plugin.end();
         while !self.session.is_over() && clock.now() - begun < DROP_TIMEOUT {
             thread::sleep(Duration::from_millis(5));
         }

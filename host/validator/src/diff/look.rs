@@ -19,7 +19,7 @@ use conductor_sandbox::Limits;
 use conductor_types::Isolation;
 
 use super::compare::Facts;
-use crate::desk::Desk;
+use crate::call_harness::CallHarness;
 
 /// The reason why a library could not be examined.
 #[derive(Debug, thiserror::Error)]
@@ -71,12 +71,12 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, CheckError>
     };
     let clock = Clock::start();
     let worker = loader::throw_away(&vetted, &how, clock)?;
-    let desk = Desk::new(worker, clock);
+    let harness = CallHarness::new(worker, clock);
     let measured = config
-        .map(|config| measured(file, &desk, config))
+        .map(|config| measured(file, &harness, config))
         .transpose();
-    let description = desk.plugin.description().clone();
-    desk.plugin.end();
+    let description = harness.plugin.description().clone();
+    harness.plugin.end();
     Ok(Facts {
         sha256: vetted.sha256.to_string(),
         libraries: inspection.libraries.into_iter().collect(),
@@ -89,10 +89,14 @@ pub(super) fn at(file: &Path, config: Option<&str>) -> Result<Facts, CheckError>
 }
 
 /// Returns the names of one check's measurements.
-fn measured(file: &Path, desk: &Desk, config: &str) -> Result<BTreeSet<String>, CheckError> {
+fn measured(
+    file: &Path,
+    harness: &CallHarness,
+    config: &str,
+) -> Result<BTreeSet<String>, CheckError> {
     let file = || file.to_owned();
-    let probe = desk.plugin.open(ProbeSpec::new("diff", config));
-    let end = desk.check(probe, TIMEOUT, GRACE);
+    let probe = harness.plugin.open(ProbeSpec::new("diff", config));
+    let end = harness.check(probe, TIMEOUT, GRACE);
     let end = end.ok_or_else(|| CheckError::TimedOut { file: file() })?;
     let failed = |failure| CheckError::Failed {
         file: file(),

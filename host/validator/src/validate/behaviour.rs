@@ -16,11 +16,11 @@ use super::{
     subject::{Subject, go_on, spec, told},
     verdict::Verdict,
 };
-use crate::desk::{Desk, End};
+use crate::call_harness::{CallHarness, End};
 
 /// A loaded plugin with a config that creates probes.
 pub(super) struct Bench {
-    pub(super) desk: Desk,
+    pub(super) harness: CallHarness,
     pub(super) config: Value,
     /// The advice for a check that panics.
     failure: &'static str,
@@ -45,11 +45,11 @@ impl Bench {
             subject.clock,
             Slot::unrecorded,
         );
-        let desk = Desk::new(plugin, subject.clock);
+        let harness = CallHarness::new(plugin, subject.clock);
         subject.doing(format!("checking with {config}"));
         let failure = subject.cure(Advice::Failure);
         Ok(Self {
-            desk,
+            harness,
             config,
             failure,
         })
@@ -57,12 +57,12 @@ impl Bench {
 
     /// Announces a probe.
     pub(super) fn open(&self) -> ProbeId {
-        self.desk.plugin.open(spec(&self.config.to_string()))
+        self.harness.plugin.open(spec(&self.config.to_string()))
     }
 
     /// Runs one check that must return; other tests cover checks that do not return, or that panic.
     pub(super) fn check(&self, probe: ProbeId) -> Result<End, Verdict> {
-        match self.desk.check(probe, CHECK, MARGIN) {
+        match self.harness.check(probe, CHECK, MARGIN) {
             None => Err(not_back()),
             Some(end) => match end.panic() {
                 Some(panic) => Err(Verdict::failed(
@@ -169,8 +169,8 @@ fn concurrent(subject: &Subject) -> Verdict {
     let alone = go_on!(bench.check(bench.open()));
     let probes: Vec<ProbeId> = (0..PROBES).map(|_| bench.open()).collect();
     for _ in 0..5 {
-        let calls = bench.desk.start(&probes, CHECK);
-        for end in bench.desk.wait(&calls, CHECK + MARGIN) {
+        let calls = bench.harness.start(&probes, CHECK);
+        for end in bench.harness.wait(&calls, CHECK + MARGIN) {
             let Some(end) = end else {
                 return match alone.result {
                     Ok(_) => Verdict::failed(
@@ -262,10 +262,10 @@ fn drop_while_checking(subject: &Subject) -> Verdict {
     let alone = go_on!(bench.check(bench.open()));
     for _ in 0..20 {
         let probe = bench.open();
-        let calls = bench.desk.start(&[probe], CHECK);
-        bench.desk.wait_for_begin(calls[0]);
-        bench.desk.plugin.close(probe);
-        match bench.desk.wait(&calls, CHECK + MARGIN).pop().flatten() {
+        let calls = bench.harness.start(&[probe], CHECK);
+        bench.harness.wait_for_begin(calls[0]);
+        bench.harness.plugin.close(probe);
+        match bench.harness.wait(&calls, CHECK + MARGIN).pop().flatten() {
             None => return not_back(),
             Some(end) => {
                 if let Some(panic) = end.panic() {
@@ -312,7 +312,7 @@ fn no_noise(subject: &Subject) -> Verdict {
     for _ in 0..3 {
         go_on!(bench.check(probe));
     }
-    bench.desk.plugin.close(probe);
+    bench.harness.plugin.close(probe);
     Verdict::passed("")
 }
 

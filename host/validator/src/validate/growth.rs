@@ -86,13 +86,13 @@ fn joins_threads(subject: &Subject) -> Verdict {
     // A runtime shared by all probes exists after the first; so do the threads that make the calls.
     let first = bench.open();
     go_on!(bench.check(first));
-    bench.desk.plugin.close(first);
+    bench.harness.plugin.close(first);
     settle(0);
     let before = threads();
     for _ in 0..8 {
         let probe = bench.open();
         go_on!(bench.check(probe));
-        bench.desk.plugin.close(probe);
+        bench.harness.plugin.close(probe);
     }
     settle(before);
     let after = threads();

@@ -63,7 +63,7 @@ pub(super) fn go_as_far_as_it_gets(subject: &Subject) -> Verdict {
     let probe = bench.open();
     let mut said = String::new();
     for _ in 0..ATTEMPTS {
-        let Some(end) = bench.desk.check(probe, CHECK, MARGIN) else {
+        let Some(end) = bench.harness.check(probe, CHECK, MARGIN) else {
             return Verdict::passed("a check was not back at its deadline");
         };
         let stage = match &end.result {

@@ -35,7 +35,7 @@ fn silent(subject: &Subject) -> Result<(Bench, ProbeId, bool), Verdict> {
         }
     }
     subject.doing(format!("checking with {}", bench.config));
-    let probe = bench.desk.plugin.open(spec(&bench.config.to_string()));
+    let probe = bench.harness.plugin.open(spec(&bench.config.to_string()));
     Ok((bench, probe, replaced))
 }
 
@@ -43,7 +43,7 @@ fn deadline(subject: &Subject) -> Verdict {
     let (bench, probe, replaced) = go_on!(silent(subject));
     let at = whereto(replaced);
     let within = Duration::from_secs(1);
-    match bench.desk.check(probe, within, Duration::from_secs(4)) {
+    match bench.harness.check(probe, within, Duration::from_secs(4)) {
         None => Verdict::failed(
             format!("a check with a deadline of 1 s{at} is not back after 5 s"),
             subject.cure(Advice::Deadline),
@@ -80,9 +80,9 @@ fn cancel(subject: &Subject) -> Verdict {
     let (bench, probe, replaced) = go_on!(silent(subject));
     let at = whereto(replaced);
     let within = Duration::from_secs(4);
-    let calls = bench.desk.start(&[probe], within);
+    let calls = bench.harness.start(&[probe], within);
     let early = bench
-        .desk
+        .harness
         .wait(&calls, Duration::from_millis(200))
         .pop()
         .flatten();
@@ -90,11 +90,11 @@ fn cancel(subject: &Subject) -> Verdict {
         return Verdict::passed(format!("over before it could be given up{at}"));
     }
     // A call that has not started yet has no thread to give up.
-    bench.desk.wait_for_begin(calls[0]);
-    bench.desk.give_up(calls[0]);
-    let asynchronous = bench.desk.plugin.description().asynchronous;
+    bench.harness.wait_for_begin(calls[0]);
+    bench.harness.give_up(calls[0]);
+    let asynchronous = bench.harness.plugin.description().asynchronous;
     let soon = bench
-        .desk
+        .harness
         .wait(&calls, Duration::from_millis(1500))
         .pop()
         .flatten();
@@ -108,7 +108,7 @@ fn cancel(subject: &Subject) -> Verdict {
             None => Verdict::passed(format!("over after {ms} ms, given up at 200 ms{at}")),
         };
     }
-    let late = bench.desk.wait(&calls, within + MARGIN).pop().flatten();
+    let late = bench.harness.wait(&calls, within + MARGIN).pop().flatten();
     match late {
         None => Verdict::failed(
             format!("a check that was given up at 200 ms{at} is not over 1 s after its deadline"),

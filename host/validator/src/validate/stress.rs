@@ -31,7 +31,7 @@ fn low_memory(subject: &Subject) -> Verdict {
         "checking with 8 MiB of memory left, which a process that aborts over it does not survive",
     );
     for _ in 0..5 {
-        match bench.desk.check(probe, CHECK, MARGIN) {
+        match bench.harness.check(probe, CHECK, MARGIN) {
             None => {
                 return Verdict::failed(
                     "with 8 MiB of memory left a check is not back at its deadline",
@@ -60,7 +60,7 @@ fn no_descriptors(subject: &Subject) -> Verdict {
     }
     subject.doing("checking without a free descriptor");
     for _ in 0..5 {
-        match bench.desk.check(probe, CHECK, MARGIN) {
+        match bench.harness.check(probe, CHECK, MARGIN) {
             None => {
                 return Verdict::failed(
                     "without a free descriptor a check is not back at its deadline",
@@ -121,7 +121,7 @@ fn signals(subject: &Subject) -> Verdict {
             }
         });
         let ends: Vec<_> = (0..20)
-            .map(|_| bench.desk.check(probe, CHECK, MARGIN))
+            .map(|_| bench.harness.check(probe, CHECK, MARGIN))
             .collect();
         stopped.store(true, Ordering::Relaxed);
         ends
@@ -159,8 +159,8 @@ fn in_flight(subject: &Subject) -> Verdict {
     let before = Holdings::now();
     subject.doing(format!("checking {count} probes at once"));
     let within = Duration::from_secs(10);
-    let calls = bench.desk.start(&probes, within);
-    let ends = bench.desk.wait(&calls, Duration::from_secs(60));
+    let calls = bench.harness.start(&probes, within);
+    let ends = bench.harness.wait(&calls, Duration::from_secs(60));
     let threads = machine::threads();
     let back = ends.iter().flatten().count();
     if back < count {
@@ -207,8 +207,8 @@ fn soak(subject: &Subject) -> Verdict {
     let mut rounds = 0_u64;
     let (mut early, mut halfway) = (None, None);
     while subject.clock.now() - begun < SOAK {
-        let calls = bench.desk.start(&probes, CHECK);
-        for end in bench.desk.wait(&calls, CHECK + MARGIN) {
+        let calls = bench.harness.start(&probes, CHECK);
+        for end in bench.harness.wait(&calls, CHECK + MARGIN) {
             match end {
                 None => {
                     return Verdict::skipped(

@@ -15,7 +15,7 @@ use conductor_runtime::{Call, Caller, Failure, LoadedPlugin, ProbeId, Report, Wa
 use conductor_types::ErrorType;
 
 /// A command's calls into one plugin.
-pub(super) struct Desk {
+pub(super) struct CallHarness {
     pub(super) plugin: Arc<dyn LoadedPlugin>,
     calls: Arc<Calls>,
 }
@@ -51,7 +51,7 @@ struct Open {
     end: Option<End>,
 }
 
-impl Desk {
+impl CallHarness {
     pub(super) fn new(plugin: impl LoadedPlugin + 'static, clock: Clock) -> Self {
         Self::of(Arc::new(plugin), clock)
     }
