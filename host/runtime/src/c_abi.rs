@@ -29,7 +29,7 @@ use self::{
 };
 use super::{
     ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report,
-    call_data::{Begun, CallData},
+    call_context::{Begun, CallContext},
     door::{self, HostSide},
     observer::{CallObserver, Misuse},
     rust_abi::{chain, one_line, open_now},
@@ -142,7 +142,11 @@ impl door::Door for CDoor {
         &self.description
     }
 
-    fn create(&self, spec: &ProbeSpec, call: &CallData) -> Result<Box<dyn door::Probe>, Failure> {
+    fn create(
+        &self,
+        spec: &ProbeSpec,
+        call: &CallContext,
+    ) -> Result<Box<dyn door::Probe>, Failure> {
         let config = Config::read(&spec.config)?;
         // Neither JSON nor a platform's name can contain the byte that ends a C string.
         let json = CString::new(&*spec.config).unwrap_or_default();
@@ -187,7 +191,7 @@ struct Probe {
 unsafe impl Send for Probe {}
 
 impl door::Probe for Probe {
-    fn check(&mut self, call: &CallData, report: &mut Report) -> Result<(), Failure> {
+    fn check(&mut self, call: &CallContext, report: &mut Report) -> Result<(), Failure> {
         let Some(check) = self.entries.check else {
             return Err(Failure::new(
                 ErrorType::Error,
@@ -225,7 +229,7 @@ impl door::Probe for Probe {
         }
     }
 
-    fn close(&mut self, call: &CallData) -> Result<(), Failure> {
+    fn close(&mut self, call: &CallContext) -> Result<(), Failure> {
         // A second call would access freed memory.
         let probe = std::mem::replace(&mut self.probe, ptr::null_mut());
         if probe.is_null() {

@@ -8,7 +8,7 @@ use conductor_plugin_api::manifest::{Door as Kind, Manifest};
 use super::{
     Description, Failure, LoadError, ProbeSpec, Report,
     c_abi::CDoor,
-    call_data::{Begun, CallData},
+    call_context::{Begun, CallContext},
     observer::CallObserver,
     rust_abi::RustDoor,
 };
@@ -22,7 +22,7 @@ pub trait Door: Send + Sync {
     ///
     /// # Errors
     /// The plugin's failure, including a caught panic.
-    fn create(&self, spec: &ProbeSpec, call: &CallData) -> Result<Box<dyn Probe>, Failure>;
+    fn create(&self, spec: &ProbeSpec, call: &CallContext) -> Result<Box<dyn Probe>, Failure>;
 }
 
 /// A probe, owned by the plugin. One call at a time, from any thread.
@@ -31,7 +31,7 @@ pub trait Probe: Send {
     ///
     /// # Errors
     /// The plugin's failure, including a caught panic.
-    fn check(&mut self, call: &CallData, report: &mut Report) -> Result<(), Failure>;
+    fn check(&mut self, call: &CallContext, report: &mut Report) -> Result<(), Failure>;
 
     /// Begins a check that continues by itself; for [asynchronous](Description::asynchronous) plugins.
     ///
@@ -46,7 +46,7 @@ pub trait Probe: Send {
     ///
     /// # Errors
     /// When that panics.
-    fn close(&mut self, call: &CallData) -> Result<(), Failure>;
+    fn close(&mut self, call: &CallContext) -> Result<(), Failure>;
 }
 
 /// The host that a library meets; a real one by default.

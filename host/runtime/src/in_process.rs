@@ -22,14 +22,14 @@ use super::{
 };
 use crate::schema::CompiledSchema;
 
-mod begun;
+mod async_calls;
 mod probes;
 #[cfg(test)]
 mod tests;
 mod worker;
 
 use self::{
-    begun::{InFlight, UnderWay},
+    async_calls::{InFlight, UnderWay},
     probes::{Cell, Probes},
     worker::Worker,
 };

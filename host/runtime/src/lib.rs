@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::schema::{Subject, Violation};
 
 mod c_abi;
-pub mod call_data;
+pub mod call_context;
 pub mod call_journal;
 pub mod config_keys;
 mod config_schema;

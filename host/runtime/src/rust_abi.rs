@@ -32,7 +32,7 @@ use tracing::level_filters::LevelFilter;
 
 use super::{
     ConfigSchema, Description, Failure, LoadError, ProbeSpec, Report, SchemaTextError,
-    call_data::{self, Begun, CallData},
+    call_context::{self, Begun, CallContext},
     door::{self, HostFunctions, HostSide},
     layout,
     observer::CallObserver,
@@ -161,7 +161,11 @@ impl door::Door for RustDoor {
         &self.description
     }
 
-    fn create(&self, spec: &ProbeSpec, call: &CallData) -> Result<Box<dyn door::Probe>, Failure> {
+    fn create(
+        &self,
+        spec: &ProbeSpec,
+        call: &CallContext,
+    ) -> Result<Box<dyn door::Probe>, Failure> {
         let call = AbiCall {
             host: self.host,
             call: call.address(),
@@ -196,7 +200,7 @@ impl Probe {
 }
 
 impl door::Probe for Probe {
-    fn check(&mut self, call: &CallData, report: &mut Report) -> Result<(), Failure> {
+    fn check(&mut self, call: &CallContext, report: &mut Report) -> Result<(), Failure> {
         match self.probe.check(&self.call(call.address())) {
             RResult::ROk(found) => take(report, &found, self.observer.as_deref()),
             RResult::RErr(error) => Err(self.failure(&error)),
@@ -205,7 +209,7 @@ impl door::Probe for Probe {
 
     fn begin(&mut self, call: Begun) -> Result<(), Failure> {
         if let Some(observer) = &self.observer {
-            call_data::observe(call, observer);
+            call_context::observe(call, observer);
         }
         match self.probe.begin(&self.call(call.0)) {
             RResult::ROk(()) => Ok(()),
@@ -217,7 +221,7 @@ impl door::Probe for Probe {
         self.probe.cancel(&self.call(call.0));
     }
 
-    fn close(&mut self, call: &CallData) -> Result<(), Failure> {
+    fn close(&mut self, call: &CallContext) -> Result<(), Failure> {
         match self.probe.close(&self.call(call.address())) {
             RResult::ROk(()) => Ok(()),
             RResult::RErr(error) => Err(self.failure(&error)),
@@ -364,7 +368,7 @@ extern "C" fn log(plugin: usize, call: usize, record: &AbiLogRecord<'_>) {
         set_message(&mut value, field.value.as_bytes());
         text.push_str(&format!(" {}={value}", one_line(field.name.as_str())));
     }
-    let platform = call_data::with(call, |data| Arc::clone(&data.platform));
+    let platform = call_context::with(call, |data| Arc::clone(&data.platform));
     let platform = platform.as_deref();
     // The macros require a constant level.
     macro_rules! emit {
@@ -382,20 +386,20 @@ extern "C" fn log(plugin: usize, call: usize, record: &AbiLogRecord<'_>) {
 }
 
 extern "C" fn remaining_ns(call: usize) -> u64 {
-    let remaining = call_data::with(call, CallData::remaining).unwrap_or_default();
+    let remaining = call_context::with(call, CallContext::remaining).unwrap_or_default();
     u64::try_from(remaining.as_nanos()).unwrap_or(u64::MAX)
 }
 
 extern "C" fn is_cancelled(call: usize) -> bool {
-    call_data::with(call, CallData::is_cancelled).unwrap_or(false)
+    call_context::with(call, CallContext::is_cancelled).unwrap_or(false)
 }
 
 extern "C" fn platform(call: usize) -> RStr<'static> {
-    RStr::from_str(call_data::platform(call))
+    RStr::from_str(call_context::platform(call))
 }
 
 extern "C" fn complete(call: usize, result: RResult<AbiReport, AbiFailure>) {
-    let Some(call) = call_data::take(call) else {
+    let Some(call) = call_context::take(call) else {
         tracing::warn!("a plugin completed a check that had ended or was not requested");
         return;
     };

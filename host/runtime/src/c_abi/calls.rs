@@ -2,7 +2,7 @@
 //!
 //! A call is identified by a number in the form of a pointer, which is never reused and is looked up: a plugin that
 //! uses one too late, or from any thread, gets nothing rather than another call's memory. Calls that block a host
-//! thread have even numbers; calls that were begun keep the odd numbers they have in [`call_data`].
+//! thread have even numbers; calls that were begun keep the odd numbers they have in [`call_context`].
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use conductor_types::ErrorType;
 use super::config::Config;
 use crate::{
     Failure, MAX_MEASUREMENTS, Report,
-    call_data::{self, Begun, CallData},
+    call_context::{self, Begun, CallContext},
     observer::{CallObserver, Misuse},
 };
 
@@ -66,19 +66,19 @@ pub(super) struct Running {
 }
 
 enum About {
-    Waited(CallData),
+    Waited(CallContext),
     Begun(usize),
 }
 
 impl Running {
     pub(super) fn remaining(&self) -> Duration {
-        let remaining = self.ask(CallData::remaining);
+        let remaining = self.ask(CallContext::remaining);
         remaining.unwrap_or_default()
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
         // A call unknown to the host was given up.
-        self.ask(CallData::is_cancelled).unwrap_or(true)
+        self.ask(CallContext::is_cancelled).unwrap_or(true)
     }
 
     /// Changes the outcome, unless the call is over.
@@ -97,10 +97,10 @@ impl Running {
         self.outcome.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ask<T>(&self, question: impl FnOnce(&CallData) -> T) -> Option<T> {
+    fn ask<T>(&self, question: impl FnOnce(&CallContext) -> T) -> Option<T> {
         match &self.about {
             About::Waited(data) => Some(question(data)),
-            About::Begun(number) => call_data::with(*number, question),
+            About::Begun(number) => call_context::with(*number, question),
         }
     }
 }
@@ -196,7 +196,7 @@ impl Outcome {
 
 /// Makes a call that blocks this thread: returns the result of `run`, and the outcome reported meanwhile.
 pub(super) fn wait<T>(
-    data: &CallData,
+    data: &CallContext,
     platform: &Arc<CStr>,
     config: Option<Config>,
     observer: Option<&Arc<dyn CallObserver>>,

@@ -12,7 +12,8 @@ use conductor_plugin_api::{abi::AbiLevel, c, manifest::ApiVersion};
 
 use super::calls::{self, Name};
 use crate::{
-    MAX_MESSAGE, Report, call_data, door::HostFunctions, observer::Misuse, redaction, set_message,
+    MAX_MESSAGE, Report, call_context, door::HostFunctions, observer::Misuse, redaction,
+    set_message,
 };
 
 /// Returns one plugin's table of host functions; lives as long as the library, which is never closed.
@@ -140,7 +141,7 @@ unsafe extern "C" fn complete(call: *const c::Call) {
         return;
     }
     let (Some((outcome, observer)), Some(begun)) =
-        (calls::finish(name), call_data::take(name.number()))
+        (calls::finish(name), call_context::take(name.number()))
     else {
         calls::note_misuse(name, Misuse::NotBegun);
         tracing::warn!("a plugin completed a check that had ended or was not requested");

@@ -9,7 +9,7 @@ use std::{
 use conductor_core::clock::Clock;
 
 use super::{exported::MANDATORY, *};
-use crate::{call_data, door::HostFunctions};
+use crate::{call_context, door::HostFunctions};
 
 unsafe extern "C" fn create(_: *const c::Call, _: *const c_char) -> *mut c_void {
     ptr::null_mut()
@@ -42,9 +42,9 @@ fn read_as(size: usize) -> Result<c::Plugin, ExportError> {
     unsafe { read(&plugin) }
 }
 
-fn data() -> CallData {
+fn data() -> CallContext {
     let clock = Clock::start();
-    CallData {
+    CallContext {
         platform: "p".into(),
         deadline: clock.now() + Duration::from_secs(60),
         clock,
@@ -153,7 +153,7 @@ fn a_call_that_is_over_is_nobodys() {
 fn a_check_that_was_begun_is_completed_once_from_any_thread() {
     let host = host();
     let (send, ended) = mpsc::channel();
-    let begun = call_data::begin(data(), Box::new(move |result| send.send(result).unwrap()));
+    let begun = call_context::begin(data(), Box::new(move |result| send.send(result).unwrap()));
     let name = calls::begin(begun, &platform(), None);
     std::thread::spawn(move || {
         // SAFETY: texts of this program; a call's name is looked up.
@@ -246,7 +246,7 @@ fn an_observer_is_shown_each_misuse_of_a_call() {
     assert_eq!(completed, [Misuse::NotBegun]);
 
     let (send, ended) = mpsc::channel();
-    let begun = call_data::begin(data(), Box::new(move |result| send.send(result).unwrap()));
+    let begun = call_context::begin(data(), Box::new(move |result| send.send(result).unwrap()));
     let name = calls::begin(begun, &platform(), Some(&observer));
     // SAFETY: texts of this program; a call's name is looked up.
     unsafe {

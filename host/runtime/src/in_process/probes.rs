@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock, atomic::AtomicBool};
 
-use super::begun::UnderWay;
+use super::async_calls::UnderWay;
 use crate::{ProbeId, ProbeSpec, door::Probe};
 
 /// The probes by id; free places are reused.

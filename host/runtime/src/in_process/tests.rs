@@ -15,7 +15,7 @@ use conductor_types::ErrorType;
 use super::*;
 use crate::{
     Caller, ConfigSchema, Failure, Waiting,
-    call_data::{self, Begun, CallData},
+    call_context::{self, Begun, CallContext},
     door::Probe,
 };
 
@@ -66,7 +66,7 @@ impl Door for PlayedDoor {
         &self.description
     }
 
-    fn create(&self, spec: &ProbeSpec, _: &CallData) -> Result<Box<dyn Probe>, Failure> {
+    fn create(&self, spec: &ProbeSpec, _: &CallContext) -> Result<Box<dyn Probe>, Failure> {
         let play = match &*spec.config {
             "go on" => Play::GoOn,
             "complete within" => Play::CompleteWithin,
@@ -83,7 +83,7 @@ impl Door for PlayedDoor {
 }
 
 impl Probe for PlayedProbe {
-    fn check(&mut self, _: &CallData, _: &mut Report) -> Result<(), Failure> {
+    fn check(&mut self, _: &CallContext, _: &mut Report) -> Result<(), Failure> {
         unreachable!("its checks are begun")
     }
 
@@ -115,7 +115,7 @@ impl Probe for PlayedProbe {
         }
     }
 
-    fn close(&mut self, _: &CallData) -> Result<(), Failure> {
+    fn close(&mut self, _: &CallContext) -> Result<(), Failure> {
         let _ = self.stage.told.send(Told::Close);
         Ok(())
     }
@@ -131,7 +131,9 @@ fn complete(call: usize) {
 
 /// Ends a call like the host's `complete`.
 fn end(call: usize, result: Result<Report, Failure>) {
-    call_data::take(call).expect("completed once").end(result);
+    call_context::take(call)
+        .expect("completed once")
+        .end(result);
 }
 
 /// The host's side: every platform's caller, and the results it received.
@@ -247,7 +249,10 @@ fn one_thread_begins_call_after_call_and_each_ends_once_whenever_it_is_completed
     assert!(!host.plugin.is_idle());
     for call in begun.into_iter().rev() {
         complete(call);
-        assert!(call_data::take(call).is_none(), "a second time is nobody's");
+        assert!(
+            call_context::take(call).is_none(),
+            "a second time is nobody's"
+        );
     }
     for sequence in 0..1000 {
         assert_eq!(host.end(sequence), Ok(()));

@@ -11,12 +11,12 @@ use serde_json::Value;
 
 use super::{
     Job,
-    begun::{Ending, InFlight, UnderWay},
+    async_calls::{Ending, InFlight, UnderWay},
     probes::{Cell, Probes},
 };
 use crate::{
     Call, Failure, Report, Trial, Waiting,
-    call_data::{self, Begun, CallData},
+    call_context::{self, Begun, CallContext},
     call_journal::{Phase, Slot},
     door::{Door, Probe},
     schema::CompiledSchema,
@@ -96,7 +96,7 @@ impl Worker {
     }
 
     /// Validates a config against the plugin's schema, and creates and drops a probe if requested.
-    fn try_out(&mut self, cell: &Cell, trial: &Trial, data: CallData) -> Result<(), Failure> {
+    fn try_out(&mut self, cell: &Cell, trial: &Trial, data: CallContext) -> Result<(), Failure> {
         let Some(schema) = self.schema.get() else {
             let what = "configs are tried out in workers that were started for it";
             return Err(Failure::new(ErrorType::Error, what));
@@ -164,7 +164,7 @@ impl Worker {
 
     /// Creates the probe if necessary, and begins the call; returns the call's number, or `None` if it is already over
     /// because there is no probe.
-    fn begin_in(&mut self, cell: &Cell, data: CallData, ending: Ending) -> Option<Begun> {
+    fn begin_in(&mut self, cell: &Cell, data: CallContext, ending: Ending) -> Option<Begun> {
         let mut probe = cell.probe.lock().unwrap_or_else(PoisonError::into_inner);
         if cell.broken.swap(false, Ordering::SeqCst)
             && let Some(broken) = probe.take()
@@ -179,14 +179,14 @@ impl Worker {
                 return None;
             }
         };
-        let begun = call_data::begin(data, Box::new(|result| ending.report(result)));
+        let begun = call_context::begin(data, Box::new(|result| ending.report(result)));
         let told = {
             let _in_call = self.slot.enter(&cell.spec.platform, Phase::Check);
             live.begin(begun)
         };
         drop(probe);
         if let Err(failure) = told
-            && let Some(call) = call_data::take(begun.0)
+            && let Some(call) = call_context::take(begun.0)
         {
             call.end(Err(failure));
         }
@@ -210,8 +210,8 @@ impl Worker {
     }
 
     /// Returns the data of a call for the host's functions.
-    fn data(&self, cell: &Cell, call: &Call, deadline: Duration) -> CallData {
-        CallData {
+    fn data(&self, cell: &Cell, call: &Call, deadline: Duration) -> CallContext {
+        CallContext {
             platform: Arc::clone(&cell.spec.platform),
             deadline,
             clock: self.clock,
@@ -224,7 +224,7 @@ impl Worker {
         &mut self,
         probe: &'probe mut Option<Box<dyn Probe>>,
         cell: &Cell,
-        data: &CallData,
+        data: &CallContext,
     ) -> Result<&'probe mut Box<dyn Probe>, Failure> {
         match probe {
             Some(live) => Ok(live),
@@ -235,7 +235,7 @@ impl Worker {
         }
     }
 
-    fn drop_broken(&mut self, probe: Box<dyn Probe>, data: &CallData) {
+    fn drop_broken(&mut self, probe: Box<dyn Probe>, data: &CallContext) {
         if let Err(second) = self.drop_probe(probe, data) {
             tracing::warn!(
                 plugin = self.door.description().id,
@@ -245,7 +245,7 @@ impl Worker {
         }
     }
 
-    fn drop_probe(&mut self, mut probe: Box<dyn Probe>, data: &CallData) -> Result<(), Failure> {
+    fn drop_probe(&mut self, mut probe: Box<dyn Probe>, data: &CallContext) -> Result<(), Failure> {
         let _in_call = self.slot.enter(&data.platform, Phase::Drop);
         probe.close(data)
     }
@@ -265,7 +265,7 @@ impl Worker {
         let Some(probe) = probe else {
             return NOTHING;
         };
-        let data = CallData {
+        let data = CallContext {
             platform: Arc::clone(&cell.spec.platform),
             deadline: self.clock.now() + CLOSE_TIMEOUT,
             clock: self.clock,

@@ -12,7 +12,7 @@ use std::{
 use conductor_core::clock::Clock;
 use conductor_runtime::{
     Failure, LoadError, ProbeSpec,
-    call_data::CallData,
+    call_context::CallContext,
     door::{self, Door, HostFunctions, HostSide, Probe},
     observer::CallObserver,
     redaction,
@@ -108,8 +108,8 @@ impl Subject {
         probe.close(&self.call(CREATE))
     }
 
-    pub(super) fn call(&self, within: Duration) -> CallData {
-        CallData::new(PLATFORM, self.clock.now() + within, self.clock)
+    pub(super) fn call(&self, within: Duration) -> CallContext {
+        CallContext::new(PLATFORM, self.clock.now() + within, self.clock)
     }
 
     /// Returns a config that creates a probe: the validator's, or the first working one of the schema's examples.

@@ -24,7 +24,7 @@ use super::{Caller, Failure, Report, observer::CallObserver};
 
 /// The platform and deadline of a call.
 #[derive(Clone)]
-pub struct CallData {
+pub struct CallContext {
     pub(super) platform: Arc<str>,
     pub(super) deadline: Duration,
     pub(super) clock: Clock,
@@ -38,7 +38,7 @@ pub(super) type End = Box<dyn FnOnce(Result<Report, Failure>) + Send>;
 /// A call that was begun.
 pub(super) struct BegunCall {
     /// Shared with code that is asking about it right now.
-    data: Arc<CallData>,
+    data: Arc<CallContext>,
     end: End,
     observer: Option<Arc<dyn CallObserver>>,
 }
@@ -62,7 +62,7 @@ impl BegunCall {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Begun(pub(super) usize);
 
-impl CallData {
+impl CallContext {
     /// Creates the data of a platform's call with this `deadline`, which is never given up.
     pub fn new(platform: &str, deadline: Duration, clock: Clock) -> Self {
         Self {
@@ -91,7 +91,7 @@ impl CallData {
 }
 
 /// Registers a call that is about to begin; `end` is called once with its result, from a thread of the plugin.
-pub(super) fn begin(data: CallData, end: End) -> Begun {
+pub(super) fn begin(data: CallContext, end: End) -> Begun {
     let number = NEXT.fetch_add(2, Ordering::Relaxed);
     let mut begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
     let call = BegunCall {
@@ -118,7 +118,7 @@ pub(super) fn take(call: usize) -> Option<BegunCall> {
 }
 
 /// Calls `ask` with the data of this call; 0 is none.
-pub(super) fn with<T>(call: usize, ask: impl FnOnce(&CallData) -> T) -> Option<T> {
+pub(super) fn with<T>(call: usize, ask: impl FnOnce(&CallContext) -> T) -> Option<T> {
     if call % 2 == 1 {
         let data = {
             let begun = BEGUN.lock().unwrap_or_else(PoisonError::into_inner);
@@ -126,8 +126,8 @@ pub(super) fn with<T>(call: usize, ask: impl FnOnce(&CallData) -> T) -> Option<T
         };
         return data.map(|data| ask(&data));
     }
-    let data = std::ptr::with_exposed_provenance::<CallData>(call);
-    // SAFETY: null outside a call; otherwise the address of the `CallData` on the stack of the thread that is inside
+    let data = std::ptr::with_exposed_provenance::<CallContext>(call);
+    // SAFETY: null outside a call; otherwise the address of the `CallContext` on the stack of the thread that is inside
     // the call, and the API lends it to the plugin for exactly that long.
     unsafe { data.as_ref() }.map(ask)
 }
@@ -142,5 +142,5 @@ pub(super) fn platform(call: usize) -> &'static str {
 }
 
 static BEGUN: LazyLock<Mutex<HashMap<usize, BegunCall>>> = LazyLock::new(Mutex::default);
-/// Odd, unlike any address of a `CallData`.
+/// Odd, unlike any address of a `CallContext`.
 static NEXT: AtomicUsize = AtomicUsize::new(1);

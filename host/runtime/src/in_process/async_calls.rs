@@ -9,7 +9,7 @@ use conductor_core::clock::Clock;
 use conductor_types::ErrorType;
 
 use super::{Job, probes::Cell};
-use crate::{Call, Failure, Report, call_data::Begun, threads::Threads};
+use crate::{Call, Failure, Report, call_context::Begun, threads::Threads};
 
 /// Number of calls in flight that are still wanted.
 pub(super) type InFlight = AtomicUsize;
