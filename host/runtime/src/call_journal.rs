@@ -2,8 +2,8 @@
 //!
 //! A plugin in the host's own process can end it without a message. So each thread that calls one records the call in a
 //! memory-mapped file, with a few plain stores: the kernel keeps them, however the process ends. The next host
-//! [reads](Remains) it. The result is only a list of suspects: a kill from outside leaves the same traces, and memory
-//! corrupted by one plugin may crash the host in another.
+//! [reads](CrashRecords) it. The result is only a list of suspects: a kill from outside leaves the same traces, and
+//! memory corrupted by one plugin may crash the host in another.
 //!
 //! Of an asynchronous plugin's checks, only the beginning is a call by the host. Work that continues on the plugin's
 //! own threads is not in the record, and a host that dies of it names no plugin: one more reason to run such a plugin
@@ -31,15 +31,15 @@ use std::{
 
 use conductor_library::Hash;
 
+mod crash_records;
 mod layout;
 mod machine;
-mod remains;
 #[cfg(test)]
 mod tests;
 
+pub use crash_records::{CrashRecords, Suspect, suspects_in};
 pub use layout::Phase;
 use layout::{Raw, RawSlot, SLOTS};
-pub use remains::{Remains, Suspect, suspects_in};
 
 /// The record of this host.
 pub struct Record {

@@ -23,7 +23,7 @@ use conductor_library::{
 use conductor_types::Isolation;
 use serde::{Deserialize, Serialize};
 
-use super::call_journal::{Record, Remains, Suspect};
+use super::call_journal::{CrashRecords, Record, Suspect};
 
 /// The quarantine of one state folder.
 #[derive(Clone, Debug)]
@@ -86,7 +86,7 @@ impl Quarantine {
     #[must_use]
     pub fn open_with_record(store: &Store, now: SystemTime) -> (Self, Option<Arc<Record>>) {
         let quarantine = Self::open(store.base());
-        match quarantine.hold(Remains::read(&store.records()), now) {
+        match quarantine.hold(CrashRecords::read(&store.records()), now) {
             Ok(lines) => lines.iter().for_each(|line| tracing::error!("{line}")),
             Err(error) => tracing::error!("{error}; until then no plugin runs in-process"),
         }
@@ -164,10 +164,14 @@ impl Quarantine {
     ///
     /// # Errors
     /// As [`Self::add`]; the records then wait for the next start.
-    pub fn hold(&self, remains: Remains, now: SystemTime) -> Result<Vec<String>, QuarantineError> {
-        if !remains.suspects.is_empty() {
+    pub fn hold(
+        &self,
+        records: CrashRecords,
+        now: SystemTime,
+    ) -> Result<Vec<String>, QuarantineError> {
+        if !records.suspects.is_empty() {
             self.change(|held| {
-                for suspect in &remains.suspects {
+                for suspect in &records.suspects {
                     held.insert(suspect.plugin.clone(), Entry::of(suspect, now));
                 }
             })?;
@@ -178,8 +182,8 @@ impl Quarantine {
                 suspect.plugin
             )
         };
-        let lines = remains.suspects.iter().map(line).collect();
-        remains.discard();
+        let lines = records.suspects.iter().map(line).collect();
+        records.discard();
         Ok(lines)
     }
 

@@ -15,12 +15,12 @@ use super::{layout::Said, *};
 const HASH: Hash = Hash([7; 32]);
 
 /// Returns the records of earlier runs that the next store keeps, as a host reads them.
-fn remains(base: &Path) -> Remains {
-    Remains::read(&Store::open(base).unwrap().records())
+fn records(base: &Path) -> CrashRecords {
+    CrashRecords::read(&Store::open(base).unwrap().records())
 }
 
-fn named(remains: &Remains) -> Vec<(&str, Option<&str>, Phase)> {
-    let suspects = remains.suspects.iter();
+fn named(records: &CrashRecords) -> Vec<(&str, Option<&str>, Phase)> {
+    let suspects = records.suspects.iter();
     suspects
         .map(|s| (&*s.plugin, s.platform.as_deref(), s.phase))
         .collect()
@@ -89,15 +89,15 @@ fn a_host_that_dies_inside_a_call_leaves_the_plugin_and_one_that_ends_in_order_l
             base.path(),
         );
         child.wait().unwrap();
-        let found = remains(base.path());
+        let found = records(base.path());
         assert_eq!(named(&found), expected, "{what}");
         assert!(found.suspects.iter().all(|s| s.sha256 == HASH));
         assert!(found.suspects.iter().all(|s| s.of == expected.len()));
         // Until they are stored elsewhere, they are found again.
-        let again = remains(base.path());
+        let again = records(base.path());
         assert_eq!(named(&again), expected, "{what}");
         again.discard();
-        assert_eq!(named(&remains(base.path())), [], "{what}");
+        assert_eq!(named(&records(base.path())), [], "{what}");
     }
 }
 
@@ -115,10 +115,10 @@ fn a_host_that_is_killed_leaves_the_plugin_unless_it_had_been_asked_to_end() {
         );
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
         assert!(lines.any(|line| line.unwrap() == "inside the call"));
-        assert_eq!(named(&remains(base.path())), [], "the host still lives");
+        assert_eq!(named(&records(base.path())), [], "the host still lives");
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(named(&remains(base.path())).len(), expected, "{what}");
+        assert_eq!(named(&records(base.path())).len(), expected, "{what}");
     }
 }
 
@@ -132,7 +132,7 @@ fn after_a_restart_of_the_machine_nobody_is_blamed() {
     let found = |bytes: &[u8]| {
         fs::create_dir_all(&died).unwrap();
         fs::write(died.join("1-x"), bytes).unwrap();
-        named(&Remains::read(&died)).len()
+        named(&CrashRecords::read(&died)).len()
     };
     let mut bytes = fs::read(base.path().join(FILE)).unwrap();
     assert_eq!(found(&bytes), 1);

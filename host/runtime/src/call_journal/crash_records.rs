@@ -16,7 +16,7 @@ use super::{
 
 /// The records of dead hosts.
 #[derive(Debug)]
-pub struct Remains {
+pub struct CrashRecords {
     /// The plugins that were in a call, each once per host.
     pub suspects: Vec<Suspect>,
     files: Vec<PathBuf>,
@@ -39,7 +39,7 @@ pub struct Suspect {
     pub out_of_memory: bool,
 }
 
-impl Remains {
+impl CrashRecords {
     /// Reads the records of dead runs that the [store](conductor_library::Store) kept in `folder`.
     ///
     /// Records from before the last boot count as those of hosts that lost power.
