@@ -11,10 +11,10 @@ use conductor_core::clock::Clock;
 
 use super::{
     Changes, Pins, Policy, Refusal, Store, Vetted, candidates,
-    changes::Told,
+    changes::Reported,
+    file_tracker::{FileTracker, Look, Refused, Seen},
     mounts::Mounts,
     refusal::printable_path,
-    sightings::{Look, Refused, Seen, Sightings},
     stamp::Stamp,
     vet_under,
 };
@@ -42,13 +42,13 @@ struct Looks {
     settings: Settings,
     /// `true` if the next scan vets all new files immediately.
     at_once: bool,
-    sightings: Sightings,
+    tracker: FileTracker,
     mounts: Mounts,
     pins: Pins,
     refused: Vec<Refused>,
     /// `true` if no later scan will settle files that may still be being written.
     is_last: bool,
-    told: Told,
+    reported: Reported,
 }
 
 #[derive(Clone, Debug)]
@@ -152,12 +152,12 @@ impl Catalog {
                     policy,
                 },
                 at_once: true,
-                sightings: Sightings::default(),
+                tracker: FileTracker::default(),
                 mounts: Mounts::default(),
                 pins: Pins::none(),
                 refused: Vec::new(),
                 is_last: false,
-                told: Told::default(),
+                reported: Reported::default(),
             }),
             found: Mutex::default(),
         };
@@ -228,24 +228,24 @@ impl Catalog {
         let mut looks = lock(&self.looks);
         self.look(&mut looks);
         let Looks {
-            sightings,
+            tracker,
             refused,
-            told,
+            reported,
             ..
         } = &mut *looks;
         let refused = refused.iter().filter(|refused| !refused.is_provisional);
-        let changes = told.tell(
-            &sightings.taken(),
+        let changes = reported.tell(
+            &tracker.taken(),
             refused.map(|refused| refused.refusal.clone()).collect(),
-            |id| sightings.why_gone(id),
+            |id| tracker.why_gone(id),
         );
-        sightings.forget_gone();
+        tracker.forget_gone();
         changes
     }
 
     /// Returns the time until a scan may settle an open decision; `None` if there is none.
     pub(super) fn until_next_decision(&self) -> Option<Duration> {
-        let next = lock(&self.looks).sightings.next_decision()?;
+        let next = lock(&self.looks).tracker.next_decision()?;
         Some(next.saturating_sub(self.clock.now()))
     }
 
@@ -298,7 +298,7 @@ impl Catalog {
         let now = self.clock.now();
         let Looks {
             settings,
-            sightings,
+            tracker,
             mounts,
             ..
         } = looks;
@@ -306,13 +306,13 @@ impl Catalog {
         let look = self.see(now, &settings.dirs, mounts, at_once);
         let terms = settings.policy.terms();
         if terms.pins != looks.pins {
-            sightings.ask_again(false);
+            tracker.ask_again(false);
         }
-        for path in sightings.observe(now, &look) {
+        for path in tracker.observe(now, &look) {
             let result = vet_under(&path, &terms, &self.store);
-            sightings.judged(self.clock.now(), &path, Stamp::of(&path), result);
+            tracker.judged(self.clock.now(), &path, Stamp::of(&path), result);
         }
-        let mut refused = sightings.conclude(
+        let mut refused = tracker.conclude(
             now,
             &look,
             |vetted| terms.withdraws(vetted),
@@ -325,7 +325,7 @@ impl Catalog {
             dirs: look.folders,
             missing: look.missing,
             are_default: settings.are_default,
-            by_id: sightings.taken(),
+            by_id: tracker.taken(),
             refused: refused.iter().map(|r| r.refusal.clone()).collect(),
         };
         looks.pins = terms.pins;
@@ -366,7 +366,7 @@ impl Looks {
         self.settings = settings;
         self.at_once = true;
         if policy_changed {
-            self.sightings.ask_again(true);
+            self.tracker.ask_again(true);
         }
     }
 }

@@ -36,12 +36,12 @@ impl Changes {
 
 /// The last reported state.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Reported {
     plugins: BTreeMap<String, Hash>,
     refused: Vec<Refusal>,
 }
 
-impl Told {
+impl Reported {
     /// Returns the changes, and records them as reported.
     pub(super) fn tell(
         &mut self,

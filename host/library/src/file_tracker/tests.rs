@@ -11,7 +11,7 @@ pub(super) type Files<'a> = [(&'a str, u64, Option<&'a str>)];
 /// A simulated host that scans.
 #[derive(Default)]
 pub(super) struct World {
-    sightings: Sightings,
+    tracker: FileTracker,
     folders: Vec<PathBuf>,
     pub(super) unavailable: Vec<&'static str>,
     at_once: bool,
@@ -57,14 +57,14 @@ impl World {
             at_once: self.at_once,
         };
         self.vetted.clear();
-        for path in self.sightings.observe(now, &look) {
+        for path in self.tracker.observe(now, &look) {
             let found = files.iter().find(|file| Path::new(file.0) == path);
             let (_, size, id) = *found.expect("only what was seen is vetted");
             let result = match id {
                 Some(id) => Ok(vetted(&path, size, id)),
                 None => Err(refusal(&path, self.rule.unwrap_or(Rule::Segments))),
             };
-            self.sightings
+            self.tracker
                 .judged(now, &path, Stamp::made_up(size), result);
             self.vetted.push(path.display().to_string());
         }
@@ -74,8 +74,8 @@ impl World {
             let size = u64::from(vetted.sha256.0[0]);
             withdrawn.contains(&size).then_some((Rule::Pin, problem))
         };
-        self.refused = self.sightings.conclude(now, &look, withdraws, false);
-        let taken = self.sightings.taken();
+        self.refused = self.tracker.conclude(now, &look, withdraws, false);
+        let taken = self.tracker.taken();
         let taken = taken.iter().map(|(id, v)| format!("{id}={}", v.size));
         taken.collect::<Vec<_>>().join(" ")
     }
@@ -122,11 +122,11 @@ fn a_new_file_is_vetted_once_it_has_stood_still_for_a_second() {
         assert!(world.vetted.is_empty(), "half of it was vetted");
     }
     assert_eq!(
-        world.sightings.next_decision(),
+        world.tracker.next_decision(),
         Some(Duration::from_secs_f64(12.8))
     );
     assert_eq!(world.look(12.8, &[("/p/a.so", 3, Some("a"))]), "a=3");
-    assert_eq!(world.sightings.next_decision(), None);
+    assert_eq!(world.tracker.next_decision(), None);
 }
 
 #[test]
@@ -168,15 +168,13 @@ fn what_was_read_while_it_changed_counts_for_nothing() {
         ..Look::default()
     };
     let second = Duration::from_secs;
-    world.sightings.observe(second(1), &look(1));
-    assert_eq!(world.sightings.observe(second(2), &look(1)), [path]);
+    world.tracker.observe(second(1), &look(1));
+    assert_eq!(world.tracker.observe(second(2), &look(1)), [path]);
     world
-        .sightings
+        .tracker
         .judged(second(2), path, Stamp::made_up(2), Ok(vetted(path, 1, "a")));
-    world
-        .sightings
-        .conclude(second(2), &look(1), |_| None, false);
-    assert!(world.sightings.taken().is_empty());
+    world.tracker.conclude(second(2), &look(1), |_| None, false);
+    assert!(world.tracker.taken().is_empty());
     assert_eq!(world.look(3.0, &[("/p/a.so", 2, Some("a"))]), "");
     assert_eq!(world.look(4.0, &[("/p/a.so", 2, Some("a"))]), "a=2");
 }
@@ -188,7 +186,7 @@ fn a_library_is_removed_when_two_looks_a_second_apart_do_not_find_it() {
     assert_eq!(world.look(5.9, &[]), "a=1");
     assert_eq!(world.look(6.0, &[]), "");
     assert_eq!(
-        world.sightings.why_gone("a"),
+        world.tracker.why_gone("a"),
         "its library /p/a.so was removed"
     );
 }
@@ -252,7 +250,7 @@ fn a_library_under_a_new_name_takes_over_without_a_gap() {
     let renamed = [("/p/b.so", 1, Some("a"))];
     assert_eq!(world.look(5.0, &renamed), "a=1");
     assert_eq!(world.look(6.0, &renamed), "a=1");
-    assert_eq!(world.sightings.taken()["a"].origin, Path::new("/p/b.so"));
+    assert_eq!(world.tracker.taken()["a"].origin, Path::new("/p/b.so"));
 }
 
 #[test]
@@ -263,7 +261,7 @@ fn a_file_that_becomes_another_plugin_is_removed_as_the_one_and_added_as_the_oth
     assert_eq!(world.look(6.0, &other), "a=1 b=2");
     assert_eq!(world.look(7.0, &other), "b=2");
     assert_eq!(
-        world.sightings.why_gone("a"),
+        world.tracker.why_gone("a"),
         "its library /p/a.so was replaced by one of plugin b"
     );
 }
@@ -275,7 +273,7 @@ fn a_library_that_the_policy_speaks_against_goes_and_comes_back_with_it() {
     assert_eq!(world.look(5.0, &[A]), "a=1");
     assert_eq!(world.look(6.0, &[A]), "");
     insta::assert_snapshot!(world.refused().join("\n"), @"/p/a.so: refused by rule pin: not pinned; pin it");
-    insta::assert_snapshot!(world.sightings.why_gone("a"), @"/p/a.so: refused by rule pin: not pinned; pin it");
+    insta::assert_snapshot!(world.tracker.why_gone("a"), @"/p/a.so: refused by rule pin: not pinned; pin it");
     world.withdrawn.clear();
     assert_eq!(world.look(7.0, &[A]), "a=1");
 }
@@ -340,7 +338,7 @@ fn when_the_pins_change_what_they_refused_is_vetted_again() {
     world.rule = Some(Rule::Pin);
     world.look(1.0, &file);
     world.look(2.0, &file);
-    world.sightings.ask_again(false);
+    world.tracker.ask_again(false);
     assert_eq!(world.look(3.0, &[("/p/a.so", 1, Some("a"))]), "a=1");
 }
 
@@ -353,7 +351,7 @@ fn a_library_in_a_folder_that_is_no_longer_searched_goes_at_once_unless_another_
     world.folders = vec!["/r".into()];
     assert_eq!(world.look(6.0, &[]), "");
     assert_eq!(
-        world.sightings.why_gone("a"),
+        world.tracker.why_gone("a"),
         "plugin_dirs does not name its folder any more"
     );
 }

@@ -33,7 +33,7 @@ mod tests;
 
 /// All files seen, and the libraries in use.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Sightings {
+pub(super) struct FileTracker {
     files: BTreeMap<PathBuf, Sighting>,
     taken: BTreeMap<String, Taken>,
     /// The reasons why libraries are no longer in use.
@@ -80,7 +80,7 @@ struct Taken {
     gone_since: Option<Duration>,
 }
 
-impl Sightings {
+impl FileTracker {
     /// Records a scan at time `now`; returns the files to vet.
     pub(super) fn observe(&mut self, now: Duration, look: &Look) -> Vec<PathBuf> {
         let there: HashSet<_> = look.files.iter().map(|seen| &seen.path).collect();
