@@ -13,7 +13,7 @@ use conductor_engine::{
     metrics::Metrics,
     state::{CheckNow, OrderError},
 };
-use conductor_server::{Control, Limits, Security, Source, Surface, serve_stream};
+use conductor_server::{Control, Limits, Security, ServerState, Source, serve_stream};
 use conductor_types::{
     requests::{BreakerOrder, MaintenanceEnd, MaintenanceOrder},
     views::{PlatformDetail, PluginDetail, StatusView, WindowView},
@@ -39,7 +39,7 @@ fuzz_target!(|bytes: &[u8]| {
 
 /// Sends the bytes in pieces, and returns the whole output until the server has ended.
 async fn exchange(stream: &[u8], size: usize, guarded: bool) -> Vec<u8> {
-    let surface = Surface {
+    let state = ServerState {
         metrics: Metrics::new(),
         source: Arc::new(Host),
         scraped: Arc::new(|| {}),
@@ -51,7 +51,7 @@ async fn exchange(stream: &[u8], size: usize, guarded: bool) -> Vec<u8> {
         Security::default()
     };
     let (client, server) = duplex(1 << 20);
-    let serving = tokio::spawn(serve_stream(surface, Limits::default(), security, server));
+    let serving = tokio::spawn(serve_stream(state, Limits::default(), security, server));
     let (mut reader, mut writer) = split(client);
     let reading = tokio::spawn(async move {
         let mut answer = Vec::new();

@@ -22,7 +22,7 @@ use conductor_engine::{
 };
 use conductor_library::{Changes, Libraries, PluginChange, StateFolder, StateLock, Store, Watch};
 use conductor_runtime::{call_journal::Record, quarantine::Quarantine, redaction};
-use conductor_server::{Control, ExternalUrl, Security, Server, Source, Surface};
+use conductor_server::{Control, ExternalUrl, Security, Server, ServerState, Source};
 use conductor_types::views::StatusView;
 use tokio::sync::{mpsc, watch};
 
@@ -227,7 +227,7 @@ pub async fn run(
         read_config: doors.read_config,
         refused: Mutex::default(),
     });
-    let surface = Surface {
+    let state = ServerState {
         metrics: host.metrics().clone(),
         source: Arc::clone(&host.board) as Arc<dyn Source>,
         scraped: {
@@ -244,7 +244,7 @@ pub async fn run(
     let following_security = doors.security.clone();
     let serving = tokio::spawn(serve(
         server,
-        surface,
+        state,
         doors.security,
         Arc::clone(&served),
         stopped,

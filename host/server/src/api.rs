@@ -24,7 +24,7 @@ use super::{
     openapi,
     page::{self, Done},
     routes::{Shown, busy},
-    surface::{Control, Source},
+    state::{Control, Source},
 };
 
 pub(super) fn routes() -> axum::Router<Shown> {
@@ -173,7 +173,7 @@ pub(super) async fn control_in(
     headers: &HeaderMap,
     act: impl FnOnce(&dyn Control) -> Response + Send + 'static,
 ) -> Response {
-    let Some(control) = shown.surface.control.clone() else {
+    let Some(control) = shown.state.control.clone() else {
         return control::not_enabled();
     };
     if let Err(refusal) = control::may_ask(headers) {
@@ -223,7 +223,7 @@ pub(super) async fn show<E: Display + Send + 'static>(
     if !shown.budget.room().await {
         return busy();
     }
-    let (source, budget) = (shown.surface.source.clone(), shown.budget.clone());
+    let (source, budget) = (shown.state.source.clone(), shown.budget.clone());
     let rendering =
         shown
             .renderings

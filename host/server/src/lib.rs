@@ -41,7 +41,7 @@ mod routes;
 #[cfg(feature = "prometheus")]
 mod scrape;
 mod security;
-mod surface;
+mod state;
 #[cfg(test)]
 mod tests;
 
@@ -57,7 +57,7 @@ pub use names::ExternalUrl;
 use names::Names;
 pub use openapi::document as api_description;
 pub use security::Security;
-pub use surface::{Control, Source, Surface};
+pub use state::{Control, ServerState, Source};
 
 use crate::caller::Connection;
 
@@ -133,16 +133,16 @@ impl Server {
     }
 
     /// Serves until `shutdown` resolves, then gives running requests [`Limits::drain_time`] to end.
-    pub async fn serve(self, surface: Surface, shutdown: impl Future<Output = ()>) {
+    pub async fn serve(self, state: ServerState, shutdown: impl Future<Output = ()>) {
         let connections = Connections::default();
         let budget = Budget::new(self.limits.response_bytes, connections.readers());
-        self.serve_within(surface, shutdown, connections, budget)
+        self.serve_within(state, shutdown, connections, budget)
             .await;
     }
 
     async fn serve_within(
         self,
-        surface: Surface,
+        state: ServerState,
         shutdown: impl Future<Output = ()>,
         connections: Connections,
         budget: Budget,
@@ -150,7 +150,7 @@ impl Server {
         let (close, closing) = watch::channel(false);
         let server = Accepting {
             service: Service {
-                routes: routes::routes(surface, self.limits, budget),
+                routes: routes::routes(state, self.limits, budget),
                 limits: self.limits,
                 security: self.security,
                 names: Names::new(self.listener.local_addr().ok(), self.external_url),
@@ -312,7 +312,7 @@ impl Service {
 ///
 /// Works like [`Server::serve`] for one connection, without TLS and the limit on the number of connections.
 pub async fn serve_stream(
-    surface: Surface,
+    state: ServerState,
     limits: Limits,
     security: Security,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -322,7 +322,7 @@ pub async fn serve_stream(
     let connections = Connections::default();
     let budget = Budget::new(limits.response_bytes, connections.readers());
     let service = Service {
-        routes: routes::routes(surface, limits, budget),
+        routes: routes::routes(state, limits, budget),
         limits,
         security,
         names: Names::default(),

@@ -34,7 +34,7 @@ pub(super) use host::HostNews;
 pub(super) use row::key;
 use wanted::Wanted;
 
-use super::{api, events::Kind, routes::Shown, surface::Source};
+use super::{api, events::Kind, routes::Shown, state::Source};
 
 pub(super) fn routes() -> axum::Router<Shown> {
     axum::Router::new()
@@ -77,7 +77,7 @@ async fn platform(
     Path(name): Path<String>,
     Query(query): Query<Vec<(String, String)>>,
 ) -> Response {
-    let may_ask = shown.surface.control.is_some();
+    let may_ask = shown.state.control.is_some();
     let asked = name.clone();
     let key = format!("platforms/{name} {query:?}");
     let answer = api::show(&shown, &key, HTML, move |source| {

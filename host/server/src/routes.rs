@@ -15,21 +15,16 @@ use tower_http::{CompressionLevel, compression::CompressionLayer};
 #[cfg(feature = "prometheus")]
 use super::negotiation::Wanted;
 use super::{
-    Limits, Origin, Surface, api, api::Rendering, budget::Budget, control, control::By,
+    Limits, Origin, ServerState, api, api::Rendering, budget::Budget, control, control::By,
     events::Events, flights::Flights, offload::Offload, page,
 };
 
-/// Returns all routes for a surface.
-pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router {
+/// Returns all routes.
+pub(super) fn routes(state: ServerState, limits: Limits, budget: Budget) -> Router {
     let looks = Offload::new(limits.turn_time);
     let shown = Shown {
-        events: Events::new(
-            surface.source.clone(),
-            looks.clone(),
-            budget.clone(),
-            limits,
-        ),
-        surface,
+        events: Events::new(state.source.clone(), looks.clone(), budget.clone(), limits),
+        state,
         #[cfg(feature = "prometheus")]
         scrapes: super::scrape::Scrapes::new(budget.clone(), limits),
         looks,
@@ -70,7 +65,7 @@ pub(super) fn routes(surface: Surface, limits: Limits, budget: Budget) -> Router
 
 #[derive(Clone)]
 pub(super) struct Shown {
-    pub(super) surface: Surface,
+    pub(super) state: ServerState,
     #[cfg(feature = "prometheus")]
     scrapes: super::scrape::Scrapes,
     /// Turns for work that costs more than a copy.
@@ -109,7 +104,7 @@ async fn healthy() -> &'static str {
 }
 
 async fn ready(State(shown): State<Shown>) -> (StatusCode, &'static str) {
-    if shown.surface.source.is_ready() {
+    if shown.state.source.is_ready() {
         (StatusCode::OK, "Conductor is ready.\n")
     } else {
         let text = "Conductor is not ready: it is starting or shutting down.\n";
@@ -127,7 +122,7 @@ async fn reload(State(shown): State<Shown>, By(actor): By, headers: HeaderMap) -
 #[cfg(feature = "prometheus")]
 async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> Response {
     let wanted = Wanted::by(&headers);
-    let Some(body) = shown.scrapes.body(shown.surface, wanted).await else {
+    let Some(body) = shown.scrapes.body(shown.state, wanted).await else {
         return busy();
     };
     let kind = [
@@ -171,7 +166,7 @@ async fn refuse_plugins(State(shown): State<Shown>, request: Request, next: Next
         *request.method(),
         Method::GET | Method::HEAD | Method::OPTIONS
     );
-    let (Some(control), Some(origin), false) = (&shown.surface.control, origin, looks) else {
+    let (Some(control), Some(origin), false) = (&shown.state.control, origin, looks) else {
         return next.run(request).await;
     };
     let control = Arc::clone(control);

@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    Limits, Surface, budget::Budget, flights::Flights, negotiation::Wanted, offload::Offload,
+    Limits, ServerState, budget::Budget, flights::Flights, negotiation::Wanted, offload::Offload,
 };
 
 /// Renders `/metrics`, one rendering at a time, for all clients that wait for the same form.
@@ -47,14 +47,14 @@ impl Scrapes {
     /// Returns `None` if other renderings took too long, or if slow clients fill the response memory.
     ///
     /// A rendering that fits into [`CHUNKS`] does not wait for its client, and so does not delay others.
-    pub(super) async fn body(&self, surface: Surface, wanted: Wanted) -> Option<Body> {
+    pub(super) async fn body(&self, state: ServerState, wanted: Wanted) -> Option<Body> {
         if !self.budget.room().await {
             return None;
         }
         let (sender, chunks) = mpsc::channel(CHUNKS);
         let (begun, begins) = oneshot::channel();
         let client = Client { sender, begun };
-        let (metrics, budget) = (surface.metrics, self.budget.clone());
+        let (metrics, budget) = (state.metrics, self.budget.clone());
         let (stall_time, runtime) = (self.stall_time, Handle::current());
         self.waiting
             .join(wanted, client, &self.turns, move |clients| {
@@ -77,7 +77,7 @@ impl Scrapes {
         begins.await.ok()?;
         Some(Body::new(Rendering {
             chunks,
-            scraped: surface.scraped,
+            scraped: state.scraped,
         }))
     }
 }

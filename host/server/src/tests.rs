@@ -608,9 +608,9 @@ impl Host {
         }
     }
 
-    fn surface(&self) -> Surface {
+    fn state(&self) -> ServerState {
         let scraped = self.clone();
-        Surface {
+        ServerState {
             metrics: self.metrics.clone(),
             source: Arc::new(self.clone()),
             scraped: Arc::new(move || {
@@ -624,9 +624,9 @@ impl Host {
         self.serve_with(limits, |_| {})
     }
 
-    fn serve_with(&self, limits: Limits, change: impl FnOnce(&mut Surface)) -> Running {
-        let mut surface = self.surface();
-        change(&mut surface);
+    fn serve_with(&self, limits: Limits, change: impl FnOnce(&mut ServerState)) -> Running {
+        let mut state = self.state();
+        change(&mut state);
         let security = self.security.clone();
         let (started_sender, started) = mpsc::channel();
         let (stop, stopped) = oneshot::channel::<()>();
@@ -647,7 +647,7 @@ impl Host {
                 };
                 let server = server.with_limits(limits).with_security(security);
                 server
-                    .serve_within(surface, shutdown, connections, budget)
+                    .serve_within(state, shutdown, connections, budget)
                     .await;
             });
             runtime.shutdown_background();

@@ -10,7 +10,7 @@ use std::{
 
 use conductor_core::clock::Clock;
 use conductor_engine::metrics::{Metrics, log::LogFallback};
-use conductor_server::{Security, Server, Surface, caller};
+use conductor_server::{Security, Server, ServerState, caller};
 
 /// The state of scraping.
 pub(super) struct Served {
@@ -46,7 +46,7 @@ impl Served {
 /// Serves until `stopped` closes.
 pub(super) async fn serve(
     server: Server,
-    surface: Surface,
+    state: ServerState,
     security: Security,
     served: Arc<Served>,
     mut stopped: tokio::sync::watch::Receiver<()>,
@@ -54,8 +54,8 @@ pub(super) async fn serve(
     match server.local_addr() {
         Ok(address) => {
             tracing::info!("listening on {}://{address}", security.scheme());
-            security.warn_of_exposure(address, surface.control.is_some());
-            if surface.control.is_some()
+            security.warn_of_exposure(address, state.control.is_some());
+            if state.control.is_some()
                 && let Some(limitation) = caller::limitation()
             {
                 tracing::warn!("{limitation}");
@@ -69,7 +69,7 @@ pub(super) async fn serve(
     let end = async move {
         let _ = stopped.changed().await;
     };
-    server.with_security(security).serve(surface, end).await;
+    server.with_security(security).serve(state, end).await;
 }
 
 /// Writes samples to the log while no client can or does scrape them.

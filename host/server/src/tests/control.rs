@@ -10,8 +10,8 @@ fn a_reload_is_answered_with_what_became_of_it() {
     let host = Host::default();
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
-    let server = host.serve_with(Limits::default(), move |surface| {
-        surface.control = Some(reloading(move || {
+    let server = host.serve_with(Limits::default(), move |state| {
+        state.control = Some(reloading(move || {
             match count.fetch_add(1, Ordering::SeqCst) {
                 0 => Ok(()),
                 1 => Err("conductor.toml:3: unknown key".to_owned()),
@@ -54,8 +54,8 @@ fn a_page_of_another_origin_cannot_reload() {
     let host = Host::default();
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
-    let server = host.serve_with(Limits::default(), move |surface| {
-        surface.control = Some(reloading(move || {
+    let server = host.serve_with(Limits::default(), move |state| {
+        state.control = Some(reloading(move || {
             count.fetch_add(1, Ordering::SeqCst);
             Ok(())
         }));
@@ -100,8 +100,8 @@ fn reloads_run_one_at_a_time_and_hold_up_nothing_else() {
             request_time: 2 * PATIENCE,
             ..Limits::default()
         },
-        move |surface| {
-            surface.control = Some(reloading(move || {
+        move |state| {
+            state.control = Some(reloading(move || {
                 let now = running.fetch_add(1, Ordering::SeqCst) + 1;
                 seen.fetch_max(now, Ordering::SeqCst);
                 gate.pass();
@@ -132,8 +132,8 @@ fn post(host: &str, headers: &str) -> String {
 
 #[test]
 fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
-    let server = Host::default().serve_with(Limits::default(), |surface| {
-        surface.control = Some(reloading(|| Ok(())));
+    let server = Host::default().serve_with(Limits::default(), |state| {
+        state.control = Some(reloading(|| Ok(())));
     });
     let to = |path: &str| {
         server.ask(&format!(
@@ -170,8 +170,8 @@ fn a_platform_is_checked_and_its_breaker_told_what_to_do() {
 
 #[test]
 fn maintenance_is_started_and_ended_by_what_the_body_says() {
-    let server = Host::default().serve_with(Limits::default(), |surface| {
-        surface.control = Some(reloading(|| Ok(())));
+    let server = Host::default().serve_with(Limits::default(), |state| {
+        state.control = Some(reloading(|| Ok(())));
     });
     let to = |path: &str, body: &str, headers: &str| {
         server.ask(&format!(
@@ -265,8 +265,8 @@ fn maintenance_is_started_and_ended_by_what_the_body_says() {
 
 #[test]
 fn a_browser_is_sent_back_to_the_page_or_shown_why_not() {
-    let server = Host::default().serve_with(Limits::default(), |surface| {
-        surface.control = Some(reloading(|| Ok(())));
+    let server = Host::default().serve_with(Limits::default(), |state| {
+        state.control = Some(reloading(|| Ok(())));
     });
     let to = |path: &str| {
         server.ask(&format!(

@@ -19,12 +19,12 @@ fn whatever_fuzzing_came_upon_is_answered_or_cut_off() {
         let bytes = std::fs::read(file.unwrap().path()).unwrap();
         // The first byte determines how the fuzz target splits the rest.
         let sent = bytes.get(1..).unwrap_or_default();
-        let mut surface = host.surface();
-        surface.control = Some(control::reloading(|| Ok(())));
+        let mut state = host.state();
+        state.control = Some(control::reloading(|| Ok(())));
         let answer = runtime.block_on(async {
             let (mut client, server) = duplex(1 << 20);
             let serving = tokio::spawn(serve_stream(
-                surface,
+                state,
                 Limits::default(),
                 Security::default(),
                 server,

@@ -96,8 +96,8 @@ fn every_route_asks_for_a_name_and_a_password() {
 #[test]
 fn a_change_of_state_takes_a_password_and_an_origin_of_ones_own() {
     let file = File::new(&user("alice", "wonder"));
-    let server = file.host().serve_with(Limits::default(), |surface| {
-        surface.control = Some(control::reloading(|| Ok(())))
+    let server = file.host().serve_with(Limits::default(), |state| {
+        state.control = Some(control::reloading(|| Ok(())))
     });
     let post = |headers: &str| {
         let request = format!(
@@ -266,7 +266,7 @@ fn a_page_whose_name_was_made_to_lead_here_can_neither_read_nor_change_anything(
             "{request} HTTP/1.1\r\nhost: {name}\r\norigin: http://{name}\r\nsec-fetch-site: same-origin\r\nconnection: close\r\n{headers}\r\n"
         ))
     };
-    let allow: fn(&mut Surface) = |surface| surface.control = Some(control::reloading(|| Ok(())));
+    let allow: fn(&mut ServerState) = |state| state.control = Some(control::reloading(|| Ok(())));
     let routes = [
         "GET /",
         "GET /metrics",

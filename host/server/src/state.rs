@@ -17,7 +17,7 @@ use crate::caller::Connection;
 
 /// The sources of everything the server shows.
 #[derive(Clone)]
-pub struct Surface {
+pub struct ServerState {
     /// The source of `/metrics`.
     pub metrics: Metrics,
     /// The source of all other routes.
