@@ -22,17 +22,17 @@ mod badge;
 mod detail;
 mod host;
 mod list;
+mod query;
 mod row;
 mod spark;
 #[cfg(test)]
 mod tests;
 mod times;
-mod wanted;
 
 use conductor_types::{requests::BreakerOrder, views::StatusView};
 pub(super) use host::HostNews;
+use query::PlatformQuery;
 pub(super) use row::key;
-use wanted::Wanted;
 
 use super::{api, events::Kind, routes::Shown, state::Source};
 
@@ -48,7 +48,7 @@ pub(super) fn routes() -> axum::Router<Shown> {
 }
 
 async fn list(State(shown): State<Shown>, Query(query): Query<Vec<(String, String)>>) -> Response {
-    let wanted = Wanted::of(&query);
+    let wanted = PlatformQuery::of(&query);
     let key = wanted.address();
     api::show(&shown, &key, HTML, move |source| {
         Some(list::List::of(source, &wanted).render())
@@ -58,7 +58,7 @@ async fn list(State(shown): State<Shown>, Query(query): Query<Vec<(String, Strin
 
 /// Returns the rows of the named platforms that belong on the requested page.
 async fn rows(State(shown): State<Shown>, Query(query): Query<Vec<(String, String)>>) -> Response {
-    let wanted = Wanted::of(&query);
+    let wanted = PlatformQuery::of(&query);
     let names = query.into_iter().filter(|(key, _)| key == "n");
     let names: Vec<String> = names.map(|(_, name)| name).take(ROWS_AT_ONCE).collect();
     let key = format!("rows {} {names:?}", wanted.address());
@@ -112,7 +112,7 @@ pub(super) fn answered(headers: &HeaderMap, name: &str, done: Done, answer: Resp
     if !is_browser(headers) || !answer.status().is_success() {
         return answer;
     }
-    let address = format!("/platforms/{}?done={}", wanted::escaped(name), done.word());
+    let address = format!("/platforms/{}?done={}", query::escaped(name), done.word());
     (StatusCode::SEE_OTHER, [(header::LOCATION, address)]).into_response()
 }
 

@@ -5,9 +5,9 @@ use conductor_types::views::{PlatformView, PluginView, StatusView};
 use serde::{Serialize, Serializer, ser::SerializeStruct as _};
 
 use super::{
+    query::Show,
     row::rank,
     times::{Moment, date, span},
-    wanted::Show,
 };
 
 /// The top of each page: the host's problems and its state.

@@ -8,8 +8,8 @@ use conductor_types::views::PlatformView;
 use super::{
     Frame, Source, StatusView,
     host::{Counts, HostPart},
+    query::{PlatformQuery, Show},
     row::{Row, key, rank},
-    wanted::{Show, Wanted},
 };
 
 /// The page with the list.
@@ -65,7 +65,7 @@ pub(super) struct Rows {
 }
 
 impl List {
-    pub(super) fn of(source: &dyn Source, wanted: &Wanted) -> Self {
+    pub(super) fn of(source: &dyn Source, wanted: &PlatformQuery) -> Self {
         let status = source.status();
         let counts = Counts::of(&status.platforms);
         let taken = taken(&status, wanted);
@@ -98,7 +98,7 @@ impl List {
 
 impl Rows {
     /// Returns the matching rows among these platforms.
-    pub(super) fn of(source: &dyn Source, wanted: &Wanted, names: &[String]) -> Self {
+    pub(super) fn of(source: &dyn Source, wanted: &PlatformQuery, names: &[String]) -> Self {
         let now = source.overview().host.now;
         let found = names.iter().filter_map(|name| source.platform(name));
         let found = found.filter(|d| wanted.takes(&d.platform, rank(&d.platform)));
@@ -110,7 +110,7 @@ impl Rows {
 }
 
 /// Returns the matching platforms, worst first.
-fn taken<'a>(status: &'a StatusView, wanted: &Wanted) -> Vec<&'a PlatformView> {
+fn taken<'a>(status: &'a StatusView, wanted: &PlatformQuery) -> Vec<&'a PlatformView> {
     let all = status.platforms.iter();
     let mut taken: Vec<_> = all.filter(|view| wanted.takes(view, rank(view))).collect();
     taken.sort_by_cached_key(|view| key(view));
@@ -164,7 +164,7 @@ fn row_of(
     Row::new(view, history, lines, now)
 }
 
-fn filters(wanted: &Wanted, counts: &Counts) -> Vec<Filter> {
+fn filters(wanted: &PlatformQuery, counts: &Counts) -> Vec<Filter> {
     let named = |show| match show {
         Show::All => "All",
         Show::Problems => "Problems",
@@ -180,7 +180,7 @@ fn filters(wanted: &Wanted, counts: &Counts) -> Vec<Filter> {
 }
 
 /// Returns a grouping for each label that a platform has.
-fn groupings(status: &StatusView, wanted: &Wanted) -> Vec<Grouping> {
+fn groupings(status: &StatusView, wanted: &PlatformQuery) -> Vec<Grouping> {
     let labels = status.platforms.iter().flat_map(|view| view.labels.keys());
     let labels: BTreeSet<&String> = labels.collect();
     if labels.is_empty() {

@@ -8,15 +8,17 @@ use super::{
     badge::Badge,
     detail::Detail,
     list::{List, Rows},
+    query::PlatformQuery,
     spark::Spark,
     times::{Moment, span, took},
-    wanted::Wanted,
     *,
 };
 
 #[test]
 fn a_small_page() {
-    let page = List::of(&host(), &Wanted::default()).render().unwrap();
+    let page = List::of(&host(), &PlatformQuery::default())
+        .render()
+        .unwrap();
     let page = page.replace(Frame::new("").assets, "HASH");
     let (_, body) = page.split_once("<header>").unwrap();
     insta::assert_snapshot!(body);
@@ -43,8 +45,10 @@ fn what_a_plugin_says_is_text_and_nothing_else() {
     }
     let query = [("q", evil), ("group", evil)].map(|(k, v)| (k.to_owned(), v.to_owned()));
     let pages = [
-        List::of(&host, &Wanted::default()).render().unwrap(),
-        List::of(&host, &Wanted::of(&query)).render().unwrap(),
+        List::of(&host, &PlatformQuery::default()).render().unwrap(),
+        List::of(&host, &PlatformQuery::of(&query))
+            .render()
+            .unwrap(),
         detail(&host, "shop", true, evil),
         Badge::of(&PlatformView {
             name: evil.to_owned(),
@@ -97,7 +101,7 @@ fn groups_stand_by_their_worst_and_those_without_the_label_last() {
 fn rows_asked_for_by_the_script_pass_the_same_filter() {
     let names = ["mail", "wiki", "nobody"].map(str::to_owned);
     let rows = |query| {
-        let rows = Rows::of(&host(), &Wanted::of(&parsed(query)), &names);
+        let rows = Rows::of(&host(), &PlatformQuery::of(&parsed(query)), &names);
         ids(&rows.render().unwrap())
     };
     assert_eq!(rows(""), ["mail", "wiki"]);
@@ -406,7 +410,7 @@ fn healthy_host() -> Fake {
 }
 
 fn list(host: &Fake, query: &str) -> String {
-    List::of(host, &Wanted::of(&parsed(query)))
+    List::of(host, &PlatformQuery::of(&parsed(query)))
         .render()
         .unwrap()
 }

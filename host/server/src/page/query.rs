@@ -4,7 +4,7 @@ use conductor_types::views::PlatformView;
 
 /// The selection of platforms and its display.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
-pub(super) struct Wanted {
+pub(super) struct PlatformQuery {
     pub(super) show: Show,
     /// Lower-case; empty for all.
     pub(super) search: String,
@@ -44,7 +44,7 @@ impl Show {
     }
 }
 
-impl Wanted {
+impl PlatformQuery {
     pub(super) fn of(query: &[(String, String)]) -> Self {
         let get = |wanted: &str| {
             let found = query.iter().find(|(key, _)| key == wanted);
