@@ -111,28 +111,25 @@ impl Attempt {
         }
     }
 
-    /// Returns an error if the outcome is not the expected one.
-    fn verdict(&self, persona: Persona, outcome: &str) -> Result<(), String> {
+    /// Returns the difference between the outcome and the expected one, if any.
+    fn mismatch(&self, persona: Persona, outcome: &str) -> Option<String> {
         let is_error = ERRORS.iter().any(|(_, name)| outcome.starts_with(name))
             || (self.may_be_missing && outcome == MISSING);
-        let refused = match is_error {
-            true => Ok(()),
-            false => Err(format!("{outcome}, and was to be refused")),
-        };
+        let refused = (!is_error).then(|| format!("{outcome}, and was to be refused"));
         match self.expected {
             Expected::Refused => refused,
             Expected::RefusedWithout(needs) => match persona.need {
-                Some(need) if needs.contains(&need) => Ok(()),
+                Some(need) if needs.contains(&need) => None,
                 _ => refused,
             },
             Expected::AtMost(most) => match outcome.parse::<u64>() {
-                Ok(count) if count > most => Err(format!("{count} of at most {most}")),
-                Ok(_) => Ok(()),
+                Ok(count) if count > most => Some(format!("{count} of at most {most}")),
+                Ok(_) => None,
                 Err(_) => refused,
             },
             Expected::Killed => match outcome {
-                "signal 31" => Ok(()),
-                _ => Err(format!("{outcome}, and was to be killed")),
+                "signal 31" => None,
+                _ => Some(format!("{outcome}, and was to be killed")),
             },
         }
     }
@@ -387,7 +384,7 @@ impl Rows {
         *row.outcomes.entry(shown.to_owned()).or_default() += 1;
         self.names
             .insert(format!("{}: {}", attempt.kind, attempt.name));
-        if let Err(why) = attempt.verdict(persona, outcome) {
+        if let Some(why) = attempt.mismatch(persona, outcome) {
             let line = format!("{persona}: {}: {}: {why}", attempt.kind, attempt.name);
             self.failed.push(line);
         }
@@ -397,7 +394,7 @@ impl Rows {
         &mut self,
         grab: &resources::Grab,
         persona: Persona,
-        ended: Result<(String, Duration), String>,
+        ended: Result<(String, Duration), resources::GrabError>,
     ) {
         self.names.insert(format!("grab: {}", grab.name));
         match ended {

@@ -5,7 +5,7 @@ use std::{
     io,
     net::UdpSocket,
     os::{fd::AsRawFd as _, unix::process::CommandExt as _},
-    process::Stdio,
+    process::{ExitStatus, Stdio},
     thread,
     time::Duration,
 };
@@ -264,12 +264,25 @@ pub(super) fn grabs() -> Vec<Grab> {
     ]
 }
 
+/// A grab that did not end as it should.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum GrabError {
+    #[error("its process ended: {0}")]
+    ProcessEnded(ExitStatus),
+    #[error("nothing stopped it")]
+    NotStopped,
+    #[error("ended for another reason: {0}")]
+    OtherReason(String),
+    #[error("was not refused: {0}")]
+    NotRefused(String),
+}
+
 /// Runs a grab under small limits; returns the reason and the time of its end.
 pub(super) fn watched(
     grab: &Grab,
     victims: &Victims,
     persona: Persona,
-) -> Result<(String, Duration), String> {
+) -> Result<(String, Duration), GrabError> {
     let persona = Persona {
         need: grab.need,
         ..persona
@@ -299,11 +312,11 @@ pub(super) fn watched(
         if let Some(status) = process.try_wait().unwrap() {
             break match status.code() {
                 Some(code) if code == REFUSED => Ok("refused more".to_owned()),
-                _ => Err(format!("its process ended: {status}")),
+                _ => Err(GrabError::ProcessEnded(status)),
             };
         }
         if clock.now() - start > PATIENCE {
-            break Err("nothing stopped it".to_owned());
+            break Err(GrabError::NotStopped);
         }
         thread::sleep(Duration::from_millis(20));
     };
@@ -312,8 +325,8 @@ pub(super) fn watched(
     let _ = process.wait();
     let why = why?;
     match grab.ended_for {
-        Some(word) if !why.contains(word) => Err(format!("ended for another reason: {why}")),
-        None if why != "refused more" => Err(format!("was not refused: {why}")),
+        Some(word) if !why.contains(word) => Err(GrabError::OtherReason(why)),
+        None if why != "refused more" => Err(GrabError::NotRefused(why)),
         _ => Ok((why, clock.now() - start)),
     }
 }
