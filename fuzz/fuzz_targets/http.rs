@@ -8,6 +8,7 @@ use std::{
     time::Duration,
 };
 
+use conductor_config::ConfigError;
 use conductor_engine::{
     actor::Actor,
     metrics::Metrics,
@@ -107,7 +108,7 @@ impl Source for Host {
 }
 
 impl Control for Host {
-    fn reload(&self, _: &Actor) -> Result<Vec<String>, String> {
+    fn reload(&self, _: &Actor) -> Result<Vec<String>, ConfigError> {
         Ok(Vec::new())
     }
 

@@ -75,6 +75,28 @@ pub enum LogFormat {
     Journal,
 }
 
+/// The source of a host's config.
+#[derive(Clone, Debug)]
+pub enum ConfigSource {
+    /// A file.
+    File(PathBuf),
+    /// The built-in config.
+    Builtin {
+        /// The folder that the bundled plugins are searched from.
+        program_folder: PathBuf,
+    },
+}
+
+impl ConfigSource {
+    /// Reads the config as far as it is valid; for a host that serves at `own`.
+    pub fn read(&self, own: &OwnAddress) -> Reading {
+        match self {
+            Self::File(file) => Reading::of(file, own),
+            Self::Builtin { program_folder } => Config::builtin_for(program_folder, own).into(),
+        }
+    }
+}
+
 impl Global {
     /// Returns the config named on the command line, or the built-in one.
     ///
@@ -95,15 +117,16 @@ impl Global {
         }))
     }
 
-    /// Reads the config named on the command line, or the built-in one, as far as it is valid; for a host that serves
-    /// at `own`.
+    /// Returns the source of the config: the file named on the command line, or the built-in one.
     ///
     /// # Errors
-    /// If the built-in config cannot be built.
-    pub fn reading_for(&self, own: &OwnAddress) -> Result<Reading, CliError> {
+    /// If the built-in config cannot be built, because the program's folder is not known.
+    pub fn config_source(&self) -> Result<ConfigSource, CliError> {
         Ok(match &self.config_file {
-            Some(file) => Reading::of(file, own),
-            None => Config::builtin_for(&program_folder()?, own).into(),
+            Some(file) => ConfigSource::File(file.clone()),
+            None => ConfigSource::Builtin {
+                program_folder: program_folder()?,
+            },
         })
     }
 

@@ -12,7 +12,7 @@ mod global;
 mod journal;
 mod output;
 
-pub use global::{Global, LogFormat, LogLevel};
+pub use global::{ConfigSource, Global, LogFormat, LogLevel};
 pub use output::{
     Output, facts, json, note, print, print_json, print_styled, table, table_within,
     terminal_width, warn,

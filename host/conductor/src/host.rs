@@ -27,6 +27,7 @@ use conductor_types::views::StatusView;
 use tokio::sync::{mpsc, watch};
 
 pub(crate) use self::calendar::view as window_view;
+pub use self::error::HostError;
 #[cfg(target_os = "linux")]
 pub(crate) use self::proc::check_proc;
 use self::{
@@ -41,6 +42,7 @@ use self::{
 
 mod assembly;
 mod calendar;
+mod error;
 pub(crate) mod judging;
 mod operator;
 mod plugin_loader;
@@ -83,10 +85,9 @@ impl Host {
     /// # Errors
     /// If the host cannot work at all: another host uses its state folder, it has no place for private copies, or it
     /// cannot start a thread. A plugin or a platform that cannot work does not stop the others; it is shown as unknown.
-    pub fn start(config: &Arc<Config>, tail: Tail, security: Security) -> Result<Self, String> {
+    pub fn start(config: &Arc<Config>, tail: Tail, security: Security) -> Result<Self, HostError> {
         let state = config.host.state_dir.clone();
-        let state = StateLock::acquire(&state.unwrap_or_else(Store::default_base))
-            .map_err(|error| error.to_string())?;
+        let state = StateLock::acquire(&state.unwrap_or_else(Store::default_base))?;
         let Parts {
             assembly,
             shared,
@@ -106,8 +107,7 @@ impl Host {
         calendar.follow(&config.maintenance);
         calendar.watch(wake);
         shared.metrics.config_loaded(shared.clock.now());
-        let scheduler = scheduler::start(setup)
-            .map_err(|e| format!("cannot start the scheduler's thread: {e}"))?;
+        let scheduler = scheduler::start(setup).map_err(HostError::Thread)?;
         let scheduler = Arc::new(scheduler);
         let watch = Watch::start(Arc::clone(assembly.catalog()), {
             let scheduler = Arc::clone(&scheduler);
@@ -179,8 +179,8 @@ impl Host {
     }
 }
 
-/// The host's external interface.
-pub struct Doors {
+/// The parts of a host that its command line decides.
+pub struct RunOptions {
     /// The open port to serve on.
     pub listener: std::net::TcpListener,
     /// The address at which browsers reach the server, if it differs.
@@ -198,8 +198,8 @@ pub struct Doors {
 }
 
 /// Reads the config file as far as it is valid, or the text of a config that was read before, with the host's current
-/// own address. Returns the reason if there is nothing to read.
-pub type ReadConfig = Arc<dyn Fn(Option<&Config>) -> Result<Reading, String> + Send + Sync>;
+/// own address.
+pub type ReadConfig = Arc<dyn Fn(Option<&Config>) -> Reading + Send + Sync>;
 
 /// Runs a host with its server until `shutdown` resolves.
 ///
@@ -207,24 +207,24 @@ pub type ReadConfig = Arc<dyn Fn(Option<&Config>) -> Result<Reading, String> + S
 /// As [`Host::start`].
 pub async fn run(
     config: &Arc<Config>,
-    doors: Doors,
+    options: RunOptions,
     shutdown: impl Future<Output = ()>,
-) -> Result<(), String> {
+) -> Result<(), HostError> {
     let mut shutdown = std::pin::pin!(shutdown);
     let config = Arc::clone(config);
     // Reads whole folders, which may be on a disk that does not respond.
-    let security = doors.security.clone();
+    let security = options.security.clone();
     let (access, web_changes) = (security.access(), security.changes());
-    let start = tokio::task::spawn_blocking(move || Host::start(&config, doors.tail, security));
+    let start = tokio::task::spawn_blocking(move || Host::start(&config, options.tail, security));
     let host = tokio::select! {
-        host = start => Arc::new(host.map_err(|e| format!("cannot start: {e}"))??),
+        host = start => Arc::new(host??),
         () = &mut shutdown => return Ok(()),
     };
     let served = Arc::new(Served::new(host.shared.clock));
     let (stop_serving, stopped) = watch::channel(());
     let operator = Arc::new(Operator {
         host: Arc::clone(&host),
-        read_config: doors.read_config,
+        read_config: options.read_config,
         refused: Mutex::default(),
     });
     let state = ServerState {
@@ -234,18 +234,18 @@ pub async fn run(
             let served = Arc::clone(&served);
             Arc::new(move || served.scraped())
         },
-        control: doors
+        control: options
             .enable_lifecycle
             .then(|| Arc::clone(&operator) as Arc<dyn Control>),
     };
-    let server = Server::on(doors.listener)
-        .map_err(|e| format!("cannot serve on the open port: {e}"))?
-        .with_external_url(doors.external_url);
-    let following_security = doors.security.clone();
+    let server = Server::on(options.listener)
+        .map_err(HostError::Port)?
+        .with_external_url(options.external_url);
+    let following_security = options.security.clone();
     let serving = tokio::spawn(serve(
         server,
         state,
-        doors.security,
+        options.security,
         Arc::clone(&served),
         stopped,
     ));
@@ -262,7 +262,7 @@ pub async fn run(
             Arc::clone(&operator),
         ))
     });
-    let reloading = tokio::spawn(reload_when_asked(doors.reloads, operator));
+    let reloading = tokio::spawn(reload_when_asked(options.reloads, operator));
     #[cfg(target_os = "linux")]
     let informing = tokio::spawn(systemd::keep_informed(Arc::clone(&host)));
     tokio::select! {
@@ -270,7 +270,7 @@ pub async fn run(
         () = &mut shutdown => host.leaving(),
         () = host.scheduler_ended() => {
             host.leaving();
-            return Err("internal error: the scheduler has stopped, so no platform is checked".to_owned());
+            return Err(HostError::SchedulerEnded);
         }
     }
     tracing::info!("stopping");
@@ -295,7 +295,7 @@ pub async fn run(
 ///
 /// # Errors
 /// As [`Host::start`].
-pub fn check_once(config: &Arc<Config>) -> Result<StatusView, String> {
+pub fn check_once(config: &Arc<Config>) -> Result<StatusView, HostError> {
     let parts = Parts::of(config, Tail::default(), Security::default())?;
     parts.assembly.catalog().settle_now();
     take_in(config);
@@ -347,11 +347,9 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(config: &Config, tail: Tail, security: Security) -> Result<Self, String> {
+    fn of(config: &Config, tail: Tail, security: Security) -> Result<Self, HostError> {
         let clock = Clock::start();
-        let loader = config
-            .loader(clock)
-            .map_err(|refusal| refusal.to_string())?;
+        let loader = config.loader(clock)?;
         if config.host.state_dir.is_none() {
             warn_of_a_temporary_state_folder();
         }

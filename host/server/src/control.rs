@@ -9,6 +9,7 @@ use axum::{
     http::{HeaderMap, StatusCode, header, request::Parts},
     response::{IntoResponse, Response},
 };
+use conductor_config::ConfigError;
 use conductor_engine::{
     actor::Actor,
     state::{CheckNow, OrderError},
@@ -60,7 +61,7 @@ pub(super) fn not_enabled() -> Response {
 }
 
 /// Returns the response to a reload.
-pub(super) fn reloaded(result: Result<Vec<String>, String>) -> Response {
+pub(super) fn reloaded(result: Result<Vec<String>, ConfigError>) -> Response {
     match result {
         Ok(left) => {
             let mut text = "The config was reloaded.\n".to_owned();
@@ -69,8 +70,8 @@ pub(super) fn reloaded(result: Result<Vec<String>, String>) -> Response {
             }
             text.into_response()
         }
-        Err(message) => {
-            let text = format!("{}\n", cut(message.trim_end()));
+        Err(error) => {
+            let text = format!("{}\n", cut(error.to_plain().trim_end()));
             (StatusCode::BAD_REQUEST, text).into_response()
         }
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use conductor_config::ConfigError;
 use conductor_engine::{
     actor::Actor,
     board::Board,
@@ -61,8 +62,8 @@ pub trait Control: Send + Sync {
     /// Reloads the config; one call at a time. Returns a line for each change that requires a restart.
     ///
     /// # Errors
-    /// The reason, for people.
-    fn reload(&self, by: &Actor) -> Result<Vec<String>, String>;
+    /// The errors in the config; nothing has changed then.
+    fn reload(&self, by: &Actor) -> Result<Vec<String>, ConfigError>;
 
     /// Checks a platform now.
     fn check_now(&self, platform: &str, by: &Actor) -> CheckNow;

@@ -76,7 +76,9 @@ fn check(global: &Global, args: &CheckArgs) -> Result<Exit, CliError> {
         // Port 0: the real port is not known yet, and any other does as well.
         address.set_port(DEFAULT_PORT);
     }
-    let reading = global.reading_for(&OwnAddress::of(address, scheme))?;
+    let reading = global
+        .config_source()?
+        .read(&OwnAddress::of(address, scheme));
     let warnings = reading.config.iter().flat_map(|config| &config.warnings);
     for warning in warnings.chain(web.iter().flat_map(|web| &web.remarks)) {
         warn(warning);

@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, sync::Arc};
 
 use conductor_command::{
-    CliError, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_styled,
+    CliError, ConfigSource, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_styled,
 };
 use conductor_config::{Config, OwnAddress, PlatformConfig, Reading};
 use conductor_engine::tail::Tail;
@@ -12,7 +12,7 @@ use conductor_server::{ExternalUrl, ListenAddress, Security};
 use tokio::sync::mpsc;
 
 use super::status;
-use crate::host::{self, Doors};
+use crate::host::{self, HostError, RunOptions};
 
 #[derive(clap::Args)]
 pub(super) struct Args {
@@ -72,12 +72,12 @@ pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
 }
 
 fn once(output: Output, global: &Global) -> Result<Exit, CliError> {
-    let config = accepted(global.reading_for(&OwnAddress::default())?)?;
+    let config = accepted(global.config_source()?.read(&OwnAddress::default()))?;
     let config = without_platforms(config, |platform| {
         let is_own = platform.secrets.name_own_address;
         is_own.then_some("run --once serves no page or port")
     });
-    let status = host::check_once(&Arc::new(config)).map_err(CliError::Other)?;
+    let status = host::check_once(&Arc::new(config))?;
     match output {
         Output::Json => print(&json(&status)?)?,
         Output::Table => print_styled(&status::text(&status, status::Coloring::detect()))?,
@@ -91,7 +91,8 @@ fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
         None => Security::default(),
     };
     // First, because the config may refer to the port that was assigned.
-    let listener = match handed_over().map_err(CliError::Other)? {
+    let handed_over = handed_over().map_err(|error| CliError::Other(error.to_string()))?;
+    let listener = match handed_over {
         Some(listener) => listener,
         None => args
             .address
@@ -102,53 +103,67 @@ fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
         .local_addr()
         .map_err(|e| CliError::Other(format!("cannot get the address of the open port: {e}")))?;
     let read_config = {
-        let (global, security) = (global.clone(), security.clone());
-        move |text: Option<&Config>| read_config(&global, address, &security, text)
+        let (source, security) = (global.config_source()?, security.clone());
+        move |text: Option<&Config>| read_config(&source, address, &security, text)
     };
-    let config = &Arc::new(accepted(read_config(None)?)?);
+    let config = &Arc::new(accepted(read_config(None))?);
     // One thread serves HTTP, so that a flood of requests cannot take CPU on other cores from the checks.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|e| CliError::Other(format!("cannot start: {e}")))?;
     let result = runtime.block_on(async {
-        let asked = asked_to_stop().map_err(|e| format!("cannot listen to signals: {e}"))?;
-        let doors = Doors {
+        let asked = asked_to_stop().map_err(HostError::Signals)?;
+        let options = RunOptions {
             listener,
             external_url: args.external_url.clone(),
             enable_lifecycle: args.enable_lifecycle,
-            read_config: Arc::new(move |text| read_config(text).map_err(|error| error.to_string())),
+            read_config: Arc::new(read_config),
             security,
             tail,
-            reloads: asked_to_reload().map_err(|e| format!("cannot listen to signals: {e}"))?,
+            reloads: asked_to_reload().map_err(HostError::Signals)?,
         };
-        host::run(config, doors, asked).await
+        host::run(config, options, asked).await
     });
     runtime.shutdown_background();
-    result.map_err(CliError::Other)?;
+    result?;
     Ok(Exit::Ok)
+}
+
+impl From<HostError> for CliError {
+    fn from(error: HostError) -> Self {
+        Self::Other(error.to_string())
+    }
+}
+
+/// Sockets from systemd that a host cannot serve on.
+#[derive(Debug, thiserror::Error)]
+enum SocketError {
+    #[cfg(unix)]
+    #[error(
+        "systemd passes {0} sockets, but the host serves one: leave a single ListenStream= in its .socket unit"
+    )]
+    Several(usize),
+    #[cfg(unix)]
+    #[error("the socket that systemd passes is not a TCP socket: {0}")]
+    NotTcp(#[source] std::io::Error),
 }
 
 /// Returns the port that systemd has opened for this process (socket activation), if any.
 #[cfg(unix)]
-fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
+fn handed_over() -> Result<Option<std::net::TcpListener>, SocketError> {
     let mut passed = listenfd::ListenFd::from_env();
     if passed.len() > 1 {
-        return Err(format!(
-            "systemd passes {} sockets, but the host serves one: leave a single ListenStream= in its .socket unit",
-            passed.len()
-        ));
+        return Err(SocketError::Several(passed.len()));
     }
     if passed.len() == 0 {
         return Ok(None);
     }
-    passed
-        .take_tcp_listener(0)
-        .map_err(|e| format!("the socket that systemd passes is not a TCP socket: {e}"))
+    passed.take_tcp_listener(0).map_err(SocketError::NotTcp)
 }
 
 #[cfg(not(unix))]
-fn handed_over() -> Result<Option<std::net::TcpListener>, String> {
+fn handed_over() -> Result<Option<std::net::TcpListener>, SocketError> {
     Ok(None)
 }
 
@@ -167,18 +182,18 @@ fn accepted(reading: Reading) -> Result<Config, CliError> {
 /// Reads the config for a host that serves at `address`, from the same file each time, or from the `text` of a config
 /// read earlier.
 fn read_config(
-    global: &Global,
+    source: &ConfigSource,
     address: SocketAddr,
     security: &Security,
     text: Option<&Config>,
-) -> Result<Reading, CliError> {
+) -> Reading {
     let own = OwnAddress::of(address, security.scheme());
     let reading = match text {
         Some(config) if !config.is_builtin => Reading::again(config, &own),
-        _ => global.reading_for(&own)?,
+        _ => source.read(&own),
     };
     if security.lets_everybody_in() {
-        return Ok(reading);
+        return reading;
     }
     let config = reading.config.map(|config| {
         without_platforms(config, |platform| {
@@ -187,7 +202,7 @@ fn read_config(
             )
         })
     });
-    Ok(Reading { config, ..reading })
+    Reading { config, ..reading }
 }
 
 /// Returns whether a platform monitors the host's own page without a CA, a password or another expected status, as in
@@ -311,7 +326,8 @@ mod tests {
                 log_level: conductor_command::LogLevel::Info,
                 log_format: conductor_command::LogFormat::Text,
             };
-            let reading = read_config(&global, address, security, None).unwrap();
+            let source = global.config_source().unwrap();
+            let reading = read_config(&source, address, security, None);
             reading.into_result().unwrap()
         };
         let open = read(None, &Security::default());

@@ -143,9 +143,14 @@ pub(super) struct Resolved {
     pub(super) errors: Vec<CliError>,
 }
 
-fn label(text: &str) -> Result<(String, String), String> {
+/// A `--label` of another form.
+#[derive(Debug, thiserror::Error)]
+#[error("write it as NAME=VALUE")]
+struct LabelError;
+
+fn label(text: &str) -> Result<(String, String), LabelError> {
     let pair = text.split_once('=').filter(|(name, _)| !name.is_empty());
-    let (name, value) = pair.ok_or("write it as NAME=VALUE")?;
+    let (name, value) = pair.ok_or(LabelError)?;
     Ok((name.to_owned(), value.to_owned()))
 }
 

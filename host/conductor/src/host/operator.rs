@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use conductor_config::ConfigError;
 use conductor_engine::{
     actor::Actor,
     guard::PluginGuard,
@@ -53,7 +54,7 @@ impl Control for Operator {
         }
     }
 
-    fn reload(&self, by: &Actor) -> Result<Vec<String>, String> {
+    fn reload(&self, by: &Actor) -> Result<Vec<String>, ConfigError> {
         self.host.reload(&self.read_config, by)
     }
 
@@ -147,7 +148,7 @@ mod tests {
         let host = Arc::new(Host::start(&config, Tail::default(), Security::default()).unwrap());
         let operator = Operator {
             host: Arc::clone(&host),
-            read_config: Arc::new(move |_| Ok(Config::clone(&config).into())),
+            read_config: Arc::new(move |_| Config::clone(&config).into()),
             refused: Mutex::default(),
         };
         let reload = host.reload.lock().unwrap();

@@ -15,33 +15,13 @@ use tokio::sync::{mpsc, watch};
 use super::systemd;
 use super::{Host, ReadConfig, operator::Operator, take_in};
 
-/// The reason why a config was not reloaded; nothing has changed then.
-#[derive(Debug, thiserror::Error)]
-enum ReloadError {
-    /// There is nothing to read.
-    #[error("{0}")]
-    Unreadable(String),
-    /// It has errors.
-    #[error("{}", .0.to_plain())]
-    Rejected(ConfigError),
-}
-
-impl ReloadError {
-    fn summary(&self) -> ErrorSummary {
-        match self {
-            Self::Unreadable(reason) => reason.clone().into(),
-            Self::Rejected(error) => error.summary(),
-        }
-    }
-}
-
 impl Host {
     /// Reads the config again and puts it in force: everything unchanged keeps slot, breaker and counters. Returns a
     /// line for each change that takes effect at a restart.
     ///
     /// # Errors
     /// The errors in the config; nothing has changed then.
-    pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, String> {
+    pub fn reload(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, ConfigError> {
         let _one_at_a_time = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         #[cfg(target_os = "linux")]
         systemd::reloading();
@@ -51,7 +31,7 @@ impl Host {
         result
     }
 
-    fn judge_and_follow(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, String> {
+    fn judge_and_follow(&self, read: &ReadConfig, by: &Actor) -> Result<Vec<String>, ConfigError> {
         let metrics = self.metrics();
         conductor_core::maintenance::Zone::read_again();
         match self.judged(read, None) {
@@ -74,16 +54,18 @@ impl Host {
                 metrics.config_refused();
                 let errors = Some(error.summary());
                 self.board.reloaded(ConfigFile::Config, errors);
-                tracing::error!("config not reloaded ({by}), the old one stays in force:\n{error}");
-                Err(error.to_string())
+                tracing::error!(
+                    "config not reloaded ({by}), the old one stays in force:\n{}",
+                    error.to_plain()
+                );
+                Err(error)
             }
         }
     }
 
     /// Reads and judges the config file, or the text of a config read earlier.
-    fn judged(&self, read: &ReadConfig, text: Option<&Config>) -> Result<Arc<Config>, ReloadError> {
-        let reading = read(text).map_err(ReloadError::Unreadable)?;
-        self.assembly.judge(reading).map_err(ReloadError::Rejected)
+    fn judged(&self, read: &ReadConfig, text: Option<&Config>) -> Result<Arc<Config>, ConfigError> {
+        self.assembly.judge(read(text))
     }
 
     /// Puts an accepted config in force.
@@ -118,7 +100,8 @@ impl Host {
                 let errors = Some(error.summary());
                 self.board.reloaded(ConfigFile::Config, errors);
                 tracing::warn!(
-                    "platforms that check this host do not follow its new web config until the next reload:\n{error}"
+                    "platforms that check this host do not follow its new web config until the next reload:\n{}",
+                    error.to_plain()
                 );
             }
         }

@@ -1,5 +1,8 @@
 //! Operators' requests: who may send them, and the responses.
 
+use std::path::Path;
+
+use conductor_config::{Config, ConfigError};
 use conductor_engine::state::maintenance_length;
 use conductor_types::{SkipReason, requests::CHECK_RUNNING};
 
@@ -10,11 +13,15 @@ fn a_reload_is_answered_with_what_became_of_it() {
     let host = Host::default();
     let calls = Arc::new(AtomicUsize::new(0));
     let count = calls.clone();
+    let mistake = || {
+        let text = "[host]\nbogus = 1\n".to_owned();
+        Config::parse(text, "conductor.toml", Path::new("/")).unwrap_err()
+    };
     let server = host.serve_with(Limits::default(), move |state| {
         state.control = Some(reloading(move || {
             match count.fetch_add(1, Ordering::SeqCst) {
                 0 => Ok(()),
-                1 => Err("conductor.toml:3: unknown key".to_owned()),
+                1 => Err(mistake()),
                 _ => panic!("asked to panic"),
             }
         }));
@@ -25,7 +32,7 @@ fn a_reload_is_answered_with_what_became_of_it() {
     let answer = post();
     assert!(answer.starts_with("HTTP/1.1 400 "), "{answer}");
     assert!(
-        answer.ends_with("conductor.toml:3: unknown key\n"),
+        answer.ends_with(&format!("{}\n", mistake().to_plain())),
         "{answer}"
     );
     for _ in 0..2 {
@@ -307,11 +314,11 @@ fn a_browser_is_sent_back_to_the_page_or_shown_why_not() {
 /// A host that reloads with this function and has a platform `shop`, and `busy`, whose breaker is open; it is stopping
 /// if `leaving` is requested.
 pub(super) fn reloading(
-    reload: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    reload: impl Fn() -> Result<(), ConfigError> + Send + Sync + 'static,
 ) -> Arc<dyn Control> {
     struct Fake<F>(F);
-    impl<F: Fn() -> Result<(), String> + Send + Sync> Control for Fake<F> {
-        fn reload(&self, _: &Actor) -> Result<Vec<String>, String> {
+    impl<F: Fn() -> Result<(), ConfigError> + Send + Sync> Control for Fake<F> {
+        fn reload(&self, _: &Actor) -> Result<Vec<String>, ConfigError> {
             (self.0)().map(|()| Vec::new())
         }
 
