@@ -1,14 +1,14 @@
 //! A plugin in its own process: this same program, started again as `conductor worker`.
 //!
 //! ```text
-//!  scheduler ──start──► Conversation ──socket──► child: InProcess ──► the library
-//!                           ▲                      │
-//!       guard ◄──finished── Life ◄─────────────────┘ responses, log lines, output, its end
+//!  scheduler ──start──► WorkerClient ──socket──► child: InProcess ──► the library
+//!                             ▲                       │
+//!     guard ◄──finished── WorkerSupervisor ◄──────────┘ responses, log lines, output, its end
 //! ```
 //!
-//! `Conversation` contains the messages to the worker and the calls in flight; it never blocks. `Life` is the one
-//! thread per worker that waits: for its messages, its output and its end. `child` is the other side. The host trusts
-//! no response: a worker that violates a rule is ended, and its calls fail.
+//! `WorkerClient` contains the messages to the worker and the calls in flight; it never blocks. `WorkerSupervisor` is
+//! the one thread per worker that waits: for its messages, its output and its end. `child` is the other side. The host
+//! trusts no response: a worker that violates a rule is ended, and its calls fail.
 
 use std::{
     io,
@@ -25,11 +25,11 @@ use conductor_types::ErrorType;
 
 use self::{
     channel::{Channel, OutputPipe, Waker},
-    conversation::Conversation,
-    hearing::Traits,
-    life::Life,
+    client::WorkerClient,
+    message_handler::Traits,
     output::Output,
     process::Process,
+    supervisor::WorkerSupervisor,
 };
 use super::{
     Call, Description, Ended, LoadError, LoadedPlugin, ProbeId, ProbeSpec,
@@ -43,16 +43,16 @@ mod channel;
 mod child;
 #[cfg(unix)]
 mod children;
-mod conversation;
+mod client;
 mod error;
-mod hearing;
-mod life;
 mod limiter;
+mod message_handler;
 #[cfg(target_os = "linux")]
 mod orphans;
 mod output;
 mod process;
 mod program;
+mod supervisor;
 #[cfg(test)]
 #[cfg(unix)]
 mod tests;
@@ -85,7 +85,7 @@ pub struct Settings {
 pub struct Worker {
     description: Description,
     pid: u32,
-    conversation: Arc<Conversation>,
+    client: Arc<WorkerClient>,
 }
 
 impl Worker {
@@ -109,15 +109,15 @@ impl Worker {
         };
         let started = Started::new(vetted, settings, clock)
             .map_err(|e| error("its worker cannot be started", &e))?;
-        let (pid, conversation) = (started.life.pid(), started.conversation);
-        conversation
+        let (pid, client) = (started.supervisor.pid(), started.client);
+        client
             .say(&ToWorker::Hello(Box::new(hello(vetted, settings, clock))))
             .map_err(|e| error("its worker cannot be told what to load", &e))?;
         let (tell, told) = mpsc::channel();
-        let (life, load_timeout) = (started.life, settings.load_timeout);
+        let (supervisor, load_timeout) = (started.supervisor, settings.load_timeout);
         thread::Builder::new()
             .name(format!("{} worker", vetted.manifest.id))
-            .spawn(move || life.live(load_timeout, &tell, ended))
+            .spawn(move || supervisor.live(load_timeout, &tell, ended))
             .map_err(|e| error("no thread can be started for its worker", &e))?;
         let Traits {
             config_schema,
@@ -138,7 +138,7 @@ impl Worker {
                 asynchronous,
             },
             pid,
-            conversation,
+            client,
         })
     }
 }
@@ -149,25 +149,25 @@ impl LoadedPlugin for Worker {
     }
 
     fn open(&self, spec: ProbeSpec) -> ProbeId {
-        self.conversation.open(spec)
+        self.client.open(spec)
     }
 
     fn close(&self, probe: ProbeId) {
-        self.conversation.close(probe);
+        self.client.close(probe);
     }
 
     fn start(&self, calls: &mut Vec<Call>) -> bool {
-        self.conversation.start(calls)
+        self.client.start(calls)
     }
 
     fn nudge(&self) -> bool {
         // The worker nudges its own threads, and the thread that waits for the worker sends what is left: this is for
         // calls queued behind one that was given up.
-        self.conversation.send_ready()
+        self.client.send_ready()
     }
 
     fn abandoned(&self, probe: ProbeId) {
-        self.conversation.abandoned(probe);
+        self.client.abandoned(probe);
     }
 
     fn pid(&self) -> Option<u32> {
@@ -175,28 +175,28 @@ impl LoadedPlugin for Worker {
     }
 
     fn open_probes(&self) -> usize {
-        self.conversation.open_probes()
+        self.client.open_probes()
     }
 
     fn retire(&self) {
-        self.conversation.retire();
+        self.client.retire();
     }
 
     fn end(&self) {
-        self.conversation.end();
+        self.client.end();
     }
 }
 
 impl Drop for Worker {
     fn drop(&mut self) {
-        self.conversation.end();
+        self.client.end();
     }
 }
 
 /// A running worker that has not received a message. Dropping it at this point kills its process.
 struct Started {
-    life: Life,
-    conversation: Arc<Conversation>,
+    supervisor: WorkerSupervisor,
+    client: Arc<WorkerClient>,
 }
 
 impl Started {
@@ -207,18 +207,18 @@ impl Started {
         let plugin: Arc<str> = vetted.manifest.id.as_str().into();
         let process = Process::start(&plugin, &settings.policy, theirs, their_output)?;
         let watch = Watch::new(process.id(), &settings.policy, clock.now());
-        let conversation = Conversation::new(ours, waker, clock, settings.call_threads);
-        let conversation = Arc::new(conversation);
+        let client = WorkerClient::new(ours, waker, clock, settings.call_threads);
+        let client = Arc::new(client);
         let output = Output::new(output, Arc::clone(&plugin));
-        let life = Life::new(
+        let supervisor = WorkerSupervisor::new(
             Some(process),
             watch,
-            Arc::clone(&conversation),
+            Arc::clone(&client),
             wake_ups,
             output,
             plugin,
         );
-        Ok(Self { life, conversation })
+        Ok(Self { supervisor, client })
     }
 }
 

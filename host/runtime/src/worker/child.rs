@@ -2,7 +2,7 @@
 //!
 //! The main thread reads the host's messages and never runs plugin code once the library is loaded, so that it
 //! continues while every call hangs. Calls run on the threads of [`InProcess`], or continue by themselves once begun;
-//! responses leave through the [`Outlet`].
+//! responses leave through the [`ResponseWriter`].
 
 use std::{
     collections::HashMap,
@@ -21,7 +21,7 @@ use conductor_types::ErrorType;
 use self::unix as os;
 #[cfg(windows)]
 use self::windows as os;
-use self::{forward::LogSender, os::leave, outlet::Outlet, pending::Pending};
+use self::{forward::LogSender, os::leave, pending::Pending, response_writer::ResponseWriter};
 use super::channel::{Channel, Received};
 use crate::{
     Call, LoadError, LoadedPlugin as _, ProbeId, ProbeSpec,
@@ -36,8 +36,8 @@ use crate::{
 };
 
 mod forward;
-mod outlet;
 mod pending;
+mod response_writer;
 #[cfg(unix)]
 mod unix;
 #[cfg(windows)]
@@ -70,26 +70,26 @@ fn work(channel: Channel) -> ! {
     os::leave_without_host(hello.host);
     os::name_process(&hello.manifest.id);
     let clock = Clock::join(hello.clock);
-    let outlet = Arc::new(Outlet::new(channel, clock));
-    let log = forward::start(hello.log_level, &outlet);
-    match load(&hello, clock, &outlet) {
+    let writer = Arc::new(ResponseWriter::new(channel, clock));
+    let log = forward::start(hello.log_level, &writer);
+    match load(&hello, clock, &writer) {
         Ok((plugin, unconfined)) => {
             let schema = plugin.description().config_schema.as_str().to_owned();
             let asynchronous = plugin.description().asynchronous;
             if asynchronous {
-                outlet.gather();
+                writer.gather();
             }
-            let told = outlet.say(&FromWorker::Loaded {
+            let told = writer.say(&FromWorker::Loaded {
                 schema,
                 asynchronous,
                 unconfined,
             });
             if let Err(unsent) = told {
                 let message = format!("its config schema {unsent}; make it shorter");
-                refuse(&outlet, LoadError::load(&message));
+                refuse(&writer, LoadError::load(&message));
             }
             Child {
-                outlet,
+                writer,
                 log,
                 plugin,
                 probes: HashMap::new(),
@@ -99,7 +99,7 @@ fn work(channel: Channel) -> ! {
         }
         Err(error) => {
             log.flush();
-            refuse(&outlet, error)
+            refuse(&writer, error)
         }
     }
 }
@@ -107,7 +107,7 @@ fn work(channel: Channel) -> ! {
 fn load(
     hello: &Hello,
     clock: Clock,
-    outlet: &Outlet,
+    writer: &ResponseWriter,
 ) -> Result<(InProcess, Vec<String>), LoadError> {
     // Before any code of the library runs.
     let unconfined = sandbox::apply(&hello.policy)
@@ -123,7 +123,7 @@ fn load(
     )?;
     if hello.trials {
         // From here on, problems come from the library's schema.
-        let _ = outlet.say(&FromWorker::Opened);
+        let _ = writer.say(&FromWorker::Opened);
         let schema = plugin.description().config_schema.value();
         let schema =
             CompiledSchema::new(schema).map_err(|error| LoadError::load(&error.to_string()))?;
@@ -132,9 +132,9 @@ fn load(
     Ok((plugin, unconfined))
 }
 
-fn refuse(outlet: &Outlet, error: LoadError) -> ! {
+fn refuse(writer: &ResponseWriter, error: LoadError) -> ! {
     let detail = error.detail.filter(|detail| detail.len() < MAX_DETAIL);
-    let _ = outlet.say(&FromWorker::Refused {
+    let _ = writer.say(&FromWorker::Refused {
         kind: error.kind as u8,
         message: error.message,
         detail,
@@ -144,7 +144,7 @@ fn refuse(outlet: &Outlet, error: LoadError) -> ! {
 
 /// A library and its probes, by the host's numbers.
 struct Child {
-    outlet: Arc<Outlet>,
+    writer: Arc<ResponseWriter>,
     log: Arc<LogSender>,
     plugin: InProcess,
     probes: HashMap<u64, Opened>,
@@ -161,10 +161,10 @@ impl Child {
     fn serve(mut self, mut decoder: Decoder) -> ! {
         let (mut nudge, mut last_tick) = (false, self.clock.now());
         loop {
-            let ticks = self.outlet.ticks(nudge);
+            let ticks = self.writer.ticks(nudge);
             let next_tick = ticks.then_some(last_tick + TICK);
             let left = next_tick.map(|at| at.saturating_sub(self.clock.now()));
-            if let Some(message) = receive(self.outlet.channel(), &mut decoder, left) {
+            if let Some(message) = receive(self.writer.channel(), &mut decoder, left) {
                 nudge |= self.obey(message);
                 self.log.flush();
             }
@@ -172,7 +172,7 @@ impl Child {
             if next_tick.is_none_or(|at| at <= now) {
                 last_tick = now;
                 if ticks {
-                    self.outlet.flush();
+                    self.writer.flush();
                     nudge = nudge && self.plugin.nudge();
                 }
             }
@@ -223,10 +223,10 @@ impl Child {
     }
 
     fn call(&mut self, requests: Vec<Request>) -> bool {
-        self.outlet.expect(requests.len());
+        self.writer.expect(requests.len());
         let calls = requests.into_iter().filter_map(|request| {
             let deadline = Duration::from_nanos(request.deadline);
-            let pending = Arc::new(Pending::new(Arc::clone(&self.outlet), deadline));
+            let pending = Arc::new(Pending::new(Arc::clone(&self.writer), deadline));
             let Some(opened) = self.probes.get_mut(&request.probe) else {
                 pending.refuse(
                     request.call,
@@ -253,7 +253,7 @@ impl Child {
             self.plugin.nudge();
             std::thread::sleep(TICK / 2);
         }
-        self.outlet.flush();
+        self.writer.flush();
         self.log.flush();
         os::exit(0)
     }

@@ -20,7 +20,7 @@ use crate::{
 
 /// A simulated worker, and the host's reactions to it.
 struct Fake {
-    conversation: Arc<Conversation>,
+    client: Arc<WorkerClient>,
     socket: UnixStream,
     output: Option<PipeWriter>,
     encoder: Encoder,
@@ -37,10 +37,11 @@ impl Fake {
         let (waker, wake_ups) = Waker::pair().unwrap();
         let (pipe, output) = OutputPipe::pair().unwrap();
         let clock = Clock::start();
-        let conversation = Arc::new(Conversation::new(ours, waker, clock, 2));
+        let client = Arc::new(WorkerClient::new(ours, waker, clock, 2));
         let output_read = Output::new(pipe, "fake".into());
-        let copy = Arc::clone(&conversation);
-        let life = Life::new(None, None, copy, wake_ups, output_read, "fake".into());
+        let copy = Arc::clone(&client);
+        let supervisor =
+            WorkerSupervisor::new(None, None, copy, wake_ups, output_read, "fake".into());
         let (tell_loaded, loaded) = mpsc::channel();
         let (tell_ended, ended) = mpsc::channel();
         let log = Log::default();
@@ -50,14 +51,14 @@ impl Fake {
             .finish();
         thread::spawn(move || {
             tracing::subscriber::with_default(subscriber, || {
-                life.live(load_timeout, &tell_loaded, move |end| {
+                supervisor.live(load_timeout, &tell_loaded, move |end| {
                     tell_ended.send(end).unwrap();
                 });
             });
         });
         theirs.set_read_timeout(Some(PATIENCE)).unwrap();
         Self {
-            conversation,
+            client,
             socket: theirs,
             output: Some(output),
             encoder: Encoder::new(usize::MAX),
@@ -112,12 +113,12 @@ impl Fake {
         let spec = ProbeSpec::new("discord", "{}");
         let mut calls = (0..calls)
             .map(|sequence| Call {
-                probe: self.conversation.open(spec.clone()),
+                probe: self.client.open(spec.clone()),
                 caller: Arc::<Watcher>::clone(&watcher),
                 sequence: sequence as u64,
             })
             .collect();
-        self.conversation.start(&mut calls);
+        self.client.start(&mut calls);
         assert!(calls.is_empty());
         watcher
     }
@@ -359,14 +360,14 @@ fn an_answer_makes_room_for_the_calls_that_wait() {
 fn a_call_the_host_gave_up_is_cancelled_and_leaves_its_room() {
     let mut fake = Fake::loaded();
     let _watcher = fake.call(3);
-    fake.conversation.abandoned(ProbeId(1));
+    fake.client.abandoned(ProbeId(1));
     loop {
         if let ToWorker::Cancel { probe, call } = fake.hear() {
             assert_eq!((probe, call), (1, 1));
             break;
         }
     }
-    fake.conversation.start(&mut Vec::new());
+    fake.client.start(&mut Vec::new());
     assert!(matches!(fake.hear(), ToWorker::Calls(next) if next[0].call == 2));
 }
 
@@ -375,13 +376,10 @@ fn a_worker_that_does_not_read_holds_nobody_up_and_gets_everything_in_the_end() 
     let mut fake = Fake::loaded();
     let config: Arc<str> = format!("\"{}\"", "x".repeat(100_000)).into();
     for _ in 0..100 {
-        fake.conversation
+        fake.client
             .open(ProbeSpec::new("discord", Arc::clone(&config)));
     }
-    assert!(
-        fake.conversation.unsent() > 1 << 20,
-        "the socket takes less"
-    );
+    assert!(fake.client.unsent() > 1 << 20, "the socket takes less");
     for nth in 0..100 {
         let ToWorker::Open { probe, config, .. } = fake.hear() else {
             panic!("nothing else was said");
@@ -394,7 +392,7 @@ fn a_worker_that_does_not_read_holds_nobody_up_and_gets_everything_in_the_end() 
 fn a_worker_is_told_the_secrets_of_its_platforms_before_their_probes_are_created() {
     crate::redaction::learn(["open-sesame-of-this", "open-sesame-of-another"]);
     let mut fake = Fake::loaded();
-    fake.conversation.open(ProbeSpec::new(
+    fake.client.open(ProbeSpec::new(
         "discord",
         r#"{"token":"Bearer open-sesame-of-this"}"#,
     ));
@@ -409,42 +407,42 @@ fn nothing_is_kept_of_probes_that_were_closed() {
     let mut fake = Fake::loaded();
     let open = |fake: &Fake, platform: &str| {
         let spec = ProbeSpec::new(platform, "{}");
-        fake.conversation.open(spec)
+        fake.client.open(spec)
     };
     let first = open(&fake, "stays");
     for nth in 0..2000 {
         let probe = open(&fake, &format!("of-{nth}"));
-        fake.conversation.close(probe);
+        fake.client.close(probe);
         while !matches!(fake.hear(), ToWorker::Close { .. }) {}
     }
-    assert_eq!(fake.conversation.open_probes(), 1);
-    assert!(!fake.conversation.knows("of-7"));
+    assert_eq!(fake.client.open_probes(), 1);
+    assert!(!fake.client.knows("of-7"));
     // As during a change of its config.
     let second = open(&fake, "stays");
-    fake.conversation.close(first);
-    assert!(fake.conversation.knows("stays"));
-    fake.conversation.close(second);
-    assert!(!fake.conversation.knows("stays"));
+    fake.client.close(first);
+    assert!(fake.client.knows("stays"));
+    fake.client.close(second);
+    assert!(!fake.client.knows("stays"));
 }
 
 #[test]
 fn a_worker_that_never_reads_is_ended() {
     let fake = Fake::loaded();
     let config: Arc<str> = "x".repeat(8 << 20).into();
-    for _ in 0..=conversation::MAX_UNSENT / config.len() {
-        fake.conversation
+    for _ in 0..=client::MAX_UNSENT / config.len() {
+        fake.client
             .open(ProbeSpec::new("discord", Arc::clone(&config)));
     }
     let ended = fake.end();
     assert_eq!(ended.message, "took no messages any more, and was killed");
-    assert_eq!(fake.conversation.unsent(), 0);
+    assert_eq!(fake.client.unsent(), 0);
 }
 
 #[test]
 fn a_worker_that_was_asked_to_end_is_not_reported() {
     let mut fake = Fake::loaded();
     let watcher = fake.call(1);
-    fake.conversation.end();
+    fake.client.end();
     while fake.hear() != ToWorker::End {}
     fake.say(&answers([found(0, 0, "in time")]));
     fake.socket.shutdown(std::net::Shutdown::Both).unwrap();
@@ -511,7 +509,7 @@ fn a_library_that_does_not_load_is_an_error_that_says_why() {
 #[test]
 fn what_a_worker_prints_and_logs_is_logged_within_limits() {
     let mut fake = Fake::loaded();
-    fake.conversation.open(ProbeSpec::new("discord", "{}"));
+    fake.client.open(ProbeSpec::new("discord", "{}"));
     let mut output = fake.output.take().unwrap();
     output.write_all(b"\x1b[31mred\n").unwrap();
     fake.say(&FromWorker::Log {

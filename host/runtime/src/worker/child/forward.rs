@@ -15,12 +15,12 @@ use tracing_subscriber::{
 
 use super::{
     super::limiter::{Dropped, Limiter},
-    outlet::Outlet,
+    response_writer::ResponseWriter,
 };
 use crate::{protocol::messages::FromWorker, set_message};
 
 /// Starts forwarding log lines to the host, down to the host's own level: 0 nothing, 1 errors, … 5 everything.
-pub(super) fn start(level: u8, outlet: &Arc<Outlet>) -> Arc<LogSender> {
+pub(super) fn start(level: u8, writer: &Arc<ResponseWriter>) -> Arc<LogSender> {
     let level = match level {
         0 => LevelFilter::OFF,
         1 => LevelFilter::ERROR,
@@ -29,7 +29,7 @@ pub(super) fn start(level: u8, outlet: &Arc<Outlet>) -> Arc<LogSender> {
         4 => LevelFilter::DEBUG,
         _ => LevelFilter::TRACE,
     };
-    let sender = LogSender::new(outlet);
+    let sender = LogSender::new(writer);
     // No subscriber was installed before: this process has just started.
     let _ = tracing_subscriber::registry()
         .with(level)
@@ -53,7 +53,7 @@ impl<S: Subscriber> Layer<S> for Forward {
 
 /// Sends log lines to the host, and the number of dropped ones.
 pub(super) struct LogSender {
-    outlet: Arc<Outlet>,
+    writer: Arc<ResponseWriter>,
     clock: Clock,
     limits: Mutex<Limits>,
 }
@@ -66,10 +66,10 @@ struct Limits {
 }
 
 impl LogSender {
-    fn new(outlet: &Arc<Outlet>) -> Arc<Self> {
+    fn new(writer: &Arc<ResponseWriter>) -> Arc<Self> {
         Arc::new(Self {
-            outlet: Arc::clone(outlet),
-            clock: outlet.clock(),
+            writer: Arc::clone(writer),
+            clock: writer.clock(),
             limits: Mutex::new(Limits {
                 limiter: Limiter::default(),
                 report_after: 1,
@@ -108,7 +108,7 @@ impl LogSender {
 
     fn report(&self, dropped: Option<Dropped>) {
         if let Some(Dropped { lines, errors }) = dropped {
-            let _ = self.outlet.say(&FromWorker::Dropped { lines, errors });
+            let _ = self.writer.say(&FromWorker::Dropped { lines, errors });
         }
     }
 
@@ -119,7 +119,7 @@ impl LogSender {
             format!("{}{}", line.message, line.fields).as_bytes(),
         );
         // Short enough by now for any frame; a platform's name is at most 64 bytes.
-        let _ = self.outlet.say(&FromWorker::Log {
+        let _ = self.writer.say(&FromWorker::Log {
             level: match level {
                 Level::ERROR => 1,
                 Level::WARN => 2,
@@ -180,8 +180,8 @@ mod tests {
     fn a_burst_before_silence_drops_no_error_and_each_dropped_line_is_reported() {
         let (ours, theirs) = Channel::pair().unwrap();
         let mut theirs = UnixStream::from(theirs);
-        let outlet = Arc::new(Outlet::new(ours, Clock::start()));
-        let sender = LogSender::new(&outlet);
+        let writer = Arc::new(ResponseWriter::new(ours, Clock::start()));
+        let sender = LogSender::new(&writer);
         let subscriber = tracing_subscriber::registry().with(Forward(Arc::clone(&sender)));
         let reading = std::thread::spawn(move || {
             let mut bytes = Vec::new();
@@ -195,7 +195,7 @@ mod tests {
             tracing::error!("the disk is gone");
         });
         sender.flush();
-        drop((outlet, sender));
+        drop((writer, sender));
 
         let mut decoder = Decoder::new(protocol::FROM_WORKER);
         decoder.feed(&reading.join().unwrap());

@@ -8,7 +8,7 @@ use std::{
 use conductor_plugin_api::Status;
 use conductor_types::ErrorType;
 
-use super::outlet::Outlet;
+use super::response_writer::ResponseWriter;
 use crate::{
     Caller, Failure, Report, Waiting,
     protocol::messages::{Answer, Failed, Found, nanos},
@@ -16,7 +16,7 @@ use crate::{
 
 /// A call that the host waits for.
 pub(super) struct Pending {
-    outlet: Arc<Outlet>,
+    writer: Arc<ResponseWriter>,
     deadline: Duration,
     stage: Mutex<Stage>,
 }
@@ -34,9 +34,9 @@ enum Stage {
 }
 
 impl Pending {
-    pub(super) fn new(outlet: Arc<Outlet>, deadline: Duration) -> Self {
+    pub(super) fn new(writer: Arc<ResponseWriter>, deadline: Duration) -> Self {
         Self {
-            outlet,
+            writer,
             deadline,
             stage: Mutex::new(Stage::Waiting),
         }
@@ -57,10 +57,10 @@ impl Pending {
 
     /// Reports the call as failed without making it.
     pub(super) fn refuse(&self, call: u64, why: &str) {
-        let now = self.outlet.clock().now();
+        let now = self.writer.clock().now();
         let failure = Failure::new(ErrorType::Error, why);
-        self.outlet.started();
-        self.outlet
+        self.writer.started();
+        self.writer
             .answer(answer(call, now, Duration::ZERO, Err(failure)));
     }
 
@@ -83,7 +83,7 @@ impl Caller for Pending {
             );
             return None;
         }
-        self.outlet.started();
+        self.writer.started();
         Some(self.deadline)
     }
 
@@ -95,7 +95,7 @@ impl Caller for Pending {
             Stage::Waiting | Stage::Unwanted | Stage::Over => (now, Waiting::Yes),
         };
         let took = now.saturating_sub(since);
-        self.outlet.answer(answer(call, now, took, result));
+        self.writer.answer(answer(call, now, took, result));
         waiting
     }
 

@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// A worker's connection to its host.
-pub(super) struct Outlet {
+pub(super) struct ResponseWriter {
     channel: Channel,
     clock: Clock,
     state: Mutex<State>,
@@ -51,7 +51,7 @@ struct Gathering {
     due: bool,
 }
 
-impl Outlet {
+impl ResponseWriter {
     pub(super) fn new(channel: Channel, clock: Clock) -> Self {
         Self {
             channel,
@@ -74,9 +74,9 @@ impl Outlet {
     ///
     /// Without a thread for that, each leaves at once.
     pub(super) fn gather(self: &Arc<Self>) {
-        let outlet = Arc::clone(self);
+        let writer = Arc::clone(self);
         let sender = thread::Builder::new().name("answers".to_owned());
-        if sender.spawn(move || outlet.send_gathered()).is_ok() {
+        if sender.spawn(move || writer.send_gathered()).is_ok() {
             self.lock().gathering = Some(Gathering::default());
         }
     }
@@ -242,11 +242,11 @@ mod tests {
     use super::*;
     use crate::protocol::{Decoder, messages::Found};
 
-    fn outlet() -> (Outlet, UnixStream) {
+    fn writer() -> (ResponseWriter, UnixStream) {
         let (ours, theirs) = Channel::pair().unwrap();
         let theirs = UnixStream::from(theirs);
         theirs.set_nonblocking(true).unwrap();
-        (Outlet::new(ours, Clock::start()), theirs)
+        (ResponseWriter::new(ours, Clock::start()), theirs)
     }
 
     fn answer(call: u64, took: Duration) -> Answer<String> {
@@ -281,58 +281,58 @@ mod tests {
 
     #[test]
     fn answers_of_a_quick_batch_leave_in_one_write() {
-        let (outlet, host) = outlet();
-        outlet.expect(3);
-        assert!(outlet.ticks(true));
+        let (writer, host) = writer();
+        writer.expect(3);
+        assert!(writer.ticks(true));
         for call in 0..3 {
-            outlet.started();
-            outlet.answer(answer(call, Duration::ZERO));
+            writer.started();
+            writer.answer(answer(call, Duration::ZERO));
         }
         assert_eq!(sent(&host), [[0, 1, 2]]);
-        assert!(!outlet.ticks(false));
+        assert!(!writer.ticks(false));
     }
 
     #[test]
     fn an_answer_behind_which_a_call_hangs_leaves_at_the_tick() {
-        let (outlet, host) = outlet();
-        outlet.expect(2);
-        outlet.ticks(true);
-        outlet.started();
-        outlet.answer(answer(0, Duration::ZERO));
-        outlet.started();
+        let (writer, host) = writer();
+        writer.expect(2);
+        writer.ticks(true);
+        writer.started();
+        writer.answer(answer(0, Duration::ZERO));
+        writer.started();
         assert!(sent(&host).is_empty());
-        assert!(outlet.ticks(false), "an answer waits");
-        outlet.flush();
+        assert!(writer.ticks(false), "an answer waits");
+        writer.flush();
         assert_eq!(sent(&host), [[0]]);
     }
 
     #[test]
     fn an_answer_leaves_at_once_where_nobody_would_look_in_a_tick_later() {
-        let (outlet, host) = outlet();
-        outlet.expect(2);
-        outlet.ticks(false);
-        outlet.started();
-        outlet.answer(answer(0, Duration::ZERO));
+        let (writer, host) = writer();
+        writer.expect(2);
+        writer.ticks(false);
+        writer.started();
+        writer.answer(answer(0, Duration::ZERO));
         assert_eq!(sent(&host), [[0]]);
     }
 
     #[test]
     fn a_slow_call_takes_the_answers_before_it_along() {
-        let (outlet, host) = outlet();
-        outlet.expect(9);
-        outlet.ticks(true);
-        outlet.answer(answer(0, Duration::ZERO));
-        outlet.answer(answer(1, SLOW));
+        let (writer, host) = writer();
+        writer.expect(9);
+        writer.ticks(true);
+        writer.answer(answer(0, Duration::ZERO));
+        writer.answer(answer(1, SLOW));
         assert_eq!(sent(&host), [[0, 1]]);
     }
 
     #[test]
     fn answers_of_calls_that_go_on_by_themselves_leave_together_and_the_first_at_once() {
-        let (outlet, host) = outlet();
+        let (writer, host) = writer();
         host.set_nonblocking(false).unwrap();
-        let outlet = Arc::new(outlet);
-        outlet.gather();
-        outlet.answer(answer(0, SLOW));
+        let writer = Arc::new(writer);
+        writer.gather();
+        writer.answer(answer(0, SLOW));
         let read = thread::spawn(move || {
             let mut writes = 0;
             let mut decoder = Decoder::new(protocol::FROM_WORKER);
@@ -355,7 +355,7 @@ mod tests {
             writes
         });
         for call in 1..10_000 {
-            outlet.answer(answer(call, SLOW));
+            writer.answer(answer(call, SLOW));
         }
         let writes = read.join().unwrap();
         assert!(writes < 500, "{writes} writes");
@@ -363,7 +363,7 @@ mod tests {
 
     #[test]
     fn a_report_too_long_for_a_frame_is_a_failure_and_the_longest_that_is_not_fits() {
-        let (outlet, host) = outlet();
+        let (writer, host) = writer();
         host.set_nonblocking(false).unwrap();
         let host = thread::spawn(move || sent(&host));
         let with = |bytes: usize| {
@@ -372,13 +372,13 @@ mod tests {
             found.measurements = vec![("x".repeat(2000), 1.0); bytes / 2000];
             long
         };
-        outlet.expect(9);
-        outlet.ticks(true);
-        outlet.answer(with(FULL - 3000));
-        outlet.answer(with(MAX_ANSWER - 5000));
-        outlet.answer(with(10 << 20));
-        outlet.flush();
-        drop(outlet);
+        writer.expect(9);
+        writer.ticks(true);
+        writer.answer(with(FULL - 3000));
+        writer.answer(with(MAX_ANSWER - 5000));
+        writer.answer(with(10 << 20));
+        writer.flush();
+        drop(writer);
         assert_eq!(host.join().unwrap().concat(), [0, 0, 0]);
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use conductor_types::ErrorType;
 
 use super::{
-    conversation::Conversation,
+    client::WorkerClient,
     error::MessageError,
     limiter::{Dropped, Limiter},
 };
@@ -21,8 +21,8 @@ use crate::{
 };
 
 /// The message handler of one worker.
-pub(super) struct Hearing {
-    conversation: Arc<Conversation>,
+pub(super) struct MessageHandler {
+    client: Arc<WorkerClient>,
     plugin: Arc<str>,
     limiter: Limiter,
     loaded: bool,
@@ -50,10 +50,10 @@ pub(super) enum Heard {
     Refused(LoadError),
 }
 
-impl Hearing {
-    pub(super) fn new(conversation: Arc<Conversation>, plugin: Arc<str>) -> Self {
+impl MessageHandler {
+    pub(super) fn new(client: Arc<WorkerClient>, plugin: Arc<str>) -> Self {
         Self {
-            conversation,
+            client,
             plugin,
             limiter: Limiter::default(),
             loaded: false,
@@ -107,7 +107,7 @@ impl Hearing {
                 let config_schema = ConfigSchema::new(schema)?;
                 self.loaded = true;
                 if asynchronous {
-                    self.conversation.is_asynchronous();
+                    self.client.is_asynchronous();
                 }
                 unconfined.into_iter().for_each(say_once);
                 Ok(Heard::Loaded(Traits {
@@ -148,7 +148,7 @@ impl Hearing {
 
     fn answer(&mut self, answer: &Answer<&str>, now: Duration) -> Result<(), MessageError> {
         let took = Duration::from_nanos(answer.took);
-        let call = self.conversation.answered(answer.call, took)?;
+        let call = self.client.answered(answer.call, took)?;
         let result = match &answer.result {
             Ok(found) => take(&mut self.report, found, answer.call).map(Ok),
             Err(failed) => failure(failed, answer.call).map(Err),
@@ -174,7 +174,7 @@ impl Hearing {
         }
         let (plugin, text) = (&*self.plugin, line(text));
         // The last log lines are kept by platform, and a worker could make up any number of platforms.
-        let platform = platform.filter(|name| self.conversation.knows(name));
+        let platform = platform.filter(|name| self.client.knows(name));
         // The macros require a constant level.
         macro_rules! emit {
             ($level:ident) => {

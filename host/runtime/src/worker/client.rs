@@ -1,8 +1,8 @@
 //! The host's side of the connection to one worker: outgoing messages, and calls in flight.
 //!
 //! Nothing here blocks: not on the worker, which may be stopped or busy, and callers are never called with the lock
-//! held. Data that the worker's channel does not accept stays in a buffer, and the worker's [life](super::life) sends
-//! it.
+//! held. Data that the worker's channel does not accept stays in a buffer, and the worker's
+//! [supervisor](super::supervisor) sends it.
 
 use std::{
     collections::HashMap,
@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// The connection of the host to one worker.
-pub(super) struct Conversation {
+pub(super) struct WorkerClient {
     channel: Channel,
     /// Wakes the worker's thread.
     waker: Waker,
@@ -52,7 +52,7 @@ pub(super) enum Phase {
     Over(Failure),
 }
 
-impl Conversation {
+impl WorkerClient {
     pub(super) fn new(channel: Channel, waker: Waker, clock: Clock, call_threads: usize) -> Self {
         Self {
             channel,

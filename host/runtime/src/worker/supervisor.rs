@@ -11,9 +11,9 @@ use conductor_types::ErrorType;
 
 use super::{
     channel::{EventSources, Events, Received, WakeUps, wait},
-    conversation::{Conversation, MAX_UNSENT, Phase},
+    client::{MAX_UNSENT, Phase, WorkerClient},
     error::MessageError,
-    hearing::{Heard, Hearing, Traits},
+    message_handler::{Heard, MessageHandler, Traits},
     output::Output,
     process::{Process, describe},
     watch::Watch,
@@ -24,15 +24,15 @@ use crate::{
 };
 
 /// All event sources.
-pub(super) struct Life {
+pub(super) struct WorkerSupervisor {
     /// `None` in tests, which simulate a worker.
     process: Option<Process>,
     watch: Option<Watch>,
-    conversation: Arc<Conversation>,
+    client: Arc<WorkerClient>,
     wake_ups: WakeUps,
     output: Output,
     decoder: Decoder,
-    hearing: Hearing,
+    handler: MessageHandler,
     buffer: Box<[u8]>,
     clock: Clock,
 }
@@ -57,11 +57,11 @@ enum Cause {
     OverLimit(String),
 }
 
-impl Life {
+impl WorkerSupervisor {
     pub(super) fn new(
         process: Option<Process>,
         watch: Option<Watch>,
-        conversation: Arc<Conversation>,
+        client: Arc<WorkerClient>,
         wake_ups: WakeUps,
         output: Output,
         plugin: Arc<str>,
@@ -72,10 +72,10 @@ impl Life {
             wake_ups,
             output,
             decoder: Decoder::new(protocol::FROM_WORKER),
-            hearing: Hearing::new(Arc::clone(&conversation), plugin),
+            handler: MessageHandler::new(Arc::clone(&client), plugin),
             buffer: vec![0; 64 << 10].into(),
-            clock: conversation.clock(),
-            conversation,
+            clock: client.clock(),
+            client,
         }
     }
 
@@ -104,7 +104,7 @@ impl Life {
         }
         let cause = self.serve();
         let end = self.clean_up(&cause);
-        let asked = self.conversation.conclude(&end);
+        let asked = self.client.conclude(&end);
         if !asked {
             ended(end);
         }
@@ -132,19 +132,19 @@ impl Life {
             return cause;
         }
         loop {
-            let deadline = match self.conversation.phase() {
+            let deadline = match self.client.phase() {
                 Phase::Ending(since) => Some(since + END_TIMEOUT),
                 _ => None,
             };
             if deadline.is_some_and(|deadline| deadline <= self.clock.now()) {
                 return Cause::Lingers;
             }
-            if self.conversation.unsent() > MAX_UNSENT {
+            if self.client.unsent() > MAX_UNSENT {
                 return Cause::Stuck;
             }
             match self.turn(deadline) {
                 Ok(_) => {
-                    self.conversation.send_ready();
+                    self.client.send_ready();
                 }
                 Err(cause) => return cause,
             }
@@ -159,13 +159,13 @@ impl Life {
             self.wake_ups.clear();
         }
         if happened.writable {
-            self.conversation.send_rest();
+            self.client.send_rest();
         }
         if happened.printed {
             self.output.read(now);
         }
         self.output.say_dropped(now, false);
-        self.hearing.say_dropped(now, false);
+        self.handler.say_dropped(now, false);
         if let Some(what) = self.watch.as_mut().and_then(|watch| watch.look(now)) {
             return Err(Cause::OverLimit(what));
         }
@@ -184,7 +184,7 @@ impl Life {
         // A worker that never stops sending gets no advantage: its time limits are checked in between.
         let most = if all { LAST_WORDS } else { WORDS };
         for _ in 0..most {
-            let channel = self.conversation.channel();
+            let channel = self.client.channel();
             let received = channel
                 .receive_now(&mut self.buffer)
                 .map_err(Cause::Unwatched)?;
@@ -216,7 +216,7 @@ impl Life {
                 Ok(None) => return Ok(Heard::Nothing),
                 Err(fault) => return Err(Cause::Protocol(MessageError::Frame(fault))),
             };
-            match self.hearing.hear(message, now).map_err(Cause::Protocol)? {
+            match self.handler.hear(message, now).map_err(Cause::Protocol)? {
                 Heard::Nothing => {}
                 heard => return Ok(heard),
             }
@@ -226,11 +226,11 @@ impl Life {
     fn wait(&self, deadline: Option<Duration>) -> io::Result<Events> {
         let now = self.clock.now();
         let look = self.watch.as_ref().map(Watch::due);
-        let due = [deadline, self.output.due(now), self.hearing.due(), look];
+        let due = [deadline, self.output.due(now), self.handler.due(), look];
         let due = due.into_iter().flatten().min();
         wait(&EventSources {
-            channel: self.conversation.channel(),
-            unsent: self.conversation.unsent() > 0,
+            channel: self.client.channel(),
+            unsent: self.client.unsent() > 0,
             wake_ups: &self.wake_ups,
             output: self.output.readable(now),
             process: self.process.as_ref(),
@@ -247,7 +247,7 @@ impl Life {
                 .is_some_and(|process| process.wait_a_while(EXIT_PATIENCE, self.clock));
         let status = self.process.as_mut().and_then(Process::kill);
         self.output.finish(self.clock.now());
-        self.hearing.say_dropped(self.clock.now(), true);
+        self.handler.say_dropped(self.clock.now(), true);
         let ended = |kind, message: &str| Ended {
             kind,
             message: message.to_owned(),
@@ -274,7 +274,7 @@ impl Life {
                 &format!(
                     "did not finish loading within {}, and was killed{}",
                     humantime::format_duration(*timeout),
-                    match self.hearing.has_opened() {
+                    match self.handler.has_opened() {
                         true => " while it compiled its config schema",
                         false => "; a constructor of the library's hangs",
                     }
@@ -302,7 +302,7 @@ impl Life {
         };
         let while_loading = match cause {
             Cause::LoadTimeout(_) => "",
-            _ if self.hearing.has_opened() => " while it compiled its config schema",
+            _ if self.handler.has_opened() => " while it compiled its config schema",
             _ => " while it loaded the library",
         };
         LoadError {
