@@ -310,7 +310,7 @@ fn a_window_names_the_user_who_started_it() {
     let tell = |arguments: &[&str]| {
         let options = options.iter().map(String::as_str);
         let command: Vec<_> = arguments.iter().copied().chain(options).collect();
-        self::tell(&host, &command)
+        tell(&host, &command)
     };
     tell(&["maintenance", "start", "shop", "--for", "1h"]);
     host.wait_for_log("operator alice started maintenance of shop for 1h");
