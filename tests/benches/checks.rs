@@ -18,8 +18,8 @@ use conductor::host::Host;
 use conductor_config::Config;
 use conductor_core::clock::Clock;
 use conductor_engine::{
+    log_tail::LogTail,
     metrics::{self, prometheus::Format},
-    tail::Tail,
 };
 use conductor_runtime::worker;
 use conductor_server::Security;
@@ -78,7 +78,7 @@ fn measure(isolation: &str, platforms: usize, interval: &str, seconds: usize, bu
     let config = Arc::new(Config::parse(text, "bench.toml", folder.path()).unwrap());
     let before = memory("self", &["Pss"]);
     let clock = Clock::start();
-    let host = Host::start(&config, Tail::default(), Security::default()).unwrap();
+    let host = Host::start(&config, LogTail::default(), Security::default()).unwrap();
     while !host.board().is_ready() || host.checks_ended() == 0 {
         thread::sleep(Duration::from_millis(1));
     }

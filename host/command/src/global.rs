@@ -5,8 +5,8 @@ use std::{io::IsTerminal as _, path::PathBuf, sync::Arc, thread, time::Duration}
 use clap::ValueEnum;
 use conductor_config::{Config, OwnAddress, Reading};
 use conductor_engine::{
+    log_tail::LogTail,
     log_text::{LogJson, LogText},
-    tail::Tail,
 };
 use tracing_appender::non_blocking::{ErrorCounter, WorkerGuard};
 use tracing_subscriber::{
@@ -136,7 +136,7 @@ impl Global {
     /// delay the checks.
     ///
     /// `tail` also gets the lines about each platform.
-    pub fn start_log(&self, tail: Tail) -> WorkerGuard {
+    pub fn start_log(&self, tail: LogTail) -> WorkerGuard {
         let level = match self.log_level {
             LogLevel::Error => LevelFilter::ERROR,
             LogLevel::Warn => LevelFilter::WARN,

@@ -16,9 +16,9 @@ use conductor_engine::{
     board::Board,
     environment::SystemEnvironment,
     guard::Shared,
+    log_tail::LogTail,
     metrics::Metrics,
     scheduler::{self, Handle, LibraryChange, Setup},
-    tail::Tail,
 };
 use conductor_library::{Changes, Libraries, PluginChange, StateFolder, StateLock, Store, Watch};
 use conductor_runtime::{call_journal::Record, quarantine::Quarantine, redaction};
@@ -85,7 +85,11 @@ impl Host {
     /// # Errors
     /// If the host cannot work at all: another host uses its state folder, it has no place for private copies, or it
     /// cannot start a thread. A plugin or a platform that cannot work does not stop the others; it is shown as unknown.
-    pub fn start(config: &Arc<Config>, tail: Tail, security: Security) -> Result<Self, HostError> {
+    pub fn start(
+        config: &Arc<Config>,
+        tail: LogTail,
+        security: Security,
+    ) -> Result<Self, HostError> {
         let state = config.host.state_dir.clone();
         let state = StateLock::acquire(&state.unwrap_or_else(Store::default_base))?;
         let Parts {
@@ -194,7 +198,7 @@ pub struct RunOptions {
     /// Each message asks for a reload.
     pub reloads: mpsc::Receiver<()>,
     /// The last log lines about each platform, as recorded by the log.
-    pub tail: Tail,
+    pub tail: LogTail,
 }
 
 /// Reads the config file as far as it is valid, or the text of a config that was read before, with the host's current
@@ -296,7 +300,7 @@ pub async fn run(
 /// # Errors
 /// As [`Host::start`].
 pub fn check_once(config: &Arc<Config>) -> Result<StatusView, HostError> {
-    let parts = Parts::of(config, Tail::default(), Security::default())?;
+    let parts = Parts::of(config, LogTail::default(), Security::default())?;
     parts.assembly.catalog().settle_now();
     take_in(config);
     parts.assembly.log_missing_libraries(config);
@@ -347,7 +351,7 @@ struct Parts {
 }
 
 impl Parts {
-    fn of(config: &Config, tail: Tail, security: Security) -> Result<Self, HostError> {
+    fn of(config: &Config, tail: LogTail, security: Security) -> Result<Self, HostError> {
         let clock = Clock::start();
         let loader = config.loader(clock)?;
         if config.host.state_dir.is_none() {

@@ -24,8 +24,8 @@ use reloads::FailedReloads;
 
 use crate::{
     guard::{PlatformGuard, PluginGuard, Shared},
+    log_tail::LogTail,
     resources::{Judgement, Sample},
-    tail::Tail,
 };
 
 /// The state that clients can see.
@@ -33,7 +33,7 @@ pub struct Board {
     shared: Arc<Shared>,
     catalog: Arc<Catalog>,
     disk_paths: Vec<PathBuf>,
-    tail: Tail,
+    tail: LogTail,
     guards: RwLock<Guards>,
     resources: Mutex<Resources>,
     windows: Mutex<Vec<WindowView>>,
@@ -65,7 +65,7 @@ impl Board {
         shared: Arc<Shared>,
         catalog: Arc<Catalog>,
         disk_paths: Vec<PathBuf>,
-        tail: Tail,
+        tail: LogTail,
     ) -> Self {
         Self {
             shared,

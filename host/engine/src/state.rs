@@ -148,16 +148,27 @@ impl LoadState {
     }
 }
 
+/// A text that is not the length of a maintenance.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum MaintenanceLengthError {
+    /// It is not a duration.
+    #[error(transparent)]
+    NotADuration(#[from] config::DurationError),
+    /// It is too short or too long.
+    #[error("out of range: choose from 1s to 1year")]
+    OutOfRange,
+}
+
 /// Parses the length of a maintenance.
 ///
 /// # Errors
-/// If it is not a duration, or not a plausible one.
-pub fn maintenance_length(text: &str) -> Result<Duration, String> {
-    let length = config::parse_duration(text).map_err(|error| error.to_string())?;
+/// If it is not a duration from a second to a year.
+pub fn maintenance_length(text: &str) -> Result<Duration, MaintenanceLengthError> {
+    let length = config::parse_duration(text)?;
     if (Duration::from_secs(1)..=config::LONGEST_DURATION).contains(&length) {
         Ok(length)
     } else {
-        Err("out of range: choose from 1s to 1year".to_owned())
+        Err(MaintenanceLengthError::OutOfRange)
     }
 }
 

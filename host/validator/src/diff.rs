@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use conductor_command::{CliError, Exit, Global, Output, json, print, table};
 use conductor_config::InlineConfig;
-use conductor_engine::tail::Tail;
+use conductor_engine::log_tail::LogTail;
 use conductor_library::printable;
 use semver::Version;
 use serde::Serialize;
@@ -39,7 +39,7 @@ pub struct Args {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
-    let _log = global.start_log(Tail::default());
+    let _log = global.start_log(LogTail::default());
     let config = args
         .config
         .as_deref()

@@ -10,7 +10,7 @@ use conductor_config::{InlineConfig, parse_duration};
 use conductor_core::clock::Clock;
 use conductor_engine::{
     judge::{self, Candidate, Finding, Terms},
-    tail::Tail,
+    log_tail::LogTail,
 };
 use conductor_library as library;
 use conductor_library::{Policy, Store, Vetted};
@@ -74,7 +74,7 @@ pub(super) fn need(text: &str) -> Result<Need, NotANeed> {
 }
 
 pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
-    let tail = Tail::default();
+    let tail = LogTail::default();
     let log = global.start_log(tail.clone());
     let result = checked(args, global, &tail);
     let exit = result.unwrap_or_else(|error| {
@@ -86,7 +86,7 @@ pub(super) fn run(args: &Args, global: &Global) -> Result<Exit, CliError> {
     signal_hook::low_level::exit(exit as i32)
 }
 
-fn checked(args: &Args, global: &Global, log: &Tail) -> Result<Exit, CliError> {
+fn checked(args: &Args, global: &Global, log: &LogTail) -> Result<Exit, CliError> {
     let config = InlineConfig::parse_to_check(&args.config)?;
     // The pins, signatures, limits and allow lists of a host, if a config is given.
     let of_host = match &global.config_file {
@@ -267,7 +267,7 @@ impl Run<'_> {
     }
 
     /// Drops the probe and ends the plugin, as a host does at shutdown, and reports a drop that fails or takes long.
-    fn end(&self, log: &Tail) -> Result<(), CliError> {
+    fn end(&self, log: &LogTail) -> Result<(), CliError> {
         let Session { harness, clock, .. } = &self.session;
         let before = log.lines(PLATFORM).len();
         let begun = clock.now();

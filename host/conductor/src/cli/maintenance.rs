@@ -6,7 +6,7 @@ use conductor_command::{
     json, print, print_json, table,
 };
 use conductor_core::maintenance::local_time;
-use conductor_engine::state::maintenance_length;
+use conductor_engine::state::{MaintenanceLengthError, maintenance_length};
 use conductor_types::{
     Checks,
     requests::{MaintenanceEnd, MaintenanceOrder},
@@ -161,6 +161,6 @@ pub(super) fn text(windows: &[WindowView]) -> String {
 }
 
 /// Validates the duration by the host's own rule before the request.
-fn length(text: &str) -> Result<String, String> {
+fn length(text: &str) -> Result<String, MaintenanceLengthError> {
     maintenance_length(text).map(|_| text.to_owned())
 }

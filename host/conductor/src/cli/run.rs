@@ -6,7 +6,7 @@ use conductor_command::{
     CliError, ConfigSource, DEFAULT_ADDRESS, Exit, Global, Output, json, print, print_styled,
 };
 use conductor_config::{Config, OwnAddress, PlatformConfig, Reading};
-use conductor_engine::tail::Tail;
+use conductor_engine::log_tail::LogTail;
 use conductor_sandbox as sandbox;
 use conductor_server::{ExternalUrl, ListenAddress, Security};
 use tokio::sync::mpsc;
@@ -40,7 +40,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args, global: &Global) -> Result<Exit, CliError> {
-    let tail = Tail::default();
+    let tail = LogTail::default();
     let log = global.start_log(tail.clone());
     if let Err(error) = sandbox::protect_host() {
         tracing::warn!("other processes of this user can read the host's memory: {error}");
@@ -85,7 +85,7 @@ fn once(output: Output, global: &Global) -> Result<Exit, CliError> {
     Ok(status::exit(&status))
 }
 
-fn watch(args: &Args, global: &Global, tail: Tail) -> Result<Exit, CliError> {
+fn watch(args: &Args, global: &Global, tail: LogTail) -> Result<Exit, CliError> {
     let security = match &args.web.file {
         Some(file) => Security::read(file)?,
         None => Security::default(),

@@ -127,7 +127,7 @@ mod tests {
     use std::{path::Path, sync::mpsc, thread};
 
     use conductor_config::Config;
-    use conductor_engine::tail::Tail;
+    use conductor_engine::log_tail::LogTail;
     use conductor_server::Security;
 
     use super::*;
@@ -145,7 +145,7 @@ mod tests {
                 .as_deref()
                 .is_some_and(Path::is_absolute)
         );
-        let host = Arc::new(Host::start(&config, Tail::default(), Security::default()).unwrap());
+        let host = Arc::new(Host::start(&config, LogTail::default(), Security::default()).unwrap());
         let operator = Operator {
             host: Arc::clone(&host),
             read_config: Arc::new(move |_| Config::clone(&config).into()),

@@ -26,9 +26,9 @@ use super::{
 use crate::{
     board::Board,
     guard::{PlatformGuard, PlatformSettings, PluginGuard, Shared},
+    log_tail::LogTail,
     metrics::Metrics,
     resources::Limits,
-    tail::Tail,
 };
 
 mod disturbances;
@@ -84,7 +84,7 @@ impl SimulatedHost {
             Arc::clone(&shared),
             Arc::new(catalog),
             Vec::new(),
-            Tail::default(),
+            LogTail::default(),
         );
         let setup = Setup {
             shared: Arc::clone(&shared),

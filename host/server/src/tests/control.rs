@@ -341,7 +341,8 @@ pub(super) fn reloading(
             order: &MaintenanceOrder,
             _: &Actor,
         ) -> Result<String, OrderError> {
-            maintenance_length(&order.length).map_err(OrderError::Invalid)?;
+            maintenance_length(&order.length)
+                .map_err(|error| OrderError::Invalid(error.to_string()))?;
             match &*order.platforms[0] {
                 "shop" => Ok("started".to_owned()),
                 other => Err(OrderError::NoSuchPlatform(other.to_owned())),

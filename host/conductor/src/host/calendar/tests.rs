@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use conductor_core::{breaker::Settings, clock::Clock};
 use conductor_engine::{
     guard::{PlatformGuard, PlatformSettings, PluginGuard},
+    log_tail::LogTail,
     metrics::Metrics,
-    tail::Tail,
 };
 use conductor_library::{Catalog, Policy};
 use conductor_types::{Checks, Priority};
@@ -30,7 +30,7 @@ impl Scene {
             Arc::clone(&shared),
             Arc::new(catalog),
             Vec::new(),
-            Tail::default(),
+            LogTail::default(),
         );
         let breaker = Settings::try_new(3, 30 * S, 600 * S).unwrap();
         let plugin = PluginGuard::new("http", breaker, 8, &shared);

@@ -18,7 +18,7 @@ use tracing_subscriber::{Layer, layer::Context};
 
 /// The last lines about each platform.
 #[derive(Clone, Debug)]
-pub struct Tail {
+pub struct LogTail {
     /// Lines are dated when they are shown, like everything shown with them.
     wall: Arc<WallClock>,
     tails: Arc<Mutex<Tails>>,
@@ -51,7 +51,7 @@ pub struct Line {
     pub text: String,
 }
 
-impl Default for Tail {
+impl Default for LogTail {
     fn default() -> Self {
         Self {
             wall: Arc::new(WallClock::new(Clock::start())),
@@ -60,7 +60,7 @@ impl Default for Tail {
     }
 }
 
-impl Tail {
+impl LogTail {
     /// Returns the lines about a platform, the oldest first.
     pub fn lines(&self, platform: &str) -> Vec<Line> {
         self.wall.follow();
@@ -139,7 +139,7 @@ fn size(platform: &str, line: &Kept) -> usize {
     platform.len() + size_of::<Kept>() + line.text.len()
 }
 
-impl<S: Subscriber> Layer<S> for Tail {
+impl<S: Subscriber> Layer<S> for LogTail {
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
         let metadata = event.metadata();
         if metadata.fields().field(PLATFORM).is_none() {
@@ -209,14 +209,14 @@ mod tests {
 
     use super::*;
 
-    fn logged(write: impl Fn()) -> Tail {
-        let tail = Tail::default();
+    fn logged(write: impl Fn()) -> LogTail {
+        let tail = LogTail::default();
         let subscriber = tracing_subscriber::registry().with(tail.clone());
         tracing::subscriber::with_default(subscriber, write);
         tail
     }
 
-    fn texts(tail: &Tail, platform: &str) -> Vec<String> {
+    fn texts(tail: &LogTail, platform: &str) -> Vec<String> {
         tail.lines(platform)
             .into_iter()
             .map(|line| line.text)
