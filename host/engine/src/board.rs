@@ -89,12 +89,18 @@ impl Board {
         let by_name: HashMap<_, _> = names
             .map(|(place, guard)| (Arc::clone(&guard.settings().name), place))
             .collect();
-        self.tail.retain(|name| by_name.contains_key(name));
         *self.guards.write().unwrap_or_else(PoisonError::into_inner) = Guards {
             platforms,
             by_name,
             plugins,
         };
+        self.forget_lines();
+    }
+
+    /// Drops the log lines about platforms that are gone.
+    pub fn forget_lines(&self) {
+        let guards = self.guards.read().unwrap_or_else(PoisonError::into_inner);
+        self.tail.retain(|name| guards.by_name.contains_key(name));
     }
 
     /// Returns the number of platforms with log lines.

@@ -163,7 +163,9 @@ impl Driver {
                 busy.insert(at);
             }
         });
-        for at in mem::take(&mut self.leaving) {
+        let leaving = mem::take(&mut self.leaving);
+        let before = leaving.len();
+        for at in leaving {
             if busy.contains(&at) {
                 self.leaving.push(at);
             } else if let Some(platform) = self.platforms.remove(at)
@@ -172,6 +174,10 @@ impl Driver {
             {
                 loaded.close(probe);
             }
+        }
+        if self.leaving.len() < before {
+            // Their last calls may have logged something since the reload.
+            self.board.forget_lines();
         }
     }
 
