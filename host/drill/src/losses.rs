@@ -28,7 +28,7 @@ pub(super) fn control_group_losses(
 pub(super) struct ControlGroupLoss {
     /// A description.
     pub(super) description: String,
-    /// `true` if only slots were missed, which also happens on a busy machine.
+    /// `true` if its checks were only late, which also happens on a busy machine.
     pub(super) only_late: bool,
 }
 
@@ -49,15 +49,20 @@ fn losses_of(
         let message = after.platform(name, "message");
         return lost(format!("{failed} checks failed (last message: {message})"));
     }
-    let missed = after.skipped(name, "missed");
-    let skipped = after.all_skipped(name) - missed;
+    let (missed, overlaps) = (
+        after.skipped(name, "missed"),
+        after.skipped(name, "overlap"),
+    );
+    let skipped = after.all_skipped(name) - missed - overlaps;
     if skipped > 0.0 {
         return lost(format!("{skipped} checks were skipped"));
     }
-    // A slot is missed if the machine stalls at it.
-    if missed > 0.0 && stall < EXCUSE {
+    // A slot is missed if the machine stalls at it, and a check that a busy machine holds up overlaps the next slot.
+    if missed + overlaps > 0.0 && stall < EXCUSE {
         return Some(ControlGroupLoss {
-            description: format!("{name}: {missed} slots were missed"),
+            description: format!(
+                "{name}: {missed} slots were missed, at {overlaps} the previous check was still running"
+            ),
             only_late: true,
         });
     }
@@ -69,7 +74,8 @@ fn losses_of(
         return lost(format!("{due} checks were counted, {slots:.1} were due"));
     }
     let healthy = after.healthy(name) - before.healthy(name);
-    let untold = due - healthy - (after.skipped(name, "missed") - before.skipped(name, "missed"));
+    let skipped = after.all_skipped(name) - before.all_skipped(name);
+    let untold = due - healthy - skipped;
     match untold > 1.0 {
         true => lost(format!("{untold} checks did not report it healthy")),
         false => None,
