@@ -251,7 +251,7 @@ fn one_thread_begins_call_after_call_and_each_ends_once_whenever_it_is_completed
         complete(call);
         assert!(
             call_context::take(call).is_none(),
-            "a second time is nobody's"
+            "a call is completed once"
         );
     }
     for sequence in 0..1000 {
